@@ -1,0 +1,281 @@
+"""Small models of our own, and the files in `data/` that hold them.
+
+A model is one safetensors file, `data/<name>.safetensors`. Its tensors are the parameters under TransformerLens's names
+(`embed.weight`, `blocks.0.attn.q.weight`, `unembed.weight`, …: those of `TransformerBridge.state_dict()`), and its
+metadata has one entry, `mi_course`, a JSON object:
+
+    {"format": 1, "kind": "native", "config": {fields of TransformerBridgeConfig}, "licence": …, "script": …, …}
+
+Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each prefixed by
+its step (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be stored as
+float16; `load_checkpoints` gives float32 back.
+
+    save_native(model, "data/tiny.safetensors", licence="Apache-2.0", script="data/train_tiny.py", seed=0)
+    model = load_native("tiny")
+    for step, state in load_checkpoints("tiny").items():
+        load_state(model, state)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mi_course.content import data_dir
+from mi_course.interp.models.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+
+    State = dict[str, torch.Tensor]
+
+FORMAT = 1
+# What `boot_native` reads to build the modules and run them. How weights were drawn (seed, init_mode) is not part of a trained model.
+CONFIG_FIELDS = (
+    "d_model",
+    "d_head",
+    "n_layers",
+    "n_ctx",
+    "n_heads",
+    "n_key_value_heads",
+    "d_vocab",
+    "d_vocab_out",
+    "d_mlp",
+    "act_fn",
+    "attn_only",
+    "gated_mlp",
+    "normalization_type",
+    "final_rms",
+    "eps",
+    "positional_embedding_type",
+    "rotary_dim",
+    "rotary_base",
+    "rope_scaling",
+    "use_attn_scale",
+    "attn_scale",
+    "attn_scores_soft_cap",
+    "output_logits_soft_cap",
+    "attention_dir",
+    "default_prepend_bos",
+)
+
+
+def save_native(model: TransformerBridge, path: str | Path, **extra: Any) -> Path:
+    """Write a model made by `TransformerBridge.boot_native` to one safetensors file; the parent folder is created.
+
+    extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file that goes into `data/`.
+    Raises ModelError if the model is not a native one or has been through compatibility mode (its weights are then folded).
+    """
+    _require_raw_native(model)
+    meta = {"format": FORMAT, "kind": "native", "config": config_of(model), **extra}
+    return _write(state_of(model), meta, path)
+
+
+def save_checkpoints(
+    model: TransformerBridge,
+    states: Mapping[int, State],
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    **extra: Any,
+) -> Path:
+    """Write several states of one model, keyed by training step, to one safetensors file.
+
+    states: for each step what `state_of(model)` gave then. dtype: float16 by default, which halves the file.
+    """
+    import torch
+
+    _require_raw_native(model)
+    dtype = torch.float16 if dtype is None else dtype
+    steps = sorted(states)
+    if not steps:
+        raise ModelError("There are no checkpoints to save: `states` is empty.")
+    tensors = {f"{_prefix(step)}{name}": t.to(dtype) for step in steps for name, t in states[step].items()}
+    meta = {"format": FORMAT, "kind": "checkpoints", "steps": steps, "config": config_of(model), **extra}
+    return _write(tensors, meta, path)
+
+
+def load_native(which: str | Path, *, device: Any = None, dtype: torch.dtype | None = None) -> TransformerBridge:
+    """The model in `data/<which>.safetensors`, or in the file at this path: in eval mode, float32 unless told otherwise.
+
+    The caller's random state is left alone. Raises ModelError if the file is missing, damaged or of another kind.
+    """
+    path = find(which)
+    meta = read_meta(path)
+    if meta["kind"] != "native":
+        raise ModelError(f"{path} holds {meta['kind']}, not one model. Read it with load_checkpoints({str(which)!r}).")
+    model = boot(meta["config"], name=path.stem)
+    load_state(model, _read(path))
+    model.to(device=device or "cpu", dtype=dtype)
+    model.eval()
+    return model
+
+
+def load_checkpoints(which: str | Path) -> Checkpoints:
+    """The checkpoints in `data/<which>-checkpoints.safetensors`, or in the file at this path, read one step at a time."""
+    path = find(which, suffix="-checkpoints")
+    meta = read_meta(path)
+    if meta["kind"] != "checkpoints":
+        raise ModelError(
+            f"{path} holds a {meta['kind']} model, not checkpoints. Read it with load_native({str(which)!r})."
+        )
+    return Checkpoints(path, meta)
+
+
+class Checkpoints(Mapping[int, "State"]):
+    """Training step → state (float32, on the CPU). `boot()` gives a model of the right shape for `load_state`."""
+
+    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+        self.path, self.meta = path, meta
+
+    def __getitem__(self, step: int) -> State:
+        if step not in self.meta["steps"]:
+            raise KeyError(f"no checkpoint of step {step} in {self.path.name}; there are {self.meta['steps']}")
+        return _read(self.path, _prefix(step))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.meta["steps"])
+
+    def __len__(self) -> int:
+        return len(self.meta["steps"])
+
+    def boot(self) -> TransformerBridge:
+        """A model of this shape in eval mode, holding the last step's weights."""
+        model = boot(self.meta["config"], name=self.path.stem)
+        load_state(model, self[self.meta["steps"][-1]])
+        model.eval()
+        return model
+
+
+def boot(config: Mapping[str, Any], *, name: str = "native") -> TransformerBridge:
+    """An untrained model of this shape (fields of TransformerBridgeConfig). The global random state is left alone."""
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+
+    fields = dict(config)
+    # Set after construction: the constructor knows neither, and silently drops what it does not know.
+    late = {key: fields.pop(key) for key in ("default_prepend_bos", "rope_scaling") if key in fields}
+    cfg = TransformerBridgeConfig(**{"seed": 0, **fields})  # a seed makes boot_native fork the random state
+    for key, value in late.items():
+        setattr(cfg, key, value)
+    return TransformerBridge.boot_native(cfg, model_name=name)
+
+
+def config_of(model: TransformerBridge) -> dict[str, Any]:
+    """The model's shape as JSON values, enough for `boot`."""
+    config = {}
+    for field in CONFIG_FIELDS:
+        value = getattr(model.cfg, field, None)
+        if value is not None or field == "normalization_type":  # None is a kind of normalisation: none
+            config[field] = value.item() if hasattr(value, "item") else value
+    return config
+
+
+def state_of(model: TransformerBridge) -> State:
+    """A copy of all parameters on the CPU, detached, under TransformerLens's names."""
+    # The state dict also lists an all-zero `unembed.bias`, a buffer that TransformerLens adds; it is not a parameter.
+    buffers = {id(b) for b in model.buffers()}
+    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) not in buffers}
+    return {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
+
+
+def load_state(model: TransformerBridge, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a state into the model's own parameters, in place: hooks and optimisers that hold them stay valid.
+
+    Raises ModelError if a name or a shape differs; the model is then unchanged.
+    """
+    want = {name: tuple(t.shape) for name, t in state_of(model).items()}
+    have = {name: tuple(t.shape) for name, t in state.items()}
+    if want != have:
+        odd = sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name))
+        first = odd[0]
+        raise ModelError(
+            f"This state does not fit the model: {len(odd)} parameters differ, the first is {first}, which has shape "
+            f"{have.get(first, 'none (absent)')} in the state and {want.get(first, 'none (absent)')} in the model."
+        )
+    model.load_state_dict(dict(state), strict=False)
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """The `mi_course` entry of a file's metadata. Reads the header only. Raises ModelError if it is not one of our files."""
+    with _open(Path(path)) as file:
+        meta = json.loads((file.metadata() or {}).get("mi_course", "null"))
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        seen = "no mi_course entry" if meta is None else f"format {meta.get('format')!r}"
+        raise ModelError(f"{path} has {seen} in its metadata, expected format {FORMAT}. Was it written by save_native?")
+    return meta
+
+
+def find(which: str | Path, *, suffix: str = "") -> Path:
+    """The file of this name in `data/`, or the file at this path. Raises ModelError if there is neither."""
+    path = Path(which)
+    if path.suffix != ".safetensors":
+        path = data_dir() / f"{which}{suffix}.safetensors"
+    if not path.is_file():
+        names = ", ".join(native_names()) or "none"
+        raise ModelError(f"There is no file {path}. Models in {data_dir()}: {names}.")
+    return path
+
+
+def native_names() -> list[str]:
+    """Names of the models in `data/`, in order; files of other kinds (checkpoints, data) are left out."""
+    names = []
+    for path in sorted(data_dir().glob("*.safetensors")):
+        try:
+            if read_meta(path)["kind"] == "native":
+                names.append(path.stem)
+        except ModelError:
+            continue
+    return names
+
+
+def _require_raw_native(model: TransformerBridge) -> None:
+    if model.cfg.architecture != "TransformerLensNative":
+        raise ModelError(
+            f"This model is a {model.cfg.architecture}, and this file format holds models of "
+            "TransformerBridge.boot_native only. Save the Hugging Face model itself with save_pretrained."
+        )
+    if getattr(model, "_weights_processed", False):
+        raise ModelError(
+            "This model has been through enable_compatibility_mode, so its weights are folded and centred. "
+            "Save it before that, or load it with compatibility=False."
+        )
+
+
+def _prefix(step: int) -> str:
+    return f"step_{step:05d}/"
+
+
+def _write(tensors: State, meta: dict[str, Any], path: str | Path) -> Path:
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={"mi_course": json.dumps(meta)})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _open(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} cannot be read as safetensors ({error}). Restore it from the course's files."
+        ) from error
+
+
+def _read(path: Path, prefix: str = "") -> State:
+    """Tensors whose name starts with the prefix, without it, as float32."""
+    with _open(path) as file:
+        return {k.removeprefix(prefix): file.get_tensor(k).float() for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
