@@ -6,9 +6,9 @@ metadata has one entry, `mi_course`, a JSON object:
 
     {"format": 1, "kind": "native", "config": {fields of TransformerBridgeConfig}, "licence": …, "script": …, …}
 
-Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each prefixed by
-its step (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be stored as
-float16; `load_checkpoints` gives float32 back.
+Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each prefixed
+by its step (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be
+stored as float16; `load_checkpoints` gives float32 back.
 
     save_native(model, "data/tiny.safetensors", licence="Apache-2.0", script="data/train_tiny.py", seed=0)
     model = load_native("tiny")
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 FORMAT = 1
-# What `boot_native` reads to build the modules and run them. How weights were drawn (seed, init_mode) is not part of a trained model.
+# What `boot_native` reads to build and run the modules. How weights were drawn (seed, init_mode) is no part of it.
 CONFIG_FIELDS = (
     "d_model",
     "d_head",
@@ -67,8 +67,8 @@ CONFIG_FIELDS = (
 def save_native(model: TransformerBridge, path: str | Path, **extra: Any) -> Path:
     """Write a model made by `TransformerBridge.boot_native` to one safetensors file; the parent folder is created.
 
-    extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file that goes into `data/`.
-    Raises ModelError if the model is not a native one or has been through compatibility mode (its weights are then folded).
+    extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file in `data/`.
+    Raises ModelError if the model is not a native one, or has been through compatibility mode (which folds its weights).
     """
     _require_raw_native(model)
     meta = {"format": FORMAT, "kind": "native", "config": config_of(model), **extra}
@@ -100,7 +100,7 @@ def save_checkpoints(
 
 
 def load_native(which: str | Path, *, device: Any = None, dtype: torch.dtype | None = None) -> TransformerBridge:
-    """The model in `data/<which>.safetensors`, or in the file at this path: in eval mode, float32 unless told otherwise.
+    """The model in `data/<which>.safetensors`, or in the file at this path; in eval mode, float32 by default.
 
     The caller's random state is left alone. Raises ModelError if the file is missing, damaged or of another kind.
     """
@@ -116,13 +116,11 @@ def load_native(which: str | Path, *, device: Any = None, dtype: torch.dtype | N
 
 
 def load_checkpoints(which: str | Path) -> Checkpoints:
-    """The checkpoints in `data/<which>-checkpoints.safetensors`, or in the file at this path, read one step at a time."""
+    """The checkpoints in `data/<which>-checkpoints.safetensors` or at this path, read one step at a time."""
     path = find(which, suffix="-checkpoints")
     meta = read_meta(path)
     if meta["kind"] != "checkpoints":
-        raise ModelError(
-            f"{path} holds a {meta['kind']} model, not checkpoints. Read it with load_native({str(which)!r})."
-        )
+        raise ModelError(f"{path} holds one model, not checkpoints. Read it with load_native({str(which)!r}).")
     return Checkpoints(path, meta)
 
 
@@ -201,7 +199,7 @@ def load_state(model: TransformerBridge, state: Mapping[str, torch.Tensor]) -> N
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
-    """The `mi_course` entry of a file's metadata. Reads the header only. Raises ModelError if it is not one of our files."""
+    """The `mi_course` entry of a file's metadata (only the header is read). Raises ModelError if it is not ours."""
     with _open(Path(path)) as file:
         meta = json.loads((file.metadata() or {}).get("mi_course", "null"))
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
