@@ -1,0 +1,99 @@
+"""The lessons: which there are, and where each is found. Loading one is left until it is asked for.
+
+Other people's lessons join through the entry-point group `mi_course.lessons`. The entry point names a `Plugin`:
+
+    [project.entry-points."mi_course.lessons"]
+    our_school = "our_school.mi_lessons:PLUGIN"
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mi_course.exercises import LessonSpec
+
+__all__ = ["Info", "Plugin", "asking_modules", "catalogue", "find", "load"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """A lesson before it is loaded: nothing here needs torch."""
+
+    number: int
+    id: str
+    title: str
+    minutes: int
+    notebook: str
+    """File name without ending."""
+    module: str
+    """Where its `LESSON`, a `LessonSpec`, is."""
+    folder: str = ""
+    """For a plug-in: the folder that holds `notebooks/` and `solutions/`."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What other people's package offers."""
+
+    lessons: tuple[Info, ...]
+    asking: str = ""
+    """A module with `REFERENCES` and `DRIVERS` of its own, to be had in the sandbox too."""
+
+
+OURS = (
+    Info(0, "start_here", "Start here", 10, "00_start_here", "mi_course.lessons.start_here"),
+    Info(2, "induction_heads", "Induction heads", 90, "02_induction_heads", "mi_course.lessons.induction_heads"),
+)
+
+
+@cache
+def _plugins() -> tuple[Plugin, ...]:
+    found = []
+    for point in entry_points(group="mi_course.lessons"):
+        try:
+            plugin = point.load()
+        except Exception as error:  # one broken plug-in must not take the course with it
+            warnings.warn(
+                f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
+            )
+            continue
+        if isinstance(plugin, Plugin):
+            found.append(plugin)
+        else:
+            warnings.warn(
+                f"{point.value!r} is a {type(plugin).__name__}, expected a mi_course.lessons.Plugin", stacklevel=2
+            )
+    return tuple(found)
+
+
+def asking_modules() -> tuple[str, ...]:
+    """Modules with references and drivers that plug-ins bring."""
+    return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
+
+
+def catalogue() -> tuple[Info, ...]:
+    """All lessons, in order: ours, then other people's."""
+    return tuple(sorted(OURS, key=lambda info: info.number)) + tuple(
+        info for plugin in _plugins() for info in plugin.lessons
+    )
+
+
+def find(which: str | int) -> Info:
+    """The lesson with this id, number or notebook name. Raises KeyError that lists what there is."""
+    wanted = str(which)
+    for info in catalogue():
+        if wanted in (info.id, info.notebook, str(info.number), f"{info.number:02d}"):
+            return info
+    known = ", ".join(f"{info.number} {info.id}" for info in catalogue())
+    raise KeyError(f"no lesson {which!r}; there are: {known}")
+
+
+def load(which: str | int) -> LessonSpec:
+    """The lesson itself: its exercises with cases, mistakes and hints. Imports torch."""
+    return importlib.import_module(find(which).module).LESSON

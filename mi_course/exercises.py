@@ -1,0 +1,269 @@
+"""What an exercise is made of: cases in parts, mistakes with a name, hints; and the verdict it ends in.
+
+A `Case` is an Ask plus the truth. The Ask crosses to the answer; the truth stays here. By default the truth is what the
+exercise's `spec` comes to when it is asked the same: slow, readable, and independent of the reference solution.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mi_course.wire import Ask, Call, Observation
+
+__all__ = [
+    "Case",
+    "Complaint",
+    "Draw",
+    "Exercise",
+    "LessonSpec",
+    "Mistake",
+    "Part",
+    "PartResult",
+    "Plan",
+    "Planned",
+    "Verdict",
+    "case",
+]
+
+STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
+
+
+class Draw:
+    """Seeded random inputs for cases. Never touches the global random state."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> Tensor:
+        return torch.randn(*shape, generator=self.generator) * std + mean
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return torch.rand(*shape, generator=self.generator) * (high - low) + low
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Whole numbers from [low, high)."""
+        return torch.randint(low, high, shape, generator=self.generator)
+
+    def integer(self, low: int, high: int) -> int:
+        """One whole number from [low, high)."""
+        return int(self.integers(low, high, 1))
+
+    def number(self, low: float = 0.0, high: float = 1.0) -> float:
+        return float(self.uniform(1, low=low, high=high))
+
+    def permutation(self, n: int) -> list[int]:
+        return torch.randperm(n, generator=self.generator).tolist()
+
+    def pattern(self, *leading: int, length: int, sharpness: float = 2.0) -> Tensor:
+        """Causal attention probabilities, shape [*leading, length, length]; every row sums to 1."""
+        scores = self.normal(*leading, length, length, std=sharpness)
+        future = torch.ones(length, length, dtype=torch.bool).triu(1)
+        return scores.masked_fill(future, -torch.inf).softmax(-1)
+
+    def seed(self) -> int:
+        """A fresh seed, for a reference."""
+        return self.integer(0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Why an observation is not right."""
+
+    message: str
+    kind: str = "value"
+    """value, shape, dtype, nan, type, tidiness, crashed, timed_out or not_attempted."""
+    mistake: str | None = None
+    """Set where a judge recognises a mistake itself."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Calls, and what is expected of them. Neither name nor truth crosses."""
+
+    calls: tuple[Call, ...]
+    about: str = ""
+    """The inputs in words, for messages: "period 7, 3 heads"."""
+    truth: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
+    """One expected value for each call. None: what the exercise's spec returns to the same Ask."""
+    judge: Callable[[Case, Observation], Complaint | None] | None = None
+    """Judges by properties instead of by comparing with a truth."""
+    rtol: float = 1e-4
+    atol: float = 1e-5
+    limit_s: float = 5.0
+    max_reply_bytes: int = 16 * 2**20
+
+    def ask(self) -> Ask:
+        """A fresh Ask with a fresh id."""
+        return Ask(calls=self.calls, limit_s=self.limit_s, max_reply_bytes=self.max_reply_bytes)
+
+
+def case(
+    *args: Any,
+    about: str = "",
+    driver: str = "call",
+    options: dict[str, Any] | None = None,
+    watch: Sequence[str] = (),
+    **rest: Any,
+) -> Case:
+    """A case of a single call."""
+    return Case(calls=(Call(args, driver, options or {}, tuple(watch)),), about=about, **rest)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Points that are earned together: all its cases pass, or none of its points are given.
+
+    At least one case must be one whose answer cannot be guessed; a constant, an identity and None earn nothing.
+    """
+
+    name: str
+    """What it shows, in words a learner reads: "other lengths and batches"."""
+    points: int
+    cases: Callable[[Draw, str], Sequence[Case]]
+    """Makes the cases from random inputs; the second argument is the form, "full" or "small"."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer with a name. `wrong` is the answer itself, and therefore also its test."""
+
+    name: str
+    message: str
+    wrong: Any
+    """An implementation (or, for a value exercise, a value or a function of the form)."""
+    sign: Callable[[Case, Observation], bool] | None = None
+    """Recognises it where judging goes by properties. Otherwise: `wrong` gives the same values."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """All of an exercise but its text, which stands in `solutions/`."""
+
+    id: str
+    """`<lesson>.<name>`, where name is what the learner defines."""
+    asks: str
+    """What is asked, in one sentence."""
+    parts: tuple[Part, ...]
+    mistakes: tuple[Mistake, ...]
+    hints: tuple[str, ...]
+    reveal: str
+    """The reason behind the answer; shown with the solution."""
+    minutes: int
+    difficulty: int
+    """1, 2 or 3."""
+    spec: Callable[..., Any] | None = None
+    """The truth by a second road. May be None where every case brings its truth or its judge."""
+    own: str = ""
+    """`module:name` of the course's own implementation, for `lesson.use`."""
+    kind: str = "function"
+    """`function`, or `value` for what the learner computed or found."""
+    revision: int = 1
+    """Raised when the cases change."""
+    trivial: bool = False
+    """Fewer than four mistakes are enough."""
+
+    @property
+    def lesson(self) -> str:
+        return self.id.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.id.partition(".")[2]
+
+    @property
+    def points(self) -> int:
+        return sum(part.points for part in self.parts)
+
+    def plan(self, seed: int, form: str = "full") -> Plan:
+        """The cases of every part, from this seed."""
+        planned = []
+        for part in self.parts:
+            draw = Draw(zlib.crc32(f"{self.id}/{self.revision}/{part.name}/{seed}".encode()))
+            planned += [Planned(part, one, one.ask()) for one in part.cases(draw, form)]
+        return Plan(self, tuple(planned))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A case, the part it belongs to, and the Ask that goes out for it."""
+
+    part: Part
+    case: Case
+    ask: Ask
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything one check of one exercise asks."""
+
+    exercise: Exercise
+    cases: tuple[Planned, ...]
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        return tuple(planned.ask for planned in self.cases)
+
+
+@dataclass(frozen=True)
+class LessonSpec:
+    """A lesson as `course` and `authoring` see it. Other people's lessons offer one through `mi_course.lessons`."""
+
+    id: str
+    number: int
+    title: str
+    minutes: int
+    exercises: tuple[Exercise, ...]
+    notebook: str
+    """File name without ending: `02_induction_heads`."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Former names of exercises, so that old notebooks are still understood."""
+
+    def exercise(self, name: str) -> Exercise:
+        name = self.aliases.get(name, name)
+        for one in self.exercises:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.exercises)
+        raise KeyError(f"no exercise {name!r} in lesson {self.id}; it has {known}")
+
+
+@dataclass(frozen=True)
+class PartResult:
+    name: str
+    points: int
+    earned: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check came to."""
+
+    exercise: str
+    revision: int
+    status: str
+    """passed, wrong, not_attempted, crashed or timed_out."""
+    points: int
+    max_points: int
+    message: str
+    mistake: str | None = None
+    """The name of the recognised mistake, if one was."""
+    details: tuple[PartResult, ...] = ()
+    printed: str = ""
+    """What the answer printed in the first case that failed."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+    def raise_if_not_passed(self) -> None:
+        """Raises AssertionError with the message, for use in scripts and tests."""
+        if not self.passed:
+            raise AssertionError(f"{self.exercise}: {self.status}. {self.message}")

@@ -1,0 +1,477 @@
+"""What may cross to an untrusted answer and back, and how it is written down.
+
+An `Ask` goes out: calls with plain arguments and references, and nothing of the truth. One `Observation` comes back.
+Only plain values cross: None, bool, int, float, str, lists, tuples and dicts of these, and tensors. They are written as
+JSON with the tensors beside it in safetensors; nothing here can run code when it is read (no pickle, no eval).
+
+    frame = b"MIC1" + 8 bytes (length of the JSON, little endian) + JSON + safetensors
+
+This module imports nothing else of ours, so that a sandbox can hold it without holding any truth.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+__all__ = [
+    "Ask",
+    "Call",
+    "Error",
+    "Limits",
+    "Observation",
+    "Ref",
+    "Reply",
+    "WireError",
+    "decode",
+    "encode",
+    "plain",
+    "tensors_in",
+]
+
+MAGIC = b"MIC1"
+
+DTYPES = frozenset(
+    {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    }
+)
+
+
+class WireError(ValueError):
+    """A value that cannot cross, or bytes that are not a message. The text names the place and the reason."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a message may be before it is refused."""
+
+    bytes: int = 64 * 2**20
+    """Whole frame, or all tensors and strings of a value together."""
+    items: int = 200_000
+    """Values of any kind, containers included."""
+    depth: int = 16
+    """Lists within lists within lists."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What crosses
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for what cannot cross: a model, a cache, a hook point. `mi_course.asking.references` resolves it."""
+
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the answer. Arguments are positional, plain values or references."""
+
+    args: tuple[Any, ...] = ()
+    driver: str = "call"
+    """Which of `mi_course.asking.drivers` makes the call."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the driver needs besides the arguments: cotangents, batches, activations to feed."""
+    watch: tuple[str, ...] = ()
+    """What else to look at, from `mi_course.asking.watches`."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Calls that are made one after the other in one process. Holds no truth, no points and no case name."""
+
+    calls: tuple[Call, ...]
+    limit_s: float = 5.0
+    """Seconds for all calls together."""
+    max_reply_bytes: int = 16 * 2**20
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Random. It says nothing about the case, and a reply to another Ask is ignored."""
+
+
+@dataclass(frozen=True)
+class Error:
+    """An exception, told in words."""
+
+    kind: str
+    """Name of its class."""
+    bases: tuple[str, ...]
+    """Names of the class and its parents, nearest first."""
+    message: str
+    where: str = ""
+    """The learner's line in which it was raised, if one was."""
+
+
+RETURNED, RAISED, NOT_ATTEMPTED, TIMED_OUT, UNSENDABLE, DIED = (
+    "returned",
+    "raised",
+    "not_attempted",
+    "timed_out",
+    "unsendable",
+    "died",
+)
+REPLY_STATUSES = frozenset({RETURNED, RAISED, NOT_ATTEMPTED, TIMED_OUT, UNSENDABLE, DIED})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one call came to."""
+
+    status: str
+    """returned, raised, not_attempted, timed_out, unsendable (the value cannot cross) or died (with its process)."""
+    value: Any = None
+    error: Error | None = None
+    watched: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def returned(self) -> bool:
+        return self.status == RETURNED
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an Ask came to, one reply for each call that was reached."""
+
+    ask: str
+    replies: tuple[Reply, ...]
+    printed: str = ""
+    """The beginning of what the answer printed."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Plain values
+
+
+class _Budget:
+    """Counts what a value holds, so that a huge one is refused before it is copied."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.items, self.bytes = limits, 0, 0
+
+    def spend(self, path: str, depth: int, n_bytes: int = 0) -> None:
+        self.items += 1
+        self.bytes += n_bytes
+        if depth > self.limits.depth:
+            raise WireError(f"{path}: nested more than {self.limits.depth} deep")
+        if self.items > self.limits.items:
+            raise WireError(f"{path}: more than {self.limits.items:,} values")
+        if self.bytes > self.limits.bytes:
+            raise WireError(f"{path}: more than {self.limits.bytes:,} bytes in all")
+
+
+def plain(value: Any, limits: Limits | None = None, path: str = "value") -> Any:
+    """A copy of `value` made of plain values only. Tensor subclasses become tensors; no code of the learner's is called.
+
+    Raises WireError, naming place and type, for anything that may not cross.
+    """
+    return _plain(value, path, 0, _Budget(limits or Limits()))
+
+
+def _plain(value: Any, path: str, depth: int, budget: _Budget) -> Any:
+    kind = type(value)
+    if value is None or kind is bool or kind is float:
+        budget.spend(path, depth, 8)
+        return value
+    if kind is int:
+        budget.spend(path, depth, 8)
+        return _check_int(value, path)
+    if kind is str:
+        budget.spend(path, depth, len(value))
+        return value
+    if kind in (list, tuple) or _plain_tuple(kind):
+        budget.spend(path, depth)
+        items = [
+            _plain(item, f"{path}[{i}]", depth + 1, budget)
+            for i, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
+        ]
+        return items if kind is list else tuple(items)
+    if isinstance(value, dict):
+        budget.spend(path, depth)
+        result = {}
+        for key, item in dict.items(value):
+            bare = _plain(key, f"{path} key", depth + 1, budget)
+            if not _hashable(bare):
+                raise WireError(f"{path}: {_article(type(key))} cannot be a key; use strings or numbers")
+            result[bare] = _plain(item, f"{path}[{_short(key)}]", depth + 1, budget)
+        return result
+    if isinstance(value, torch.Tensor):
+        tensor = _plain_tensor(value, path)
+        budget.spend(path, depth, tensor.numel() * tensor.element_size())
+        return tensor.clone(memory_format=torch.contiguous_format)
+    if kind.__module__ == "numpy" and isinstance(value, np.generic):
+        return _plain(value.item(), path, depth, budget)
+    if kind is np.ndarray:
+        if value.dtype.kind not in "fiub":
+            raise WireError(f"{path}: a numpy array of {value.dtype} cannot cross; return numbers")
+        return _plain(torch.from_numpy(np.array(value)), path, depth, budget)
+    if kind is Ref:
+        budget.spend(path, depth)
+        return Ref(_plain(value.kind, path, depth + 1, budget), _plain(value.options, path, depth + 1, budget))
+    raise WireError(
+        f"{path} is {_article(kind)}, which cannot be checked; use numbers, strings, lists, dicts or tensors"
+    )
+
+
+def _plain_tuple(kind: type) -> bool:
+    """Named tuples, and torch's (`torch.return_types.topk`)."""
+    return issubclass(kind, tuple)
+
+
+def _plain_tensor(value: torch.Tensor, path: str) -> torch.Tensor:
+    # A subclass may redefine anything; the base class' own methods see the data as it is.
+    with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        if value.layout != torch.strided:
+            raise WireError(f"{path}: a {value.layout} tensor cannot cross; return an ordinary (dense) one")
+        if value.device.type == "meta":
+            raise WireError(f"{path}: a tensor on the meta device holds no numbers")
+        if value.dtype not in DTYPES:
+            raise WireError(f"{path}: a tensor of {value.dtype} cannot cross; use floats, integers or bool")
+        bare = torch.Tensor.detach(value)
+        if type(bare) is not torch.Tensor:
+            bare = bare.as_subclass(torch.Tensor)
+        return bare.cpu().resolve_conj().resolve_neg()
+
+
+def _check_int(value: int, path: str) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise WireError(f"{path}: an integer of {value.bit_length()} bits; at most 63 cross")
+    return value
+
+
+def _article(kind: type) -> str:
+    name = kind.__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _short(key: Any) -> str:
+    return f"{key!r:.40}" if type(key) in (str, int, float, bool, type(None)) else "..."
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor inside a plain value, in order."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from tensors_in(item)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The codec
+
+_RECORDS: dict[str, type] = {cls.__name__.lower(): cls for cls in (Ref, Call, Ask, Error, Reply, Observation)}
+_TAG = "~"
+
+
+def encode(message: Any, limits: Limits | None = None) -> bytes:
+    """The frame of a plain value, an Ask or an Observation.
+
+    Raises WireError where something in it may not cross, or it is larger than `limits`.
+    """
+    limits = limits or Limits()
+    tensors: list[torch.Tensor] = []
+    tree = _to_json(message, "message", 0, _Budget(limits), tensors)
+    text = json.dumps(tree, separators=(",", ":"), allow_nan=False).encode("ascii")
+    blob = save_tensors({str(i): tensor for i, tensor in enumerate(tensors)})
+    frame = MAGIC + len(text).to_bytes(8, "little") + text + blob
+    if len(frame) > limits.bytes:
+        raise WireError(f"the message is {len(frame):,} bytes; at most {limits.bytes:,} cross")
+    return frame
+
+
+def _to_json(value: Any, path: str, depth: int, budget: _Budget, tensors: list[torch.Tensor]) -> Any:
+    kind = type(value)
+    if kind in _RECORDS.values():
+        budget.spend(path, depth)
+        record = {
+            f.name: _to_json(getattr(value, f.name), f"{path}.{f.name}", depth + 1, budget, tensors)
+            for f in fields(value)
+        }
+        return {_TAG: kind.__name__.lower(), **record}
+    if isinstance(value, torch.Tensor):
+        tensor = _plain_tensor(value, path).contiguous()
+        budget.spend(path, depth, tensor.numel() * tensor.element_size())
+        # safetensors refuses two names for one storage, and views of a larger one.
+        tensors.append(tensor.clone())
+        return {_TAG: "tensor", "n": len(tensors) - 1, "dtype": str(tensor.dtype)[6:], "shape": list(tensor.shape)}
+    if kind is list:
+        budget.spend(path, depth)
+        return [_to_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(value)]
+    if kind is tuple:
+        budget.spend(path, depth)
+        return {
+            _TAG: "tuple",
+            "v": [_to_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(value)],
+        }
+    if kind is dict:
+        budget.spend(path, depth)
+        pairs = [
+            [
+                _to_json(k, f"{path} key", depth + 1, budget, tensors),
+                _to_json(v, f"{path}[{_short(k)}]", depth + 1, budget, tensors),
+            ]
+            for k, v in value.items()
+        ]
+        return {_TAG: "dict", "v": pairs}
+    if kind is float and not math.isfinite(value):
+        budget.spend(path, depth, 8)
+        return {_TAG: "float", "v": repr(value)}
+    bare = _plain(value, path, depth, budget)
+    if type(bare) in (bool, int, float, str, type(None)):
+        return bare
+    return _to_json(bare, path, depth, budget, tensors)
+
+
+def decode(frame: bytes, limits: Limits | None = None) -> Any:
+    """The message that `encode` wrote. Hostile bytes end in a WireError, never in code that runs.
+
+    Raises WireError for a frame that is too large, torn, nested too deep, of an unknown type, or at odds with itself.
+    """
+    limits = limits or Limits()
+    if len(frame) > limits.bytes:
+        raise WireError(f"the message is {len(frame):,} bytes; at most {limits.bytes:,} cross")
+    if frame[:4] != MAGIC or len(frame) < 12:
+        raise WireError(f"not a message: it begins with {bytes(frame[:4])!r}, expected {MAGIC!r}")
+    end = 12 + int.from_bytes(frame[4:12], "little")
+    if end > len(frame):
+        raise WireError(f"torn message: {end - len(frame):,} bytes are missing")
+    try:
+        tree = json.loads(bytes(frame[12:end]))
+    except RecursionError:
+        raise WireError(f"nested more than {limits.depth} deep") from None
+    except ValueError as error:
+        raise WireError(f"not JSON: {str(error)[:200]}") from None
+    try:
+        tensors = load_tensors(bytes(frame[end:]))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        raise WireError(f"not safetensors: {str(error)[:200]}") from None
+    return _from_json(tree, "message", 0, _Budget(limits), tensors)
+
+
+def _from_json(tree: Any, path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(tree, str):
+        budget.spend(path, depth, len(tree))
+        return tree
+    budget.spend(path, depth, 8)
+    if tree is None or isinstance(tree, bool):
+        return tree
+    if isinstance(tree, int):
+        return _check_int(tree, path)
+    if isinstance(tree, float):
+        if not math.isfinite(tree):
+            raise WireError(f"{path}: {tree} in JSON")
+        return tree
+    if isinstance(tree, list):
+        return [_from_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(tree)]
+    return _from_tagged(tree, path, depth, budget, tensors)
+
+
+def _from_tagged(tree: dict[str, Any], path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]) -> Any:
+    tag = tree.get(_TAG)
+    if tag == "tuple" and isinstance(tree.get("v"), list):
+        return tuple(_from_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(tree["v"]))
+    if tag == "dict" and isinstance(tree.get("v"), list):
+        result = {}
+        for pair in tree["v"]:
+            if not (isinstance(pair, list) and len(pair) == 2):
+                raise WireError(f"{path}: a dict entry that is no pair")
+            key = _from_json(pair[0], f"{path} key", depth + 1, budget, tensors)
+            if not _hashable(key):
+                raise WireError(f"{path}: {_article(type(key))} cannot be a key")
+            result[key] = _from_json(pair[1], f"{path}[{_short(key)}]", depth + 1, budget, tensors)
+        return result
+    if tag == "float" and tree.get("v") in ("nan", "inf", "-inf"):
+        return float(tree["v"])
+    if tag == "tensor":
+        return _from_tensor(tree, path, budget, tensors)
+    if isinstance(tag, str) and tag in _RECORDS:
+        return _from_record(tag, tree, path, depth, budget, tensors)
+    raise WireError(f"{path}: unknown kind of value {tag!r:.60}")
+
+
+def _hashable(key: Any) -> bool:
+    return type(key) in (str, int, float, bool, type(None)) or (type(key) is tuple and all(map(_hashable, key)))
+
+
+def _from_tensor(tree: dict[str, Any], path: str, budget: _Budget, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    tensor = tensors.get(str(tree.get("n")))
+    if tensor is None:
+        raise WireError(f"{path}: tensor {tree.get('n')!r:.40} is missing")
+    if tensor.dtype not in DTYPES or str(tensor.dtype)[6:] != tree.get("dtype"):
+        raise WireError(f"{path}: announced as {tree.get('dtype')!r:.40}, sent as {tensor.dtype}")
+    if list(tensor.shape) != tree.get("shape"):
+        raise WireError(f"{path}: announced with shape {tree.get('shape')!r:.80}, sent with {list(tensor.shape)}")
+    budget.spend(path, 0, tensor.numel() * tensor.element_size())
+    return tensor
+
+
+_CONTAINERS: dict[str, type] = {
+    "args": tuple,
+    "calls": tuple,
+    "replies": tuple,
+    "watch": tuple,
+    "bases": tuple,
+    "options": dict,
+    "watched": dict,
+}
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "driver": (str,),
+    "id": (str,),
+    "ask": (str,),
+    "status": (str,),
+    "message": (str,),
+    "where": (str,),
+    "printed": (str,),
+    "limit_s": (int, float),
+    "max_reply_bytes": (int,),
+    "error": (Error, type(None)),
+}
+_ELEMENTS: dict[str, type] = {"calls": Call, "replies": Reply, "watch": str, "bases": str}
+
+
+def _from_record(
+    tag: str, tree: dict[str, Any], path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]
+) -> Any:
+    cls = _RECORDS[tag]
+    names = {f.name for f in fields(cls)}
+    if set(tree) - {_TAG} != names:
+        raise WireError(
+            f"{path}: {cls.__name__} needs the fields {sorted(names)}, not {sorted(set(tree) - {_TAG})!r:.200}"
+        )
+    values = {name: _from_json(tree[name], f"{path}.{name}", depth + 1, budget, tensors) for name in names}
+    for name, value in values.items():
+        expected = (_CONTAINERS[name],) if name in _CONTAINERS else _SCALARS.get(name)
+        if expected and (type(value) not in expected):
+            raise WireError(f"{path}.{name} is {_article(type(value))}, expected {expected[0].__name__}")
+        if name in _ELEMENTS and not all(type(item) is _ELEMENTS[name] for item in value):
+            raise WireError(f"{path}.{name} holds something that is no {_ELEMENTS[name].__name__}")
+        if name in ("options", "watched") and not all(type(key) is str for key in value):
+            raise WireError(f"{path}.{name} has a key that is no string")
+    if tag == "reply" and values["status"] not in REPLY_STATUSES:
+        raise WireError(f"{path}.status is {values['status']!r:.40}, expected one of {sorted(REPLY_STATUSES)}")
+    return cls(**values)
