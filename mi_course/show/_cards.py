@@ -1,0 +1,123 @@
+"""Cards: what the checker says about an answer, and hints, solutions and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from mi_course.show._html import INK, SOFT, prose, prose_spans
+from mi_course.show._picture import Shown
+
+# Word, mark and colour of each state. The colours are at least 3:1 on white and on #111111, and only edge the card;
+# the word and the mark say the same.
+STATES = {
+    "passed": ("Passed", "✓", "#2a8a4a"),
+    "wrong": ("Not yet", "≠", "#c8501e"),
+    "not_attempted": ("Not attempted", "○", "#7a7f87"),
+    "crashed": ("Crashed", "!", "#cf3f5b"),
+    "timed_out": ("Out of time", "…", "#8a6fd1"),
+}
+KINDS = {
+    "hint": ("Hint", "?", "#a8781c"),
+    "solution": ("Solution", "=", "#3b78c4"),
+    "note": ("Note", "i", "#7a7f87"),
+    "warning": ("Warning", "!", "#c8501e"),
+}
+
+
+class Card(Shown):
+    """A framed note, in the colours of the reader's theme."""
+
+    def __init__(self, *, html: str, text: str, alt: str) -> None:
+        self._html, self.text, self.alt = html, text, alt
+
+    def html(self) -> str:
+        return self._html
+
+
+def verdict_card(verdict: Mapping[str, Any]) -> Card:
+    """What the checker says about one answer.
+
+    verdict: `status` (passed, wrong, not_attempted, crashed, timed_out), `exercise`, `points`, `max_points`, and
+    optionally `message` (paragraphs, `code`, code blocks), `mistake`, `details` (one {"name", "earned", "points",
+    "message"} per part) and `next` (what to do next). The text is the same on every machine: no times, no counts.
+    Raises ValueError for another status, or a key that is missing.
+    """
+    missing = [key for key in ("status", "exercise", "points", "max_points") if key not in verdict]
+    if missing:
+        raise ValueError(f"verdict lacks {', '.join(missing)}; it has {', '.join(map(str, verdict)) or 'nothing'}.")
+    status = verdict["status"]
+    if status not in STATES:
+        raise ValueError(f"verdict['status'] is {status!r}; expected one of {', '.join(STATES)}.")
+    word, mark, colour = STATES[status]
+    name = str(verdict["exercise"]).rpartition(".")[2] or str(verdict["exercise"])
+    score = f"{verdict['points']} of {verdict['max_points']}"
+    message, following = str(verdict.get("message") or ""), str(verdict.get("next") or "")
+    details = [dict(detail) for detail in verdict.get("details") or []]
+
+    text = [f"{word} · {name} · {score}"]
+    text += [message] if message else []
+    text += [line for detail in details for line in _detail_text(detail)] if len(details) > 1 else []
+    text += [f"Next: {following}"] if following else []
+
+    rows = "".join(_detail_html(detail) for detail in details) if len(details) > 1 else ""
+    parts = f'<ul style="list-style:none;margin:6px 0 2px;padding:0">{rows}</ul>' if rows else ""
+    onward = f'<p style="margin:6px 0 2px"><strong>Next:</strong> {prose_spans(following)}</p>' if following else ""
+    head = (
+        f"{_badge(mark, colour)}<strong>{word}</strong>"
+        f'<span style="color:{SOFT}"> · {escape(name)} · {escape(score)}</span>'
+    )
+    label = f"{word}: {name}, {score} points"
+    return Card(html=_frame(head, prose(message) + parts + onward, colour, label), text="\n".join(text), alt=label)
+
+
+def note_card(title: str, body: str, kind: str = "hint") -> Card:
+    """A hint, a solution, a note or a warning.
+
+    body: paragraphs parted by blank lines, `code`, **strong**, and code blocks between lines of three backticks.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
+    word, mark, colour = KINDS[kind]
+    head = f'{_badge(mark, colour)}<strong>{word}</strong><span style="color:{SOFT}"> · {prose_spans(title)}</span>'
+    label = f"{word}: {title}"
+    return Card(html=_frame(head, prose(body), colour, label), text=f"{word} · {title}\n{body.strip()}", alt=label)
+
+
+def _frame(head: str, body: str, colour: str, label: str) -> str:
+    return (
+        f'<div class="mi-card" role="status" aria-label="{escape(label)}" style="border-left:5px solid {colour};'
+        f"background-color:rgba(127, 127, 127, 0.08);color:{INK};padding:8px 14px;margin:2px 0;border-radius:3px;"
+        f'max-width:820px;font-size:14px;line-height:1.5"><div>{head}</div>{body}</div>'
+    )
+
+
+def _badge(mark: str, colour: str) -> str:
+    return (
+        f'<span aria-hidden="true" style="display:inline-block;width:20px;height:20px;line-height:20px;margin-right:8px;'
+        f'border-radius:10px;text-align:center;font-weight:bold;color:#ffffff;background-color:{colour}">{mark}</span>'
+    )
+
+
+def _full(detail: Mapping[str, Any]) -> bool:
+    return detail.get("earned") == detail.get("points")
+
+
+def _detail_text(detail: Mapping[str, Any]) -> list[str]:
+    mark = "✓" if _full(detail) else "·"
+    line = f"  {mark} {detail.get('name', '')} ({detail.get('earned', 0)} of {detail.get('points', 0)})"
+    message = " ".join(str(detail.get("message") or "").split())
+    return [f"{line}: {message}" if message else line]
+
+
+def _detail_html(detail: Mapping[str, Any]) -> str:
+    done = _full(detail)
+    message = str(detail.get("message") or "")
+    mark, word = ("✓", "earned") if done else ("·", "not earned")
+    said = f' <span style="color:{SOFT}">— {prose_spans(message)}</span>' if message else ""
+    score = f"{detail.get('earned', 0)} of {detail.get('points', 0)}"
+    return (
+        f'<li style="margin:2px 0"><span aria-label="{word}" style="display:inline-block;width:18px">{mark}</span>'
+        f'{prose_spans(str(detail.get("name", "")))} <span style="color:{SOFT}">({escape(score)})</span>{said}</li>'
+    )

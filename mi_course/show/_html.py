@@ -1,0 +1,89 @@
+"""Small pieces of HTML that also survive Jupyter's sanitiser: inline styles, no scripts, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html import escape
+
+# Inline styles, since <style> is removed in a notebook that is not trusted. A variable of JupyterLab's theme comes
+# with a value for pages that have none.
+INK = "var(--jp-content-font-color1, inherit)"
+SOFT = "var(--jp-content-font-color2, inherit)"
+LINE = "var(--jp-border-color1, #8c959f)"
+GROUND = "var(--jp-layout-color2, rgba(127, 127, 127, 0.12))"
+MONO = "font-family:var(--jp-code-font-family, ui-monospace, monospace);font-size:0.92em"
+
+CODE_BLOCK = re.compile(r"```[ ]*(\w*)[ ]*\n(.*?)\n?```", re.DOTALL)
+CODE_SPAN = re.compile(r"`([^`\n]+)`")
+STRONG = re.compile(r"\*\*([^*\n]+)\*\*")
+
+
+def figure(png: bytes, *, width: int, alt: str, caption: str) -> str:
+    """A picture with its caption. White ground: the ink in the picture is dark, also in a dark theme."""
+    data = base64.b64encode(png).decode("ascii")
+    below = f'<figcaption style="color:#57606a;font-size:13px;margin:2px 4px 6px">{prose_spans(caption)}</figcaption>'
+    return (
+        f'<figure class="mi-figure" style="display:inline-block;margin:0;padding:6px;background-color:#ffffff;'
+        f'border-radius:6px;max-width:{width + 12}px">'
+        f'<img alt="{escape(alt)}" width="{width}" style="max-width:100%;height:auto" '
+        f'src="data:image/png;base64,{data}">{below if caption else ""}</figure>'
+    )
+
+
+def prose_spans(text: str) -> str:
+    """One paragraph: `code` and **strong** are marked up, everything else is escaped."""
+    parts = []
+    for i, piece in enumerate(CODE_SPAN.split(text)):
+        if i % 2:
+            code_style = f"{MONO};padding:0 3px;border-radius:3px;background-color:{GROUND}"
+            parts.append(f'<code style="{code_style}">{escape(piece)}</code>')
+        else:
+            parts.append(STRONG.sub(r"<strong>\1</strong>", escape(piece)))
+    return "".join(parts).replace("\n", "<br>")
+
+
+def prose(text: str) -> str:
+    """Paragraphs, parted by blank lines, with `code`, **strong** and fenced code blocks."""
+    parts, end = [], 0
+    for block in CODE_BLOCK.finditer(text):
+        parts += [_paragraphs(text[end : block.start()]), code_block(block[2], block[1] or "python")]
+        end = block.end()
+    return "".join([*parts, _paragraphs(text[end:])])
+
+
+def _paragraphs(text: str) -> str:
+    pieces = [piece.strip() for piece in re.split(r"\n\s*\n", text)]
+    return "".join(f'<p style="margin:4px 0">{prose_spans(piece)}</p>' for piece in pieces if piece)
+
+
+def code_block(code: str, language: str = "python") -> str:
+    """Code in colours that are readable on a light and on a dark ground; plain if pygments is missing or stumbles."""
+    body = escape(code)
+    if language in {"python", "py"}:
+        try:
+            body = _coloured(code)
+        except ImportError:
+            pass
+    style = f"{MONO};margin:6px 0;padding:8px 10px;border-radius:4px;overflow-x:auto;background-color:{GROUND}"
+    return f'<pre style="{style};white-space:pre;color:{INK}">{body}</pre>'
+
+
+def _coloured(code: str) -> str:
+    from pygments.lexers import PythonLexer
+    from pygments.token import Comment, Keyword, Number, Operator, String
+
+    # Theme variables with middle tones behind them: each at least 4:1 on white and on #1c1c1c.
+    tones = [
+        (Comment, "var(--jp-mirror-editor-comment-color, #6f8080)", ";font-style:italic"),
+        (Operator.Word, "var(--jp-mirror-editor-keyword-color, #2e8b3d)", ";font-weight:bold"),
+        (Keyword, "var(--jp-mirror-editor-keyword-color, #2e8b3d)", ";font-weight:bold"),
+        (String, "var(--jp-mirror-editor-string-color, #c4472f)", ""),
+        (Number, "var(--jp-mirror-editor-number-color, #3f84c4)", ""),
+    ]
+    parts = []
+    for kind, piece in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
+        tone = next(((colour, more) for family, colour, more in tones if kind in family), None)
+        text = escape(piece)
+        parts.append(f'<span style="color:{tone[0]}{tone[1]}">{text}</span>' if tone and piece.strip() else text)
+    return "".join(parts)
