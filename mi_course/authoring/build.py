@@ -1,0 +1,255 @@
+"""`mi-course build`: notebooks, executed solutions, syllabus and hashes, each only when it is stale."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mi_course import __version__
+from mi_course.authoring.execute import CELL_S, execute, outputs_hash, reuse
+from mi_course.authoring.generate import dump, learner_notebook, solution_notebook
+from mi_course.authoring.review import leaks, review, review_catalogue
+from mi_course.authoring.source import BuildError, Finding, SourceCell, read_source
+from mi_course.authoring.syllabus import release, syllabus
+from mi_course.content import notebook_path, notebooks_dir, releases_dir, solutions_dir, source
+from mi_course.exercises import LessonSpec
+from mi_course.lessons import Info, catalogue
+
+__all__ = ["Report", "build", "check"]
+
+
+@dataclass
+class Report:
+    """What a build did. Paths are those of the files that it wrote."""
+
+    written: list[Path] = field(default_factory=list)
+    executed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Lesson:
+    info: Info
+    spec: LessonSpec
+    cells: list[SourceCell]
+    learner: dict[str, Any]
+    solution: dict[str, Any]
+
+
+def ours() -> tuple[Info, ...]:
+    """The lessons of this package; other people's are built where they live, by name."""
+    return tuple(info for info in catalogue() if not info.folder)
+
+
+def build(
+    infos: Sequence[Info] | None = None,
+    *,
+    only: Sequence[Info] | None = None,
+    force: bool = False,
+    run: bool = True,
+    cell_s: int = CELL_S,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Builds the lessons (`only` some of them); syllabus and hashes cover all `infos`.
+
+    force: execute solutions that are not stale too. run: execute at all. Raises BuildError after the last lesson, so
+    that one broken lesson does not keep the others from being built.
+    """
+    infos = list(infos if infos is not None else ours())
+    report, findings, lessons = Report(), [], []
+    for info in infos:
+        try:
+            lesson = _read(info)
+            lessons.append(lesson)
+            if only is None or info in only:
+                _build_one(lesson, report, force, run, cell_s, say)
+        except BuildError as error:
+            findings += error.findings
+    if findings:
+        raise BuildError(findings)
+    for path, text in _shared(lessons).items():
+        _write(path, text, report)
+    return report
+
+
+def _build_one(
+    lesson: _Lesson, report: Report, force: bool, run: bool, cell_s: int, say: Callable[[str], None]
+) -> None:
+    info = lesson.info
+    _write(notebook_path(info), dump(lesson.learner), report)
+    target = notebook_path(info, solution=True)
+    old = _load(target)
+    made = None if force or old is None else reuse(lesson.solution, old)
+    if made is None and run:
+        say(f"executing solutions/{info.notebook}.ipynb")
+        executed = execute(info, lesson.solution, lesson.cells, cell_s)
+        made = executed.notebook
+        report.executed.append(info.id)
+        report.notes += executed.notes
+    if made is not None:
+        _write(target, dump(made), report)
+    else:
+        report.notes.append(f"solutions/{info.notebook}.ipynb is stale and was not executed")
+
+
+def check(infos: Sequence[Info] | None = None) -> list[Finding]:
+    """Everything that keeps the lessons from being shown to a learner; empty when all is well. Executes nothing."""
+    infos = list(infos if infos is not None else ours())
+    findings, lessons = list(review_catalogue(infos)), []
+    for info in infos:
+        try:
+            cells = _cells(info)
+            spec = _spec(info)
+            findings += review(info, spec, cells)
+            lesson = _read(info)
+        except BuildError as error:
+            findings += error.findings
+            continue
+        lessons.append(lesson)
+        findings += leaks(lesson.cells, lesson.learner, lesson.spec)
+        findings += _stale(lesson)
+    if len(lessons) == len(infos):
+        for path, text in _shared(lessons).items():
+            if _text(path) != text:
+                findings.append(Finding(_relative(path), 1, "is stale; run `mi-course build`"))
+    findings += _strangers(infos)
+    return sorted(set(findings))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _cells(info: Info) -> list[SourceCell]:
+    path = solutions_dir(info) / f"{info.notebook}.py"
+    return read_source(path, _relative(path))
+
+
+def _spec(info: Info) -> LessonSpec:
+    try:
+        return importlib.import_module(info.module).LESSON
+    except Exception as error:
+        where = info.module.replace(".", "/") + ".py"
+        raise BuildError([Finding(where, 1, f"cannot be loaded: {type(error).__name__}: {error}")]) from error
+
+
+def _read(info: Info) -> _Lesson:
+    cells, spec = _cells(info), _spec(info)
+    return _Lesson(info, spec, cells, learner_notebook(info, spec, cells), solution_notebook(info, spec, cells))
+
+
+def _shared(lessons: Sequence[_Lesson]) -> dict[Path, str]:
+    """Syllabus and hashes of each folder that lessons live in."""
+    made = {}
+    for folder in dict.fromkeys(lesson.info.folder for lesson in lessons):
+        here = sorted((one for one in lessons if one.info.folder == folder), key=lambda one: one.info.number)
+        first = here[0].info
+        made[notebooks_dir(first) / "README.md"] = syllabus((one.info, one.spec, one.learner) for one in here)
+        made[releases_dir(first) / f"{__version__}.json"] = release((one.info, one.learner) for one in here)
+    return made
+
+
+def _stale(lesson: _Lesson) -> list[Finding]:
+    info, findings = lesson.info, []
+    learner, executed = notebook_path(info), notebook_path(info, solution=True)
+    if _text(learner) != dump(lesson.learner):
+        what = "is stale, or was edited by hand" if learner.is_file() else "is missing"
+        findings.append(Finding(_relative(learner), 1, f"{what}; run `mi-course build`"))
+    old, where = _load(executed), _relative(executed)
+    if old is None:
+        what = "is no notebook" if executed.is_file() else "is missing"
+        return [*findings, Finding(where, 1, f"{what}; run `mi-course build`")]
+    made = reuse(lesson.solution, old)
+    if made is None or dump(made) != _text(executed):
+        findings.append(Finding(where, 1, f"{_why_stale(lesson, old)}; run `mi-course build`"))
+        return findings
+    for cell in old["cells"]:
+        line = _line_of(executed, cell["id"])
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "error":
+                findings.append(Finding(where, line, f"cell {cell['id']!r} holds an error: {output.get('ename')}"))
+            if " at 0x" in json.dumps(output):
+                findings.append(Finding(where, line, f"cell {cell['id']!r} holds a memory address, new in every run"))
+    verdicts = old["metadata"]["mi_course"]["verdicts"]
+    for exercise in lesson.spec.exercises:
+        status = verdicts.get(exercise.id, "never checked")
+        if status != "passed":
+            line = _line_of(executed, f"answer-{exercise.name}")
+            findings.append(Finding(where, line, f"the reference of {exercise.id} did not pass: {status}"))
+    return findings
+
+
+def _why_stale(lesson: _Lesson, old: dict[str, Any]) -> str:
+    try:
+        if old["metadata"]["mi_course"]["source_hash"] == lesson.solution["metadata"]["mi_course"]["source_hash"]:
+            now = {cell["id"]: cell["source"] for cell in lesson.solution["cells"]}
+            for cell in old["cells"]:
+                if now.get(cell["id"]) != source(cell):
+                    return f"cell {cell['id']!r} is stale, or was edited by hand"
+            if old["metadata"]["mi_course"]["outputs_hash"] != outputs_hash(old):
+                return "its outputs are not those of the build: it was executed by hand"
+    except (KeyError, TypeError, AttributeError):
+        return "was not made by `mi-course build`"
+    return "is stale"
+
+
+def _strangers(infos: Sequence[Info]) -> list[Finding]:
+    """Notebooks that no lesson makes: a learner's that was saved here, or a renamed lesson's."""
+    findings = []
+    for folder in dict.fromkeys(directory(info) for info in infos for directory in (notebooks_dir, solutions_dir)):
+        known = {info.notebook for info in infos if folder in (notebooks_dir(info), solutions_dir(info))}
+        for path in sorted(folder.glob("*.ipynb")):
+            if path.stem not in known:
+                findings.append(Finding(_relative(path), 1, "belongs to no lesson of the catalogue; remove it"))
+    return findings
+
+
+def _line_of(path: Path, id: str) -> int:
+    for number, line in enumerate((_text(path) or "").splitlines(), 1):
+        if f'"id": "{id}"' in line:
+            return number
+    return 1
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(_text(path) or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("cells"), list) else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _write(path: Path, text: str, report: Report) -> None:
+    """Puts the text there in one step, unless it is there already."""
+    if _text(path) == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    report.written.append(path)
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

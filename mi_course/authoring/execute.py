@@ -1,0 +1,179 @@
+"""Executes a solution as a learner's kernel would, and keeps of its outputs what is small and comes out the same again.
+
+Stored: printed text, HTML, pictures and Plotly, in order. Not stored: what went to standard error (progress bars,
+warnings), widgets and their state, timings of the execution.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mi_course.authoring.generate import KERNEL, NOT_COMPARED
+from mi_course.authoring.source import BuildError, SourceCell
+from mi_course.lessons import Info
+from mi_course.progress import Progress
+
+__all__ = ["Executed", "execute", "outputs_hash", "reuse"]
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+ANSWER_CLAIM = "application/vnd.mi-course.answer+json"
+CELL_S = 600
+"""Seconds that one cell may take."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Executed:
+    notebook: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    """What an author should know: cells whose output is not compared, and why."""
+
+
+def execute(info: Info, notebook: dict[str, Any], cells: Sequence[SourceCell], cell_s: int = CELL_S) -> Executed:
+    """Runs a solution in a fresh kernel, offline, with a fresh `MI_COURSE_HOME`, in an empty folder.
+
+    Raises BuildError with file, line, cell id and traceback when a cell fails or takes longer than `cell_s` seconds.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    running = nbformat.from_dict(copy.deepcopy(notebook))
+    reached = [0]
+    with tempfile.TemporaryDirectory(prefix="mi-course-build-") as scratch:
+        home, place = Path(scratch, "home"), Path(scratch, "work")
+        for folder in (home, place):
+            folder.mkdir()
+        client = NotebookClient(
+            running,
+            timeout=cell_s,
+            kernel_name="python3",
+            record_timing=False,
+            coalesce_streams=True,
+            store_widget_state=False,
+            on_cell_execute=lambda cell, cell_index: reached.append(cell_index),
+            resources={"metadata": {"path": str(place)}},
+        )
+        try:
+            client.execute(env=environment(home))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            cell, text = cells[reached[-1]], _COLOUR.sub("", str(error)).strip()
+            raise BuildError([cell.finding(f"{info.id}, cell {cell.id!r} failed: {text}")]) from None
+        verdicts = {row.exercise: row.status for row in Progress(home).rows(info.id)}
+    made = json.loads(json.dumps(running))
+    notes = [
+        f"{info.notebook}, cell {cell['id']!r}: {note}, so its output is not compared"
+        for cell in made["cells"]
+        if cell["cell_type"] == "code"
+        for note in _clean(cell)
+    ]
+    made["metadata"] = {**KERNEL, "mi_course": dict(notebook["metadata"]["mi_course"])}
+    made["metadata"]["mi_course"] |= {"verdicts": verdicts, "outputs_hash": outputs_hash(made)}
+    return Executed(made, notes)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What a kernel of ours sees: offline, with its own progress and no start-up files of the user's. The model cache
+    stays as it is."""
+    return {
+        **os.environ,
+        "MI_COURSE_HOME": str(home),
+        "IPYTHONDIR": str(home / "ipython"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def _clean(cell: dict[str, Any]) -> list[str]:
+    """Reduces the outputs of a cell, and tags it where the rest cannot be compared. Returns the reasons."""
+    reasons, kept = [], []
+    cell["metadata"].pop("execution", None)
+    for output in cell["outputs"]:
+        if output["output_type"] == "stream" and output["name"] == "stderr":
+            reasons.append("it writes to standard error")
+            continue
+        if "data" in output:
+            output.pop("transient", None)
+            if output["data"].pop(WIDGET_VIEW, None) is not None:
+                reasons.append("it shows a widget")
+                if set(output["data"]) <= {"text/plain"}:
+                    continue
+            if ANSWER_CLAIM in output["data"]:
+                reasons.append("it records a value that is judged")
+        kept.append(output)
+    cell["outputs"] = _merged(kept)
+    tags = set(cell["metadata"].get("tags", ()))
+    if not reasons or NOT_COMPARED in tags:
+        return []
+    cell["metadata"]["tags"] = sorted({*tags, NOT_COMPARED})
+    return sorted(set(reasons))
+
+
+def _merged(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbouring pieces of standard output become one, however the kernel happened to cut them."""
+    merged: list[dict[str, Any]] = []
+    for output in outputs:
+        if output["output_type"] == "stream" and merged and merged[-1]["output_type"] == "stream":
+            merged[-1]["text"] += output["text"]
+        else:
+            merged.append(output)
+    return merged
+
+
+def outputs_hash(notebook: dict[str, Any]) -> str:
+    """Of all outputs, so that a solution that was executed by hand and saved is noticed."""
+    outputs = [_joined(cell["outputs"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _joined(value: Any) -> Any:
+    """Lists of lines as one text: nbformat writes either."""
+    if isinstance(value, dict):
+        return {key: _joined(item) for key, item in value.items()}
+    if isinstance(value, list):
+        if value and all(isinstance(item, str) for item in value):
+            return "".join(value)
+        return [_joined(item) for item in value]
+    return value
+
+
+def reuse(fresh: dict[str, Any], old: dict[str, Any]) -> dict[str, Any] | None:
+    """The fresh solution with the outputs of the one executed before; None if its code has changed since."""
+    try:
+        before = old["metadata"]["mi_course"]
+        now = fresh["metadata"]["mi_course"]
+        old_code = [cell for cell in old["cells"] if cell["cell_type"] == "code"]
+        new_code = [cell for cell in fresh["cells"] if cell["cell_type"] == "code"]
+        if before["source_hash"] != now["source_hash"] or before["outputs_hash"] != outputs_hash(old):
+            return None
+        made = copy.deepcopy(fresh)
+        by_id = {cell["id"]: cell for cell in old_code}
+        if list(by_id) != [cell["id"] for cell in new_code]:
+            return None
+        for cell in made["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            ran = by_id[cell["id"]]
+            if _joined(ran["source"]) != cell["source"] and (ran["source"] or cell["source"]):
+                return None
+            cell |= {"outputs": ran["outputs"], "execution_count": ran["execution_count"]}
+            tags = set(cell["metadata"].get("tags", ()))
+            if NOT_COMPARED in ran["metadata"].get("tags", ()):
+                tags.add(NOT_COMPARED)
+            if tags:
+                cell["metadata"]["tags"] = sorted(tags)
+        made["metadata"]["mi_course"] |= {"verdicts": before["verdicts"], "outputs_hash": before["outputs_hash"]}
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return made

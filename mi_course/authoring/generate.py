@@ -1,0 +1,210 @@
+"""From a lesson's source and spec to the learner's notebook, and to the solution before it is executed.
+
+Both are functions of their inputs alone, byte for byte: no clock, no random ids, sorted keys.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mi_course import __version__
+from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
+from mi_course.content import BEGIN, END, python_only, top_level_names
+from mi_course.exercises import Exercise, LessonSpec
+from mi_course.lessons import Info, catalogue
+
+__all__ = ["dump", "learner_notebook", "solution_notebook", "stub"]
+
+STUB = 'raise NotImplementedError("your turn")'
+NOT_COMPARED = "nbval-ignore-output"
+"""nbval's own tag: executed, and its output not compared."""
+
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+}
+_PLACEHOLDER = re.compile(r"\{\{\s*([a-z]+)(?:\s+(\w+))?\s*\}\}")
+_DOTS = "●●●○○○"
+
+
+def learner_notebook(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
+    """The notebook that a learner opens. Raises BuildError."""
+    return _notebook(info, spec, cells, stub)
+
+
+def solution_notebook(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
+    """The solution, not executed: answers in place, markers removed. Raises BuildError."""
+    notebook = _notebook(info, spec, cells, lambda cell, exercise: _without_markers(cell))
+    for cell, made in zip(cells, notebook["cells"], strict=True):
+        if "not-compared" in cell.tags:
+            made["metadata"]["tags"] = sorted({*made["metadata"]["tags"], NOT_COMPARED})
+    return notebook
+
+
+def _notebook(
+    info: Info, spec: LessonSpec, cells: Sequence[SourceCell], answer: Callable[[SourceCell, Exercise], str]
+) -> dict[str, Any]:
+    by_name = {exercise.name: exercise for exercise in spec.exercises}
+    made, findings = [], []
+    for cell in cells:
+        try:
+            made.append(_cell(info, spec, cell, by_name, answer))
+        except BuildError as error:
+            findings += error.findings
+    if findings:
+        raise BuildError(findings)
+    meta = {"lesson": info.id, "course_version": __version__, "source_hash": _source_hash(spec, cells)}
+    return {"cells": made, "metadata": {**KERNEL, "mi_course": meta}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _cell(
+    info: Info,
+    spec: LessonSpec,
+    cell: SourceCell,
+    by_name: dict[str, Exercise],
+    answer: Callable[[SourceCell, Exercise], str],
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"tags": sorted(cell.tags)} if cell.tags else {}
+    if cell.kind != "code":
+        text = _fill(info, spec, cell, by_name) if cell.kind == "markdown" else cell.text
+        return {"cell_type": cell.kind, "id": cell.id, "metadata": metadata, "source": text}
+    text = cell.text
+    if cell.answers is not None:
+        exercise = by_name.get(cell.answers)
+        if exercise is None:
+            raise BuildError([cell.finding(f"lesson {spec.id} has no exercise {cell.answers!r}")])
+        text = answer(cell, exercise)
+        metadata["mi_course"] = {"exercise": exercise.id, "revision": exercise.revision}
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": cell.id,
+        "metadata": metadata,
+        "outputs": [],
+        "source": text,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stubs
+
+
+def stub(cell: SourceCell, exercise: Exercise) -> str:
+    """The answer cell without its answer.
+
+    A region inside a function becomes `raise NotImplementedError("your turn")`. A region at top level belongs to an
+    exercise whose answer is a value, and becomes `name = ...`. Raises BuildError.
+    """
+    lines: list[str] = []
+    at, top = 0, 0
+    source = cell.text.splitlines()
+    for region in regions(cell):
+        lines += source[at : region.begin]
+        at = region.end + 1
+        if region.indent:
+            lines.append(region.indent + STUB)
+            continue
+        top += 1
+        if exercise.kind != "value":
+            raise BuildError(
+                [
+                    cell.finding(
+                        f"the region holds all of {exercise.name}; leave `def` and docstring outside", region.begin
+                    )
+                ]
+            )
+        if exercise.name not in top_level_names("\n".join(region.lines)):
+            raise BuildError([cell.finding(f"the region does not assign {exercise.name}", region.begin)])
+        lines.append(f"{exercise.name} = ...")
+    if at == 0:
+        raise BuildError([cell.finding(f"the answer cell of {exercise.name} has no `{BEGIN}` … `{END}`")])
+    if top > 1:
+        raise BuildError([cell.finding(f"{exercise.name} is assigned in {top} regions; one is enough")])
+    text = "\n".join(lines + source[at:])
+    try:
+        ast.parse(python_only(text))
+    except SyntaxError as error:
+        raise BuildError([cell.finding(f"the stub of {exercise.name} does not parse: {error}")]) from None
+    return text
+
+
+def _without_markers(cell: SourceCell) -> str:
+    return "\n".join(line for line in cell.text.splitlines() if line.strip() not in (BEGIN, END))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the spec knows is written once, there
+
+
+def _fill(info: Info, spec: LessonSpec, cell: SourceCell, by_name: dict[str, Exercise]) -> str:
+    findings: list[Finding] = []
+
+    def value(match: re.Match[str]) -> str:
+        word, name = match.groups()
+        line = cell.text.count("\n", 0, match.start())
+        if word == "exercise" and name in by_name:
+            return badge(by_name[name])
+        if word == "exercise":
+            findings.append(cell.finding(f"lesson {spec.id} has no exercise {name!r}", line))
+        elif word in plain and name is None:
+            return plain[word]()
+        else:
+            known = ", ".join(["exercise NAME", *plain])
+            findings.append(cell.finding(f"unknown placeholder {match.group()}; there are {known}", line))
+        return match.group()
+
+    plain: dict[str, Callable[[], str]] = {
+        "lesson": lambda: spec.title,
+        "number": lambda: f"{info.number:02d}",
+        "minutes": lambda: str(spec.minutes),
+        "points": lambda: str(sum(one.points for one in spec.exercises)),
+        "exercises": lambda: str(len(spec.exercises)),
+        "next": lambda: _next(info),
+    }
+    text = _PLACEHOLDER.sub(value, cell.text)
+    if findings:
+        raise BuildError(findings)
+    return text
+
+
+def badge(exercise: Exercise) -> str:
+    """The line above an exercise: its name, points, minutes and difficulty."""
+    points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
+    minutes = "1 minute" if exercise.minutes == 1 else f"{exercise.minutes} minutes"
+    dots = _DOTS[3 - exercise.difficulty : 6 - exercise.difficulty]
+    return f"**Exercise · `{exercise.name}`** · {points} · about {minutes} · {dots}"
+
+
+def _next(info: Info) -> str:
+    """A link to the next lesson from the same place, or to the syllabus after the last."""
+    later = [one for one in catalogue() if one.folder == info.folder and one.number > info.number]
+    if not later:
+        return "[the syllabus](README.md)"
+    following = min(later, key=lambda one: one.number)
+    return f"[{following.number:02d} · {following.title}]({following.notebook}.ipynb)"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bytes
+
+
+def _source_hash(spec: LessonSpec, cells: Sequence[SourceCell]) -> str:
+    """Of everything that execution depends on in the source: code cells, their order and tags, and the exercises'
+    revisions and points. Prose is left out, so that mending a sentence does not execute a lesson again."""
+    code = [[cell.id, cell.text, sorted(cell.tags)] for cell in cells if cell.kind == "code"]
+    exercises = [[one.id, one.revision, one.points] for one in spec.exercises]
+    return hashlib.sha256(json.dumps([code, exercises]).encode()).hexdigest()[:32]
+
+
+def dump(notebook: dict[str, Any]) -> str:
+    """The notebook as text: one space of indentation, sorted keys, sources as lists of lines, as nbformat writes it."""
+    import nbformat
+
+    made = nbformat.from_dict(notebook)
+    nbformat.validate(made)
+    return nbformat.writes(made) + "\n"
