@@ -1,0 +1,125 @@
+"""Growing an induction head: a two-layer attention-only model, trained from nothing on repeated random tokens.
+
+The period varies from batch to batch, so that the offset between the copies is no help. With a fixed one the model
+learns to look back by it, and fails at any other: a positional copy, not induction. Some periods are never trained on
+and serve as the test. Olsson et al. 2022, "In-context Learning and Induction Heads" (argument 1: the phase change).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mi_course.interp.induction import head_scores, loss_per_token, repeated_tokens, train_step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+VOCAB, BOS = 64, 0
+UNSEEN_PERIODS = (18, 19, 20, 21, 22)
+TRAIN_PERIODS = tuple(period for period in range(6, 33) if period not in UNSEEN_PERIODS)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What was measured after `step` training steps, at one test period. Losses in nats, scores between 0 and 1."""
+
+    step: int
+    loss_first: float  # tokens that nothing announces: the first copy, and the first token of the second
+    loss_second: float  # tokens that an induction head can know: the second copy but its first token
+    induction: Float[Tensor, "layer head"]
+    previous_token: Float[Tensor, "layer head"]
+
+    @property
+    def best_induction(self) -> float:
+        return float(self.induction.max())
+
+    @property
+    def best_previous_token(self) -> float:
+        """Of the first layer only: a previous-token head serves an induction head from below."""
+        return float(self.previous_token[0].max())
+
+
+def tiny_config(n_layers: int = 2) -> dict[str, Any]:
+    """The shape of `data/tiny-induction` (fields of TransformerBridgeConfig): attention only, d_model 64, 4 heads.
+
+    Rotary positions, because a previous-token head then forms in a few hundred steps (with learned ones it did not).
+    The norm has no weights of its own, so the matrices can be read as they are, without folding.
+    """
+    return {
+        "n_layers": n_layers,
+        "n_heads": 4,
+        "d_model": 64,
+        "d_head": 16,
+        "d_vocab": VOCAB,
+        "n_ctx": 128,
+        "attn_only": True,
+        "positional_embedding_type": "rotary",
+        "normalization_type": "RMSPRE",
+    }
+
+
+def boot_tiny(n_layers: int = 2, seed: int = 0) -> TransformerBridge:
+    """An untrained model of that shape, in train mode. The seed decides its weights; the global random state stays."""
+    from mi_course.interp.models import native
+
+    return native.boot({**tiny_config(n_layers), "seed": seed}, name="tiny").train()
+
+
+def measure_growth(model: TransformerBridge, step: int, period: int, *, batch: int = 64, seed: int = 10_000) -> Growth:
+    """Losses and scores of every head on `batch` fresh sequences of this period; two forward passes, no gradient."""
+    tokens = repeated_tokens(batch, period, low=1, high=model.cfg.d_vocab, bos=BOS, seed=seed)
+    with torch.no_grad():
+        loss = loss_per_token(model(tokens), tokens)
+    # Entry i of the loss predicts token i + 1; the second copy's first token, at period + 1, comes as a surprise too.
+    return Growth(
+        step=step,
+        loss_first=float(loss[:, : period + 1].mean()),
+        loss_second=float(loss[:, period + 1 :].mean()),
+        induction=head_scores(model, tokens, period, "induction"),
+        previous_token=head_scores(model, tokens, period, "previous_token"),
+    )
+
+
+def train_induction(
+    model: TransformerBridge,
+    *,
+    steps: int = 600,
+    periods: Sequence[int] = TRAIN_PERIODS,
+    test_period: int = 20,
+    every: int = 25,
+    batch: int = 64,
+    lr: float = 8e-3,
+    warmup: int = 200,
+    weight_decay: float = 0.1,
+    seed: int = 0,
+    step_fn: Callable[[TransformerBridge, torch.optim.Optimizer, Tensor], float] = train_step,
+) -> Iterator[Growth]:
+    """Train in place, yielding what is measured before the first step, every `every` steps, and after the last.
+
+    Each step takes a fresh batch of `repeated_tokens` of one period, drawn from `periods`; the same seed gives the same
+    run, and the global random state is left alone. AdamW; the learning rate rises over `warmup` steps, and falls evenly
+    towards zero over the last quarter. `step_fn` may be the learner's own `train_step`. Between yields the model may be
+    read (kept as a checkpoint, say); stop early by leaving the loop. Raises ValueError on an impossible setting.
+    """
+    longest = 1 + 2 * max(*periods, test_period)
+    if longest > model.cfg.n_ctx:
+        raise ValueError(f"A period asks for {longest} positions; the model has {model.cfg.n_ctx}.")
+    if steps < 1 or every < 1:
+        raise ValueError(f"steps is {steps} and every is {every}; both must be at least 1.")
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    yield measure_growth(model, 0, test_period)
+    for step in range(1, steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, step / warmup, 4 * (steps - step + 1) / steps)
+        period = periods[int(torch.randint(len(periods), (1,), generator=generator))]
+        batch_seed = int(torch.randint(2**31, (1,), generator=generator))
+        step_fn(model, optimizer, repeated_tokens(batch, period, 1, model.cfg.d_vocab, BOS, batch_seed))
+        if step % every == 0 or step == steps:
+            yield measure_growth(model, step, test_period)
