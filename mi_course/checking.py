@@ -1,0 +1,218 @@
+"""Checks a learner's own notebook outside Jupyter: `mi-course check NOTEBOOK`.
+
+The cells run in a fresh Python process, without a kernel. An error stops only its cell; a cell that takes too long, or
+ends the process, is left out and the rest is run again. This is the learner's own code on the learner's own machine:
+nothing here is a sandbox, and no marks should rest on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mi_course.submission import Submission
+
+__all__ = ["Outcome", "Result", "check_submission"]
+
+CELL_S = 300.0
+RESTARTS = 3
+"""How many cells may hang or end the process before the rest is given up."""
+SETUP = 0
+"""The position under which the course's own setup cells are reported."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One exercise."""
+
+    exercise: str
+    status: str
+    points: int
+    max_points: int
+    message: str
+
+
+@dataclass
+class Outcome:
+    results: list[Result] = field(default_factory=list)
+    """One for each exercise of the lesson, in order."""
+    errors: dict[int, str] = field(default_factory=dict)
+    """Position of a cell -> why it stopped."""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and all(result.status == "passed" for result in self.results)
+
+
+def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_S) -> Outcome:
+    """Runs the cells of a submission in `folder`, and checks every exercise of its lesson.
+
+    Raises RuntimeError when the course's own setup fails.
+    """
+    skip: dict[int, str] = {}
+    while True:
+        events, reason = _run(submission, folder, cell_s, skip)
+        begun = [event["cell"] for event in events if event["kind"] == "begin"]
+        if reason is None or len(skip) >= RESTARTS or not begun or begun[-1] == SETUP:
+            break
+        skip[begun[-1]] = reason
+    errors = dict(skip) | {event["cell"]: event["message"] for event in events if event["kind"] == "error"}
+    if reason is not None:
+        errors[begun[-1] if begun else SETUP] = reason
+    if SETUP in errors:
+        raise RuntimeError(
+            f"The setup of lesson {submission.info.id} fails here: {errors[SETUP]} Try `mi-course doctor`."
+        )
+    checked = {event["exercise"]: event for event in events if event["kind"] == "verdict"}
+    worth = {event["exercise"]: event["points"] for event in events if event["kind"] == "exercise"}
+    outcome = Outcome(errors=errors)
+    for exercise in submission.exercises:
+        event = checked.get(exercise)
+        if event is not None:
+            outcome.results.append(
+                Result(exercise, event["status"], event["points"], event["max_points"], event["message"])
+            )
+            continue
+        name = exercise.partition(".")[2]
+        stopped = next((c.position for c in submission.cells if name in c.answers and c.position in errors), None)
+        status = "not_attempted" if stopped is None else "crashed"
+        message = f"{name} is not defined." if stopped is None else f"Cell {stopped} stopped: {errors[stopped]}"
+        outcome.results.append(Result(exercise, status, 0, worth.get(exercise, 0), message))
+    return outcome
+
+
+def _run(
+    submission: Submission, folder: Path, cell_s: float, skip: dict[int, str]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """One process. Returns what it told, and why it ended early (None: it did not)."""
+    with tempfile.TemporaryDirectory(prefix="mi-course-check-") as scratch:
+        told, job = Path(scratch, "told"), Path(scratch, "job")
+        cells = [asdict(cell) for cell in submission.cells if cell.position not in skip]
+        job.write_text(
+            json.dumps({"lesson": submission.info.id, "setup": submission.setup, "cells": cells}), encoding="utf-8"
+        )
+        told.touch()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mi_course.checking", str(job), str(told), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if os.environ.get("MI_COURSE_DEBUG") else subprocess.DEVNULL,
+            env={**os.environ, "MPLBACKEND": "Agg"},
+        )
+        size, since, reason = 0, time.monotonic(), None
+        while process.poll() is None:
+            time.sleep(0.02)
+            now = told.stat().st_size
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since > cell_s:
+                reason = f"it was still running after {cell_s:.0f} seconds without a check."
+                process.kill()
+                break
+        process.wait()
+        events = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        if reason is None and not any(event["kind"] == "end" for event in events):
+            reason = f"it ended the Python process (exit status {process.returncode})."
+        return events, reason
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the child
+
+
+def _child(job: dict[str, Any], told: Path) -> None:
+    import linecache
+
+    import mi_course
+    from mi_course.content import python_only
+    from mi_course.course import Lesson
+    from mi_course.exercises import Verdict
+
+    out = open(told, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (open as long as the process lives)
+
+    def tell(kind: str, **event: Any) -> None:
+        out.write(json.dumps({"kind": kind, **event}) + "\n")
+
+    check = Lesson.check
+    checked: dict[str, Any] = {}
+
+    def check_and_tell(self: Lesson, answer: Any, *, name: str | None = None) -> Any:
+        card = check(self, answer, name=name)
+        if isinstance(card, Verdict):
+            checked[card.exercise] = answer
+            names = ("exercise", "status", "points", "max_points", "message")
+            tell("verdict", **{one: getattr(card, one) for one in names})
+        return card
+
+    # What looks something up is for the notebook; here it would count as looked up.
+    Lesson.check = check_and_tell
+    for name in ("hint", "solution", "status"):
+        setattr(Lesson, name, lambda self, *args, **options: None)
+
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *args, **options: None}
+
+    def run(position: int, text: str) -> bool:
+        tell("begin", cell=position)
+        place = f"cell {position}" if position else "setup"
+        code = python_only(text)
+        linecache.cache[place] = (len(code), None, code.splitlines(keepends=True), place)
+        try:
+            exec(compile(code, place, "exec"), namespace)
+        except BaseException as error:
+            tell("error", cell=position, message=_told(error, place))
+            return False
+        return True
+
+    for text in job["setup"]:
+        if not run(SETUP, text):
+            return
+    lesson = mi_course.lesson(job["lesson"])
+    for exercise in lesson.spec.exercises:
+        tell("exercise", exercise=exercise.id, points=exercise.points)
+    namespace.setdefault("lesson", lesson)
+    for cell in job["cells"]:
+        run(cell["position"], cell["source"])
+    # A check of an earlier definition says nothing about the last one, and check lines may have been deleted.
+    for exercise in lesson.spec.exercises:
+        answer = namespace.get(exercise.name)
+        if exercise.name in namespace and (exercise.id not in checked or checked[exercise.id] is not answer):
+            tell("begin", cell=_definer(job, exercise.name))
+            lesson.check(answer, name=exercise.name)
+    tell("end")
+
+
+def _definer(job: dict[str, Any], name: str) -> int:
+    return max((cell["position"] for cell in job["cells"] if name in cell["answers"]), default=SETUP)
+
+
+def _told(error: BaseException, place: str) -> str:
+    """The error in one line, with the line of the cell in which it was raised."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    if isinstance(error, SyntaxError) and error.filename == place:
+        lines = [error.lineno]
+    where = f" (line {lines[-1]})" if lines else ""
+    text = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
+    return f"{text}{where}."
+
+
+def _main() -> None:
+    job, told, folder = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    work = json.loads(job.read_text(encoding="utf-8"))
+    sys.argv = [sys.argv[0]]
+    os.chdir(folder)
+    sys.path[0] = ""  # as in a notebook: modules beside it can be imported
+    _child(work, told)
+    # Threads and exit hooks of the learner's have nothing more to say.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()

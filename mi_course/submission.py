@@ -1,0 +1,221 @@
+"""A learner's notebook as its answers: which of its cells are run, and which are not.
+
+In one namespace run, in this order: the course's own setup cells (from the package, not from the notebook); then, as
+they stand in the notebook, the cells that answer an exercise, the cells that the learner added, and the course's cells
+that the learner changed, since people add imports there. Unchanged cells of the course are not run: answers have to
+stand without them.
+
+Nothing in a notebook is believed. A cell counts as unchanged if its text is one that some released version delivered,
+whatever its id says; tags, metadata, kernel names and outputs are ignored. Where ids were lost the name of the function
+finds the answer. Of several definitions of the same name the last counts, as in any Python file, and a note says so.
+
+`mi-course check` and the grader share this module. It imports neither torch nor the lessons' truth, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mi_course.content import (
+    ANSWER,
+    code_cells,
+    exercise_of,
+    is_setup,
+    known_hashes,
+    read_notebook,
+    source,
+    source_hash,
+    top_level_names,
+)
+from mi_course.lessons import Info, catalogue, find
+
+__all__ = ["Submission", "SubmissionError", "Taken", "parse", "read", "take"]
+
+MAX_BYTES = 64 * 2**20
+
+
+class SubmissionError(Exception):
+    """A file that is no notebook, or one of no lesson. The text is one paragraph: what was seen, and what to do."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A cell that is run."""
+
+    position: int
+    """Its place among all cells of the notebook, from 1."""
+    role: str
+    """answer, added or changed."""
+    source: str
+    answers: tuple[str, ...] = ()
+    """The names of the exercises that it defines."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is run of a notebook."""
+
+    info: Info
+    setup: tuple[str, ...]
+    """The course's own setup cells."""
+    cells: tuple[Taken, ...]
+    exercises: tuple[str, ...]
+    """Ids of all exercises of the lesson, in order."""
+    notes: tuple[str, ...] = ()
+    """What the learner, or whoever marks, should know."""
+
+
+def read(path: Path, lesson: str | int | None = None) -> Submission:
+    """A notebook or a Python file. `lesson` says which lesson's it is; otherwise its content does.
+
+    Raises SubmissionError.
+    """
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise SubmissionError(f"{path} is a folder, expected a notebook (.ipynb) or a Python file (.py).")
+        if size > MAX_BYTES:
+            raise SubmissionError(
+                f"{path} has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} are read. "
+                "Clear its outputs (Edit, Clear Outputs of All Cells) and save it again."
+            )
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise SubmissionError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise SubmissionError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return take(parse(raw, path.name), path.name, lesson)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parsing
+
+
+def parse(raw: bytes, name: str) -> dict[str, Any]:
+    """The notebook, with `cells` that are dicts with `cell_type` and `source`; other things in it are dropped.
+
+    Reads nbformat 3 too. A `.py` file becomes a notebook: one cell for each `# %%`, or a single one.
+    Raises SubmissionError.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SubmissionError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    if name.endswith(".py"):
+        return {"cells": list(_python_cells(text)), "metadata": {}}
+    if not text.strip():
+        raise SubmissionError(f"{name} is empty.")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise SubmissionError(f"{name} is nested too deeply to be a notebook.") from None
+    except ValueError as error:
+        raise SubmissionError(
+            f"{name} is no notebook: {error}. If saving it was interrupted, restore it from a checkpoint or a copy."
+        ) from None
+    cells = found.get("cells") if isinstance(found, dict) else None
+    if cells is None and isinstance(found, dict) and isinstance(found.get("worksheets"), list):
+        sheets = [sheet for sheet in found["worksheets"] if isinstance(sheet, dict)]
+        cells = [cell for sheet in sheets for cell in sheet.get("cells") or ()]
+    if not isinstance(cells, list):
+        raise SubmissionError(f"{name} is no notebook: it holds no list of cells.")
+    metadata = found.get("metadata")
+    return {
+        "cells": [_plain_cell(cell) for cell in cells if isinstance(cell, dict)],
+        "metadata": metadata if isinstance(metadata, dict) else {},
+    }
+
+
+def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    text = cell.get("source", cell.get("input", ""))
+    lines = text if isinstance(text, list) else [text]
+    metadata = cell.get("metadata")
+    return {
+        "cell_type": cell["cell_type"] if isinstance(cell.get("cell_type"), str) else "raw",
+        "id": cell["id"] if isinstance(cell.get("id"), str) else "",
+        "metadata": metadata if isinstance(metadata, dict) else {},
+        "source": "".join(line for line in lines if isinstance(line, str)),
+        "outputs": cell["outputs"] if isinstance(cell.get("outputs"), list) else [],
+    }
+
+
+def _python_cells(text: str) -> Iterator[dict[str, Any]]:
+    """Cells of a Python file, so that an error in one stops only that one."""
+    parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
+    for header, body in zip(["", *parts[1::2]], parts[::2], strict=True):
+        if body.strip():
+            kind = "markdown" if "[markdown]" in header or "[md]" in header else "code"
+            id = re.search(r'\bid="([^"]*)"', header)
+            yield _plain_cell({"cell_type": kind, "id": id[1] if id else "", "source": body.strip("\n")})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Taking
+
+
+def take(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -> Submission:
+    """What is run of a parsed notebook. Raises SubmissionError when it belongs to no lesson."""
+    info = _lesson(notebook, name, lesson)
+    ours = read_notebook(info)
+    known = known_hashes(info)
+    exercises = [exercise for cell in code_cells(ours) if (exercise := exercise_of(cell))]
+    names = {exercise.partition(".")[2] for exercise in exercises}
+    answer_ids = {id for id in known if id.startswith(ANSWER)}
+    delivered = {value for id, values in known.items() if id not in answer_ids for value in values}
+    course_ids = set(known) - answer_ids
+    taken: list[Taken] = []
+    places: dict[str, list[int]] = {}
+    for position, cell in enumerate(notebook["cells"], 1):
+        text = source(cell)
+        if cell["cell_type"] != "code" or not text.strip() or source_hash(text) in delivered:
+            continue
+        defines = tuple(sorted(top_level_names(text) & names))
+        for one in defines:
+            places.setdefault(one, []).append(position)
+        role = "changed" if cell["id"] in course_ids else "added"
+        if defines or cell["id"] in answer_ids:
+            role = "answer"
+        taken.append(Taken(position, role, text, defines))
+    notes = tuple(
+        f"{one} is defined in cells {', '.join(map(str, where[:-1]))} and {where[-1]}; the last counts"
+        for one, where in places.items()
+        if len(where) > 1
+    )
+    setup = tuple(source(cell) for cell in code_cells(ours) if is_setup(cell))
+    return Submission(info, setup, tuple(taken), tuple(exercises), notes)
+
+
+def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Info:
+    if lesson is not None:
+        try:
+            return find(lesson)
+        except KeyError as error:
+            raise SubmissionError(f"{error.args[0]}.") from None
+    said = notebook["metadata"].get("mi_course")
+    said = said.get("lesson") if isinstance(said, dict) else None
+    for info in catalogue():
+        if info.id == said or Path(name).stem.startswith(info.notebook):
+            return info
+    best = max(catalogue(), key=lambda info: _resemblance(notebook, info), default=None)
+    if best is None or not _resemblance(notebook, best):
+        known = ", ".join(info.notebook for info in catalogue())
+        raise SubmissionError(
+            f"{name} holds no answer to any lesson of the course; there are {known}. "
+            "If it is one of them, say which: --lesson NN."
+        )
+    return best
+
+
+def _resemblance(notebook: dict[str, Any], info: Info) -> int:
+    """How many of a lesson's exercises a notebook defines."""
+    try:
+        exercises = [exercise_of(cell) for cell in code_cells(read_notebook(info))]
+    except (OSError, ValueError):
+        return 0
+    names = {exercise.partition(".")[2] for exercise in exercises if exercise}
+    return sum(len(names & top_level_names(source(cell))) for cell in notebook["cells"] if cell["cell_type"] == "code")

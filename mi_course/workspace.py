@@ -1,0 +1,367 @@
+"""The folder in which a learner works: copies of the notebooks, and a manifest of what was delivered.
+
+One rule stands above all others: what the learner wrote is never overwritten. A notebook counts as untouched only if
+every cell is, by its hash, one that was delivered, and none was added or deleted. What cannot be read is left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mi_course import __version__
+from mi_course.content import (
+    cell_hashes,
+    exercise_of,
+    known_hashes,
+    notebook_path,
+    notebooks_dir,
+    read_notebook,
+    released_hashes,
+    source,
+    source_hash,
+    top_level_names,
+)
+from mi_course.lessons import Info, catalogue, find
+from mi_course.submission import SubmissionError, parse
+
+__all__ = ["Change", "LabError", "Workspace"]
+
+MANIFEST = ".mi-course.json"
+BACKUPS = "backups"
+
+
+class LabError(Exception):
+    """The folder cannot be used, or a notebook not be reset. One paragraph: what was seen, and what to do."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one file."""
+
+    what: str
+    """new, replaced, beside (your work stays, the new one is put beside it), carried, reset or left."""
+    path: Path
+    message: str = ""
+
+
+@dataclass
+class Workspace:
+    """A learner's folder. Nothing is touched before `update`, `carry` or `reset` is called."""
+
+    folder: Path
+    changes: list[Change] = field(default_factory=list)
+
+    def update(self, upgrade: bool = False) -> list[Change]:
+        """Brings every notebook of the course here.
+
+        Untouched ones are replaced by newer ones. Beside one that the learner changed the newer one is put, as
+        `02_induction_heads.v0.2.0.ipynb`; with `upgrade` the answers are carried over into it instead, and the old one
+        goes to `backups/`. Raises LabError when the folder cannot be written.
+        """
+        self.changes = []
+        with self._held() as manifest:
+            delivered = manifest["notebooks"]
+            for info in catalogue():
+                if notebook_path(info).is_file():
+                    ours = read_notebook(info)
+                    if self._deliver(info, ours, delivered.get(info.notebook), upgrade):
+                        delivered[info.notebook] = cell_hashes(ours)
+            manifest["course_version"] = __version__
+            self._syllabus(manifest)
+        return self.changes
+
+    def reset(self, which: str | int, exercise: str | None = None) -> list[Change]:
+        """A notebook as it was delivered, or the answer cell of one exercise. The present one goes to `backups/` first.
+
+        Raises LabError.
+        """
+        self.changes = []
+        try:
+            info = find(which)
+        except KeyError as error:
+            raise LabError(f"{error.args[0]}.") from None
+        target = self.folder / f"{info.notebook}.ipynb"
+        if not self.folder.is_dir():
+            raise LabError(f"There is no folder {self.folder}. Say where your notebooks are: --dir FOLDER.")
+        ours = read_notebook(info)
+        with self._held() as manifest:
+            if exercise is None:
+                made = ours
+                manifest["notebooks"][info.notebook] = cell_hashes(ours)
+            else:
+                made = self._with_reset_cell(info, ours, target, exercise)
+            if target.exists():
+                self._back_up(target)
+            _write(target, _text(made))
+            self.changes.append(Change("reset", target, exercise or ""))
+        return self.changes
+
+    # -- One notebook -------------------------------------------------------------------------------------------------
+
+    def _deliver(self, info: Info, ours: dict[str, Any], before: Mapping[str, str] | None, upgrade: bool) -> bool:
+        """Returns whether the notebook here now is, or descends from, the present edition."""
+        target = self.folder / f"{info.notebook}.ipynb"
+        now = cell_hashes(ours)
+        if not target.exists():
+            _write(target, _text(ours))
+            self.changes.append(Change("new", target))
+            return True
+        try:
+            theirs = parse(target.read_bytes(), target.name)
+        except (SubmissionError, OSError) as error:
+            self.changes.append(Change("left", target, f"it cannot be read, so it was left as it is ({error})"))
+            if before != now:
+                self._put_beside(info, ours)
+            return False
+        before = before or _edition(theirs, info)
+        if _hashes(theirs) == now or (before is not None and _hashes(theirs) == before):
+            if _hashes(theirs) != now:
+                _write(target, _text(ours))
+                self.changes.append(Change("replaced", target, "you had not changed it"))
+            return True
+        if before == now:
+            return True
+        if not upgrade:
+            self._put_beside(info, ours)
+            return False
+        self._carry(info, ours, theirs, before, target)
+        return True
+
+    def _put_beside(self, info: Info, ours: dict[str, Any]) -> None:
+        beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
+        if not beside.exists():
+            _write(beside, _text(ours))
+            message = f"you changed {info.notebook}.ipynb, so it stays; `mi-course lab --upgrade` carries answers over"
+            self.changes.append(Change("beside", beside, message))
+
+    def _carry(
+        self,
+        info: Info,
+        ours: dict[str, Any],
+        theirs: dict[str, Any],
+        before: Mapping[str, str] | None,
+        target: Path,
+    ) -> None:
+        delivered = {*(before or {}).values(), *(value for values in known_hashes(info).values() for value in values)}
+        made, lost = carry(ours, theirs, before or {}, delivered)
+        kept = self._back_up(target)
+        _write(target, _text(made))
+        beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
+        if _is_as_delivered(beside, ours):
+            beside.unlink()
+        message = f"your answers are in the new one; the old one is {kept.relative_to(self.folder)}"
+        if lost:
+            message += f"; not carried over, because the course changed them too: {', '.join(lost)}"
+        self.changes.append(Change("carried", target, message))
+
+    def _with_reset_cell(self, info: Info, ours: dict[str, Any], target: Path, exercise: str) -> dict[str, Any]:
+        name = exercise.removeprefix(f"{info.id}.")
+        fresh = next((cell for cell in ours["cells"] if exercise_of(cell) == f"{info.id}.{name}"), None)
+        if fresh is None:
+            known = ", ".join(exercise_of(c).partition(".")[2] for c in ours["cells"] if exercise_of(c))
+            raise LabError(f"Lesson {info.id} has no exercise {exercise!r}; it has {known}.")
+        try:
+            raw = target.read_bytes()
+            parse(raw, target.name)
+            made = json.loads(raw)
+        except FileNotFoundError:
+            raise LabError(f"There is no {target}. `mi-course lab` brings it back.") from None
+        except (SubmissionError, ValueError) as error:
+            raise LabError(f"{error} `mi-course reset {info.number:02d}` replaces it, and keeps a copy.") from None
+        cells = [cell for cell in made.get("cells", ()) if isinstance(cell, dict)]
+        mine = [cell for cell in cells if cell.get("id") == fresh["id"]]
+        mine = mine or [cell for cell in cells if name in top_level_names(source(cell)) and _is_code(cell)]
+        if not mine:
+            raise LabError(
+                f"{target.name} has no cell that answers {name} any more. `mi-course reset {info.number:02d}` "
+                "brings the whole notebook back, and keeps a copy of yours."
+            )
+        mine[-1] |= {"source": fresh["source"], "outputs": [], "execution_count": None}
+        return made
+
+    def _syllabus(self, manifest: dict[str, Any]) -> None:
+        """README.md, under the same rule as the notebooks."""
+        path, ours = self.folder / "README.md", notebooks_dir() / "README.md"
+        if not ours.is_file():
+            return
+        text = ours.read_text(encoding="utf-8")
+        theirs = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        if theirs is None or source_hash(theirs) == manifest.get("syllabus"):
+            if theirs != text:
+                _write(path, text)
+            manifest["syllabus"] = source_hash(text)
+
+    def _back_up(self, path: Path) -> Path:
+        """A copy in `backups/`, named by the second; never over another one."""
+        folder = self.folder / BACKUPS
+        folder.mkdir(exist_ok=True)
+        stem = f"{path.stem}.{datetime.now():%Y-%m-%d-%H%M%S}"
+        for number in range(1, 1000):
+            kept = folder / (f"{stem}.ipynb" if number == 1 else f"{stem}-{number}.ipynb")
+            if not kept.exists():
+                _copy(path, kept)
+                return kept
+        raise LabError(f"{folder} is full of backups of this second; try again.")
+
+    # -- The manifest -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _held(self) -> Iterator[dict[str, Any]]:
+        """The manifest, for one process at a time; written back at the end, also after an error half-way."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".mi-course.lock", timeout=30):
+                manifest = self._manifest()
+                before = copy.deepcopy(manifest)
+                try:
+                    yield manifest
+                finally:
+                    if manifest != before:
+                        _write(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        except Timeout:
+            raise LabError(f"Another mi-course has been working in {self.folder} for 30 seconds. Try again.") from None
+        except OSError as error:
+            raise LabError(
+                f"{self.folder} cannot be written: {error.strerror or error}. Nothing of yours was changed. "
+                "Free some space, or choose another folder with --dir FOLDER."
+            ) from error
+
+    def _manifest(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            notebooks = {
+                str(name): {str(id): str(value) for id, value in cells.items()}
+                for name, cells in found["notebooks"].items()
+            }
+            syllabus = {"syllabus": found["syllabus"]} if isinstance(found.get("syllabus"), str) else {}
+            return {"course_version": str(found["course_version"]), "notebooks": notebooks, **syllabus}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            # Lost or damaged: the hashes of the released versions still tell what is untouched.
+            return {"course_version": "", "notebooks": {}}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is the learner's
+
+
+def carry(
+    ours: dict[str, Any], theirs: dict[str, Any], before: Mapping[str, str], delivered: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The present edition with a learner's answers, added cells, and changes to cells that the course left alone.
+
+    before: cell id -> hash of the edition that theirs descends from. delivered: every hash of the course's own texts.
+    Returns it, and the ids of changed cells that the course changed too, which stay in the backup only.
+    """
+    made = copy.deepcopy(ours)
+    by_id = {cell["id"]: cell for cell in made["cells"]}
+    now = _hashes(ours)
+    answers = {exercise_of(cell).partition(".")[2]: cell for cell in made["cells"] if exercise_of(cell)}
+    filled: set[str] = set()
+    lost: list[str] = []
+    taken, last = set(by_id), ""
+    after: dict[str, list[dict[str, Any]]] = {}
+    for cell in theirs["cells"]:
+        text, id = source(cell), cell["id"]
+        last = id if id in by_id else last
+        if source_hash(text) in delivered or not text.strip():
+            continue
+        # An id that was lost, by copying a cell or in another editor, is found again by the name that is defined.
+        named = [name for name in answers if _is_code(cell) and name in top_level_names(text)]
+        if id not in by_id and len(named) == 1 and answers[named[0]]["id"] not in filled:
+            id = last = answers[named[0]]["id"]
+        if id not in by_id:
+            added = _added(cell, taken)
+            taken.add(added["id"])
+            after.setdefault(last, []).append(added)
+        elif exercise_of(by_id[id]) or before.get(id) == now[id]:
+            by_id[id]["source"] = text
+            filled.add(id)
+        else:
+            lost.append(id)
+    cells = after.get("", [])
+    for cell in made["cells"]:
+        cells = [*cells, cell, *after.get(cell["id"], ())]
+    made["cells"] = cells
+    return made, lost
+
+
+def _added(cell: dict[str, Any], taken: set[str]) -> dict[str, Any]:
+    """A cell of the learner's with an id that is valid and free."""
+    kind = cell["cell_type"] if cell["cell_type"] in ("code", "markdown", "raw") else "raw"
+    id = cell["id"] if 0 < len(cell["id"]) <= 64 and cell["id"].replace("-", "").replace("_", "").isalnum() else "added"
+    stem, number = id[:56], 1
+    while id in taken:
+        number += 1
+        id = f"{stem}-{number}"
+    made = {"cell_type": kind, "id": id, "metadata": {}, "source": source(cell)}
+    return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+
+
+def _edition(notebook: dict[str, Any], info: Info) -> dict[str, str] | None:
+    """The edition that a notebook says it is of, where no manifest tells. None if no released version knows it."""
+    said = notebook["metadata"].get("mi_course")
+    version = said.get("course_version") if isinstance(said, dict) else None
+    return released_hashes(version).get(info.notebook) if isinstance(version, str) else None
+
+
+def _is_as_delivered(path: Path, ours: dict[str, Any]) -> bool:
+    try:
+        return _hashes(parse(path.read_bytes(), path.name)) == _hashes(ours)
+    except (SubmissionError, OSError):
+        return False
+
+
+def _hashes(notebook: dict[str, Any]) -> dict[str, str]:
+    """Cell id -> hash. Cells that share an id, or have none, make a notebook differ from any that was delivered."""
+    made: dict[str, str] = {}
+    for number, cell in enumerate(notebook["cells"]):
+        id = cell["id"] if cell["id"] not in made else f"{cell['id']}#{number}"
+        made[id] = source_hash(source(cell))
+    return made
+
+
+def _is_code(cell: dict[str, Any]) -> bool:
+    return cell.get("cell_type") == "code"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def _text(notebook: dict[str, Any]) -> str:
+    return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """In one step: after a full disk or a crash there is the old file or the new one, never half of one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _copy(path: Path, to: Path) -> None:
+    try:
+        shutil.copy2(path, to)
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
