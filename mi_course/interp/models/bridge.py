@@ -25,7 +25,9 @@ def build(
 
     hf_model.to(device)
     if tokenizer is not None:
-        bridge = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device)
+        bridge = TransformerBridge.boot_transformers(
+            name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=hf_model.dtype
+        )
     else:
         # boot_transformers insists on a tokenizer and looks for one on the hub.
         from transformer_lens.model_bridge.sources import build_bridge_from_module

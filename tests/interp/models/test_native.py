@@ -134,3 +134,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
         load_native(tmp_path / "later.safetensors")
     with pytest.raises(ModelError, match="no file"):
         load_native("no-such-model")
+    whole = save_native(model, tmp_path / "whole.safetensors")
+    whole.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_native(whole)
