@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 
 import pytest
 import torch
 
+from mi_course.content import data_dir
 from mi_course.interp import circuits, growing, induction
+from mi_course.interp.models import native
 from mi_course.interp.models.small import small_model
 
 CONFIG = {
@@ -372,6 +376,20 @@ def test_training_is_reproducible_and_leaves_the_random_state_alone():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_training_puts_the_number_of_threads_back_also_after_an_error():
+    threads = torch.get_num_threads()
+
+    def broken(model, optimizer, tokens):
+        assert torch.get_num_threads() == 1
+        raise RuntimeError("a learner's step")
+
+    run = growing.train_induction(growing.boot_tiny(n_layers=1), periods=(4,), test_period=5, step_fn=broken)
+    next(run)
+    with pytest.raises(RuntimeError, match="a learner's step"):
+        next(run)
+    assert torch.get_num_threads() == threads
+
+
 def test_growth_measures_the_losses_it_names():
     model, period = growing.boot_tiny(seed=1).eval(), 6
     growth = growing.measure_growth(model, 5, period, batch=3, seed=2)
@@ -395,3 +413,53 @@ def test_training_refuses_a_period_that_does_not_fit():
 
 def test_the_unseen_periods_are_never_trained_on():
     assert not set(growing.UNSEEN_PERIODS) & set(growing.TRAIN_PERIODS)
+
+
+# --- what the models in data/ are for
+
+
+@pytest.mark.parametrize("name", ["tiny-induction", "tiny-induction-seed1", "tiny-induction-seed2"])
+def test_the_tiny_models_hold_an_induction_circuit(name):
+    model = native.load_native(name)
+    for period in (growing.UNSEEN_PERIODS[2], 12):
+        growth = growing.measure_growth(model, 0, period)
+        assert growth.loss_second < 0.2 < 4 < growth.loss_first
+        assert growth.best_induction > 0.75
+        assert growth.best_previous_token > 0.8
+    # The previous-token head is what the induction head's keys read most.
+    reader = int(growth.induction[1].argmax())
+    assert int(circuits.k_composition_scores(model, (1, reader))[0].argmax()) == int(growth.previous_token[0].argmax())
+
+
+def test_one_layer_cannot_and_a_fixed_period_teaches_an_offset():
+    one = growing.measure_growth(native.load_native("tiny-one-layer"), 0, 20)
+    assert one.loss_second > 0.7 * one.loss_first
+    assert one.best_induction < 0.2
+    fixed = native.load_native("tiny-fixed-period")
+    at_home, elsewhere = growing.measure_growth(fixed, 0, 24), growing.measure_growth(fixed, 0, 20)
+    assert at_home.loss_second < 0.1 < 4 < elsewhere.loss_second
+    assert at_home.best_induction > 0.9 > 0.2 > elsewhere.best_induction
+    assert at_home.best_previous_token < 0.3
+
+
+def test_the_checkpoints_show_the_phase_change():
+    checkpoints = native.load_checkpoints("tiny-induction")
+    model, scores = checkpoints.boot(), []
+    for state in checkpoints.values():
+        native.load_state(model, state)
+        scores.append(growing.measure_growth(model, 0, 20, batch=16).best_induction)
+    emerged = induction.emergence_step(list(checkpoints), scores, 0.5)
+    assert emerged is not None
+    assert 200 < emerged < 600
+    curve = json.loads((data_dir() / "tiny-induction-growth.json").read_text())["runs"]["tiny-induction"]
+    measured = [max(max(layer) for layer in scores) for scores in curve["induction"]]
+    assert induction.emergence_step(curve["step"], measured, 0.5) == pytest.approx(emerged, abs=25)
+
+
+def test_the_readme_names_every_file_with_its_hash():
+    table = (data_dir() / "README.md").read_text(encoding="utf-8")
+    for path in sorted(data_dir().glob("tiny-*")):
+        if path.suffix in (".safetensors", ".json"):
+            row = next((line for line in table.splitlines() if f"`{path.name}`" in line), None)
+            assert row is not None, f"data/README.md does not list {path.name}"
+            assert hashlib.sha256(path.read_bytes()).hexdigest() in row, path.name
