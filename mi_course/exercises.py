@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.wire import Ask, Call, Observation
+from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
     "Case",
@@ -28,7 +28,17 @@ __all__ = [
     "Plan",
     "Planned",
     "Verdict",
+    "cache_ref",
+    "changed_arguments",
+    "left_hooks",
+    "moved_random_state",
     "case",
+    "function_ref",
+    "hook_ref",
+    "model_ref",
+    "optimizer_ref",
+    "sae_ref",
+    "trained_ref",
 ]
 
 STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
@@ -69,6 +79,49 @@ class Draw:
     def seed(self) -> int:
         """A fresh seed, for a reference."""
         return self.integer(0, 2**31 - 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# References: what an Ask names because it cannot cross. `mi_course.asking.references` resolves them.
+
+
+def model_ref(config: dict[str, Any], seed: int) -> Ref:
+    """A small random model of this shape; two equal references within one Ask are one model."""
+    return Ref("model", {"config": config, "seed": seed})
+
+
+def trained_ref(name: str) -> Ref:
+    """One of our own trained models in `data/`."""
+    return Ref("model", {"name": name})
+
+
+def cache_ref(model: Ref, tokens: Tensor) -> Ref:
+    """The ActivationCache of a forward pass of that model."""
+    return Ref("cache", {"model": model, "tokens": tokens})
+
+
+def hook_ref(model: Ref, name: str) -> Ref:
+    """The HookPoint of this name, `blocks.0.attn.hook_z` say."""
+    return Ref("hook", {"model": model, "name": name})
+
+
+def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
+    """An optimiser (sgd, adam or adamw) over that model's parameters."""
+    return Ref("optimizer", {"model": model, "kind": kind, "lr": lr})
+
+
+def sae_ref(**tensors: Tensor) -> Ref:
+    """A sparse autoencoder with these `W_enc b_enc W_dec b_dec`."""
+    return Ref("sae", {"tensors": tensors})
+
+
+def function_ref(name: str, **options: Any) -> Ref:
+    """A function of the closed registry: logit_difference, probability, projection, polynomial, tanh."""
+    return Ref("function", {"name": name, **options})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The parts of an exercise
 
 
 @dataclass(frozen=True)
@@ -139,6 +192,24 @@ class Mistake:
     """An implementation (or, for a value exercise, a value or a function of the form)."""
     sign: Callable[[Case, Observation], bool] | None = None
     """Recognises it where judging goes by properties. Otherwise: `wrong` gives the same values."""
+    degenerate: bool = False
+    """Named even where its values are zero throughout, which other broken answers come to as well."""
+
+
+def changed_arguments(case: Case, observation: Observation) -> bool:
+    """A sign: an argument is not what it was before the call."""
+    return any(reply.watched.get("arguments") for reply in observation.replies)
+
+
+def moved_random_state(case: Case, observation: Observation) -> bool:
+    """A sign: the global random state is not where we set it."""
+    return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
+
+
+def left_hooks(case: Case, observation: Observation) -> bool:
+    """A sign: there are more forward hooks after the call than before."""
+    seen = [one for reply in observation.replies for name in ("model", "hooks") for one in reply.watched.get(name, [])]
+    return any(one["hooks"][1] > one["hooks"][0] for one in seen)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class _Budget:
 
 
 def plain(value: Any, limits: Limits | None = None, path: str = "value") -> Any:
-    """A copy of `value` made of plain values only. Tensor subclasses become tensors; no code of the learner's is called.
+    """A copy of `value` in plain values only. Tensor subclasses become tensors; no code of the learner's is called.
 
     Raises WireError, naming place and type, for anything that may not cross.
     """

@@ -1,0 +1,227 @@
+"""What stands for what cannot cross. A closed list; each is resolved once for an Ask and shared within it.
+
+model(config, seed) or model(name)   a small random TransformerBridge, or one of ours from data/
+cache(model, tokens)                 the ActivationCache of a forward pass
+hook(model, name)                    a real HookPoint
+optimizer(model, kind, lr)           SGD, Adam or AdamW over the model's parameters
+sae(tensors)                         an object with encode and decode
+function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number; each logs its calls
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mi_course.interp.containers import SparseCode
+from mi_course.interp.models import load_native, reseed, small_model
+from mi_course.wire import Ref, encode
+
+__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks", "include"]
+
+
+class UnknownReference(ValueError):
+    """A reference that is on no list."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions
+
+
+class Function:
+    """A function from the registry that remembers what it was called with, as plain numbers."""
+
+    MOST = 1000
+
+    def __init__(self, name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.__name__, self._function, self._options = name, function, options
+        self.log: list[float] = []
+
+    def __call__(self, value: Any) -> float:
+        if len(self.log) < self.MOST:
+            self.log.append(_summary(value))
+        return self._function(value, **self._options)
+
+
+def _summary(value: Any) -> float:
+    """A number that tells calls apart: the argument itself, or a fingerprint of a tensor."""
+    if isinstance(value, Tensor):
+        flat = value.detach().double().flatten()
+        return float((flat * torch.arange(1, len(flat) + 1).double().cos()).sum())
+    return float(value)
+
+
+def _logit_difference(logits: Tensor, answers: Tensor, last: Tensor | None = None) -> float:
+    """Mean over the batch of right minus wrong at the last position: linear in the logits."""
+    rows = torch.arange(len(logits), device=logits.device)
+    final = logits[rows, -1 if last is None else last.to(logits.device)]
+    picked = final.gather(-1, answers.to(logits.device))
+    return (picked[:, 0] - picked[:, 1]).mean().item()
+
+
+def _probability(logits: Tensor, answers: Tensor) -> float:
+    """Mean probability of the right answer at the last position: curved."""
+    return logits[:, -1].softmax(-1).gather(-1, answers.to(logits.device))[:, 0].mean().item()
+
+
+def _projection(logits: Tensor, weights: Tensor) -> float:
+    """Mean over the batch of a fixed weighting of all logits at the last position: linear."""
+    return (logits[:, -1] @ weights.to(logits.device)).mean().item()
+
+
+def _polynomial(x: float, coefficients: list[float]) -> float:
+    """c0 + c1 x + c2 x² + …"""
+    return float(sum(c * float(x) ** i for i, c in enumerate(coefficients)))
+
+
+def _tanh(x: float, scale: float, shift: float) -> float:
+    return float(torch.tanh(torch.tensor(float(x) * scale + shift, dtype=torch.float64)))
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "logit_difference": _logit_difference,
+    "probability": _probability,
+    "projection": _projection,
+    "polynomial": _polynomial,
+    "tanh": _tanh,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Resolving
+
+
+class _Pool:
+    """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 0.5 ms."""
+
+    MOST = 4
+
+    def __init__(self) -> None:
+        self.idle: dict[str, list[Any]] = defaultdict(list)
+
+    def take(self, config: dict[str, Any], seed: int) -> Any:
+        shelf = self.idle[json.dumps(config, sort_keys=True)]
+        return reseed(shelf.pop(), seed) if shelf else _warm(small_model(config, seed))
+
+    def put_back(self, config: dict[str, Any], model: Any, hooks: int) -> None:
+        shelf = self.idle[json.dumps(config, sort_keys=True)]
+        # A hook left behind would speak in the next Ask: such a model is not used again.
+        if len(shelf) < self.MOST and forward_hooks(model) == hooks:
+            model.train(False)
+            model.requires_grad_(True)
+            shelf.append(model)
+
+
+def _warm(model: Any) -> Any:
+    """The bridge hangs a hook of its own on the model at the first forward pass: let that be over before we count."""
+    with torch.no_grad():
+        model(torch.zeros(1, 2, dtype=torch.long))
+    return model
+
+
+def forward_hooks(model: Any) -> int:
+    """How many hooks hang on the model's modules, forward and backward. (`hook_dict` would count aliases twice.)"""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+
+
+_POOL = _Pool()
+
+
+class Resolver:
+    """Turns the references of one Ask into things, each once. Leaving its context returns the models to the pool."""
+
+    def __init__(self) -> None:
+        self.resolved: dict[bytes, Any] = {}
+        self.borrowed: list[tuple[dict[str, Any], Any, int]] = []
+
+    def __enter__(self) -> Resolver:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for config, model, hooks in self.borrowed:
+            _POOL.put_back(config, model, hooks)
+        self.resolved.clear()
+
+    def fill(self, value: Any) -> Any:
+        """A fresh copy of a plain value in which every reference is resolved."""
+        if isinstance(value, Ref):
+            key = encode(value)
+            if key not in self.resolved:
+                self.resolved[key] = self._resolve(value)
+            return self.resolved[key]
+        if isinstance(value, Tensor):
+            return value.clone()
+        if isinstance(value, list):
+            return [self.fill(item) for item in value]
+        if isinstance(value, tuple):
+            return tuple(self.fill(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self.fill(item) for key, item in value.items()}
+        return value
+
+    def _resolve(self, ref: Ref) -> Any:
+        maker = REFERENCES.get(ref.kind)
+        if maker is None:
+            raise UnknownReference(f"no reference {ref.kind!r}; there are {', '.join(sorted(REFERENCES))}")
+        return maker(self, **{key: self.fill(item) for key, item in ref.options.items()})
+
+
+def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int = 0, name: str | None = None) -> Any:
+    if name is not None:
+        return _warm(load_native(name))
+    model = _POOL.take(config, seed)
+    resolver.borrowed.append((config, model, forward_hooks(model)))
+    return model
+
+
+def _cache(resolver: Resolver, model: Any, tokens: Tensor) -> Any:
+    with torch.no_grad():
+        return model.run_with_cache(tokens)[1]
+
+
+def _hook(resolver: Resolver, model: Any, name: str) -> Any:
+    return model.hook_dict[name]
+
+
+_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def _optimizer(resolver: Resolver, model: Any, kind: str, lr: float) -> torch.optim.Optimizer:
+    return _OPTIMIZERS[kind](model.parameters(), lr=lr)
+
+
+def _sae(resolver: Resolver, tensors: dict[str, Tensor]) -> SparseCode:
+    return SparseCode(**tensors)
+
+
+def _function(resolver: Resolver, name: str, **options: Any) -> Function:
+    if name not in FUNCTIONS:
+        raise UnknownReference(f"no function {name!r}; there are {', '.join(sorted(FUNCTIONS))}")
+    return Function(name, FUNCTIONS[name], options)
+
+
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "model": _model,
+    "cache": _cache,
+    "hook": _hook,
+    "optimizer": _optimizer,
+    "sae": _sae,
+    "function": _function,
+}
+
+
+def include(module: str) -> None:
+    """Add a plug-in's references and functions. Raises ValueError if it would replace one of ours."""
+    found = importlib.import_module(module)
+    for ours, theirs in ((REFERENCES, "REFERENCES"), (FUNCTIONS, "FUNCTIONS")):
+        extra = getattr(found, theirs, {})
+        clash = [name for name, maker in extra.items() if ours.get(name, maker) is not maker]
+        if clash:
+            raise ValueError(f"{module} would replace {', '.join(clash)}; choose other names")
+        ours.update(extra)

@@ -1,0 +1,131 @@
+"""What else is looked at around a call. Values too: forging them would mean restoring the state, or hiding untidiness.
+
+arguments      which arguments differ afterwards; entries of a cache are looked at one by one
+random_state   whether the global random state is as we set it
+model          logits on fresh tokens and the number of forward hooks, before and after
+hooks          the number of forward hooks, before and after (where training changes the logits)
+calls          what the functions that were passed in were called with
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mi_course.asking.references import Function, forward_hooks
+
+__all__ = ["WATCHES"]
+
+# A watch is started before the call and returns a function that is called after it and tells what was seen.
+Watch = Callable[[list[Any]], Callable[[], Any]]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, (list, tuple)):
+        return [_copy(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if hasattr(value, "cache_dict"):
+        return _copy(value.cache_dict)
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _differences(before: Any, now: Any, path: str) -> list[str]:
+    if isinstance(before, Tensor):
+        same = (
+            isinstance(now, Tensor)
+            and before.shape == now.shape
+            and torch.equal(before.nan_to_num(), now.detach().nan_to_num())
+        )
+        return [] if same else [path]
+    if isinstance(before, list):
+        if not isinstance(now, (list, tuple)) or len(now) != len(before):
+            return [path]
+        return [d for i, (b, n) in enumerate(zip(before, now, strict=True)) for d in _differences(b, n, f"{path}[{i}]")]
+    if isinstance(before, dict):
+        now = getattr(now, "cache_dict", now)
+        if not isinstance(now, dict) or set(now) != set(before):
+            return [path]
+        return [d for key, b in before.items() for d in _differences(b, now[key], f"{path}[{key!r}]")]
+    return [] if before is None or before == now else [path]
+
+
+def arguments(args: list[Any]) -> Callable[[], Any]:
+    before = [_copy(arg) for arg in args]
+
+    def after() -> list[str]:
+        changed = [
+            d for i, (b, arg) in enumerate(zip(before, args, strict=True)) for d in _differences(b, arg, f"[{i}]")
+        ]
+        return changed[:20]
+
+    return after
+
+
+def random_state(args: list[Any]) -> Callable[[], Any]:
+    seed = torch.initial_seed() % 2**31
+
+    def numbers() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(()))]
+
+    def reset() -> None:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    reset()
+    expected = numbers()
+    reset()
+
+    def after() -> dict[str, bool]:
+        seen = numbers()
+        return {name: s == e for name, s, e in zip(("random", "numpy", "torch"), seen, expected, strict=True)}
+
+    return after
+
+
+def _models(args: list[Any]) -> list[Any]:
+    return [arg for arg in args if isinstance(arg, torch.nn.Module)]
+
+
+def model(args: list[Any]) -> Callable[[], Any]:
+    generator = torch.Generator().manual_seed(7)
+
+    def look(one: Any) -> tuple[Tensor, int]:
+        # Gradients are not asked for: what a leftover hook does to the logits shows all the same.
+        with torch.no_grad():
+            return one(tokens[id(one)]), forward_hooks(one)
+
+    models = _models(args)
+    tokens = {id(m): torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models}
+    before = [look(m) for m in models]
+
+    def after() -> list[dict[str, Any]]:
+        seen = []
+        for (logits, hooks), m in zip(before, models, strict=True):
+            now, hooks_now = look(m)
+            seen.append({"logits": [logits, now], "hooks": [hooks, hooks_now]})
+        return seen
+
+    return after
+
+
+def hooks(args: list[Any]) -> Callable[[], Any]:
+    models = _models(args)
+    before = [forward_hooks(m) for m in models]
+    return lambda: [{"hooks": [b, forward_hooks(m)]} for b, m in zip(before, models, strict=True)]
+
+
+def calls(args: list[Any]) -> Callable[[], Any]:
+    functions = [arg for arg in args if isinstance(arg, Function)]
+    return lambda: [list(function.log) for function in functions]
+
+
+WATCHES: dict[str, Watch] = {watch.__name__: watch for watch in (arguments, random_state, model, hooks, calls)}

@@ -1,0 +1,325 @@
+"""The lesson in a notebook: asks and judges in this kernel, remembers what was done, tells whoever listens.
+
+    lesson = mi_course.lesson("induction_heads")
+    lesson.check(induction_score)
+
+Joins asking, judging, lessons and progress. Nothing below this module knows of any of the others' insides.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import importlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mi_course import content, lessons, show, wire
+from mi_course.asking import include, observe
+from mi_course.exercises import Exercise, LessonSpec, Verdict
+from mi_course.judging import judge
+from mi_course.progress import Progress
+
+__all__ = ["Card", "ExerciseHandle", "Lesson", "check_exercise", "subscribe"]
+
+ANSWER_MIME = "application/vnd.mi-course.answer+json"
+ANSWER_BYTES = 2**20
+"""A recorded answer larger than this is not kept in the notebook."""
+
+SEED = 0
+"""In self-study the same answer meets the same inputs every time, so that a message can be worked on."""
+
+AFTER_TIME_OUT_S = 1.0
+"""What later Asks get once one has run out of time: nobody should wait five seconds for each."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checking one exercise
+
+
+def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, form: str = "full") -> Verdict:
+    """Ask the answer and judge it, here, in this process. Records nothing and raises nothing.
+
+    form: "small" asks an outcome exercise in its quick form.
+    """
+    try:
+        plan = exercise.plan(seed, form)
+        observations = []
+        for ask in plan.asks:
+            if observations and observations[-1].replies[-1].status == wire.TIMED_OUT:
+                ask = replace(ask, limit_s=min(ask.limit_s, AFTER_TIME_OUT_S))
+            observations.append(observe(answer, ask))
+            if observations[-1].replies[0].status == wire.NOT_ATTEMPTED and len(observations) == 1:
+                observations += [replace(observations[0], ask=other.id) for other in plan.asks[1:]]
+                break
+        return judge(plan, observations, ask=observe)
+    except Exception as error:
+        # A fault of ours must not look like one of the learner's, and must not stop "Run All".
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = (
+            f"The checker itself failed, which says nothing about your answer: {type(error).__name__}: {error} "
+            f"({last.filename.rpartition('mi_course')[2]}:{last.lineno}). Please report it together with your answer."
+        )
+        return Verdict(exercise.id, exercise.revision, "crashed", 0, exercise.points, message)
+
+
+class Card(Verdict):
+    """A verdict that shows itself: a card in Jupyter, plain text elsewhere."""
+
+    answer: bytes | None = None
+
+    def _fields(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in Verdict.__dataclass_fields__}
+        fields["details"] = [
+            {"name": d.name, "points": d.points, "earned": d.earned, "message": d.message} for d in self.details
+        ]
+        name = self.exercise.partition(".")[2]
+        fields["next"] = _NEXT.get(self.status, "").format(name=name)
+        return fields
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle = show.verdict_card(self._fields())._repr_mimebundle_()
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+        if self.answer is not None:
+            bundle[ANSWER_MIME] = {
+                "format": 1,
+                "exercise": self.exercise,
+                "revision": self.revision,
+                "value": base64.b64encode(self.answer).decode("ascii"),
+            }
+        return bundle
+
+    def __repr__(self) -> str:
+        return show.verdict_card(self._fields()).text
+
+    __str__ = __repr__
+
+
+_NEXT = {
+    "wrong": 'Stuck? `lesson.hint("{name}")`',
+    "crashed": 'Stuck? `lesson.hint("{name}")`',
+    "timed_out": 'Stuck? `lesson.hint("{name}")`',
+    "not_attempted": 'For a first step: `lesson.hint("{name}")`',
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Events
+
+
+_subscribers: list[Callable[[dict[str, Any]], None]] = []
+
+
+def subscribe(listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Call `listener(event)` after every check; returns a function that ends it.
+
+    An event has version, lesson, exercise, revision, status, points, max_points, mistake and at (UTC, ISO 8601).
+    A listener that raises is dropped: telling others must never break a check.
+    """
+    _subscribers.append(listener)
+
+    def unsubscribe() -> None:
+        if listener in _subscribers:
+            _subscribers.remove(listener)
+
+    return unsubscribe
+
+
+def _publish(lesson: str, verdict: Verdict, at: str) -> None:
+    event = {
+        "version": 1,
+        "lesson": lesson,
+        "exercise": verdict.exercise,
+        "revision": verdict.revision,
+        "status": verdict.status,
+        "points": verdict.points,
+        "max_points": verdict.max_points,
+        "mistake": verdict.mistake,
+        "at": at,
+    }
+    for listener in list(_subscribers):
+        try:
+            listener(dict(event))
+        except Exception:
+            _subscribers.remove(listener)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The lesson
+
+
+class Lesson:
+    """A lesson's exercises, as a notebook uses them."""
+
+    def __init__(self, spec: LessonSpec, progress: Progress | None = None) -> None:
+        self.spec = spec
+        self.id, self.number, self.title = spec.id, spec.number, spec.title
+        self._progress = progress or Progress()
+        self._passed: dict[str, Any] = {}
+
+    @classmethod
+    def find(cls, which: str | int) -> Lesson:
+        """By id, number or notebook name. Raises KeyError that lists what there is."""
+        for module in lessons.asking_modules():
+            include(module)
+        return cls(lessons.load(which))
+
+    def __repr__(self) -> str:
+        points = sum(exercise.points for exercise in self.spec.exercises)
+        return f"Lesson {self.number} · {self.title} · {len(self.spec.exercises)} exercises, {points} points"
+
+    def check(self, answer: Any, *, name: str | None = None) -> Card | Any:
+        """Ask the answer, judge it, and show the verdict. Never raises.
+
+        answer: the function, or the value together with `name="..."`. The name comes from the function's own.
+        """
+        exercise = self._which(answer, name)
+        if not isinstance(exercise, Exercise):
+            return exercise
+        verdict = check_exercise(exercise, answer)
+        if exercise.kind == "function":
+            verdict = replace(verdict, warnings=_leaks(exercise, answer))
+        card = Card(**{field: getattr(verdict, field) for field in Verdict.__dataclass_fields__})
+        if exercise.kind == "value" and verdict.status != "not_attempted":
+            object.__setattr__(card, "answer", _recorded(answer))
+        if verdict.passed:
+            self._passed[exercise.name] = answer
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._progress.record_check(
+            exercise.id, exercise.revision, verdict.status, verdict.points, verdict.max_points, verdict.mistake, at
+        )
+        _publish(self.id, verdict, at)
+        return card
+
+    def hint(self, name: str) -> Any:
+        """The next hint for an exercise. Which were shown is remembered."""
+        exercise = self.spec.exercise(name)
+        n = min(self._progress.record_hint(exercise.id), len(exercise.hints))
+        more = f'`lesson.hint("{exercise.name}")` shows the next.' if n < len(exercise.hints) else ""
+        more = more or f'That was the last. `lesson.solution("{exercise.name}")` shows the answer with its reasons.'
+        title = f"Hint {n} of {len(exercise.hints)} · {exercise.name}"
+        return show.note_card(title, f"{exercise.hints[n - 1]}\n\n{more}", kind="hint")
+
+    def solution(self, name: str) -> Any:
+        """The course's answer, with its reasons."""
+        exercise = self.spec.exercise(name)
+        self._progress.record_solution(exercise.id)
+        answer = content.solution_answer(exercise.id)
+        return show.note_card(
+            f"Solution · {exercise.name}", f"```python\n{answer}\n```\n\n{exercise.reveal}", kind="solution"
+        )
+
+    def use(self, name: str) -> Any:
+        """The learner's answer if it passed in this kernel, else the course's own, saying so."""
+        exercise = self.spec.exercise(name)
+        if exercise.name in self._passed:
+            return self._passed[exercise.name]
+        module, _, attribute = exercise.own.partition(":")
+        own = getattr(importlib.import_module(module), attribute)
+        print(f"{exercise.name} has not passed yet, so this cell uses the course's own ({module}.{attribute}).")
+        return own() if exercise.kind == "value" else own
+
+    def status(self) -> Any:
+        """What is passed, tried and looked up, as an overview."""
+        rows = {row.exercise: row for row in self._progress.rows(self.id)}
+        return show.progress_overview(
+            [_progress_row(self.title, exercise, rows.get(exercise.id)) for exercise in self.spec.exercises],
+            title=f"Lesson {self.number} · {self.title}",
+        )
+
+    def _which(self, answer: Any, name: str | None) -> Exercise | Any:
+        """The exercise that is meant; where that is unclear, a card that says how to make it clear."""
+        known = [exercise.name for exercise in self.spec.exercises]
+        wanted = name or getattr(answer, "__name__", None)
+        if isinstance(wanted, str):
+            wanted = self.spec.aliases.get(wanted, wanted)
+        if wanted in known:
+            return self.spec.exercise(wanted)
+        if wanted is None:
+            seen = f"This is a {type(answer).__name__}, which has no name of its own."
+            todo = f'Say which exercise it answers: `lesson.check(..., name="{known[-1]}")`.'
+        else:
+            near = difflib.get_close_matches(str(wanted), known, n=1)
+            seen = f"There is no exercise `{wanted}` in this lesson."
+            todo = f"Did you mean `{near[0]}`?" if near else f"Its exercises are {', '.join(f'`{k}`' for k in known)}."
+        return show.note_card("Which exercise is this?", f"{seen} {todo}", kind="warning")
+
+
+@dataclass(frozen=True)
+class ExerciseHandle:
+    """One exercise, by its id: `mi_course.exercise("induction_heads.induction_score").check(f)`."""
+
+    lesson: Lesson
+    name: str
+
+    @classmethod
+    def find(cls, id: str) -> ExerciseHandle:
+        """Raises KeyError that lists the lessons, or the lesson's exercises."""
+        lesson_id, _, name = id.partition(".")
+        lesson = Lesson.find(lesson_id)
+        return cls(lesson, lesson.spec.exercise(name).name)
+
+    def check(self, answer: Any) -> Card:
+        return self.lesson.check(answer, name=self.name)
+
+    def hint(self) -> Any:
+        return self.lesson.hint(self.name)
+
+    def solution(self) -> Any:
+        return self.lesson.solution(self.name)
+
+    def use(self) -> Any:
+        return self.lesson.use(self.name)
+
+
+def _progress_row(title: str, exercise: Exercise, row: Any) -> dict[str, Any]:
+    return {
+        "lesson": title,
+        "exercise": exercise.name,
+        "status": row.status if row else "not_attempted",
+        "points": row.points if row else 0,
+        "max_points": exercise.points,
+        "minutes": exercise.minutes,
+        "attempts": row.attempts if row else 0,
+        "hints": row.hints if row else 0,
+    }
+
+
+def _recorded(answer: Any) -> bytes | None:
+    try:
+        frame = wire.encode(wire.plain(answer), wire.Limits(bytes=ANSWER_BYTES))
+    except wire.WireError:
+        return None
+    return frame
+
+
+def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
+    """Warns of names that only a demonstration cell defines: those cells are not run when the answer is marked."""
+    try:
+        only_there = content.demonstration_names(lessons.find(exercise.lesson))
+    except Exception:
+        return ()
+    used = sorted(_global_names(getattr(answer, "__code__", None)) & set(only_there))
+    if not used:
+        return ()
+    names = ", ".join(f"`{name}`" for name in used)
+    return (
+        f"Your answer reads {names}, which a cell of the course defines. That cell is not run when answers are marked: "
+        "make it an argument, or define it inside the function.",
+    )
+
+
+def _global_names(code: Any) -> set[str]:
+    """Names a function looks up outside itself, inner functions included."""
+    import dis
+
+    if code is None:
+        return set()
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    for constant in code.co_consts:
+        if hasattr(constant, "co_code"):
+            names |= _global_names(constant)
+    return names

@@ -1,0 +1,160 @@
+"""What the learner finds in SmolLM2: a list of heads, judged by scores measured on sequences they never saw."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from mi_course.content import data_dir
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.wire import Observation
+
+AT_LEAST, ABOVE = 4, 0.3
+"""So many heads are asked, each with at least this induction score on held-out sequences. The seventh strongest scores
+below it in no measurement; the fourth is well above in all (`data/measure_smollm2_induction.py`)."""
+
+
+@cache
+def held_out() -> dict[str, list[list[float]]]:
+    """Scores of SmolLM2's 30 × 9 heads on held-out sequences: induction, duplicate_token, previous_token."""
+    return json.loads((data_dir() / "smollm2-induction.json").read_text())["scores"]
+
+
+def _planted(draw: Draw) -> dict[str, list[list[float]]]:
+    """The small form: a table with planted heads, seven of each kind, in random places."""
+    layers, heads = 12, 7
+    tables = {
+        kind: draw.uniform(layers, heads, high=0.1) for kind in ("induction", "duplicate_token", "previous_token")
+    }
+    places = draw.permutation(layers * heads)
+    for i, kind in enumerate(tables):
+        for place in places[7 * i : 7 * i + 7]:
+            tables[kind].view(-1)[place] = draw.number(0.45, 0.95)
+    return {kind: table.tolist() for kind, table in tables.items()}
+
+
+def _as_heads(value: Any, tables: dict[str, list[list[float]]]) -> list[tuple[int, int]] | Complaint:
+    layers, heads = len(tables["induction"]), len(tables["induction"][0])
+    if not isinstance(value, (list, tuple)):
+        return Complaint(
+            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as [(3, 1), (5, 0)].",
+            "type",
+        )
+    pairs = []
+    for i, item in enumerate(value):
+        pair = item.tolist() if hasattr(item, "tolist") else item
+        if not (
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
+        ):
+            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
+        pairs.append(tuple(pair))
+    outside = [(layer, head) for layer, head in pairs if not (0 <= layer < layers and 0 <= head < heads)]
+    if outside:
+        turned = all(0 <= head < layers and 0 <= layer < heads for layer, head in pairs)
+        if turned:
+            return Complaint("", mistake="head_first")
+        return Complaint(
+            f"There is no head {outside[0]}: layers run from 0 to {layers - 1}, heads from 0 to {heads - 1}."
+        )
+    return list(dict.fromkeys(pairs))
+
+
+def _judge(tables: dict[str, list[list[float]]]):
+    def judge(case: Case, observation: Observation) -> Complaint | None:
+        heads = _as_heads(observation.replies[0].value, tables)
+        if isinstance(heads, Complaint):
+            return heads
+        induction = tables["induction"]
+        strong = {(la, h) for la, row in enumerate(induction) for h, score in enumerate(row) if score >= ABOVE}
+        weak = [head for head in heads if head not in strong]
+        if not weak and len(heads) >= AT_LEAST:
+            return None
+        for kind, mistake in (("duplicate_token", "duplicate_token_heads"), ("previous_token", "previous_token_heads")):
+            if weak and sum(tables[kind][la][h] >= ABOVE for la, h in weak) > len(weak) / 2:
+                return Complaint("", mistake=mistake)
+        turned = [(h, la) for la, h in heads if h < len(induction) and la < len(induction[0])]
+        if weak and len(turned) == len(heads) and all(head in strong for head in turned):
+            return Complaint("", mistake="head_first")
+        if not weak:
+            return Complaint("", mistake="too_few")
+        if len(heads) > 3 * len(strong):
+            return Complaint("", mistake="threshold_too_low")
+        said = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
+        return Complaint(
+            f"Not all of these are induction heads: on sequences that you have not seen, {said} scored below {ABOVE}. "
+            f"At least {AT_LEAST} heads are asked, each above that."
+        )
+
+    return judge
+
+
+def _cases(draw: Draw, form: str) -> list[Case]:
+    tables = held_out() if form == "full" else _planted(draw)
+    return [Case(calls=(Call(driver="value"),), judge=_judge(tables), about="scores on held-out sequences")]
+
+
+def planted_tables(seed: int) -> dict[str, list[list[float]]]:
+    """The tables of the small form, for tests."""
+    case = MY_INDUCTION_HEADS.plan(seed, "small").cases[0].case
+    return case.judge.__closure__[0].cell_contents
+
+
+def _strongest(kind: str, n: int = 5):
+    def heads(tables: dict[str, list[list[float]]]) -> list[tuple[int, int]]:
+        ranked = sorted(
+            ((score, la, h) for la, row in enumerate(tables[kind]) for h, score in enumerate(row)), reverse=True
+        )
+        return [(la, h) for _, la, h in ranked[:n]]
+
+    return heads
+
+
+MY_INDUCTION_HEADS = Exercise(
+    id="induction_heads.my_induction_heads",
+    asks=f"At least {AT_LEAST} induction heads of SmolLM2, found by you: each scores above {ABOVE} on sequences you have not seen.",
+    minutes=5,
+    difficulty=1,
+    kind="value",
+    own="mi_course.interp.induction:find_induction_heads",
+    parts=(Part("held-out sequences", 3, _cases),),
+    mistakes=(
+        Mistake(
+            "previous_token_heads",
+            "These are previous-token heads: they look one position back, whatever stands there. They are the other half of the circuit, and the "
+            "next part of the lesson.",
+            _strongest("previous_token"),
+        ),
+        Mistake(
+            "duplicate_token_heads",
+            "These are duplicate-token heads: they look at the first copy of the *same* token. An induction head looks one further.",
+            _strongest("duplicate_token"),
+        ),
+        Mistake(
+            "head_first",
+            "Your pairs are (head, layer). Layer comes first: head 6 of layer 18 is (18, 6).",
+            lambda tables: [(h, la) for la, h in _strongest("induction")(tables)],
+        ),
+        Mistake(
+            "too_few",
+            f"What you found are induction heads, but there are more. At least {AT_LEAST} are asked: lower your threshold a little.",
+            lambda tables: _strongest("induction", 2)(tables),
+        ),
+        Mistake(
+            "threshold_too_low",
+            "Your list is long, and most of it does not score on sequences that you have not seen. Raise the threshold.",
+            lambda tables: [
+                (la, h) for la in range(len(tables["induction"])) for h in range(len(tables["induction"][0]))
+            ],
+        ),
+    ),
+    hints=(
+        "You have a table of scores and a function that picks the heads above a threshold. Look at the picture: where is the gap between the heads "
+        "that do it and those that do not?",
+        "`my_induction_heads = top_heads(scores, 0.4)`, with `scores` filled by your hook in one forward pass.",
+    ),
+    reveal="A score near 0.4 lies in the gap: a handful of heads are above it, and almost all of the others are near zero. Heads between the two are "
+    "not a mistake of the method: the model is not made of labelled parts, and some heads do this work some of the time.",
+)
