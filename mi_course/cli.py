@@ -49,10 +49,12 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows no "●" still shows the rest
         sys.stderr.reconfigure(errors="replace")
     if os.environ.get("MI_COURSE_DEBUG"):
-        app()
+        app(prog_name="mi-course")
         return
     try:
-        app()
+        status = app(prog_name="mi-course", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -60,11 +62,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `mi-course` alone: its message is the help
+            typer.echo(error.format_message())
+            sys.exit(0)
         sys.stderr.write(_paragraph(error) + "\n")
         sys.exit(USAGE)
 
 
 def _paragraph(error: Exception) -> str:
+    if hasattr(error, "format_message"):  # typer's own: a word or an option that it does not know
+        asked = getattr(getattr(error, "ctx", None), "command_path", "mi-course")
+        error = Stop(f"{error.format_message()} `{asked} --help` shows what there is.")
     expected = isinstance(error, Stop | OSError) or type(error).__name__ in (
         "BuildError",
         "LabError",
@@ -284,12 +292,13 @@ def build(
     """
     from mi_course.authoring import build as building
     from mi_course.authoring.source import BuildError
-    from mi_course.lessons import find
+    from mi_course.lessons import catalogue, find
 
     chosen = [find(one) for one in lesson] if lesson else None
-    infos = list(dict.fromkeys([*building.ours(), *(chosen or ())])) if not _only_foreign(chosen) else chosen
+    folders = {info.folder for info in chosen} if chosen else {""}
+    infos = [info for info in catalogue() if info.folder in folders]
     if check:
-        findings = building.check(chosen if _only_foreign(chosen) else None)
+        findings = building.check(infos)
         for finding in findings:
             typer.echo(str(finding))
         typer.echo(f"{len(findings)} findings" if findings else "all in order")
@@ -305,10 +314,6 @@ def build(
         typer.echo(f"note: {note}")
     if not report.written:
         typer.echo("nothing was stale")
-
-
-def _only_foreign(chosen: list[Any] | None) -> bool:
-    return bool(chosen) and all(info.folder for info in chosen)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from mi_course.authoring.generate import dump, learner_notebook, solution_notebo
 from mi_course.authoring.review import leaks, review, review_catalogue
 from mi_course.authoring.source import BuildError, Finding, SourceCell, read_source
 from mi_course.authoring.syllabus import release, syllabus
-from mi_course.content import notebook_path, notebooks_dir, releases_dir, solutions_dir, source
+from mi_course.content import notebook_path, notebooks_dir, releases_dir, root, solutions_dir, source
 from mi_course.exercises import LessonSpec
 from mi_course.lessons import Info, catalogue
 
@@ -62,6 +62,8 @@ def build(
     that one broken lesson does not keep the others from being built.
     """
     infos = list(infos if infos is not None else ours())
+    if any(root(info).name == "_content" for info in infos):
+        raise BuildError([Finding(str(root()), 1, "is an installed course; lessons are built in a clone")])
     report, findings, lessons = Report(), [], []
     for info in infos:
         try:
@@ -70,11 +72,15 @@ def build(
             if only is None or info in only:
                 _build_one(lesson, report, force, run, cell_s, say)
         except BuildError as error:
-            findings += error.findings
+            if only is None or info in only:
+                findings += error.findings
+            else:
+                report.notes.append(f"{error.findings[0]}; so syllabus and hashes are not up to date")
     if findings:
         raise BuildError(findings)
-    for path, text in _shared(lessons).items():
-        _write(path, text, report)
+    if len(lessons) == len(infos):
+        for path, text in _shared(lessons).items():
+            _write(path, text, report)
     return report
 
 

@@ -1,0 +1,48 @@
+# %% [markdown] id="title"
+# # {{number}} · {{lesson}}
+#
+# After {{minutes}} minutes you can double a number.
+
+# %% id="setup"
+import math
+
+import mi_course
+
+lesson = mi_course.lesson("tiny")
+
+# %% id="surprise"
+offset = 2
+print(offset + offset)
+
+# %% [markdown] id="double"
+# {{exercise double}}
+#
+# Return twice a number.
+
+
+# %% id="answer-double"
+def double(x: int) -> int:
+    """Twice `x`."""
+    # BEGIN SOLUTION
+    return x + x
+    # END SOLUTION
+
+
+lesson.check(double)
+
+# %% id="use-it"
+print(lesson.use("double")(21))
+
+# %% [markdown] id="favourites"
+# {{exercise favourites}}
+#
+# List three perfect numbers.
+
+# %% id="answer-favourites"
+# BEGIN SOLUTION
+favourites = [number for number in range(2, 500) if math.fsum(d for d in range(1, number) if number % d == 0) == number]
+# END SOLUTION
+lesson.check(favourites, name="favourites")
+
+# %% id="status"
+lesson.status()

@@ -1,0 +1,47 @@
+"""A lesson of two exercises, one a function and one a value."""
+
+from __future__ import annotations
+
+from mi_course.exercises import Exercise, LessonSpec, Mistake, Part, case
+
+FAVOURITES = [6, 28, 496]
+
+DOUBLE = Exercise(
+    id="tiny.double",
+    asks="Return twice a number.",
+    parts=(
+        Part("small numbers", 1, lambda draw, form: [case(draw.integer(3, 9)) for _ in range(3)]),
+        Part("negative numbers", 2, lambda draw, form: [case(-draw.integer(10, 99)) for _ in range(3)]),
+    ),
+    mistakes=(
+        Mistake("square", "That is the square.", lambda x: x * x),
+        Mistake("same", "That is the number itself.", lambda x: x),
+        Mistake("negative", "The sign is turned round.", lambda x: -2 * x),
+        Mistake("half", "That is half of it.", lambda x: x / 2),
+    ),
+    hints=("Add it to itself.", "Or multiply it by two."),
+    reveal="Twice means added to itself.",
+    minutes=1,
+    difficulty=1,
+    spec=lambda x: x + x,
+    own="tiny_course_lesson:own_double",
+)
+
+FAVOURITE = Exercise(
+    id="tiny.favourites",
+    asks="List three perfect numbers.",
+    parts=(Part("three of them", 2, lambda draw, form: [case(driver="value", truth=[FAVOURITES])]),),
+    mistakes=(Mistake("primes", "These are primes.", [2, 3, 5]),),
+    hints=("The first is 6.", "The next is 28."),
+    reveal="A perfect number is the sum of its divisors.",
+    minutes=2,
+    difficulty=3,
+    kind="value",
+    trivial=True,
+)
+
+LESSON = LessonSpec("tiny", 90, "Tiny numbers", 3, (DOUBLE, FAVOURITE), "90_tiny")
+
+
+def own_double(x: int) -> int:
+    return 2 * x

@@ -1,0 +1,75 @@
+"""A lesson of a school's own (`tests/plugin/`), installed as a package would be, for tests that need a whole lesson.
+
+It is built once for all tests of a process, with a kernel, and each test gets a copy, so that it may change what it
+likes. `tests/conftest.py` offers the fixture `plugin`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mi_course import content, lessons
+
+SOURCE = Path(__file__).parent / "plugin"
+
+
+def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.Info:
+    """Makes `folder` an installed distribution, here and in processes that are started from here."""
+    shutil.copytree(SOURCE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
+    told = folder / "tiny_course-1.0.dist-info"
+    told.mkdir(exist_ok=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-course\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[mi_course.lessons]\ntiny = tiny_course:PLUGIN\n")
+    patch.syspath_prepend(str(folder))
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    forget()
+    return lessons.find("tiny")
+
+
+def forget() -> None:
+    """Forgets what was read of the lessons."""
+    for name in ("tiny_course", "tiny_course_lesson"):
+        sys.modules.pop(name, None)
+    lessons._plugins.cache_clear()
+    content._read_release.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def built_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mi_course.authoring.build import build
+
+    folder = tmp_path_factory.mktemp("plugin")
+    with pytest.MonkeyPatch.context() as patch:
+        info = install(folder, patch)
+        assert build([info]).executed == ["tiny"]
+    forget()
+    return folder
+
+
+@pytest.fixture
+def plugin(built_plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lessons.Info]:
+    """The lesson, installed and built, in a folder of this test's; with a `MI_COURSE_HOME` of this test's too."""
+    shutil.copytree(built_plugin, tmp_path / "plugin")
+    monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path / "home"))
+    yield install(tmp_path / "plugin", monkeypatch)
+    monkeypatch.undo()
+    forget()
+
+
+def cell(notebook: dict[str, Any], id: str) -> dict[str, Any]:
+    """The cell with this id."""
+    (found,) = (one for one in notebook["cells"] if one.get("id") == id)
+    return found
+
+
+def code(source: str, **rest: Any) -> dict[str, Any]:
+    """A code cell of a learner's."""
+    return {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": source, **rest}
