@@ -93,7 +93,7 @@ def command(folder: Path, page: str, browser: bool) -> list[str]:
     """How JupyterLab is started. The token is in the environment, where other users' `ps` does not see it."""
     options = {
         "ServerApp.root_dir": str(folder),
-        "ServerApp.log_level": "WARN",
+        "Application.log_level": "WARN",
         "LabApp.default_url": page,
         "LabApp.news_url": "None",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",

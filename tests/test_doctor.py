@@ -1,0 +1,127 @@
+"""The doctor: quick, complete, and right about what it sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mi_course import content, doctor
+
+
+def by_name() -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor.examine()}
+
+
+def test_everything_is_looked_at_within_three_seconds_and_without_torch():
+    probe = "import sys; from mi_course.doctor import examine; examine(); print('torch' in sys.modules)"
+    began = time.monotonic()
+    told = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert time.monotonic() - began < 3
+    assert told.stdout == "False\n", told.stderr
+    assert set(by_name()) == {
+        "Python",
+        "torch",
+        "GPU",
+        "TransformerLens",
+        "versions",
+        "SmolLM2",
+        "model cache",
+        "progress",
+        "JupyterLab",
+        "kernel",
+        "browser",
+        "sandbox",
+    }
+
+
+def test_whatever_is_not_ok_says_what_to_do():
+    for finding in doctor.examine():
+        assert finding.state in ("ok", "warn", "missing")
+        assert finding.seen
+        assert finding.state == "ok" or finding.todo, finding
+        assert "could not be examined" not in finding.seen
+
+
+def test_torch_is_told_rightly():
+    import torch
+
+    assert torch.__version__ in by_name()["torch"].seen
+    assert ("CUDA" in by_name()["torch"].seen) == (torch.version.cuda is not None)
+
+
+def test_drift_from_the_tested_versions(tmp_path, monkeypatch):
+    file = tmp_path / "constraints.txt"
+    monkeypatch.setattr(content, "constraints_file", lambda: file)
+    here = doctor._installed("rich")
+    file.write_text(f"# tested\nrich=={here}\nnot-installed==1.0\ntorch==0.1 ; sys_platform == 'none'\n-c other.txt\n")
+    assert by_name()["versions"].state == "ok"
+    file.write_text(f"rich=={here}\nnumpy==0.0.1  # old\n")
+    found = by_name()["versions"]
+    assert found.state == "warn"
+    assert f"numpy {doctor._installed('numpy')} (tested 0.0.1)" in found.seen
+    file.unlink()
+    assert by_name()["versions"].state == "warn"
+
+
+def test_a_local_version_is_no_drift(monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda name: "2.13.0+cpu")
+    assert doctor._installed("torch") == "2.13.0"
+
+
+def test_progress_that_cannot_be_stored(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path / "file"))
+    assert by_name()["progress"].state == "warn"
+    monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path / "home"))
+    assert by_name()["progress"].state == "ok"
+
+
+def test_an_empty_model_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MI_COURSE_CACHE", str(tmp_path / "cache"))
+    found = by_name()
+    assert "mi-course models fetch smollm2" in found["SmolLM2"].todo
+    assert f"{tmp_path / 'cache'}: 0 MB used" in found["model cache"].seen
+    monkeypatch.setattr(doctor, "MODEL_MB", 10**9)
+    assert by_name()["model cache"].state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("script", "seen"),
+    [
+        ("echo 'bwrap: No permissions to create new namespace' >&2; exit 1", "No permissions to create new namespace"),
+        ("sleep 20", "does not run"),
+        (None, "not installed"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux'")
+def test_a_sandbox_that_does_not_run(tmp_path, monkeypatch, script, seen):
+    if script is not None:
+        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) if script is None else f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "PROBE_S", 0.5)
+    problem = doctor.sandbox_problem()
+    assert problem is not None
+    assert seen in problem[0]
+    assert problem[1]
+
+
+def test_a_look_that_fails_does_not_hide_the_others(monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda name: 1 / 0)
+    found = doctor.examine()
+    assert any("could not be examined: ZeroDivisionError" in finding.seen for finding in found)
+    assert any(finding.what == "Python" and "could not" not in finding.seen for finding in found)
+
+
+def test_table_and_json():
+    command = [sys.executable, "-m", "mi_course", "doctor"]
+    told = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    assert {"what", "state", "seen", "todo"} == set(told[0])
+    plain = subprocess.run(command, capture_output=True, text=True)
+    assert "TransformerLens" in plain.stdout
+    assert plain.returncode == int(any(finding["state"] == "missing" for finding in told))
