@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from tests.require import chromium
+from require import chromium
 
 CHROMIUM_ARGS = [
     "--no-sandbox",
@@ -56,7 +56,7 @@ class Lab:
     errors: list[str] = field(default_factory=list)  # JavaScript errors of every page
 
     def page(self) -> Any:
-        """A new page (Playwright, synchronous). Requests that leave the machine are refused, and listed in `outside`."""
+        """A new page (Playwright, synchronous). Requests that leave the machine are refused and noted in `outside`."""
         page = self.context.new_page()
         page.set_default_timeout(60_000)
         page.on("request", lambda request: self._note(request.url))
@@ -142,7 +142,9 @@ def _start(
     ]
     with log.open("wb") as out:
         environment = os.environ | {key: str(folder) for key, folder in folders.items()} | dict(env)
-        server = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
     return server, log
 
 
@@ -198,12 +200,14 @@ def open_notebook(page: Any, name: str, *, kernel: bool = True) -> None:
     lab = page.lab
     page.goto(f"{lab.url}/lab/tree/{quote(name)}?reset&token={lab.token}")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+    # Asked without promises: Playwright takes a promise for a yes.
     page.wait_for_function(
-        """async (kernel) => {
+        """(kernel) => {
             const panel = window.jupyterapp?.shell.currentWidget;
-            if (!panel?.context?.isReady) return false;
-            await panel.revealed;
-            return !kernel || panel.sessionContext.session?.kernel?.status === "idle";
+            if (!panel?.context?.isReady || !panel.content?.widgets?.length) return false;
+            const session = panel.sessionContext;
+            const link = session.session?.kernel;
+            return !kernel || (session.isReady && link?.connectionStatus === "connected" && link.status === "idle");
         }""",
         arg=kernel,
     )
@@ -213,20 +217,27 @@ def _in_cell(page: Any, which: int | str, body: str, **values: Any) -> Any:
     return page.evaluate(f"async ({{which, values}}) => {{ {FIND} {body} }}", {"which": which, "values": values})
 
 
-def run_cell(page: Any, which: int | str) -> None:
-    """Run one cell and wait until it is done."""
-    _in_cell(
-        page,
-        which,
-        """panel.content.activeCellIndex = index;
-           panel.content.deselectAll();
-           await window.jupyterapp.commands.execute("notebook:run-cell");""",
+def run_cell(page: Any, which: int | str, *, timeout_s: float = 120) -> None:
+    """Run one cell and wait until it is done. Raises Playwright's TimeoutError after `timeout_s`."""
+    _in_cell(page, which, "panel.content.activeCellIndex = index; panel.content.deselectAll();")
+    _command(page, "notebook:run-cell", timeout_s)
+
+
+def run_all(page: Any, *, timeout_s: float = 300) -> None:
+    """Run every cell and wait until all are done, or one has raised."""
+    _command(page, "notebook:run-all-cells", timeout_s)
+
+
+def _command(page: Any, command: str, timeout_s: float) -> None:
+    """Run one of JupyterLab's commands; its promise is kept when the cells are done."""
+    page.evaluate(
+        """(command) => {
+            window.miPending = true;
+            window.jupyterapp.commands.execute(command).finally(() => { window.miPending = false; });
+        }""",
+        command,
     )
-
-
-def run_all(page: Any) -> None:
-    """Run every cell and wait until all are done (or one has raised)."""
-    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    page.wait_for_function("() => window.miPending === false", timeout=1000 * timeout_s)
 
 
 def set_source(page: Any, which: int | str, source: str) -> None:

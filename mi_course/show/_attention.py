@@ -85,7 +85,8 @@ class Attention(Live):
 
         width = {1: 460, 2: 640}.get(columns, 760)
         each = (width - 130) // columns
-        return render_figure(paint, (width, 60 + rows * (each + 56)))
+        room = 44 + 5 * max(map(len, self._tokens)) if size * columns <= 72 else 50
+        return render_figure(paint, (width, 50 + rows * (each + room)), shades=48)
 
     def html(self) -> str:
         width = {1: 460, 2: 640}.get(min(len(self._heads), 3), 760)
@@ -138,8 +139,8 @@ def attention(
         raise ValueError(f"pattern has {queries} queries and {keys} keys; expected as many of both.")
     if count > MOST_HEADS or queries > MOST_TOKENS:
         raise ValueError(
-            f"pattern has {count} heads and {queries} tokens; at most {MOST_HEADS} heads and {MOST_TOKENS} tokens can be "
-            "read. Choose heads, such as pattern[[3, 7]], or the first positions, such as pattern[:, :40, :40]."
+            f"pattern has {count} heads and {queries} tokens; at most {MOST_HEADS} heads and {MOST_TOKENS} tokens can "
+            "be read. Choose heads, such as pattern[[3, 7]], or the first positions, such as pattern[:, :40, :40]."
         )
     names = range(count) if heads is None else heads
     if not isinstance(names, (str, bytes)):

@@ -95,8 +95,8 @@ def _frame(head: str, body: str, colour: str, label: str) -> str:
 
 def _badge(mark: str, colour: str) -> str:
     return (
-        f'<span aria-hidden="true" style="display:inline-block;width:20px;height:20px;line-height:20px;margin-right:8px;'
-        f'border-radius:10px;text-align:center;font-weight:bold;color:#ffffff;background-color:{colour}">{mark}</span>'
+        f'<span aria-hidden="true" style="display:inline-block;width:20px;height:20px;line-height:20px;'
+        f'margin-right:8px;border-radius:10px;text-align:center;font-weight:bold;color:#ffffff;background-color:{colour}">{mark}</span>'
     )
 
 

@@ -19,7 +19,7 @@ def array(
     values: nested lists, a numpy array, or anything with `.detach()` (a torch tensor on any device, of any dtype).
     axes: what each axis means, such as `["layer", "head"]`; used in errors.
     most: largest number of entries accepted.
-    Raises ValueError for text, ragged lists, another number of axes, an empty axis, NaN or infinity, or too many entries.
+    Raises ValueError for text, ragged lists, another number of axes, an empty axis, NaN, infinity, or too many entries.
     """
     try:
         out = np.asarray(_plain(values), dtype=np.float64)
@@ -94,7 +94,7 @@ def words(value: Any, name: str) -> str:
 
 
 def visible(token: str, *, width: int | None = None) -> str:
-    """A token as it can be read in a label: outer spaces as ·, newline as ↵, control characters as \\x07, long ones cut.
+    """A token as it can be read in a label: outer spaces as ·, newline as ↵, control signs as \\x07, long ones cut.
 
     >>> visible(" the"), visible("a\\nb"), visible("head 16.0"), visible("incomprehensible", width=6)
     ('·the', 'a↵b', 'head 16.0', 'incom…')

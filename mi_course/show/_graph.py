@@ -83,7 +83,8 @@ def graph(
         "x": [(ids[a]["x"] + ids[b]["x"]) / 2 for a, b, _ in arrows],
         "y": [(ids[a]["y"] + ids[b]["y"]) / 2 for a, b, _ in arrows],
         "customdata": [
-            f"{safe_label(ids[a]['label'])} → {safe_label(ids[b]['label'])}<br>{safe_label(weight_name)} <b>{short(w)}</b>"
+            f"{safe_label(ids[a]['label'])} → {safe_label(ids[b]['label'])}<br>"
+            f"{safe_label(weight_name)} <b>{short(w)}</b>"
             for a, b, w in arrows
         ],
         "marker": {"size": 14, "opacity": 0},
@@ -178,7 +179,9 @@ def _edge(edge: Any, ids: Mapping[Any, dict[str, Any]]) -> tuple[Any, Any, float
     source, target = edge[:2]
     unknown = [end for end in (source, target) if end not in ids]
     if unknown:
-        raise ValueError(f"an edge names node {unknown[0]!r}, which is not among the nodes: {', '.join(map(str, ids))}.")
+        raise ValueError(
+            f"an edge names node {unknown[0]!r}, which is not among the nodes: {', '.join(map(str, ids))}."
+        )
     if ids[source]["layer"] >= ids[target]["layer"]:
         raise ValueError(f"the edge {source} → {target} does not run upwards; expected a later layer as its target.")
     return source, target, number(edge[2] if len(edge) == 3 else 1.0, f"weight of {source} → {target}")
@@ -201,6 +204,20 @@ def _place(points: list[dict[str, Any]], arrows: list[tuple[Any, Any, float]], l
         for i, p in enumerate(row):
             p["x"], p["y"] = round(start + i * step, 3), y
             at[p["id"]] = p["x"]
+    _step_aside(points, arrows)
+
+
+def _step_aside(points: list[dict[str, Any]], arrows: list[tuple[Any, Any, float]]) -> None:
+    """Move a node that an arrow would run through to the left or right of it, in turn."""
+    ids, turn = {p["id"]: p for p in points}, 0
+    for a, b, _ in arrows:
+        low, high = ids[a], ids[b]
+        for p in points:
+            if low["y"] < p["y"] < high["y"]:
+                share = (p["y"] - low["y"]) / (high["y"] - low["y"])
+                if abs(low["x"] + share * (high["x"] - low["x"]) - p["x"]) < 0.15:
+                    p["x"] = round(p["x"] + (0.4 if turn % 2 == 0 else -0.4), 3)
+                    turn += 1
 
 
 def _width(weight: float, heaviest: float) -> float:

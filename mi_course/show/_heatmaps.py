@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mi_course.show import _colours as colours
-from mi_course.show._data import array, labels, number, rounded, short, visible, with_unit, words
+from mi_course.show._data import array, labels, number, rounded, short, visible, words
 from mi_course.show._picture import Picture, axis, safe_label
 
 if TYPE_CHECKING:
@@ -259,7 +259,14 @@ def _picture(
         bar.outline.set_visible(False)
 
     return Picture(
-        title=title, caption=caption, alt=alt, details=[*details, *found], size=size, draw=draw, data=[trace], layout=layout
+        title=title,
+        caption=caption,
+        alt=alt,
+        details=[*details, *found],
+        size=size,
+        draw=draw,
+        data=[trace],
+        layout=layout,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from html import escape
 
 # Inline styles, since <style> is removed in a notebook that is not trusted. A variable of JupyterLab's theme comes
@@ -11,12 +12,13 @@ from html import escape
 INK = "var(--jp-content-font-color1, inherit)"
 SOFT = "var(--jp-content-font-color2, inherit)"
 LINE = "var(--jp-border-color1, #8c959f)"
-GROUND = "var(--jp-layout-color2, rgba(127, 127, 127, 0.12))"
+GROUND = "rgba(127, 127, 127, 0.14)"  # over whatever the theme has
 MONO = "font-family:var(--jp-code-font-family, ui-monospace, monospace);font-size:0.92em"
 
 CODE_BLOCK = re.compile(r"```[ ]*(\w*)[ ]*\n(.*?)\n?```", re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 STRONG = re.compile(r"\*\*([^*\n]+)\*\*")
+EMPHASIS = re.compile(r"(?<![\w*])\*([^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])")
 
 
 def figure(png: bytes, *, width: int, alt: str, caption: str) -> str:
@@ -32,14 +34,15 @@ def figure(png: bytes, *, width: int, alt: str, caption: str) -> str:
 
 
 def prose_spans(text: str) -> str:
-    """One paragraph: `code` and **strong** are marked up, everything else is escaped."""
+    """One paragraph: `code`, **strong** and *emphasis* are marked up, everything else is escaped."""
     parts = []
     for i, piece in enumerate(CODE_SPAN.split(text)):
         if i % 2:
             code_style = f"{MONO};padding:0 3px;border-radius:3px;background-color:{GROUND}"
             parts.append(f'<code style="{code_style}">{escape(piece)}</code>')
         else:
-            parts.append(STRONG.sub(r"<strong>\1</strong>", escape(piece)))
+            strong = STRONG.sub(r"<strong>\1</strong>", escape(piece))
+            parts.append(EMPHASIS.sub(r"<em>\1</em>", strong))
     return "".join(parts).replace("\n", "<br>")
 
 
@@ -61,10 +64,8 @@ def code_block(code: str, language: str = "python") -> str:
     """Code in colours that are readable on a light and on a dark ground; plain if pygments is missing or stumbles."""
     body = escape(code)
     if language in {"python", "py"}:
-        try:
+        with suppress(ImportError):
             body = _coloured(code)
-        except ImportError:
-            pass
     style = f"{MONO};margin:6px 0;padding:8px 10px;border-radius:4px;overflow-x:auto;background-color:{GROUND}"
     return f'<pre style="{style};white-space:pre;color:{INK}">{body}</pre>'
 

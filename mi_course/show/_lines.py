@@ -86,7 +86,8 @@ def lines(
                 "mode": "lines+markers" if len(xs) <= 40 else "lines",
                 "marker": {"size": 5},
                 "line": {"color": colour, "width": 2, "dash": dash},
-                "hovertemplate": f"{safe_label(name)}<br>{safe_label(xlabel)} %{{x}}: <b>%{{y:.3~g}}</b><extra></extra>",
+                "hovertemplate": f"{safe_label(name)}<br>{safe_label(xlabel)} %{{x}}: <b>%{{y:.3~g}}</b>"
+                "<extra></extra>",
             }
         )
     layout = {
@@ -190,7 +191,8 @@ def plotly_marks(marks: list[tuple[float, str]], log_x: bool = False) -> dict[st
     """Vertical dashed lines with their labels."""
     line = {"color": colours.SOFT, "width": 1.2, "dash": "dash"}
     shapes = [
-        {"type": "line", "x0": place, "x1": place, "yref": "paper", "y0": 0, "y1": 1, "line": line} for place, _ in marks
+        {"type": "line", "x0": place, "x1": place, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+        for place, _ in marks
     ]
     notes = [
         {
@@ -233,5 +235,9 @@ def finish(axes: Axes, xlabel: str, ylabel: str, *, legend: bool) -> None:
     if legend:
         count = len(axes.get_legend_handles_labels()[0])
         axes.figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside lower left", ncols=min(count, 3), frameon=False, fontsize=9.5
+            *axes.get_legend_handles_labels(),
+            loc="outside lower left",
+            ncols=min(count, 3),
+            frameon=False,
+            fontsize=9.5,
         )

@@ -62,7 +62,8 @@ class Overview(Live):
             bars.append(ipywidgets.HBox([bar, said]))
             tables.append(ipywidgets.HTML(_table(mine)))
             names.append(f"{lesson} · {_score(mine)}")
-        heading = ipywidgets.HTML(f'<div style="font-weight:bold;font-size:15px;color:{INK}">{escape(self.title)}</div>')
+        bold = f"font-weight:bold;font-size:15px;color:{INK}"
+        heading = ipywidgets.HTML(f'<div style="{bold}">{escape(self.title)}</div>')
         folded = ipywidgets.Accordion(children=tables, titles=names)
         unfinished = [i for i, mine in enumerate(self._lessons.values()) if any(r["status"] != "passed" for r in mine)]
         folded.selected_index = unfinished[0] if unfinished else None
@@ -115,7 +116,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     body = "".join(
         "<tr>" + "".join(f'<td style="{cell}">{value}</td>' for value in _cells(row)) + "</tr>" for row in rows
     )
-    return f'<table style="border-collapse:collapse;font-size:13px;margin:4px 0">{head and f"<tr>{head}</tr>"}{body}</table>'
+    return f'<table style="border-collapse:collapse;font-size:13px;margin:4px 0"><tr>{head}</tr>{body}</table>'
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-DPI = 150  # of the static picture; shown at 100 pixels an inch, so that it is sharp on dense screens
+DPI = 130  # of the static picture; shown at 100 pixels an inch, so that it is sharp on dense screens
 
 
 class Shown:
@@ -169,8 +169,8 @@ def render(paint: Callable[[Axes], None], size: tuple[int, int]) -> bytes:
     return render_figure(one, size)
 
 
-def render_figure(paint: Callable[[Any], None], size: tuple[int, int]) -> bytes:
-    """As `render`, for a whole matplotlib figure."""
+def render_figure(paint: Callable[[Any], None], size: tuple[int, int], shades: int = 64) -> bytes:
+    """As `render`, for a whole matplotlib figure, in so many colours."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ def render_figure(paint: Callable[[Any], None], size: tuple[int, int]) -> bytes:
         pixels = Image.frombuffer("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()), "raw", "RGBA", 0, 1)
     out = io.BytesIO()
     # A palette makes the file three times smaller, and no reader sees the difference.
-    pixels.convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+    pixels.convert("RGB").quantize(shades, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
         out, format="PNG", optimize=True
     )
     return out.getvalue()
@@ -206,7 +206,8 @@ def page(body: str, title: str) -> str:
     from html import escape
 
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return f"<!doctype html>\n<html lang=\"en\"><head>{head}</head><body style='font-family:sans-serif'>{body}</body></html>\n"
+    start = f"<!doctype html>\n<html lang='en'><head>{head}</head>"
+    return f"{start}<body style='font-family:sans-serif'>{body}</body></html>\n"
 
 
 def safe_label(text: str) -> str:

@@ -26,9 +26,9 @@ def bars(
     names: Sequence[str],
     values: Any,
     *,
+    xlabel: str,
     ylabel: str,
     title: str,
-    xlabel: str = "",
     caption: str = "",
     errors: Any = None,
     control: Any = None,
@@ -56,10 +56,12 @@ def bars(
     groups = [(series_name, heights, spread, colours.SERIES[0])]
     if beside is not None:
         groups.append((control_name, beside, beside_spread, colours.CONTROL))
-    details = [f"{ylabel}, one bar for each{' ' + xlabel if xlabel else ''}"]
+    details = [f"{ylabel}, one bar for each {xlabel}"]
     for i, name in enumerate(shown):
         values_said = [f"{short(h[i])}{f' ± {short(e[i])}' if e is not None else ''}" for _, h, e, _ in groups]
-        details.append(f"{name}: {values_said[0]}" + (f" ({control_name} {values_said[1]})" if beside is not None else ""))
+        details.append(
+            f"{name}: {values_said[0]}" + (f" ({control_name} {values_said[1]})" if beside is not None else "")
+        )
     if line is not None:
         details.append(f"{control_name}: {short(line)}")
     top = int(heights.argmax())
@@ -238,7 +240,9 @@ def scatter(
         for i, kind in enumerate(order):
             mine = np.array([k == kind for k in kinds])
             mark = SHAPES[i % len(SHAPES)][1]
-            axes.scatter(xs[mine], ys[mine], s=30, color=looks[kind][0], marker=mark, alpha=0.85, linewidth=0, label=kind)
+            axes.scatter(
+                xs[mine], ys[mine], s=30, color=looks[kind][0], marker=mark, alpha=0.85, linewidth=0, label=kind
+            )
         if diagonal:
             axes.plot([low, high], [low, high], color=colours.SOFT, linewidth=1.1, linestyle="--")
         for i in write:
@@ -269,7 +273,9 @@ def histogram(
     """
     if not isinstance(values, Mapping) or not values:
         raise ValueError("values is empty or no mapping; expected {name: numbers}.")
-    parts = {words(name, "a name in values"): array(part, f"values[{name!r}]", ["value"]) for name, part in values.items()}
+    parts = {
+        words(name, "a name in values"): array(part, f"values[{name!r}]", ["value"]) for name, part in values.items()
+    }
     if not 1 <= bins <= 400:
         raise ValueError(f"bins is {bins}; expected 1 to 400.")
     at = [(number(place, "marks"), words(label, "a label in marks")) for place, label in marks]
@@ -300,7 +306,7 @@ def histogram(
             "line": {"shape": "hvh", "color": looks[name][0], "width": 1.8, "dash": looks[name][1]},
             "fill": "tozeroy",
             "fillcolor": see_through(looks[name][0], 0.15),
-            "hovertemplate": f"{safe_label(name)}<br>{safe_label(xlabel)} about %{{x:.3~g}}: <b>%{{y}}</b><extra></extra>",
+            "hovertemplate": f"{safe_label(name)}<br>about %{{x:.3~g}}: <b>%{{y}}</b><extra></extra>",
         }
         for name, count in counts.items()
     ]

@@ -19,7 +19,16 @@ class TokenText(Shown):
     """Tokens on a tinted ground; the value appears on hover and in the legend. Plain HTML, no scripts."""
 
     def __init__(
-        self, tokens: list[str], values: Any, *, unit: str, title: str, caption: str, low: float, mid: float, high: float
+        self,
+        tokens: list[str],
+        values: Any,
+        *,
+        unit: str,
+        title: str,
+        caption: str,
+        low: float,
+        mid: float,
+        high: float,
     ) -> None:
         self.title, self.caption = title, caption
         self._tokens, self._values, self._unit = tokens, values, unit

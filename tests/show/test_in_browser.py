@@ -1,0 +1,62 @@
+"""Every picture in a real JupyterLab, in both themes; opened again without a kernel; nothing leaves the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import browser
+import nbformat
+import pytest
+from require import require
+from show_examples import ATTENTION, EVERYTHING, PICTURES, SETUP
+
+LIVE = """import time
+with show.live_lines(xlabel="step", ylabel="loss (nats)", title="It falls", every_s=0.1) as live:
+    for step in range(30):
+        live.update(step, loss=1 / (1 + step)); time.sleep(0.02)"""
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
+    require("chromium")
+    cells = {"setup": SETUP, **EVERYTHING, "live": LIVE}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source, id=name) for name, source in cells.items()],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "all.ipynb")
+    with browser.jupyterlab(tmp_path, theme) as lab:
+        page = lab.page()
+        browser.open_notebook(page, "all.ipynb")
+        browser.run_all(page, timeout_s=120)
+        for name in [*PICTURES, "live"]:
+            browser.cell_output(page, name).locator(".plot-container .main-svg").first.wait_for(timeout=20_000)
+        heads = browser.cell_output(page, "attention")
+        heads.locator(".mi-live canvas").first.wait_for(timeout=20_000)
+        assert heads.locator(".mi-live canvas").count() == 4  # three to choose from, one large
+        assert not heads.locator(".mi-static").is_visible()
+        assert "Mary" in browser.cell_output(page, "tokens").inner_text()
+        assert "Not yet" in browser.cell_output_text(page, "verdict_card")
+        assert "Look at period" in browser.cell_output_text(page, "note_card")
+        assert browser.cell_output(page, "progress_overview").locator(".widget-hprogress").count() == 2
+        for name in cells:
+            assert "Traceback" not in browser.cell_output_text(page, name)
+        browser.save(page)
+        page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+        page.close()
+
+        again = lab.page()  # no kernel knows the widgets now: the pictures must be there instead
+        browser.open_notebook(again, "all.ipynb")
+        for name in ("attention", "progress_overview"):
+            browser.cell_output(again, name).locator(".mi-static").wait_for(state="visible", timeout=20_000)
+        assert browser.cell_output(again, "attention").locator("img").evaluate("(img) => img.naturalWidth") > 300
+        error = browser.cell_output(again, "attention").get_by_text("model not found")
+        assert error.count() == 0 or error.bounding_box()["width"] <= 1
+
+        saved = nbformat.read(tmp_path / "all.ipynb", as_version=4)
+        stored = next(cell for cell in saved.cells if cell.source == ATTENTION)
+        assert len(str(stored.outputs)) < 60_000
+        assert lab.outside == []
+        assert lab.errors == []
