@@ -301,7 +301,8 @@ def build(
         findings = building.check(infos)
         for finding in findings:
             typer.echo(str(finding))
-        typer.echo(f"{len(findings)} findings" if findings else "all in order")
+        many = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+        typer.echo(many if findings else "all in order")
         raise typer.Exit(int(bool(findings)))
     try:
         report = building.build(infos, only=chosen, force=force, run=not no_execute, say=typer.echo)

@@ -1,7 +1,8 @@
 """Where the course's own files are, and what stands in its notebooks.
 
 One resolver serves a clone, an editable install and a wheel (which carries `mi_course/_content/`), and the folders of
-other people's lessons. Nothing here imports torch, and notebooks are read as plain JSON.
+other people's lessons. Nothing here imports torch, and notebooks are read as plain JSON. The lessons are imported where they
+are needed: a sandbox, in which they are absent, finds the data too.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mi_course.lessons import Info, catalogue, find
+if TYPE_CHECKING:
+    from mi_course.lessons import Info
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 ANSWER = "answer-"
@@ -129,6 +131,8 @@ def solution_answer(exercise_id: str) -> str:
 
     Raises KeyError when the lesson's solution has no such answer, FileNotFoundError when it has not been built.
     """
+    from mi_course.lessons import find
+
     info = find(exercise_id.partition(".")[0])
     answers = answer_cells(read_notebook(info, solution=True))
     if exercise_id not in answers:
@@ -238,6 +242,8 @@ def released_hashes(version: str | None = None) -> dict[str, dict[str, str]]:
 
     Holds other people's lessons too, where their folder has a `releases/`. Empty for a version that is not known.
     """
+    from mi_course.lessons import catalogue
+
     if version is None:
         from mi_course import __version__ as version
     if not re.fullmatch(r"[\w.+-]{1,64}", version):

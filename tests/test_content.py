@@ -37,6 +37,14 @@ def test_a_wheel_is_found(tmp_path):
     assert told.stdout.split() == [str(package / "_content" / name) for name in ("notebooks", "constraints.txt")]
 
 
+def test_where_the_lessons_are_absent_the_data_is_found():
+    code = (
+        "import sys; sys.modules['mi_course.lessons'] = None; from mi_course import content; print(content.data_dir())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stdout.strip() == str(content.data_dir()), told.stderr
+
+
 def test_importing_it_imports_nothing_slow():
     code = "import mi_course.submission, sys; print([m for m in ('torch', 'nbformat') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -137,7 +137,10 @@ def _bare(line: str) -> str:
 
 
 def _telling(line: str) -> bool:
+    """Whether a line gives something away: `with torch.no_grad():` and imports do not."""
     bare = _bare(line)
+    if re.match(r"\s*(import|from|with)\b", line):
+        return False
     if len(bare) >= LONG:
         return True
     return len(bare) >= DISTINCTIVE and bool(re.search(r"[(\[]", line)) and bool(re.search(r"[-+*/@%<>:]", line))
