@@ -76,7 +76,7 @@ class Overview(Live):
 def progress_overview(rows: Iterable[Mapping[str, Any]], *, title: str = "Your progress") -> Overview:
     """What is passed, tried and looked up.
 
-    rows: one per exercise, {"lesson", "exercise", "status", "points", "max_points"} and optionally "minutes" (expected),
+    rows: one per exercise, {"lesson", "exercise", "status", "points", "max_points"} and, perhaps "minutes" (planned),
     "attempts" and "hints" (looked up). Lessons and exercises keep the order of the rows.
     Raises ValueError for a row without one of these, or with another status.
     """
