@@ -117,7 +117,7 @@ def lab(
 
 @app.command(epilog="Example: mi-course check mi-course/02_induction_heads.ipynb")
 def check(
-    notebooks: Annotated[list[Path], typer.Argument(metavar="NOTEBOOK...", help="Your notebooks (.ipynb or .py).")],
+    notebooks: Annotated[list[Path], typer.Argument(metavar="NOTEBOOK", help="Your notebooks (.ipynb or .py).")],
     lesson: Annotated[str | None, typer.Option(help="Which lesson it is, if the file does not tell.")] = None,
     seconds: Annotated[float, typer.Option(help="How long a cell may take without a check.")] = 300.0,
 ) -> None:

@@ -1,8 +1,8 @@
 """Where the course's own files are, and what stands in its notebooks.
 
 One resolver serves a clone, an editable install and a wheel (which carries `mi_course/_content/`), and the folders of
-other people's lessons. Nothing here imports torch, and notebooks are read as plain JSON. The lessons are imported where they
-are needed: a sandbox, in which they are absent, finds the data too.
+other people's lessons. Nothing here imports torch, and notebooks are read as plain JSON. The lessons are imported where
+they are needed: a sandbox, in which they are absent, finds the data too.
 """
 
 from __future__ import annotations
