@@ -218,7 +218,7 @@ def _exercise(id: str) -> Any:
 @app.command(epilog="Example: mi-course reset 02 induction_score")
 def reset(
     lesson: Annotated[str, typer.Argument(metavar="NN", help="The lesson, by number or id.")],
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One exercise; else the whole notebook.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="One exercise; else the whole notebook.")] = None,
     folder: Folder = HERE,
 ) -> None:
     """A notebook, or the cell of one exercise, as it was at first. Yours is kept in backups/."""
