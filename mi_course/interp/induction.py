@@ -8,11 +8,14 @@ Heads" (section "Key Concepts"; scores on repeated random tokens are theirs too)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+from mi_course.interp.models import native
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -177,3 +180,15 @@ def emergence_step(steps: list[int], scores: list[float], threshold: float) -> i
         elif emerged is None:
             emerged = step
     return emerged
+
+
+def smollm2_scores() -> dict[str, list[list[float]]]:
+    """Scores of SmolLM2's 30 × 9 heads on sequences that the lesson does not use, by kind: induction, previous_token,
+    duplicate_token. Measured by `data/measure_smollm2_induction.py`; nothing is run here.
+    """
+    return json.loads((native.data_dir() / "smollm2-induction.json").read_text(encoding="utf-8"))["scores"]
+
+
+def smollm2_induction_heads(threshold: float = 0.35) -> list[tuple[int, int]]:
+    """(layer, head) of SmolLM2's heads whose held-out induction score exceeds the threshold, strongest first."""
+    return top_heads(torch.tensor(smollm2_scores()["induction"]), threshold)

@@ -110,7 +110,8 @@ def load_native(which: str | Path, *, device: Any = None, dtype: torch.dtype | N
         raise ModelError(f"{path} holds {meta['kind']}, not one model. Read it with load_checkpoints({str(which)!r}).")
     model = boot(meta["config"], name=path.stem)
     load_state(model, _read(path))
-    model.to(device=device or "cpu", dtype=dtype)
+    if device is not None or dtype is not None:  # the bridge announces every move on standard output
+        model.to(device=device or "cpu", dtype=dtype)
     model.eval()
     return model
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from typing import Any
 
-from mi_course.content import data_dir
 from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.interp.induction import smollm2_scores
 from mi_course.wire import Observation
 
-AT_LEAST, ABOVE = 4, 0.3
-"""So many heads are asked, each with at least this induction score on held-out sequences. The seventh strongest scores
-below it in no measurement; the fourth is well above in all (`data/measure_smollm2_induction.py`)."""
-
-
-@cache
-def held_out() -> dict[str, list[list[float]]]:
-    """Scores of SmolLM2's 30 × 9 heads on held-out sequences: induction, duplicate_token, previous_token."""
-    return json.loads((data_dir() / "smollm2-induction.json").read_text())["scores"]
+AT_LEAST, ABOVE = 4, 0.2
+"""So many heads are asked, each with at least this induction score on held-out sequences. Measured there: eight heads
+above 0.38, five between 0.2 and 0.3, and a median of 0.01 (`data/measure_smollm2_induction.py`)."""
 
 
 def _planted(draw: Draw) -> dict[str, list[list[float]]]:
@@ -92,7 +84,7 @@ def _judge(tables: dict[str, list[list[float]]]):
 
 
 def _cases(draw: Draw, form: str) -> list[Case]:
-    tables = held_out() if form == "full" else _planted(draw)
+    tables = smollm2_scores() if form == "full" else _planted(draw)
     return [Case(calls=(Call(driver="value"),), judge=_judge(tables), about="scores on held-out sequences")]
 
 
@@ -118,7 +110,7 @@ MY_INDUCTION_HEADS = Exercise(
     minutes=5,
     difficulty=1,
     kind="value",
-    own="mi_course.interp.induction:find_induction_heads",
+    own="mi_course.interp.induction:smollm2_induction_heads",
     parts=(Part("held-out sequences", 3, _cases),),
     mistakes=(
         Mistake(
