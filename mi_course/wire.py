@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -189,6 +190,8 @@ def plain(value: Any, limits: Limits | None = None, path: str = "value") -> Any:
 
 
 def _plain(value: Any, path: str, depth: int, budget: _Budget) -> Any:
+    # A class may redefine `==`, `hash`, `__class__`, iteration and every attribute, and so may its metaclass. Types are
+    # told apart by identity and `issubclass` alone; a subclass' contents are read by the base class' own methods.
     kind = type(value)
     if value is None or kind is bool or kind is float:
         budget.spend(path, depth, 8)
@@ -199,58 +202,74 @@ def _plain(value: Any, path: str, depth: int, budget: _Budget) -> Any:
     if kind is str:
         budget.spend(path, depth, len(value))
         return value
-    if kind in (list, tuple) or _plain_tuple(kind):
+    if kind is list or issubclass(kind, tuple):  # tuples with names too, and torch's (`torch.return_types.topk`)
         budget.spend(path, depth)
-        items = [
-            _plain(item, f"{path}[{i}]", depth + 1, budget)
-            for i, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
-        ]
+        contents = list.__iter__(value) if kind is list else tuple.__iter__(value)
+        items = [_plain(item, f"{path}[{i}]", depth + 1, budget) for i, item in enumerate(contents)]
         return items if kind is list else tuple(items)
-    if isinstance(value, dict):
+    if issubclass(kind, dict):
         budget.spend(path, depth)
         result = {}
         for key, item in dict.items(value):
             bare = _plain(key, f"{path} key", depth + 1, budget)
             if not _hashable(bare):
                 raise WireError(f"{path}: {_article(type(key))} cannot be a key; use strings or numbers")
-            result[bare] = _plain(item, f"{path}[{_short(key)}]", depth + 1, budget)
+            result[bare] = _plain(item, f"{path}[{_short(bare)}]", depth + 1, budget)
         return result
-    if isinstance(value, torch.Tensor):
-        tensor = _plain_tensor(value, path)
-        budget.spend(path, depth, tensor.numel() * tensor.element_size())
-        return tensor.clone(memory_format=torch.contiguous_format)
-    if kind.__module__ == "numpy" and isinstance(value, np.generic):
+    if issubclass(kind, torch.Tensor):
+        return _plain_tensor(value, path, depth, budget)
+    if any(kind is scalar for scalar in _NUMPY_SCALARS):
         return _plain(value.item(), path, depth, budget)
     if kind is np.ndarray:
-        if value.dtype.kind not in "fiub":
-            raise WireError(f"{path}: a numpy array of {value.dtype} cannot cross; return numbers")
-        return _plain(torch.from_numpy(np.array(value)), path, depth, budget)
-    if kind is Ref:
-        budget.spend(path, depth)
-        return Ref(_plain(value.kind, path, depth + 1, budget), _plain(value.options, path, depth + 1, budget))
+        return _plain_array(value, path, depth, budget)
     raise WireError(
         f"{path} is {_article(kind)}, which cannot be checked; use numbers, strings, lists, dicts or tensors"
     )
 
 
-def _plain_tuple(kind: type) -> bool:
-    """Named tuples, and torch's (`torch.return_types.topk`)."""
-    return issubclass(kind, tuple)
+_NUMPY_SCALARS = (
+    *(np.float64, np.float32, np.float16, np.bool_, np.str_),
+    *(np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8),
+)
 
 
-def _plain_tensor(value: torch.Tensor, path: str) -> torch.Tensor:
-    # A subclass may redefine anything; the base class' own methods see the data as it is.
+def _plain_array(value: np.ndarray, path: str, depth: int, budget: _Budget) -> torch.Tensor:
+    if value.dtype.kind not in "fiub" or value.dtype.itemsize > 8:
+        raise WireError(f"{path}: a numpy array of {value.dtype} cannot cross; return numbers")
+    budget.spend(path, depth, value.nbytes)  # before it is copied: a broadcast array may announce terabytes
+    native = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
+    return _plain_tensor(torch.from_numpy(native), path, depth, budget)
+
+
+def _plain_tensor(value: torch.Tensor, path: str, depth: int, budget: _Budget) -> torch.Tensor:
+    """A contiguous copy on the CPU, of class Tensor, that shares nothing with `value`."""
+    if _dispatches(type(value)):
+        raise WireError(f"{path} is {_article(type(value))}, a tensor that computes itself; return an ordinary one")
+    base = torch._C.TensorBase
+    # A subclass may redefine any attribute; the base class' own ones see the data as it is.
     with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
-        if value.layout != torch.strided:
-            raise WireError(f"{path}: a {value.layout} tensor cannot cross; return an ordinary (dense) one")
-        if value.device.type == "meta":
+        layout, dtype, device = (getattr(base, name).__get__(value) for name in ("layout", "dtype", "device"))
+        if layout != torch.strided:
+            raise WireError(f"{path}: a {layout} tensor cannot cross; return an ordinary (dense) one")
+        if device.type == "meta":
             raise WireError(f"{path}: a tensor on the meta device holds no numbers")
-        if value.dtype not in DTYPES:
-            raise WireError(f"{path}: a tensor of {value.dtype} cannot cross; use floats, integers or bool")
-        bare = torch.Tensor.detach(value)
-        if type(bare) is not torch.Tensor:
-            bare = bare.as_subclass(torch.Tensor)
-        return bare.cpu().resolve_conj().resolve_neg()
+        if dtype not in DTYPES:
+            raise WireError(f"{path}: a tensor of {dtype} cannot cross; use floats, integers or bool")
+        try:
+            bare = base.as_subclass(base.detach(value), torch.Tensor)
+            budget.spend(path, depth, bare.numel() * bare.element_size())  # before it is copied
+            return torch.empty(bare.shape, dtype=dtype, device="cpu").copy_(bare.cpu().resolve_neg())
+        except RuntimeError as error:  # left over from a transform (vmap, grad), or its memory is gone
+            raise WireError(f"{path}: this tensor cannot be copied ({str(error)[:200]})") from None
+
+
+# What a metaclass cannot redefine.
+_MRO, _NAME, _DICT = (vars(type)[name].__get__ for name in ("__mro__", "__name__", "__dict__"))
+
+
+def _dispatches(kind: type) -> bool:
+    """Whether a tensor class brings its own `__torch_dispatch__`, which every operation would call."""
+    return any(cls is not torch.Tensor and "__torch_dispatch__" in _DICT(cls) for cls in _MRO(kind))
 
 
 def _check_int(value: int, path: str) -> int:
@@ -260,12 +279,12 @@ def _check_int(value: int, path: str) -> int:
 
 
 def _article(kind: type) -> str:
-    name = kind.__name__
+    name = _NAME(kind)[:100]
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _short(key: Any) -> str:
-    return f"{key!r:.40}" if type(key) in (str, int, float, bool, type(None)) else "..."
+    return f"{key!r:.40}" if type(key) is not tuple else "..."
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -305,18 +324,17 @@ def encode(message: Any, limits: Limits | None = None) -> bytes:
 
 def _to_json(value: Any, path: str, depth: int, budget: _Budget, tensors: list[torch.Tensor]) -> Any:
     kind = type(value)
-    if kind in _RECORDS.values():
+    if any(kind is record for record in _RECORDS.values()):
         budget.spend(path, depth)
         record = {
             f.name: _to_json(getattr(value, f.name), f"{path}.{f.name}", depth + 1, budget, tensors)
             for f in fields(value)
         }
         return {_TAG: kind.__name__.lower(), **record}
-    if isinstance(value, torch.Tensor):
-        tensor = _plain_tensor(value, path).contiguous()
-        budget.spend(path, depth, tensor.numel() * tensor.element_size())
-        # safetensors refuses two names for one storage, and views of a larger one.
-        tensors.append(tensor.clone())
+    if issubclass(kind, torch.Tensor):
+        # A copy: safetensors refuses two names for one storage, and views of a larger one.
+        tensor = _plain_tensor(value, path, depth, budget)
+        tensors.append(tensor)
         return {_TAG: "tensor", "n": len(tensors) - 1, "dtype": str(tensor.dtype)[6:], "shape": list(tensor.shape)}
     if kind is list:
         budget.spend(path, depth)
@@ -329,20 +347,20 @@ def _to_json(value: Any, path: str, depth: int, budget: _Budget, tensors: list[t
         }
     if kind is dict:
         budget.spend(path, depth)
-        pairs = [
-            [
-                _to_json(k, f"{path} key", depth + 1, budget, tensors),
-                _to_json(v, f"{path}[{_short(k)}]", depth + 1, budget, tensors),
-            ]
-            for k, v in value.items()
-        ]
+        pairs = []
+        for key, item in value.items():
+            bare = _plain(key, f"{path} key", depth + 1, budget)
+            if not _hashable(bare):
+                raise WireError(f"{path}: {_article(type(key))} cannot be a key; use strings or numbers")
+            written = _to_json(bare, f"{path} key", depth + 1, budget, tensors)
+            pairs.append([written, _to_json(item, f"{path}[{_short(bare)}]", depth + 1, budget, tensors)])
         return {_TAG: "dict", "v": pairs}
     if kind is float and not math.isfinite(value):
         budget.spend(path, depth, 8)
         return {_TAG: "float", "v": repr(value)}
     bare = _plain(value, path, depth, budget)
-    if type(bare) in (bool, int, float, str, type(None)):
-        return bare
+    if bare is None or isinstance(bare, (bool, int, float, str)):
+        return bare if type(bare) is not float or math.isfinite(bare) else {_TAG: "float", "v": repr(bare)}
     return _to_json(bare, path, depth, budget, tensors)
 
 
@@ -359,75 +377,145 @@ def decode(frame: bytes, limits: Limits | None = None) -> Any:
     end = 12 + int.from_bytes(frame[4:12], "little")
     if end > len(frame):
         raise WireError(f"torn message: {end - len(frame):,} bytes are missing")
+    text, blob = bytes(frame[12:end]), bytes(frame[end:])
+    _refuse_bombs(text, blob, limits)
     try:
-        tree = json.loads(bytes(frame[12:end]))
+        tree = json.loads(text.decode("ascii"))
+        tensors = load_tensors(blob)
+        reader = _Reader(_Budget(limits), tensors)
+        message = reader.read(tree, "message", 0, frozenset(_RECORDS))
     except RecursionError:
         raise WireError(f"nested more than {limits.depth} deep") from None
-    except ValueError as error:
+    except WireError:
+        raise
+    except UnicodeDecodeError as error:
         raise WireError(f"not JSON: {str(error)[:200]}") from None
-    try:
-        tensors = load_tensors(bytes(frame[end:]))
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise WireError(f"not safetensors: {str(error)[:200]}") from None
-    return _from_json(tree, "message", 0, _Budget(limits), tensors)
+    except json.JSONDecodeError as error:
+        raise WireError(f"not JSON: {str(error)[:200]}") from None
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
+        raise WireError(f"not JSON with safetensors: {str(error)[:200]}") from None
+    if tensors:
+        raise WireError(f"{len(tensors)} tensors were sent that the message does not name")
+    return message
 
 
-def _from_json(tree: Any, path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(tree, str):
-        budget.spend(path, depth, len(tree))
-        return tree
-    budget.spend(path, depth, 8)
-    if tree is None or isinstance(tree, bool):
-        return tree
-    if isinstance(tree, int):
-        return _check_int(tree, path)
-    if isinstance(tree, float):
-        if not math.isfinite(tree):
-            raise WireError(f"{path}: {tree} in JSON")
-        return tree
-    if isinstance(tree, list):
-        return [_from_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(tree)]
-    return _from_tagged(tree, path, depth, budget, tensors)
+def _refuse_bombs(text: bytes, blob: bytes, limits: Limits) -> None:
+    """Refuses what is small as bytes and large once it is read: millions of empty lists, or of empty tensors."""
+    if len(text) > 2**20:
+        values = len(re.sub(rb"[^\[{,]+", b"", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)))
+        if values > 16 * limits.items:
+            raise WireError(f"more than {limits.items:,} values")
+    header = int.from_bytes(blob[:8], "little")
+    if header > 2**16 and header > 1024 * (1 + text.count(b'"tensor"')):
+        raise WireError(f"not safetensors: a header of {header:,} bytes for the tensors that the message names")
 
 
-def _from_tagged(tree: dict[str, Any], path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]) -> Any:
-    tag = tree.get(_TAG)
-    if tag == "tuple" and isinstance(tree.get("v"), list):
-        return tuple(_from_json(item, f"{path}[{i}]", depth + 1, budget, tensors) for i, item in enumerate(tree["v"]))
-    if tag == "dict" and isinstance(tree.get("v"), list):
-        result = {}
-        for pair in tree["v"]:
+@dataclass
+class _Reader:
+    """Turns JSON back into a message. `tensors` loses each that the message names, so that none serves twice."""
+
+    budget: _Budget
+    tensors: dict[str, torch.Tensor]
+
+    def read(self, tree: Any, path: str, depth: int, records: frozenset[str]) -> Any:
+        """records: the tags of those that may stand here."""
+        if isinstance(tree, str):
+            self.budget.spend(path, depth, len(tree))
+            return tree
+        self.budget.spend(path, depth, 8)
+        if tree is None or isinstance(tree, bool):
+            return tree
+        if isinstance(tree, int):
+            return _check_int(tree, path)
+        if isinstance(tree, float):
+            if not math.isfinite(tree):
+                raise WireError(f"{path}: {tree} in JSON")
+            return tree
+        if isinstance(tree, list):
+            return [self.read(item, f"{path}[{i}]", depth + 1, records) for i, item in enumerate(tree)]
+        tag = tree.get(_TAG)
+        if isinstance(tag, str) and tag in records:
+            return self._record(tag, tree, path, depth)
+        if isinstance(tag, str) and tag in _RECORDS:
+            raise WireError(f"{path}: a record of the kind {tag!r} may not stand here")
+        if tag == "tensor" and set(tree) == {_TAG, "n", "dtype", "shape"}:
+            return self._tensor(tree, path)
+        if tag == "float" and set(tree) == {_TAG, "v"} and tree["v"] in ("nan", "inf", "-inf"):
+            return float(tree["v"])
+        if tag in ("tuple", "dict") and set(tree) == {_TAG, "v"} and isinstance(tree["v"], list):
+            items = tree["v"]
+            if tag == "dict":
+                return self._dict(items, path, depth, records)
+            return tuple(self.read(item, f"{path}[{i}]", depth + 1, records) for i, item in enumerate(items))
+        raise WireError(f"{path}: unknown or malformed kind of value {tag!r:.60}")
+
+    def _dict(self, pairs: list[Any], path: str, depth: int, records: frozenset[str]) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2):
                 raise WireError(f"{path}: a dict entry that is no pair")
-            key = _from_json(pair[0], f"{path} key", depth + 1, budget, tensors)
+            key = self.read(pair[0], f"{path} key", depth + 1, frozenset())
             if not _hashable(key):
                 raise WireError(f"{path}: {_article(type(key))} cannot be a key")
-            result[key] = _from_json(pair[1], f"{path}[{_short(key)}]", depth + 1, budget, tensors)
+            if key in result:
+                raise WireError(f"{path}: the key {_short(key)} is there twice")
+            result[key] = self.read(pair[1], f"{path}[{_short(key)}]", depth + 1, records)
         return result
-    if tag == "float" and tree.get("v") in ("nan", "inf", "-inf"):
-        return float(tree["v"])
-    if tag == "tensor":
-        return _from_tensor(tree, path, budget, tensors)
-    if isinstance(tag, str) and tag in _RECORDS:
-        return _from_record(tag, tree, path, depth, budget, tensors)
-    raise WireError(f"{path}: unknown kind of value {tag!r:.60}")
+
+    def _tensor(self, tree: dict[str, Any], path: str) -> torch.Tensor:
+        n, dtype, shape = tree["n"], tree["dtype"], tree["shape"]
+        if type(n) is not int or not isinstance(dtype, str):
+            raise WireError(f"{path}: a tensor is announced without its number and dtype")
+        if not (isinstance(shape, list) and all(type(size) is int for size in shape)):
+            raise WireError(f"{path}: a tensor is announced without its shape")
+        tensor = self.tensors.pop(str(n), None)
+        if tensor is None:
+            raise WireError(f"{path}: tensor {n!r:.40} is missing, or was named before")
+        if tensor.dtype not in DTYPES or str(tensor.dtype)[6:] != dtype:
+            raise WireError(f"{path}: announced as {dtype!r:.40}, sent as {tensor.dtype}")
+        if list(tensor.shape) != shape:
+            raise WireError(f"{path}: announced with shape {shape!r:.80}, sent with {list(tensor.shape)}")
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise WireError(f"{path}: a tensor of bool holds bytes other than 0 and 1")
+        self.budget.spend(path, 0, tensor.numel() * tensor.element_size())
+        return tensor
+
+    def _record(self, tag: str, tree: dict[str, Any], path: str, depth: int) -> Any:
+        cls = _RECORDS[tag]
+        names = [f.name for f in fields(cls)]
+        if set(tree) != {_TAG, *names}:
+            seen = sorted(set(tree) - {_TAG})
+            raise WireError(f"{path}: {cls.__name__} needs the fields {names}, not {seen!r:.200}")
+        values = {
+            name: self.read(tree[name], f"{path}.{name}", depth + 1, _WITHIN.get((tag, name), frozenset()))
+            for name in names
+        }
+        for name, value in values.items():
+            expected = (_CONTAINERS[name],) if name in _CONTAINERS else _SCALARS.get(name)
+            if expected and (type(value) not in expected):
+                raise WireError(f"{path}.{name} is {_article(type(value))}, expected {expected[0].__name__}")
+            if name in _ELEMENTS and not all(type(item) is _ELEMENTS[name] for item in value):
+                raise WireError(f"{path}.{name} holds something that is no {_ELEMENTS[name].__name__}")
+            if name in ("options", "watched") and not all(type(key) is str for key in value):
+                raise WireError(f"{path}.{name} has a key that is no string")
+        if tag == "reply" and values["status"] not in REPLY_STATUSES:
+            raise WireError(f"{path}.status is {values['status']!r:.40}, expected one of {sorted(REPLY_STATUSES)}")
+        return cls(**values)
 
 
 def _hashable(key: Any) -> bool:
-    return type(key) in (str, int, float, bool, type(None)) or (type(key) is tuple and all(map(_hashable, key)))
+    return key is None or type(key) in (str, int, float, bool) or (type(key) is tuple and all(map(_hashable, key)))
 
 
-def _from_tensor(tree: dict[str, Any], path: str, budget: _Budget, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    tensor = tensors.get(str(tree.get("n")))
-    if tensor is None:
-        raise WireError(f"{path}: tensor {tree.get('n')!r:.40} is missing")
-    if tensor.dtype not in DTYPES or str(tensor.dtype)[6:] != tree.get("dtype"):
-        raise WireError(f"{path}: announced as {tree.get('dtype')!r:.40}, sent as {tensor.dtype}")
-    if list(tensor.shape) != tree.get("shape"):
-        raise WireError(f"{path}: announced with shape {tree.get('shape')!r:.80}, sent with {list(tensor.shape)}")
-    budget.spend(path, 0, tensor.numel() * tensor.element_size())
-    return tensor
-
+_WITHIN: dict[tuple[str, str], frozenset[str]] = {
+    ("ask", "calls"): frozenset({"call"}),
+    ("call", "args"): frozenset({"ref"}),
+    ("call", "options"): frozenset({"ref"}),
+    ("ref", "options"): frozenset({"ref"}),
+    ("observation", "replies"): frozenset({"reply"}),
+    ("reply", "error"): frozenset({"error"}),
+}
+"""Which records may stand in which field of which: a value that comes back holds none."""
 
 _CONTAINERS: dict[str, type] = {
     "args": tuple,
@@ -452,26 +540,3 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "error": (Error, type(None)),
 }
 _ELEMENTS: dict[str, type] = {"calls": Call, "replies": Reply, "watch": str, "bases": str}
-
-
-def _from_record(
-    tag: str, tree: dict[str, Any], path: str, depth: int, budget: _Budget, tensors: dict[str, torch.Tensor]
-) -> Any:
-    cls = _RECORDS[tag]
-    names = {f.name for f in fields(cls)}
-    if set(tree) - {_TAG} != names:
-        raise WireError(
-            f"{path}: {cls.__name__} needs the fields {sorted(names)}, not {sorted(set(tree) - {_TAG})!r:.200}"
-        )
-    values = {name: _from_json(tree[name], f"{path}.{name}", depth + 1, budget, tensors) for name in names}
-    for name, value in values.items():
-        expected = (_CONTAINERS[name],) if name in _CONTAINERS else _SCALARS.get(name)
-        if expected and (type(value) not in expected):
-            raise WireError(f"{path}.{name} is {_article(type(value))}, expected {expected[0].__name__}")
-        if name in _ELEMENTS and not all(type(item) is _ELEMENTS[name] for item in value):
-            raise WireError(f"{path}.{name} holds something that is no {_ELEMENTS[name].__name__}")
-        if name in ("options", "watched") and not all(type(key) is str for key in value):
-            raise WireError(f"{path}.{name} has a key that is no string")
-    if tag == "reply" and values["status"] not in REPLY_STATUSES:
-        raise WireError(f"{path}.status is {values['status']!r:.40}, expected one of {sorted(REPLY_STATUSES)}")
-    return cls(**values)
