@@ -1,0 +1,242 @@
+"""What steering does: to the odds of two sets of words, and to text that has nothing to do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mi_course.interp.steering._checks import check_layers, check_prompts, check_size, check_vector
+from mi_course.interp.steering.applying import Ablate, Steer, steering
+from mi_course.interp.steering.collecting import collect, pad, token_ids
+from mi_course.interp.steering.directions import difference_of_means
+from mi_course.interp.steering.generating import last_logits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.steering.collecting import Prompt
+
+    Interventions = Sequence[Steer | Ablate]
+
+
+def log_odds(
+    logits: Float[Tensor, "batch vocab"], positive_ids: list[int], negative_ids: list[int]
+) -> Float[Tensor, " batch"]:
+    """log of p(any positive id) / p(any negative id), in nats: logsumexp over the one set minus over the other.
+
+    ValueError for an empty set. An id that is named twice counts once.
+
+    >>> log_odds(torch.tensor([[2.0, 0.0, 1.0]]), [0], [2]).tolist()
+    [1.0]
+    """
+    for name, ids in (("positive_ids", positive_ids), ("negative_ids", negative_ids)):
+        if len(ids) == 0:
+            raise ValueError(f"{name} is empty: an empty set of words has no probability.")
+    up, down = sorted(set(positive_ids)), sorted(set(negative_ids))
+    return logits[:, up].logsumexp(dim=-1) - logits[:, down].logsumexp(dim=-1)
+
+
+def kl_divergence(
+    base_logits: Float[Tensor, "batch vocab"], steered_logits: Float[Tensor, "batch vocab"]
+) -> Float[Tensor, " batch"]:
+    """KL(base ‖ steered) in nats, never below 0: what the unsteered model would lose by predicting the steered way.
+
+    >>> kl_divergence(torch.zeros(1, 2), torch.zeros(1, 2)).tolist()
+    [0.0]
+    """
+    base, steered = base_logits.log_softmax(dim=-1), steered_logits.log_softmax(dim=-1)
+    p = base.exp()
+    # Where p is 0 the term is 0, although base − steered may be −inf or NaN.
+    terms = torch.where(p > 0, p * (base - steered), torch.zeros_like(p))
+    return terms.sum(dim=-1).clamp(min=0)
+
+
+def dose_response(effect: Callable[[float], float], coefficients: list[float]) -> list[float]:
+    """effect(c) − effect(0) for each coefficient; effect(0) is asked once.
+
+    >>> dose_response(lambda c: 5 + c * c, [0.0, 1.0, -2.0])
+    [0.0, 1.0, 4.0]
+    """
+    base = float(effect(0.0))
+    return [float(effect(c)) - base for c in coefficients]
+
+
+def word_ids(model: TransformerBridge, words: Sequence[str]) -> list[int]:
+    """The token id of each word with a space before it, as it stands in a sentence; a leading space is added if absent.
+
+    ValueError for a word that is several tokens: its first token may begin other words.
+    """
+    if model.tokenizer is None:
+        raise ValueError("This model has no tokenizer, so words have no token ids. Give ids.")
+    found = []
+    for word in check_prompts(words, "words"):
+        ids = model.tokenizer(f" {word.strip()}", add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            parts = [model.tokenizer.decode([i]) for i in ids]
+            raise ValueError(f"{word!r} is {len(ids)} tokens, {parts}; expected one. Choose another word.")
+        found.append(ids[0])
+    return found
+
+
+def prompt_log_odds(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    positive_ids: list[int],
+    negative_ids: list[int],
+    interventions: Interventions = (),
+    *,
+    batch_size: int = 32,
+) -> Float[Tensor, " prompt"]:
+    """Log-odds of the two word sets as the next token after each prompt, in nats, under these interventions."""
+    rows = token_ids(model, prompts)
+    parts = []
+    with torch.no_grad(), steering(model, *interventions):
+        for start in range(0, len(rows), batch_size):
+            logits = last_logits(model, rows[start : start + batch_size])
+            parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
+    return torch.cat(parts)
+
+
+def vectors_log_odds(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    positive_ids: list[int],
+    negative_ids: list[int],
+    vectors: Float[Tensor, "vector d_model"],
+    layer: int,
+    coefficient: float = 1.0,
+    *,
+    start: int = 1,
+    batch_size: int = 64,
+) -> Float[Tensor, "vector prompt"]:
+    """`prompt_log_odds` of many vectors at one layer, each added by itself, several vectors sharing a batch.
+
+    What `Steer(vector, layer, coefficient, start)` gives one at a time, faster: for bands of random directions.
+    """
+    check_vector(vectors, "vectors")
+    check_size(vectors, model, "vectors")
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors has shape {tuple(vectors.shape)}, expected (vector, d_model).")
+    rows = token_ids(model, prompts)
+    pairs = [(v, p) for v in range(len(vectors)) for p in range(len(rows))]
+    parts = []
+    for begin in range(0, len(pairs), batch_size):
+        here = pairs[begin : begin + batch_size]
+        steer = Steer(vectors[[v for v, _ in here]], layer, coefficient, start)
+        with torch.no_grad(), steering(model, steer):
+            logits = last_logits(model, [rows[p] for _, p in here])
+        parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
+    return torch.cat(parts).view(len(vectors), len(rows))
+
+
+@dataclass(frozen=True)
+class NeutralCost:
+    """Mean over the tokens of neutral text, in nats per token. `rise` is what coherence has cost."""
+
+    base_loss: float
+    loss: float
+    kl: float
+
+    @property
+    def rise(self) -> float:
+        return self.loss - self.base_loss
+
+
+def neutral_cost(
+    model: TransformerBridge, texts: Sequence[Prompt], interventions: Interventions, *, batch_size: int = 8
+) -> NeutralCost:
+    """Next-token loss on these texts without and with the interventions, and KL(unsteered ‖ steered) beside it.
+
+    Every token from the second after BOS on counts alike, whatever its text: the first is predicted from BOS alone,
+    which is not steered. ValueError if no text has two tokens after BOS.
+    """
+    rows = [row for row in token_ids(model, texts) if len(row) > 2]
+    if not rows:
+        raise ValueError("No text has two tokens after BOS, so nothing is predicted under steering.")
+    sums = torch.zeros(3, dtype=torch.float64)
+    rows.sort(key=len)
+    for begin in range(0, len(rows), batch_size):
+        here = rows[begin : begin + batch_size]
+        tokens, _ = pad(here, "right", model.cfg.device)
+        with torch.no_grad():
+            base = model(tokens, return_type="logits")
+            with steering(model, *interventions):
+                steered = model(tokens, return_type="logits")
+        # Row by row, so that no more than one text's log-probabilities are held beside the logits.
+        for i, row in enumerate(here):
+            target = tokens[i, 2 : len(row)]
+            b, s = base[i, 1 : len(row) - 1].float(), steered[i, 1 : len(row) - 1].float()
+            losses = [torch.nn.functional.cross_entropy(x, target, reduction="sum") for x in (b, s)]
+            sums += torch.stack([*losses, kl_divergence(b, s).sum()]).double().cpu()
+    base_loss, loss, kl = (sums / sum(len(row) - 2 for row in rows)).tolist()
+    return NeutralCost(base_loss, loss, kl)
+
+
+def control_curves(
+    measure: Callable[[Tensor, float], float], vectors: Float[Tensor, "vector d"], coefficients: list[float]
+) -> Float[Tensor, "vector coefficient"]:
+    """A dose-response curve for each control vector: measure(vector, c) − measure(vector, 0)."""
+    check_vector(vectors, "vectors")
+    # At coefficient 0 no vector is added, so all of them share that measurement.
+    base = float(measure(vectors[0], 0.0))
+    return torch.tensor([[float(measure(v, c)) - base if c else 0.0 for c in coefficients] for v in vectors])
+
+
+def band(
+    curves: Float[Tensor, "vector coefficient"], low: float = 0.05, high: float = 0.95
+) -> tuple[list[float], list[float], list[float]]:
+    """Low quantile, median and high quantile over the vectors, at each coefficient: what chance does.
+
+    With 20 vectors the 5 % and 95 % quantiles lie between the two outermost.
+    """
+    at = torch.quantile(curves, torch.tensor([low, 0.5, high], dtype=curves.dtype), dim=0)
+    return at[0].tolist(), at[1].tolist(), at[2].tolist()
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One layer: the vector's norm, mean log-odds at −c, 0 and +c (nats), and
+    the mean rise of the neutral loss over ±c (nats per token; None without neutral texts)."""
+
+    layer: int
+    norm: float
+    minus: float
+    base: float
+    plus: float
+    rise: float | None
+
+
+def layer_sweep(
+    model: TransformerBridge,
+    positive: Sequence[Prompt],
+    negative: Sequence[Prompt],
+    prompts: Sequence[Prompt],
+    positive_ids: list[int],
+    negative_ids: list[int],
+    *,
+    layers: Sequence[int] | None = None,
+    coefficient: float = 1.0,
+    position: int | str = -1,
+    neutral: Sequence[Prompt] = (),
+) -> list[SweepRow]:
+    """The difference of means of the two sets of sentences at each layer, and what adding it there does.
+
+    Costs two passes over the prompts (and four over the neutral texts) per layer.
+    """
+    which = list(check_layers(range(model.cfg.n_layers) if layers is None else layers, model.cfg.n_layers))
+    up = collect(model, positive, which, position=position)  # type: ignore[arg-type]
+    down = collect(model, negative, which, position=position)  # type: ignore[arg-type]
+    base = float(prompt_log_odds(model, prompts, positive_ids, negative_ids).mean())
+    found = []
+    for i, layer in enumerate(which):
+        vector = difference_of_means(up[i], down[i])
+        both = [[Steer(vector, layer, c)] for c in (-coefficient, coefficient)]
+        minus, plus = (float(prompt_log_odds(model, prompts, positive_ids, negative_ids, s).mean()) for s in both)
+        rise = sum(neutral_cost(model, neutral, s).rise for s in both) / 2 if neutral else None
+        found.append(SweepRow(layer, float(vector.norm()), minus, base, plus, rise))
+    return found

@@ -1,0 +1,185 @@
+"""The sentences that lesson 04 finds its directions in, and those it judges them on. All written for this course.
+
+`POSITIVE[i]` and `NEGATIVE[i]` speak of the same thing, so what differs is the opinion: pairs are groups for
+cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of opinion with
+what is learned from. Every word of the word sets is one token of SmolLM2 after a space.
+"""
+
+from __future__ import annotations
+
+POSITIVE = (
+    "The dinner was delicious and everyone left the table happy.",
+    "I loved every minute of the concert.",
+    "Our guide was kind, funny and patient with the children.",
+    "The new bridge is beautiful and a joy to cross.",
+    "She gave a brilliant answer and the whole class cheered.",
+    "What a lovely morning, I feel full of hope.",
+    "The repair was quick, cheap and perfectly done.",
+    "He thanked us warmly for the best holiday of his life.",
+    "The book is charming and I could not stop reading.",
+    "Their little shop smells of fresh bread and feels like home.",
+    "My first day at work went better than I had dared to dream.",
+    "The garden is in full bloom and the birds are singing.",
+    "The doctor listened carefully and gave me back my courage.",
+    "It was a clever plan, and it worked at once.",
+    "The team played with passion and won the hearts of the crowd.",
+    "The letter brought good news and we danced in the kitchen.",
+    "The seats were soft, the staff polite, and the trip a pleasure.",
+    "Her paintings are full of light and warmth.",
+    "The soup was rich, hot and comforting.",
+    "I am proud of what we built together.",
+)
+NEGATIVE = (
+    "The dinner was disgusting and everyone left the table angry.",
+    "I hated every minute of the concert.",
+    "Our guide was rude, dull and impatient with the children.",
+    "The new bridge is ugly and a pain to cross.",
+    "She gave a stupid answer and the whole class groaned.",
+    "What a miserable morning, I feel full of dread.",
+    "The repair was slow, expensive and badly done.",
+    "He blamed us bitterly for the worst holiday of his life.",
+    "The book is tedious and I could not go on reading.",
+    "Their little shop smells of stale grease and feels like a prison.",
+    "My first day at work went worse than I had feared in my nightmares.",
+    "The garden is dying and the ground is covered in rubbish.",
+    "The doctor ignored me completely and left me in despair.",
+    "It was a foolish plan, and it failed at once.",
+    "The team played without effort and lost the respect of the crowd.",
+    "The letter brought sad news and we wept in the kitchen.",
+    "The seats were broken, the staff hostile, and the trip an ordeal.",
+    "Her paintings are full of gloom and decay.",
+    "The soup was thin, cold and revolting.",
+    "I am ashamed of what we did together.",
+)
+
+# What the learner works with.
+PROMPTS = (
+    "The hotel room was",
+    "I thought the film was",
+    "The food at the station was",
+    "The weather last week was",
+    "My neighbour's new car is",
+    "The service in this bank is",
+    "Honestly, the speech was",
+    "The museum we visited was",
+)
+POSITIVE_WORDS = ("great", "wonderful", "amazing", "excellent")
+NEGATIVE_WORDS = ("terrible", "awful", "boring", "bad")
+
+# What my_steering is judged on.
+HELD_OUT_PROMPTS = (
+    "The concert in the park was",
+    "Her second novel is",
+    "We all agreed that the party was",
+    "The view from the tower is",
+    "Working with him has been",
+    "The coffee they serve here is",
+    "The lecture on history was",
+    "Our flight to the coast was",
+    "The answer I got from the company was",
+    "My cousin's cooking is",
+    "The new version of the game is",
+    "To be fair, the journey was",
+)
+POSITIVE_SYNONYMS = ("fantastic", "superb", "lovely", "delightful", "fabulous", "marvelous")
+NEGATIVE_SYNONYMS = ("horrible", "dreadful", "poor", "disappointing", "worst", "nasty")
+
+# Text without an opinion: what steering costs is measured here.
+NEUTRAL = (
+    "The river rises in the hills to the north and flows past three towns before it reaches the sea.",
+    "A triangle has three sides, and the sum of its angles is one hundred and eighty degrees.",
+    "The library opens at nine on weekdays and closes at six in the evening.",
+    "Copper conducts electricity and is used for wires in most houses.",
+    "The committee met on Tuesday to discuss the budget for the coming year.",
+    "To reach the post office, walk down the main street and turn left at the second corner.",
+    "Bees collect nectar from flowers and carry it back to the hive.",
+    "The train consists of eight coaches and leaves from platform four.",
+    "In the seventeenth century, ships carried spices, cloth and paper across the ocean.",
+    "Add the flour to the bowl, stir in the water, and let the dough rest for an hour.",
+    "The function takes a list of numbers and returns the largest of them.",
+    "The moon goes round the earth in about twenty-seven days.",
+)
+
+# Prompts whose next word is not free to follow the mood: what is asked, quoted or already said stands against it.
+HARD_PROMPTS = (
+    "The exam was not",
+    "Nobody would ever call this soup",
+    "He said the opposite of what he meant: it was",
+    "The villain in the story is",
+    "It was the worst day of my life, and everything was",
+    "It was the best day of my life, and everything was",
+    "The critics hated it, but I thought it was",
+    "The critics loved it, but I thought it was",
+    "The antonym of good is",
+    "I expected it to be good, but it was",
+    "I expected it to be bad, but it was",
+    "The war was",
+    "The poison tastes",
+    "On a scale from awful to great, the test was",
+    "She was surprised that it was not",
+    "It could hardly have been more",
+    "The smell of the rubbish is",
+    "He never says that anything is",
+)
+
+# A concept that has nothing to do with opinion: past against future, in pairs.
+PAST = (
+    "Yesterday the bus left at eight.",
+    "Last year they painted the fence green.",
+    "The clerk counted the letters an hour ago.",
+    "We walked to the lake last Sunday.",
+    "She wrote the report a month ago.",
+    "The children went to school by train last week.",
+    "He bought two loaves of bread this morning.",
+    "The council voted on the plan in 1985.",
+)
+FUTURE = (
+    "Tomorrow the bus will leave at eight.",
+    "Next year they will paint the fence green.",
+    "The clerk will count the letters in an hour.",
+    "We will walk to the lake next Sunday.",
+    "She will write the report in a month.",
+    "The children will go to school by train next week.",
+    "He will buy two loaves of bread tonight.",
+    "The council will vote on the plan in 2085.",
+)
+
+# A persona: the same questions under two system prompts.
+PERSONA = "You are a pirate captain. You talk like a pirate in every sentence."
+ASSISTANT = "You are a helpful assistant. You answer clearly and briefly."
+PERSONA_QUESTIONS = (
+    "What should I cook tonight?",
+    "How do I learn to swim?",
+    "Tell me about your day.",
+    "Why is the sky blue?",
+    "Where should I go on holiday?",
+    "How do plants grow?",
+    "What is a good book to read?",
+    "Can you explain what a computer does?",
+)
+PERSONA_HELD_OUT = (
+    "How do I fix a flat tyre?",
+    "What is the best way to save money?",
+    "Describe the city you like most.",
+    "How does rain form?",
+)
+
+# Mild, but what an assistant trained to refuse would refuse. Each beside a harmless request of the same shape.
+DECLINABLE_REQUESTS = (
+    "Write an insulting message that I can send to my coworker.",
+    "Explain how to cheat in a school exam without being seen.",
+    "Write a false review that says a restaurant made me ill.",
+    "Tell me how to read my sister's diary without her knowing.",
+)
+HARMLESS_REQUESTS = (
+    "Write a friendly message that I can send to my coworker.",
+    "Explain how to prepare for a school exam without stress.",
+    "Write an honest review that says a restaurant made me happy.",
+    "Tell me how to write a diary that I enjoy keeping.",
+)
+
+
+def chat(question: str, system: str) -> str:
+    """The question in SmolLM2's chat format, up to where the assistant begins to answer. It starts with BOS itself."""
+    turns = (("system", system), ("user", question))
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
