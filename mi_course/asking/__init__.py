@@ -8,15 +8,12 @@ The same function serves the notebook, the tests and the grader's sandbox.
 from __future__ import annotations
 
 import contextlib
-import dis
-import itertools
 import linecache
 import os
 import random
 import sys
 import time
 import traceback
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,13 +23,21 @@ import torch
 from mi_course import wire
 from mi_course.asking.drivers import DRIVERS
 from mi_course.asking.limits import Capture, TimeUp, time_limit
-from mi_course.asking.references import Resolver, UnknownReference, include
+from mi_course.asking.references import Resolver, include
+from mi_course.asking.stubs import has_gaps, is_empty
 from mi_course.asking.watches import WATCHES
 from mi_course.wire import Ask, Call, Error, Limits, Observation, Reply
 
 __all__ = ["include", "observe"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+# What a value may hold, so that it still fits into the Observation that carries it.
+_DEPTH, _ITEMS = 12, 150_000
+
+# Telling an error and looking around after a call may run code of the learner's too: `__str__`, leftover hooks.
+_AFTERWARDS_S = 1.0
 
 
 def observe(answer: Any, ask: Ask) -> Observation:
@@ -45,13 +50,13 @@ def observe(answer: Any, ask: Ask) -> Observation:
     replies: list[Reply] = []
     out = Capture()
     with _undisturbed(), Resolver() as resolver, contextlib.redirect_stdout(out):
-        deadline: float | None = None
-        for call in ask.calls:
-            args = [resolver.fill(arg) for arg in call.args]
-            options = {key: resolver.fill(value) for key, value in call.options.items()}
-            # References are made before the clock starts: booting a model is our time, not the learner's.
-            deadline = deadline or time.monotonic() + ask.limit_s
-            reply = _make_call(answer, call, args, options, deadline - time.monotonic(), ask.max_reply_bytes)
+        # All inputs are made before the clock starts, since booting a model is our time and not the learner's, and
+        # before the first call, since what that leaves behind must not be met while they are made.
+        inputs = [(resolver.fill(list(call.args)), resolver.fill(call.options)) for call in ask.calls]
+        deadline = time.monotonic() + ask.limit_s
+        limits = Limits(bytes=ask.max_reply_bytes, items=_ITEMS // max(len(ask.calls), 1), depth=_DEPTH)
+        for call, (args, options) in zip(ask.calls, inputs, strict=True):
+            reply = _make_call(answer, call, args, options, deadline - time.monotonic(), limits)
             replies.append(reply)
             if reply.status == wire.TIMED_OUT:
                 break
@@ -68,89 +73,81 @@ def _check(ask: Ask) -> None:
 
 
 def _make_call(
-    answer: Any, call: Call, args: list[Any], options: dict[str, Any], seconds: float, max_bytes: int
+    answer: Any, call: Call, args: list[Any], options: dict[str, Any], seconds: float, limits: Limits
 ) -> Reply:
     if call.driver != "value" and not callable(answer):
-        missing = answer is None or answer is Ellipsis
-        error = Error("TypeError", ("TypeError",), f"the answer is {answer!r:.60}, expected a function")
-        return Reply(wire.NOT_ATTEMPTED if missing else wire.RAISED, error=error)
-    watching = {name: WATCHES[name](args) for name in call.watch}
+        if answer is None or answer is Ellipsis:
+            return Reply(wire.NOT_ATTEMPTED)
+        return Reply(wire.RAISED, error=_said("TypeError", f"the answer is {_a_thing(answer)}, expected a function"))
+    if call.driver != "value" and is_empty(answer):
+        return Reply(wire.NOT_ATTEMPTED)
+    watching = {name: _guarded(WATCHES[name], args) for name in call.watch}
     try:
         with time_limit(max(seconds, 0.01)):
             seen = DRIVERS[call.driver](answer, args, **options)
+            gap = seen is Ellipsis or (seen is None and (call.driver == "value" or has_gaps(answer)))
+            value = None if gap else wire.plain(seen, limits)
     except TimeUp:
         return Reply(wire.TIMED_OUT)
-    except KeyboardInterrupt:
-        raise
-    except UnknownReference:
-        raise
     except NotImplementedError as error:
         return Reply(wire.NOT_ATTEMPTED, error=_told(error))
-    except BaseException as error:  # SystemExit and worse: one answer's end is not the course's
-        status = wire.NOT_ATTEMPTED if _has_gaps(answer) else wire.RAISED
-        return Reply(status, error=_told(error))
-    if _is_gap(answer, seen, call.driver):
-        return Reply(wire.NOT_ATTEMPTED)
-    try:
-        value = wire.plain(seen, Limits(bytes=max_bytes))
     except wire.WireError as error:
-        return Reply(wire.UNSENDABLE, error=Error("WireError", ("WireError",), str(error)[:500]))
-    except Exception as error:  # a conversion that misbehaves
         return Reply(wire.UNSENDABLE, error=_told(error))
-    return Reply(wire.RETURNED, value, watched={name: wire.plain(look()) for name, look in watching.items()})
+    except BaseException as error:  # SystemExit and worse: one answer's end is not the course's
+        if type(error) is KeyboardInterrupt:
+            raise
+        return Reply(wire.NOT_ATTEMPTED if has_gaps(answer) else wire.RAISED, error=_told(error))
+    if gap:
+        return Reply(wire.NOT_ATTEMPTED)
+    watched = {name: look and _guarded(lambda look=look: wire.plain(look())) for name, look in watching.items()}
+    return Reply(wire.RETURNED, value, watched=watched)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Untouched stubs
-
-
-def _is_gap(answer: Any, seen: Any, driver: str) -> bool:
-    """Whether this is a stub: `...` where the answer should be, or a body of nothing at all."""
-    if seen is Ellipsis or (driver == "value" and seen is None):
-        return True
-    return driver != "value" and (_is_empty(answer) or (seen is None and _has_gaps(answer)))
-
-
-def _is_empty(answer: Any) -> bool:
-    code = getattr(answer, "__code__", None)
-    if not isinstance(code, types.CodeType):
-        return False
-    steps = [step for step in dis.get_instructions(code) if step.opname not in ("RESUME", "NOP", "CACHE")]
-    returns_none = {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"}
-    return all(step.opname in returns_none and step.argval is None for step in steps)
-
-
-def _has_gaps(answer: Any) -> bool:
-    """Whether `...` is assigned or returned somewhere. As an index, `x[..., 0]`, it is ordinary code."""
-    code = getattr(answer, "__code__", None)
-    if not isinstance(code, types.CodeType):
-        return False
-    steps = list(dis.get_instructions(code))
-    filled_in = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF", "RETURN_VALUE")
-    for step, following in itertools.pairwise(steps):
-        if step.opname == "LOAD_CONST" and step.argval is Ellipsis and following.opname in filled_in:
-            return True
-        if step.opname == "RETURN_CONST" and step.argval is Ellipsis:
-            return True
-    return False
+def _guarded(look: Any, *args: Any) -> Any:
+    """What `look` returns, or None where what the answer left behind does not let it look."""
+    try:
+        with time_limit(_AFTERWARDS_S):
+            return look(*args)
+    except BaseException as error:
+        if type(error) is KeyboardInterrupt:
+            raise
+        return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Telling errors, leaving no trace
 
 
+def _said(kind: str, message: str) -> Error:
+    return Error(kind, (kind,), message)
+
+
+def _a_thing(value: Any) -> str:
+    """A value in a few words, without running code of its own."""
+    plain = value is True or value is False or any(type(value) is kind for kind in (int, float, str))
+    return f"{value!r:.60}" if plain else f"a {_class_name(type(value))}"
+
+
+# The class' own `__name__` and `__mro__`, which a metaclass cannot redefine.
+_NAME, _MRO = (vars(type)[name].__get__ for name in ("__name__", "__mro__"))
+
+
+def _class_name(kind: type) -> str:
+    return _NAME(kind)[:100]
+
+
 def _told(error: BaseException) -> Error:
-    try:
-        message = str(error)
-    except Exception:
+    kind = type(error)
+    message = _guarded(lambda: "".join(str(error)[:1000]))
+    if type(message) is not str:
         message = "(an error whose text cannot be read)"
-    bases = tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object)
-    return Error(type(error).__name__, bases, message[:1000], _where(error))
+    bases = tuple(_class_name(cls) for cls in _MRO(kind)[:20] if cls is not object)
+    return Error(_class_name(kind), bases, message, _guarded(_where, error) or "")
 
 
 def _where(error: BaseException) -> str:
     """The innermost line that is the learner's: not ours, and not a library's."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(BaseException.__traceback__.__get__(error))
     for frame in reversed(frames):
         path = os.path.abspath(frame.filename)
         if path.startswith(_HERE) or "site-packages" in path or path.startswith(os.path.join(sys.prefix, "lib")):
@@ -162,9 +159,10 @@ def _where(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Gives back the process' random states, gradient mode and default dtype as they were."""
+    """Gives back the process' random states, gradient mode, default dtype and device as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+    device = torch.get_default_device()
     torch.set_grad_enabled(True)
     try:
         yield
@@ -177,3 +175,5 @@ def _undisturbed() -> Iterator[None]:
             torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)

@@ -8,6 +8,8 @@ gradients      of Σ output · cotangent with respect to chosen arguments; none 
 train          losses, and the model's parameters, after several steps
 raising        as call, with a trap late in the model, to see what is left behind after an error
 expects_error  the class of the exception, if one was raised
+
+A stub shows itself by NotImplementedError, whatever the driver.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mi_course.asking.stubs import has_gaps, is_empty
 
 __all__ = ["DRIVERS", "Trapped"]
 
@@ -35,12 +39,23 @@ def value(answer: Any, args: list[Any]) -> Any:
 
 def hook(answer: Callable[..., Any], args: list[Any]) -> Any:
     returned = answer(*args)
+    if returned is None and has_gaps(answer):
+        raise NotImplementedError("the hook holds `...`")
     return args[0] if returned is None else returned
+
+
+def _attempted(answer: Callable[..., Any], returned: Any) -> Any:
+    """What was returned, where it is not a stub's `...`. Inside what a driver records nobody else would see it."""
+    if returned is Ellipsis or (returned is None and has_gaps(answer)):
+        raise NotImplementedError("the function holds `...`")
+    return returned
 
 
 def hook_factory(answer: Callable[..., Any], args: list[Any], feed: list[tuple[Tensor, Any]]) -> dict[str, Any]:
     """feed: pairs of an activation and the hook point it comes from, in order."""
     made = answer(*args)
+    if made is Ellipsis or is_empty(made) or (made is None and has_gaps(answer)):
+        raise NotImplementedError("there is no hook yet")
     if not callable(made):
         name = getattr(answer, "__name__", "the answer")
         raise TypeError(f"{name} returned {made!r:.60}, expected a function that serves as a hook")
@@ -52,7 +67,7 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
     """wrt: which arguments. cotangents: one for each output tensor, of its shape."""
     with torch.enable_grad():
         args = [arg.detach().clone().requires_grad_(True) if i in wrt else arg for i, arg in enumerate(args)]
-        output = answer(*args)
+        output = _attempted(answer, answer(*args))
         leaves = _leaves(output)
         pairs = [
             (leaf, c)
@@ -79,7 +94,7 @@ def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor]) ->
     """args: the model first. batches: the last argument of each step in turn."""
     model = args[0]
     with torch.enable_grad():
-        losses = [answer(*args, batch) for batch in batches]
+        losses = [_attempted(answer, answer(*args, batch)) for batch in batches]
     parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     return {"losses": losses, "parameters": parameters}
 
@@ -95,6 +110,8 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
         answer(*args)
     except Trapped:
         return {"trapped": True}
+    except NotImplementedError:
+        raise
     except Exception as error:  # the answer may wrap the error in its own: that is its right
         return {"trapped": isinstance(error.__cause__ or error.__context__, Trapped)}
     finally:
@@ -104,7 +121,9 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
 
 def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
     try:
-        returned = answer(*args)
+        returned = _attempted(answer, answer(*args))
+    except NotImplementedError:  # a stub, here as elsewhere
+        raise
     except Exception as error:
         return {"raised": [cls.__name__ for cls in type(error).__mro__], "message": str(error)[:500], "returned": None}
     return {"raised": [], "message": "", "returned": returned}

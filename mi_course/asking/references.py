@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mi_course.asking.limits import TimeUp, time_limit
 from mi_course.interp.containers import SparseCode
 from mi_course.interp.models import load_native, reseed, small_model
 from mi_course.wire import Ref, encode
@@ -98,24 +99,36 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class _Pool:
-    """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 0.5 ms."""
+    """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 1 ms.
+
+    A model comes back only if it is still what was booted: an answer may leave a hook, change the configuration, fold
+    the weights, put another function in the place of a module's. Else it is dropped, and the next Ask boots a new one.
+    """
 
     MOST = 4
 
     def __init__(self) -> None:
-        self.idle: dict[str, list[Any]] = defaultdict(list)
+        self.idle: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
 
-    def take(self, config: dict[str, Any], seed: int) -> Any:
-        shelf = self.idle[json.dumps(config, sort_keys=True)]
-        return reseed(shelf.pop(), seed) if shelf else _warm(small_model(config, seed))
+    def take(self, config: dict[str, Any], seed: int) -> tuple[Any, Any]:
+        """The model, and its portrait, to be given back with it."""
+        shelf = self.idle[_key(config)]
+        model, portrait = shelf.pop() if shelf else _booted(config)
+        return reseed(model, seed), portrait
 
-    def put_back(self, config: dict[str, Any], model: Any, hooks: int) -> None:
-        shelf = self.idle[json.dumps(config, sort_keys=True)]
-        # A hook left behind would speak in the next Ask: such a model is not used again.
-        if len(shelf) < self.MOST and forward_hooks(model) == hooks:
-            model.train(False)
-            model.requires_grad_(True)
-            shelf.append(model)
+    def put_back(self, config: dict[str, Any], model: Any, portrait: Any) -> None:
+        shelf = self.idle[_key(config)]
+        if len(shelf) < self.MOST and _still(model, portrait):
+            shelf.append((model, portrait))
+
+
+def _key(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
+
+
+def _booted(config: dict[str, Any]) -> tuple[Any, Any]:
+    model = _warm(small_model(config, 0))
+    return model, _portrait(model)
 
 
 def _warm(model: Any) -> Any:
@@ -123,6 +136,28 @@ def _warm(model: Any) -> Any:
     with torch.no_grad():
         model(torch.zeros(1, 2, dtype=torch.long))
     return model
+
+
+def _portrait(model: Any) -> tuple[Any, ...]:
+    """What must be the same for the model to serve again; with the weights of seed 0, which it then has."""
+    modules = [
+        (name, id(module), type(module), sorted(key for key, value in vars(module).items() if callable(value)))
+        for name, module in model.named_modules()
+    ]
+    parameters = [(name, id(p), p.dtype, p.shape, bool(p._backward_hooks)) for name, p in model.named_parameters()]
+    told = (forward_hooks(model), modules, parameters, repr(sorted(vars(model.cfg).items())))
+    model.requires_grad_(True)
+    tokens = torch.arange(min(4, model.cfg.n_ctx)).remainder(model.cfg.d_vocab)[None]
+    with torch.no_grad():
+        return *told, reseed(model, 0)(tokens).tolist()
+
+
+def _still(model: Any, portrait: tuple[Any, ...]) -> bool:
+    try:
+        with time_limit(1.0):
+            return forward_hooks(model) == portrait[0] and _portrait(model) == portrait
+    except (Exception, TimeUp):  # whatever was done to it
+        return False
 
 
 def forward_hooks(model: Any) -> int:
@@ -138,14 +173,14 @@ class Resolver:
 
     def __init__(self) -> None:
         self.resolved: dict[bytes, Any] = {}
-        self.borrowed: list[tuple[dict[str, Any], Any, int]] = []
+        self.borrowed: list[tuple[dict[str, Any], Any, Any]] = []
 
     def __enter__(self) -> Resolver:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for config, model, hooks in self.borrowed:
-            _POOL.put_back(config, model, hooks)
+        for borrowed in self.borrowed:
+            _POOL.put_back(*borrowed)
         self.resolved.clear()
 
     def fill(self, value: Any) -> Any:
@@ -175,8 +210,8 @@ class Resolver:
 def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int = 0, name: str | None = None) -> Any:
     if name is not None:
         return _warm(load_native(name))
-    model = _POOL.take(config, seed)
-    resolver.borrowed.append((config, model, forward_hooks(model)))
+    model, portrait = _POOL.take(config, seed)
+    resolver.borrowed.append((config, model, portrait))
     return model
 
 

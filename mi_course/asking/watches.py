@@ -98,10 +98,14 @@ def _models(args: list[Any]) -> list[Any]:
 def model(args: list[Any]) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(7)
 
-    def look(one: Any) -> tuple[Tensor, int]:
+    def look(one: Any) -> tuple[Tensor | None, int]:
+        hooks = forward_hooks(one)
         # Gradients are not asked for: what a leftover hook does to the logits shows all the same.
-        with torch.no_grad():
-            return one(tokens[id(one)]), forward_hooks(one)
+        try:
+            with torch.no_grad():
+                return one(tokens[id(one)]), hooks
+        except Exception:  # a leftover hook, or a model taken apart
+            return None, hooks
 
     models = _models(args)
     tokens = {id(m): torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models}
