@@ -1,0 +1,132 @@
+"""Many patched runs in one pass through the layers.
+
+A patched run equals the unpatched one before the patched layer, and at every position before the patched one. So it is
+started where the patch is: with a residual stream of the positions from there on, and with the unpatched run's keys and
+values of those before. Runs that start in different layers travel together: each joins the batch when its layer comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from mi_course.interp.patching.decoder import Decoder, Trace
+
+
+@dataclass
+class Runs:
+    """Patched runs that start at the same column and end at the same one: x holds the residual stream between."""
+
+    start: int
+    end: int
+    cells: Int[Tensor, " run"]  # which patch
+    prompts: Int[Tensor, " run"]  # in which prompt
+    x: Float[Tensor, "run pos d_model"]
+
+    def joined(self, other: Runs) -> Runs:
+        return Runs(
+            self.start,
+            self.end,
+            torch.cat((self.cells, other.cells)),
+            torch.cat((self.prompts, other.prompts)),
+            torch.cat((self.x, other.x)),
+        )
+
+
+class Edit(Protocol):
+    """Changes to what the heads of travelling runs compute, layer by layer."""
+
+    def heads(self, layer: int, runs: Runs, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def z(self, layer: int, runs: Runs, z: Tensor) -> Tensor: ...
+
+
+# Given a layer and "pre" or "mid", the runs that start there.
+Starts = Callable[[int, str], Iterable[Runs]]
+
+
+def travel(
+    decoder: Decoder,
+    base: Trace,
+    starts: Starts,
+    finals: Float[Tensor, "cell batch d_model"],
+    *,
+    first_layer: int = 0,
+    edit: Edit | None = None,
+    after_layer: Callable[[], None] = lambda: None,
+) -> None:
+    """Carry all runs to the end, and write the residual stream at their last position into `finals`."""
+    state: dict[tuple[int, int], Runs] = {}
+    n_layers = decoder.n_layers
+    for layer in range(first_layer, n_layers):
+        _join(state, starts(layer, "pre"))
+        last = layer == n_layers - 1
+        if state:
+            _attend(decoder, base, layer, list(state.values()), edit, only_last=last)
+        mids = list(starts(layer, "mid"))
+        if last:  # only the last position is read from here on
+            for runs in mids:
+                runs.x = runs.x[:, -1:]
+        _join(state, mids)
+        if state:
+            runs = list(state.values())
+            _spread(runs, decoder.feed(layer, _flat(runs)))
+        after_layer()
+    _join_last(state, starts(n_layers, "pre"))
+    for runs in state.values():
+        finals[runs.cells, runs.prompts] = runs.x[:, -1]
+
+
+def _attend(
+    decoder: Decoder, base: Trace, layer: int, all_runs: list[Runs], edit: Edit | None, *, only_last: bool
+) -> None:
+    """Add the attention's output to the residual streams; keep only the last position if no other is read again."""
+    flat = _flat(all_runs)
+    positions = torch.cat([base.positions[r.prompts, r.start : r.end].flatten() for r in all_runs])
+    flat_q, flat_k, flat_v = decoder.project(layer, flat, positions)
+    zs, offset = [], 0
+    for runs in all_runs:
+        shape = runs.x.shape[:2]
+        here = slice(offset, offset := offset + shape[0] * shape[1])
+        q, k, v = (t[here].unflatten(0, shape) for t in (flat_q, flat_k, flat_v))
+        if edit is not None:
+            q, k, v = edit.heads(layer, runs, q, k, v)
+        if runs.start:
+            k = torch.cat((base.k[layer][runs.prompts, : runs.start], k), dim=1)
+            v = torch.cat((base.v[layer][runs.prompts, : runs.start], v), dim=1)
+        visible = base.visible[runs.prompts, runs.start : runs.end, : runs.end]
+        if only_last:
+            q, visible, runs.x = q[:, -1:], visible[:, -1:], runs.x[:, -1:]
+        z = decoder.attend(layer, q, k, v, visible)
+        zs.append((z if edit is None else edit.z(layer, runs, z)).flatten(0, 1))
+    _spread(all_runs, _flat(all_runs) + decoder.write(layer, torch.cat(zs)))
+
+
+def _join(state: dict[tuple[int, int], Runs], new: Iterable[Runs]) -> None:
+    for runs in new:
+        key = (runs.start, runs.end)
+        state[key] = state[key].joined(runs) if key in state else runs
+
+
+def _join_last(state: dict[tuple[int, int], Runs], new: Iterable[Runs]) -> None:
+    for runs in new:
+        runs.x = runs.x[:, -1:]
+        _join(state, [runs])
+
+
+def _flat(all_runs: list[Runs]) -> Float[Tensor, "token d_model"]:
+    return torch.cat([runs.x.flatten(0, 1) for runs in all_runs])
+
+
+def _spread(all_runs: list[Runs], flat: Float[Tensor, "token d_model"]) -> None:
+    offset = 0
+    for runs in all_runs:
+        shape = runs.x.shape
+        runs.x = flat[offset : (offset := offset + shape[0] * shape[1])].unflatten(0, shape[:2])
