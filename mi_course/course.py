@@ -9,9 +9,11 @@ Joins asking, judging, lessons and progress. Nothing below this module knows of 
 from __future__ import annotations
 
 import base64
+import contextlib
 import difflib
 import importlib
 import traceback
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -47,11 +49,12 @@ def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, form: s
     """
     try:
         plan = exercise.plan(seed, form)
-        observations = []
+        observations, late = [], False
         for ask in plan.asks:
-            if observations and observations[-1].replies[-1].status == wire.TIMED_OUT:
+            if late:
                 ask = replace(ask, limit_s=min(ask.limit_s, AFTER_TIME_OUT_S))
             observations.append(observe(answer, ask))
+            late = late or any(reply.status == wire.TIMED_OUT for reply in observations[-1].replies)
             if observations[-1].replies[0].status == wire.NOT_ATTEMPTED and len(observations) == 1:
                 observations += [replace(observations[0], ask=other.id) for other in plan.asks[1:]]
                 break
@@ -78,6 +81,12 @@ class Card(Verdict):
         ]
         name = self.exercise.partition(".")[2]
         fields["next"] = _NEXT.get(self.status, "").format(name=name)
+        if self.printed.strip():
+            fence = "```"
+            printed = self.printed.strip("\n").replace(fence, "")
+            fields["message"] += f"\n\nIt printed:\n\n{fence}\n{printed}\n{fence}"
+        for warning in self.warnings:
+            fields["message"] += f"\n\n**Mind:** {warning}"
         return fields
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -144,7 +153,8 @@ def _publish(lesson: str, verdict: Verdict, at: str) -> None:
         try:
             listener(dict(event))
         except Exception:
-            _subscribers.remove(listener)
+            with contextlib.suppress(ValueError):  # it may have ended its subscription before it raised
+                _subscribers.remove(listener)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,16 +243,20 @@ class Lesson:
     def _which(self, answer: Any, name: str | None) -> Exercise | Any:
         """The exercise that is meant; where that is unclear, a card that says how to make it clear."""
         known = [exercise.name for exercise in self.spec.exercises]
-        wanted = name or getattr(answer, "__name__", None)
-        if isinstance(wanted, str):
-            wanted = self.spec.aliases.get(wanted, wanted)
+        wanted = name if isinstance(name, str) else _own_name(answer)
+        wanted = self.spec.aliases.get(wanted, wanted)
         if wanted in known:
             return self.spec.exercise(wanted)
-        if wanted is None:
-            seen = f"This is a {type(answer).__name__}, which has no name of its own."
-            todo = f'Say which exercise it answers: `lesson.check(..., name="{known[-1]}")`.'
+        if not wanted or wanted == "<lambda>":
+            kind = vars(type)["__name__"].__get__(type(answer))[:100]
+            what = "lambda" if wanted else kind
+            values = [exercise.name for exercise in self.spec.exercises if exercise.kind == "value"]
+            example = (known if callable(answer) or not values else values)[0]
+            seen = f"This is a {what}, which has no name of its own."
+            todo = f'Say which exercise it answers: `lesson.check(..., name="{example}")`.'
         else:
-            near = difflib.get_close_matches(str(wanted), known, n=1)
+            wanted = wanted[:60]
+            near = difflib.get_close_matches(wanted, known, n=1)
             seen = f"There is no exercise `{wanted}` in this lesson."
             todo = f"Did you mean `{near[0]}`?" if near else f"Its exercises are {', '.join(f'`{k}`' for k in known)}."
         return show.note_card("Which exercise is this?", f"{seen} {todo}", kind="warning")
@@ -275,6 +289,13 @@ class ExerciseHandle:
         return self.lesson.use(self.name)
 
 
+def _own_name(answer: Any) -> str:
+    """The name that a function or class was defined with. Other objects may run code of their own when asked."""
+    if isinstance(answer, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+        return answer.__name__
+    return answer.__name__ if type(answer) is type else ""
+
+
 def _progress_row(title: str, exercise: Exercise, row: Any) -> dict[str, Any]:
     return {
         "lesson": title,
@@ -290,10 +311,10 @@ def _progress_row(title: str, exercise: Exercise, row: Any) -> dict[str, Any]:
 
 def _recorded(answer: Any) -> bytes | None:
     try:
-        frame = wire.encode(wire.plain(answer), wire.Limits(bytes=ANSWER_BYTES))
+        limits = wire.Limits(bytes=ANSWER_BYTES)
+        return wire.encode(wire.plain(answer, limits), limits)
     except wire.WireError:
         return None
-    return frame
 
 
 def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
@@ -302,7 +323,8 @@ def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
         only_there = content.demonstration_names(lessons.find(exercise.lesson))
     except Exception:
         return ()
-    used = sorted(_global_names(getattr(answer, "__code__", None)) & set(only_there))
+    code = answer.__code__ if type(answer) is types.FunctionType else None
+    used = sorted(_global_names(code) & set(only_there))
     if not used:
         return ()
     names = ", ".join(f"`{name}`" for name in used)

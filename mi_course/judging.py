@@ -27,7 +27,8 @@ __all__ = ["compare", "judge", "same"]
 Asker = Callable[[Any, Ask], Observation]
 
 DIAGNOSIS_SECONDS = 3.0
-"""What naming the mistake may take, once the answer is known not to be right."""
+"""Processor time that naming the mistake may take, once the answer is known not to be right. (By the clock, a busy
+machine would find fewer names than a quiet one.)"""
 
 
 def judge(
@@ -35,7 +36,8 @@ def judge(
 ) -> Verdict:
     """The verdict on one exercise. observations: one for each Ask of the plan, in order; others are counted as lost."""
     exercise = plan.exercise
-    seen = {observation.ask: observation for observation in reversed(list(observations))}
+    # The first reply to an Ask counts; what answers another Ask, or is no observation, is ignored.
+    seen = {one.ask: one for one in reversed(list(observations)) if isinstance(one, Observation)}
     found = [seen.get(planned.ask.id, Observation(planned.ask.id, ())) for planned in plan.cases]
     truths = _Truths(plan, ask)
     complaints = [
@@ -43,13 +45,12 @@ def judge(
     ]
 
     details = _details(plan, complaints)
-    earned = sum(part.earned for part in details)
     failed = [i for i, complaint in enumerate(complaints) if complaint]
     if not failed:
         return _verdict(exercise, "passed", details, _praise(exercise))
     status = _status(complaints)
-    first = complaints[failed[0]]
-    mistake, message = None, first.message
+    worst = _worst(complaints, status)
+    mistake, message = None, complaints[worst].message
     if status == "not_attempted":
         message = f"Not attempted yet: {_what_to_write(exercise)}, then run this cell again."
     else:
@@ -57,14 +58,14 @@ def judge(
         if named:
             mistake, message = named.name, named.message
         elif status == "wrong":
-            worst = next(c for c in complaints if c and c.kind not in ("crashed", "timed_out", "not_attempted"))
-            about = plan.cases[complaints.index(worst)].case.about
-            message = worst.message + (f"\n\nAsked with {about}." if about else "")
-    message = message[:1].upper() + message[1:]
-    printed = found[failed[0]].printed
-    return _verdict(
-        exercise, status, details, message, mistake=mistake, printed=printed if earned < exercise.points else ""
-    )
+            about = plan.cases[worst].case.about
+            message += f"\n\nAsked with {about}." if about else ""
+    message = message[:1].upper() + message[1:_LONGEST]
+    return _verdict(exercise, status, details, message, mistake=mistake, printed=found[worst].printed[:_LONGEST])
+
+
+_LONGEST = 4000
+"""Characters of a message, or of what was printed: whoever forges an observation may make them long."""
 
 
 def _verdict(exercise: Exercise, status: str, details: tuple[PartResult, ...], message: str, **rest: Any) -> Verdict:
@@ -81,14 +82,23 @@ def _what_to_write(exercise: Exercise) -> str:
     return f"write `{exercise.name}`" if exercise.kind == "function" else f"set `{exercise.name}`"
 
 
+_UNFINISHED = ("crashed", "timed_out", "not_attempted")
+
+
 def _status(complaints: Sequence[Complaint | None]) -> str:
     kinds = [complaint.kind for complaint in complaints if complaint]
     if all(complaint and complaint.kind == "not_attempted" for complaint in complaints):
         return "not_attempted"
-    for kind in kinds:
-        if kind not in ("crashed", "timed_out", "not_attempted"):
-            return "wrong"
-    return {"not_attempted": "wrong"}.get(kinds[0], kinds[0])
+    if any(kind not in _UNFINISHED for kind in kinds):
+        return "wrong"
+    # Of these the first; where some cases are not attempted and the others right, the answer is wrong.
+    return next((kind for kind in kinds if kind != "not_attempted"), "wrong")
+
+
+def _worst(complaints: Sequence[Complaint | None], status: str) -> int:
+    """The complaint that the message is about: the first that makes the status what it is."""
+    fits = [i for i, c in enumerate(complaints) if c and (c.kind == status or c.kind not in _UNFINISHED)]
+    return fits[0] if fits else next(i for i, c in enumerate(complaints) if c)
 
 
 def _details(plan: Plan, complaints: Sequence[Complaint | None]) -> tuple[PartResult, ...]:
@@ -97,7 +107,7 @@ def _details(plan: Plan, complaints: Sequence[Complaint | None]) -> tuple[PartRe
         own = [c for planned, c in zip(plan.cases, complaints, strict=True) if planned.part is part]
         bad = next((c for c in own if c), None)
         earned = part.points if own and bad is None else 0
-        results.append(PartResult(part.name, part.points, earned, bad.message if bad else ""))
+        results.append(PartResult(part.name, part.points, earned, bad.message[:_LONGEST] if bad else ""))
     return tuple(results)
 
 
@@ -138,7 +148,7 @@ def _complaint(case: Case, observation: Observation, truths: _Truths, i: int) ->
         if trouble := _trouble(observation.replies[call_index], case):
             return trouble
     if case.judge is not None:
-        return _in_full(case.judge(case, observation), truths.plan.exercise) or _untidy(case, observation)
+        return _judged(case, observation, truths.plan.exercise) or _tidy(case, observation)
     for call, reply, truth in zip(case.calls, observation.replies, truths[i], strict=False):
         if call.driver == "expects_error":
             problem = _compare_error(reply.value, truth.value)
@@ -146,7 +156,19 @@ def _complaint(case: Case, observation: Observation, truths: _Truths, i: int) ->
             problem = compare(reply.value, truth.value, rtol=case.rtol, atol=case.atol)
         if problem:
             return problem
-    return _untidy(case, observation, truths[i])
+    return _tidy(case, observation, truths[i])
+
+
+_UNFIT = (TypeError, ValueError, AttributeError, LookupError, RuntimeError, ArithmeticError)
+"""What reading a value raises that is not of the form that was expected."""
+
+
+def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complaint | None:
+    try:
+        return _in_full(case.judge(case, observation), exercise)
+    except _UNFIT:
+        seen = ", ".join(_say(reply.value) for reply in observation.replies[:3])
+        return Complaint(f"The answer, {seen}, is not of the form that is asked for: {exercise.asks}", "type")
 
 
 def _in_full(complaint: Complaint | None, exercise: Exercise) -> Complaint | None:
@@ -162,7 +184,7 @@ def _trouble(reply: Reply, case: Case) -> Complaint | None:
         return None
     error = reply.error
     if reply.status == wire.NOT_ATTEMPTED:
-        return Complaint("Not attempted.", "not_attempted")
+        return Complaint("Here it still holds `...`, or raises NotImplementedError.", "not_attempted")
     if reply.status == wire.TIMED_OUT:
         return Complaint(
             f"It was still running after {case.limit_s:g} seconds. Look for a loop that never ends, or one over "
@@ -181,6 +203,8 @@ def _trouble(reply: Reply, case: Case) -> Complaint | None:
 
 
 def _compare_error(seen: Any, truth: Any) -> Complaint | None:
+    if not (isinstance(seen, dict) and set(seen) == set(truth) and isinstance(seen["raised"], list)):
+        return Complaint("The record of what it raised cannot be read.", "type")
     expected = truth["raised"][0] if truth["raised"] else None
     raised = seen["raised"]
     if expected is None:
@@ -195,6 +219,17 @@ def _compare_error(seen: Any, truth: Any) -> Complaint | None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tidiness: what the watches saw. It may cost a part, and never earns one.
+
+
+def _tidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> Complaint | None:
+    try:
+        return _untidy(case, observation, truths)
+    except _UNFIT:
+        return Complaint(
+            "The values are right, but what the call left behind could not be looked at: an argument, a model or a "
+            "random state is no longer what it was.",
+            "tidiness",
+        )
 
 
 def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> Complaint | None:
@@ -302,9 +337,11 @@ def _compare_number(seen: Any, expected: Any, rtol: float, atol: float, path: st
         return None
     if isinstance(e, int) and not isinstance(s, float):
         return Complaint(f"{path} is {s}, expected {e}.")
-    if abs(s - e) <= atol + rtol * abs(e):
+    tolerance = atol + rtol * abs(e)
+    # A whole number may come as a float, but not as its neighbour; and nothing is close to infinity.
+    if abs(s - e) <= (min(tolerance, 0.01) if isinstance(e, int) else tolerance) and math.isfinite(e):
         return None
-    return Complaint(f"{path} is {_figure(s)}, expected {_figure(e)}.")
+    return Complaint("{path} is {}, expected {}.".format(*_figures(s, e), path=path))
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -312,13 +349,11 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path: str) -> Complaint | None:
+    given = seen
     if isinstance(seen, (list, tuple)):
-        try:
-            seen = torch.tensor(seen, dtype=expected.dtype if expected.numel() else None)
-        except (ValueError, TypeError, RuntimeError):
-            return Complaint(f"{path} is {_say(seen)}, expected a tensor of shape {_shape(expected)}.", "type")
+        seen = _as_tensor(seen, expected)
     if not isinstance(seen, Tensor):
-        return Complaint(f"{path} is {_say(seen)}, expected a tensor of shape {_shape(expected)}.", "type")
+        return Complaint(f"{path} is {_say(given)}, expected a tensor of shape {_shape(expected)}.", "type")
     if seen.shape != expected.shape:
         return Complaint(f"{path} has shape {_shape(seen)}, expected {_shape(expected)}.", "shape")
     if _kind(seen.dtype) != _kind(expected.dtype):
@@ -336,17 +371,30 @@ def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path:
             "are NaN. Look for 0/0, log of 0 or infinity minus infinity.",
             "nan",
         )
-    close = torch.isclose(s, e, rtol=rtol, atol=atol, equal_nan=True)
+    # Whole numbers are right or wrong, however large: 15,001 is no token near 15,000.
+    exact = not expected.dtype.is_floating_point
+    close = seen == expected if exact else torch.isclose(s, e, rtol=rtol, atol=atol, equal_nan=True)
     if close.all():
         return None
     # The largest difference tells more than the first.
     gap = (s - e).abs().masked_fill(close, -1).nan_to_num(posinf=1e300)
     index = _index(gap == gap.max())
     wrong = int((~close).sum())
-    return Complaint(
-        f"{path}{_at(index)} is {_figure(s[index].item())}, expected {_figure(e[index].item())}; "
-        f"{wrong} of {s.numel()} values differ."
-    )
+    one, other = _figures(_number(seen[index]), _number(expected[index]))
+    return Complaint(f"{path}{_at(index)} is {one}, expected {other}; {wrong} of {s.numel()} values differ.")
+
+
+def _as_tensor(seen: Sequence[Any], expected: Tensor) -> Tensor | None:
+    """A list as the tensor that was expected; None where it is none. A list of tensors is stacked."""
+    try:
+        if seen and all(isinstance(item, Tensor) for item in seen):
+            return torch.stack([item.reshape(()) if item.numel() == 1 == expected.ndim else item for item in seen])
+        made = torch.tensor(seen, dtype=torch.float64 if expected.numel() == 0 else None)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    if not seen or (_kind(made.dtype) == "whole numbers" and expected.dtype.is_floating_point):
+        return made.to(expected.dtype)  # [0, 1] is a list of floats as well
+    return made
 
 
 def _index(mask: Tensor) -> tuple[int, ...]:
@@ -374,8 +422,8 @@ def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: flo
 
 def _compare_dict(seen: Any, expected: dict[Any, Any], rtol: float, atol: float, path: str) -> Complaint | None:
     if not isinstance(seen, dict) or set(seen) != set(expected):
-        keys = sorted(map(str, seen)) if isinstance(seen, dict) else _say(seen)
-        return Complaint(f"{path} is a dict with {keys}, expected {sorted(map(str, expected))}.", "shape")
+        what = f"a dict with {sorted(map(str, seen))[:20]}" if isinstance(seen, dict) else _say(seen)
+        return Complaint(f"{path} is {what}, expected a dict with {sorted(map(str, expected))}.", "shape")
     for key, e in expected.items():
         # What a driver recorded is told in its own words.
         where = f"{path}[{key!r}]" if path != "the result" or key not in _RECORDED else _RECORDED[key]
@@ -407,7 +455,18 @@ def _figure(number: float) -> str:
     return str(number) if isinstance(number, (bool, int)) else f"{number:.4g}"
 
 
-def _say(value: Any) -> str:
+def _figures(seen: float, expected: float) -> tuple[str, str]:
+    """Both with as many digits as it takes to see that they differ."""
+    if isinstance(seen, int) and isinstance(expected, int):
+        return str(seen), str(expected)
+    for digits in (4, 6, 9, 17):
+        texts = f"{seen:.{digits}g}", f"{expected:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def _say(value: Any, depth: int = 0) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {_shape(value)}" if value.ndim else _figure(value.item())
@@ -416,7 +475,8 @@ def _say(value: Any) -> str:
     if isinstance(value, (int, float)):
         return _figure(value)
     if isinstance(value, (list, tuple)):
-        inside = ", ".join(_say(item) for item in value[:4]) + (", ..." if len(value) > 4 else "")
+        shown = [_say(item, depth + 1) for item in value[:4]] if depth < 3 else []
+        inside = ", ".join(shown + ["..."] * (len(value) > len(shown)))
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return f"a {type(value).__name__}"
 
@@ -439,15 +499,15 @@ def _name(
         return next((m for m in exercise.mistakes if m.name == by_judge), None)
     # Where the values are right and only tidiness is at fault, no other implementation can tell what is wrong.
     only_untidy = all(c is None or c.kind == "tidiness" for c in complaints)
-    deadline = time.monotonic() + seconds
+    deadline = time.thread_time() + seconds
     for mistake in exercise.mistakes:
-        if time.monotonic() > deadline:
+        if time.thread_time() > deadline:
             return None
         if mistake.sign is not None:
             cases = zip(plan.cases, found, complaints, strict=True)
             if any(_shows(mistake.sign, planned.case, observation) for planned, observation, c in cases if c):
                 return mistake
-        elif not only_untidy and callable(mistake.wrong) and _reproduces(mistake, plan, found, truths, ask):
+        elif not only_untidy and _reproduces(mistake, plan, found, truths, ask, deadline):
             return mistake
     return None
 
@@ -457,11 +517,13 @@ def _shows(sign: Callable[[Case, Observation], bool], case: Case, observation: O
         return False
     try:
         return bool(sign(case, observation))
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError):
+    except _UNFIT:
         return False  # a value of a form that the sign does not expect does not bear it
 
 
-def _reproduces(mistake: Mistake, plan: Plan, found: Sequence[Observation], truths: _Truths, ask: Asker) -> bool:
+def _reproduces(
+    mistake: Mistake, plan: Plan, found: Sequence[Observation], truths: _Truths, ask: Asker, deadline: float
+) -> bool:
     """Whether `wrong` gives what the answer gave wherever that returned a value, and differs from the truth."""
     telling = False
     for i, (planned, observation) in enumerate(zip(plan.cases, found, strict=True)):
@@ -473,7 +535,9 @@ def _reproduces(mistake: Mistake, plan: Plan, found: Sequence[Observation], trut
         ]
         if not returned:
             continue
-        wrong = ask(mistake.wrong, planned.ask).replies
+        if time.thread_time() > deadline:
+            return False
+        wrong = ask(_answer(mistake, plan.exercise, case), planned.ask).replies
         for j, (call, reply) in enumerate(zip(case.calls, observation.replies, strict=False)):
             if not reply.returned:
                 continue
@@ -483,6 +547,11 @@ def _reproduces(mistake: Mistake, plan: Plan, found: Sequence[Observation], trut
                 return False
             telling = telling or _tells(mistake, call.driver, wrong[j], truths[i][j], case)
     return telling
+
+
+def _answer(mistake: Mistake, exercise: Exercise, case: Case) -> Any:
+    """The wrong answer itself; for a value exercise it may be made from the case."""
+    return mistake.wrong(case) if exercise.kind == "value" and callable(mistake.wrong) else mistake.wrong
 
 
 def _alike(driver: str, reply: Reply, wrong: Reply, case: Case) -> bool:
@@ -502,10 +571,16 @@ def _tells(mistake: Mistake, driver: str, wrong: Reply, truth: Reply, case: Case
 
 def degenerate(value: Any) -> bool:
     """Nothing, NaN, or zero throughout: what many mistakes come to, and therefore the sign of none."""
-    if value is None or value == []:
+    if value is None or (isinstance(value, (list, tuple, dict)) and not value):
         return True
-    numbers = list(wire.tensors_in(value))
-    if numbers:
-        flat = torch.cat([tensor.detach().double().flatten() for tensor in numbers])
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, Tensor):
+        flat = value.detach().double().flatten()
         return flat.numel() == 0 or bool(flat.isnan().any()) or bool((flat == 0).all())
+    if isinstance(value, (list, tuple)):
+        tensors = [item for item in wire.tensors_in(value) if item.numel()]
+        if tensors:
+            return degenerate(torch.cat([item.detach().double().flatten() for item in tensors]))
+        return all(map(degenerate, value))
     return isinstance(value, (int, float)) and not isinstance(value, bool) and (value == 0 or math.isnan(value))
