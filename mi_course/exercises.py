@@ -29,13 +29,13 @@ __all__ = [
     "Planned",
     "Verdict",
     "cache_ref",
-    "changed_arguments",
-    "left_hooks",
-    "moved_random_state",
     "case",
+    "changed_arguments",
     "function_ref",
     "hook_ref",
+    "left_hooks",
     "model_ref",
+    "moved_random_state",
     "optimizer_ref",
     "sae_ref",
     "trained_ref",
@@ -146,6 +146,8 @@ class Case:
     """One expected value for each call. None: what the exercise's spec returns to the same Ask."""
     judge: Callable[[Case, Observation], Complaint | None] | None = None
     """Judges by properties instead of by comparing with a truth."""
+    hidden: Any = None
+    """What only the judge knows: a planted dictionary, scores on held-out data. It does not cross."""
     rtol: float = 1e-4
     atol: float = 1e-5
     limit_s: float = 5.0
@@ -189,7 +191,7 @@ class Mistake:
     name: str
     message: str
     wrong: Any
-    """An implementation (or, for a value exercise, a value or a function of the form)."""
+    """An implementation. For a value exercise: the value, or a function of the case that makes it."""
     sign: Callable[[Case, Observation], bool] | None = None
     """Recognises it where judging goes by properties. Otherwise: `wrong` gives the same values."""
     degenerate: bool = False

@@ -159,11 +159,16 @@ def _where(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Gives back the process' random states, gradient mode, default dtype and device as they were."""
+    """Gives back the process' random states, gradient mode, default dtype and device as they were.
+
+    One thread meanwhile, as in the grader: models this small gain nothing from a second one, and on a busy machine
+    waiting for it costs many times the work.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
     device = torch.get_default_device()
     torch.set_grad_enabled(True)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -45,9 +45,10 @@ def _zero_cases(draw: Draw, form: str) -> list[Case]:
     calls = (
         Call((torch.zeros(4, 4), some)),
         Call((some, torch.zeros(4, 4))),
-        Call((some * 30.0, draw.normal(4, 4) * 0.01)),
+        Call((some * 0.03, draw.normal(4, 4) * 0.01)),
+        Call((some * 300.0, draw.normal(4, 4) * 0.2)),
     )
-    return [Case(calls=calls, about="a zero matrix first, then second, then neither")]
+    return [Case(calls=calls, about="a zero matrix first, then second, then small and large ones")]
 
 
 COMPOSITION_SCORE = Exercise(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
 from mi_course.interp.induction import smollm2_scores
@@ -28,14 +31,19 @@ def _planted(draw: Draw) -> dict[str, list[list[float]]]:
 
 def _as_heads(value: Any, tables: dict[str, list[list[float]]]) -> list[tuple[int, int]] | Complaint:
     layers, heads = len(tables["induction"]), len(tables["induction"][0])
+    value = value.tolist() if isinstance(value, Tensor) else value
     if not isinstance(value, (list, tuple)):
         return Complaint(
             f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as [(3, 1), (5, 0)].",
             "type",
         )
+    if not value:
+        return Complaint(
+            "The list is empty: no head is above your threshold. Lower it, and look at the picture of scores."
+        )
     pairs = []
     for i, item in enumerate(value):
-        pair = item.tolist() if hasattr(item, "tolist") else item
+        pair = item.tolist() if isinstance(item, Tensor) else item
         if not (
             isinstance(pair, (list, tuple))
             and len(pair) == 2
@@ -54,48 +62,41 @@ def _as_heads(value: Any, tables: dict[str, list[list[float]]]) -> list[tuple[in
     return list(dict.fromkeys(pairs))
 
 
-def _judge(tables: dict[str, list[list[float]]]):
-    def judge(case: Case, observation: Observation) -> Complaint | None:
-        heads = _as_heads(observation.replies[0].value, tables)
-        if isinstance(heads, Complaint):
-            return heads
-        induction = tables["induction"]
-        strong = {(la, h) for la, row in enumerate(induction) for h, score in enumerate(row) if score >= ABOVE}
-        weak = [head for head in heads if head not in strong]
-        if not weak and len(heads) >= AT_LEAST:
-            return None
-        for kind, mistake in (("duplicate_token", "duplicate_token_heads"), ("previous_token", "previous_token_heads")):
-            if weak and sum(tables[kind][la][h] >= ABOVE for la, h in weak) > len(weak) / 2:
-                return Complaint("", mistake=mistake)
-        turned = [(h, la) for la, h in heads if h < len(induction) and la < len(induction[0])]
-        if weak and len(turned) == len(heads) and all(head in strong for head in turned):
-            return Complaint("", mistake="head_first")
-        if not weak:
-            return Complaint("", mistake="too_few")
-        if len(heads) > 3 * len(strong):
-            return Complaint("", mistake="threshold_too_low")
-        said = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
-        return Complaint(
-            f"Not all of these are induction heads: on sequences that you have not seen, {said} scored below {ABOVE}. "
-            f"At least {AT_LEAST} heads are asked, each above that."
-        )
-
-    return judge
+def _judge(case: Case, observation: Observation) -> Complaint | None:
+    tables = case.hidden
+    heads = _as_heads(observation.replies[0].value, tables)
+    if isinstance(heads, Complaint):
+        return heads
+    induction = tables["induction"]
+    strong = {(la, h) for la, row in enumerate(induction) for h, score in enumerate(row) if score >= ABOVE}
+    weak = [head for head in heads if head not in strong]
+    if not weak and len(heads) >= AT_LEAST:
+        return None
+    for kind, mistake in (("duplicate_token", "duplicate_token_heads"), ("previous_token", "previous_token_heads")):
+        if weak and sum(tables[kind][la][h] >= ABOVE for la, h in weak) > len(weak) / 2:
+            return Complaint("", mistake=mistake)
+    turned = [(h, la) for la, h in heads if h < len(induction) and la < len(induction[0])]
+    if weak and len(turned) == len(heads) and all(head in strong for head in turned):
+        return Complaint("", mistake="head_first")
+    if not weak:
+        return Complaint("", mistake="too_few")
+    if len(heads) > 3 * len(strong):
+        return Complaint("", mistake="threshold_too_low")
+    said = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
+    return Complaint(
+        f"Not all of these are induction heads: on sequences that you have not seen, {said} scored below {ABOVE}. "
+        f"At least {AT_LEAST} heads are asked, each above that."
+    )
 
 
 def _cases(draw: Draw, form: str) -> list[Case]:
     tables = smollm2_scores() if form == "full" else _planted(draw)
-    return [Case(calls=(Call(driver="value"),), judge=_judge(tables), about="scores on held-out sequences")]
+    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=tables, about="scores on held-out sequences")]
 
 
-def planted_tables(seed: int) -> dict[str, list[list[float]]]:
-    """The tables of the small form, for tests."""
-    case = MY_INDUCTION_HEADS.plan(seed, "small").cases[0].case
-    return case.judge.__closure__[0].cell_contents
-
-
-def _strongest(kind: str, n: int = 5):
-    def heads(tables: dict[str, list[list[float]]]) -> list[tuple[int, int]]:
+def _strongest(kind: str, n: int = 5) -> Callable[[Case], list[tuple[int, int]]]:
+    def heads(case: Case) -> list[tuple[int, int]]:
+        tables = case.hidden
         ranked = sorted(
             ((score, la, h) for la, row in enumerate(tables[kind]) for h, score in enumerate(row)), reverse=True
         )
@@ -127,19 +128,17 @@ MY_INDUCTION_HEADS = Exercise(
         Mistake(
             "head_first",
             "Your pairs are (head, layer). Layer comes first: head 6 of layer 18 is (18, 6).",
-            lambda tables: [(h, la) for la, h in _strongest("induction")(tables)],
+            lambda case: [(h, la) for la, h in _strongest("induction")(case)],
         ),
         Mistake(
             "too_few",
             f"What you found are induction heads, but there are more. At least {AT_LEAST} are asked: lower your threshold a little.",
-            lambda tables: _strongest("induction", 2)(tables),
+            _strongest("induction", 2),
         ),
         Mistake(
             "threshold_too_low",
             "Your list is long, and most of it does not score on sequences that you have not seen. Raise the threshold.",
-            lambda tables: [
-                (la, h) for la in range(len(tables["induction"])) for h in range(len(tables["induction"][0]))
-            ],
+            lambda case: [(la, h) for la, row in enumerate(case.hidden["induction"]) for h in range(len(row))],
         ),
     ),
     hints=(

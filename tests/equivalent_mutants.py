@@ -1,0 +1,40 @@
+"""Mutants that are right answers after all, set aside by hand, each with the reason.
+
+Keys are the changed statement as `tests/mutants.py` writes it.
+"""
+
+_STRICT = "both sides have the same length"
+_IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+_GATHER = "gather reads only as many rows of logits as there are target tokens"
+_AXIS = "the same axis, counted from the other side"
+
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "start_here.top_next_tokens": {
+        "return [(int(token), float(p)) for token, p in zip(top.indices, top.values)]": _STRICT,
+        "return [(int(token), float(p)) for token, p in zip(top.indices, top.values, strict=False)]": _STRICT,
+        "probabilities = logits[-1].softmax(dim=-0)": _AXIS,
+    },
+    "start_here.zero_head": {"return None": _IN_PLACE},
+    "induction_heads.loss_per_token": {"log_probs = logits[:, :].log_softmax(dim=-1)": _GATHER},
+    "induction_heads.induction_score": {"return stripe[..., -period:].mean(dim=1)": _AXIS},
+    "induction_heads.score_hook": {
+        "stripe = pattern.diagonal(offset=-(period - 1), dim1=2, dim2=-1)": _AXIS,
+        "scores[hook.layer()] = stripe[..., -period:].mean(dim=(-1, 0))": "a mean over two axes, in either order",
+    },
+    "induction_heads.previous_token_score": {
+        "return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=1)": _AXIS,
+    },
+    "induction_heads.copying_score": {
+        "return float((own > others.max(dim=1).values).float().mean())": _AXIS,
+    },
+    "induction_heads.loss_without_heads": {
+        "return None": _IN_PLACE,
+        "z[:, :-1, head] = 0.0": "what a head writes at the last position reaches no logits that are read",
+        "log_probs = logits[:, :].log_softmax(dim=-1)": _GATHER,
+    },
+    "induction_heads.train_step": {"log_probs = model(tokens)[:, :].log_softmax(dim=-1)": _GATHER},
+    "induction_heads.emergence_step": {
+        "for step, score in zip(reversed(steps), reversed(scores)):": _STRICT,
+        "for step, score in zip(reversed(steps), reversed(scores), strict=False):": _STRICT,
+    },
+}
