@@ -16,6 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mi_course.interp.models.where import course_root
+from mi_course.interp.models.where import data_dir as data_dir  # as it always was: content.data_dir()
+
 if TYPE_CHECKING:
     from mi_course.lessons import Info
 
@@ -35,14 +38,7 @@ def root(info: Info | None = None) -> Path:
     """
     if info is not None and info.folder:
         return Path(info.folder)
-    package = Path(__file__).resolve().parent
-    shipped = package / "_content"
-    return shipped if shipped.is_dir() else package.parent
-
-
-def data_dir() -> Path:
-    """Small models and data sets; `README.md` there gives each one's licence, size and SHA-256."""
-    return root() / "data"
+    return course_root()
 
 
 def notebooks_dir(info: Info | None = None) -> Path:

@@ -27,8 +27,9 @@ def test_a_wheel_is_found(tmp_path):
     """The file as it lies in a wheel, without the clone around it."""
     package = tmp_path / "site" / "mi_course"
     (package / "_content" / "notebooks").mkdir(parents=True)
-    (package / "lessons").mkdir()
-    for name in ("__init__.py", "content.py", "lessons/__init__.py"):
+    models = [f"interp/models/{name}.py" for name in ("__init__", "errors", "where")]
+    for name in ("__init__.py", "content.py", "lessons/__init__.py", "interp/__init__.py", *models):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text((Path(mi_course.__file__).parent / name).read_text())
     code = "from mi_course import content; print(content.notebooks_dir(), content.constraints_file())"
     told = subprocess.run(

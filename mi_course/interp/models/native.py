@@ -24,8 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_course.content import data_dir
 from mi_course.interp.models.errors import ModelError
+from mi_course.interp.models.where import data_dir
 
 if TYPE_CHECKING:
     import torch
