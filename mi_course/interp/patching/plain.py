@@ -83,6 +83,19 @@ def activations(model: TransformerBridge, batch: Batch, names: Sequence[str]) ->
     return found
 
 
+def source_of(model: TransformerBridge, into: Batch, source: Batch, site: str, name: str) -> tuple[str, Tensor]:
+    """The hook to patch at, and what to put there.
+
+    On a bridge `hook_resid_mid` is what the second norm reads: a patch there would leave the residual stream beside it
+    as it was. The stream itself is changed through the attention's output: new middle − old beginning.
+    """
+    if site != "resid_mid":
+        return name, activations(model, source, [name])[name]
+    beginning = name.replace("resid_mid", "resid_pre")
+    middle = activations(model, source, [name])[name] - activations(model, into, [beginning])[beginning]
+    return name.replace("resid_mid", "attn_out"), middle
+
+
 def patched_logits(
     model: TransformerBridge, batch: Batch, site: str, name: str, source: Tensor, position: int | None, head: int | None
 ) -> Float[Tensor, "batch vocab"]:

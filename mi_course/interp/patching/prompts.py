@@ -152,9 +152,7 @@ def _text(model: TransformerBridge, tokens: Int[Tensor, " pos"]) -> str:
     return model.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
 
-def _labels(
-    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
-) -> list[str]:
+def _labels(model: TransformerBridge, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) -> list[str]:
     # The longest prompt has a token in most columns.
     longest = int(mask.sum(1).argmax())
     tokenizer = getattr(model, "tokenizer", None)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+
 @dataclass(frozen=True)
 class Sweep:
     """Effects of many patches.
@@ -104,7 +105,10 @@ class Sweep:
 
 
 def make_sweep(
-    per_prompt: Float[Tensor, "*axes batch"], before: Float[Tensor, " batch"], after: Float[Tensor, " batch"], **labels: Any
+    per_prompt: Float[Tensor, "*axes batch"],
+    before: Float[Tensor, " batch"],
+    after: Float[Tensor, " batch"],
+    **labels: Any,
 ) -> Sweep:
     """Normalise raw metric values. Raises ValueError if the two unpatched runs have the same mean."""
     whole = (after - before).mean()

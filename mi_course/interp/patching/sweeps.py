@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mi_course.interp.patching.metrics import TokenMetric, check_tokens, checked, measure
-from mi_course.interp.patching.plain import activations, hook_name, last_logits, patched_logits
+from mi_course.interp.patching.plain import hook_name, last_logits, patched_logits, source_of
 from mi_course.interp.patching.prompts import read_pair
 from mi_course.interp.patching.results import Sweep, make_sweep
 
@@ -61,9 +61,7 @@ def sweep_attention_output(
     return sweep(model, clean, corrupted, metric, "attn_out", **options)
 
 
-def sweep_mlp_output(
-    model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, **options
-) -> Sweep:
+def sweep_mlp_output(model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, **options) -> Sweep:
     """Patch what each layer's MLP writes, at each position: layer × position. Options as in `sweep`."""
     return sweep(model, clean, corrupted, metric, "mlp_out", **options)
 
@@ -178,13 +176,12 @@ def _layers(model: TransformerBridge, layers: Sequence[int] | None) -> list[int]
 
 
 def _plain(model, into, source, metric, activation, layers, positions, heads, bar: tqdm):
-    names = [hook_name(model, activation, layer) for layer in layers]
-    kept = activations(model, source, names)
     values = []
-    for name in names:
+    for layer in layers:
+        name, kept = source_of(model, into, source, activation, hook_name(model, activation, layer))
         for position in [None] if positions is None else range(positions):
             for head in [None] if heads is None else range(heads):
-                logits = patched_logits(model, into, activation, name, kept[name], position, head)
+                logits = patched_logits(model, into, activation, name, kept, position, head)
                 values.append(measure(metric, logits, into))
                 bar.update()
     before, after = (measure(metric, last_logits(model, batch), batch) for batch in (into, source))
