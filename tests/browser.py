@@ -54,6 +54,7 @@ class Lab:
     context: Any
     outside: list[str] = field(default_factory=list)  # addresses asked for beyond this machine (and refused)
     errors: list[str] = field(default_factory=list)  # JavaScript errors of every page
+    console: list[str] = field(default_factory=list)  # what every page wrote to the console as an error
 
     def page(self) -> Any:
         """A new page (Playwright, synchronous). Requests that leave the machine are refused and noted in `outside`."""
@@ -62,6 +63,7 @@ class Lab:
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: self._note(socket.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.console.append(said.text) if said.type == "error" else None)
         page.lab = self
         return page
 
@@ -89,25 +91,35 @@ def jupyterlab(
     The kernel is this interpreter's. Settings, workspaces, trust and history live in a temporary folder. env: more
     environment variables for the server and its kernels.
     """
-    from playwright.sync_api import sync_playwright
-
     with tempfile.TemporaryDirectory(prefix="mi-lab-") as scratch:
         port, token = _free_port(), secrets.token_hex(16)
         server, log = _start(Path(root_dir), Path(scratch), theme, port, token, env or {})
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(server, url, token, log)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGS)
-                context = browser.new_context(viewport={"width": viewport[0], "height": viewport[1]})
-                context.route(lambda address: not is_local(address), lambda route: route.abort())
-                try:
-                    yield Lab(url, token, context)
-                finally:
-                    context.close()
-                    browser.close()
+            with browse(url, token, viewport) as lab:
+                yield lab
         finally:
             _stop(server, port, token)
+
+
+@contextmanager
+def browse(url: str, token: str, viewport: tuple[int, int] = (1360, 1000), *, scale: float = 1.0) -> Iterator[Lab]:
+    """A headless browser on a JupyterLab that runs at `url`, started with LabApp.expose_app_in_browser.
+
+    scale: pixels of a screenshot per pixel of the page.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGS)
+        context = browser.new_context(viewport={"width": viewport[0], "height": viewport[1]}, device_scale_factor=scale)
+        context.route(lambda address: not is_local(address), lambda route: route.abort())
+        try:
+            yield Lab(url, token, context)
+        finally:
+            context.close()
+            browser.close()
 
 
 def _start(

@@ -14,7 +14,7 @@ import numpy as np
 from mi_course.show import _colours as colours
 from mi_course.show._data import array, labels, short, visible, words
 from mi_course.show._html import figure
-from mi_course.show._picture import Live, _write, page, render_figure
+from mi_course.show._picture import Live, _write, page, put_title, render_figure
 
 MOST_HEADS = 12
 MOST_TOKENS = 128
@@ -81,12 +81,13 @@ class Attention(Live):
             bar = fig.colorbar(image, ax=grid, fraction=0.03, pad=0.02)
             bar.set_label("attention")
             bar.outline.set_visible(False)
-            fig.suptitle(self.title, fontsize=11.5, fontweight="bold", x=0.01, ha="left")
+            put_title(fig, self.title)
 
         width = {1: 460, 2: 640}.get(columns, 760)
-        each = (width - 130) // columns
-        room = 44 + 5 * max(map(len, self._tokens)) if size * columns <= 72 else 50
-        return render_figure(paint, (width, 50 + rows * (each + room)), shades=48)
+        longest = max(map(len, self._tokens)) if size * columns <= 72 else 3
+        each = (width - 110 - 5 * longest) // columns
+        lines = 1 + 8 * len(self.title) // width
+        return render_figure(paint, (width, 24 + 18 * lines + 5 * longest + rows * (each + 46)), shades=96)
 
     def html(self) -> str:
         width = {1: 460, 2: 640}.get(min(len(self._heads), 3), 760)

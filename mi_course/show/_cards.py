@@ -55,6 +55,8 @@ def verdict_card(verdict: Mapping[str, Any]) -> Card:
     score = f"{verdict['points']} of {verdict['max_points']}"
     message, following = str(verdict.get("message") or ""), str(verdict.get("next") or "")
     details = [dict(detail) for detail in verdict.get("details") or []]
+    if message and len({str(detail.get("message") or "") for detail in details}) == 1:
+        details = [{**detail, "message": ""} for detail in details]  # what all parts say, the message says already
 
     text = [f"{word} · {name} · {score}"]
     text += [message] if message else []
@@ -80,9 +82,13 @@ def note_card(title: str, body: str, kind: str = "hint") -> Card:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
     word, mark, colour = KINDS[kind]
-    head = f'{_badge(mark, colour)}<strong>{word}</strong><span style="color:{SOFT}"> · {prose_spans(title)}</span>'
-    label = f"{word}: {title}"
-    return Card(html=_frame(head, prose(body), colour, label), text=f"{word} · {title}\n{body.strip()}", alt=label)
+    if title.startswith(word):  # "Hint 1 of 3 · zero_head" has its word
+        word, _, title = title.partition(" · ")
+    said = f'<span style="color:{SOFT}"> · {prose_spans(title)}</span>' if title else ""
+    head = f"{_badge(mark, colour)}<strong>{escape(word)}</strong>{said}"
+    label = f"{word}: {title}" if title else word
+    text = f"{word} · {title}" if title else word
+    return Card(html=_frame(head, prose(body), colour, label), text=f"{text}\n{body.strip()}", alt=label)
 
 
 def _frame(head: str, body: str, colour: str, label: str) -> str:

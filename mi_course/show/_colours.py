@@ -13,8 +13,9 @@ PAPER = "#ffffff"
 # Red to blue through near-white (ColorBrewer's RdBu, which stays apart for the common forms of colour blindness):
 # red is below the centre, blue above.
 DIVERGING = ["#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3", "#2166ac"]
-# Cividis (Nuñez, Anderton, Renslow 2018), nine stops: monotone in lightness, same order to all readers.
-SEQUENTIAL = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838"]
+# White to navy, as in the attention view: falling in lightness, so the same order to all readers and in print. Nothing
+# is pale: the few heads that do something are what one sees first, and a frame around a cell can be seen too.
+SEQUENTIAL = ["#f4f6f8", "#b3d4ec", "#4a98cf", "#08519c", "#08306b"]
 
 BELOW, ABOVE = (178, 24, 43), (33, 102, 172)
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_CELLS = 40_000
 MOST_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
 
+# A frame must be seen on the lightest and on the darkest cell: dark ink over a white line.
+FRAME = [{"color": colours.PAPER, "width": 5}, {"color": colours.INK, "width": 2}]
+
 
 def head_heatmap(
     values: Any,
@@ -78,10 +81,12 @@ def heatmap(
     unit: str = "",
     center: float | None = 0.0,
     hover: Sequence[Sequence[str]] | None = None,
+    down: bool = False,
 ) -> Picture:
     """One value per row and column; the first row is at the bottom, as layers are.
 
     values: [row, column]. x, y: names of columns and rows (tokens may repeat); their numbers by default.
+    down: the first row is at the top, as queries are in an attention pattern.
     xlabel, ylabel: what columns and rows are. Other arguments as in `head_heatmap`.
     """
     table = array(values, "values", ["row", "column"], most=MOST_CELLS)
@@ -102,6 +107,7 @@ def heatmap(
         center=center,
         hover=hover,
         boxes=[],
+        down=down,
         cell_name=lambda row, column: f"{ylabel} {up[row]}, {xlabel} {across[column]}",
         hover_name=f"{safe_label(ylabel)} %{{y}}, {safe_label(xlabel)} %{{x}}",
     )
@@ -145,6 +151,7 @@ def _picture(
     boxes: list[tuple[int, int]],
     cell_name: Any,
     hover_name: str,
+    down: bool = False,
 ) -> Picture:
     title, caption, unit = words(title, "title"), words(caption, "caption"), words(unit, "unit")
     center = None if center is None else number(center, "center")
@@ -157,9 +164,10 @@ def _picture(
             raise ValueError(f"hover has {len(flat)} rows; expected {rows}, one for each row of values.")
         extra = [[safe_label(cell) for cell in row] for row in flat]
 
-    details = [f"{ylabel} 0 to {rows - 1} (up), {xlabel} 0 to {columns - 1} (across)"]
+    way = "down" if down else "up"
+    details = [f"{ylabel} 0 to {rows - 1} ({way}), {xlabel} 0 to {columns - 1} (across)"]
     if names:
-        details = [f"{ylabel}: {rows}, from {y[0]} up to {y[-1]}", f"{xlabel}: {columns}, from {x[0]} to {x[-1]}"]
+        details = [f"{ylabel}: {rows}, from {y[0]} {way} to {y[-1]}", f"{xlabel}: {columns}, from {x[0]} to {x[-1]}"]
     details += [f"unit: {unit}"] if unit else []
     found = extremes(table, cell_name)
     if boxes:
@@ -215,13 +223,15 @@ def _picture(
             ylabel,
             tickvals=ticks_y,
             ticktext=[safe_label(y[i]) for i in ticks_y],
+            **({"autorange": "reversed"} if down else {}),
             showgrid=False,
             showline=False,
             ticks="",
         ),
         "margin": {"l": int(left + 12), "b": int(bottom)},
         "shapes": [
-            {"type": "rect", "x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5, "line": {"width": 2.5}}
+            {"type": "rect", "x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5, "line": line}
+            for line in FRAME
             for r, c in boxes
         ],
     }
@@ -232,10 +242,18 @@ def _picture(
 
         scale = LinearSegmentedColormap.from_list("mi", stops)
         image = axes.imshow(
-            table, cmap=scale, vmin=low, vmax=high, origin="lower", aspect="auto", interpolation="nearest"
+            table,
+            cmap=scale,
+            vmin=low,
+            vmax=high,
+            origin="upper" if down else "lower",
+            aspect="auto",
+            interpolation="nearest",
         )
         for r, c in boxes:
-            axes.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, edgecolor=colours.INK, linewidth=2))
+            for line in FRAME:
+                look = {"edgecolor": line["color"], "linewidth": 0.75 * line["width"]}
+                axes.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, zorder=3, **look))
         steep = _steep(x, cell_w)
         axes.set_xticks(
             ticks_x, [x[i] for i in ticks_x], rotation=60 if steep else 0, ha="right" if steep else "center", fontsize=9

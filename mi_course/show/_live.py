@@ -47,12 +47,15 @@ class LiveLines(Shown):
         self.close()
 
     def update(self, x: float, **values: Any) -> None:
-        """Add one point to each named line. Raises ValueError for a value that is not one finite number."""
+        """Add one point to each named line; `second_copy=…` is the line "second copy".
+
+        Raises ValueError for a value that is not one finite number.
+        """
         if self._closed:
             raise ValueError("update after close: make a new live_lines for a new run.")
         place = number(x, "x")
         for name, value in values.items():
-            xs, ys = self._points.setdefault(name, ([], []))
+            xs, ys = self._points.setdefault(name.replace("_", " "), ([], []))
             ys.append(number(value, name))
             xs.append(place)
         now = time.monotonic()

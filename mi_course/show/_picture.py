@@ -86,8 +86,7 @@ class Picture(Shown):
             self._draw(axes)
             if self._axes_off:
                 axes.set_axis_off()
-            per_line = max(24, int(self.size[0] / 8))
-            axes.set_title(textwrap.fill(self.title, per_line), loc="left", fontsize=11.5, fontweight="bold", pad=10)
+            put_title(axes.figure, self.title)
 
         return render(paint, self.size)
 
@@ -169,7 +168,7 @@ def render(paint: Callable[[Axes], None], size: tuple[int, int]) -> bytes:
     return render_figure(one, size)
 
 
-def render_figure(paint: Callable[[Any], None], size: tuple[int, int], shades: int = 64) -> bytes:
+def render_figure(paint: Callable[[Any], None], size: tuple[int, int], shades: int = 96) -> bytes:
     """As `render`, for a whole matplotlib figure, in so many colours."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -196,10 +195,20 @@ def render_figure(paint: Callable[[Any], None], size: tuple[int, int], shades: i
         pixels = Image.frombuffer("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()), "raw", "RGBA", 0, 1)
     out = io.BytesIO()
     # A palette makes the file three times smaller, and no reader sees the difference.
-    pixels.convert("RGB").quantize(shades, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+    pixels.convert("RGB").quantize(shades, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         out, format="PNG", optimize=True
     )
     return out.getvalue()
+
+
+def put_title(figure: Any, title: str) -> None:
+    """The title at the left edge, in as many lines as the figure's width asks for."""
+    heading = figure.suptitle(title, fontsize=11.5, fontweight="bold", x=0.01, ha="left")
+    room = 0.97 * figure.bbox.width
+    for per_line in range(len(title), 15, -1):
+        heading.set_text(textwrap.fill(title, per_line))
+        if heading.get_window_extent().width <= room:
+            break
 
 
 def page(body: str, title: str) -> str:

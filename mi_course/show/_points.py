@@ -83,7 +83,7 @@ def bars(
     steep = max(map(len, shown)) * 7.5 > 540 / count
     legend_names = [name for name, *_ in groups] + ([control_name] if line is not None else [])
     room = legend_room(legend_names) if beside is not None else 0
-    bottom = (18 if steep else 0) + (max(map(len, shown)) * 5 if steep else 0)
+    bottom = 4.6 * max(map(len, shown)) if steep else 0
     layout: dict[str, Any] = {
         "xaxis": axis(
             xlabel,

@@ -243,3 +243,50 @@ def test_import_is_quick_and_quiet() -> None:
     seconds, _, heavy = reply.partition(" ")
     assert heavy.strip() == "[]"
     assert float(seconds) < 0.05
+
+
+def test_a_long_title_stays_inside_the_static_picture() -> None:
+    from mi_course.show._picture import put_title, render_figure
+
+    title = "In the second copy, 18.6 looks at the token that came next the first time"
+    seen = []
+
+    def paint(figure) -> None:
+        put_title(figure, title)
+        heading = figure._suptitle
+        seen.append((heading.get_text(), heading.get_window_extent().width, figure.bbox.width))
+
+    render_figure(paint, (360, 200))
+    text, width, room = seen[0]
+    assert text.replace("\n", " ") == title
+    assert width < room
+
+
+def test_a_heat_map_can_be_read_downwards() -> None:
+    table = [[1.0, 0.0], [0.0, 2.0]]
+    down = show.heatmap(table, x="ab", y="cd", xlabel="key", ylabel="query", title="t", down=True)
+    up = show.heatmap(table, x="ab", y="cd", xlabel="key", ylabel="query", title="t")
+    assert down.plotly()["layout"]["yaxis"]["autorange"] == "reversed"
+    assert "autorange" not in up.plotly()["layout"]["yaxis"]
+    assert "from c down to d" in down.text
+    assert "from c up to d" in up.text
+    assert down.png() != up.png()
+
+
+def test_what_every_part_says_is_said_once() -> None:
+    parts = [{"name": name, "earned": 0, "points": 1, "message": "It still ran."} for name in "ab"]
+    verdict = {"status": "timed_out", "exercise": "l.e", "points": 0, "max_points": 2, "message": "It still ran."}
+    assert str(show.verdict_card({**verdict, "details": parts})).count("It still ran.") == 1
+    parts[1]["message"] = "Another."
+    assert "Another." in str(show.verdict_card({**verdict, "details": parts}))
+
+
+def test_a_note_says_its_kind_once() -> None:
+    assert str(show.note_card("Hint 1 of 3 · zero_head", "Look.")).startswith("Hint 1 of 3 · zero_head\n")
+    assert str(show.note_card("zero_head", "Look.")).startswith("Hint · zero_head\n")
+
+
+def test_live_lines_are_named_in_words() -> None:
+    with show.live_lines(xlabel="step", ylabel="loss", title="t") as live:
+        live.update(1, second_copy=2.0)
+    assert "second copy: 2" in live.text
