@@ -258,9 +258,18 @@ def _plain_tensor(value: torch.Tensor, path: str, depth: int, budget: _Budget) -
         try:
             bare = base.as_subclass(base.detach(value), torch.Tensor)
             budget.spend(path, depth, bare.numel() * bare.element_size())  # before it is copied
+            _require_memory(bare)
             return torch.empty(bare.shape, dtype=dtype, device="cpu").copy_(bare.cpu().resolve_neg())
         except RuntimeError as error:  # left over from a transform (vmap, grad), or its memory is gone
             raise WireError(f"{path}: this tensor cannot be copied ({str(error)[:200]})") from None
+
+
+def _require_memory(tensor: torch.Tensor) -> None:
+    """Raises RuntimeError if a tensor reaches beyond its storage, which may have been shrunk: copying would crash."""
+    if tensor.numel():
+        reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if (tensor.storage_offset() + reach + 1) * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise RuntimeError("its storage is smaller than its shape")
 
 
 # What a metaclass cannot redefine.
@@ -402,7 +411,8 @@ def decode(frame: bytes, limits: Limits | None = None) -> Any:
 def _refuse_bombs(text: bytes, blob: bytes, limits: Limits) -> None:
     """Refuses what is small as bytes and large once it is read: millions of empty lists, or of empty tensors."""
     if len(text) > 2**20:
-        values = len(re.sub(rb"[^\[{,]+", b"", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)))
+        bare = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)
+        values = bare.count(b"[") + bare.count(b"{") + bare.count(b",")
         if values > 16 * limits.items:
             raise WireError(f"more than {limits.items:,} values")
     header = int.from_bytes(blob[:8], "little")
