@@ -264,8 +264,8 @@ def test_a_long_title_stays_inside_the_static_picture() -> None:
 
 def test_a_heat_map_can_be_read_downwards() -> None:
     table = [[1.0, 0.0], [0.0, 2.0]]
-    down = show.heatmap(table, x="ab", y="cd", xlabel="key", ylabel="query", title="t", down=True)
-    up = show.heatmap(table, x="ab", y="cd", xlabel="key", ylabel="query", title="t")
+    down = show.heatmap(table, x=["a", "b"], y=["c", "d"], xlabel="key", ylabel="query", title="t", down=True)
+    up = show.heatmap(table, x=["a", "b"], y=["c", "d"], xlabel="key", ylabel="query", title="t")
     assert down.plotly()["layout"]["yaxis"]["autorange"] == "reversed"
     assert "autorange" not in up.plotly()["layout"]["yaxis"]
     assert "from c down to d" in down.text
