@@ -3,7 +3,8 @@
     from mi_course.interp.patching import sweep_heads, sweep_residual, logit_difference
 
     metric = logit_difference([("Mary", "John")], model)
-    heads = sweep_heads(model, ["When Mary and John …, John gave a drink to"], ["When Mary and John …, Mary gave …"], metric)
+    clean, corrupted = ["Mary and John …: John gave it to"], ["Mary and John …: Mary gave it to"]
+    heads = sweep_heads(model, clean, corrupted, metric)
     heads.top(5); heads.show(); heads.to_frame()
 
 sweeps.py       every place of one kind, exactly and fast: sweep_residual, sweep_heads, sweep_keys, …

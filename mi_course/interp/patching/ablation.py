@@ -99,7 +99,7 @@ def random_circuits(model: TransformerBridge, size: int, n: int = 50, *, seed: i
 class CircuitScore:
     """How much of the model's behaviour a circuit has.
 
-    faithfulness: (circuit − empty) / (full − empty) of the metric's means; 1 is as good as the model, more is not better.
+    faithfulness: (circuit − empty) / (full − empty) of the metric's means; 1 is as good as the model, more no better.
     completeness: the faithfulness of the complement, all heads outside: near 0 if nothing is missing from the circuit.
     random: the faithfulness of random circuits of the same size. circuit, full, empty: the metric of each prompt.
     """
@@ -262,7 +262,7 @@ def _stand_in(model: TransformerBridge, batch: Batch, means: Means) -> Float[Ten
         means = means[:, None].expand(-1, len(batch.texts), -1, -1, -1)
     if tuple(means.shape) != shape:
         raise ValueError(
-            f"means have shape {tuple(means.shape)} (layer, batch, pos, head, d_head), expected {shape}: take them over "
-            f"prompts as long as prompt 0 ({batch.texts[0]!r})."
+            f"means have shape {tuple(means.shape)} (layer, batch, pos, head, d_head), expected {shape}: take them "
+            f"over prompts as long as prompt 0 ({batch.texts[0]!r})."
         )
     return means.to(batch.tokens.device)

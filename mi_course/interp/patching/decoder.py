@@ -53,8 +53,6 @@ class Decoder:
         self.group = self.n_heads // self.n_kv_heads
         self.d_head = int(model.cfg.d_head)
         self.has_mlp = self.blocks[0].mlp is not None
-        if model.cfg.attention_dir != "causal" if hasattr(model.cfg, "attention_dir") else False:
-            raise Unknown("attention is not causal")
         self.norm = _inner(model.ln_final)
         self.head = _inner(model.unembed)
         self._cos: Tensor | None = None
@@ -153,9 +151,9 @@ class Decoder:
         if rotary is not None:
             self._cos, self._sin = rotary.cos_cached[: last + 1].to(x.dtype), rotary.sin_cached[: last + 1].to(x.dtype)
             return
-        rotary = getattr(attention, "_rotary_emb", None)
+        rotary = dict(self.model.named_children()).get("rotary_emb")
         if rotary is not None:
-            cos, sin = rotary(x, torch.arange(last + 1, device=x.device)[None])
+            cos, sin = _inner(rotary)(x, torch.arange(last + 1, device=x.device)[None])
             self._cos, self._sin = cos[0], sin[0]
 
     def rotate(
@@ -192,11 +190,7 @@ class _Block:
         if hasattr(original, "kv_repeats"):  # a native model
             self.scale = 1 / float(original.scale)
         else:
-            self.scale = float(getattr(original, "scaling", None) or self.q_scale(original))
-
-    @staticmethod
-    def q_scale(original: Any) -> float:
-        return float(original.head_dim) ** -0.5
+            self.scale = float(getattr(original, "scaling", None) or original.head_dim**-0.5)
 
 
 def open_model(model: TransformerBridge, batch: Batch) -> Decoder | None:

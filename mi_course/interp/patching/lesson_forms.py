@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def ioi_prompts(pairs: list[tuple[str, str]], template: str) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Clean prompts, corrupted prompts, and (indirect object, subject) of each clean prompt.
 
-    For each pair (a, b), in turn: A=a, B=b, S=b; then a and b exchanged. In the corrupted prompt S is the indirect object.
+    For each pair (a, b), in turn: A=a, B=b, S=b; then a and b exchanged. In the corrupted prompt S is the indirect
+    object.
 
     >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")[0]
     ['Mary and John: John gave it to', 'John and Mary: Mary gave it to']

@@ -116,7 +116,7 @@ def path_patching(
 
 
 class _Paths:
-    """The residual streams that differ from the base run by what senders wrote, and MLPs made of it; heads are frozen."""
+    """Residual streams that differ from the base run by what senders wrote, and MLPs made of it; heads are frozen."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ def _plain(
     mlps: str,
     bar: tqdm,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One or two full forwards for each sender: heads (and MLPs) frozen by hooks, then the receivers patched by hooks."""
+    """One or two full forwards for each sender: heads (and MLPs) frozen by hooks, then the receivers patched."""
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
     frozen = [hook_name(model, "z", layer) for layer in range(n_layers)]
     if mlps == "frozen":

@@ -67,7 +67,7 @@ def sweep_mlp_output(model: TransformerBridge, clean: Prompts, corrupted: Prompt
 
 
 def sweep_heads(model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, **options) -> Sweep:
-    """Patch each head's output z: layer × head, at all positions at once, or layer × position × head (`by_position`)."""
+    """Patch each head's output z: layer × head, all positions at once, or layer × position × head (`by_position`)."""
     return sweep(model, clean, corrupted, metric, "z", **options)
 
 
@@ -77,12 +77,12 @@ def sweep_queries(model: TransformerBridge, clean: Prompts, corrupted: Prompts, 
 
 
 def sweep_keys(model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, **options) -> Sweep:
-    """Patch keys: layer × key/value head (a patch moves all query heads of its group), or with `by_position` by it."""
+    """Patch keys: layer × key/value head (all query heads of its group move), or with `by_position` by it."""
     return sweep(model, clean, corrupted, metric, "k", **options)
 
 
 def sweep_values(model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, **options) -> Sweep:
-    """Patch values: layer × key/value head (a patch moves all query heads of its group), or with `by_position` by it."""
+    """Patch values: layer × key/value head (all query heads of its group move), or with `by_position` by it."""
     return sweep(model, clean, corrupted, metric, "v", **options)
 
 
@@ -191,7 +191,7 @@ def _plain(model, into, source, metric, activation, layers, positions, heads, ba
 def _fast(decoder: Decoder, pair: Pair, direction, metric, activation, layers, positions, heads, max_batch, bar: tqdm):
     from mi_course.interp.patching.places import Places
 
-    into, source = (pair.corrupted, pair.clean) if direction == "denoising" else (pair.clean, pair.corrupted)
+    into = pair.corrupted if direction == "denoising" else pair.clean
     n_cells = len(layers) * (positions or 1) * (heads or 1)
     read = Reader(decoder, metric, n_cells, into)
     limit = Places.most_runs(decoder, pair) if max_batch is None else max_batch
