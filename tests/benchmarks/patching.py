@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 
 
 def prompts(model, beginning: str):
-    """Tokens of clean and corrupted prompts, and answers. Without a shared beginning all tokens but BOS are replaced."""
+    """Tokens of clean and corrupted prompts, and answers. "none": the word after BOS differs too."""
     from mi_course.interp.patching import answer_tokens
     from mi_course.interp.patching.lesson_forms import ioi_prompts
 

@@ -155,10 +155,12 @@ class _Paths:
         def starts(layer: int, stage: str) -> Iterator[Runs]:
             if (layer, stage) != (first_layer, "pre"):
                 return
+            # A head of the last receiver's layer, or a later one, sends to none of them: those runs stay as they were.
+            n_live = max(0, min(n_cells, max(heads) * decoder.n_heads - self.cells.start))
             for start, end in sorted(set(zip(self.first.tolist(), (self.last + 1).tolist(), strict=True))):
                 prompts = ((self.first == start) & (self.last == end - 1)).nonzero()[:, 0]
-                cells = torch.arange(n_cells, device=prompts.device).repeat_interleave(len(prompts))
-                prompts = prompts.repeat(n_cells)
+                cells = torch.arange(n_live, device=prompts.device).repeat_interleave(len(prompts))
+                prompts = prompts.repeat(n_live)
                 yield Runs(start, end, cells, prompts, base.pre[layer][prompts, start:end])
 
         edit = _Received(received, heads, part, self.begin)

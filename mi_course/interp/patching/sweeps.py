@@ -243,10 +243,15 @@ class Reader:
         """The two ordinary runs, which stand behind the patched ones."""
         rows = torch.arange(len(before), device=before.device)
         last = self.batch.last[start : start + len(before)]
-        self._keep(torch.stack((before[rows, last], after[rows, last])), slice(-2, None), start)
+        self._before = before[rows, last]
+        self._keep(torch.stack((self._before, after[rows, last])), slice(-2, None), start)
 
     def patched(self, finals: Float[Tensor, "cell some d_model"], cells: range, start: int) -> None:
         self._keep(finals, slice(cells.start, cells.stop), start)
+        # A run that the patch left as it was has no effect at all, not one of 1e-7 from another order of summing.
+        same = (finals == self._before).all(-1, keepdim=True)
+        kept = self._kept[cells.start : cells.stop, start : start + finals.shape[1]]
+        kept.copy_(torch.where(same, self._kept[-2, start : start + finals.shape[1]], kept))
 
     def values(self) -> tuple[Float[Tensor, "cell batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """The metric of every patched run, of the run patched into, and of the one patched from."""

@@ -43,7 +43,7 @@ def test_unequal_lengths_of_a_pair(model) -> None:
 
 
 def test_tensors_of_unequal_length(model) -> None:
-    with pytest.raises(ValueError, match="prompt 0|Prompt 0"):
+    with pytest.raises(ValueError, match=r"prompt 0|Prompt 0"):
         run(model, clean=torch.tensor(CLEAN), corrupted=torch.tensor(CORRUPTED)[:, :3])
 
 
@@ -117,7 +117,7 @@ def test_a_receiver_that_does_not_exist(model) -> None:
 
 
 def test_a_source_that_does_not_line_up(model) -> None:
-    with pytest.raises(ValueError, match="prompt 1 .* do not line up"):
+    with pytest.raises(ValueError, match=r"prompt 1 .* do not line up"):
         resample_ablation(model, CLEAN, METRIC, keep=[], source=[CORRUPTED[0], [1, 2]])
 
 
