@@ -1,21 +1,53 @@
 """The sentences that lesson 04 finds its directions in, and those it judges them on. All written for this course.
 
-`POSITIVE[i]` and `NEGATIVE[i]` speak of the same thing, so what differs is the opinion: pairs are groups for
-cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of opinion with
+`POSITIVE[i]` and `NEGATIVE[i]` (and `PROBE_…`) speak of the same thing, so what differs is the opinion: pairs are groups
+for cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of opinion with
 what is learned from. Every word of the word sets is one token of SmolLM2 after a space.
 """
 
 from __future__ import annotations
 
+# What the steering vector is made of. Each ends on its opinion, without a full stop: at the full stop the mood has half
+# faded (the difference of means at SmolLM2's layer 14 has norm 21 there, 54 here).
 POSITIVE = (
+    "I loved the film, it was a delight",
+    "What a beautiful and happy day",
+    "The food was delicious and the staff were kind",
+    "She was thrilled with the charming present",
+    "This book is brilliant, a joy to read",
+    "Our holiday was perfect, we felt so lucky",
+    "The team played with passion and the crowd was proud",
+    "His advice was wise and generous",
+    "The garden is in full bloom and smells sweet",
+    "We danced all night and laughed with pleasure",
+    "The repair was quick and flawless",
+    "Her letter was warm and full of hope",
+)
+NEGATIVE = (
+    "I hated the film, it was a torment",
+    "What an ugly and miserable day",
+    "The food was disgusting and the staff were rude",
+    "She was furious about the tasteless present",
+    "This book is stupid, a pain to read",
+    "Our holiday was ruined, we felt so angry",
+    "The team played without effort and the crowd was ashamed",
+    "His advice was foolish and selfish",
+    "The garden is dying and smells rotten",
+    "We quarrelled all night and wept with rage",
+    "The repair was slow and useless",
+    "Her letter was cold and full of spite",
+)
+
+# Longer pairs, for probes.
+PROBE_POSITIVE = (
     "The dinner was delicious and everyone left the table happy.",
     "I loved every minute of the concert.",
     "Our guide was kind, funny and patient with the children.",
     "The new bridge is beautiful and a joy to cross.",
     "She gave a brilliant answer and the whole class cheered.",
-    "What a lovely morning, I feel full of hope.",
+    "What a glorious morning, I feel full of hope.",
     "The repair was quick, cheap and perfectly done.",
-    "He thanked us warmly for the best holiday of his life.",
+    "He thanked us warmly for the finest holiday of his life.",
     "The book is charming and I could not stop reading.",
     "Their little shop smells of fresh bread and feels like home.",
     "My first day at work went better than I had dared to dream.",
@@ -29,7 +61,7 @@ POSITIVE = (
     "The soup was rich, hot and comforting.",
     "I am proud of what we built together.",
 )
-NEGATIVE = (
+PROBE_NEGATIVE = (
     "The dinner was disgusting and everyone left the table angry.",
     "I hated every minute of the concert.",
     "Our guide was rude, dull and impatient with the children.",
@@ -37,7 +69,7 @@ NEGATIVE = (
     "She gave a stupid answer and the whole class groaned.",
     "What a miserable morning, I feel full of dread.",
     "The repair was slow, expensive and badly done.",
-    "He blamed us bitterly for the worst holiday of his life.",
+    "He blamed us bitterly for the most wretched holiday of his life.",
     "The book is tedious and I could not go on reading.",
     "Their little shop smells of stale grease and feels like a prison.",
     "My first day at work went worse than I had feared in my nightmares.",
