@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.asking.limits import time_limit
 from mi_course.interp.containers import SparseCode
 from mi_course.interp.models import load_native, reseed, small_model
 from mi_course.wire import Ref, encode
@@ -138,25 +138,35 @@ def _warm(model: Any) -> Any:
     return model
 
 
-def _portrait(model: Any) -> tuple[Any, ...]:
-    """What must be the same for the model to serve again; with the weights of seed 0, which it then has."""
+def _portrait(model: Any) -> tuple[Any, Any]:
+    """What must be the same for the model to serve again: its outline, and what it says with the weights of seed 0."""
+    return _outline(model), _speech(model)
+
+
+def _outline(model: Any) -> Any:
+    """Hooks, modules, what was put in the place of their methods, parameters and configuration. Runs no module."""
     modules = [
         (name, id(module), type(module), sorted(key for key, value in vars(module).items() if callable(value)))
         for name, module in model.named_modules()
     ]
     parameters = [(name, id(p), p.dtype, p.shape, bool(p._backward_hooks)) for name, p in model.named_parameters()]
-    told = (forward_hooks(model), modules, parameters, repr(sorted(vars(model.cfg).items())))
+    return forward_hooks(model), modules, parameters, repr(sorted(vars(model.cfg).items()))
+
+
+def _speech(model: Any) -> list[Any]:
     model.requires_grad_(True)
     tokens = torch.arange(min(4, model.cfg.n_ctx)).remainder(model.cfg.d_vocab)[None]
     with torch.no_grad():
-        return *told, reseed(model, 0)(tokens).tolist()
+        return reseed(model, 0)(tokens).tolist()
 
 
-def _still(model: Any, portrait: tuple[Any, ...]) -> bool:
+def _still(model: Any, portrait: tuple[Any, Any]) -> bool:
     try:
         with time_limit(1.0):
-            return forward_hooks(model) == portrait[0] and _portrait(model) == portrait
-    except (Exception, TimeUp):  # whatever was done to it
+            return _outline(model) == portrait[0] and _speech(model) == portrait[1]
+    except BaseException as error:  # whatever was done to it
+        if type(error) is KeyboardInterrupt:
+            raise
         return False
 
 

@@ -1,0 +1,621 @@
+"""Running an answer: every driver, watch and reference, time limits, stubs, and that nothing is disturbed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mi_course import lessons, wire
+from mi_course.asking import observe, references
+from mi_course.exercises import cache_ref, function_ref, hook_ref, model_ref, optimizer_ref, sae_ref, trained_ref
+from mi_course.interp.models import small_model
+from mi_course.wire import Ask, Call, Observation, Ref, Reply
+
+CONFIG = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11, "n_ctx": 8, "attn_only": True}
+MODEL = model_ref(CONFIG, 5)
+TOKENS = torch.tensor([[1, 2, 3, 4]])
+
+
+def ask(*args: Any, driver: str = "call", watch: tuple[str, ...] = (), limit_s: float = 5.0, **options: Any) -> Ask:
+    return Ask((Call(args, driver, options, watch),), limit_s=limit_s)
+
+
+def reply(answer: Any, *args: Any, **rest: Any) -> Reply:
+    observation = observe(answer, ask(*args, **rest))
+    wire.decode(wire.encode(observation))  # whatever was seen crosses
+    return observation.replies[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Drivers
+
+
+def test_call_and_value():
+    assert reply(lambda a, b: a + b, 1, 2).value == 3
+    assert reply([1, (2, 3)], driver="value").value == [1, (2, 3)]
+    assert reply(7, 1).error.message == "the answer is 7, expected a function"
+    assert reply(boom_object(), 1).status == "raised"
+
+
+def test_hook_is_the_effective_activation():
+    def in_place(z, hook):
+        z[0] = 7.0
+
+    point = hook_ref(MODEL, "blocks.1.attn.hook_z")
+    assert reply(in_place, torch.zeros(2), point, driver="hook").value.tolist() == [7, 0]
+    assert reply(lambda z, hook: z + hook.layer(), torch.zeros(2), point, driver="hook").value.tolist() == [1, 1]
+
+
+def test_hook_factory_feeds_pairs():
+    def factory(buffer):
+        def hook(z, hook):
+            buffer[hook.layer()] = z.sum()
+
+        return hook
+
+    feed = [(torch.ones(3), hook_ref(MODEL, f"blocks.{i}.attn.hook_z")) for i in (1, 0)]
+    seen = reply(factory, torch.zeros(2), driver="hook_factory", feed=feed).value
+    assert seen["buffers"][0].tolist() == [3, 3]
+    assert len(seen["activations"]) == 2
+    assert "expected a function" in reply(lambda b: 3, torch.zeros(2), driver="hook_factory", feed=feed).error.message
+
+
+def test_gradients_count_none_as_zero():
+    options = {"driver": "gradients", "wrt": [0, 1], "cotangents": [torch.tensor([1.0, 10.0])]}
+    seen = reply(lambda x, y: x * x, torch.tensor([2.0, 3.0]), torch.ones(2), **options).value
+    assert [g.tolist() for g in seen["gradients"]] == [[4, 60], [0, 0]]
+    cut = reply(lambda x, y: (x * x).detach(), torch.tensor([2.0, 3.0]), torch.ones(2), **options).value
+    assert [g.tolist() for g in cut["gradients"]] == [[0, 0], [0, 0]]
+    with torch.no_grad():
+        assert reply(lambda x, y: x, torch.ones(2), torch.ones(2), **options).value["gradients"][0].tolist() == [1, 10]
+
+
+def test_train_runs_every_batch():
+    def step(model, optimizer, tokens):
+        optimizer.zero_grad()
+        loss = model(tokens).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    for kind in ("sgd", "adam", "adamw"):
+        seen = reply(step, MODEL, optimizer_ref(MODEL, kind, 0.01), driver="train", batches=[TOKENS] * 3).value
+        assert len(seen["losses"]) == 3
+        assert seen["losses"][2] < seen["losses"][0]
+        fresh = dict(small_model(CONFIG, 5).named_parameters())
+        assert any(not torch.equal(value, fresh[name]) for name, value in seen["parameters"].items())
+
+
+def test_raising_sees_hooks_after_an_error():
+    def leaves(model, tokens):
+        model.add_hook("blocks.0.attn.hook_z", lambda z, hook: z * 0)
+        return model(tokens)
+
+    def swallows(model, tokens):
+        with contextlib.suppress(Exception):
+            model(tokens)
+
+    def wraps(model, tokens):
+        try:
+            model(tokens)
+        except Exception as error:
+            raise ValueError("mine") from error
+
+    left = reply(leaves, MODEL, TOKENS, driver="raising", watch=("model",))
+    assert left.value == {"trapped": True}
+    assert left.watched["model"][0]["hooks"][1] > left.watched["model"][0]["hooks"][0]
+    assert reply(swallows, MODEL, TOKENS, driver="raising").value == {"trapped": False}
+    assert reply(wraps, MODEL, TOKENS, driver="raising").value == {"trapped": True}
+
+
+def test_expects_error():
+    def refuses(x):
+        raise ZeroDivisionError("no")
+
+    seen = reply(refuses, 1, driver="expects_error").value
+    assert seen["raised"][:2] == ["ZeroDivisionError", "ArithmeticError"]
+    assert reply(lambda x: x, 1, driver="expects_error").value == {"raised": [], "message": "", "returned": 1}
+
+
+@pytest.mark.parametrize(
+    ("bad", "about"),
+    [
+        (Ask((Call(driver="pickle"),)), "no driver 'pickle'; there are call"),
+        (Ask((Call(watch=("keyboard",)),)), "no watch 'keyboard'"),
+        (Ask((Call((Ref("file", {}),)),)), "no reference 'file'"),
+        (Ask((Call((function_ref("system"),)),)), "no function 'system'"),
+    ],
+)
+def test_what_is_on_no_list_is_refused(bad, about):
+    with pytest.raises(ValueError, match=about):
+        observe(lambda *args: 1, bad)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Watches
+
+
+def test_arguments():
+    def changes(a, b, c):
+        a[0] = 5.0
+        b.append(1)
+        return 0
+
+    seen = reply(changes, torch.zeros(2), [], torch.zeros(2), watch=("arguments",)).watched["arguments"]
+    assert seen == ["[0]", "[1]"]
+    same = reply(lambda a: 0, torch.tensor([float("nan")]), watch=("arguments",)).watched["arguments"]
+    assert same == []
+    cache = cache_ref(MODEL, TOKENS)
+    name = "blocks.0.attn.hook_z"
+    edited = reply(lambda c: c[name].zero_().sum(), cache, watch=("arguments",)).watched["arguments"]
+    assert f"[0]['{name}']" in edited
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.random, lambda: float(torch.rand(()))])
+def test_random_state(draw):
+    seen = reply(draw, watch=("random_state",)).watched["random_state"]
+    assert sum(seen.values()) == 2
+    assert all(reply(lambda: 1, watch=("random_state",)).watched["random_state"].values())
+
+
+def test_model_hooks_and_calls():
+    def hooks(model):
+        model.add_hook("blocks.0.attn.hook_z", lambda z, hook: z * 0)
+        return 1
+
+    watched = reply(hooks, MODEL, watch=("model", "hooks")).watched
+    before, after = watched["model"][0]["logits"]
+    assert not torch.equal(before, after)
+    assert watched["hooks"][0]["hooks"][1] == watched["hooks"][0]["hooks"][0] + 1
+    effect = function_ref("polynomial", coefficients=[1.0, 0.0, 2.0])
+    seen = reply(lambda f: f(3.0) + f(0.5), effect, watch=("calls",))
+    assert seen.value == 19 + 1.5
+    assert seen.watched["calls"] == [[3.0, 0.5]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# References
+
+
+def test_every_reference_is_made():
+    z = cache_ref(MODEL, TOKENS)
+    expected = small_model(CONFIG, 5)
+    with torch.no_grad():
+        assert torch.allclose(reply(lambda m: m(TOKENS), MODEL).value, expected(TOKENS))
+        pattern = expected.run_with_cache(TOKENS)[1]["pattern", 1]
+    assert torch.allclose(reply(lambda c: c["pattern", 1], z).value, pattern)
+    assert reply(lambda h: h.layer(), hook_ref(MODEL, "blocks.1.attn.hook_z")).value == 1
+    sae = sae_ref(W_enc=torch.eye(3), b_enc=torch.zeros(3), W_dec=torch.eye(3), b_dec=torch.zeros(3))
+    assert reply(lambda s: s.decode(s.encode(torch.tensor([1.0, -1.0, 2.0]))), sae).value.tolist() == [1, 0, 2]
+    assert reply(lambda m: m.cfg.n_layers, trained_ref("tiny-induction")).value == 2
+    answers = torch.tensor([[0, 1]])
+    logits = torch.tensor([[[3.0, 1.0]]])
+    assert reply(lambda f: f(logits), function_ref("logit_difference", answers=answers)).value == 2.0
+    assert 0.8 < reply(lambda f: f(logits), function_ref("probability", answers=answers)).value < 0.9
+    assert reply(lambda f: f(logits), function_ref("projection", weights=torch.tensor([1.0, 1.0]))).value == 4.0
+    assert abs(reply(lambda f: f(0.5), function_ref("tanh", scale=2.0, shift=-1.0)).value) < 1e-9
+
+
+def test_references_are_shared_within_an_ask_and_not_between_them():
+    seen: list[Any] = []
+
+    def remember(model, other, hook):
+        seen.append(model)
+        model.mark = getattr(model, "mark", 0) + 1
+        return [model is other, hook is model.hook_dict["hook_embed"], model.mark]
+
+    point = hook_ref(MODEL, "hook_embed")
+    twice = Ask((Call((MODEL, model_ref(CONFIG, 5), point)), Call((MODEL, MODEL, point))))
+    assert [r.value for r in observe(remember, twice).replies] == [[True, True, 1], [True, True, 2]]
+    other = Ask((Call((MODEL, model_ref(CONFIG, 6), point)),))
+    assert observe(remember, other).replies[0].value[0] is False
+
+
+def test_inputs_are_fresh_for_every_call():
+    def spoils(tensor, values):
+        tensor += 1
+        values.append(len(values))
+        return [tensor.clone(), list(values)]
+
+    tensor, values = torch.zeros(1), [1]
+    one = Call((tensor, values))
+    replies = observe(spoils, Ask((one, one))).replies
+    assert [r.value[0].item() for r in replies] == [1, 1]
+    assert [len(r.value[1]) for r in replies] == [2, 2]
+    assert (tensor.item(), values) == (0, [1])
+
+
+SPOILERS: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda m: None,
+    "hook": lambda m: m.add_hook("hook_embed", lambda z, hook: z * 0),
+    "module hook": lambda m: m.register_forward_hook(lambda *a: torch.zeros(1, 4, 11)) and None,
+    "weights": lambda m: [p.data.zero_() for p in m.parameters()],
+    "frozen": lambda m: m.requires_grad_(False),
+    "train": lambda m: m.train(),
+    "double": lambda m: m.double(),
+    "compatibility": lambda m: m.enable_compatibility_mode(),
+    "config": lambda m: setattr(m.cfg, "n_heads", 7),
+    "forward": lambda m: setattr(m, "forward", lambda *a, **k: torch.zeros(1)),
+    "forward that hangs": lambda m: setattr(m, "forward", lambda *a, **k: hang()),
+    "buffers": lambda m: [b.data.fill_(0) for b in m.buffers()],
+    "parameter hook": lambda m: next(m.parameters()).register_hook(lambda g: g * 0) and None,
+    "module gone": lambda m: m._modules.clear(),
+    "raising hook": lambda m: m.add_hook("hook_embed", lambda z, hook: sys.exit(3)),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_the_next_ask_finds_a_model_as_new(spoil):
+    observe(lambda m: SPOILERS[spoil](m) and None, ask(MODEL, watch=("model", "hooks", "arguments")))
+    fresh = small_model(CONFIG, 9)
+    with torch.no_grad():
+        expected = fresh(TOKENS)
+    seen = reply(lambda m: [m(TOKENS), m.training, [p.requires_grad for p in m.parameters()]], model_ref(CONFIG, 9))
+    assert torch.allclose(seen.value[0], expected, atol=1e-6)
+    assert seen.value[1] is False
+    assert all(seen.value[2])
+
+
+def test_the_pool_serves_a_model_again():
+    seen = []
+    for seed in range(3):
+        observe(lambda m: seen.append(id(m)) or (m.run_with_cache(TOKENS) and None), ask(model_ref(CONFIG, seed)))
+    assert len(set(seen)) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Time, printing, exceptions
+
+
+def hang() -> None:
+    while True:
+        pass
+
+
+def swallow() -> None:
+    while True:
+        try:
+            time.sleep(0.001)
+        except Exception:
+            continue
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join(30)
+    assert found, "the thread hangs"
+    return found[0]
+
+
+ENDLESS = [hang, swallow, lambda: all(True for _ in iter(int, 1)), lambda: [hang() for _ in "a"]]
+
+
+@pytest.mark.parametrize("answer", ENDLESS)
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_the_time_limit_holds(answer, where):
+    if where == "thread" and answer not in (hang, swallow):
+        answer = hang
+    began = time.monotonic()
+    run = lambda: observe(answer, ask(limit_s=0.3))  # noqa: E731
+    seen = run() if where == "main" else in_thread(run)
+    assert seen.replies[0].status == "timed_out"
+    assert time.monotonic() - began < 3
+    time.sleep(0.5)  # no alarm may strike afterwards
+
+
+def test_many_short_limits_leave_no_alarm_behind():
+    def work() -> set[str]:
+        return {observe(lambda: time.sleep(0.0101), ask(limit_s=0.01)).replies[0].status for _ in range(60)}
+
+    assert work() <= {"timed_out", "returned"}
+    assert in_thread(work) <= {"timed_out", "returned"}
+    time.sleep(0.3)
+
+
+def test_calls_after_a_time_out_are_not_made():
+    replies = observe(lambda x: hang() if x else 1, Ask((Call((0,)), Call((1,)), Call((0,))), limit_s=0.3)).replies
+    assert [r.status for r in replies] == ["returned", "timed_out"]
+
+
+def test_an_alarm_that_was_set_before_still_rings():
+    import signal
+
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *a: rung.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
+        observe(hang, ask(limit_s=0.1))
+        time.sleep(0.8)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert rung
+
+
+def test_printing_is_captured_and_bounded(capsys):
+    class Sly(str):
+        def __len__(self):
+            return 10**9
+
+        def __str__(self):
+            return self
+
+    def prints():
+        print(Sly("hello"))
+        for _ in range(10_000):
+            print("x" * 100)
+
+    observation = observe(prints, ask())
+    assert observation.printed.startswith("hello\nxxx")
+    assert len(observation.printed) < 2100
+    assert "more characters" in observation.printed
+    assert type(observation.printed) is str
+    assert capsys.readouterr().out == ""
+
+
+class Vile(BaseException):
+    def __str__(self):
+        raise SystemExit(3)
+
+    __traceback__ = property(lambda self: sys.exit(4))  # type: ignore
+
+
+class Slow(Exception):
+    def __str__(self):
+        hang()
+
+
+class Fake(Exception):
+    def __str__(self):
+        return type("s", (str,), {"__getitem__": lambda *a: self})("text")
+
+
+def raiser(error: Any) -> Callable[[], None]:
+    def answer():
+        raise error
+
+    return answer
+
+
+ERRORS = [SystemExit(1), GeneratorExit(), Vile(), Slow(), Fake(), RecursionError(), MemoryError("m"), StopIteration(3)]
+ERRORS += [
+    references.UnknownReference("x"),
+    type("Pause", (KeyboardInterrupt,), {})(),
+    type("L" * 9999, (Exception,), {})(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__[:20])
+def test_any_exception_is_told_in_words(error):
+    seen = reply(raiser(error))
+    assert seen.status == "raised"
+    assert type(seen.error.message) is str
+    assert len(seen.error.kind) <= 100
+
+
+def test_the_learners_line_is_named_and_the_keyboard_is_obeyed():
+    assert "raise error" in reply(raiser(ValueError("no"))).error.where
+    with pytest.raises(KeyboardInterrupt):
+        observe(raiser(KeyboardInterrupt()), ask())
+
+
+def boom_object() -> Any:
+    def boom(*args: object) -> None:
+        raise SystemExit(5)
+
+    names = ("__getattribute__", "__repr__", "__eq__", "__iter__", "__len__", "__array__", "__bool__", "__str__")
+    return object.__new__(type("Boom", (), {name: boom for name in names}))
+
+
+UNSENDABLE = [set, object, boom_object, lambda: (i for i in ()), lambda: range(3), lambda: open, lambda: 2**70]
+
+
+@pytest.mark.parametrize("make", [*UNSENDABLE, lambda: [[{1}]], lambda: Ref("model", {})])
+def test_what_cannot_cross_is_unsendable(make):
+    value = make()
+    seen = reply(lambda: value)
+    assert seen.status == "unsendable"
+    assert "value" in seen.error.message
+    assert reply(value, driver="value").status == "unsendable"
+
+
+def test_a_value_that_is_returned_always_fits_its_observation():
+    deep: Any = 1
+    for _ in range(11):
+        deep = [deep]
+    assert reply(lambda: deep).status == "returned"
+    assert reply(lambda: [[[[deep]]]]).status == "unsendable"
+    many = observe(lambda: [0] * 40_000, Ask((Call(),) * 5))
+    wire.decode(wire.encode(many))
+    assert reply(lambda: torch.zeros(2**23)).status == "unsendable"
+
+
+@pytest.mark.parametrize("watch", ["arguments", "random_state", "model", "hooks", "calls"])
+def test_what_is_left_behind_does_not_reach_a_watch(watch, monkeypatch):
+    def spoil(model, values, function):
+        model.forward = lambda *a, **k: sys.exit(3)
+        values[:] = [boom_object()]
+        function.log = [boom_object()]
+        return 1
+
+    first = Call((MODEL, [1], function_ref("tanh", scale=1.0, shift=0.0)), watch=(watch,))
+    seen = observe(spoil, Ask((first, first)))
+    assert [r.status for r in seen.replies] == ["returned", "returned"]
+    wire.encode(seen)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stubs
+
+
+def nothing(*args):
+    pass
+
+
+def dots(*args): ...
+
+
+def documented(*args):
+    """What it should do."""
+
+
+def not_implemented(*args):
+    raise NotImplementedError("your turn")
+
+
+def assigned(*args):
+    result = ...
+    return result
+
+
+def forgotten(*args):
+    result = ...  # noqa: F841
+
+
+def returned(*args):
+    return ...
+
+
+def used(*args):
+    result = ...
+    return result + 1
+
+
+STUBS = [nothing, dots, documented, not_implemented, assigned, forgotten, returned, used, None, ...]
+WAYS = {
+    "call": {},
+    "hook": {},
+    "hook_factory": {"feed": [(torch.zeros(1), 0)]},
+    "gradients": {"wrt": [0], "cotangents": [torch.ones(1)]},
+    "train": {"batches": [TOKENS, TOKENS]},
+    "raising": {},
+    "expects_error": {},
+}
+
+
+@pytest.mark.parametrize("driver", WAYS)
+@pytest.mark.parametrize("stub", STUBS, ids=lambda s: getattr(s, "__name__", str(s)))
+def test_a_stub_is_not_attempted(stub, driver):
+    args = (MODEL,) if driver in ("train", "raising") else (torch.zeros(1),)
+    assert reply(stub, *args, driver=driver, **WAYS[driver]).status == "not_attempted"
+
+
+def test_a_factory_of_stubs_and_a_value_of_dots_are_not_attempted():
+    def factory(buffer):
+        def hook(z, hook): ...
+
+        return hook
+
+    feed = {"feed": [(torch.zeros(1), 0)]}
+    assert reply(factory, torch.zeros(1), driver="hook_factory", **feed).status == "not_attempted"
+    assert reply(None, driver="value").status == "not_attempted"
+    assert reply(..., driver="value").status == "not_attempted"
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x: x[..., 0], lambda x: 0, lambda x: x if x is not ... else ..., lambda x: []]
+)
+def test_an_answer_is_no_stub(answer):
+    assert reply(answer, torch.zeros(2)).status == "returned"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nothing is disturbed
+
+
+def test_nothing_is_disturbed():
+    def meddles(x):
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_num_threads(1)
+        sys.stdout = None
+        return 1
+
+    def state() -> list[Any]:
+        return [
+            *(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),
+            *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()),
+            *(sys.stdout, threading.active_count()),
+        ]
+
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            before = state()
+            for answer in (meddles, hang, not_implemented):
+                observe(answer, ask(MODEL, limit_s=0.2, watch=("random_state", "model")))
+                assert state() == before
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# No truth crosses
+
+
+def numbers(value: Any) -> list[float]:
+    if isinstance(value, torch.Tensor):
+        return value.double().flatten().tolist()
+    if isinstance(value, dict):
+        return [n for item in value.values() for n in numbers(item)]
+    if isinstance(value, (list, tuple)):
+        return [n for item in value for n in numbers(item)]
+    return [float(value)] if isinstance(value, float) else []
+
+
+EXERCISES = [exercise for info in lessons.OURS for exercise in lessons.load(info.id).exercises]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
+@pytest.mark.parametrize("seed", [0, 1, 17])
+def test_no_truth_crosses(exercise, seed):
+    form = "small" if exercise.kind == "value" else "full"
+    ids = set()
+    for planned in exercise.plan(seed, form).cases:
+        frame = wire.encode(planned.ask)
+        assert set(vars(planned.ask)) == {"calls", "limit_s", "max_reply_bytes", "id"}
+        secrets = [
+            planned.case.about,
+            planned.part.name,
+            exercise.id,
+            exercise.name,
+            *(m.name for m in exercise.mistakes),
+        ]
+        for secret in secrets:
+            assert len(secret) < 4 or secret.encode() not in frame, secret
+        for word in (b"points", b"truth", b"judge", b"about", b"hidden", b"spec"):
+            assert b'"' + word + b'"' not in frame
+        ids.add(planned.ask.id)
+        if planned.case.truth is None and exercise.spec is not None:
+            given = {round(n, 6) for call in planned.ask.calls for n in numbers([call.args, call.options])}
+            for truth in observe(exercise.spec, planned.ask).replies:
+                for number in numbers(truth.value)[:200]:
+                    if round(number, 6) in given or number == round(number, 2):
+                        continue  # an input that is passed on, or a number as plain as 0.5
+                    assert repr(number).encode() not in frame
+                    assert np.float64(number).tobytes() not in frame
+        if planned.case.hidden is not None:
+            held = [n for n in numbers(planned.case.hidden) if n != round(n, 2)][:50]
+            assert not any(repr(n).encode() in frame or np.float64(n).tobytes() in frame for n in held)
+    again = {planned.ask.id for planned in exercise.plan(seed, form).cases}
+    assert len(ids) == len(again)
+    assert not ids & again, "ids are drawn, not computed"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
+def test_an_ask_is_the_same_once_it_has_crossed(exercise):
+    for one in exercise.plan(3, "small").asks:
+        back = wire.decode(wire.encode(one))
+        assert wire.encode(back) == wire.encode(one)
+        assert isinstance(observe(lambda *args: 0, back), Observation)
