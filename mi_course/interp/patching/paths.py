@@ -89,6 +89,7 @@ def path_patching(
     with torch.no_grad(), tqdm(total=n_cells, desc=title, disable=not progress, unit="path") as bar:
         decoder = open_model(model, into)
         if decoder is None:
+            bar.set_description(f"{title}, by hooks")
             per_prompt, before, after = _plain(model, into, source, metric, heads, part, mlps, bar)
         else:
             read = Reader(decoder, metric, n_cells, into)

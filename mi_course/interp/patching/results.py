@@ -48,9 +48,11 @@ class Sweep:
         draws = torch.randint(n, (samples, n), generator=generator)
         counts.scatter_add_(1, draws, torch.ones(samples, n))
         changes = (self.per_prompt - self.before).cpu().reshape(-1, n)
-        share = (counts @ changes.T) / (counts @ (self.after - self.before).cpu())[:, None]  # samples cells
+        whole = (counts @ (self.after - self.before).float().cpu())[:, None]
         ends = torch.tensor([(1 - level) / 2, (1 + level) / 2])
-        low, high = torch.quantile(share, ends, dim=0)
+        # torch.quantile takes 16 million numbers at a time.
+        cells = changes.float().split(max(1, 10**7 // samples))
+        low, high = torch.cat([torch.quantile(counts @ some.T / whole, ends, dim=0) for some in cells], dim=1)
         return low.reshape(self.values.shape), high.reshape(self.values.shape)
 
     def top(self, n: int = 10) -> list[tuple[tuple[int, ...], float]]:

@@ -149,6 +149,7 @@ def sweep(
     with torch.no_grad(), tqdm(total=total, desc=_TITLES[activation], disable=not progress, unit="patch") as bar:
         decoder = open_model(model, into)
         if decoder is None:
+            bar.set_description(f"{_TITLES[activation]}, by hooks")  # slower: the Decoder does not know this model
             results = _plain(model, into, source, metric, activation, rows, positions, heads, bar)
         else:
             results = _fast(decoder, pair, direction, metric, activation, rows, positions, heads, max_batch, bar)
