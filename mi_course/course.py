@@ -243,7 +243,7 @@ class Lesson:
     def _which(self, answer: Any, name: str | None) -> Exercise | Any:
         """The exercise that is meant; where that is unclear, a card that says how to make it clear."""
         known = [exercise.name for exercise in self.spec.exercises]
-        wanted = name if isinstance(name, str) else _own_name(answer)
+        wanted = name if type(name) is str else _own_name(answer)
         wanted = self.spec.aliases.get(wanted, wanted)
         if wanted in known:
             return self.spec.exercise(wanted)
@@ -289,11 +289,13 @@ class ExerciseHandle:
         return self.lesson.use(self.name)
 
 
+_NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
+
+
 def _own_name(answer: Any) -> str:
     """The name that a function or class was defined with. Other objects may run code of their own when asked."""
-    if isinstance(answer, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        return answer.__name__
-    return answer.__name__ if type(answer) is type else ""
+    kind = type(answer)
+    return str.__str__(answer.__name__) if any(kind is one for one in _NAMED) else ""
 
 
 def _progress_row(title: str, exercise: Exercise, row: Any) -> dict[str, Any]:

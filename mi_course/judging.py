@@ -475,7 +475,7 @@ def _say(value: Any, depth: int = 0) -> str:
     if isinstance(value, (int, float)):
         return _figure(value)
     if isinstance(value, (list, tuple)):
-        shown = [_say(item, depth + 1) for item in value[:4]] if depth < 3 else []
+        shown = [_say(item, depth + 1) for item in value[:4]] if depth < 2 else []
         inside = ", ".join(shown + ["..."] * (len(value) > len(shown)))
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return f"a {type(value).__name__}"
