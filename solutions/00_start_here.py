@@ -22,6 +22,7 @@
 import torch
 import mi_course
 from mi_course import show
+
 lesson, model = mi_course.lesson("start_here"), mi_course.load_model()
 
 # %% [markdown] id="the-model"
@@ -138,6 +139,7 @@ show.attention(
 # {{exercise zero_head}}
 #
 # Return `z` with head `head` set to zero, at every position, and the other heads as they were.
+
 
 # %% id="answer-zero_head"
 def zero_head(z: Float[Tensor, "batch pos head d_head"], hook, head: int) -> Float[Tensor, "batch pos head d_head"]:

@@ -19,6 +19,7 @@
 import torch
 import mi_course
 from mi_course import show
+
 lesson, model = mi_course.lesson("induction_heads"), mi_course.load_model()
 
 # %% [markdown] id="part-1"
@@ -70,8 +71,11 @@ lesson.check(repeated_tokens)
 #
 # The loss of a token is −log of the probability that the model gave it *before* seeing it. Nats, at each position of each row.
 
+
 # %% id="answer-loss_per_token"
-def loss_per_token(logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
+def loss_per_token(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos-1"]:
     """Next-token loss at each position, in nats.
 
     Entry p is the loss of token p + 1, predicted from position p.
@@ -93,7 +97,9 @@ BOS = model.tokenizer.bos_token_id
 make_tokens, loss_of = lesson.use("repeated_tokens"), lesson.use("loss_per_token")
 
 tokens = make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=0)
-unrepeated = torch.cat([tokens[:, : PERIOD + 1], make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=1)[:, 1 : PERIOD + 1]], dim=1)
+unrepeated = torch.cat(
+    [tokens[:, : PERIOD + 1], make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=1)[:, 1 : PERIOD + 1]], dim=1
+)
 with torch.no_grad():
     loss = loss_of(model(tokens), tokens)
     control = loss_of(model(unrepeated), unrepeated)
@@ -156,6 +162,7 @@ show.heatmap(
 #
 # For each head: the mean, over the queries of the second copy (positions period + 1 to 2 · period), of the attention to the token that followed the query's first occurrence.
 
+
 # %% id="answer-induction_score"
 def induction_score(pattern: Float[Tensor, "head query key"], period: int) -> Float[Tensor, "head"]:
     """Mean attention from each token of the second copy to the token that followed its first copy.
@@ -179,6 +186,7 @@ lesson.check(induction_score)
 #
 # Return a hook for `hook_pattern` that writes the batch mean of its layer's induction scores into `scores`. The layer's number is `hook.layer()`.
 
+
 # %% id="answer-score_hook"
 def score_hook(scores: Float[Tensor, "layer head"], period: int):
     """A hook for `hook_pattern` that writes induction scores into row `hook.layer()` of `scores`.
@@ -186,16 +194,18 @@ def score_hook(scores: Float[Tensor, "layer head"], period: int):
     The pattern that the hook gets is Float["batch head query key"]. What it writes is the mean over the batch.
     The pattern itself stays as it is.
     """
+
     # BEGIN SOLUTION
-    def hook_fn(pattern, hook):
+    def write_scores(pattern, hook):
         stripe = pattern.diagonal(offset=-(period - 1), dim1=-2, dim2=-1)
         scores[hook.layer()] = stripe[..., -period:].mean(dim=(0, -1))
 
-    return hook_fn
+    return write_scores
     # END SOLUTION
 
 
 lesson.check(score_hook)
+
 
 # %% id="use-score-hook"
 def score_all(tokens, period, make_hook=lesson.use("score_hook"), fwd_hooks=()):
@@ -223,6 +233,7 @@ show.head_heatmap(
 # {{exercise top_heads}}
 #
 # The heads above a threshold as (layer, head) pairs, highest first.
+
 
 # %% id="answer-top_heads"
 def top_heads(scores: Float[Tensor, "layer head"], threshold: float) -> list[tuple[int, int]]:
@@ -298,6 +309,7 @@ show.attention(
 #
 # For each head: the mean attention from each query after the first to the position just before it.
 
+
 # %% id="answer-previous_token_score"
 def previous_token_score(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "head"]:
     """Mean attention from each query after the first to the position just before it."""
@@ -313,10 +325,10 @@ score_previous = lesson.use("previous_token_score")
 
 
 def write_previous(table, period):
-    def hook_fn(pattern, hook):
+    def write(pattern, hook):
         table[hook.layer()] = torch.stack([score_previous(one) for one in pattern]).mean(0)
 
-    return hook_fn
+    return write
 
 
 previous = score_all(tokens, PERIOD, write_previous)
@@ -343,6 +355,7 @@ show.head_heatmap(
 # {{exercise composition_score}}
 #
 # $\lVert W_1 W_2\rVert_F \,/\, (\lVert W_1\rVert_F \lVert W_2\rVert_F)$; 0 if either matrix is zero.
+
 
 # %% id="answer-composition_score"
 def composition_score(W_first: Float[Tensor, "a b"], W_second: Float[Tensor, "b c"]) -> float:
@@ -389,7 +402,9 @@ with torch.no_grad():
         into[layer, head] = table = k_composition_into(layer, head)
         best = lesson.use("top_heads")(table, 0.0)
         rank = best.index((16, 0)) + 1
-        print(f"into {layer}.{head}: 16.0 has {table[16, 0]:.2f}, rank {rank} of {table.numel()}; median {table.median():.3f}")
+        print(
+            f"into {layer}.{head}: 16.0 has {table[16, 0]:.2f}, rank {rank} of {table.numel()}; median {table.median():.3f}"
+        )
 
 # %% id="composition-picture" tags=["not-compared"]
 strongest = found[0]
@@ -419,6 +434,7 @@ show.head_heatmap(
 # {{exercise copying_score}}
 #
 # The share of tokens whose own logit is strictly larger than every other in its row.
+
 
 # %% id="answer-copying_score"
 def copying_score(
@@ -496,11 +512,14 @@ show.head_heatmap(
 from functools import partial
 
 
-def loss_without_heads(model, tokens: Int[Tensor, "batch pos"], heads: list[tuple[int, int]]) -> Float[Tensor, "batch pos-1"]:
+def loss_without_heads(
+    model, tokens: Int[Tensor, "batch pos"], heads: list[tuple[int, int]]
+) -> Float[Tensor, "batch pos-1"]:
     """Next-token loss, in nats, with the outputs of these (layer, head) pairs set to zero.
 
     The hook point is `blocks.{layer}.attn.hook_z`, [batch, pos, head, d_head]. No hook is left on the model.
     """
+
     # BEGIN SOLUTION
     def silence(z, hook, head):
         z[:, :, head] = 0.0
@@ -562,12 +581,11 @@ show.bars(
 # If 16.0 serves the induction heads, then without it they should no longer know where to look. Their scores can tell. The control this time is 11.1, which looks one back almost as faithfully as 16.0, and which their keys do not read.
 
 # %% id="use-ablation-scores"
-def score_without(layer, head):
-    def silence(z, hook):
-        z[:, :, head] = 0.0
-        return z
+from mi_course.interp.basics import zero_head
 
-    return score_all(few, PERIOD, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", silence)])
+
+def score_without(layer, head):
+    return score_all(few, PERIOD, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", partial(zero_head, head=head))])
 
 
 clean, no_16_0, no_11_1 = score_all(few, PERIOD), score_without(16, 0), score_without(11, 1)
@@ -600,6 +618,7 @@ for layer, head in found:
 #
 # One step on the mean next-token loss: old gradients cleared, the loss from before the step returned as a number.
 
+
 # %% id="answer-train_step"
 def train_step(model, optimizer, tokens: Int[Tensor, "batch pos"]) -> float:
     """One optimiser step on the mean next-token loss. Returns that loss, in nats, as it was before the step."""
@@ -621,8 +640,15 @@ lesson.check(train_step)
 # %% id="train" tags=["not-compared"]
 from mi_course.interp.growing import boot_tiny, train_induction
 
-picture = show.live_lines(xlabel="training step", ylabel="loss (nats)", title="Two layers, live: the loss on a period never trained on")
-scores_picture = show.live_lines(xlabel="training step", ylabel="score", title="Two layers, live: best scores", caption="Both heads of the circuit appear together.")
+picture = show.live_lines(
+    xlabel="training step", ylabel="loss (nats)", title="Two layers, live: the loss on a period never trained on"
+)
+scores_picture = show.live_lines(
+    xlabel="training step",
+    ylabel="score",
+    title="Two layers, live: best scores",
+    caption="Both heads of the circuit appear together.",
+)
 grown = []
 for record in train_induction(boot_tiny(2, seed=0), steps=500, step_fn=lesson.use("train_step")):
     grown.append(record)
@@ -637,6 +663,7 @@ scores_picture.close()
 # {{exercise emergence_step}}
 #
 # The first step at which the score exceeds the threshold and never falls to it or below again; None if there is none.
+
 
 # %% id="answer-emergence_step"
 def emergence_step(steps: list[int], scores: list[float], threshold: float) -> int | None:
@@ -668,7 +695,9 @@ for name, run in growth.items():
     best_previous = torch.tensor(run["previous_token"])[:, 0].max(1).values.tolist()
     induction = emerged_at(run["step"], best_induction, 0.5)
     before = emerged_at(run["step"], best_previous, 0.5)
-    print(f"{name:<22} induction at {induction!s:>4}, previous-token at {before!s:>4}, final loss {run['loss_second'][-1]:5.2f} nats")
+    print(
+        f"{name:<22} induction at {induction!s:>4}, previous-token at {before!s:>4}, final loss {run['loss_second'][-1]:5.2f} nats"
+    )
 
 # %% id="emergence-picture" tags=["not-compared"]
 steps = growth["tiny-induction"]["step"]
@@ -712,10 +741,14 @@ for name in ("tiny-induction", "tiny-induction-seed1", "tiny-induction-seed2", "
     path = f"{k_composition(other_model, earlier, later):.2f}" if later[0] > 0 else "none: no layer below"
     rows.append((name, earlier, float(looks_back[0].max()), later, float(induction[-1].max()), path))
 best_back, best = previous_heads[0], found[0]
-rows.append(("SmolLM2", best_back, float(previous[best_back]), best, float(scores[best]), f"{into[best][best_back]:.2f}"))
+rows.append(
+    ("SmolLM2", best_back, float(previous[best_back]), best, float(scores[best]), f"{into[best][best_back]:.2f}")
+)
 print(f"{'model':<22} previous-token   induction      K-composition")
 for name, earlier, back, later, score, path in rows:
-    print(f"{name:<22} {earlier[0]}.{earlier[1]:<3} {back:.2f}       {later[0]:>2}.{later[1]} {score:.2f}        {path}")
+    print(
+        f"{name:<22} {earlier[0]}.{earlier[1]:<3} {back:.2f}       {later[0]:>2}.{later[1]} {score:.2f}        {path}"
+    )
 
 # %% [markdown] id="universality-seen"
 # <details><summary>What you should see</summary>

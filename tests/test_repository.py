@@ -93,7 +93,8 @@ def test_small_data_stays_small_and_is_accounted_for():
     listed = (ROOT / "data" / "README.md").read_text()
     for path in files:
         row = next((line for line in listed.splitlines() if line.startswith(f"| `{path.name}`")), "")
-        assert hashlib.sha256(path.read_bytes()).hexdigest() in row, f"data/README.md does not give {path.name}'s SHA-256"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert digest in row, f"data/README.md does not give the SHA-256 of {path.name}, {digest}"
         assert f"| {path.stat().st_size:,} |" in row
 
 

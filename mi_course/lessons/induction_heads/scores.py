@@ -183,7 +183,8 @@ PREVIOUS_TOKEN_SCORE = Exercise(
         ),
         Mistake(
             "itself_everywhere",
-            "This is attention from each position to *itself*, the main diagonal. The position before lies one below it: offset −1.",
+            "This is the mean of the whole main diagonal: attention from every position, the first included, to *itself*. The position before lies "
+            "one below it: offset −1.",
             lambda pattern: _average(pattern, range(pattern.shape[1]), lambda q: q),
         ),
         Mistake(
