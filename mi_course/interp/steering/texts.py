@@ -1,8 +1,8 @@
 """The sentences that lesson 04 finds its directions in, and those it judges them on. All written for this course.
 
-`POSITIVE[i]` and `NEGATIVE[i]` (and `PROBE_…`) speak of the same thing, so what differs is the opinion: pairs are groups
-for cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of opinion with
-what is learned from. Every word of the word sets is one token of SmolLM2 after a space.
+`POSITIVE[i]` and `NEGATIVE[i]` (and `PROBE_…`) speak of the same thing, so what differs is the opinion: pairs are
+groups for cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of
+opinion with what is learned from. Every word of the word sets is one token of SmolLM2 after a space.
 """
 
 from __future__ import annotations

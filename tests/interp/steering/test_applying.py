@@ -144,7 +144,7 @@ def test_a_vector_of_its_own_for_each_prompt(llama):
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("start", [0, 1, 3, 6])
 def test_generation_equals_one_token_at_a_time_without_a_cache(llama, use_cache, start):
-    for seed in SEEDS:
+    for seed in range(2):
         v = vector(seed, 20.0)
         got = generate_ids(llama, PROMPTS, [Steer(v, 1, 1.0, start)], max_new_tokens=12, use_cache=use_cache)
         for new, ids in zip(got, token_ids(llama, PROMPTS), strict=True):
