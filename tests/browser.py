@@ -94,13 +94,13 @@ def jupyterlab(
     with tempfile.TemporaryDirectory(prefix="mi-lab-") as scratch:
         port, token = _free_port(), secrets.token_hex(16)
         server, log = _start(Path(root_dir), Path(scratch), theme, port, token, env or {})
+        url = f"http://127.0.0.1:{port}"
         try:
-            url = f"http://127.0.0.1:{port}"
             _wait(server, url, token, log)
             with browse(url, token, viewport) as lab:
                 yield lab
         finally:
-            _stop(server, port, token)
+            stop(server, url, token)
 
 
 @contextmanager
@@ -174,10 +174,13 @@ def _wait(server: subprocess.Popen[bytes], url: str, token: str, log: Path) -> N
     raise RuntimeError(f"JupyterLab did not start. Its last words:\n{log.read_text(errors='replace')[-3000:]}")
 
 
-def _stop(server: subprocess.Popen[bytes], port: int, token: str) -> None:
-    """Ask it to end, which ends its kernels too; insist if it does not."""
+def stop(server: subprocess.Popen[bytes], url: str, token: str) -> None:
+    """Ask the server at `url` to end, which ends its kernels too; insist if it does not.
+
+    server: its process, or the one that waits for it.
+    """
     try:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/api/shutdown?token={token}", method="POST")
+        request = urllib.request.Request(f"{url}/api/shutdown?token={token}", method="POST")
         urllib.request.urlopen(request, timeout=5).close()
         server.wait(15)
     except (urllib.error.URLError, OSError, subprocess.TimeoutExpired):
