@@ -12,6 +12,8 @@ printed at the end.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import random
 import resource
@@ -61,7 +63,7 @@ def measure(model, beginning: str, what: str, sample: int | None) -> tuple[float
     columns = ["layer", "pos" if what == "residual" else "head"]
 
     def theirs() -> torch.Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # no progress bar
             return patching.generic_activation_patch(
                 model,
                 corrupted,
