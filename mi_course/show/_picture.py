@@ -243,7 +243,7 @@ def _layout(picture: Picture) -> dict[str, Any]:
             "y": 1,
             "yref": "container",
             "yanchor": "top",
-            "pad": {"t": 10},
+            "pad": {"t": 10 if len(title) == 1 else 20},  # plotly lifts several lines; seen in the browser
             "font": {"size": 15},
         },
         "hoverlabel": {"font": {"size": 13}},

@@ -60,3 +60,31 @@ def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
         assert len(str(stored.outputs)) < 60_000
         assert lab.outside == []
         assert lab.errors == []
+
+
+@pytest.mark.browser
+def test_a_title_of_any_length_lies_above_the_plot_and_inside_the_picture(tmp_path: Path) -> None:
+    require("chromium")
+    from playwright.sync_api import sync_playwright
+
+    from mi_course import show
+
+    titles = ["One line", "An ideal induction head: a stripe below the diagonal " * 2, "What a head looks at " * 8]
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(
+            executable_path=browser.chromium(), args=[*browser.CHROMIUM_ARGS, "--allow-file-access-from-files"]
+        )
+        try:
+            for title in titles:
+                picture = show.heatmap([[1, 0], [0, 1]], xlabel="key", ylabel="query", title=title)
+                page = chrome.new_page()
+                page.goto(picture.save(tmp_path / "picture.html").as_uri())
+                page.wait_for_selector(".gtitle")
+                whole, said, plot = (
+                    page.locator(name).first.bounding_box() for name in (".main-svg", ".gtitle", ".nsewdrag")
+                )
+                assert whole["y"] <= said["y"], title
+                assert said["y"] + said["height"] <= plot["y"], title
+                page.close()
+        finally:
+            chrome.close()
