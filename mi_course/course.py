@@ -252,7 +252,8 @@ class Lesson:
             what = "lambda" if wanted else kind
             values = [exercise.name for exercise in self.spec.exercises if exercise.kind == "value"]
             example = (known if callable(answer) or not values else values)[0]
-            seen = f"This is a {what}, which has no name of its own."
+            article = "an" if what[:1] in "aeiou" else "a"
+            seen = f"This is {article} {what}, which has no name of its own."
             todo = f'Say which exercise it answers: `lesson.check(..., name="{example}")`.'
         else:
             wanted = wanted[:60]

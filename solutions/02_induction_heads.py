@@ -223,7 +223,7 @@ print(f"highest {scores.max():.2f}, median of all 270 heads {scores.median():.2f
 # %% id="score-picture" tags=["not-compared"]
 show.head_heatmap(
     scores,
-    title="A handful of heads in the last third do it",
+    title="A handful of heads in layers 17 to 24 do it",
     unit="induction score",
     center=None,
     caption="Mean attention to the token after the first occurrence, eight sequences of period 40.",

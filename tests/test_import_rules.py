@@ -73,7 +73,7 @@ def test_the_contracts_hold():
         ("wire", ()),
         ("asking", ("wire", "asking", "interp.models", "interp.containers")),
         ("exercises", ("wire",)),
-        ("judging", ("wire", "exercises")),
+        ("judging", ("wire", "exercises", "judging")),
         ("lessons", ("wire", "exercises", "interp", "lessons", "content.data_dir")),
         ("interp", ("interp", "show")),
         ("show", ("show",)),

@@ -1,0 +1,249 @@
+"""Comparing plain values: the first difference, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mi_course import wire
+from mi_course.exercises import Complaint
+
+__all__ = ["UNFIT", "compare", "compare_error", "degenerate", "same", "say"]
+
+UNFIT = (TypeError, ValueError, AttributeError, LookupError, RuntimeError, ArithmeticError)
+"""What reading a value raises that is not of the form that was expected."""
+
+
+def same(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
+    """Whether two plain values agree: within tolerance for floats, exactly for everything else."""
+    return compare(a, b, rtol=rtol, atol=atol) is None
+
+
+def compare(
+    seen: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-5, path: str = "the result"
+) -> Complaint | None:
+    """The first difference, in words; None where there is none.
+
+    A float, an int and a 0-d tensor with one value are the same number; so are lists and tuples of the same items.
+    Tensors must have the same shape and kind of dtype (bool, whole or floating; float64 for float32 is fine).
+    """
+    if _is_number(expected):
+        return _compare_number(seen, expected, rtol, atol, path)
+    if isinstance(expected, Tensor):
+        return _compare_tensor(seen, expected, rtol, atol, path)
+    if isinstance(expected, (list, tuple)):
+        return _compare_sequence(seen, expected, rtol, atol, path)
+    if isinstance(expected, dict):
+        return _compare_dict(seen, expected, rtol, atol, path)
+    if type(seen) is type(expected) and seen == expected:
+        return None
+    return Complaint(
+        f"{path} is {say(seen)}, expected {say(expected)}.", "value" if type(seen) is type(expected) else "type"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) or (isinstance(value, Tensor) and value.ndim == 0)
+
+
+def _number(value: Any) -> float | int | bool:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _compare_number(seen: Any, expected: Any, rtol: float, atol: float, path: str) -> Complaint | None:
+    if isinstance(seen, Tensor) and seen.numel() == 1 and seen.ndim <= 1:
+        seen = seen.reshape(())
+    if not _is_number(seen):
+        kind = "shape" if isinstance(seen, Tensor) else "type"
+        return Complaint(f"{path} is {say(seen)}, expected a single number.", kind)
+    s, e = _number(seen), _number(expected)
+    if isinstance(e, bool) != isinstance(s, bool):
+        return Complaint(
+            f"{path} is {say(seen)}, expected {'True or False' if isinstance(e, bool) else 'a number'}.", "dtype"
+        )
+    if isinstance(s, float) and math.isnan(s) and not (isinstance(e, float) and math.isnan(e)):
+        return Complaint(
+            f"{path} is NaN, expected {_figure(e)}. Look for 0/0, log of 0 or infinity minus infinity.", "nan"
+        )
+    if s == e or (math.isnan(s) and math.isnan(e)):
+        return None
+    if isinstance(e, int) and not isinstance(s, float):
+        return Complaint(f"{path} is {s}, expected {e}.")
+    tolerance = atol + rtol * abs(e)
+    # A whole number may come as a float, but not as its neighbour; and nothing is close to infinity.
+    if abs(s - e) <= (min(tolerance, 0.01) if isinstance(e, int) else tolerance) and math.isfinite(e):
+        return None
+    return Complaint("{path} is {}, expected {}.".format(*_figures(s, e), path=path))
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return "bool" if dtype == torch.bool else "floating point" if dtype.is_floating_point else "whole numbers"
+
+
+def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path: str) -> Complaint | None:
+    given = seen
+    if isinstance(seen, (list, tuple)):
+        seen = _as_tensor(seen, expected)
+    if not isinstance(seen, Tensor):
+        return Complaint(f"{path} is {say(given)}, expected a tensor of shape {_shape(expected)}.", "type")
+    if seen.shape != expected.shape:
+        return Complaint(f"{path} has shape {_shape(seen)}, expected {_shape(expected)}.", "shape")
+    if _kind(seen.dtype) != _kind(expected.dtype):
+        return Complaint(
+            f"{path} holds {_kind(seen.dtype)} ({_dtype(seen)}), "
+            f"expected {_kind(expected.dtype)} ({_dtype(expected)}).",
+            "dtype",
+        )
+    s, e = seen.double(), expected.double()
+    nans = s.isnan() & ~e.isnan()
+    if nans.any():
+        index = _index(nans)
+        return Complaint(
+            f"{path}{_at(index)} is NaN, expected {_figure(e[index].item())}; {int(nans.sum())} of {s.numel()} values "
+            "are NaN. Look for 0/0, log of 0 or infinity minus infinity.",
+            "nan",
+        )
+    # Whole numbers are right or wrong, however large: 15,001 is no token near 15,000.
+    exact = not expected.dtype.is_floating_point
+    close = seen == expected if exact else torch.isclose(s, e, rtol=rtol, atol=atol, equal_nan=True)
+    if close.all():
+        return None
+    # The largest difference tells more than the first.
+    gap = (s - e).abs().masked_fill(close, -1).nan_to_num(posinf=1e300)
+    index = _index(gap == gap.max())
+    wrong = int((~close).sum())
+    one, other = _figures(_number(seen[index]), _number(expected[index]))
+    return Complaint(f"{path}{_at(index)} is {one}, expected {other}; {wrong} of {s.numel()} values differ.")
+
+
+def _as_tensor(seen: Sequence[Any], expected: Tensor) -> Tensor | None:
+    """A list as the tensor that was expected; None where it is none. A list of tensors is stacked."""
+    try:
+        if seen and all(isinstance(item, Tensor) for item in seen):
+            return torch.stack([item.reshape(()) if item.numel() == 1 == expected.ndim else item for item in seen])
+        made = torch.tensor(seen, dtype=torch.float64 if expected.numel() == 0 else None)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    if not seen or (_kind(made.dtype) == "whole numbers" and expected.dtype.is_floating_point):
+        return made.to(expected.dtype)  # [0, 1] is a list of floats as well
+    return made
+
+
+def _index(mask: Tensor) -> tuple[int, ...]:
+    return tuple(mask.nonzero()[0].tolist())
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""
+
+
+def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: float, path: str) -> Complaint | None:
+    if isinstance(seen, Tensor) and seen.ndim >= 1:
+        seen = seen.tolist()
+    if not isinstance(seen, (list, tuple)):
+        return Complaint(f"{path} is {say(seen)}, expected a list of {len(expected)}.", "type")
+    if len(seen) != len(expected):
+        return Complaint(
+            f"{path} has {len(seen)} entries ({say(seen)}), expected {len(expected)} ({say(expected)}).", "shape"
+        )
+    for i, (s, e) in enumerate(zip(seen, expected, strict=True)):
+        if problem := compare(s, e, rtol=rtol, atol=atol, path=f"{path}[{i}]"):
+            return problem
+    return None
+
+
+def _compare_dict(seen: Any, expected: dict[Any, Any], rtol: float, atol: float, path: str) -> Complaint | None:
+    if not isinstance(seen, dict) or set(seen) != set(expected):
+        what = f"a dict with {sorted(map(str, seen))[:20]}" if isinstance(seen, dict) else say(seen)
+        return Complaint(f"{path} is {what}, expected a dict with {sorted(map(str, expected))}.", "shape")
+    for key, e in expected.items():
+        # What a driver recorded is told in its own words.
+        where = f"{path}[{key!r}]" if path != "the result" or key not in _RECORDED else _RECORDED[key]
+        if problem := compare(seen[key], e, rtol=rtol, atol=atol, path=where):
+            return problem
+    return None
+
+
+_RECORDED = {
+    "output": "the result",
+    "gradients": "the gradient",
+    "losses": "the loss of each step",
+    "parameters": "after the steps, parameter",
+    "buffers": "the tensor that was passed in",
+    "activations": "what the hook lets through",
+    "trapped": "whether an error in the model reached the caller",
+}
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"({', '.join(map(str, tensor.shape))})" if tensor.ndim != 1 else f"({tensor.shape[0]},)"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _figure(number: float) -> str:
+    return str(number) if isinstance(number, (bool, int)) else f"{number:.4g}"
+
+
+def _figures(seen: float, expected: float) -> tuple[str, str]:
+    """Both with as many digits as it takes to see that they differ."""
+    if isinstance(seen, int) and isinstance(expected, int):
+        return str(seen), str(expected)
+    for digits in (4, 6, 9, 17):
+        texts = f"{seen:.{digits}g}", f"{expected:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def say(value: Any, depth: int = 0) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {_shape(value)}" if value.ndim else _figure(value.item())
+    if value is None or isinstance(value, (bool, str)):
+        return f"{value!r:.60}"
+    if isinstance(value, (int, float)):
+        return _figure(value)
+    if isinstance(value, (list, tuple)):
+        shown = [say(item, depth + 1) for item in value[:4]] if depth < 2 else []
+        inside = ", ".join(shown + ["..."] * (len(value) > len(shown)))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    return f"a {type(value).__name__}"
+
+
+def compare_error(seen: Any, truth: Any) -> Complaint | None:
+    if not (isinstance(seen, dict) and set(seen) == set(truth) and isinstance(seen["raised"], list)):
+        return Complaint("The record of what it raised cannot be read.", "type")
+    expected = truth["raised"][0] if truth["raised"] else None
+    raised = seen["raised"]
+    if expected is None:
+        if raised:
+            return Complaint(f"It raised {raised[0]} ({seen['message']}) where an answer was expected.")
+        return compare(seen["returned"], truth["returned"])
+    if expected in raised:
+        return None
+    got = f"raised {raised[0]}" if raised else f"returned {say(seen['returned'])}"
+    return Complaint(f"It {got} where a {expected} was expected: there is no right value to return.")
+
+
+def degenerate(value: Any) -> bool:
+    """Nothing, NaN, or zero throughout: what many mistakes come to, and therefore the sign of none."""
+    if value is None or (isinstance(value, (list, tuple, dict)) and not value):
+        return True
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, Tensor):
+        flat = value.detach().double().flatten()
+        return flat.numel() == 0 or bool(flat.isnan().any()) or bool((flat == 0).all())
+    if isinstance(value, (list, tuple)):
+        tensors = [item for item in wire.tensors_in(value) if item.numel()]
+        if tensors:
+            return degenerate(torch.cat([item.detach().double().flatten() for item in tensors]))
+        return all(map(degenerate, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and (value == 0 or math.isnan(value))
