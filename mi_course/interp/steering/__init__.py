@@ -57,6 +57,8 @@ _HOME = {
     "band": "effects",
     "layer_sweep": "effects",
     "SweepRow": "effects",
+    "HeldOut": "outcome",
+    "smollm2_steering": "outcome",
 }
 __all__ = [*_HOME]
 

@@ -88,21 +88,27 @@ class Steer:
 
 @dataclass(frozen=True, eq=False)
 class Ablate:
-    """Remove the component along the direction, at every position, BOS included.
+    """Remove the component along the direction, at every position from `start` on; 0, the default, includes BOS.
 
     layers: None takes it out of everything that is written into the stream (embeddings, each attention's and each MLP's
         output), so that it is nowhere; this equals `orthogonalized` weights. With layer numbers it is taken out of
         `hook_resid_post` of these only, and later layers may write it again.
+    start: 1 leaves BOS alone, an attention sink of huge norm: taking a direction out of it, too, can do harm that has
+        nothing to do with the concept, so look at the loss on neutral text. Weights know no positions: only start 0
+        equals `orthogonalized`.
     """
 
     direction: Float[Tensor, " d_model"]
     layers: int | Sequence[int] | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         if check_vector(self.direction, "direction").ndim != 1:
             raise ValueError(f"direction has shape {tuple(self.direction.shape)}, expected (d_model,).")
         if self.layers is not None:
             check_layers(self.layers)
+        if isinstance(self.start, bool) or not isinstance(self.start, int) or self.start < 0:
+            raise ValueError(f"start is {self.start!r}, expected a whole number from 0 on (BOS is 0).")
 
 
 class _Clock:
@@ -161,7 +167,10 @@ def _hooks(
 
         def ablate(resid: Tensor, hook: Any) -> Tensor:
             # In float32: in bfloat16 the remainder would be 0.4 % of what was there.
-            return ablate_direction(resid.float(), hook, direction.float()).to(resid.dtype)
+            out = ablate_direction(resid.float(), hook, direction.float()).to(resid.dtype)
+            if one.start == 0:
+                return out
+            return torch.where((clock.positions(resid) >= one.start)[..., None], out, resid)
 
         return [(name, ablate) for name in names]
     if not isinstance(one, Steer):

@@ -240,6 +240,26 @@ def test_an_ablated_direction_is_nowhere_and_at_one_layer_it_comes_back(llama, s
         assert float((cache["resid_post", 2] @ v / v.norm()).abs().max()) > 0.1
 
 
+def test_ablation_may_leave_bos_alone(llama):
+    v, seen = vector(0), []
+    hooks = [
+        (name, lambda x, hook: seen.append(x[0] @ v / v.norm()))
+        for name in ("blocks.0.hook_resid_pre", "blocks.2.hook_resid_post")
+    ]
+    rows = token_ids(llama, PROMPTS)
+    with torch.no_grad(), steering(llama, Ablate(v, start=1)), llama.hooks(fwd_hooks=hooks):
+        llama(torch.tensor(rows[:1]))
+    for along in seen:
+        assert float(along[1:].abs().max()) < 1e-3
+        assert float(along[0].abs()) > 0.1
+    # left padding and a cache change nothing
+    together = generate_ids(llama, PROMPTS, [Ablate(v, start=1)], max_new_tokens=6)
+    alone = [generate_ids(llama, [r], [Ablate(v, start=1)], max_new_tokens=6, use_cache=False)[0] for r in rows]
+    assert together == alone
+    with pytest.raises(ValueError, match="start is -1"):
+        Ablate(v, start=-1)
+
+
 def models(llama):
     yield llama
     for config in (

@@ -40,14 +40,16 @@ def direction(model):
     return difference_of_means(collect(model, texts.POSITIVE, LAYER), collect(model, texts.NEGATIVE, LAYER))
 
 
-def test_steering_beats_every_random_direction_on_words_and_prompts_it_never_saw(model, direction):
+def test_steering_beats_every_random_direction_on_words_and_prompts_it_never_saw(model):
+    up, down = (collect(model, side, LAYER, position="mean") for side in (texts.POSITIVE, texts.NEGATIVE))
+    vector = difference_of_means(up, down)
     good, bad = word_ids(model, texts.POSITIVE_SYNONYMS), word_ids(model, texts.NEGATIVE_SYNONYMS)
     base = prompt_log_odds(model, texts.HELD_OUT_PROMPTS, good, bad).mean()
-    real = prompt_log_odds(model, texts.HELD_OUT_PROMPTS, good, bad, [Steer(direction, LAYER)]).mean() - base
-    controls = random_controls(direction, 20, seed=0)
+    real = prompt_log_odds(model, texts.HELD_OUT_PROMPTS, good, bad, [Steer(vector, LAYER)]).mean() - base
+    controls = random_controls(vector, 20, seed=0)
     others = vectors_log_odds(model, texts.HELD_OUT_PROMPTS, good, bad, controls, LAYER).mean(1) - base
-    assert float(real) > float(others.max()) + 1
-    assert neutral_cost(model, texts.NEUTRAL[:4], [Steer(direction, LAYER)]).rise < 1
+    assert float(real) > float(others.max()) + 1  # measured: 2.2 against 0.5
+    assert neutral_cost(model, texts.NEUTRAL[:4], [Steer(vector, LAYER)]).rise < 0.25  # measured: 0.02
 
 
 def test_cached_generation_of_a_padded_batch_equals_each_prompt_alone_without_a_cache(model, direction):
