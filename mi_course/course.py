@@ -179,7 +179,7 @@ class Lesson:
 
     def __repr__(self) -> str:
         points = sum(exercise.points for exercise in self.spec.exercises)
-        return f"Lesson {self.number} · {self.title} · {len(self.spec.exercises)} exercises, {points} points"
+        return f"Lesson {self.number:02d} · {self.title} · {len(self.spec.exercises)} exercises, {points} points"
 
     def check(self, answer: Any, *, name: str | None = None) -> Card | Any:
         """Ask the answer, judge it, and show the verdict. Never raises.
@@ -237,7 +237,7 @@ class Lesson:
         rows = {row.exercise: row for row in self._progress.rows(self.id)}
         return show.progress_overview(
             [_progress_row(self.title, exercise, rows.get(exercise.id)) for exercise in self.spec.exercises],
-            title=f"Lesson {self.number} · {self.title}",
+            title=f"Lesson {self.number:02d} · {self.title}",
         )
 
     def _which(self, answer: Any, name: str | None) -> Exercise | Any:

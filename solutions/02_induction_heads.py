@@ -98,7 +98,11 @@ make_tokens, loss_of = lesson.use("repeated_tokens"), lesson.use("loss_per_token
 
 tokens = make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=0)
 unrepeated = torch.cat(
-    [tokens[:, : PERIOD + 1], make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=1)[:, 1 : PERIOD + 1]], dim=1
+    [
+        tokens[:, : PERIOD + 1],
+        make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=1)[:, 1 : PERIOD + 1],
+    ],
+    dim=1,
 )
 with torch.no_grad():
     loss = loss_of(model(tokens), tokens)
@@ -114,11 +118,11 @@ print(f"never repeated, late: {control[:, PERIOD + 1 :].mean():5.1f} nats")
 positions = list(range(1, 2 * PERIOD + 1))
 show.lines(
     positions,
-    {"repeated": loss, "not repeated (control)": control},
+    {"repeated": loss, "control: not repeated": control},
     xlabel="position of the predicted token",
     ylabel="loss (nats)",
-    title="The loss collapses as soon as the tokens repeat",
-    caption="Median and middle half over eight sequences. The second copy begins at 41.",
+    title="The loss collapses a few tokens into the second copy",
+    caption="Median and range over eight sequences. The second copy begins at 41.",
     marks=[(PERIOD + 1, "second copy")],
 )
 
@@ -141,20 +145,28 @@ show.lines(
 # Write the key as a formula of the query and the period before you go on.
 
 # %% id="by-hand" tags=["not-compared"]
-import numpy as np
-
-ideal = np.eye(7)
-for query, key in [(4, 2), (5, 3), (6, 4)]:
-    ideal[query] = np.eye(7)[key]
+looks_at = {
+    0: 0,
+    1: 0,
+    2: 0,
+    3: 0,
+    4: 2,
+    5: 3,
+    6: 4,
+}  # with nothing to induce, a head rests at BOS
+ideal = torch.zeros(7, 7)
+for query, key in looks_at.items():
+    ideal[query, key] = 1.0
 show.heatmap(
     ideal,
-    x=["BOS", "a", "b", "c", "a ", "b ", "c "],
-    y=["BOS", "a", "b", "c", "a ", "b ", "c "],
+    x=["BOS", "a", "b", "c", "a", "b", "c"],
+    y=["BOS", "a", "b", "c", "a", "b", "c"],
     xlabel="key (token looked at)",
     ylabel="query (token that looks)",
     title="An ideal induction head: a stripe below the diagonal, in the second copy only",
     unit="attention",
     center=None,
+    down=True,
 )
 
 # %% [markdown] id="ask-induction_score"
@@ -164,7 +176,9 @@ show.heatmap(
 
 
 # %% id="answer-induction_score"
-def induction_score(pattern: Float[Tensor, "head query key"], period: int) -> Float[Tensor, "head"]:
+def induction_score(
+    pattern: Float[Tensor, "head query key"], period: int
+) -> Float[Tensor, "head"]:
     """Mean attention from each token of the second copy to the token that followed its first copy.
 
     pattern: attention probabilities on BOS + a random sequence of `period` tokens + the same sequence again.
@@ -211,7 +225,10 @@ lesson.check(score_hook)
 def score_all(tokens, period, make_hook=lesson.use("score_hook"), fwd_hooks=()):
     """Scores of every head in one forward pass, [layer, head]."""
     scores = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
-    hooks = [(f"blocks.{layer}.attn.hook_pattern", make_hook(scores, period)) for layer in range(model.cfg.n_layers)]
+    hooks = [
+        (f"blocks.{layer}.attn.hook_pattern", make_hook(scores, period))
+        for layer in range(model.cfg.n_layers)
+    ]
     with torch.no_grad():
         model.run_with_hooks(tokens, return_type=None, fwd_hooks=[*fwd_hooks, *hooks])
     return scores
@@ -275,7 +292,9 @@ print(", ".join(f"{layer}.{head} ({scores[layer, head]:.2f})" for layer, head in
 # %% id="use-other-period"
 other = score_all(make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
 for layer, head in found:
-    print(f"{layer}.{head}: {scores[layer, head]:.2f} at period 40, {other[layer, head]:.2f} at period 25")
+    print(
+        f"{layer}.{head}: {scores[layer, head]:.2f} at period 40, {other[layer, head]:.2f} at period 25"
+    )
 
 # %% id="attention-picture" tags=["not-compared"]
 short = make_tokens(1, 12, 1000, 40_000, BOS, seed=3)
@@ -333,7 +352,11 @@ def write_previous(table, period):
 
 previous = score_all(tokens, PERIOD, write_previous)
 previous_heads = lesson.use("top_heads")(previous, 0.6)
-print(", ".join(f"{layer}.{head} ({previous[layer, head]:.2f})" for layer, head in previous_heads))
+print(
+    ", ".join(
+        f"{layer}.{head} ({previous[layer, head]:.2f})" for layer, head in previous_heads
+    )
+)
 
 # %% id="previous-picture" tags=["not-compared"]
 show.head_heatmap(
@@ -438,7 +461,9 @@ show.head_heatmap(
 
 # %% id="answer-copying_score"
 def copying_score(
-    W_E: Float[Tensor, "vocab d_model"], W_OV: Float[Tensor, "d_model d_model"], W_U: Float[Tensor, "d_model vocab"]
+    W_E: Float[Tensor, "vocab d_model"],
+    W_OV: Float[Tensor, "d_model d_model"],
+    W_U: Float[Tensor, "d_model vocab"],
 ) -> float:
     """Share of tokens that a head, attending to them, raises above every other token.
 
@@ -465,7 +490,9 @@ tiny = load_native("tiny-induction")
 copying = lesson.use("copying_score")
 with torch.no_grad():
     for layer in (0, 1):
-        shares = [copying(tiny.W_E, ov_circuit(tiny, layer, head), tiny.W_U) for head in range(4)]
+        shares = [
+            copying(tiny.W_E, ov_circuit(tiny, layer, head), tiny.W_U) for head in range(4)
+        ]
         print(f"layer {layer}: copying scores {', '.join(f'{share:.2f}' for share in shares)}")
 
 # %% [markdown] id="copying-smollm"
@@ -479,7 +506,9 @@ from mi_course.interp.circuits import direct_copying_effect
 with torch.no_grad():
     direct, _ = direct_copying_effect(model, tokens[:4], PERIOD)
 for layer, head in [*found, (16, 0), (29, 1)]:
-    print(f"{layer}.{head}: induction score {scores[layer, head]:.2f}, direct effect {direct[layer, head]:+.2f} logits")
+    print(
+        f"{layer}.{head}: induction score {scores[layer, head]:.2f}, direct effect {direct[layer, head]:+.2f} logits"
+    )
 
 # %% id="direct-picture" tags=["not-compared"]
 show.head_heatmap(
@@ -525,7 +554,9 @@ def loss_without_heads(
         z[:, :, head] = 0.0
         return z
 
-    hooks = [(f"blocks.{layer}.attn.hook_z", partial(silence, head=head)) for layer, head in heads]
+    hooks = [
+        (f"blocks.{layer}.attn.hook_z", partial(silence, head=head)) for layer, head in heads
+    ]
     with torch.no_grad():
         logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
     log_probs = logits[:, :-1].log_softmax(dim=-1)
@@ -560,21 +591,28 @@ sets = {
     "16.0 (looks one back)": [(16, 0)],
     "four induction heads": found[:4],
 }
-controls = [random_heads(n_layers, n_heads, 4, seed, exclude=[*found, *previous_heads]) for seed in range(8)]
+controls = [
+    random_heads(n_layers, n_heads, 4, seed, exclude=[*found, *previous_heads])
+    for seed in range(8)
+]
 losses = {name: second_copy_loss(heads) for name, heads in tqdm(sets.items(), leave=False)}
 random_losses = sorted(second_copy_loss(heads) for heads in tqdm(controls, leave=False))
 for name, value in losses.items():
     print(f"without {name:<24} {value:5.1f} nats")
-print(f"without four random heads        {random_losses[0]:.1f} to {random_losses[-1]:.1f} nats (8 sets)")
+print(
+    f"without four random heads        {random_losses[0]:.1f} to {random_losses[-1]:.1f} nats (8 sets)"
+)
 
 # %% id="ablation-picture" tags=["not-compared"]
 show.bars(
-    [*losses, *[f"random {i + 1}" for i in range(8)]],
-    [*losses.values(), *random_losses],
+    list(losses),
+    list(losses.values()),
+    control=sum(random_losses) / len(random_losses),
+    control_name="four random heads, mean of 8 sets",
     title="One previous-token head carries most of the second copy",
     xlabel="what is set to zero",
     ylabel="loss in the second copy (nats)",
-    caption="Two sequences of period 40. Random: four heads from anywhere but the circuit.",
+    caption="Two sequences of period 40. The random sets lie between the two lowest bars and 5 nats.",
 )
 
 # %% [markdown] id="ablation-heads-intro"
@@ -585,13 +623,17 @@ from mi_course.interp.basics import zero_head
 
 
 def score_without(layer, head):
-    return score_all(few, PERIOD, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", partial(zero_head, head=head))])
+    return score_all(
+        few, PERIOD, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", partial(zero_head, head=head))]
+    )
 
 
 clean, no_16_0, no_11_1 = score_all(few, PERIOD), score_without(16, 0), score_without(11, 1)
 print("head   clean  without 11.1  without 16.0")
 for layer, head in found:
-    print(f"{layer}.{head}   {clean[layer, head]:5.2f}  {no_11_1[layer, head]:12.2f}  {no_16_0[layer, head]:12.2f}")
+    print(
+        f"{layer}.{head}   {clean[layer, head]:5.2f}  {no_11_1[layer, head]:12.2f}  {no_16_0[layer, head]:12.2f}"
+    )
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
@@ -641,7 +683,9 @@ lesson.check(train_step)
 from mi_course.interp.growing import boot_tiny, train_induction
 
 picture = show.live_lines(
-    xlabel="training step", ylabel="loss (nats)", title="Two layers, live: the loss on a period never trained on"
+    xlabel="training step",
+    ylabel="loss (nats)",
+    title="Two layers, live: the loss on a period never trained on",
 )
 scores_picture = show.live_lines(
     xlabel="training step",
@@ -650,15 +694,19 @@ scores_picture = show.live_lines(
     caption="Both heads of the circuit appear together.",
 )
 grown = []
-for record in train_induction(boot_tiny(2, seed=0), steps=500, step_fn=lesson.use("train_step")):
+for record in train_induction(
+    boot_tiny(2, seed=0), steps=500, step_fn=lesson.use("train_step")
+):
     grown.append(record)
     picture.update(record.step, first_copy=record.loss_first, second_copy=record.loss_second)
-    scores_picture.update(record.step, induction=record.best_induction, previous_token=record.best_previous_token)
+    scores_picture.update(
+        record.step, induction=record.best_induction, previous_token=record.best_previous_token
+    )
 picture.close()
 scores_picture.close()
 
 # %% [markdown] id="ask-emergence_step"
-# It is flat, and flat, and then it falls. When, exactly? A curve may cross a threshold and come back, so ask for the step from which it **stays** above.
+# For three hundred steps little happens, and then it falls. When, exactly? A curve may cross a threshold and come back, so ask for the step from which it **stays** above.
 #
 # {{exercise emergence_step}}
 #
@@ -703,7 +751,11 @@ for name, run in growth.items():
 steps = growth["tiny-induction"]["step"]
 show.lines(
     steps,
-    {name: run["loss_second"][: len(steps)] for name, run in growth.items() if len(run["step"]) == len(steps)},
+    {
+        name: run["loss_second"][: len(steps)]
+        for name, run in growth.items()
+        if len(run["step"]) == len(steps)
+    },
     xlabel="training step",
     ylabel="loss in the second copy (nats)",
     title="Three seeds fall at different steps; one layer never does",
@@ -733,16 +785,41 @@ from mi_course.interp.circuits import k_composition
 from mi_course.interp.induction import head_scores
 
 rows = []
-for name in ("tiny-induction", "tiny-induction-seed1", "tiny-induction-seed2", "tiny-one-layer", "tiny-fixed-period"):
+for name in (
+    "tiny-induction",
+    "tiny-induction-seed1",
+    "tiny-induction-seed2",
+    "tiny-one-layer",
+    "tiny-fixed-period",
+):
     other_model = load_native(name)
     sample = make_tokens(64, 20, 1, 64, 0, seed=5)
-    induction, looks_back = head_scores(other_model, sample, 20), head_scores(other_model, sample, 20, "previous_token")
-    later, earlier = (len(induction) - 1, int(induction[-1].argmax())), (0, int(looks_back[0].argmax()))
-    path = f"{k_composition(other_model, earlier, later):.2f}" if later[0] > 0 else "none: no layer below"
-    rows.append((name, earlier, float(looks_back[0].max()), later, float(induction[-1].max()), path))
+    induction, looks_back = (
+        head_scores(other_model, sample, 20),
+        head_scores(other_model, sample, 20, "previous_token"),
+    )
+    later, earlier = (
+        (len(induction) - 1, int(induction[-1].argmax())),
+        (0, int(looks_back[0].argmax())),
+    )
+    path = (
+        f"{k_composition(other_model, earlier, later):.2f}"
+        if later[0] > 0
+        else "none: no layer below"
+    )
+    rows.append(
+        (name, earlier, float(looks_back[0].max()), later, float(induction[-1].max()), path)
+    )
 best_back, best = previous_heads[0], found[0]
 rows.append(
-    ("SmolLM2", best_back, float(previous[best_back]), best, float(scores[best]), f"{into[best][best_back]:.2f}")
+    (
+        "SmolLM2",
+        best_back,
+        float(previous[best_back]),
+        best,
+        float(scores[best]),
+        f"{into[best][best_back]:.2f}",
+    )
 )
 print(f"{'model':<22} previous-token   induction      K-composition")
 for name, earlier, back, later, score, path in rows:

@@ -107,7 +107,7 @@ def test_a_lesson_is_found_by_id_number_and_notebook():
     assert isinstance(handle, ExerciseHandle)
     with pytest.raises(KeyError, match=r"no exercise 'x' in lesson start_here; it has top_next_tokens, zero_head"):
         mi_course.exercise("start_here.x")
-    assert repr(mi_course.lesson(0)).startswith("Lesson 0 · Start here · 2 exercises, ")
+    assert repr(mi_course.lesson(0)).startswith("Lesson 00 · Start here · 2 exercises, ")
 
 
 def test_the_name_says_which_exercise_is_meant(lesson):
