@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mi_course.show._live import live_lines
     from mi_course.show._overview import progress_overview
     from mi_course.show._points import bars, histogram, scatter
+    from mi_course.show._slider import slider_panel
     from mi_course.show._tokens import tokens
 
 # Modules carry an underscore: a module named like its function would replace it once imported.
@@ -39,6 +40,7 @@ _HOME = {
     "note_card": "_cards",
     "progress_overview": "_overview",
     "scatter": "_points",
+    "slider_panel": "_slider",
     "tokens": "_tokens",
     "verdict_card": "_cards",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "note_card",
     "progress_overview",
     "scatter",
+    "slider_panel",
     "tokens",
     "verdict_card",
 ]

@@ -57,6 +57,7 @@ _HOME = {
     "band": "effects",
     "layer_sweep": "effects",
     "SweepRow": "effects",
+    "steering_panel": "panel",
     "HeldOut": "outcome",
     "smollm2_steering": "outcome",
 }

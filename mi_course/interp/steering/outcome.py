@@ -59,5 +59,5 @@ def _base() -> float:
 
 
 def smollm2_steering() -> tuple[Float[Tensor, " d_model"], int, float]:
-    """A (vector, layer, coefficient) that the outcome accepts: the difference of means at layer 14, added once."""
-    return HeldOut().direction(14), 14, 1.0
+    """A (vector, layer, coefficient) that the outcome accepts: half the difference of means at layer 18."""
+    return HeldOut().direction(18), 18, 0.5

@@ -1,0 +1,179 @@
+"""What the learner finds on SmolLM2: a vector, a layer and a coefficient, judged on prompts and words they never saw."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.interp.models.errors import ModelError
+from mi_course.interp.steering.controls import random_controls
+from mi_course.interp.steering.outcome import HeldOut
+from mi_course.wire import Observation
+
+LAST_LAYER = 18
+"""Later ones can be gamed: a vector made of the unembedding's own rows raises the words and means nothing."""
+MARGIN, MOST_COST, CONTROLS = 1.0, 0.25, 20
+"""The rise in log-odds must exceed that of the best of 20 random directions by MARGIN nats, and the loss on neutral text
+may rise by less than MOST_COST nats per token. Measured with the difference of means at the last token: layer 14 at
+coefficient 0.5 beats the best random direction by 1.3 for 0.08 nats, layer 18 by 2.0 for 0.06; layer 14 at 1 by 0.4 for 0.35."""
+
+
+class Planted:
+    """The small form: a made-up model that carries the concept at each layer along a direction of its own.
+
+    The effect of a vector saturates, and what it costs grows with the square of its length, as on SmolLM2.
+    """
+
+    d_model, n_layers = 96, 30
+
+    def __init__(self, draw: Draw) -> None:
+        noise = draw.normal(self.n_layers, self.d_model)
+        self.directions = noise / noise.norm(dim=1, keepdim=True) * 5.0
+
+    def effects(self, vectors: Tensor, layer: int, coefficient: float) -> Tensor:
+        along = vectors @ self.directions[layer] / 25.0 * coefficient
+        return 4.0 * torch.tanh(along)
+
+    def cost(self, vector: Tensor, layer: int, coefficient: float) -> float:
+        return 0.2 * (coefficient * float(vector.norm()) / 5.0) ** 2
+
+    def direction(self, layer: int) -> Tensor:
+        return self.directions[layer]
+
+
+def _read(value: Any, world: Any) -> tuple[Tensor, int, float] | Complaint:
+    """The answer as (vector, layer, coefficient), or why it is none."""
+    asked = "(vector, layer, coefficient) is asked, such as `(vector, 14, 1.0)`"
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        return Complaint(f"This is no triple; {asked}.", "type")
+    vector, layer, coefficient = value
+    if isinstance(vector, (int, float)) and any(isinstance(v, Tensor) and v.ndim == 1 for v in value[1:]):
+        return Complaint("", mistake="another_order")
+    if isinstance(vector, (list, tuple)) and vector and all(type(v) in (int, float) for v in vector):
+        vector = torch.tensor(vector, dtype=torch.float32)
+    layer, coefficient = (v.item() if isinstance(v, Tensor) and v.numel() == 1 else v for v in (layer, coefficient))
+    if not isinstance(vector, Tensor) or not vector.is_floating_point():
+        return Complaint(f"The first entry is a {type(vector).__name__}, expected the vector; {asked}.", "type")
+    if isinstance(layer, float) and isinstance(coefficient, int) and layer != int(layer):
+        return Complaint("", mistake="another_order")
+    if isinstance(layer, bool) or not isinstance(layer, int):
+        return Complaint(f"The layer is {layer!r:.40}, expected a whole number; {asked}.", "type")
+    if isinstance(coefficient, bool) or not isinstance(coefficient, (int, float)):
+        return Complaint(f"The coefficient is {coefficient!r:.40}, expected a number; {asked}.", "type")
+    if vector.shape != (world.d_model,):
+        return Complaint(f"The vector has shape {tuple(vector.shape)}, expected ({world.d_model},).", "shape")
+    if not vector.isfinite().all():
+        bad = int((~vector.isfinite()).sum())
+        return Complaint(f"{bad} components of the vector are NaN or infinite. Was a class empty?", "nan")
+    if not 0 <= layer < world.n_layers:
+        return Complaint(f"There is no layer {layer}: they run from 0 to {world.n_layers - 1}.")
+    if layer > LAST_LAYER:
+        return Complaint("", mistake="too_late")
+    pushed = float(vector.double().norm()) * abs(float(coefficient))
+    if not math.isfinite(pushed) or pushed > 1e6:
+        return Complaint(
+            f"Coefficient times vector has norm {pushed:.3g}, which breaks any model. Activations have about 150."
+        )
+    if pushed == 0:
+        return Complaint("", mistake="nothing_added")
+    return vector.detach().float().cpu(), layer, float(coefficient)
+
+
+def _judge(case: Case, observation: Observation) -> Complaint | None:
+    world = case.hidden
+    found = _read(observation.replies[0].value, world)
+    if isinstance(found, Complaint):
+        return found
+    vector, layer, coefficient = found
+    controls = random_controls(vector, CONTROLS, seed=4)
+    try:
+        effect, *chance = world.effects(torch.cat([vector[None], controls]), layer, coefficient).tolist()
+        cost = world.cost(vector, layer, coefficient)
+    except ModelError as error:
+        return Complaint(f"This answer is judged on SmolLM2, which could not be loaded: {error}", "crashed")
+    if not all(map(math.isfinite, (effect, cost))):
+        return Complaint("", mistake="too_strong")
+    seen = (
+        f"On held-out prompts the log-odds of words that you have not seen rise by {effect:+.2f} nats; the best of "
+        f"{CONTROLS} random directions of that norm gives {max(chance):+.2f}. Neutral text costs {cost:+.2f} nats more."
+    )
+    if effect - max(chance) >= MARGIN and cost < MOST_COST:
+        return None
+    if effect < min(chance):
+        return Complaint("", mistake="swapped")
+    if cost >= MOST_COST:
+        if effect > max(chance):
+            return Complaint("", mistake="too_strong")
+        return Complaint(f"{seen} No effect to speak of for what it costs: another vector, or another layer.")
+    return Complaint("", mistake="too_weak" if effect > max(chance) else "like_random")
+
+
+def _cases(draw: Draw, form: str) -> list[Case]:
+    world = HeldOut() if form == "full" else Planted(draw)
+    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=world, about="held-out prompts, unseen synonyms")]
+
+
+MY_STEERING = Exercise(
+    id="steering_vectors.my_steering",
+    asks="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, clearly more than random directions of its norm, and leaves neutral text alone.",
+    minutes=10,
+    difficulty=2,
+    kind="value",
+    own="mi_course.interp.steering.outcome:smollm2_steering",
+    parts=(Part("held-out prompts, unseen words, 20 random directions, neutral text", 4, _cases),),
+    mistakes=(
+        Mistake(
+            "swapped",
+            "It works, the wrong way round: the cheerful words become *less* likely, by more than any random direction does. Positive and negative are swapped, or the coefficient is negative.",
+            lambda case: (case.hidden.direction(14), 14, -1.0),
+        ),
+        Mistake(
+            "too_strong",
+            f"It raises the words, but damages the model: on neutral text the loss rises by {MOST_COST} nats per token or more. Try half the dose: the effect saturates, the cost does not. (Is the vector added twice? Was BOS, "
+            "of norm 25,000, averaged into a mean?)",
+            lambda case: (case.hidden.direction(14) * 2, 14, 1.3),
+        ),
+        Mistake(
+            "too_weak",
+            f"Right direction, but not enough: it beats every random direction of its norm by less than {MARGIN} nats. A larger coefficient, or a layer at which your sweep showed more.",
+            lambda case: (case.hidden.direction(14), 14, 0.02),
+        ),
+        Mistake(
+            "like_random",
+            "On prompts and words that you have not seen it does no more than the best of 20 random directions of the same norm. Does the vector belong to this layer? Does it come from sentences that differ in nothing "
+            "but opinion?",
+            lambda case: (random_controls(case.hidden.direction(14), 3, 11)[_least(case)], 14, 1.0),
+        ),
+        Mistake(
+            "too_late",
+            f"Layers up to {LAST_LAYER} are asked. Later ones can be gamed: add the unembedding rows of cheerful words there, and they rise without anything having been understood.",
+            lambda case: (case.hidden.direction(25), 25, 1.0),
+        ),
+        Mistake(
+            "nothing_added",
+            "Coefficient times vector is zero, so nothing is added.",
+            lambda case: (case.hidden.direction(14), 14, 0.0),
+        ),
+        Mistake(
+            "another_order",
+            "The order is (vector, layer, coefficient): the vector first, then the layer, a whole number, then the coefficient.",
+            lambda case: (14, case.hidden.direction(14), 1.0),
+        ),
+    ),
+    hints=(
+        "Your sweep says at which layers the difference of means works, your dose-response curve how much of it the model bears. Choose both from the pictures.",
+        "`my_steering = (vector, 18, 0.5)` with `vector` the difference of means at layer 18, collected at the last token of each sentence.",
+    ),
+    reveal="Nothing has to be optimised: the difference of means at a middle layer, half of it, added once. More is not better: the effect saturates, the cost grows with the square. What makes it a result is what it is held against: words and prompts that were not used, twenty directions of the same norm, and "
+    "text that has nothing to do with opinion.",
+)
+
+
+def _least(case: Case) -> int:
+    """Of three random directions the one with the least effect, so that chance does not make one right."""
+    three = random_controls(case.hidden.direction(14), 3, 11)
+    return int(case.hidden.effects(three, 14, 1.0).abs().argmin())
