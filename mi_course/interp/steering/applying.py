@@ -95,7 +95,8 @@ class Ablate:
         `hook_resid_post` of these only, and later layers may write it again.
     start: 1 leaves BOS alone, an attention sink of huge norm: taking a direction out of it, too, can do harm that has
         nothing to do with the concept, so look at the loss on neutral text. Weights know no positions: only start 0
-        equals `orthogonalized`.
+        equals `orthogonalized`. Better still is a direction without a share of the sink, `orthogonalize(direction,
+        bos)` with BOS's residual: SmolLM2's direction of opinion then costs 0.1 nats everywhere in place of 2.9.
     """
 
     direction: Float[Tensor, " d_model"]
