@@ -310,7 +310,7 @@ def test_the_time_limit_holds(answer, where):
     run = lambda: observe(answer, ask(limit_s=0.3))  # noqa: E731
     seen = run() if where == "main" else in_thread(run)
     assert seen.replies[0].status == "timed_out"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     time.sleep(0.5)  # no alarm may strike afterwards
 
 

@@ -233,16 +233,14 @@ def test_save(tmp_path: object) -> None:
         picture.save(tmp_path / "a.pdf")  # type: ignore[operator]
 
 
-def test_import_is_quick_and_quiet() -> None:
+def test_import_brings_nothing_heavy() -> None:
     code = (
-        "import sys, time; import mi_course; t = time.perf_counter(); import mi_course.show; "
+        "import sys; import mi_course.show; "
         "heavy = {'torch', 'numpy', 'matplotlib', 'plotly', 'ipywidgets', 'anywidget'} & set(sys.modules); "
-        "print(time.perf_counter() - t, sorted(heavy))"
+        "print(sorted(heavy))"
     )
     reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    seconds, _, heavy = reply.partition(" ")
-    assert heavy.strip() == "[]"
-    assert float(seconds) < 0.05
+    assert reply.strip() == "[]"
 
 
 def test_a_long_title_stays_inside_the_static_picture() -> None:

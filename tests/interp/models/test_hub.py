@@ -154,7 +154,7 @@ def test_offline_gpt2_in_a_fresh_process_imports_no_torch(tmp_path):
 
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert float(ended.stdout) < 1
+    assert float(ended.stdout) < 10  # 0.1 s on a quiet machine; retrying takes 47
 
 
 def test_a_name_that_is_nearly_right_gets_a_suggestion(hub_cache):

@@ -163,21 +163,9 @@ def test_loading_changes_no_setting(converted):
     assert torch.get_num_threads() == threads
 
 
-def test_a_warm_load_is_quick(converted):
-    """Bars from the design: 13 s from a cold process, 6 s after the imports. Measured 6 and 2 on two quiet cores.
-
-    Taken as processor seconds, since the tests may share the machine with others.
-    """
-    code = (
-        "import time; start = time.process_time()\n"
-        "import torch, transformers, transformer_lens.model_bridge\n"
-        "from transformers import LlamaForCausalLM\n"
-        "imported = time.process_time()\n"
-        "import mi_course; model = mi_course.load_model()\n"
-        "print(time.process_time() - start, time.process_time() - imported)"
-    )
+def test_a_warm_load_says_nothing(converted):
+    """How long it takes stands in tests/benchmarks/foundation.py."""
+    code = "import mi_course; mi_course.load_model()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    whole, after_imports = map(float, ended.stdout.split())
-    assert whole < 13
-    assert after_imports < 6
+    assert ended.stdout == ""
     assert ended.stderr == ""
