@@ -1,0 +1,192 @@
+"""What the learner finds in SmolLM2: a circuit, judged by what it keeps of the task on prompts that they never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.interp.ioi import smollm2_held_out
+from mi_course.wire import Observation
+
+LOW, HIGH, MOST = 0.8, 1.2, 30
+"""Faithfulness asked, and how many heads may be used. Measured on the held-out prompts: see the lesson's section 8."""
+
+RANDOM = 50
+"""Random sets of the same size, of which the circuit has to exceed the 95th percentile."""
+
+
+class Planted:
+    """The small form: a task that is a sum. Some heads do it, some do it alike in both runs, a few work against it."""
+
+    n_layers, n_heads = 12, 7
+
+    def __init__(self, draw: Draw) -> None:
+        effects = draw.normal(self.n_layers * self.n_heads, std=0.002)
+        places = draw.permutation(self.n_layers * self.n_heads)
+        # The same in clean and corrupted runs: patching cannot see these, ablation can.
+        self.alike = [divmod(p, self.n_heads) for p in places[:10]]
+        self.different = [divmod(p, self.n_heads) for p in places[10:18]]
+        self.negative = [divmod(p, self.n_heads) for p in places[18:22]]
+        effects[places[:10]] = draw.uniform(10, low=0.075, high=0.085)
+        effects[places[10:18]] = draw.uniform(8, low=0.075, high=0.085)
+        effects[places[18:22]] = draw.uniform(4, low=-0.12, high=-0.1)
+        self.effects = effects.view(self.n_layers, self.n_heads)
+        self._seed = draw.seed()
+
+    def score(self, heads: list[tuple[int, int]]) -> float:
+        return sum(float(self.effects[layer, head]) for layer, head in heads) / float(self.effects.sum())
+
+    def random(self, size: int, n: int = RANDOM) -> list[float]:
+        generator = torch.Generator().manual_seed(self._seed)
+        total = self.n_layers * self.n_heads
+        sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(n)]
+        return sorted(self.score([divmod(place, self.n_heads) for place in one]) for one in sets)
+
+    def found(self, n: int) -> list[tuple[int, int]]:
+        """The heads with the largest effects of either sign."""
+        order = self.effects.abs().flatten().argsort(descending=True)[:n].tolist()
+        return [divmod(place, self.n_heads) for place in order]
+
+    def helping(self) -> list[tuple[int, int]]:
+        return [head for head in self.found(22) if head not in self.negative]
+
+
+class SmolLM2:
+    """The full form: heads of SmolLM2, on held-out names and templates. Nothing is loaded before it is asked."""
+
+    n_layers, n_heads = 30, 9
+
+    def score(self, heads: list[tuple[int, int]]) -> float:
+        return smollm2_held_out().score(heads)
+
+    def random(self, size: int, n: int = RANDOM) -> list[float]:
+        return smollm2_held_out().random(size, n)
+
+
+def _as_heads(value: Any, n_layers: int, n_heads: int) -> list[tuple[int, int]] | Complaint:
+    value = value.tolist() if isinstance(value, Tensor) else value
+    if not isinstance(value, (list, tuple)):
+        return Complaint(
+            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as [(23, 3), (17, 4)].",
+            "type",
+        )
+    if not value:
+        return Complaint("The list is empty: with every head at its mean nothing of the task is left.")
+    pairs = []
+    for i, item in enumerate(value):
+        pair = item.tolist() if isinstance(item, Tensor) else item
+        if not (
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
+        ):
+            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
+        pairs.append(tuple(pair))
+    outside = [(layer, head) for layer, head in pairs if not (0 <= layer < n_layers and 0 <= head < n_heads)]
+    if outside:
+        if all(0 <= head < n_layers and 0 <= layer < n_heads for layer, head in pairs):
+            return Complaint("", mistake="head_first")
+        return Complaint(
+            f"There is no head {outside[0]}: layers run from 0 to {n_layers - 1}, heads from 0 to {n_heads - 1}."
+        )
+    return list(dict.fromkeys(pairs))
+
+
+def _judge(case: Case, observation: Observation) -> Complaint | None:
+    task: Planted | SmolLM2 = case.hidden
+    heads = _as_heads(observation.replies[0].value, task.n_layers, task.n_heads)
+    if isinstance(heads, Complaint):
+        return heads
+    if len(heads) > MOST:
+        return Complaint("", mistake="too_many")
+    share = task.score(heads)
+    if share > HIGH:
+        return Complaint("", mistake="negative_heads_left_out")
+    if share < LOW:
+        if len(heads) <= 3:
+            return Complaint("", mistake="too_few")
+        turned = [(head, layer) for layer, head in heads if head < task.n_layers and layer < task.n_heads]
+        if len(turned) == len(heads) and task.score(turned) > LOW:
+            return Complaint("", mistake="head_first")
+        # A good part of the way, and not by chance: what a ranking by denoising comes to.
+        if share > 0.2 and share > task.random(len(heads))[round(0.95 * RANDOM) - 1]:
+            return Complaint("", mistake="part_of_it")
+        return Complaint("", mistake="too_weak")
+    bar = task.random(len(heads))[round(0.95 * RANDOM) - 1]
+    if share <= bar:
+        return Complaint(
+            f"Your {len(heads)} heads keep {share:.2f} of the task, but of {RANDOM} random sets of that size one in twenty keeps {bar:.2f} or more. Fewer heads, better chosen."
+        )
+    return None
+
+
+def _cases(draw: Draw, form: str) -> list[Case]:
+    task = SmolLM2() if form == "full" else Planted(draw)
+    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=task, about="prompts that you have not seen")]
+
+
+def _every(case: Case) -> list[tuple[int, int]]:
+    return [(layer, head) for layer in range(case.hidden.n_layers) for head in range(case.hidden.n_heads)]
+
+
+def _weakest(case: Case) -> list[tuple[int, int]]:
+    strong = set(case.hidden.found(22))
+    return [head for head in _every(case) if head not in strong][:20]
+
+
+_Heads = Callable[[Case], list[tuple[int, int]]]
+
+
+MY_CIRCUIT = Exercise(
+    id="activation_patching.my_circuit",
+    asks=f"At most {MOST} heads of SmolLM2 that keep {LOW} to {HIGH} of the logit difference when all others are set to their ABC mean, on names and templates you have not seen.",
+    minutes=12,
+    difficulty=3,
+    kind="value",
+    own="mi_course.interp.ioi:smollm2_circuit",
+    parts=(Part("unseen names and templates, against random sets", 4, _cases),),
+    mistakes=(
+        Mistake(
+            "too_many",
+            f"That is more than {MOST} heads. All 270 together are faithful, and explain nothing: rank the heads, and take the first few.",
+            _every,
+        ),
+        Mistake(
+            "head_first",
+            "Your pairs are (head, layer). Layer comes first: head 3 of layer 23 is (23, 3).",
+            lambda case: [(head, layer) for layer, head in case.hidden.found(22)],
+        ),
+        Mistake(
+            "negative_heads_left_out",
+            "Your circuit does the task more strongly than the model does. It holds the heads that help and leaves out those that work against them; these belong to how the model does it. Rank by the *absolute* effect.",
+            lambda case: case.hidden.helping(),
+        ),
+        Mistake(
+            "part_of_it",
+            "Your heads belong to it, and they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest needs them: rank by what happens when a head "
+            "of the *clean* run is set to its ABC mean.",
+            lambda case: case.hidden.different,
+        ),
+        Mistake(
+            "too_few",
+            "So few heads do not carry the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
+            lambda case: case.hidden.found(22)[:2],
+        ),
+        Mistake(
+            "too_weak",
+            "With only these heads left, next to nothing of the task is left. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value, and take more of the list.",
+            _weakest,
+        ),
+    ),
+    hints=(
+        "You need a number for each head that says what is lost when *it* is set to its ABC mean. One backward pass gives all 270: change times gradient, at the clean run, where the change is mean − z.",
+        "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. Rank by absolute value: heads with a negative effect belong in.",
+        f"Take the first n of the ranking and measure the faithfulness on the prompts you have, for n from 10 to {MOST}.",
+    ),
+    reveal="Ranking by the absolute first-order effect of mean ablation at the clean run finds heads that act alike on clean and corrupted prompts, and keeps those that work against the answer. Ranking by denoising misses the first, leaving out "
+    "negative heads overshoots. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
+)

@@ -1,0 +1,395 @@
+"""Hooks that put something in the place of an activation: another run's, or a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case, hook_ref, model_ref
+from mi_course.wire import Observation
+
+_MODEL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, "n_ctx": 8, "attn_only": True}
+_RESID, _Z = "blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"
+
+
+def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
+    base = base.clone()
+    base[index] = value
+    return base
+
+
+def _second_tensor_changed(case: Case, observation: Observation) -> bool:
+    """A sign: the tensor that is patched from is not what it was. (The first may change: hooks may work in place.)"""
+    return any(path.startswith("[2]") for reply in observation.replies for path in reply.watched.get("arguments", []))
+
+
+_CACHE_CHANGED = (
+    "The values are right, but you wrote into `source`. That is the cache of the other run: the next patch would read what you left there. Change a copy of "
+    "the hook's own tensor."
+)
+_NOTHING_RETURNED = (
+    "What leaves the hook is what came in. If you change a copy, return it: when a hook returns None, the model goes on with its own tensor, and the metric is "
+    "the same for every patch."
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# patch_position
+
+
+def _patch_position(resid: Tensor, hook: object, source: Tensor, position: int) -> Tensor:
+    """Spec: the rows put together one by one."""
+    rows = []
+    for b in range(resid.shape[0]):
+        rows.append(torch.stack([(source if p == position else resid)[b, p] for p in range(resid.shape[1])]))
+    return torch.stack(rows)
+
+
+def _position_into_source(resid: Tensor, hook: object, source: Tensor, position: int) -> Tensor:
+    others = [p for p in range(resid.shape[1]) if p != position]
+    source[:, others] = resid[:, others]
+    return source
+
+
+def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        point = hook_ref(model_ref(_MODEL, draw.seed()), _RESID)
+        return [
+            case(
+                draw.normal(batch, pos, d, mean=0.4),
+                point,
+                draw.normal(batch, pos, d, mean=-0.3),
+                position,
+                driver="hook",
+                watch=("arguments",),
+                about=f"batch {batch}, {pos} positions, position {position}",
+            )
+            for batch, pos, d, position in shapes
+        ]
+
+    return cases
+
+
+PATCH_POSITION = Exercise(
+    id="activation_patching.patch_position",
+    asks="A hook for the residual stream that takes one position, in every prompt, from another run.",
+    minutes=5,
+    difficulty=1,
+    spec=_patch_position,
+    own="mi_course.interp.patching.lesson_forms:patch_position",
+    parts=(
+        Part("one position of every prompt", 2, _position_cases(((3, 6, 7, 2), (2, 5, 4, 1)))),
+        Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5)))),
+    ),
+    mistakes=(
+        Mistake(
+            "source_changed",
+            _CACHE_CHANGED,
+            _position_into_source,
+            _second_tensor_changed,
+        ),
+        Mistake("nothing_patched", _NOTHING_RETURNED, lambda resid, hook, source, position: resid.clone()),
+        Mistake(
+            "all_others_patched",
+            "It is the other way round: every position but this one comes from the source.",
+            lambda resid, hook, source, position: _with(source, (slice(None), position), resid[:, position]),
+        ),
+        Mistake(
+            "whole_run_patched",
+            "Every position comes from the source. Patching the whole residual stream of a layer gives the clean run again, whichever layer it is.",
+            lambda resid, hook, source, position: source.clone(),
+        ),
+        Mistake(
+            "row_for_position",
+            "You replaced a *prompt* of the batch. The axes are [batch, pos, d_model]: `resid[:, position]`.",
+            lambda resid, hook, source, position: _with(resid, position, source[position]),
+        ),
+        Mistake(
+            "dimension_for_position",
+            "You replaced one dimension at every position. The axes are [batch, pos, d_model]: `resid[:, position]`.",
+            lambda resid, hook, source, position: _with(resid, (..., position), source[..., position]),
+        ),
+        Mistake(
+            "first_prompt_only",
+            "Only the first prompt of the batch is patched. All are asked: `resid[:, position]`.",
+            lambda resid, hook, source, position: _with(resid, (0, position), source[0, position]),
+        ),
+        Mistake(
+            "from_position_on",
+            "This position and all after it are patched. Asked is this position alone.",
+            lambda resid, hook, source, position: _with(
+                resid, (slice(None), slice(position, None)), source[:, position:]
+            ),
+        ),
+        Mistake(
+            "up_to_position",
+            "All positions up to this one are patched. Asked is this position alone.",
+            lambda resid, hook, source, position: _with(
+                resid, (slice(None), slice(0, position + 1)), source[:, : position + 1]
+            ),
+        ),
+        Mistake(
+            "added",
+            "You added the source to what was there. A patch replaces.",
+            lambda resid, hook, source, position: _with(
+                resid, (slice(None), position), resid[:, position] + source[:, position]
+            ),
+        ),
+        Mistake(
+            "zeroed",
+            "The position is set to zero. That is an ablation; a patch puts the other run's value there.",
+            lambda resid, hook, source, position: _with(resid, (slice(None), position), 0.0),
+        ),
+        Mistake(
+            "source_averaged",
+            "Every prompt got the mean of the source over the batch. Prompt b belongs with row b of the source.",
+            lambda resid, hook, source, position: _with(resid, (slice(None), position), source[:, position].mean(0)),
+        ),
+    ),
+    hints=(
+        "One assignment does it: to position `position` of all prompts, from the same place in `source`.",
+        "`resid[:, position] = source[:, position]`, then `return resid`. The hook argument is not needed here.",
+    ),
+    reveal="A hook may change its tensor in place, or return another. What it must not touch is the cache: it is read again for every patch. `hook` tells where the hook hangs; "
+    "here the caller knows.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# patch_head
+
+
+def _patch_head(z: Tensor, hook: object, source: Tensor, head: int) -> Tensor:
+    """Spec: the heads put side by side one by one."""
+    return torch.stack([(source if h == head else z)[:, :, h] for h in range(z.shape[2])], dim=2)
+
+
+def _head_into_source(z: Tensor, hook: object, source: Tensor, head: int) -> Tensor:
+    others = [h for h in range(z.shape[2]) if h != head]
+    source[:, :, others] = z[:, :, others]
+    return source
+
+
+def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        point = hook_ref(model_ref(_MODEL, draw.seed()), _Z)
+        return [
+            case(
+                draw.normal(batch, pos, heads, d, mean=0.4),
+                point,
+                draw.normal(batch, pos, heads, d, mean=-0.3),
+                head,
+                driver="hook",
+                watch=("arguments",),
+                about=f"batch {batch}, {pos} positions, head {head} of {heads}",
+            )
+            for batch, pos, heads, d, head in shapes
+        ]
+
+    return cases
+
+
+PATCH_HEAD = Exercise(
+    id="activation_patching.patch_head",
+    asks="A hook for z that takes one head, at all positions, from another run.",
+    minutes=4,
+    difficulty=1,
+    spec=_patch_head,
+    own="mi_course.interp.patching.lesson_forms:patch_head",
+    parts=(
+        Part("one head at every position", 2, _head_cases(((3, 6, 4, 5, 2), (2, 5, 3, 4, 1)))),
+        Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4)))),
+    ),
+    mistakes=(
+        Mistake(
+            "source_changed",
+            _CACHE_CHANGED,
+            _head_into_source,
+            _second_tensor_changed,
+        ),
+        Mistake("nothing_patched", _NOTHING_RETURNED, lambda z, hook, source, head: z.clone()),
+        Mistake(
+            "whole_layer",
+            "All heads of the layer come from the source. Asked is one: `z[:, :, head]`.",
+            lambda z, hook, source, head: source.clone(),
+        ),
+        Mistake(
+            "all_others_patched",
+            "It is the other way round: every head but this one comes from the source.",
+            lambda z, hook, source, head: _with(source, (slice(None), slice(None), head), z[:, :, head]),
+        ),
+        Mistake(
+            "position_for_head",
+            "You replaced a *position* of all heads. The axes of z are [batch, pos, head, d_head].",
+            lambda z, hook, source, head: _with(z, (slice(None), head), source[:, head]),
+        ),
+        Mistake(
+            "dimension_for_head",
+            "You replaced one dimension of every head. The axes of z are [batch, pos, head, d_head]: `z[:, :, head]`.",
+            lambda z, hook, source, head: _with(z, (..., head), source[..., head]),
+        ),
+        Mistake(
+            "prompt_for_head",
+            "You replaced one prompt of the batch. The axes of z are [batch, pos, head, d_head]: `z[:, :, head]`.",
+            lambda z, hook, source, head: _with(z, head, source[head]),
+        ),
+        Mistake(
+            "last_position_only",
+            "The head is patched at the last position only. Asked is every position: what it writes earlier, later heads read.",
+            lambda z, hook, source, head: _with(z, (slice(None), -1, head), source[:, -1, head]),
+        ),
+        Mistake(
+            "first_prompt_only",
+            "Only the first prompt of the batch is patched. All are asked: `z[:, :, head]`.",
+            lambda z, hook, source, head: _with(z, (0, slice(None), head), source[0, :, head]),
+        ),
+        Mistake(
+            "zeroed",
+            "The head is set to zero. That is an ablation; a patch puts the other run's value there.",
+            lambda z, hook, source, head: _with(z, (slice(None), slice(None), head), 0.0),
+        ),
+        Mistake(
+            "added",
+            "You added the source to what was there. A patch replaces.",
+            lambda z, hook, source, head: _with(
+                z, (slice(None), slice(None), head), z[:, :, head] + source[:, :, head]
+            ),
+        ),
+    ),
+    hints=(
+        "The same as `patch_position`, one axis further right.",
+        "`z[:, :, head] = source[:, :, head]`, then `return z`.",
+    ),
+    reveal="z is what a head has gathered, before W_O maps it into the residual stream. Replacing z replaces everything the head writes, and nothing else.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# mean_ablate
+
+
+def _mean_ablate(z: Tensor, hook: object, mean: Tensor, keep: list[int]) -> Tensor:
+    """Spec: every entry of every head by itself."""
+    out = torch.empty_like(z)
+    for b in range(z.shape[0]):
+        for p in range(z.shape[1]):
+            for h in range(z.shape[2]):
+                out[b, p, h] = z[b, p, h] if h in keep else mean[p, h]
+    return out
+
+
+def _others(z: Tensor, keep: list[int]) -> list[int]:
+    return [h for h in range(z.shape[2]) if h not in keep]
+
+
+def _set_others(z: Tensor, keep: list[int], value: Tensor) -> Tensor:
+    """All heads but `keep` from `value`, which broadcasts to z."""
+    return _with(value.expand_as(z), (slice(None), slice(None), list(keep)), z[:, :, list(keep)])
+
+
+def _mean_into_mean(z: Tensor, hook: object, mean: Tensor, keep: list[int]) -> Tensor:
+    out = _mean_ablate(z, hook, mean, keep)
+    mean[:, list(keep)] = z[0, :, list(keep)]
+    return out
+
+
+def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        point = hook_ref(model_ref(_MODEL, draw.seed()), _Z)
+        return [
+            case(
+                draw.normal(batch, pos, heads, d, mean=0.4),
+                point,
+                draw.normal(pos, heads, d, mean=1.0),
+                keep,
+                driver="hook",
+                watch=("arguments",),
+                about=f"batch {batch}, {pos} positions, {heads} heads, of which {keep} are kept",
+            )
+            for batch, pos, heads, d, keep in shapes
+        ]
+
+    return cases
+
+
+MEAN_ABLATE = Exercise(
+    id="activation_patching.mean_ablate",
+    asks="A hook for z that sets all heads but a few to their mean.",
+    minutes=6,
+    difficulty=2,
+    spec=_mean_ablate,
+    own="mi_course.interp.patching.lesson_forms:mean_ablate",
+    parts=(
+        Part("some heads kept", 2, _mean_cases(((3, 6, 5, 4, [3, 1]), (2, 5, 4, 3, [2])))),
+        Part(
+            "the first and last kept; none; all",
+            1,
+            _mean_cases(((2, 4, 5, 3, [0, 4]), (3, 5, 3, 4, []), (2, 5, 3, 4, [0, 1, 2]))),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "mean_changed",
+            _CACHE_CHANGED.replace("`source`", "`mean`").replace("the cache of the other run", "shared by all prompts"),
+            _mean_into_mean,
+            _second_tensor_changed,
+        ),
+        Mistake(
+            "kept_are_ablated",
+            "It is the other way round: the heads in `keep` got their mean, all others stayed. `keep` is the circuit; everything else is ablated.",
+            lambda z, hook, mean, keep: _set_others(z, _others(z, keep), mean),
+        ),
+        Mistake(
+            "zero_for_mean",
+            "The other heads are set to zero. The mean is asked: a head's average output is something that later layers rely on, and zero is a state they have never seen.",
+            lambda z, hook, mean, keep: _set_others(z, keep, torch.zeros(())),
+        ),
+        Mistake(
+            "everything_ablated",
+            "All heads got their mean, those in `keep` too.",
+            lambda z, hook, mean, keep: mean.expand_as(z).clone(),
+        ),
+        Mistake(
+            "nothing_ablated",
+            "What leaves the hook is what came in. If you change a copy, return it; `mean` and `keep` decide what stands in it.",
+            lambda z, hook, mean, keep: z.clone(),
+        ),
+        Mistake(
+            "mean_of_this_batch",
+            "You took the mean of z over the batch in front of you. The mean is given: it comes from other prompts, and which prompts these are decides what is measured.",
+            lambda z, hook, mean, keep: _set_others(z, keep, z.mean(0)),
+        ),
+        Mistake(
+            "mean_over_positions",
+            "You averaged the mean over positions as well. Each position has its own: it carries what the template says there.",
+            lambda z, hook, mean, keep: _set_others(z, keep, mean.mean(0)),
+        ),
+        Mistake(
+            "first_kept_only",
+            "Only the first head of `keep` is kept. All of them are asked.",
+            lambda z, hook, mean, keep: _mean_ablate(z, hook, mean, keep[:1]),
+        ),
+        Mistake(
+            "positions_kept",
+            "You kept *positions* of all heads. The axes of z are [batch, pos, head, d_head]: `z[:, :, keep]`.",
+            lambda z, hook, mean, keep: _with(mean.expand_as(z), (slice(None), list(keep)), z[:, list(keep)]),
+        ),
+        Mistake(
+            "first_prompt_only",
+            "Only the first prompt is ablated. The same mean goes to every prompt of the batch.",
+            lambda z, hook, mean, keep: torch.cat([_mean_ablate(z[:1], hook, mean, keep), z[1:]]),
+        ),
+        Mistake(
+            "mean_added",
+            "You added the mean to what was there. It replaces.",
+            lambda z, hook, mean, keep: _set_others(z, keep, z + mean),
+        ),
+    ),
+    hints=(
+        "Start from the mean, expanded to the shape of z, and put the kept heads back; or start from z and replace the others.",
+        "`out = mean.expand_as(z).clone()`, `out[:, :, keep] = z[:, :, keep]`, `return out`. Why is `clone` needed?",
+    ),
+    reveal="`expand` makes a view in which all prompts share one memory; writing into it would write into all of them, so it is cloned first. One hook per layer does the whole circuit.",
+)

@@ -1,0 +1,241 @@
+"""Path patching: what a head says to the logits itself, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, cache_ref, case, left_hooks, model_ref
+from mi_course.lessons.activation_patching.sweeps import ATTENTION_ONLY, GROUPED, metric_ref, pair_of_tokens
+
+_Metric = Callable[[Tensor], float]
+
+
+def _metric_with(model, tokens: Tensor, hooks: list, metric: _Metric) -> float:
+    with torch.no_grad():
+        return metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+
+
+def _frozen(model, cache, what: tuple[str, ...]) -> list:
+    """Hooks that hold every layer's z, or MLP output, at this cache."""
+    names = []
+    for layer in range(model.cfg.n_layers):
+        if "z" in what:
+            names.append(f"blocks.{layer}.attn.hook_z")
+        if "mlp" in what and f"blocks.{layer}.hook_mlp_out" in cache:
+            names.append(f"blocks.{layer}.hook_mlp_out")
+    return [(name, lambda x, hook, kept=cache[name]: kept.clone()) for name in names]
+
+
+def _send(cache, layer: int, head: int | slice) -> tuple[str, Callable]:
+    """A hook that takes one head's z from this cache."""
+    name = f"blocks.{layer}.attn.hook_z"
+
+    def hook(z: Tensor, hook: object) -> Tensor:
+        z = z.clone()
+        z[:, :, head] = cache[name][:, :, head]
+        return z
+
+    return name, hook
+
+
+def _path_patch(model, tokens: Tensor, corrupted_cache, clean_cache, sender: tuple[int, int], metric: _Metric) -> float:
+    """Spec: a full run in which every head and MLP is held at the corrupted run, and the sender at the clean one."""
+    hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
+    return _metric_with(model, tokens, hooks, metric)
+
+
+def _with_hooks(make: Callable[..., list]) -> Callable[..., float]:
+    """A path patch by other hooks: make(model, corrupted, clean, sender)."""
+
+    def path_patch(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+        return _metric_with(model, tokens, make(model, corrupted_cache, clean_cache, sender), metric)
+
+    return path_patch
+
+
+def _change_at_end(change: Callable[..., Tensor]) -> Callable[..., float]:
+    """A path patch that adds change(model, corrupted, clean, sender) to the final residual stream."""
+
+    def make(model, corrupted, clean, sender) -> list:
+        added = change(model, corrupted, clean, sender).detach()
+        return [(f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", lambda resid, hook: resid + added)]
+
+    return _with_hooks(make)
+
+
+def _written(model, cache, layer: int, head: int) -> Tensor:
+    return cache[f"blocks.{layer}.attn.hook_z"][:, :, head] @ model.blocks[layer].attn.W_O[head]
+
+
+def _norm_frozen(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+    layer, head = sender
+    added = _written(model, clean_cache, layer, head) - _written(model, corrupted_cache, layer, head)
+    final = corrupted_cache[f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"]
+    resid = final + added
+    with torch.no_grad():
+        # The final norm is affine once its scale is frozen: what it does to the corrupted stream, and the change by the same scale.
+        norm, weight = model.ln_final, getattr(model.ln_final, "weight", torch.ones(()))
+        before = norm(final)
+        centred = added if model.cfg.normalization_type == "RMS" else added - added.mean(-1, keepdim=True)
+        scale = corrupted_cache["ln_final.hook_scale"]
+        return metric(model.unembed(before + centred / scale * weight)) if resid.numel() else 0.0
+
+
+def _hooks_stay(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+    for name, hook in [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]:
+        model.add_hook(name, hook)
+    with torch.no_grad():
+        return metric(model(tokens))
+
+
+def _less_corrupted(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+    return _path_patch(model, tokens, corrupted_cache, clean_cache, sender, metric) - _metric_with(
+        model, tokens, [], metric
+    )
+
+
+def _turned(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+    head, layer = sender
+    return _path_patch(model, tokens, corrupted_cache, clean_cache, (layer, head), metric)
+
+
+def _cases(config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        made = []
+        for batch, pos, sender, kind in runs:
+            model = model_ref(config, draw.seed())
+            clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
+            made.append(
+                case(
+                    model,
+                    corrupted,
+                    cache_ref(model, corrupted),
+                    cache_ref(model, clean),
+                    sender,
+                    metric_ref(draw, kind, batch, config["d_vocab"]),
+                    watch=("model", "arguments"),
+                    about=f"sender {sender[0]}.{sender[1]} of {config['n_layers']} layers, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
+                    rtol=1e-3,
+                    atol=1e-4,
+                )
+            )
+        return made
+
+    return cases
+
+
+PATH_PATCH_TO_LOGITS = Exercise(
+    id="activation_patching.path_patch_to_logits",
+    asks="The metric when only what one head writes straight into the final residual stream comes from the clean run.",
+    minutes=12,
+    difficulty=3,
+    spec=_path_patch,
+    own="mi_course.interp.patching.lesson_forms:path_patch_to_logits",
+    parts=(
+        Part(
+            "an attention-only model",
+            2,
+            _cases(ATTENTION_ONLY, ((3, 6, (0, 1), "logit_difference"), (2, 5, (0, 2), "probability"))),
+        ),
+        Part(
+            "grouped key/value heads, rotary positions, MLPs",
+            2,
+            _cases(GROUPED, ((2, 5, (1, 2), "logit_difference"), (3, 6, (0, 3), "probability"))),
+        ),
+        Part("a sender in the last layer", 1, _cases(GROUPED, ((2, 5, (2, 1), "logit_difference"),))),
+    ),
+    mistakes=(
+        Mistake(
+            "nothing_frozen",
+            "This is ordinary patching: later heads and MLPs see the clean output too, and react. Only the direct contribution should reach the logits: freeze everything else at the corrupted run, or add the change "
+            "where nobody but the final norm reads it.",
+            _with_hooks(lambda model, corrupted, clean, sender: [_send(clean, *sender)]),
+        ),
+        Mistake(
+            "mlps_recomputed",
+            "Later heads are frozen, the MLPs are not: they react to the clean output. (Wang et al. 2022 do it so. Here MLPs stay frozen too, so that what is left is the direct contribution alone.)",
+            _with_hooks(
+                lambda model, corrupted, clean, sender: [*_frozen(model, corrupted, ("z",)), _send(clean, *sender)]
+            ),
+        ),
+        Mistake(
+            "heads_recomputed",
+            "The MLPs are frozen, later heads are not: they react to the clean output. Freeze both.",
+            _with_hooks(
+                lambda model, corrupted, clean, sender: [*_frozen(model, corrupted, ("mlp",)), _send(clean, *sender)]
+            ),
+        ),
+        Mistake(
+            "nothing_sent",
+            "This is the corrupted run as it was: the sender's clean output does not arrive. If you freeze all heads with hooks, the sender's has to come after the one that freezes its layer, or to be left out of it.",
+            _with_hooks(lambda model, corrupted, clean, sender: []),
+        ),
+        Mistake(
+            "clean_and_corrupted_swapped",
+            "Clean and corrupted caches are swapped, or the difference is taken the wrong way round: what you add moves *away* from clean. Add clean − corrupted.",
+            _change_at_end(
+                lambda model, corrupted, clean, s: _written(model, corrupted, *s) - _written(model, clean, *s)
+            ),
+        ),
+        Mistake(
+            "clean_added",
+            "You added the sender's clean output on top of its corrupted one, which is already in the residual stream. Add the difference.",
+            _change_at_end(lambda model, corrupted, clean, s: _written(model, clean, *s)),
+        ),
+        Mistake(
+            "whole_layer_sent",
+            "All heads of the sender's layer come from the clean run. Only one is asked.",
+            _with_hooks(
+                lambda model, corrupted, clean, sender: [
+                    *_frozen(model, corrupted, ("z", "mlp")),
+                    _send(clean, sender[0], slice(None)),
+                ]
+            ),
+        ),
+        Mistake(
+            "norm_frozen",
+            "You held the final norm at its corrupted scale. For direct attribution that is right; here the norm is computed anew, since it too reads the final residual stream.",
+            _norm_frozen,
+        ),
+        Mistake(
+            "whole_clean_run",
+            "This is the clean run: the whole final residual stream was exchanged. Only what the sender wrote should be.",
+            _with_hooks(
+                lambda model, corrupted, clean, sender: [
+                    (
+                        f"blocks.{model.cfg.n_layers - 1}.hook_resid_post",
+                        lambda resid, hook, kept=clean[f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"]: (
+                            kept.clone()
+                        ),
+                    )
+                ]
+            ),
+        ),
+        Mistake(
+            "head_and_layer_swapped",
+            "Layer and head are swapped. `sender` is (layer, head).",
+            _turned,
+        ),
+        Mistake(
+            "difference_from_corrupted",
+            "You subtracted the corrupted metric. The metric itself is asked: whoever calls this normalises.",
+            _less_corrupted,
+        ),
+        Mistake(
+            "hooks_left",
+            "Your hooks are still on the model after the call, so that every later forward pass is patched as well. `model.run_with_hooks(...)` and `with model.hooks(...)` remove them.",
+            _hooks_stay,
+            left_hooks,
+        ),
+    ),
+    hints=(
+        "Two roads. Either freeze: hooks that put the corrupted z and MLP output into every layer, and the clean z into the sender. Or add: the residual stream is a sum, so change that one summand at its end.",
+        "Adding: the sender writes z[:, :, head] @ W_O[head]. The change is (clean z − corrupted z) @ W_O[head], and it belongs to `hook_resid_post` of the last layer.",
+        "`change = (clean_cache[name] - corrupted_cache[name])[:, :, head] @ model.blocks[layer].attn.W_O[head]`; run the corrupted tokens with a hook that returns `resid + change`.",
+    ),
+    reveal="The final residual stream is a sum, and the sender's output is one summand. Exchange that summand where only the final norm and the unembedding read it, and no later head or MLP has noticed. A path to another head goes the same way, with "
+    "that head's query in the place of the logits.",
+)

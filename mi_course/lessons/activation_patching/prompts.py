@@ -1,0 +1,276 @@
+"""What is measured, and on what: pairs of prompts, and the logit difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+
+# ---------------------------------------------------------------------------------------------------------------------
+# ioi_prompts
+
+Prompts = tuple[list[str], list[str], list[tuple[str, str]]]
+
+
+def _filled(template: str, a: str, b: str, s: str) -> str:
+    return template.replace("{A}", a).replace("{B}", b).replace("{S}", s)
+
+
+def _ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
+    """Spec: by replacing, four prompts for each pair, written out."""
+    clean, corrupted, names = [], [], []
+    for a, b in pairs:
+        clean += [_filled(template, a, b, b), _filled(template, b, a, a)]
+        corrupted += [_filled(template, a, b, a), _filled(template, b, a, b)]
+        names += [(a, b), (b, a)]
+    return clean, corrupted, names
+
+
+def _changed(change: Callable[[list, list, list], Prompts]) -> Callable[..., Prompts]:
+    """An ioi_prompts that does something more with the right result."""
+    return lambda pairs, template: change(*_ioi_prompts(pairs, template))
+
+
+def _one_by_one(make: Callable[[str, str, str], tuple[str, str, tuple[str, str]]]) -> Callable[..., Prompts]:
+    """An ioi_prompts that makes each prompt by `make(template, a, b)`, in both orders."""
+
+    def ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
+        rows = [make(template, *order) for a, b in pairs for order in ((a, b), (b, a))]
+        return tuple(map(list, zip(*rows, strict=True)))
+
+    return ioi_prompts
+
+
+def _orders_apart(pairs: list[tuple[str, str]], template: str) -> Prompts:
+    rows = list(zip(*_ioi_prompts(pairs, template), strict=True))
+    return tuple(map(list, zip(*(rows[0::2] + rows[1::2]), strict=True)))
+
+
+def _first_order(pairs: list[tuple[str, str]], template: str) -> Prompts:
+    return tuple(column[0::2] for column in _ioi_prompts(pairs, template))
+
+
+def _same_speaker(pairs: list[tuple[str, str]], template: str) -> Prompts:
+    clean, corrupted, names = [], [], []
+    for a, b in pairs:
+        for first, second in ((a, b), (b, a)):
+            clean.append(_filled(template, first, second, b))
+            corrupted.append(_filled(template, first, second, a))
+            names.append((first, second))
+    return clean, corrupted, names
+
+
+def _names_as_read(template: str, a: str, b: str) -> tuple[str, str, tuple[str, str]]:
+    names = (a, b) if template.index("{A}") < template.index("{B}") else (b, a)
+    return _filled(template, a, b, b), _filled(template, a, b, a), names
+
+
+_NAMES = ("Mary", "John", "Alice", "Tom", "Sarah", "James", "Anna", "Paul", "Emma", "David", "Laura", "Peter")
+_TEMPLATES = (
+    "When {A} and {B} went to the shop, {S} handed a coin to",
+    "The letter for {A} came while {B} slept, so {S} read it to",
+    "{A} met {B}. {S} said hello to",
+)
+_OTHER_TEMPLATES = (
+    "Because {B} had asked {A} for help, {S} gave a ladder to",
+    "{S} was late. After {B} and {A} had eaten, {S} paid for",
+)
+
+
+def _prompt_cases(templates: tuple[str, ...]) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        made = []
+        for i, template in enumerate(templates):
+            names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
+            pairs = [(names[2 * k], names[2 * k + 1]) for k in range(2 + i)]
+            made.append(case(pairs, template, watch=("arguments",), about=f"{len(pairs)} pairs and {template!r}"))
+        return made
+
+    return cases
+
+
+IOI_PROMPTS = Exercise(
+    id="activation_patching.ioi_prompts",
+    asks="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
+    minutes=8,
+    difficulty=1,
+    spec=_ioi_prompts,
+    own="mi_course.interp.patching.lesson_forms:ioi_prompts",
+    parts=(
+        Part("both orders, pair by pair", 2, _prompt_cases(_TEMPLATES)),
+        Part("templates that name B first, or S twice", 1, _prompt_cases(_OTHER_TEMPLATES)),
+    ),
+    mistakes=(
+        Mistake(
+            "names_swapped",
+            "The names come out as (subject, indirect object). The right answer stands first: for A=Mary, B=John, S=John it is Mary, so the pair is "
+            "(Mary, John). Swapped, every logit difference changes its sign.",
+            _changed(lambda clean, corrupted, names: (clean, corrupted, [pair[::-1] for pair in names])),
+        ),
+        Mistake(
+            "clean_and_corrupted_exchanged",
+            "Clean and corrupted have changed places. In the clean prompt S is the subject B; in the corrupted one S is A, the indirect object.",
+            _changed(lambda clean, corrupted, names: (corrupted, clean, names)),
+        ),
+        Mistake(
+            "corrupted_is_clean",
+            "The corrupted prompts are the clean ones. Between two equal runs there is nothing to patch: put the indirect object in the place of {S}.",
+            _changed(lambda clean, corrupted, names: (clean, list(clean), names)),
+        ),
+        Mistake(
+            "everything_exchanged",
+            "In your corrupted prompts A and B are exchanged as well, so that all three names differ from the clean ones. Change {S} only: then there is one "
+            "position at which the runs differ.",
+            _one_by_one(lambda t, a, b: (_filled(t, a, b, b), _filled(t, b, a, a), (a, b))),
+        ),
+        Mistake(
+            "one_order_only",
+            "Each pair comes in one order only. Exchange a and b too: otherwise a model that likes the name Mary cannot be told from one that reads the sentence.",
+            _first_order,
+        ),
+        Mistake(
+            "orders_apart",
+            "The prompts are right, their order is not: first all pairs as given, then all exchanged. Asked is pair by pair, each followed by its exchange.",
+            _orders_apart,
+        ),
+        Mistake(
+            "subject_not_exchanged",
+            "When a and b are exchanged, S stays who it was. The subject is whoever is in the place of B: in the exchanged prompt that is a.",
+            _same_speaker,
+        ),
+        Mistake(
+            "names_in_reading_order",
+            "You took the names in the order in which the text mentions them. Some templates name {B} before {A}; the indirect object is A wherever it stands.",
+            _one_by_one(_names_as_read),
+        ),
+        Mistake(
+            "names_with_space",
+            "The names have a leading space. The tokenizer will need one; the names themselves are asked without.",
+            _changed(lambda clean, corrupted, names: (clean, corrupted, [(f" {a}", f" {b}") for a, b in names])),
+        ),
+    ),
+    hints=(
+        "Two loops: over the pairs, and for each over (a, b) and (b, a). In each turn one clean prompt, one corrupted, one pair of names.",
+        "`template.format(A=a, B=b, S=b)` fills the template by name, wherever the braces stand. What is S in the corrupted prompt?",
+    ),
+    reveal="Clean and corrupted differ in a single token, and that token decides who the answer is. Everything else, the template, the length, the names that occur, "
+    "is the same in both, so it cancels. Both orders cancel what the model thinks of single names.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# logit_difference
+
+
+def _logit_difference(logits: Tensor, answers: Tensor, last: Tensor) -> Tensor:
+    """Spec: one prompt after the other."""
+    values = []
+    for b in range(len(logits)):
+        row = logits[b][int(last[b])].tolist()
+        values.append(row[int(answers[b][0])] - row[int(answers[b][1])])
+    return torch.tensor(values)
+
+
+def _picked(rows: Tensor, answers: Tensor) -> Tensor:
+    """right minus wrong of [batch, vocab]."""
+    both = rows.gather(-1, answers)
+    return both[:, 0] - both[:, 1]
+
+
+def _at(logits: Tensor, last: Tensor) -> Tensor:
+    return logits[torch.arange(len(logits)), last]
+
+
+def _difference_cases(shapes: tuple[tuple[int, int, int], ...], full_length: bool) -> Callable[[Draw, str], list[Case]]:
+    def cases(draw: Draw, form: str) -> list[Case]:
+        made = []
+        for batch, pos, vocab in shapes:
+            answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
+            last = draw.integers(1, pos - 1, batch)
+            # Two prompts of different length at least, whatever was drawn.
+            last[0], last[-1] = (pos - 1, pos - 1) if full_length else (2, pos - 2)
+            made.append(
+                case(
+                    draw.normal(batch, pos, vocab, mean=1.5, std=2.0),
+                    answers,
+                    last,
+                    watch=("arguments",),
+                    about=f"{batch} prompts, last positions {last.tolist()} of {pos}",
+                )
+            )
+        return made
+
+    return cases
+
+
+LOGIT_DIFFERENCE = Exercise(
+    id="activation_patching.logit_difference",
+    asks="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
+    minutes=6,
+    difficulty=1,
+    spec=_logit_difference,
+    own="mi_course.interp.patching.lesson_forms:logit_difference",
+    parts=(
+        Part("prompts of different lengths", 2, _difference_cases(((3, 7, 9), (5, 6, 12)), False)),
+        Part("some as long as the batch; a single prompt", 1, _difference_cases(((4, 5, 8), (1, 6, 7)), True)),
+    ),
+    mistakes=(
+        Mistake(
+            "always_last_column",
+            "You read the last column of every prompt. Shorter prompts end earlier, and what stands behind their end is padding: use `last`.",
+            lambda logits, answers, last: _picked(logits[:, -1], answers),
+        ),
+        Mistake(
+            "one_last_for_all",
+            "You read all prompts at the last position of the first one. Each has its own: index batch and position together, `logits[rows, last]`.",
+            lambda logits, answers, last: _picked(logits[:, int(last[0])], answers),
+        ),
+        Mistake(
+            "sign_flipped",
+            "The sign is flipped: this is wrong minus right. The right answer is `answers[:, 0]`.",
+            lambda logits, answers, last: -_picked(_at(logits, last), answers),
+        ),
+        Mistake(
+            "one_position_early",
+            "You read one position before the last. The logits *at* the last position already predict what comes next; no shift is needed.",
+            lambda logits, answers, last: _picked(_at(logits, last - 1), answers),
+        ),
+        Mistake(
+            "averaged",
+            "You returned the mean over the batch. One value per prompt is asked: whoever calls this averages, or looks at single prompts.",
+            lambda logits, answers, last: _picked(_at(logits, last), answers).mean(),
+        ),
+        Mistake(
+            "all_positions",
+            "You returned the difference at every position. Only the one at which the answer is due counts: each prompt's last.",
+            lambda logits, answers, last: (
+                logits.gather(-1, answers[:, None, :1].expand(-1, logits.shape[1], -1))
+                - logits.gather(-1, answers[:, None, 1:].expand(-1, logits.shape[1], -1))
+            ).squeeze(-1),
+        ),
+        Mistake(
+            "right_logit_only",
+            "This is the logit of the right answer alone. It moves whenever all names become likelier; the difference does not.",
+            lambda logits, answers, last: _at(logits, last).gather(-1, answers)[:, 0],
+        ),
+        Mistake(
+            "probabilities",
+            "You subtracted probabilities. They saturate and depend on every other token; logits are what heads add to. Leave out the softmax.",
+            lambda logits, answers, last: _picked(_at(logits, last).softmax(-1), answers),
+        ),
+        Mistake(
+            "first_answers_for_all",
+            "You used the answers of the first prompt for all of them. Row b of `answers` belongs to prompt b.",
+            lambda logits, answers, last: _picked(_at(logits, last), answers[:1].expand(len(logits), -1)),
+        ),
+    ),
+    hints=(
+        "First the rows: which of the `pos` rows of each prompt counts? `logits[torch.arange(batch), last]` is [batch, vocab].",
+        "Then the columns, prompt by prompt: `at_end[rows, answers[:, 0]]` and `at_end[rows, answers[:, 1]]`.",
+    ),
+    reveal="Indexing with two tensors picks element by element: `logits[rows, last]` takes for each prompt its own position. The logit difference is linear in the final residual "
+    "stream once the norm is frozen, and it equals the log odds of the two names. That makes it a good ruler for contributions.",
+)
