@@ -44,7 +44,7 @@ steering_panel(
 # %% [markdown] id="panel-seen"
 # <details><summary>What you should see</summary>
 #
-# To the right the room gets better, to the left worse, and the log-odds follow. Past the marked range the sentences fall apart. That the same happens with *random* vectors, and how often, is the question of section 5.
+# To the right the room is a luxury with a stunning view, to the left it empties, and the log-odds follow. Past the marked range the words fall apart, or go round in circles. Do the same things happen with *random* vectors? That is the question of section 6.
 # </details>
 #
 # A vector of 576 numbers, twelve pairs of sentences to make it, no training. Is there really a direction of opinion in there, or have we pushed the model over? The rest of the lesson makes this vector by hand and then tries hard to discredit it.
@@ -172,68 +172,69 @@ def probe_accuracy(
 lesson.check(probe_accuracy)
 
 # %% [markdown] id="use-probes-intro"
-# Twenty other pairs of sentences. **Predict** three accuracies at layer 14:
+# Twenty other pairs of sentences, all of which end in a full stop. We read the stream **at the full stop**. The token itself is the same for all, so whatever a probe finds there, attention has brought.
 #
-# 1. Of a probe on the sentences that it was made from.
-# 2. Of a probe on sentences that it has not seen. (A pair is never split between the two sides: the sentence about the concert must not help with the sentence about the concert.)
-# 3. Of a probe made from **shuffled labels**, on the sentences that it was made from.
+# **Predict** the accuracy
+#
+# 1. at layer 0 and at layer 14, on sentences that the probe has not seen. (A pair is never split between the two sides: the sentence about one concert must not help with the other one.)
+# 2. of a probe made from **shuffled labels**, on the very sentences that it was made from.
 
 # %% id="use-probes"
 from mi_course.interp.steering import cross_validated_accuracy, logistic_probe, shuffled_labels
 
 fit, accuracy = lesson.use("mass_mean_probe"), lesson.use("probe_accuracy")
-layers = [0, 4, 8, 14, 20, 26, 29]
+layers = [0, 2, 4, 8, 14, 22, 29]
+stories = (*texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
 y = torch.tensor([True] * len(texts.PROBE_POSITIVE) + [False] * len(texts.PROBE_NEGATIVE))
 pairs = [*range(len(texts.PROBE_POSITIVE))] * 2
 shuffles = shuffled_labels(y, n=10, seed=0)
-# The mean over each sentence's tokens: at its full stop the opinion has half faded.
-x_at = dict(
-    zip(
-        layers,
-        collect(
-            model, (*texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE), layers, position="mean"
-        ),
-        strict=True,
-    )
+full_stop, all_tokens = (
+    collect(model, stories, layers),
+    collect(model, stories, layers, position="mean"),
 )
 
-seen, unseen, shuffled_seen, shuffled_unseen = [], [], [], []
-for x in x_at.values():
-    seen.append(accuracy(*fit(x, y), x, y))
-    unseen.append(cross_validated_accuracy(fit, x, y, groups=pairs))
-    shuffled_seen.append([accuracy(*fit(x, s), x, s) for s in shuffles])
-    shuffled_unseen.append([cross_validated_accuracy(fit, x, s) for s in shuffles])
+unseen = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in full_stop]
+words_too = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in all_tokens]
+shuffled_seen = [[accuracy(*fit(x, s), x, s) for s in shuffles] for x in full_stop]
+shuffled_unseen = [[cross_validated_accuracy(fit, x, s) for s in shuffles] for x in full_stop]
+for name, values in (
+    ("full stop, unseen sentences", unseen),
+    ("mean of all tokens, unseen", words_too),
+    ("shuffled labels, seen", torch.tensor(shuffled_seen).mean(1).tolist()),
+    ("shuffled labels, unseen", torch.tensor(shuffled_unseen).mean(1).tolist()),
+):
+    print(
+        f"{name:<28}",
+        "  ".join(f"layer {layer}: {values[layers.index(layer)]:.2f}" for layer in (0, 4, 14)),
+    )
 at = layers.index(LAYER)
-logistic = cross_validated_accuracy(logistic_probe, x_at[LAYER], y, groups=pairs)
-print(
-    f"layer {LAYER}, real labels:     seen {seen[at]:.2f}   unseen {unseen[at]:.2f}   (logistic probe, unseen: {logistic:.2f})"
-)
-print(
-    f"layer {LAYER}, shuffled labels: seen {torch.tensor(shuffled_seen[at]).mean():.2f}   "
-    f"unseen {torch.tensor(shuffled_unseen[at]).mean():.2f}"
-)
+trained = cross_validated_accuracy(logistic_probe, full_stop[at], y, groups=pairs)
+print(f"a logistic probe in place of the means, layer {LAYER}, unseen: {trained:.2f}")
 
 # %% id="probes-picture" tags=["not-compared"]
 show.lines(
     layers,
     {
-        "unseen sentences": unseen,
-        "control: shuffled labels, the same sentences": torch.tensor(shuffled_seen).T,
-        "control: shuffled labels, unseen sentences": torch.tensor(shuffled_unseen).T,
+        "full stop, unseen sentences": unseen,
+        "mean of all tokens, unseen sentences": words_too,
+        "control: shuffled labels, seen": torch.tensor(shuffled_seen).T,
+        "control: shuffled labels, unseen": torch.tensor(shuffled_unseen).T,
     },
     xlabel="layer",
     ylabel="accuracy",
-    title="Shuffled labels are learned almost as well, but only on the sentences that were seen",
-    caption="Mass-mean probe on 40 sentences, mean over tokens. Unseen: five folds, pairs kept together. Bands: ten shuffles.",
+    title="At the full stop the opinion arrives on the way; in the words it was there from the start",
+    caption="Mass-mean probe on 40 sentences. Unseen: five folds, pairs kept together. Bands: ten shuffles.",
 )
 
 # %% [markdown] id="probes-seen"
 # <details><summary>What you should see</summary>
 #
-# On the sentences that a probe was made from it is nearly perfect, and with shuffled labels it is good as well. With 40 rows in 576 dimensions almost any labelling can be separated: accuracy on seen rows says nothing. On unseen sentences real labels stay well above
-# one half and shuffled ones do not.
+# At the full stop of layer 0 the probe guesses: every full stop is the same there, and a chance score where nothing can be known is the best control one can have. At layer 14 it is right every time, on sentences it has not seen. The mean over all tokens scores 0.95 at layer 0 already. That is a bag of words: "delicious" is a happy word, and no
+# sentence has been understood. The same accuracy can mean very different things.
 #
-# Layer 0 scores above chance, too. It knows single words, and "delicious" is a happy word. A probe shows that information is *there*. It does not show that the model uses it.
+# Shuffled labels are learned as well, as long as one looks at the sentences they were learned from: 40 rows in 576 dimensions can be parted almost any way you like. On unseen sentences they are at chance.
+#
+# A probe shows that information is *there*. It does not show that the model uses it.
 # </details>
 
 # %% [markdown] id="part-4"
@@ -373,6 +374,10 @@ recipes = {
     "difference of means": vector,
     "principal direction": pca_direction(differences),
     "logistic probe": logistic_probe(x12, y12)[0],
+    "means over all tokens": mean_difference(
+        collect(model, texts.POSITIVE, LAYER, position="mean"),
+        collect(model, texts.NEGATIVE, LAYER, position="mean"),
+    ),
     "principal, centred (a mistake)": torch.linalg.svd(centred, full_matrices=False).Vh[0],
     "past minus future (unrelated)": unrelated,
 }
@@ -395,9 +400,9 @@ for (name, direction), cosine in zip(recipes.items(), table[0], strict=True):
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
 #
-# Difference of means, principal direction and probe are nearly the same vector, and steer alike. That is why the simplest of them is often enough.
+# Difference of means, principal direction and probe are nearly the same vector, and steer alike. That is why the simplest of them is often enough. Means over all tokens instead of the last one give a relative of it.
 #
-# The *centred* principal direction is a common mistake: centring removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. The unrelated concept is a first control: a direction that the model also uses, of the same length, moves opinion by well under one nat.
+# The *centred* principal direction is a common mistake: centring removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -511,10 +516,9 @@ for c, text in zip(shown, written, strict=True):
 # %% [markdown] id="dose-seen"
 # <details><summary>What you should see</summary>
 #
-# The curve is steep near 0 and saturates: half the dose has about three quarters of the effect. The cost does the opposite. It grows faster than the dose, so half the dose costs about a quarter. And the signs are not alike: up to −1.5 the sentences still read well, at +1.5 neutral text already costs more than one nat per
-# token, and at ±3 there is little left but repetition. So for this vector we call −1.5 to +1 the coherent range; the slider marks it.
+# The curve is steep near 0 and saturates: half the dose has about three quarters of the effect. The cost does the opposite, and grows faster than the dose. Beyond +1.5 the log-odds even *fall*: a larger number is not a stronger concept.
 #
-# At +2 the log-odds are *lower* than at +1.5. A larger number is not a stronger concept.
+# The two signs are not alike. At +1.5 neutral text costs about one nat per token, at −1.5 less than half of that; yet the sentences at −1.5 already go round in circles. So we call −1 to +1 the coherent range, and the slider marks it. At ±3 little is left but fragments.
 # </details>
 
 # %% [markdown] id="part-6"
@@ -623,9 +627,9 @@ print(f"norm of a balanced shuffle's difference: {own:.0f}; of the real one: {le
 # %% [markdown] id="shuffles-seen"
 # <details><summary>What you should see</summary>
 #
-# Free shuffles reach a large cosine with the real vector, with either sign, and move the log-odds accordingly; balanced ones do not. With fewer sentences it gets worse: with six against six a free shuffle has been seen to do as much as the real vector.
+# Free shuffles reach a large cosine with the real vector, with either sign, and move the log-odds accordingly; balanced ones do much less. The fewer the sentences, the worse: of 200 free shuffles of six against six, the strongest had 85 % of the real effect.
 #
-# And an honest number: the difference of means of *shuffled* sentences is almost as long as the real one. Most of your vector's length is noise from twelve sentences. The noise happens to do little.
+# And an honest number: the difference of means of *shuffled* sentences is almost as long as the real one. Most of your vector's length is the noise of twelve sentences. The noise happens to do little.
 # </details>
 
 # %% [markdown] id="ask-my_steering"
@@ -645,7 +649,7 @@ my_steering = (lesson.use("difference_of_means")(*at_18), 18, 0.5)
 lesson.check(my_steering, name="my_steering")
 
 # %% [markdown] id="my-steering-seen"
-# Coefficient 1 at layer 14, which looked so good above, does *not* pass. On the words that the vector was tuned on it gains 3.3 nats, on unseen synonyms 1.8, and the luckiest random direction nearly as much. Half of it does better. Numbers on one's own prompts flatter.
+# The difference of means at layer 14 with coefficient 1, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains 3.3 nats, on unseen ones 1.8, while the luckiest of twenty random directions gains 1.4 and neutral text costs 0.35. Half of it does better on every count. Numbers on one's own prompts flatter.
 
 # %% [markdown] id="part-7"
 # ## 7. Necessary, or only sufficient?
@@ -675,7 +679,7 @@ def ablate_direction(
 lesson.check(ablate_direction)
 
 # %% [markdown] id="use-ablation-intro"
-# The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after happy ones. **Predict** it without the direction; without it at layer 14 only; and without a random direction.
+# The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction; and without the direction after layer 14 only.
 
 # %% id="use-ablation"
 from mi_course.interp.steering import Ablate
@@ -692,24 +696,45 @@ def contrast(interventions=()):
     )
 
 
-whole = contrast()
-everywhere, one_layer = contrast([Ablate(vector)]), contrast([Ablate(vector, LAYER)])
-others = [contrast([Ablate(direction)]) for direction in controls[:4]]
-print(f"contrast, model as it is:               {whole:.1f}")
+print(f"contrast, model as it is:               {contrast():.1f}")
+everywhere = contrast([Ablate(vector)])
 print(f"direction taken out everywhere:         {everywhere:.1f}")
-print(f"direction taken out after layer {LAYER} only: {one_layer:.1f}")
+print(f"direction taken out after layer {LAYER} only: {contrast([Ablate(vector, LAYER)]):.1f}")
+others = [contrast([Ablate(direction)]) for direction in controls[:4]]
 print(f"four random directions, everywhere:     {min(others):.1f} to {max(others):.1f}")
-print(
-    f"neutral loss without the direction:     {neutral_cost(model, texts.NEUTRAL, [Ablate(vector)]).rise:+.2f}"
-)
 
-# The library takes a direction out of everything that is written. Your hook, at the same places:
+# The library takes a direction out of everything that is written into the stream. Your hook, at the same places:
 remove = partial(lesson.use("ablate_direction"), direction=vector)
 written_at = ["hook_embed"] + [
     f"blocks.{i}.{part}" for i in every_layer for part in ("hook_attn_out", "hook_mlp_out")
 ]
 with model.hooks(fwd_hooks=[(name, remove) for name in written_at]):
-    print(f"with your hook:                         {contrast():.1f}")
+    print(f"everywhere, with your hook:             {contrast():.1f}")
+
+# %% [markdown] id="ablation-doubt"
+# Without the direction happy and unhappy stories end nearly alike; random directions change nothing. The model needs the direction to tell opinions apart. **Necessary**, then?
+#
+# One control is missing. What does the ablation cost on neutral text? **Predict.**
+
+# %% id="use-ablation-cost"
+print(
+    f"neutral loss, direction taken out everywhere: {neutral_cost(model, texts.NEUTRAL, [Ablate(vector)]).rise:+.1f}"
+)
+print(
+    f"neutral loss, a random one taken out:         {neutral_cost(model, texts.NEUTRAL, [Ablate(controls[0])]).rise:+.1f}"
+)
+print(
+    f"everywhere but at BOS:                        {neutral_cost(model, texts.NEUTRAL, [Ablate(vector, start=1)]).rise:+.1f}"
+)
+cosine = float(torch.nn.functional.cosine_similarity(vector, bos[0], dim=0))
+print(
+    f"cosine of the vector with BOS: {cosine:+.3f}; norm of BOS along the vector: {abs(cosine) * float(bos[0].norm()):,.0f}"
+)
+
+# %% [markdown] id="ablation-trap"
+# Nearly three nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us: they are almost at right angles to BOS. Our vector has a small cosine with it, but BOS has a norm of 25,000, and part of what we took away was the attention sink.
+#
+# **A control must share what might matter.** So take the BOS part out of the direction first. The formula for that is also the one for weights.
 
 # %% [markdown] id="ask-orthogonalize"
 # What hooks take out on the way, weights need not write in the first place.
@@ -738,21 +763,27 @@ lesson.check(orthogonalize)
 # %% id="use-orthogonalize"
 from mi_course.interp.steering import orthogonalized
 
-with orthogonalized(
-    model, vector
-):  # W_E, every W_O and W_out, and biases, by the same formula
-    print(
-        f"contrast with orthogonalised weights: {contrast():.1f} (with hooks: {everywhere:.1f})"
-    )
-W_O = model.blocks[20].attn.W_O[0].detach()
+# A matrix with one row: what is left of the vector at right angles to BOS.
+without_sink = lesson.use("orthogonalize")(vector[None], bos[0])[0]
+gone = [Ablate(without_sink)]
+print(f"kept of the vector's length: {without_sink.norm() / vector.norm():.3f}")
 print(
-    f"what head 20.0 can still write along it: {(lesson.use('orthogonalize')(W_O, vector) @ vector).abs().max():.4f}"
+    f"it still steers: {effect_of([Steer(without_sink, LAYER, 1.0)]) - unsteered:+.1f} at +1"
 )
+print(
+    f"contrast without it: {contrast(gone):.1f}; neutral loss: {neutral_cost(model, texts.NEUTRAL, gone).rise:+.2f}"
+)
+with orthogonalized(
+    model, without_sink
+):  # W_E, every W_O and W_out, and biases, by the same formula
+    print(f"contrast with orthogonalised weights, no hooks: {contrast():.1f}")
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# ABLATION
+# Without the BOS part the vector steers as before. Taking *it* out costs about a tenth of a nat on neutral text, and the contrast still falls to less than a quarter. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
+#
+# Removing the direction after layer 14 only leaves a little more: later layers write it anew.
 # </details>
 #
 # **Why compatibility mode?** Raw SmolLM2 uses one matrix for two things: W_E writes tokens into the stream and, transposed, W_U reads logits off it. Orthogonalising that one matrix would also make the unembedding blind to the direction, which the hooks do not do. Compatibility mode folds the final norm into W_U, so the two become
@@ -809,7 +840,10 @@ for name, (prompts, interventions) in conditions.items():
     )
 
 # %% [markdown] id="personas-seen"
-# PERSONAS
+# <details><summary>What you should see</summary>
+#
+# Under the pirate prompt every answer is full of the sea. With the vector and the plain assistant prompt the *tone* comes over, rough and familiar, but the sea mostly does not; a random vector of that length changes nothing. The count of words misses the tone, the eye sees it. A vector carries part of a persona, and a metric carries part of what you see.
+# </details>
 #
 # One thing can *not* be asked here. The assistant itself is a persona, which training put into a model that only continued text. To find its vector one subtracts the **base** model's activations from the assistant's, and SmolLM2's base model is not on this machine. Online: `load_model("HuggingFaceTB/SmolLM2-135M")`.
 
@@ -830,8 +864,8 @@ declined = sum(
 print(f"\n{declined} of {len(answers)} requests declined")
 
 # %% [markdown] id="refusal-seen"
-# These are mild requests, of a kind that a trained assistant declines. Here is nothing to ablate. A difference of means between declinable and harmless requests still *exists*, since one can subtract any two means. It would separate the two classes, too, because they are about different things. But calling it a refusal direction would be a claim about a
-# behaviour that the model does not show.
+# These are mild requests, of a kind that a trained assistant declines. This model complies, or lectures a little; it does not refuse, so there is nothing to ablate. A difference of means between declinable and harmless requests still *exists*, since one can subtract any two means, and it would separate the two, because they are about different things. But
+# calling it a refusal direction would be a claim about a behaviour that the model does not show.
 #
 # For a model that does refuse, the code is what you have written. It needs the network:
 
@@ -900,12 +934,16 @@ show.bars(
     control=float(easy_slope.mean()),
     xlabel="prompt",
     ylabel="slope (nats per unit)",
-    title="Prompts made to resist: weaker, uneven, but none reversed",
+    title="Prompts made to resist: uneven, and next to nothing after a negation",
     caption="Half the difference in log-odds between +1 and -1. Line: mean of the eight ordinary prompts.",
 )
 
 # %% [markdown] id="hard-seen"
-# HARD
+# <details><summary>What you should see</summary>
+#
+# Sixteen of eighteen move as they should, some less than half as far as ordinary prompts. The two odd ones end in "not". After "The exam was not" hardly anything happens, and after "She was surprised that it was not" the sign is even turned, weakly. The vector makes *good* words likelier. It does not know that a negation comes before them, so what it does to the *sentence* is another
+# matter: "The exam was not great" is no praise.
+# </details>
 #
 # A mean over prompts hides all this. Report the spread.
 
@@ -968,7 +1006,7 @@ for number in (13, 14, 15, 29, 30):
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
 #
-# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector still works, a little less well, because neighbouring layers are alike; nothing tells you. The last one equals no layer at all: Hugging Face applies the final norm to it, so its scale is another one, and a vector made from it is far too short
+# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector works as well as the right one, because neighbouring layers are alike, so no effect tells you. Only a comparison with a tensor that you know does. The last one equals no layer at all: Hugging Face applies the final norm to it, so its scale is another one, and a vector made from it is far too short
 # or too long for the stream.
 #
 # Positions slip the same way: a start that is off by one leaves out the last prompt token, which matters most.

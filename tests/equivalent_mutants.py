@@ -37,4 +37,25 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "for step, score in zip(reversed(steps), reversed(scores)):": _STRICT,
         "for step, score in zip(reversed(steps), reversed(scores), strict=False):": _STRICT,
     },
+    "steering_vectors.last_token_index": {"return (attention_mask * positions).argmax(dim=1)": _AXIS},
+    "steering_vectors.mass_mean_probe": {"return (w, float(-((up + down) @ w) / 2))": "a dot product, in either order"},
+    "steering_vectors.log_odds": {
+        "return logits[:, positive_ids].logsumexp(dim=1) - logits[:, negative_ids].logsumexp(dim=-1)": _AXIS,
+        "return logits[:, positive_ids].logsumexp(dim=-1) - logits[:, negative_ids].logsumexp(dim=1)": _AXIS,
+    },
+    "steering_vectors.add_vector": {"return None": _IN_PLACE},
+    "steering_vectors.kl_divergence": {
+        "base = base_logits.log_softmax(dim=1)": _AXIS,
+        "steered = steered_logits.log_softmax(dim=1)": _AXIS,
+        "return (base.exp() * (base - steered)).sum(dim=1)": _AXIS,
+    },
+    "steering_vectors.random_controls": {
+        "noise = torch.randn(n, vector.shape[-1], generator=generator)": _AXIS,
+        "return noise / noise.norm(dim=1, keepdim=True) * vector.norm()": _AXIS,
+    },
+    "steering_vectors.cosine_similarities": {
+        "norms = vectors.norm(dim=1, keepdim=True)": _AXIS,
+        "unit = vectors / torch.where(norms > 0, norms, 2.0)": "a zero vector stays zero, whatever it is divided by",
+    },
+    "steering_vectors.ablate_direction": {"return None": _IN_PLACE},
 }

@@ -373,10 +373,12 @@ def _cosine_similarities(vectors: Tensor) -> Tensor:
 def _cosine_cases(zero: bool) -> object:
     def cases(draw: Draw, form: str) -> list[Case]:
         made = []
-        for n, d in ((4, 3), (3, 6), (5, 5)):
+        for n, d in ((4, 3), (4, 6), (5, 5)):
             vectors = draw.normal(n, d, mean=0.4) * draw.uniform(n, 1, low=0.5, high=4.0)
             # One pair points in nearly opposite directions.
             vectors[1] = -2.0 * vectors[0] + 0.1 * vectors[1]
+            # And one is short, where a guard against zero that is too wide would show.
+            vectors[2] *= 0.05 / vectors[2].norm()
             if zero:
                 vectors[-1] = 0.0
             made.append(case(vectors, about=f"{n} vectors of {d}{', the last one zero' if zero else ''}"))
