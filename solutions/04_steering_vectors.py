@@ -38,7 +38,7 @@ ready_made = (
     collect(model, texts.POSITIVE, every_layer) - collect(model, texts.NEGATIVE, every_layer)
 ).mean(dim=1)
 steering_panel(
-    model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.5, 1.0)
+    model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
 )
 
 # %% [markdown] id="panel-seen"
@@ -210,6 +210,10 @@ for name, values in (
 at = layers.index(LAYER)
 trained = cross_validated_accuracy(logistic_probe, full_stop[at], y, groups=pairs)
 print(f"a logistic probe in place of the means, layer {LAYER}, unseen: {trained:.2f}")
+by_heart = torch.tensor(
+    [accuracy(*logistic_probe(full_stop[at], s), full_stop[at], s) for s in shuffles]
+)
+print(f"a logistic probe on shuffled labels, layer {LAYER}, seen: {by_heart.mean():.2f}")
 
 # %% id="probes-picture" tags=["not-compared"]
 show.lines(
@@ -232,7 +236,7 @@ show.lines(
 # At the full stop of layer 0 the probe guesses: every full stop is the same there, and a chance score where nothing can be known is the best control one can have. At layer 14 it is right every time, on sentences it has not seen. The mean over all tokens scores 0.95 at layer 0 already. That is a bag of words: "delicious" is a happy word, and no
 # sentence has been understood. The same accuracy can mean very different things.
 #
-# Shuffled labels are learned as well, as long as one looks at the sentences they were learned from: 40 rows in 576 dimensions can be parted almost any way you like. On unseen sentences they are at chance.
+# Shuffled labels are learned as well, as long as one looks at the sentences they were learned from: the means get three quarters of them right, a logistic probe all. 40 rows in 576 dimensions can be parted any way you like. On unseen sentences they are at chance.
 #
 # A probe shows that information is *there*. It does not show that the model uses it.
 # </details>
@@ -337,7 +341,7 @@ for prompt in texts.PROMPTS[:3]:
     )
 
 # %% [markdown] id="steering-seen"
-# Adding the vector moves all three prompts up and subtracting it moves them down, by several nats each: a factor of e³ = 20 or more in the odds. So the direction is not only readable. Something in the model **listens** to it. (Turner et al. 2023 did this with single pairs of
+# Adding the vector moves all three prompts up and subtracting it moves them down, by about three nats each way: a factor of e³ = 20 in the odds. So the direction is not only readable. Something in the model **listens** to it. (Turner et al. 2023 did this with single pairs of
 # prompts; Rimsky et al. 2023 with means over many.)
 #
 # **Is a mean enough?** Other recipes are at hand: the principal direction of the pairwise differences, or the weights of a trained probe. How alike are they?
@@ -430,13 +434,18 @@ show.lines(
     },
     xlabel="layer at which the vector is found and added",
     ylabel="change of log-odds (nats)",
-    title="Early layers hardly respond; from the middle on both signs work",
+    title="Every layer responds; past the middle it is twice as strong",
     caption="Difference of means at that layer, coefficient +1 and -1, mean over eight prompts.",
 )
 
 # %% [markdown] id="sweep-seen"
-# Late layers look best, and there is a catch: close to the end a vector can raise a word's logit directly, because the unembedding reads it off. A direction made of the unembedding rows of "great" and "wonderful" would do the same and mean nothing. A middle layer, from which the model still has to *compute*, is the more
-# interesting place. We stay at 14.
+# <details><summary>What you should see</summary>
+#
+# Even at layer 0 something happens: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. Sentences are understood later, and from about layer 13 on both signs do twice as much. That early effect is a warning. A change of log-odds alone does not tell a concept from a handful of words.
+#
+# Late layers look as good as the middle, and there is a catch at that end, too: a vector can raise a word's logit directly, because the unembedding reads it off. One made of the unembedding's rows for "great" and "wonderful" would do the same and mean nothing. The stream carries it on, so this is possible, less well, in the middle as well. We stay at 14,
+# from where the model still has half of its layers to compute with.
+# </details>
 #
 # **How much?** A dose-response curve.
 
@@ -485,7 +494,7 @@ lesson.check(kl_divergence)
 # %% id="use-dose"
 from mi_course.interp.steering import generate, neutral_cost, steering
 
-doses = [-3.0, -2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 3.0]
+doses = [-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0]
 curve = lesson.use("dose_response")(lambda c: effect_of([Steer(vector, LAYER, c)]), doses)
 costs = [neutral_cost(model, texts.NEUTRAL, [Steer(vector, LAYER, c)]) for c in doses]
 
@@ -602,7 +611,7 @@ show.lines(
 # %% [markdown] id="controls-seen"
 # <details><summary>What you should see</summary>
 #
-# At ±1 the real vector lies far outside both bands. Single random directions move the log-odds by one or two nats, with either sign: **one** random direction is no control. Those with the covariance of real activations reach further than the isotropic ones, because they push where the model listens.
+# At ±1 the real vector lies outside both bands. Single random directions move the log-odds by up to two nats, with either sign: **one** random direction is no control. Those with the covariance of real activations reach nearly three, because they push where the model listens. They are the harder control, and the margin over them is small.
 #
 # At +2 the best random direction does as well as the real one. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, +2 looks like a weaker success.
 # </details>
@@ -700,8 +709,8 @@ print(f"contrast, model as it is:               {contrast():.1f}")
 everywhere = contrast([Ablate(vector)])
 print(f"direction taken out everywhere:         {everywhere:.1f}")
 print(f"direction taken out after layer {LAYER} only: {contrast([Ablate(vector, LAYER)]):.1f}")
-others = [contrast([Ablate(direction)]) for direction in controls[:4]]
-print(f"four random directions, everywhere:     {min(others):.1f} to {max(others):.1f}")
+others = [contrast([Ablate(direction)]) for direction in controls[:3]]
+print(f"three random directions, everywhere:    {min(others):.1f} to {max(others):.1f}")
 
 # The library takes a direction out of everything that is written into the stream. Your hook, at the same places:
 remove = partial(lesson.use("ablate_direction"), direction=vector)
@@ -732,7 +741,7 @@ print(
 )
 
 # %% [markdown] id="ablation-trap"
-# Nearly three nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us: they are almost at right angles to BOS. Our vector has a small cosine with it, but BOS has a norm of 25,000, and part of what we took away was the attention sink.
+# Nearly three nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us: they are almost at right angles to BOS. Our vector has a cosine of −0.18 with it, and BOS has a norm of 25,000, and part of what we took away was the attention sink.
 #
 # **A control must share what might matter.** So take the BOS part out of the direction first. The formula for that is also the one for weights.
 
@@ -783,7 +792,7 @@ with orthogonalized(
 #
 # Without the BOS part the vector steers as before. Taking *it* out costs about a tenth of a nat on neutral text, and the contrast still falls to less than a quarter. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
 #
-# Removing the direction after layer 14 only leaves a little more: later layers write it anew.
+# Removing the direction after layer 14 only leaves more of the contrast: later layers write it anew.
 # </details>
 #
 # **Why compatibility mode?** Raw SmolLM2 uses one matrix for two things: W_E writes tokens into the stream and, transposed, W_U reads logits off it. Orthogonalising that one matrix would also make the unembedding blind to the direction, which the hooks do not do. Compatibility mode folds the final norm into W_U, so the two become
@@ -842,7 +851,8 @@ for name, (prompts, interventions) in conditions.items():
 # %% [markdown] id="personas-seen"
 # <details><summary>What you should see</summary>
 #
-# Under the pirate prompt every answer is full of the sea. With the vector and the plain assistant prompt the *tone* comes over, rough and familiar, but the sea mostly does not; a random vector of that length changes nothing. The count of words misses the tone, the eye sees it. A vector carries part of a persona, and a metric carries part of what you see.
+# Under the pirate prompt the answers speak of the sea (and one of them never gets beyond "aye"). With the vector and the plain assistant prompt the *tone* comes over in some answers, "Ain't no spare in these parts. I reckon …", but the sea does not. A random vector of that length makes plain advice, or a stutter, and no pirate. The count of words misses the
+# tone; the eye sees it. A vector carries part of a persona, and a metric carries part of what you see.
 # </details>
 #
 # One thing can *not* be asked here. The assistant itself is a persona, which training put into a model that only continued text. To find its vector one subtracts the **base** model's activations from the assistant's, and SmolLM2's base model is not on this machine. Online: `load_model("HuggingFaceTB/SmolLM2-135M")`.
@@ -957,10 +967,10 @@ show.bars(
 
 # %% id="puzzle-one"
 def colleagues_hook(resid, hook, vector, coefficient, start):
-    resid[:, start:] += coefficient * vector
-    return (
-        resid + coefficient * vector * (torch.arange(resid.shape[1]) >= start)[None, :, None]
-    )
+    change = torch.zeros_like(resid)
+    change[:, start:] = coefficient * vector
+    resid += change
+    return resid + change
 
 
 tokens = torch.tensor(token_ids(model, texts.PROMPTS[:1]))
@@ -1002,6 +1012,13 @@ for number in (13, 14, 15, 29, 30):
     print(
         f"hidden_states[{number}] equals resid_post of layer {match}, norm at the last token {state[-1].norm():.0f}"
     )
+from_13 = mean_difference(
+    collect(model, texts.POSITIVE, 13), collect(model, texts.NEGATIVE, 13)
+)
+slipped = effect_of([Steer(from_13, LAYER, 1.0)]) - unsteered
+print(
+    f"effect at +1: vector of layer {LAYER} {real[1.0]:+.1f}, vector of layer 13 added after {LAYER} {slipped:+.1f}"
+)
 
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
