@@ -157,7 +157,10 @@ print("answered", len(list(Path(sys.argv[1]).iterdir())))
 # Nothing that runs what it reads
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy"}
-MAY_EXEC = {"mi_course.checking": "a learner's own notebook, on the learner's own machine"}
+MAY_EXEC = {
+    "mi_course.checking": "a learner's own notebook, on the learner's own machine",
+    "mi_course.grading.sandbox.inside.runner": "a submission, inside the sandbox",
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

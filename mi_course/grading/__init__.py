@@ -1,0 +1,171 @@
+"""Marks for a folder of untrusted submissions.
+
+    report = grade(Path("submissions"), Path("marks"))
+
+Answers run in a sandbox that knows no truth (`sandbox/`), and are judged here, where no code of theirs ever runs. What
+is where: `intake` reads files, `mi_course.submission` says which cells are run, `asking_inside` asks and survives,
+`marking` judges, `workers` spreads the load, `store` keeps and writes.
+
+The rule for duplicates: of several definitions of one name the last counts, in the order of the notebook, and of
+several notebooks of one lesson in one submission the last by name; both are noted in the row. Values that an outcome
+exercise judges are taken from the last record that `check` left in the notebook; where there is none, the name itself
+is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mi_course.grading.marking import Marks
+
+__all__ = ["Report", "grade"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of the grader came to."""
+
+    rows: tuple[Marks, ...]
+    """One for each submission, by name."""
+    cached: int
+    """How many of them were taken from an earlier run."""
+    seconds: float
+
+
+def grade(
+    submissions: Path,
+    out: Path,
+    *,
+    lesson: str | int | None = None,
+    workers: int | None = None,
+    unsandboxed: bool = False,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Report:
+    """Marks every submission in a folder (or one file) and writes `out/marks.csv` and `out/marks.json`.
+
+    lesson: the lesson that all are of; otherwise each notebook tells. workers: by default one for each core.
+    progress: called with (done, all, seconds still to go) after each submission. Killed at any point, a second call
+    goes on where the first one ended.
+    Raises FileNotFoundError or ValueError without submissions, SandboxError (a RuntimeError) without a sandbox, and
+    KeyError for an unknown lesson.
+    """
+    import time
+
+    from mi_course.grading import intake
+    from mi_course.grading.sandbox import Sandbox
+    from mi_course.lessons import find
+
+    began = time.monotonic()
+    if lesson is not None:
+        find(lesson)
+    entries = intake.find(submissions)
+    with Sandbox.start(unsandboxed) as sandbox:
+        # The server imports torch in one process while this one does.
+        import torch
+
+        torch.set_num_threads(1)
+        from mi_course.grading.store import Store, write_tables
+
+        store = Store(out)
+        run = _Run(entries, store, sandbox, lesson)
+        rows = run.cached()
+        cached = len(rows)
+        todo = [i for i in range(len(entries)) if i not in rows]
+        if todo:
+            run.mark(todo, rows, workers or os.cpu_count() or 1, progress)
+        found = tuple(rows[i] for i in range(len(entries)))
+        write_tables(out, found)
+    return Report(found, cached, time.monotonic() - began)
+
+
+class _Run:
+    def __init__(self, entries: list[Any], store: Any, sandbox: Any, lesson: str | int | None) -> None:
+        self.entries, self.store, self.sandbox, self.lesson = entries, store, sandbox, lesson
+        self.keys: dict[int, str] = {}
+
+    def cached(self) -> dict[int, Marks]:
+        """The submissions that were marked before, just as they are now."""
+        from mi_course.grading.intake import load
+        from mi_course.grading.marking import content_hash
+
+        rows = {}
+        for i, entry in enumerate(self.entries):
+            self.keys[i] = self.store.key(content_hash(load(entry)), self.lesson, self.sandbox.walled)
+            found = self.store.get(self.keys[i], shown(entry.name))
+            if found is not None:
+                rows[i] = found
+        return rows
+
+    def mark(
+        self,
+        todo: list[int],
+        rows: dict[int, Marks],
+        workers: int,
+        progress: Callable[[int, int, float], None] | None,
+    ) -> None:
+        import time
+
+        from mi_course.grading.marking import failed
+        from mi_course.grading.workers import run
+
+        prepare(self.sandbox)
+        began = time.monotonic()
+        for done, (i, trouble) in enumerate(run(workers, self._one, todo, limit_s=1800.0), 1):
+            name = shown(self.entries[i].name)
+            found = None if trouble else self.store.get(self.keys[i], name)
+            rows[i] = found or failed(name, trouble or "Its marks could not be stored.", self.sandbox.walled)
+            if progress:
+                progress(done, len(todo), (time.monotonic() - began) / done * (len(todo) - done))
+
+    def _one(self, i: int) -> None:
+        """In a worker."""
+        from mi_course.grading.intake import load
+        from mi_course.grading.marking import mark
+
+        entry = self.entries[i]
+        marks = mark(shown(entry.name), load(entry), self.sandbox, self.store.secret, self.lesson)
+        self.store.put(self.keys[i], marks)
+
+
+def prepare(sandbox: Any) -> None:
+    """Waits for the server, and has it boot the models that the lessons ask about. Boots them here too, for judging."""
+    from mi_course import lessons
+    from mi_course.asking import include, observe
+    from mi_course.wire import Ask, Call, Ref
+
+    for module in lessons.asking_modules():
+        include(module)
+    configs: dict[str, dict[str, Any]] = {}
+    for info in lessons.catalogue():
+        for exercise in lessons.load(info.id).exercises:
+            if exercise.kind == "function":
+                for ask in exercise.plan(0).asks:
+                    for config in _configs(ask.calls):
+                        configs[repr(config)] = config
+    sandbox.wait(list(configs.values()), lessons.asking_modules())
+    for config in configs.values():
+        observe(lambda model: 0, Ask((Call((Ref("model", {"config": config, "seed": 0}),)),)))
+
+
+def _configs(value: Any) -> list[dict[str, Any]]:
+    """Configurations of the models that calls refer to."""
+    from mi_course.wire import Call, Ref
+
+    if isinstance(value, Ref):
+        own = [value.options["config"]] if value.kind == "model" and "config" in value.options else []
+        return own + _configs(value.options)
+    if isinstance(value, Call):
+        return _configs([value.args, value.options])
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [config for item in value for config in _configs(item)] if isinstance(value, (list, tuple)) else []
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

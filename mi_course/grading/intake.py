@@ -1,0 +1,184 @@
+"""Submissions as bytes: notebooks, folders and zip files, read without following, unpacking or running anything.
+
+Nothing is ever written to disk, so a path in a zip leads nowhere; sizes are counted while reading, so a bomb ends at
+its limit. What is left out is noted, and what cannot be read becomes a reason in the submission's row.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mi_course.submission import MAX_BYTES
+
+__all__ = ["Entry", "Loaded", "find", "load"]
+
+MOST_FILES = 40
+"""Notebooks in one submission."""
+MOST_MEMBERS = 2000
+ZIP_BYTES = 64 * 2**20
+TOTAL_BYTES = 2 * MAX_BYTES
+DEPTH = 6
+KINDS = (".ipynb", ".py")
+SKIPPED = ("__MACOSX", "__pycache__")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission, not read yet."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a submission holds: names and bytes of its notebooks, or else of its Python files."""
+
+    files: tuple[tuple[str, bytes], ...] = ()
+    problem: str = ""
+    """Why there is nothing to mark."""
+    notes: tuple[str, ...] = ()
+
+
+class _Refused(Exception):
+    pass
+
+
+def find(place: Path) -> list[Entry]:
+    """The submissions in a folder, or the one in a file. Raises FileNotFoundError, or ValueError if there are none.
+
+    Hidden files, and files that are neither notebook, Python nor zip, are no submissions.
+    """
+    if not place.exists():
+        raise FileNotFoundError(2, "there is no such file or folder", str(place))
+    if not place.is_dir():
+        return [Entry(place.name, place)]
+    found = []
+    for one in sorted(os.scandir(place), key=lambda one: one.name):
+        if _hidden(one.name):
+            continue
+        if one.is_dir(follow_symlinks=False) or one.is_symlink() or _kind(one.name) in (*KINDS, ".zip"):
+            found.append(Entry(one.name, Path(one.path)))
+    if not found:
+        raise ValueError(f"{place} holds no submission: no notebook, no folder and no zip file.")
+    return found
+
+
+def load(entry: Entry) -> Loaded:
+    """Reads a submission. Raises nothing: what is wrong with it is told in `problem`."""
+    notes: list[str] = []
+    try:
+        mode = os.lstat(entry.path).st_mode
+        if stat.S_ISLNK(mode):
+            raise _Refused("it is a symbolic link, which is not followed")
+        if stat.S_ISDIR(mode):
+            files = list(_from_folder(entry.path, notes))
+        elif not stat.S_ISREG(mode):
+            raise _Refused("it is neither a file nor a folder")
+        elif _kind(entry.name) == ".zip":
+            files = list(_from_zip(entry.path, notes))
+        else:
+            files = [(entry.name, _read(entry.path, MAX_BYTES))]
+    except _Refused as refused:
+        return Loaded((), f"Not read: {refused}.", tuple(notes))
+    except (OSError, ValueError, RuntimeError, NotImplementedError, MemoryError, RecursionError) as error:
+        return Loaded((), f"Not read: {type(error).__name__}: {str(error)[:300]}.", tuple(notes))
+    notebooks = [one for one in files if _kind(one[0]) == ".ipynb"] or files
+    if not notebooks:
+        return Loaded((), "It holds no notebook (.ipynb) and no Python file (.py).", tuple(notes))
+    if len(notebooks) > MOST_FILES:
+        return Loaded((), f"It holds {len(notebooks)} notebooks; at most {MOST_FILES} are read.", tuple(notes))
+    return Loaded(tuple(sorted(notebooks)), "", tuple(notes))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in SKIPPED
+
+
+def _kind(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _read(path: Path, most: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _Refused(f"{path.name} is no ordinary file")
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise _Refused(f"{path.name} has more than {most // 2**20} MB; clear its outputs and save it again")
+    return raw
+
+
+def _from_folder(folder: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
+    total, members = 0, 0
+    for here, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        if len(Path(here).relative_to(folder).parts) >= DEPTH:
+            folders.clear()
+        for name in sorted(names):
+            members += 1
+            if members > MOST_MEMBERS:
+                raise _Refused(f"it holds more than {MOST_MEMBERS:,} files")
+            path = Path(here, name)
+            if _hidden(name) or _kind(name) not in KINDS:
+                continue
+            if path.is_symlink():
+                notes.append(f"{name} is a symbolic link, which is not followed")
+                continue
+            raw = _read(path, MAX_BYTES)
+            total += len(raw)
+            if total > TOTAL_BYTES:
+                raise _Refused(f"its notebooks have more than {TOTAL_BYTES // 2**20} MB together")
+            yield str(path.relative_to(folder)), raw
+
+
+def _from_zip(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
+    if path.stat().st_size > ZIP_BYTES:
+        raise _Refused(f"the zip file has more than {ZIP_BYTES // 2**20} MB")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > MOST_MEMBERS:
+                raise _Refused(f"the zip file holds more than {MOST_MEMBERS:,} files")
+            total = 0
+            for member in members:
+                if not _wanted(member, notes):
+                    continue
+                raw = _unpacked(archive, member, min(MAX_BYTES, TOTAL_BYTES - total))
+                total += len(raw)
+                yield member.filename, raw
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError) as error:
+        raise _Refused(f"it is no zip file that can be read ({str(error)[:200]})") from None
+
+
+def _wanted(member: zipfile.ZipInfo, notes: list[str]) -> bool:
+    parts = PurePosixPath(member.filename.replace("\\", "/"))
+    if member.is_dir() or any(_hidden(part) for part in parts.parts if part != ".."):
+        return False
+    shown = f"{member.filename!r:.100}"
+    if stat.S_ISLNK(member.external_attr >> 16):
+        notes.append(f"{shown} in the zip is a symbolic link, which is not followed")
+        return False
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        notes.append(f"{shown} in the zip points out of it, and is left out")
+        return False
+    if _kind(member.filename) == ".zip":
+        notes.append(f"{shown} is a zip file within the zip, and is left out")
+    return _kind(member.filename) in KINDS
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    if member.flag_bits & 1:
+        raise _Refused("the zip file is encrypted")
+    with archive.open(member) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise _Refused(f"{member.filename!r:.100} unpacks to more than {most // 2**20} MB")
+    return raw

@@ -1,0 +1,162 @@
+"""Runs the cells of one submission, and asks its answers. Everything here is in the hands of the learner's code.
+
+What it says is therefore believed by nobody: the grader takes plain values from it, and judges them elsewhere.
+
+On the line, each message is 8 bytes of length and a frame of `mi_course.wire`:
+    -> {"setup", "cells", "cell_s", "names"}      <- {"begin": position}, {"error": position, "message"} ...,
+                                                     {"ready": names}
+    -> {"exercise": name}                         (forks)
+    -> Ask     <- Observation                     (as often as wanted, in the forked child)
+    -> None    <- {"ended": status}               (the child is gone, and whatever it started with it)
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import linecache
+import os
+import re
+import signal
+import socket
+import sys
+import traceback
+import types
+import warnings
+from typing import Any
+
+import torch
+
+import mi_course
+from mi_course import wire
+from mi_course.asking import observe
+from mi_course.asking.limits import Capture, TimeUp, time_limit
+
+_kill = ctypes.CDLL(None).kill
+
+
+class Nothing:
+    """Stands for `lesson`, and for SmolLM2: whatever is asked of it comes to nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing()
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return Nothing()
+
+    def __getitem__(self, key: Any) -> Any:
+        return Nothing()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def __iter__(self) -> Any:
+        return iter((Nothing(),))
+
+
+class Lesson(Nothing):
+    """`lesson.use(name)` is the learner's own answer, always."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+
+    def use(self, name: str) -> Any:
+        return self._namespace[name]
+
+    def check(self, *args: Any, **options: Any) -> None: ...
+
+
+def send(line: socket.socket, message: Any) -> None:
+    frame = wire.encode(message)
+    line.sendall(len(frame).to_bytes(8, "little") + frame)
+
+
+def receive(line: socket.socket) -> Any:
+    return wire.decode(_exactly(line, int.from_bytes(_exactly(line, 8), "little")))
+
+
+def _exactly(line: socket.socket, count: int) -> bytes:
+    parts = []
+    while count:
+        part = line.recv(min(count, 2**20))
+        if not part:
+            os._exit(0)  # the grader is gone
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def run(line: socket.socket, walled: bool) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    job = receive(line)
+    module = types.ModuleType("__main__")
+    namespace = vars(module)
+    sys.modules["__main__"] = module
+    sys.argv = [""]
+    namespace.update(__builtins__=builtins, display=lambda *args, **options: None)
+    lesson = Lesson(namespace)
+    mi_course.lesson = lambda which: lesson
+    mi_course.exercise = lambda id: Nothing()
+    mi_course.load_model = lambda *args, **options: Nothing()
+    for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
+        send(line, {"begin": position})
+        problem = _run_cell(position, text, namespace, job["cell_s"])
+        if problem:
+            send(line, {"error": position, "message": problem[:2000]})
+    namespace["lesson"] = lesson
+    send(line, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
+    while True:
+        _exercise(line, receive(line)["exercise"], namespace, walled)
+
+
+def _run_cell(position: int, text: str, namespace: dict[str, Any], seconds: float) -> str:
+    """Why the cell stopped, or nothing."""
+    place = f"cell {position}" if position else "setup"
+    linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
+    try:
+        with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), time_limit(seconds):
+            exec(compile(text, place, "exec"), namespace)
+    except TimeUp:
+        return f"it was still running after {seconds:g} seconds."
+    except BaseException as error:
+        return _told(error, place)
+    return ""
+
+
+def _told(error: BaseException, place: str) -> str:
+    try:
+        with time_limit(1.0):
+            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+            if isinstance(error, SyntaxError) and error.filename == place:
+                lines = [error.lineno]
+            where = f" (line {lines[-1]})" if lines else ""
+            text = f"{type(error).__name__}: {error}"[:1000].strip().rstrip(":").splitlines()[0]
+            return re.sub(r"\s+", " ", text) + where + "."
+    except BaseException:
+        return "it raised an error whose text cannot be read."
+
+
+def _exercise(line: socket.socket, name: str, namespace: dict[str, Any], walled: bool) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)
+            while (ask := receive(line)) is not None:
+                send(line, observe(namespace.get(name), ask))
+        finally:
+            os._exit(0)
+    status = 0
+    with contextlib.suppress(ChildProcessError):
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if walled:
+        _kill(-1, signal.SIGKILL)  # what it started, all but us and process 1
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    send(line, {"ended": status})

@@ -1,0 +1,185 @@
+"""The warm server: torch is imported once, and every submission gets a forked child behind walls of its own.
+
+    python -m mi_sandbox.server CONTROL WALLS     CONTROL: a descriptor; WALLS: 1, or 0 where there can be none
+
+On CONTROL arrive pairs of descriptors: the line on which a submission is asked, and the leash. A child that watches
+(process 1 of its namespace) holds the leash and runs nothing of the submission: when the grader lets go of the leash,
+it ends, and the kernel ends everything else in that namespace.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1", MKL_NUM_THREADS="1")  # before torch is there
+
+import contextlib
+import gc
+import json
+import select
+import signal
+import socket
+import sys
+import time
+
+import torch
+from mi_sandbox import runner, walls
+
+from mi_course import wire
+from mi_course.asking import observe
+
+TICK_S = 0.05
+MEMORY_BYTES = 1536 * 2**20
+"""What all processes of one sandbox may hold together, beyond what each shares with the server."""
+CPU_S = 600.0
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    walled = sys.argv[2] == "1"
+    torch.set_num_threads(1)
+    hello, *_ = socket.recv_fds(control, 2**20, 0)
+    warm_up(json.loads(hello))
+    gc.collect()
+    gc.freeze()
+    threads = 1 + len(_other_threads())
+    absent = [name for name in ("lessons", "judging", "exercises", "grading", "course") if _importable(name)]
+    control.send(json.dumps({"ready": True, "threads": threads, "visible": absent}).encode())
+    while True:
+        word, fds, _, _ = socket.recv_fds(control, 64, 2)
+        if not word:
+            os._exit(0)
+        if len(fds) == 2:
+            serve(fds[0], fds[1], walled)
+        for fd in fds:
+            os.close(fd)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def warm_up(work: dict) -> None:
+    """Boots the models that will be asked about, so that children inherit them. Their configurations are no secret."""
+    for module in work.get("include", ()):
+        from mi_course.asking import include
+
+        include(module)
+    for config in work.get("models", ()):
+        call = wire.Call((wire.Ref("model", {"config": config, "seed": 0}),))
+        observe(lambda model: None, wire.Ask((call,)))
+    observe(lambda x: x, wire.Ask((wire.Call((torch.zeros(2),)),)))
+
+
+def _other_threads() -> list[str]:
+    """Names of threads that a fork would lose. Arrow's allocator has one that knows of forks, and does not count."""
+    names = []
+    if os.path.isdir("/proc/self/task"):
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/comm") as file:
+                name = file.read().strip()
+            if int(task) != os.getpid() and not name.startswith("jemalloc"):
+                names.append(name)
+    return names
+
+
+def _importable(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(f"mi_course.{name}") is not None
+
+
+def serve(line: int, leash: int, walled: bool) -> None:
+    """Forks a child that watches over one submission. Returns at once, in the server."""
+    child = os.fork()
+    if child:
+        if walled:  # it ends as soon as it has forked process 1 of the new namespace
+            os.waitpid(child, 0)
+        return
+    try:
+        walls.close_all_but(line, leash)
+        if walled:
+            walls.enter()
+        else:
+            os.setsid()
+        watch(line, leash, walled)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(leash, json.dumps({"walls": f"{type(error).__name__}: {error}"}).encode())
+    finally:
+        os._exit(1)
+
+
+def watch(line: int, leash: int, walled: bool) -> None:
+    base = memory_of("self")
+    pid = os.fork()
+    if not pid:
+        try:
+            if walled:
+                walls.limit(CPU_S)
+                walls.forbid_calls()
+            else:
+                os.setpgid(0, 0)
+        except BaseException as error:
+            os.write(leash, json.dumps({"walls": f"{type(error).__name__}: {error}"}).encode())
+            os._exit(1)
+        try:
+            os.close(leash)
+            runner.run(socket.socket(fileno=line), walled)
+        finally:
+            os._exit(0)
+    os.close(line)
+    poll = select.poll()
+    poll.register(leash, select.POLLIN)
+    told = None
+    while told is None:
+        if poll.poll(TICK_S * 1000):
+            break  # the grader let go
+        told = _ended(pid)
+        if told is None and walled and held(base) > MEMORY_BYTES:
+            told = {"memory": MEMORY_BYTES}
+    if not walled:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+    else:
+        with contextlib.suppress(OSError):
+            os.kill(-1, signal.SIGKILL)
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+    if told:
+        os.write(leash, json.dumps(told).encode())
+    os._exit(0)
+
+
+def _ended(runner_pid: int) -> dict | None:
+    """How the runner ended, if it did. Takes leave of orphans too, whose parent we are."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return None
+            if pid == runner_pid:
+                return {"ended": os.waitstatus_to_exitcode(status)}
+    return {"ended": 0}
+
+
+def held(base: int) -> int:
+    """Bytes that the processes of this namespace hold beyond what they were forked with."""
+    pids = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    return sum(max(0, memory_of(pid) - base) for pid in pids)
+
+
+def memory_of(pid: str) -> int:
+    """Anonymous and shared memory of a process, in bytes."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""One sandbox for all tests of grading, with short limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from grading_kit import loaded, notebook
+from require import require
+
+from mi_course import doctor
+from mi_course.grading import asking_inside, prepare
+from mi_course.grading.marking import Marks, mark
+from mi_course.grading.sandbox import Sandbox
+
+SECRET = bytes(32)
+
+
+@pytest.fixture(scope="session")
+def needs_sandbox() -> None:
+    problem = doctor.sandbox_problem()
+    require("sandbox", problem is None, " ".join(problem or ()))
+
+
+@pytest.fixture(scope="session")
+def sandbox(needs_sandbox: None) -> Iterator[Sandbox]:
+    torch.set_num_threads(1)
+    with Sandbox.start() as made:
+        prepare(made)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking_inside, "CELL_S", 1.5)
+    monkeypatch.setattr(asking_inside, "GRACE_S", 1.5)
+
+
+@pytest.fixture
+def marked(sandbox: Sandbox) -> Callable[..., Marks]:
+    """Marks lesson 00 with this answer, or these cells."""
+
+    def mark_it(answers: dict[str, str] | None = None, **rest: Any) -> Marks:
+        return mark("someone", loaded(notebook(answers, **rest)), sandbox, SECRET)
+
+    return mark_it
+
+
+@pytest.fixture
+def here() -> Path:
+    return Path(__file__).parent

@@ -1,0 +1,199 @@
+"""What can be seen and reached from inside the sandbox: looked at from inside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from grading_kit import ZERO, marks_of
+
+import mi_course
+from mi_course.grading.sandbox import Sandbox, Session
+from mi_course.wire import Ask, Call, Observation
+
+PACKAGE = Path(mi_course.__file__).parent
+
+
+@pytest.fixture
+def inside(sandbox: Sandbox):
+    """Runs the body of a function in a fresh sandbox and returns its value."""
+
+    def run(text: str, session: Session | None = None):
+        with sandbox.session() as one:
+            lines = "\n".join(f"    {line}" for line in text.strip("\n").split("\n"))
+            cell = f"import os, sys, socket, ctypes, resource\ndef look():\n{lines}\n"
+            one.send({"setup": [], "cells": [[1, cell]], "cell_s": 5.0, "names": ["look"]})
+            while "ready" not in (told := one.receive(10)):
+                assert "error" not in told, told
+            one.send({"exercise": "look"})
+            one.send(Ask((Call(()),)))
+            seen = one.receive(20)
+            assert isinstance(seen, Observation), seen
+            assert seen.replies[0].returned, seen
+            return seen.replies[0].value
+
+    return run
+
+
+def test_nothing_of_the_truth_is_there(inside):
+    assert inside("return sorted(n for n in os.listdir('/course/mi_course') if n[0] != '_')") == [
+        *("asking", "interp", "show", "wire")
+    ]
+    absent = inside(
+        "from importlib.util import find_spec\nrooms = 'lessons judging exercises course content grading submission "
+        "checking progress authoring cli lab'.split()\nreturn [r for r in rooms if find_spec('mi_course.' + r)]"
+    )
+    assert absent == []
+    assert inside("return sorted({n.rsplit('.')[-1] for n in os.listdir('/course/data')})") == ["safetensors"]
+    assert not inside(f"return os.path.exists({str(PACKAGE)!r} + '/lessons')")
+    assert not inside(f"return os.path.exists({str(PACKAGE.parent / 'solutions')!r})")
+    assert not inside(f"return os.path.exists({str(Path(__file__))!r})")
+
+
+def test_no_file_of_the_machine_is_there(inside):
+    assert (
+        inside(
+            "return [p for p in ('/etc/passwd', '/etc/shadow', '/home', '/var', '/work/main', '/run', '/sys') "
+            "if os.path.exists(p)]"
+        )
+        == []
+    )
+    assert inside("return os.listdir('/tmp') + os.listdir('/dev/shm')") == []
+    shown = inside("return sorted(os.environ)")
+    assert not {"MI_COURSE_REQUIRE", "USER", "SSH_AUTH_SOCK", "VIRTUAL_ENV"} & set(shown)
+
+
+def test_nothing_can_be_written_but_two_small_folders(inside):
+    found = inside(
+        "writable = []\nfor here, folders, files in os.walk('/'):\n"
+        "    folders[:] = [f for f in folders if os.path.join(here, f) not in ('/proc', '/usr', '/tmp', '/dev/shm')]\n"
+        "    if here.count('/') > 4: folders[:] = []\n"
+        "    try:\n        open(os.path.join(here, 'x-x'), 'w').close()\n        writable.append(here)\n"
+        "    except OSError: pass\nreturn writable"
+    )
+    assert found == []
+    assert inside("return [os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ('/tmp', '/dev/shm')]") == [
+        64 * 2**20,
+        64 * 2**20,
+    ]
+
+
+def test_what_one_submission_writes_the_next_does_not_see(inside):
+    inside("open('/tmp/left', 'w').write('x'); open('/dev/shm/left', 'w').write('x')\nreturn True")
+    assert inside("return os.listdir('/tmp') + os.listdir('/dev/shm')") == []
+
+
+def test_it_sees_no_process_but_its_own(inside):
+    pids = inside("return sorted(int(p) for p in os.listdir('/proc') if p.isdigit())")
+    assert len(pids) <= 4, pids
+    assert pids[0] == 1
+    assert inside("try:\n    open('/proc/1/mem', 'rb')\nexcept OSError as e:\n    return type(e).__name__") == (
+        "PermissionError"
+    )
+    assert inside("try:\n    return os.listdir('/proc/1/fd')\nexcept OSError as e:\n    return type(e).__name__") == (
+        "PermissionError"
+    )
+    inside("try:\n    os.kill(1, 9)\nexcept OSError: pass\nreturn True")
+
+
+def test_it_has_no_rights(inside):
+    status = dict(line.split(":\t", 1) for line in inside("return open('/proc/self/status').read()").splitlines())
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert inside("return os.getuid()") != 0
+    for call in ("unshare(0x10000000)", "unshare(0x20000)", "ptrace(0, 0, 0, 0)", "setns(0, 0)"):
+        assert inside(f"return ctypes.CDLL(None).{call}") == -1, call
+    assert inside("return open('/proc/sys/user/max_user_namespaces').read().strip()") == "0"
+    # A clone with a new user namespace, past the library: refused by the limit.
+    if os.uname().machine == "x86_64":
+        assert inside("return ctypes.CDLL(None).syscall(56, 0x10000000 | 17, 0, 0, 0, 0)") == -1
+    assert inside("return ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None)") == -1
+
+
+def test_its_limits(inside):
+    assert inside("return resource.getrlimit(resource.RLIMIT_NPROC)") == (64, 64)
+    assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (0, 0)
+    assert inside("return resource.getrlimit(resource.RLIMIT_DATA)[1]") < 8 * 2**30
+    assert (
+        inside(
+            "n = 0\ntry:\n    while n < 200:\n        if os.fork() == 0: os._exit(0)\n        n += 1\n"
+            "except OSError: pass\nreturn n"
+        )
+        < 64
+    )
+
+
+def test_shared_memory_cannot_be_hoarded(inside):
+    assert inside("try:\n    return os.memfd_create('x')\nexcept OSError: return -1") == -1
+    assert inside("return ctypes.CDLL(None).shmget(0, 4096, 0o1666)") == -1
+
+
+def test_the_network_is_not_there(inside):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert inside(f"s = socket.socket()\ns.settimeout(2)\nreturn s.connect_ex(('127.0.0.1', {port}))") != 0
+    assert inside("return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect_ex(('192.0.2.1', 53))") != 0
+    assert inside("return [n for n in os.listdir('/proc/self/net') if n == 'x']") == []
+
+
+def test_abstract_sockets_end_at_the_wall(inside):
+    name = f"\0mi-course-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        server.listen()
+        assert inside(f"s = socket.socket(socket.AF_UNIX)\nreturn s.connect_ex({name!r})") != 0
+
+
+def test_descriptors_of_the_server_are_closed(inside):
+    fds = inside(
+        "return {int(f): os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')"
+        " if os.path.lexists('/proc/self/fd/' + f)}"
+    )
+    sockets = [fd for fd, target in fds.items() if target.startswith("socket:")]
+    assert len(sockets) == 1, fds
+    assert not [target for target in fds.values() if "log" in target]
+
+
+def test_two_submissions_at_once_do_not_meet(sandbox: Sandbox, inside):
+    found = []
+    texts = ["import time\nopen('/tmp/a', 'w').close()\ntime.sleep(0.5)\nreturn os.listdir('/tmp')"] * 2
+    threads = [threading.Thread(target=lambda t=t: found.append(inside(t))) for t in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [["a"], ["a"]]
+
+
+def test_memory_in_many_processes_is_seen(marked):
+    """Each stays below its own limit; the process that watches adds them up."""
+    text = (
+        "import os, time\ndef zero_head(z, hook, head):\n    for _ in range(3):\n        if os.fork() == 0:\n"
+        "            x = b'x' * (600 * 2**20)\n            time.sleep(60)\n    time.sleep(60)\n    return z"
+    )
+    row = marked({ZERO: text})
+    assert "GB of memory" in row.reason
+    assert marks_of(row)[ZERO].points == 0
+    assert row.points == 3
+
+
+def test_the_server_ends_with_the_grader(needs_sandbox):
+    code = (
+        "import os, sys\nfrom mi_course.grading.sandbox import Sandbox\ns = Sandbox.start().wait()\n"
+        "print(s.process.pid, s.folder, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout.split()
+    shutil.rmtree(told[1])
+    until = time.monotonic() + 10
+    while (alive := Path(f"/proc/{told[0]}").exists()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive
