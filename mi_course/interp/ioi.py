@@ -1,4 +1,4 @@
-"""Indirect objects in SmolLM2: prompts that nobody in the lesson sees, and how much of the task a set of heads keeps there.
+"""Indirect objects in SmolLM2: prompts that nobody in the lesson sees, and how much of the task some heads keep there.
 
 Names and templates are our own. The task is Wang et al.'s (2022), section 2; three-name prompts (ABC) are theirs too.
 """
@@ -27,8 +27,8 @@ HELD_OUT_PAIRS = (("Emma", "David"), ("Laura", "Peter"), ("Kate", "Mark"))
 def abc_prompts(names: Sequence[str], template: str) -> list[str]:
     """Prompts of three different names each: no name is said twice, so nobody is the indirect object.
 
-    The mean over them holds what the template says, and nothing about who should be named next. Every name comes in each
-    of the three places equally often. Raises ValueError for fewer than three names.
+    The mean over them holds what the template says, and nothing about who should be named next. Every name comes in
+    each of the three places equally often. Raises ValueError for fewer than three names.
 
     >>> abc_prompts(["Mary", "John", "Tom"], "{A} and {B}: {S} gave it to")[0]
     'Mary and John: Tom gave it to'
@@ -46,7 +46,7 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
 
 @dataclass
 class Task:
-    """Prompts of several templates, and how much of the logit difference a set of heads keeps on them. Built by `ioi_task`."""
+    """Prompts of several templates, and the share of the logit difference that heads keep on them; see `ioi_task`."""
 
     model: TransformerBridge
     sets: list[tuple[Tensor, Any, Tensor]]
