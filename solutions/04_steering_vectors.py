@@ -1023,8 +1023,8 @@ print(
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
 #
-# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector works as well as the right one, because neighbouring layers are alike, so no effect tells you. Only a comparison with a tensor that you know does. The last one equals no layer at all: Hugging Face applies the final norm to it, so its scale is another one, and a vector made from it is far too short
-# or too long for the stream.
+# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector works as well as the right one, because neighbouring layers are alike, so no effect tells you. Only a comparison with a tensor that you know does. The last one equals no layer at all: Hugging Face applies the final norm to it.
+# Its norm here is 24, the root of 576, where the stream has several hundred, so a vector made from it is far too short.
 #
 # Positions slip the same way: a start that is off by one leaves out the last prompt token, which matters most.
 # </details>
