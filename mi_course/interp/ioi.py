@@ -126,7 +126,38 @@ def smollm2_held_out() -> Task:
 
 # The first thirty heads by the absolute first-order effect of setting them to their ABC mean, at the clean run of the
 # lesson's two templates and eight prompts each: solutions/03_activation_patching.py, cell use-rankings.
-_CIRCUIT = ((23, 3),)
+_CIRCUIT = (
+    (23, 3),
+    (29, 1),
+    (29, 0),
+    (20, 0),
+    (17, 4),
+    (24, 4),
+    (8, 1),
+    (19, 2),
+    (10, 7),
+    (24, 7),
+    (17, 0),
+    (23, 1),
+    (16, 0),
+    (25, 2),
+    (14, 3),
+    (8, 0),
+    (24, 5),
+    (16, 1),
+    (18, 1),
+    (17, 2),
+    (23, 7),
+    (18, 2),
+    (18, 6),
+    (14, 5),
+    (16, 5),
+    (29, 2),
+    (15, 7),
+    (11, 6),
+    (18, 4),
+    (18, 0),
+)
 
 
 def smollm2_circuit() -> list[Head]:

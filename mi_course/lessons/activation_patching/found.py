@@ -13,7 +13,8 @@ from mi_course.interp.ioi import smollm2_held_out
 from mi_course.wire import Observation
 
 LOW, HIGH, MOST = 0.8, 1.2, 30
-"""Faithfulness asked, and how many heads may be used. Measured on the held-out prompts: see the lesson's section 8."""
+"""Faithfulness asked, and how many heads may be used. Measured on the held-out prompts, thirty heads each: 0.89 by the
+absolute first-order effect of ABC ablation, 0.08 by denoising; helping heads only, 1.22 with ten and 1.18 with twenty."""
 
 RANDOM = 50
 """Random sets of the same size, of which the circuit has to exceed the 95th percentile."""
