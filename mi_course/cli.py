@@ -276,6 +276,47 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Teaching
+
+
+@app.command(epilog="Example: mi-course grade submissions --out marks -j 2")
+def grade(
+    submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, folders or zips.")],
+    out: Annotated[Path, typer.Option(help="The folder for marks.csv and marks.json.")],
+    lesson: Annotated[str | None, typer.Option(help="Which lesson all are of, if the files do not tell.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", min=1, help="By default one for each core.")] = None,
+    unsandboxed: Annotated[
+        bool, typer.Option("--unsandboxed", help="Run submissions with your own rights. Every result will say so.")
+    ] = False,
+) -> None:
+    """Mark a folder of untrusted submissions, each answer in a sandbox.
+
+    Every submission ends in one row. Interrupted, the same command goes on where it stopped; what has not changed is
+    not marked again.
+    """
+    from mi_course.grading import grade as marking
+
+    def progress(done: int, of: int, left_s: float) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                f"\r{done} of {of} marked, about {left_s:.0f} s to go \033[K" + ("\n" if done == of else "")
+            )
+            sys.stderr.flush()
+        elif done == of or done % 10 == 0:
+            sys.stderr.write(f"{done} of {of} marked, about {left_s:.0f} s to go\n")
+
+    try:
+        report = marking(submissions, out, lesson=lesson, workers=workers, unsandboxed=unsandboxed, progress=progress)
+    except (ValueError, FileNotFoundError) as error:
+        raise Stop(f"{submissions}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
+    if unsandboxed:
+        sys.stderr.write("Marked WITHOUT a sandbox: whatever was in the submissions ran with your rights.\n")
+    unreadable = sum(row.status != "marked" for row in report.rows)
+    told = f"{len(report.rows)} submissions, {report.cached} of them as marked before, {unreadable} unreadable"
+    typer.echo(f"{told}, in {report.seconds:.0f} s: {out / 'marks.csv'}, {out / 'marks.json'}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Writing
 
 

@@ -1,0 +1,210 @@
+"""A folder from end to end, through the command, as an instructor runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from grading_kit import ZERO, notebook
+
+from mi_course import doctor
+from mi_course.grading import workers
+from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.store import Store, harmless, write_tables
+
+
+def run(*words: object, **rest: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mi_course", "grade", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **rest)
+
+
+def rows_of(out: Path) -> dict[str, dict[str, str]]:
+    with open(out / "marks.csv", newline="", encoding="utf-8") as file:
+        return {row["submission"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A class: right, wrong, dying, malformed, packed, oddly named."""
+    found = tmp_path / "submissions"
+    found.mkdir()
+    good = json.dumps(notebook())
+    (found / "ada.ipynb").write_text(good)
+    (found / "00_start_here.py").write_text("x = 1")
+    wrong = notebook({ZERO: "def zero_head(z, hook, head):\n    return z"})
+    (found / "wrong.ipynb").write_text(json.dumps(wrong))
+    dying = notebook(before="import os\nos._exit(1)")
+    (found / "dying.ipynb").write_text(json.dumps(dying))
+    (found / "broken.ipynb").write_text(good[:300])
+    (found / "=cmd|' calc'!A0.ipynb").write_text(good)
+    (found / "new\nline, comma.ipynb").write_text(good)
+    (found / "bob").mkdir()
+    (found / "bob" / "00_start_here.ipynb").write_text(good)
+    with zipfile.ZipFile(found / "carol.zip", "w") as archive:
+        archive.writestr("carol/00_start_here.ipynb", good)
+        archive.writestr("../../evil.ipynb", good)
+    return found
+
+
+def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
+    out = tmp_path / "marks"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    told = run(folder, "--out", out, "-j", 2)
+    assert told.returncode == 0, told.stderr
+    assert "9 submissions, 0 of them as marked before, 1 unreadable" in told.stdout
+    rows = rows_of(out)
+    assert {name: int(row["points"]) for name, row in rows.items()} == {
+        "ada.ipynb": 5,
+        "00_start_here.py": 0,
+        "wrong.ipynb": 3,
+        "dying.ipynb": 5,
+        "broken.ipynb": 0,
+        "'=cmd|' calc'!A0.ipynb": 5,
+        r"new\nline, comma.ipynb": 5,
+        "bob": 5,
+        "carol.zip": 5,
+    }
+    assert rows["wrong.ipynb"][ZERO] == "0"
+    assert rows["broken.ipynb"][ZERO] == ""
+    assert "exit status 1" in rows["dying.ipynb"]["reason"]
+    assert all(row["sandboxed"] == "yes" for row in rows.values())
+    everything = json.loads((out / "marks.json").read_text())
+    carol = next(one for one in everything["submissions"] if one["submission"] == "carol.zip")
+    assert "points out of it" in carol["notes"][0]
+    wrong = next(one for one in everything["submissions"] if one["submission"] == "wrong.ipynb")
+    assert next(one for one in wrong["exercises"] if one["exercise"] == ZERO)["message"]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    # The second time nothing is marked again but what changed.
+    (folder / "wrong.ipynb").write_text(json.dumps(notebook()))
+    told = run(folder, "--out", out)
+    assert "9 submissions, 8 of them as marked before" in told.stdout
+    assert rows_of(out)["wrong.ipynb"]["points"] == "5"
+
+
+@pytest.mark.slow
+def test_a_killed_grader_loses_no_finished_result(needs_sandbox, tmp_path: Path):
+    folder, out = tmp_path / "submissions", tmp_path / "marks"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.ipynb").write_text(json.dumps(notebook(before=f"x = {i}")))
+    (folder / "slow.ipynb").write_text(json.dumps(notebook(before="import time\ntime.sleep(8)")))
+    command = [sys.executable, "-m", "mi_course", "grade", str(folder), "--out", str(out), "-j", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 120
+    while len(list(out.glob(".grading/*.json"))) < 3 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list(out.glob(".grading/*.json"))) == 3
+    until = time.monotonic() + 20
+    while (left := _in_session(process.pid)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left, "a worker or the sandbox outlived the grader"
+    (folder / "slow.ipynb").write_text(json.dumps(notebook()))
+    told = run(folder, "--out", out)
+    assert "4 submissions, 3 of them as marked before" in told.stdout
+    assert {row["points"] for row in rows_of(out).values()} == {"5"}
+
+
+def _in_session(leader: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(name))
+    return found
+
+
+def test_without_a_sandbox_it_refuses_unless_told_to(tmp_path: Path, folder: Path):
+    for name in ("dying.ipynb", "broken.ipynb", "carol.zip"):
+        (folder / name).unlink()
+    bare = {**os.environ, "PATH": str(tmp_path)}  # no bwrap there
+    told = run(folder, "--out", tmp_path / "marks", env=bare)
+    assert told.returncode == 2
+    for part in ("not run without a sandbox", "bubblewrap is not installed", "--unsandboxed"):
+        assert part in " ".join(told.stderr.split())
+    assert not (tmp_path / "marks" / "marks.csv").exists()
+    told = run(folder, "--out", tmp_path / "marks", "--unsandboxed", env=bare)
+    assert told.returncode == 0, told.stderr
+    assert "WITHOUT a sandbox" in told.stderr
+    rows = rows_of(tmp_path / "marks")
+    assert rows["ada.ipynb"]["points"] == "5"
+    assert all(row["sandboxed"] == "NO" for row in rows.values())
+    assert "WITHOUT a sandbox" in rows["ada.ipynb"]["reason"]
+    assert not json.loads((tmp_path / "marks" / "marks.json").read_text())["sandboxed"]
+
+
+def test_errors_are_one_paragraph(tmp_path: Path):
+    told = run(tmp_path / "absent", "--out", tmp_path / "marks")
+    assert told.returncode == 2
+    assert "there is no such file or folder" in " ".join(told.stderr.split())
+    told = run(tmp_path, "--out", tmp_path / "marks", "--lesson", "99")
+    assert told.returncode == 2
+    assert "no lesson" in told.stderr
+
+
+def test_doctor_and_grade_agree(needs_sandbox):
+    assert doctor.sandbox_problem() is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|calc", "%x"])
+def test_no_cell_is_a_formula(text):
+    assert harmless(text).startswith("'")
+
+
+def test_a_cell_stays_on_its_line():
+    assert harmless("a\nb\x00c\u2028d") == r"a\nb\x00c\u2028d"
+    assert harmless("Zoë, 3") == "Zoë, 3"
+    assert harmless(3) == 3
+
+
+def test_marks_come_back_as_they_were_kept(tmp_path: Path):
+    store = Store(tmp_path)
+    one = ExerciseMark(
+        "a.b", 1, "wrong", 1, 2, "m", "swap", ({"name": "p", "points": 2, "earned": 1, "message": ""},), ""
+    )
+    marks = Marks("ada", "marked", "r", 1, 2, (one,), ("a",), ("n",), True, 0.5, ("f.ipynb",))
+    key = store.key("content", None, True)
+    assert store.get(key, "ada") is None
+    store.put(key, marks)
+    assert store.get(key, "ada") == marks
+    assert Store(tmp_path).key("content", None, True) == key
+    assert store.key("content", None, False) != key
+    assert store.key("content2", None, True) != key
+    assert oct((tmp_path / ".grading" / "secret").stat().st_mode)[-3:] == "600"
+    (tmp_path / ".grading" / f"{key}.json").write_text("{torn")
+    assert store.get(key, "ada") is None
+    write_tables(tmp_path, [marks])
+    assert rows_of(tmp_path)["ada"]["a.b"] == "1"
+
+
+def test_a_worker_that_dies_costs_one_submission(tmp_path: Path):
+    def work(i: int) -> None:
+        if i == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if i == 2:
+            time.sleep(60)
+        (tmp_path / str(i)).touch()
+
+    told = dict(workers.run(2, work, list(range(6)), limit_s=2.0))
+    assert {i for i, trouble in told.items() if not trouble} == {0, 3, 4, 5}
+    assert "worker ended" in told[1]
+    assert "more than 2 seconds" in told[2]
+    assert sorted(os.listdir(tmp_path)) == ["0", "3", "4", "5"]

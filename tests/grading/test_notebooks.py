@@ -1,0 +1,182 @@
+"""Notebooks as editors, learners and accidents leave them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from grading_kit import TOP, ZERO, loaded, marks_of, notebook, right
+
+from mi_course import content, wire
+from mi_course.grading.claims import claims_in
+from mi_course.grading.intake import Loaded
+from mi_course.grading.marking import mark
+from mi_course.grading.sandbox import Sandbox
+
+WRONG = "def zero_head(z, hook, head):\n    return z * 0.5\n"
+
+
+@pytest.fixture
+def marked_as(sandbox: Sandbox):
+    def run(change):
+        return mark("x", loaded(notebook(change=change)), sandbox, bytes(32))
+
+    return run
+
+
+def answers(found):
+    return [cell for cell in found["cells"] if content.exercise_of(cell)]
+
+
+def test_ids_and_metadata_lost(marked_as):
+    def change(found):
+        for i, cell in enumerate(found["cells"]):
+            cell["id"], cell["metadata"] = f"c{i}", {}
+        found["metadata"] = {}
+
+    assert marked_as(change).points == 5
+
+
+def test_the_last_definition_counts_and_is_noted(marked_as):
+    def copied(text):
+        def change(found):
+            cell = dict(answers(found)[1], source=text)
+            found["cells"].append(cell)
+
+        return change
+
+    row = marked_as(copied(WRONG))
+    assert marks_of(row)[ZERO].points == 0
+    assert "the last counts" in row.notes[0]
+    assert marked_as(copied(right(ZERO))).points == 5
+
+
+def test_deleted_reordered_retyped(marked_as):
+    row = marked_as(lambda found: found["cells"].remove(answers(found)[1]))
+    assert marks_of(row)[ZERO].status == "not_attempted"
+    assert row.points == 3
+
+    def turned(found):
+        found["cells"].reverse()
+        found["cells"].insert(
+            0, dict(answers(found)[0], source="from jaxtyping import Float\nfrom torch import Tensor")
+        )
+
+    assert marked_as(turned).points == 5
+    row = marked_as(lambda found: answers(found)[1].update(cell_type="markdown"))
+    assert marks_of(row)[ZERO].status == "not_attempted"
+
+
+def test_an_untouched_notebook(sandbox: Sandbox):
+    from mi_course import lessons
+
+    row = mark("x", loaded(content.read_notebook(lessons.find(0))), sandbox, bytes(32))
+    assert {one.status for one in row.exercises} == {"not_attempted"}
+    assert row.points == 0
+
+
+def test_demonstrations_are_not_run_and_changed_ones_are(marked_as):
+    def change(found):
+        for cell in found["cells"]:
+            if cell["id"] == "use-zero-head":
+                cell["source"] += "\nHEAD = 0.0"
+        answers(found)[1]["source"] = "def zero_head(z, hook, head):\n    z[:, :, head] = HEAD\n    return z"
+
+    row = marked_as(change)
+    # The changed cell uses SmolLM2, of which there is an inert stand-in only; what it binds later may be missing.
+    assert marks_of(row)[TOP].status == "passed"
+
+
+def test_a_python_file(sandbox: Sandbox):
+    text = f"import torch\n{right(TOP)}\n\n# %%\n1 / 0\n# %%\n{right(ZERO)}"
+    row = mark("x", Loaded((("00_start_here.py", text.encode()),)), sandbox, bytes(32))
+    assert row.points == 5
+    assert "ZeroDivisionError" in row.reason
+
+
+MALFORMED = {
+    "empty": b"",
+    "truncated": json.dumps(notebook()).encode()[:5000],
+    "not_utf8": b"\xff\xfe\x00{",
+    "a_list": b"[]",
+    "no_cells": b'{"metadata": {}}',
+    "cells_of_nothing": b'{"cells": [1, null, {}, {"cell_type": 3, "source": {"a": 1}}], "metadata": 7}',
+    "nested": b"[" * 100_000,
+    "nested_objects": b'{"cells":' * 50_000,
+    "huge_number": b'{"cells": ' + b"9" * 100_000 + b"}",
+    "infinity": b'{"cells": [], "x": NaN, "y": Infinity}',
+    "of_no_lesson": b'{"cells": [{"cell_type": "code", "source": "x = 1"}], "metadata": {}}',
+    "binary": bytes(range(256)) * 10,
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed(sandbox: Sandbox, name):
+    row = mark("x", Loaded((("homework.ipynb", MALFORMED[name]),)), sandbox, bytes(32))
+    assert row.status == "unreadable"
+    assert len(row.reason) > 20
+    assert row.points == 0
+
+
+def test_one_malformed_notebook_beside_a_good_one(sandbox: Sandbox):
+    good = json.dumps(notebook()).encode()
+    row = mark("x", Loaded((("a.ipynb", b"{"), ("00_start_here.ipynb", good))), sandbox, bytes(32))
+    assert row.points == 5
+    assert "a.ipynb is no notebook" in row.reason
+
+
+def test_sources_that_break_parsers(sandbox: Sandbox):
+    for text in ("(" * 5000, "-" * 50_000 + "1", "x" * 10**6, "f'{" * 200, "\ud800", "a." * 20_000 + "b"):
+        row = mark("x", loaded(notebook(before=text)), sandbox, bytes(32))
+        assert row.points == 5, row.reason
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Claims
+
+
+def output(exercise: str, value: object, /, **rest: object) -> dict:
+    text = base64.b64encode(wire.encode(value)).decode()
+    record = {"format": 1, "exercise": exercise, "revision": 1, "value": text, **rest}
+    return {"cell_type": "code", "outputs": [{"data": {"application/vnd.mi-course.answer+json": record}}]}
+
+
+def test_the_last_record_counts():
+    cells = [output("a.b", [1]), output("a.b", [2]), output("a.c", 3)]
+    assert claims_in({"cells": cells}) == {"a.b": [2], "a.c": 3}
+
+
+@pytest.mark.parametrize("value", ["!", "", 7, None, ["x"], "AAAA", base64.b64encode(b"MIC1" + b"\xff" * 40).decode()])
+def test_a_malformed_record_is_none(value):
+    assert claims_in({"cells": [output("a.b", 1, value=value)]}) == {}
+    assert (
+        claims_in({"cells": [{"outputs": [7, {"data": []}, {"data": {"application/vnd.mi-course.answer+json": 1}}]}]})
+        == {}
+    )
+
+
+def test_a_record_may_hold_values_only():
+    assert claims_in({"cells": [output("a.b", wire.Ask(()))]}) == {}
+
+
+HEADS = "induction_heads.my_induction_heads"
+
+
+def with_heads(source: str, value: object = None) -> Loaded:
+    cells = [{"cell_type": "code", "id": "a", "metadata": {}, "source": source, "outputs": []}]
+    if value is not None:
+        cells[0]["outputs"] = output(HEADS, value)["outputs"]
+    return loaded({"cells": cells, "metadata": {}}, "02_induction_heads.ipynb")
+
+
+def test_an_outcome_is_judged_in_its_full_form(sandbox: Sandbox):
+    good = [(18, 6), (17, 3), (17, 4), (18, 7)]
+    found = {
+        "recorded": with_heads("my_induction_heads = top_heads(scores, 0.4)", good),
+        "written": with_heads(f"my_induction_heads = {good}"),
+        "wrong": with_heads("my_induction_heads = top_heads(scores, 0.4)", [(0, 0), (0, 1), (0, 2), (0, 3)]),
+        "absent": with_heads("x = 1\ntop_heads = 0"),
+    }
+    status = {name: marks_of(mark("x", one, sandbox, bytes(32)))[HEADS].status for name, one in found.items()}
+    assert status == {"recorded": "passed", "written": "passed", "wrong": "wrong", "absent": "not_attempted"}
