@@ -59,7 +59,7 @@ class Lab:
     def page(self) -> Any:
         """A new page (Playwright, synchronous). Requests that leave the machine are refused and noted in `outside`."""
         page = self.context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: self._note(socket.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -232,7 +232,7 @@ def _in_cell(page: Any, which: int | str, body: str, **values: Any) -> Any:
     return page.evaluate(f"async ({{which, values}}) => {{ {FIND} {body} }}", {"which": which, "values": values})
 
 
-def run_cell(page: Any, which: int | str, *, timeout_s: float = 120) -> None:
+def run_cell(page: Any, which: int | str, *, timeout_s: float = 300) -> None:
     """Run one cell and wait until it is done. Raises Playwright's TimeoutError after `timeout_s`."""
     _in_cell(page, which, "panel.content.activeCellIndex = index; panel.content.deselectAll();")
     _command(page, "notebook:run-cell", timeout_s)

@@ -155,7 +155,7 @@ def code_cells(page: Any) -> dict[str, dict[str, Any]]:
 
 def run_to_the_end(page: Any) -> None:
     """Run All, with nothing filled in: no cell raises, every answer is "not attempted", the cells after it go on."""
-    browser.run_all(page, timeout_s=240)
+    browser.run_all(page, timeout_s=600)
     cells = code_cells(page)
     assert {name: cell["errors"] for name, cell in cells.items() if cell["errors"]} == {}
     assert [name for name, cell in cells.items() if not cell["run"]] == []
@@ -170,7 +170,7 @@ def assert_attention_is_drawn(page: Any, name: str, heads: int) -> None:
     output = browser.cell_output(page, name)
     output.scroll_into_view_if_needed()
     canvases = output.locator(".mi-live canvas")
-    canvases.first.wait_for(state="visible", timeout=30_000)
+    canvases.first.wait_for(state="visible", timeout=120_000)
     seen = [canvas.evaluate(CANVAS) for canvas in canvases.all()]
     assert len(seen) == heads + 1, seen  # one to choose each head by, and one large
     assert all(one["colours"] > 3 for one in seen), seen

@@ -7,7 +7,8 @@ const KEY = "__mi_course_circuitsvis__";
 
 function ask(model, what) {
   return new Promise((resolve, reject) => {
-    const give_up = setTimeout(() => finish(reject, new Error("the kernel did not answer")), 60000);
+    // A kernel that is busy, training say, answers when it is done. Until then the static picture stands.
+    const give_up = setTimeout(() => finish(reject, new Error("the kernel did not answer within an hour")), 3600e3);
     const listen = (message, buffers) => {
       if (message.kind === what) finish(resolve, { message, buffers });
     };

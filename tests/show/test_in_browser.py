@@ -30,11 +30,11 @@ def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
     with browser.jupyterlab(tmp_path, theme) as lab:
         page = lab.page()
         browser.open_notebook(page, "all.ipynb")
-        browser.run_all(page, timeout_s=120)
+        browser.run_all(page, timeout_s=300)
         for name in [*PICTURES, "live"]:
-            browser.cell_output(page, name).locator(".plot-container .main-svg").first.wait_for(timeout=20_000)
+            browser.cell_output(page, name).locator(".plot-container .main-svg").first.wait_for(timeout=90_000)
         heads = browser.cell_output(page, "attention")
-        heads.locator(".mi-live canvas").first.wait_for(timeout=20_000)
+        heads.locator(".mi-live canvas").first.wait_for(timeout=90_000)
         assert heads.locator(".mi-live canvas").count() == 4  # three to choose from, one large
         assert not heads.locator(".mi-static").is_visible()
         assert "Mary" in browser.cell_output(page, "tokens").inner_text()
@@ -50,7 +50,7 @@ def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
         again = lab.page()  # no kernel knows the widgets now: the pictures must be there instead
         browser.open_notebook(again, "all.ipynb")
         for name in ("attention", "progress_overview"):
-            browser.cell_output(again, name).locator(".mi-static").wait_for(state="visible", timeout=20_000)
+            browser.cell_output(again, name).locator(".mi-static").wait_for(state="visible", timeout=90_000)
         assert browser.cell_output(again, "attention").locator("img").evaluate("(img) => img.naturalWidth") > 300
         error = browser.cell_output(again, "attention").get_by_text("model not found")
         assert error.count() == 0 or error.bounding_box()["width"] <= 1
