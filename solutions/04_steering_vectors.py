@@ -219,10 +219,9 @@ print(f"a logistic probe on shuffled labels, layer {LAYER}, seen: {by_heart.mean
 show.lines(
     layers,
     {
-        "full stop, unseen sentences": unseen,
-        "mean of all tokens, unseen sentences": words_too,
-        "control: shuffled labels, seen": torch.tensor(shuffled_seen).T,
-        "control: shuffled labels, unseen": torch.tensor(shuffled_unseen).T,
+        "full stop, unseen": unseen,
+        "mean of all tokens, unseen": words_too,
+        "control: shuffled, unseen": torch.tensor(shuffled_unseen).T,
     },
     xlabel="layer",
     ylabel="accuracy",
