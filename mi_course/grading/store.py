@@ -90,7 +90,9 @@ def course_fingerprint() -> str:
     from mi_course.lessons import catalogue
 
     package = Path(__file__).resolve().parents[1]
-    paths = [path for path in package.rglob("*.py") if "_content" not in path.parts]
+    paths = [package / f"{name}.py" for name in ("exercises", "content", "submission")]
+    for room in ("wire", "asking", "judging", "lessons", "interp", "grading"):
+        paths += (package / room).rglob("*.py")
     for info in (None, *catalogue()):
         paths += [*notebooks_dir(info).glob("*.ipynb"), *releases_dir(info).glob("*.json")]
         if info is not None and info.folder:
