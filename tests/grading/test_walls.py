@@ -15,6 +15,7 @@ import pytest
 from grading_kit import ZERO, marks_of
 
 import mi_course
+from mi_course import lessons
 from mi_course.grading.sandbox import Sandbox, Session
 from mi_course.wire import Ask, Call, Observation
 
@@ -55,6 +56,35 @@ def test_nothing_of_the_truth_is_there(inside):
     assert not inside(f"return os.path.exists({str(PACKAGE)!r} + '/lessons')")
     assert not inside(f"return os.path.exists({str(PACKAGE.parent / 'solutions')!r})")
     assert not inside(f"return os.path.exists({str(Path(__file__))!r})")
+
+
+def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
+    needs_sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    """Two packages of the environment stand for a school's lessons: a single file, and a folder."""
+    import six
+    import yaml
+
+    infos = [
+        lessons.Info(90 + i, f"x{i}", "", 1, f"9{i}_x", name, "/nowhere") for i, name in enumerate(("six", "yaml"))
+    ]
+    monkeypatch.setattr(lessons, "catalogue", lambda: tuple(infos))
+    monkeypatch.setattr(lessons, "asking_modules", lambda: ("grading_kit",))
+    code = (
+        (
+            "import os\ndef look():\n"
+            "    return [os.path.getsize(SIX), os.listdir(YAML), os.path.exists('/course/grading_kit.py')]"
+        )
+        .replace("SIX", repr(six.__file__))
+        .replace("YAML", repr(os.path.dirname(yaml.__file__)))
+    )
+    with Sandbox.start() as made, made.wait().session() as one:
+        one.send({"setup": [], "cells": [[1, code]], "cell_s": 5.0, "names": ["look"]})
+        while "ready" not in (told := one.receive(20)):
+            assert "error" not in told, told
+        one.send({"exercise": "look"})
+        one.send(Ask((Call(()),)))
+        assert one.receive(20).replies[0].value == [0, [], True]
 
 
 def test_no_file_of_the_machine_is_there(inside):

@@ -235,8 +235,11 @@ def how_it_ended(status: int) -> str:
 
 
 def overlay(folder: Path) -> None:
-    """Copies what a sandbox may see: the visible rooms, the models of data/, and the server. No truth."""
+    """Copies what a sandbox may see: the visible rooms, plug-ins' asking modules, models, the server. No truth."""
+    from importlib.util import find_spec
+
     from mi_course.content import data_dir
+    from mi_course.lessons import asking_modules
 
     skip = shutil.ignore_patterns("__pycache__")
     target = folder / "course" / "mi_course"
@@ -245,6 +248,12 @@ def overlay(folder: Path) -> None:
     for name in VISIBLE:
         shutil.copytree(PACKAGE / name, target / name, ignore=skip)
     shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)
+    for module in asking_modules():
+        spec = find_spec(module)
+        if spec is not None and spec.origin:
+            place = folder.joinpath("course", *module.split(".")).with_suffix(".py")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(spec.origin, place)
     (folder / "course" / "data").mkdir()
     for path in data_dir().glob("*.safetensors"):
         shutil.copyfile(path, folder / "course" / "data" / path.name)
@@ -293,7 +302,10 @@ def _command(folder: str, control: int, walled: bool) -> list[str]:
         "bwrap": shutil.which("bwrap"),
         "binds": binds,
         "links": links,
-        "masks": _masks(binds),
+        "masks": {
+            "folders": [place for place in _masks(binds) if os.path.isdir(place)],
+            "files": [place for place in _masks(binds) if os.path.isfile(place)],
+        },
         "env": _environment("/course"),
         "command": [sys.executable, *server],
     }
@@ -301,7 +313,7 @@ def _command(folder: str, control: int, walled: bool) -> list[str]:
 
 
 def _masks(binds: dict[str, str]) -> list[str]:
-    """Folders inside what is bound that hold truth: an installed course, and other people's lessons beside it."""
+    """What is bound and holds truth: an installed course, and other people's lessons beside it. Files or folders."""
     from importlib.util import find_spec
 
     from mi_course.lessons import catalogue
@@ -314,8 +326,9 @@ def _masks(binds: dict[str, str]) -> list[str]:
                 spec = find_spec(info.module.partition(".")[0])
             except (ImportError, ValueError):
                 spec = None
-            found += [place for place in (spec.submodule_search_locations or ())] if spec else []
+            if spec:
+                found += spec.submodule_search_locations or [spec.origin or ""]
     root = PACKAGE.parent
     if (root / "solutions").is_dir():  # a clone that holds its own environment
         found += [str(root / name) for name in ("solutions", "tests", "notebooks")]
-    return sorted({one for one in found if os.path.isdir(one) and any(one.startswith(f"{b}/") for b in binds)})
+    return sorted({one for one in found if os.path.exists(one) and any(one.startswith(f"{b}/") for b in binds)})

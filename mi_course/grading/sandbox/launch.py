@@ -28,8 +28,10 @@ def main() -> None:
     command = [plan["bwrap"], "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     for path, place in plan["binds"].items():
         command += ["--ro-bind", sources[path], place]
-    for place in plan["masks"]:
+    for place in plan["masks"]["folders"]:
         command += ["--tmpfs", place, "--remount-ro", place]
+    for place in plan["masks"]["files"]:
+        command += ["--ro-bind", "/dev/null", place]
     for target, place in plan["links"]:
         command += ["--symlink", target, place]
     command += ["--proc", "/proc", "--tmpfs", "/dev", "--dir", "/dev/shm"]
