@@ -7,6 +7,10 @@ _STRICT = "both sides have the same length"
 _IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
 _GATHER = "gather reads only as many rows of logits as there are target tokens"
 _AXIS = "the same axis, counted from the other side"
+_OVERWRITTEN = "every entry is written afterwards"
+_SYMMETRIC = "a correlation does not care which comes first"
+_REVERSED = "both orders are reversed, which leaves their correlation as it is"
+_SHIFTED = "ranks may start anywhere: a correlation subtracts the mean"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "start_here.top_next_tokens": {
@@ -58,4 +62,29 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "unit = vectors / torch.where(norms > 0, norms, 2.0)": "a zero vector stays zero, whatever it is divided by",
     },
     "steering_vectors.ablate_direction": {"return None": _IN_PLACE},
+    "activation_patching.patch_position": {"return None": _IN_PLACE},
+    "activation_patching.patch_head": {"return None": _IN_PLACE},
+    "activation_patching.residual_sweep": {
+        "return None": _IN_PLACE,
+        "result = torch.ones(model.cfg.n_layers, corrupted_tokens.shape[1])": _OVERWRITTEN,
+    },
+    "activation_patching.head_sweep": {
+        "return None": _IN_PLACE,
+        "result = torch.ones(model.cfg.n_layers, model.cfg.n_heads)": _OVERWRITTEN,
+    },
+    "activation_patching.attribution_patching": {
+        "return ((clean_z - corrupted_z) * gradient).sum(dim=(2, 1, 4))": "a sum over three axes, in any order",
+    },
+    "activation_patching.agreement": {
+        "x, y = (ranks(estimate), ranks(exact))": _SYMMETRIC,
+        "x, y = (y - y.mean(), x - x.mean())": _SYMMETRIC,
+        "return float(y @ x / (x.norm() * y.norm()))": _SYMMETRIC,
+        "below = (values[:, None] < values[None]).sum(dim=1)": _REVERSED,
+        "below = (values[:, None] > values[None]).sum(dim=0)": _REVERSED,
+        "equal = (values[:, None] == values[None]).sum(dim=0)": "equality is symmetric",
+        "return (below + (equal - 1) / 2).double()": _SHIFTED,
+        "return (below + equal / 2).double()": _SHIFTED,
+        "return (below + (equal + 2) / 2).double()": _SHIFTED,
+        "return (below + (equal + 0) / 2).double()": _SHIFTED,
+    },
 }
