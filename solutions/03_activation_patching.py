@@ -630,7 +630,7 @@ def z_and_gradient(tokens, answers):
         return z
 
     with torch.enable_grad():
-        names = [(f"blocks.{layer}.attn.hook_z", keep) for layer in range(n_layers)]
+        names = [(f"blocks.{block}.attn.hook_z", keep) for block in range(n_layers)]
         logits = model.run_with_hooks(tokens, fwd_hooks=names)
         ends = torch.full((len(tokens),), tokens.shape[1] - 1)
         difference_of(logits, answers, ends).mean().backward()
@@ -838,14 +838,14 @@ def without(lost, mean=abc_mean, tokens=clean):
     gone = [(la, h) for la, h in lost]
     hooks = [
         (
-            f"blocks.{layer}.attn.hook_z",
+            f"blocks.{block}.attn.hook_z",
             partial(
                 ablate,
-                mean=mean[layer],
-                keep=[h for h in range(n_heads) if (layer, h) not in gone],
+                mean=mean[block],
+                keep=[h for h in range(n_heads) if (block, h) not in gone],
             ),
         )
-        for layer in sorted({la for la, _ in gone})
+        for block in sorted({la for la, _ in gone})
     ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         return model.run_with_cache(tokens)
@@ -885,7 +885,10 @@ for layer, head in ranked[:14]:
 
 # %% id="answer-faithfulness"
 def faithfulness(circuit: float, full: float, empty: float) -> float:
-    """(circuit - empty) / (full - empty). ValueError when full = empty."""
+    """Share of what the full model scores above the empty circuit that this circuit keeps.
+
+    All three are scores in logits. ValueError when full = empty.
+    """
     # BEGIN SOLUTION
     if full == empty:
         raise ValueError(
@@ -1030,7 +1033,7 @@ print(f"all other heads together {change.sum():+.2f}")
 # <details><summary>What you should see</summary>
 #
 # Some, and not of the kind GPT-2 has. 23.3 is gone, and 24.4, which had written against the answer, does so much less (+1.2), 29.0 too (+0.5). But 29.1, which had helped, helps less (−0.7). So heads react in both directions; in sum they give back about one of three logits. What is lost in the end (5.50 to 2.56) is
-# close to what the direct effect alone predicts (2.38), because what the MLPs change cancels most of it. Nobody takes over the work of 23.3. "No backup" would have been a wrong conclusion from the small difference alone: total minus direct hides what cancels.
+# close to what the direct effect alone predicts (2.38): the rest, what MLPs and the final norm do differently, cancels most of it. We did not measure those two apart. Nobody takes over the work of 23.3. "No backup" would have been a wrong conclusion from the small difference alone: total minus direct hides what cancels.
 # </details>
 
 # %% [markdown] id="part-11"
@@ -1068,7 +1071,7 @@ for name, mean in (
 
 
 def probability(logits):
-    return logits.softmax(-1)[torch.arange(len(logits)), answers[:, 0]]
+    return logits.softmax(-1).gather(-1, answers[:, :1]).squeeze(-1)
 
 
 by_probability = sweep_heads(

@@ -49,6 +49,14 @@ class Plugin:
 OURS = (
     Info(0, "start_here", "Start here", 10, "00_start_here", "mi_course.lessons.start_here"),
     Info(2, "induction_heads", "Induction heads", 90, "02_induction_heads", "mi_course.lessons.induction_heads"),
+    Info(
+        3,
+        "activation_patching",
+        "Activation patching",
+        120,
+        "03_activation_patching",
+        "mi_course.lessons.activation_patching",
+    ),
     Info(4, "steering_vectors", "Steering vectors", 120, "04_steering_vectors", "mi_course.lessons.steering_vectors"),
 )
 
