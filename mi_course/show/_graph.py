@@ -148,7 +148,9 @@ def graph(
             side.set_visible(False)
         if roles:
             handles = axes.get_legend_handles_labels()
-            axes.figure.legend(*handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9.5)
+            longest = max(len(label) for label in handles[1])
+            columns = max(1, 60 // (longest + 6))  # about 60 characters fit beside each other
+            axes.figure.legend(*handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=9.5)
 
     return Picture(
         title=title,
