@@ -296,20 +296,30 @@ def _command(folder: str, control: int, walled: bool) -> list[str]:
         if os.path.exists(path):
             binds[path] = path
     for path in dict.fromkeys((sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable)))):
-        if not any(path == there or path.startswith(f"{there}/") for there in binds):
-            binds[path] = path
+        if _placed(path, binds) is None:
+            # Every submission gets a /tmp of its own, which would hide an environment that lies there.
+            binds[path] = f"/env/{len(binds)}" if f"{path}/".startswith("/tmp/") else path
+    masks = _masks(binds)
     plan = {
         "bwrap": shutil.which("bwrap"),
         "binds": binds,
         "links": links,
         "masks": {
-            "folders": [place for place in _masks(binds) if os.path.isdir(place)],
-            "files": [place for place in _masks(binds) if os.path.isfile(place)],
+            "folders": [_placed(one, binds) for one in masks if os.path.isdir(one)],
+            "files": [_placed(one, binds) for one in masks if os.path.isfile(one)],
         },
         "env": _environment("/course"),
-        "command": [sys.executable, *server],
+        "command": [_placed(sys.executable, binds) or sys.executable, *server],
     }
     return [sys.executable, "-I", "-S", str(HERE / "launch.py"), json.dumps(plan)]
+
+
+def _placed(path: str, binds: dict[str, str]) -> str | None:
+    """Where a path of this machine is found inside; None if it is not."""
+    for there, place in binds.items():
+        if path == there or path.startswith(f"{there}/"):
+            return place + path[len(there) :]
+    return None
 
 
 def _masks(binds: dict[str, str]) -> list[str]:
