@@ -62,21 +62,17 @@ def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
     needs_sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """Two packages of the environment stand for a school's lessons: a single file, and a folder."""
-    import six
-    import yaml
-
     infos = [
         lessons.Info(90 + i, f"x{i}", "", 1, f"9{i}_x", name, "/nowhere") for i, name in enumerate(("six", "yaml"))
     ]
     monkeypatch.setattr(lessons, "catalogue", lambda: tuple(infos))
     monkeypatch.setattr(lessons, "asking_modules", lambda: ("grading_kit",))
+    # Asked for inside: an environment that lies under /tmp is bound somewhere else.
     code = (
-        (
-            "import os\ndef look():\n"
-            "    return [os.path.getsize(SIX), os.listdir(YAML), os.path.exists('/course/grading_kit.py')]"
-        )
-        .replace("SIX", repr(six.__file__))
-        .replace("YAML", repr(os.path.dirname(yaml.__file__)))
+        "import os, sysconfig\nfrom os.path import exists, getsize, join\n"
+        "def look():\n"
+        "    here = sysconfig.get_paths()['purelib']\n"
+        "    return [getsize(join(here, 'six.py')), os.listdir(join(here, 'yaml')), exists('/course/grading_kit.py')]"
     )
     with Sandbox.start() as made, made.wait().session() as one:
         one.send({"setup": [], "cells": [[1, code]], "cell_s": 5.0, "names": ["look"]})
