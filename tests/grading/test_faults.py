@@ -91,7 +91,7 @@ def test_a_fault_in_an_answer(marked, name):
     assert found[ZERO].status == status or (not status and found[ZERO].points == 0), found[ZERO]
     assert why.lower() in (found[ZERO].message + row.reason).lower(), (found[ZERO].message, row.reason)
     assert row.points == WORTH[TOP] + (WORTH[ZERO] if status == "passed" else 0)
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 120  # a hang, not a speed
 
 
 @pytest.mark.parametrize("name", ["os_exit", "kills_itself", "sys_exit", "fork_bomb", "swallows_interrupts"])
