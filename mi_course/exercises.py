@@ -32,6 +32,7 @@ __all__ = [
     "case",
     "changed_arguments",
     "function_ref",
+    "heads_in",
     "hook_ref",
     "left_hooks",
     "model_ref",
@@ -212,6 +213,39 @@ def left_hooks(case: Case, observation: Observation) -> bool:
     """A sign: there are more forward hooks after the call than before."""
     seen = [one for reply in observation.replies for name in ("model", "hooks") for one in reply.watched.get(name, [])]
     return any(one["hooks"][1] > one["hooks"][0] for one in seen)
+
+
+def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: str) -> list[tuple[int, int]] | Complaint:
+    """The (layer, head) pairs of an answer, each once; or what is wrong with their form.
+
+    empty: what to say of an empty list. example: what a list looks like. Pairs that would all be heads the other way
+    round are the mistake `head_first`, which the exercise must have.
+    """
+    value = value.tolist() if isinstance(value, Tensor) else value
+    if not isinstance(value, (list, tuple)):
+        return Complaint(
+            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as {example}.", "type"
+        )
+    if not value:
+        return Complaint(empty)
+    pairs = []
+    for i, item in enumerate(value):
+        pair = item.tolist() if isinstance(item, Tensor) else item
+        if not (
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
+        ):
+            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
+        pairs.append(tuple(pair))
+    outside = [(layer, head) for layer, head in pairs if not (0 <= layer < n_layers and 0 <= head < n_heads)]
+    if outside:
+        if all(0 <= head < n_layers and 0 <= layer < n_heads for layer, head in pairs):
+            return Complaint("", mistake="head_first")
+        return Complaint(
+            f"There is no head {outside[0]}: layers run from 0 to {n_layers - 1}, heads from 0 to {n_heads - 1}."
+        )
+    return list(dict.fromkeys(pairs))
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, heads_in
 from mi_course.interp.ioi import smollm2_held_out
 from mi_course.wire import Observation
 
@@ -68,38 +66,15 @@ class SmolLM2:
         return smollm2_held_out().random(size, n)
 
 
-def _as_heads(value: Any, n_layers: int, n_heads: int) -> list[tuple[int, int]] | Complaint:
-    value = value.tolist() if isinstance(value, Tensor) else value
-    if not isinstance(value, (list, tuple)):
-        return Complaint(
-            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as [(23, 3), (17, 4)].",
-            "type",
-        )
-    if not value:
-        return Complaint("The list is empty: with every head at its mean nothing of the task is left.")
-    pairs = []
-    for i, item in enumerate(value):
-        pair = item.tolist() if isinstance(item, Tensor) else item
-        if not (
-            isinstance(pair, (list, tuple))
-            and len(pair) == 2
-            and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
-        ):
-            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
-        pairs.append(tuple(pair))
-    outside = [(layer, head) for layer, head in pairs if not (0 <= layer < n_layers and 0 <= head < n_heads)]
-    if outside:
-        if all(0 <= head < n_layers and 0 <= layer < n_heads for layer, head in pairs):
-            return Complaint("", mistake="head_first")
-        return Complaint(
-            f"There is no head {outside[0]}: layers run from 0 to {n_layers - 1}, heads from 0 to {n_heads - 1}."
-        )
-    return list(dict.fromkeys(pairs))
-
-
 def _judge(case: Case, observation: Observation) -> Complaint | None:
     task: Planted | SmolLM2 = case.hidden
-    heads = _as_heads(observation.replies[0].value, task.n_layers, task.n_heads)
+    heads = heads_in(
+        observation.replies[0].value,
+        task.n_layers,
+        task.n_heads,
+        empty="The list is empty: with every head at its mean nothing of the task is left.",
+        example="[(23, 3), (17, 4)]",
+    )
     if isinstance(heads, Complaint):
         return heads
     if len(heads) > MOST:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from torch import Tensor
-
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, heads_in
 from mi_course.interp.induction import smollm2_scores
 from mi_course.wire import Observation
 
@@ -29,42 +26,15 @@ def _planted(draw: Draw) -> dict[str, list[list[float]]]:
     return {kind: table.tolist() for kind, table in tables.items()}
 
 
-def _as_heads(value: Any, tables: dict[str, list[list[float]]]) -> list[tuple[int, int]] | Complaint:
-    layers, heads = len(tables["induction"]), len(tables["induction"][0])
-    value = value.tolist() if isinstance(value, Tensor) else value
-    if not isinstance(value, (list, tuple)):
-        return Complaint(
-            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as [(3, 1), (5, 0)].",
-            "type",
-        )
-    if not value:
-        return Complaint(
-            "The list is empty: no head is above your threshold. Lower it, and look at the picture of scores."
-        )
-    pairs = []
-    for i, item in enumerate(value):
-        pair = item.tolist() if isinstance(item, Tensor) else item
-        if not (
-            isinstance(pair, (list, tuple))
-            and len(pair) == 2
-            and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
-        ):
-            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
-        pairs.append(tuple(pair))
-    outside = [(layer, head) for layer, head in pairs if not (0 <= layer < layers and 0 <= head < heads)]
-    if outside:
-        turned = all(0 <= head < layers and 0 <= layer < heads for layer, head in pairs)
-        if turned:
-            return Complaint("", mistake="head_first")
-        return Complaint(
-            f"There is no head {outside[0]}: layers run from 0 to {layers - 1}, heads from 0 to {heads - 1}."
-        )
-    return list(dict.fromkeys(pairs))
-
-
 def _judge(case: Case, observation: Observation) -> Complaint | None:
     tables = case.hidden
-    heads = _as_heads(observation.replies[0].value, tables)
+    heads = heads_in(
+        observation.replies[0].value,
+        len(tables["induction"]),
+        len(tables["induction"][0]),
+        empty="The list is empty: no head is above your threshold. Lower it, and look at the picture of scores.",
+        example="[(3, 1), (5, 0)]",
+    )
     if isinstance(heads, Complaint):
         return heads
     induction = tables["induction"]
