@@ -274,6 +274,9 @@ class Exercise:
     """Raised when the cases change."""
     trivial: bool = False
     """Fewer than four mistakes are enough."""
+    outcome: bool = False
+    """A function that is judged by what it achieves, and takes its time (training, say). Tests ask its small form, and
+    make no mutants of it."""
 
     @property
     def lesson(self) -> str:

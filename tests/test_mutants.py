@@ -21,7 +21,7 @@ LESSONS = [info.id for info in lessons.OURS if any(exercise.lesson == info.id fo
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_mutants_are_refused(lesson, capsys):
     total, survivors, unknown = 0, [], []
-    for exercise in (one for one in functions() if one.lesson == lesson):
+    for exercise in (one for one in functions() if one.lesson == lesson and not one.outcome):
         known = EQUIVALENT.get(exercise.id, {})
         made = mutants(reference_source(lesson)[exercise.name], exercise.name)
         unknown += [f"{exercise.id}: {change}" for change in known if change not in {m.change for m in made}]
