@@ -1,0 +1,32 @@
+"""Sparse autoencoders: build them, train them on a laptop, and say honestly how good they are.
+
+The functions that a learner of lesson 06 writes are here under the same names and signatures.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "l0": "metrics",
+    "density": "metrics",
+    "density_histogram": "metrics",
+    "Density": "metrics",
+    "explained_variance": "metrics",
+    "explained_variance_variants": "metrics",
+    "shrinkage": "metrics",
+    "loss_recovered": "metrics",
+    "dead_latents": "metrics",
+    "FiringWindow": "metrics",
+    "mean_max_cosine": "metrics",
+    "match_dictionary": "metrics",
+    "Matching": "metrics",
+}
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
