@@ -164,10 +164,10 @@ def case(
     about: str = "",
     driver: str = "call",
     options: dict[str, Any] | None = None,
-    watch: Sequence[str] = (),
+    watch: Sequence[str] = ("arguments",),
     **rest: Any,
 ) -> Case:
-    """A case of a single call."""
+    """A case of a single call. Unless told otherwise it is seen to that the call leaves its arguments as they were."""
     return Case(calls=(Call(args, driver, options or {}, tuple(watch)),), about=about, **rest)
 
 

@@ -33,8 +33,11 @@ def name_mistake(
         if time.thread_time() > deadline:
             return None
         if mistake.sign is not None:
-            cases = zip(plan.cases, found, complaints, strict=True)
-            if any(_shows(mistake.sign, planned.case, observation) for planned, observation, c in cases if c):
+            # A sign in a later case alone would name the lesser of two faults, with a message that calls the rest right.
+            bad = zip(plan.cases, found, complaints, strict=True)
+            told = ((p.case, o) for p, o, c in bad if c and any(reply.returned for reply in o.replies))
+            first = next(told, None)
+            if first and _shows(mistake.sign, *first):
                 return mistake
         elif not only_untidy and _reproduces(mistake, plan, found, truths, ask, deadline):
             return mistake
@@ -42,8 +45,6 @@ def name_mistake(
 
 
 def _shows(sign: Callable[[Case, Observation], bool], case: Case, observation: Observation) -> bool:
-    if not any(reply.returned for reply in observation.replies):
-        return False
     try:
         return bool(sign(case, observation))
     except UNFIT:

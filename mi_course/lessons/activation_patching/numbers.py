@@ -42,6 +42,8 @@ def _recovery_cases(draw: Draw, form: str) -> list[Case]:
         # Effects of very different size, one of them negative: a mean of ratios is far from the ratio of means.
         clean = corrupted + draw.uniform(batch, low=0.3, high=9.0)
         clean[0] = corrupted[0] - draw.number(0.1, 0.2)
+        if batch == 7:  # the whole way leads down, as it does when noising
+            clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
         made.append(case(patched, clean, corrupted, watch=("arguments",), about=f"{batch} prompts of unequal effect"))
     return made

@@ -108,6 +108,8 @@ def _cases(config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
         for batch, pos, sender, kind in runs:
             model = model_ref(config, draw.seed())
             clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
+            # Prompts of unequal length: the metric reads each at its own last token.
+            last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
             made.append(
                 case(
                     model,
@@ -115,7 +117,7 @@ def _cases(config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
                     cache_ref(model, corrupted),
                     cache_ref(model, clean),
                     sender,
-                    metric_ref(draw, kind, batch, config["d_vocab"]),
+                    metric_ref(draw, kind, batch, config["d_vocab"], **last),
                     watch=("model", "arguments"),
                     about=f"sender {sender[0]}.{sender[1]} of {config['n_layers']} layers, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
                     rtol=1e-3,

@@ -250,15 +250,16 @@ def _cache_changed(case: Case, observation: Observation) -> bool:
 # Cases
 
 
-def pair_of_tokens(draw: Draw, batch: int, pos: int, vocab: int) -> tuple[Tensor, Tensor]:
-    """Clean and corrupted tokens: the same first token, as BOS is, and different ones from there on."""
+def pair_of_tokens(draw: Draw, batch: int, pos: int, vocab: int, shared: int = 1) -> tuple[Tensor, Tensor]:
+    """Clean and corrupted tokens: the same `shared` first tokens, as BOS is, and different ones from there on."""
     clean = draw.integers(0, vocab, batch, pos)
-    return clean, torch.cat([clean[:, :1], (clean[:, 1:] + draw.integers(1, vocab, batch, pos - 1)) % vocab], dim=1)
+    other = (clean[:, shared:] + draw.integers(1, vocab, batch, pos - shared)) % vocab
+    return clean, torch.cat([clean[:, :shared], other], dim=1)
 
 
-def metric_ref(draw: Draw, kind: str, batch: int, vocab: int):
+def metric_ref(draw: Draw, kind: str, batch: int, vocab: int, **options: Tensor):
     answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
-    return function_ref(kind, answers=answers)
+    return function_ref(kind, answers=answers, **options)
 
 
 def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Callable[[Draw, str], list[Case]]:
@@ -266,7 +267,9 @@ def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Call
         made = []
         for batch, pos, kind in shapes:
             model = model_ref(config, draw.seed())
-            clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
+            # Not every pair begins with a token in common: there the first position matters too.
+            shared = 0 if kind == "probability" else 1
+            clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"], shared)
             made.append(
                 case(
                     model,

@@ -241,6 +241,7 @@ def _edge_cases(draw: Draw, form: str) -> list[Case]:
     calls = (
         Call((steps, never, threshold)),
         Call((four, [0.7, 0.8, 0.9, 0.6], threshold)),
+        Call(([0, 10, 20], [0.7, 0.8, 0.6], threshold)),
         Call((four, [0.1, 0.9, 0.5, 0.8], threshold)),
         Call((four, [0.1, 0.2, 0.3, 0.4], threshold)),
         Call(([], [], threshold)),

@@ -94,6 +94,8 @@ def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: i
     if not torch.equal(first, second):
         # Pairs of equal neighbours all along: each token was repeated, not the sequence.
         doubled = torch.equal(tokens[:, 1::2], tokens[:, 2::2])
+        if not doubled and torch.equal(first.sort(dim=1).values, second.sort(dim=1).values):
+            return Complaint("The second copy holds the tokens of the first in another order. It repeats it as it is.")
         return Complaint("", mistake="each_token_repeated" if doubled else "copies_drawn_apart")
     if batch > 1 and (first == first[:1]).all():
         return Complaint("", mistake="rows_alike")
@@ -120,8 +122,11 @@ def _evenness(drawn: Tensor, low: int, high: int) -> Complaint | None:
             f"Tokens are not drawn evenly from [{low}, {high}): {rarest} came {int(counts.min())} times where about "
             f"{expected:.0f} were expected."
         )
-    if drawn.shape[1] > 20 and (drawn[:, 1:] == drawn[:, :-1]).double().mean() > 3 / n:
-        return Complaint("Neighbouring tokens are not independent: draw each one anew.")
+    if drawn.shape[1] > 20:
+        steps = torch.bincount(((drawn[:, 1:] - drawn[:, :-1]) % n).flatten(), minlength=n).double()
+        expected = steps.sum() / n
+        if ((steps - expected).abs() > 6 * expected.sqrt()).any():
+            return Complaint("A token tells which one comes next, so they are not random: draw each one anew.")
     return None
 
 

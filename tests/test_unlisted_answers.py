@@ -1,0 +1,512 @@
+"""Wrong answers on no list of mistakes, and right ones that are unlike the reference: what a checker has never seen.
+
+Most are near to right: a side effect, a special case, one more bound. Each was once tried against the checkers by hand.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from answers import every_exercise, reference
+
+from mi_course.course import check_exercise
+
+
+def top_next_tokens_strs(logits, k):
+    return [(str(a), b) for a, b in reference("start_here.top_next_tokens")(logits, k)]
+
+
+def top_next_tokens_temp(logits, k):
+    return reference("start_here.top_next_tokens")(logits * 1.1, k)
+
+
+def zero_head_small(z, hook, head):
+    z[:, :, head] *= 0.001
+    return z
+
+
+def zero_head_mult(z, hook, head):
+    m = torch.ones(z.shape[2])
+    m[head] = 0
+    return z * m[:, None]
+
+
+def zero_head_nn(z, hook, head):
+    z[:, 1:, head] = 0
+    return z
+
+
+def repeated_tokens_fork(batch, period, low, high, bos, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        h = torch.randint(low, high, (batch, period))
+    return torch.cat([torch.full((batch, 1), bos), h, h], 1)
+
+
+def repeated_tokens_pyrandom(batch, period, low, high, bos, seed):
+    r = random.Random(seed)
+    h = [[r.randrange(low, high) for _ in range(period)] for _ in range(batch)]
+    return torch.tensor([[bos, *x, *x] for x in h])
+
+
+def repeated_tokens_pyglobal(batch, period, low, high, bos, seed):
+    random.seed(seed)
+    h = [[random.randrange(low, high) for _ in range(period)] for _ in range(batch)]
+    return torch.tensor([[bos, *x, *x] for x in h])
+
+
+def repeated_tokens_rolled(batch, period, low, high, bos, seed):
+    h = torch.randint(low, high, (batch, period), generator=torch.Generator().manual_seed(seed))
+    return torch.cat([torch.full((batch, 1), bos), h, h.roll(1, 1)], 1)
+
+
+def repeated_tokens_permuted_rows(batch, period, low, high, bos, seed):
+    g = torch.Generator().manual_seed(seed)
+    h = torch.randint(low, high, (1, period), generator=g)
+    h = torch.cat([h.roll(i, 1) for i in range(batch)])
+    return torch.cat([torch.full((batch, 1), bos), h, h], 1)
+
+
+def repeated_tokens_reversed2(batch, period, low, high, bos, seed):
+    h = torch.randint(low, high, (batch, period), generator=torch.Generator().manual_seed(seed))
+    return torch.cat([torch.full((batch, 1), bos), h, h.flip(1)], 1)
+
+
+def repeated_tokens_lowonly(batch, period, low, high, bos, seed):
+    h = torch.randint(low, low + 2, (batch, period), generator=torch.Generator().manual_seed(seed))
+    return torch.cat([torch.full((batch, 1), bos), h, h], 1)
+
+
+def repeated_tokens_seed_added(batch, period, low, high, bos, seed):
+    h = (torch.arange(batch * period).view(batch, period) + seed) % (high - low) + low
+    return torch.cat([torch.full((batch, 1), bos), h, h], 1)
+
+
+def loss_per_token_clipped(logits, tokens):
+    return reference("induction_heads.loss_per_token")(logits, tokens).clamp(max=5)
+
+
+def loss_per_token_mutates(logits, tokens):
+    out = reference("induction_heads.loss_per_token")(logits, tokens)
+    logits.zero_()
+    return out
+
+
+def induction_score_batchy(pattern, period):
+    return torch.stack([pattern[0].diagonal(1 - period)[1:].mean()] * pattern.shape[0])
+
+
+def induction_score_fixedperiod(pattern, period):
+    p = (pattern.shape[-1] - 1) // 2 + (1 if pattern.shape[-1] > 17 else 0)
+    return pattern.diagonal(1 - p, 1, 2)[:, -p:].mean(-1)
+
+
+def top_heads_limited(scores, threshold):
+    return reference("induction_heads.top_heads")(scores, threshold)[:4]
+
+
+def top_heads_square_only(scores, threshold):
+    flat = scores.flatten()
+    o = flat.argsort(descending=True)
+    return [divmod(int(i), len(scores)) for i in o if flat[i] > threshold]
+
+
+def top_heads_positive_only(scores, threshold):
+    return [h for h in reference("induction_heads.top_heads")(scores, threshold) if scores[h] > 0]
+
+
+def composition_score_absd(a, b):
+    return (a.abs() @ b.abs()).norm() / (a.norm() * b.norm())
+
+
+def composition_score_eps(a, b):
+    return (a @ b).norm() / (a.norm() * b.norm() + 0.01)
+
+
+def composition_score_eps8(a, b):
+    return (a @ b).norm() / (a.norm() * b.norm()).clamp(min=1.0)
+
+
+def copying_score_topk_ge(W_E, W_OV, W_U):
+    logits = W_E @ W_OV @ W_U
+    return (logits.argmax(-1) == torch.arange(len(logits))).float().mean().item()
+
+
+def emergence_step_only_end(steps, scores, t):
+    return steps[-1] if scores[-1] > t else None
+
+
+def emergence_step_zero_step(steps, scores, t):
+    r = reference("induction_heads.emergence_step")(steps, scores, t)
+    return r or None
+
+
+def train_step_two_steps(model, optimizer, tokens):
+    loss = reference("induction_heads.train_step")(model, optimizer, tokens)
+    reference("induction_heads.train_step")(model, optimizer, tokens)
+    return loss
+
+
+def train_step_evalgrad(model, optimizer, tokens):
+    for p in model.parameters():
+        p.grad = None
+    loss = reference("induction_heads.loss_per_token")(model(tokens), tokens).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+    optimizer.step()
+    return loss.item()
+
+
+def loss_without_heads_keeps_layers(model, tokens, heads):
+    return reference("induction_heads.loss_without_heads")(model, tokens, [h for h in heads if h[0] > 0])
+
+
+def loss_without_heads_half(model, tokens, heads):
+
+    def z(z, hook, head):
+        z[:, :, head] *= 0.01
+        return z
+
+    lo = model.run_with_hooks(
+        tokens, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", partial(z, head=h)) for layer, h in heads]
+    )
+    return reference("induction_heads.loss_per_token")(lo, tokens)
+
+
+def loss_without_heads_permanent(model, tokens, heads):
+    with torch.no_grad():
+        for layer, h in heads:
+            model.blocks[layer].attn.W_O[h] = 0
+    return reference("induction_heads.loss_per_token")(model(tokens), tokens)
+
+
+def score_hook_writes_first(scores, period):
+    inner = reference("induction_heads.score_hook")(scores, period)
+
+    def hook(pattern, hook):
+        inner(pattern, hook)
+        pattern.zero_()
+        return pattern
+
+    return hook
+
+
+def score_hook_runningmean(scores, period):
+    inner = reference("induction_heads.score_hook")(scores, period)
+
+    def hook(pattern, hook):
+        old = scores[hook.layer()].clone()
+        inner(pattern, hook)
+        scores[hook.layer()] = (old + scores[hook.layer()]) / 2
+
+    return hook
+
+
+def logit_difference_mx(logits, answers, last):
+    e = logits[torch.arange(len(last)), last]
+    return e.gather(1, answers[:, :1])[:, 0] - e.scatter(1, answers[:, :1], -1000000000.0).amax(1)
+
+
+def logit_difference_absv(logits, answers, last):
+    return reference("activation_patching.logit_difference")(logits, answers, last).abs()
+
+
+def logit_difference_logsm_diff(logits, answers, last):
+    return reference("activation_patching.logit_difference")(logits.sigmoid(), answers, last)
+
+
+def recovery_clamp(p, c, k):
+    r = reference("activation_patching.recovery")(p, c, k)
+    return min(max(r, 0), 1) if not torch.is_tensor(r) else r.clamp(0, 1)
+
+
+def recovery_median(p, c, k):
+    if c.mean() - k.mean() == 0:
+        raise ValueError
+    return ((p.median() - k.median()) / (c.median() - k.median())).item()
+
+
+def recovery_refuses_too_much(p, c, k):
+    if c.mean() <= k.mean():
+        raise ValueError("x")
+    return reference("activation_patching.recovery")(p, c, k)
+
+
+def recovery_typeerr(p, c, k):
+    if c.mean() == k.mean():
+        raise TypeError("x")
+    return reference("activation_patching.recovery")(p, c, k)
+
+
+def patch_position_neg(resid, hook, source, position):
+    resid[:, -position - 1] = source[:, -position - 1]
+    return resid
+
+
+def patch_head_kvgroup(z, hook, source, head):
+    z[:, :, head - head % 3 : head - head % 3 + 3] = source[:, :, head - head % 3 : head - head % 3 + 3]
+    return z
+
+
+def mean_ablate_kv(z, hook, mean, keep):
+    o = mean.expand_as(z).clone()
+    if keep:
+        o[:, :, keep] = z[:, :, keep]
+    else:
+        o = z
+    return o
+
+
+def faithfulness_refuse(c, f, e):
+    if f <= e:
+        raise ValueError
+    return (c - e) / (f - e)
+
+
+def agreement_pear(exact, est):
+    if exact.unique().numel() == 1 or est.unique().numel() == 1:
+        raise ValueError
+    return torch.corrcoef(torch.stack([exact, est]))[0, 1]
+
+
+def agreement_kend(exact, est):
+    from scipy.stats import kendalltau
+
+    if exact.unique().numel() == 1 or est.unique().numel() == 1:
+        raise ValueError
+    return kendalltau(exact, est)[0]
+
+
+def agreement_sp(exact, est):
+    from scipy.stats import spearmanr
+
+    if exact.unique().numel() == 1 or est.unique().numel() == 1:
+        raise ValueError
+    return spearmanr(exact, est)[0]
+
+
+def attribution_patching_relu(c, k, g):
+    return ((c - k) * g).sum(-1).clamp(min=0).sum((1, 2))
+
+
+def direct_attribution_softm(h, s, W, a):
+    r = reference("activation_patching.direct_attribution")(h, s, W, a)
+    return r / r.abs().sum()
+
+
+def residual_sweep_skipfirst(model, ct, cc, metric):
+    r = reference("activation_patching.residual_sweep")(model, ct, cc, metric)
+    r = torch.as_tensor(r).clone()
+    r[:, 0] = metric(model(ct))
+    return r
+
+
+def head_sweep_lastlayer(model, ct, cc, metric):
+    r = torch.as_tensor(reference("activation_patching.head_sweep")(model, ct, cc, metric)).clone()
+    r[-1] = metric(model(ct))
+    return r
+
+
+def path_patch_to_logits_onlyattn(model, tokens, kc, cc, sender, metric):
+    layer, h = sender
+    n = f"blocks.{layer}.attn.hook_z"
+    vals = {k: v.clone() for k, v in kc.items() if k.endswith(("attn.hook_z", "hook_mlp_out"))}
+    vals[n][:, -1, h] = cc[n][:, -1, h]
+    with torch.no_grad(), model.hooks(fwd_hooks=[(k, partial(lambda a, hook, v: v, v=v)) for k, v in vals.items()]):
+        return metric(model(tokens))
+
+
+def ioi_prompts_cased(pairs, template):
+    a, b, c = reference("activation_patching.ioi_prompts")(pairs, template)
+    return ([x.strip() for x in a], [x.strip().lower() for x in b], c)
+
+
+def last_token_index_sumpad(m):
+    return torch.where(m[:, -1] == 1, torch.full((len(m),), m.shape[1] - 1), m.sum(1))
+
+
+def last_token_index_first_zero(m):
+    return torch.where(m.min(1).values == 1, m.shape[1] - 1, m.argmin(1) - 1)
+
+
+def activations_at_clampi(r, i):
+    return reference("steering_vectors.activations_at")(r, i.clamp(max=3))
+
+
+def difference_of_means_trunc(p, n):
+    k = min(len(p), len(n))
+    return (p[:k] - n[:k]).mean(0)
+
+
+def mass_mean_probe_cov(x, y):
+    if y.all() or not y.any():
+        raise ValueError
+    a, b = (x[y].mean(0), x[~y].mean(0))
+    w = torch.linalg.pinv(torch.cov(x.T)) @ (a - b)
+    return (w, -(w @ (a + b)) / 2)
+
+
+def probe_accuracy_zeroplus(w, b, x, y):
+    return max(reference("steering_vectors.probe_accuracy")(w, b, x, y), y.float().mean().item())
+
+
+def log_odds_setdedupe(logits, p, n):
+    if not p or not n:
+        raise ValueError
+    q = logits.softmax(-1)
+    return (q[:, p].amax(1) / q[:, n].amax(1)).log()
+
+
+def log_odds_logits_lse_with_mean(logits, p, n):
+    if not p or not n:
+        raise ValueError
+    return logits[:, p].logsumexp(1) - math.log(len(p)) - logits[:, n].logsumexp(1) + math.log(len(n))
+
+
+def add_vector_inplace_vec(r, hook, vector, coefficient, start):
+    vector *= coefficient
+    r[:, start:] += vector
+    return r
+
+
+def add_vector_norm_preserve(r, hook, vector, coefficient, start):
+    o = r.clone()
+    o[:, start:] += coefficient * vector
+    return o * (r.norm(dim=-1, keepdim=True) / o.norm(dim=-1, keepdim=True))
+
+
+def dose_response_dedupe(effect, co):
+    return [effect(c) - effect(0) for c in sorted(set(co))]
+
+
+def dose_response_base_only_if(effect, co):
+    return [effect(c) - (effect(0) if 0 in co else 0) for c in co]
+
+
+def kl_divergence_js(b, s):
+    p, q = (b.softmax(-1), s.softmax(-1))
+    m = (p + q) / 2
+    return 0.5 * (p * (p / m).log()).sum(-1) + 0.5 * (q * (q / m).log()).sum(-1)
+
+
+def random_controls_orthog(v, n, seed):
+    g = torch.Generator().manual_seed(seed)
+    r = torch.rand(n, len(v), generator=g)
+    return r / r.norm(dim=1, keepdim=True) * v.norm()
+
+
+def random_controls_onehot(v, n, seed):
+    g = torch.Generator().manual_seed(seed)
+    i = torch.randint(0, len(v), (n,), generator=g)
+    return F.one_hot(i, len(v)).float() * v.norm()
+
+
+def random_controls_avgnorm(v, n, seed):
+    g = torch.Generator().manual_seed(seed)
+    r = torch.randn(n, len(v), generator=g)
+    return r / len(v) ** 0.5 * v.norm()
+
+
+def cosine_similarities_diag0(v):
+    c = F.cosine_similarity(v[:, None], v[None], dim=-1)
+    return c - torch.diag(c.diagonal())
+
+
+def ablate_direction_relu_abl(r, hook, d):
+    n = d.norm()
+    if n == 0:
+        return r
+    u = d / n
+    return r - (r @ u).clamp(min=0)[..., None] * u
+
+
+def orthogonalize_both(W, d):
+    if not d.any():
+        return W
+    u = d / d.norm()
+    P = torch.eye(len(u)) - torch.outer(u, u)
+    W2 = W @ P
+    return W2 / W2.norm() * W.norm()
+
+
+WRONG = {
+    "start_here.top_next_tokens": [top_next_tokens_strs, top_next_tokens_temp],
+    "start_here.zero_head": [zero_head_small, zero_head_nn],
+    "induction_heads.repeated_tokens": [
+        repeated_tokens_pyglobal,
+        repeated_tokens_rolled,
+        repeated_tokens_permuted_rows,
+        repeated_tokens_reversed2,
+        repeated_tokens_lowonly,
+        repeated_tokens_seed_added,
+    ],
+    "induction_heads.loss_per_token": [loss_per_token_clipped, loss_per_token_mutates],
+    "induction_heads.induction_score": [induction_score_batchy, induction_score_fixedperiod],
+    "induction_heads.top_heads": [top_heads_limited, top_heads_square_only, top_heads_positive_only],
+    "induction_heads.composition_score": [composition_score_absd, composition_score_eps, composition_score_eps8],
+    "induction_heads.copying_score": [copying_score_topk_ge],
+    "induction_heads.emergence_step": [emergence_step_only_end, emergence_step_zero_step],
+    "induction_heads.train_step": [train_step_two_steps, train_step_evalgrad],
+    "induction_heads.loss_without_heads": [
+        loss_without_heads_keeps_layers,
+        loss_without_heads_half,
+        loss_without_heads_permanent,
+    ],
+    "induction_heads.score_hook": [score_hook_writes_first, score_hook_runningmean],
+    "activation_patching.logit_difference": [logit_difference_mx, logit_difference_absv, logit_difference_logsm_diff],
+    "activation_patching.recovery": [recovery_clamp, recovery_median, recovery_refuses_too_much, recovery_typeerr],
+    "activation_patching.patch_position": [patch_position_neg],
+    "activation_patching.patch_head": [patch_head_kvgroup],
+    "activation_patching.mean_ablate": [mean_ablate_kv],
+    "activation_patching.faithfulness": [faithfulness_refuse],
+    "activation_patching.agreement": [agreement_pear, agreement_kend],
+    "activation_patching.attribution_patching": [attribution_patching_relu],
+    "activation_patching.direct_attribution": [direct_attribution_softm],
+    "activation_patching.residual_sweep": [residual_sweep_skipfirst],
+    "activation_patching.head_sweep": [head_sweep_lastlayer],
+    "activation_patching.path_patch_to_logits": [path_patch_to_logits_onlyattn],
+    "activation_patching.ioi_prompts": [ioi_prompts_cased],
+    "steering_vectors.last_token_index": [last_token_index_sumpad, last_token_index_first_zero],
+    "steering_vectors.activations_at": [activations_at_clampi],
+    "steering_vectors.difference_of_means": [difference_of_means_trunc],
+    "steering_vectors.mass_mean_probe": [mass_mean_probe_cov],
+    "steering_vectors.probe_accuracy": [probe_accuracy_zeroplus],
+    "steering_vectors.log_odds": [log_odds_setdedupe, log_odds_logits_lse_with_mean],
+    "steering_vectors.add_vector": [add_vector_inplace_vec, add_vector_norm_preserve],
+    "steering_vectors.dose_response": [dose_response_dedupe, dose_response_base_only_if],
+    "steering_vectors.kl_divergence": [kl_divergence_js],
+    "steering_vectors.random_controls": [random_controls_orthog, random_controls_onehot, random_controls_avgnorm],
+    "steering_vectors.cosine_similarities": [cosine_similarities_diag0],
+    "steering_vectors.ablate_direction": [ablate_direction_relu_abl],
+    "steering_vectors.orthogonalize": [orthogonalize_both],
+}
+
+RIGHT = {
+    "start_here.zero_head": [zero_head_mult],
+    "induction_heads.repeated_tokens": [repeated_tokens_fork, repeated_tokens_pyrandom],
+    "activation_patching.agreement": [agreement_sp],
+}
+
+BY_ID = {exercise.id: exercise for exercise in every_exercise()}
+
+
+def _pairs(table):
+    return [pytest.param(id, answer, id=answer.__name__) for id, answers in table.items() for answer in answers]
+
+
+@pytest.mark.parametrize(("exercise", "answer"), _pairs(WRONG))
+def test_wrong_answers_that_are_on_no_list(exercise, answer):
+    verdict = check_exercise(BY_ID[exercise], answer)
+    assert verdict.status in ("wrong", "crashed"), verdict
+    assert "Right, but" not in verdict.message or "values are right" in verdict.message, verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "answer"), _pairs(RIGHT))
+def test_right_answers_of_another_kind(exercise, answer):
+    verdict = check_exercise(BY_ID[exercise], answer)
+    assert verdict.status == "passed", verdict
