@@ -36,6 +36,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 # What a value may hold, so that it still fits into the Observation that carries it.
 _DEPTH, _ITEMS = 12, 150_000
 
+# How soon another thread that computes gives the interpreter back; Python's own 5 ms add up.
+_SWITCH_S = 0.0002
+
 # Telling an error and looking around after a call may run code of the learner's too: `__str__`, leftover hooks.
 _AFTERWARDS_S = 1.0
 
@@ -162,13 +165,15 @@ def _undisturbed() -> Iterator[None]:
     """Gives back the process' random states, gradient mode, default dtype and device as they were.
 
     One thread meanwhile, as in the grader: models this small gain nothing from a second one, and on a busy machine
-    waiting for it costs many times the work.
+    waiting for it costs many times the work. Threads that an answer left running hand over the interpreter soon, or
+    each operation of torch would wait 5 ms for each of them.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
-    device = torch.get_default_device()
+    device, switching = torch.get_default_device(), sys.getswitchinterval()
     torch.set_grad_enabled(True)
     torch.set_num_threads(1)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         yield
     finally:
@@ -182,3 +187,4 @@ def _undisturbed() -> Iterator[None]:
             torch.set_num_threads(threads)
         if torch.get_default_device() != device:
             torch.set_default_device(device)
+        sys.setswitchinterval(switching)

@@ -35,8 +35,8 @@ def sandbox(needs_sandbox: None) -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking_inside, "CELL_S", 1.5)
-    monkeypatch.setattr(asking_inside, "GRACE_S", 1.5)
+    monkeypatch.setattr(asking_inside, "CELL_S", 3.0)
+    monkeypatch.setattr(asking_inside, "GRACE_S", 10.0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mi_course.grading.store import Store, harmless, write_tables
 
 def run(*words: object, **rest: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mi_course", "grade", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, **rest)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **rest)
 
 
 def rows_of(out: Path) -> dict[str, dict[str, str]]:
@@ -96,16 +96,16 @@ def test_a_killed_grader_loses_no_finished_result(needs_sandbox, tmp_path: Path)
     folder.mkdir()
     for i in range(3):
         (folder / f"{i}.ipynb").write_text(json.dumps(notebook(before=f"x = {i}")))
-    (folder / "slow.ipynb").write_text(json.dumps(notebook(before="import time\ntime.sleep(8)")))
+    (folder / "slow.ipynb").write_text(json.dumps(notebook(before="import time\ntime.sleep(60)")))
     command = [sys.executable, "-m", "mi_course", "grade", str(folder), "--out", str(out), "-j", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while len(list(out.glob(".grading/*.json"))) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(list(out.glob(".grading/*.json"))) == 3
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (left := _in_session(process.pid)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not left, "a worker or the sandbox outlived the grader"
@@ -203,8 +203,8 @@ def test_a_worker_that_dies_costs_one_submission(tmp_path: Path):
             time.sleep(60)
         (tmp_path / str(i)).touch()
 
-    told = dict(workers.run(2, work, list(range(6)), limit_s=2.0))
+    told = dict(workers.run(2, work, list(range(6)), limit_s=4.0))
     assert {i for i, trouble in told.items() if not trouble} == {0, 3, 4, 5}
     assert "worker ended" in told[1]
-    assert "more than 2 seconds" in told[2]
+    assert "more than 4 seconds" in told[2]
     assert sorted(os.listdir(tmp_path)) == ["0", "3", "4", "5"]
