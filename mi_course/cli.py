@@ -288,6 +288,12 @@ def grade(
     unsandboxed: Annotated[
         bool, typer.Option("--unsandboxed", help="Run submissions with your own rights. Every result will say so.")
     ] = False,
+    formats: Annotated[
+        str,
+        typer.Option("--format", help="More than csv and json: junit,gradescope,classroom,feedback (any, by comma)."),
+    ] = "",
+    similar: Annotated[bool, typer.Option("--similar", help="List answers that are alike.")] = False,
+    one: Annotated[bool, typer.Option("--one", help="SUBMISSIONS is one submission, not a folder of them.")] = False,
 ) -> None:
     """Mark a folder of untrusted submissions, each answer in a sandbox.
 
@@ -295,6 +301,7 @@ def grade(
     not marked again.
     """
     from mi_course.grading import grade as marking
+    from mi_course.grading.formats import chosen
 
     def progress(done: int, of: int, left_s: float) -> None:
         if sys.stderr.isatty():
@@ -306,14 +313,54 @@ def grade(
             sys.stderr.write(f"{done} of {of} marked, about {left_s:.0f} s to go\n")
 
     try:
-        report = marking(submissions, out, lesson=lesson, workers=workers, unsandboxed=unsandboxed, progress=progress)
+        report = marking(
+            submissions,
+            out,
+            lesson=lesson,
+            workers=workers,
+            unsandboxed=unsandboxed,
+            one=one,
+            formats=chosen(formats),
+            similar=similar,
+            progress=progress,
+        )
     except (ValueError, FileNotFoundError) as error:
         raise Stop(f"{submissions}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
     if unsandboxed:
         sys.stderr.write("Marked WITHOUT a sandbox: whatever was in the submissions ran with your rights.\n")
     unreadable = sum(row.status != "marked" for row in report.rows)
     told = f"{len(report.rows)} submissions, {report.cached} of them as marked before, {unreadable} unreadable"
-    typer.echo(f"{told}, in {report.seconds:.0f} s: {out / 'marks.csv'}, {out / 'marks.json'}")
+    files = ", ".join(str(path) for path in (out / "marks.csv", out / "marks.json", *report.files))
+    typer.echo(f"{told}, in {report.seconds:.0f} s: {files}")
+    if report.similar is not None:
+        _show_similar(report.similar)
+    for problem in report.problems:
+        sys.stderr.write(_paragraph(Stop(problem)) + "\n")
+    raise typer.Exit(int(bool(report.problems)))
+
+
+def _show_similar(pairs: Any) -> None:
+    most = 30
+    if not pairs:
+        typer.echo("No answers are alike beyond what short or common ones must be.")
+        return
+    typer.echo("Alike, for you to look at; it proves nothing by itself:")
+    rows = [
+        (
+            pair.exercise,
+            f"{pair.similarity:.0%}",
+            "same names" if pair.same_names else "",
+            f"{_line(pair.first)} · {_line(pair.second)}",
+        )
+        for pair in pairs[:most]
+    ]
+    _table(("exercise", "alike", "", "submissions"), rows)
+    if len(pairs) > most:
+        typer.echo(f"and {len(pairs) - most} more in similar.csv")
+
+
+def _line(name: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

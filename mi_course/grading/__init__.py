@@ -15,13 +15,14 @@ is asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mi_course.grading.marking import Marks
+    from mi_course.grading.similar import Pair
 
 __all__ = ["Report", "grade"]
 
@@ -35,6 +36,12 @@ class Report:
     cached: int
     """How many of them were taken from an earlier run."""
     seconds: float
+    files: tuple[Path, ...] = ()
+    """What was written beyond marks.csv and marks.json."""
+    problems: tuple[str, ...] = ()
+    """What of an instructor's overrides could not be applied."""
+    similar: tuple[Pair, ...] | None = None
+    """Answers that are alike, where that was asked."""
 
 
 def grade(
@@ -44,10 +51,15 @@ def grade(
     lesson: str | int | None = None,
     workers: int | None = None,
     unsandboxed: bool = False,
+    one: bool = False,
+    formats: Sequence[str] = (),
+    similar: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Report:
     """Marks every submission in a folder (or one file) and writes `out/marks.csv` and `out/marks.json`.
 
+    one: the folder is one submission, not a folder of them. formats: of `formats.FORMATS`. similar: compare answers and
+    write `out/similar.csv`.
     lesson: the lesson that all are of; otherwise each notebook tells. workers: by default one for each core.
     progress: called with (done, all, seconds still to go) after each submission. Killed at any point, a second call
     goes on where the first one ended.
@@ -63,13 +75,14 @@ def grade(
     began = time.monotonic()
     if lesson is not None:
         find(lesson)
-    entries = intake.find(submissions)
+    entries = [intake.Entry(submissions.resolve().name, submissions)] if one else intake.find(submissions)
     with Sandbox.start(unsandboxed) as sandbox:
         # The server imports torch in one process while this one does.
         import torch
 
         torch.set_num_threads(1)
-        from mi_course.grading.store import Store, write_tables
+        from mi_course.grading.outputs import finish
+        from mi_course.grading.store import Store
 
         store = Store(out)
         run = _Run(entries, store, sandbox, lesson)
@@ -78,9 +91,15 @@ def grade(
         todo = [i for i in range(len(entries)) if i not in rows]
         if todo:
             run.mark(todo, rows, workers or os.cpu_count() or 1, progress)
-        found = tuple(rows[i] for i in range(len(entries)))
-        write_tables(out, found)
-    return Report(found, cached, time.monotonic() - began)
+    found, problems, files = finish([rows[i] for i in range(len(entries))], out, formats)
+    pairs = None
+    if similar:
+        from mi_course.grading import similar as likeness
+
+        pairs = tuple(likeness.similar(entries, lesson, [row.submission for row in found]))
+        likeness.write(out / "similar.csv", pairs)
+        files.append(out / "similar.csv")
+    return Report(found, cached, time.monotonic() - began, tuple(files), tuple(problems), pairs)
 
 
 class _Run:

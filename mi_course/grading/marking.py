@@ -16,6 +16,7 @@ from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.asking_inside import SETUP, TOTAL_S, Seen, ask_all, claimed
 from mi_course.grading.claims import claims_in
 from mi_course.grading.intake import Loaded
+from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
 from mi_course.judging import judge
 from mi_course.submission import Submission, SubmissionError, parse, take
@@ -34,12 +35,18 @@ class ExerciseMark:
     exercise: str
     revision: int
     status: str
-    points: int
+    points: float
+    """Whole, but where an instructor gave others."""
     max_points: int
     message: str = ""
     mistake: str | None = None
     details: tuple[dict[str, Any], ...] = ()
     printed: str = ""
+    """What the answer printed in the first case that failed. It may hold inputs: for instructors only."""
+    given: float | None = None
+    """The points that the course gave, where an instructor's override took their place."""
+    comment: str = ""
+    """An instructor's."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Marks:
     """marked, or unreadable."""
     reason: str
     """Why it has the marks that it has, in a sentence or several."""
-    points: int = 0
+    points: float = 0
     max_points: int = 0
     exercises: tuple[ExerciseMark, ...] = ()
     lessons: tuple[str, ...] = ()
@@ -59,6 +66,10 @@ class Marks:
     sandboxed: bool = True
     seconds: float = 0.0
     files: tuple[str, ...] = field(default=())
+    reflections: tuple[dict[str, str], ...] = ()
+    """What was written below the reflect questions: lesson, question, answer. For reading; no points depend on it."""
+    comment: str = ""
+    """An instructor's."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,11 +107,13 @@ def mark(
         return failed(name, loaded.problem, sandbox.walled, loaded.notes)
     notes, problems = list(loaded.notes), []
     chosen: dict[str, tuple[str, Submission, dict[str, Any]]] = {}
+    written: dict[str, list[dict[str, str]]] = {}
     for file, raw in loaded.files:
         try:
             notebook = parse(raw, file.rpartition("/")[2])
             submission = take(notebook, file.rpartition("/")[2], lesson)
             claims = claims_in(notebook)
+            reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
         except SubmissionError as error:
             problems.append(str(error))
             continue
@@ -111,6 +124,7 @@ def mark(
         if id in chosen:
             notes.append(f"{chosen[id][0]} and {file} are both of lesson {id}; the last one counts")
         chosen[id] = (file, submission, claims)
+        written[id] = reflections
     if not chosen:
         return failed(name, " ".join(problems) or "Nothing to mark.", sandbox.walled, notes)
     marks: list[ExerciseMark] = []
@@ -137,6 +151,7 @@ def mark(
         sandboxed=sandbox.walled,
         seconds=round(time.monotonic() - began, 3),
         files=tuple(file for file, _, _ in chosen.values()),
+        reflections=tuple(one for found in written.values() for one in found),
     )
 
 

@@ -62,7 +62,7 @@ class Store:
             exercises = tuple(
                 ExerciseMark(**{**one, "details": tuple(one["details"])}) for one in found.pop("exercises")
             )
-            lists = {name: tuple(found.pop(name)) for name in ("lessons", "notes", "files")}
+            lists = {name: tuple(found.pop(name)) for name in ("lessons", "notes", "files", "reflections")}
             return Marks(**{**found, **lists, "submission": name}, exercises=exercises)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -116,11 +116,16 @@ def write_tables(out: Path, rows: Iterable[Marks]) -> None:
     columns = list(dict.fromkeys(one.exercise for row in rows for one in row.exercises))
     text = io.StringIO()
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    table.writerow(["submission", "status", "points", "max_points", *columns, "sandboxed", "reason"])
+    table.writerow(
+        ["submission", "status", "points", "max_points", *columns, "sandboxed", "by_hand", "comment", "reason"]
+    )
     for row in rows:
         points: dict[str, Any] = {one.exercise: one.points for one in row.exercises}
         cells = [row.submission, row.status, row.points, row.max_points, *(points.get(name, "") for name in columns)]
-        table.writerow([harmless(cell) for cell in [*cells, "yes" if row.sandboxed else "NO", row.reason]])
+        by_hand = " ".join(one.exercise for one in row.exercises if one.given is not None)
+        comments = [row.comment, *(f"{one.exercise}: {one.comment}" for one in row.exercises if one.comment)]
+        cells += ["yes" if row.sandboxed else "NO", by_hand, " / ".join(filter(None, comments)), row.reason]
+        table.writerow([harmless(cell) for cell in cells])
     write_whole(out / "marks.csv", text.getvalue())
     found = {
         "format": FORMAT,
