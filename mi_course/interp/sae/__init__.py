@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "SAEConfig": "config",
+    "SAE": "base",
+    "train": "training",
+    "Trainer": "training",
+    "Progress": "training",
+    "Batches": "batches",
+    "TensorBatches": "batches",
     "l0": "metrics",
     "density": "metrics",
     "density_histogram": "metrics",

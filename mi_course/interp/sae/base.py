@@ -1,0 +1,335 @@
+"""What all sparse autoencoders share: weights, encode and decode, folding, and the hand-written step.
+
+An architecture says which latents may fire and how an activation follows from its pre-activation (`_places`,
+`_activate`), and how the loss's gradient comes back through it (`_back`). Everything else is here.
+
+Why the gradients are written by hand: of the six dense products of a plain training step one is for the gradient of the
+input, needed only because b_dec is subtracted from it; folding b_dec into b_enc spares it. The others need not be dense
+where few latents fire. Autograd knows neither. The tests hold every gradient against autograd in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import Parameter
+
+from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.places import SPARSE_BELOW, DensePlaces, SparsePlaces, compress
+from mi_course.interp.sae.products import blocks, linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    Places = DensePlaces | SparsePlaces
+
+_CLASSES = {
+    "relu": ("relu", "ReluSAE"),
+    "topk": ("topk", "TopKSAE"),
+    "batch_topk": ("batch_topk", "BatchTopKSAE"),
+    "jumprelu": ("jumprelu", "JumpReluSAE"),
+    "gated": ("gated", "GatedSAE"),
+}
+
+
+@dataclass
+class Losses:
+    """What a step found. Sums run over a row's dimensions or latents, means over the batch."""
+
+    rows: int
+    """Rows of the batch."""
+    fired: Float[Tensor, " F"]
+    """Rows on which each latent fired."""
+    scale: float = 1.0
+    """Warm-up of the sparsity penalty, from 0 to 1."""
+    norms: Float[Tensor, " F"] | None = None
+    """Norms of the decoder's rows, where they are free."""
+    reconstruction: float = 0.0
+    """Mean squared error, summed over dimensions."""
+    sparsity: float = 0.0
+    """The sparsity penalty, with its coefficient."""
+    auxiliary: float = 0.0
+    """Auxiliary losses, with their coefficients: dead latents', and the gate's (Gated)."""
+    found: dict = field(default_factory=dict)
+    """What an architecture carries from one part of the batch to the end."""
+
+    @property
+    def total(self) -> float:
+        return self.reconstruction + self.sparsity + self.auxiliary
+
+    @property
+    def l0(self) -> float:
+        """Mean number of latents that fired in a row."""
+        return float(self.fired.sum()) / self.rows
+
+
+class SAE(torch.nn.Module):
+    """A sparse autoencoder or transcoder: x ↦ f = encode(x) ↦ decode(f). F latents, d = d_in inputs, d_out outputs.
+
+    Weights: W_enc [d F], b_enc [F], W_dec [F d_out], b_dec [d_out], and those of the architecture. W_enc's memory is
+    laid out by latent, as W_dec's is. Build one with `SAE.build(config)` or `SAE.from_tensors(config, tensors)`.
+    """
+
+    def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        generator = torch.Generator().manual_seed(config.seed)
+        rows = torch.randn(config.n_latents, config.width_out, generator=generator, dtype=dtype)
+        rows *= config.decoder_init_norm / rows.norm(dim=1, keepdim=True)
+        inputs = rows.clone()
+        if config.transcoder:
+            inputs = torch.randn(config.n_latents, config.d_in, generator=generator, dtype=dtype)
+            inputs *= config.decoder_init_norm / inputs.norm(dim=1, keepdim=True)
+        self.W_enc = Parameter(inputs.t())
+        self.W_dec = Parameter(rows)
+        self.b_dec = Parameter(torch.zeros(config.width_out, dtype=dtype))
+        self._add_latent_parameters(dtype)
+
+    def _add_latent_parameters(self, dtype: torch.dtype) -> None:
+        self.b_enc = Parameter(torch.zeros(self.config.n_latents, dtype=dtype))
+
+    # -- use ----------------------------------------------------------------------------------------------------------
+
+    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
+        """The latents' activations. Each row depends on that row alone."""
+        raise NotImplementedError
+
+    def decode(self, f: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d_out"]:
+        """f W_dec + b_dec."""
+        return f @ self.W_dec + self.b_dec
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d_out"]:
+        """The reconstruction, decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def pre_activations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
+        """(x − b_dec) W_enc + b_enc; x W_enc + b_enc in a transcoder."""
+        self._need_width(x)
+        return x @ self.W_enc + self._folded_bias()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name, contiguous and detached. `from_tensors` is the other way."""
+        named = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()}
+
+    @staticmethod
+    def build(config: SAEConfig, dtype: torch.dtype = torch.float32) -> SAE:
+        """An untrained SAE of the config's architecture, its weights set by the config's seed."""
+        module, name = _CLASSES[config.architecture]
+        return getattr(import_module(f"mi_course.interp.sae.{module}"), name)(config, dtype)
+
+    @staticmethod
+    def from_tensors(config: SAEConfig, tensors: dict[str, Tensor]) -> SAE:
+        """An SAE with these weights. Missing, unknown or misshapen ones are refused by name, with a ValueError."""
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        sae = SAE.build(config, dtype=dtypes.pop() if len(dtypes) == 1 else torch.float32)
+        own = {**dict(sae.named_parameters()), **dict(sae.named_buffers())}
+        if set(own) != set(tensors):
+            raise ValueError(
+                f"The weights are {sorted(tensors)}; a {config.architecture!r} SAE has {sorted(own)}. "
+                f"Missing: {sorted(set(own) - set(tensors))}; unknown: {sorted(set(tensors) - set(own))}."
+            )
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                if own[name].shape != tensor.shape:
+                    raise ValueError(
+                        f"{name} has shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)} "
+                        f"for d_in={config.d_in}, n_latents={config.n_latents}, d_out={config.d_out}."
+                    )
+                own[name].copy_(tensor)
+        return sae
+
+    # -- upkeep of weights --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Scale each decoder row to norm one; a zero row stays zero."""
+        self.W_dec /= self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-30)
+
+    @torch.no_grad()
+    def project_decoder_gradient(self) -> None:
+        """Take from each decoder row's gradient its part along the row, which would only change the norm."""
+        along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
+        self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
+
+    @torch.no_grad()
+    def fold(self, input_scale: float, output_scale: float) -> None:
+        """Turn an SAE of scaled activations, input_scale · x ↦ output_scale · y, into one of x ↦ y.
+
+        Decoder rows keep their norm; latents are divided by output_scale, so that they are in units of y, and so are
+        all biases and thresholds.
+        """
+        self.W_enc *= input_scale / output_scale
+        self.b_dec /= output_scale
+        for tensor in self._in_units_of_latents():
+            tensor /= output_scale
+
+    def _in_units_of_latents(self) -> list[Tensor]:
+        return [self.b_enc]
+
+    @torch.no_grad()
+    def revive(self, dead: Bool[Tensor, " F"], directions: Float[Tensor, "dead d"], outputs: Tensor) -> None:
+        """Start dead latents anew: encoder along `directions`, decoder along `outputs` (both of unit rows).
+
+        The encoder's norm becomes a fifth of the mean of the living ones' (Bricken et al. 2023).
+        """
+        alive = ~dead
+        norm = self.W_enc.t()[alive].norm(dim=1).mean() if alive.any() else self.W_enc.new_tensor(1.0)
+        self.W_enc.t()[dead] = 0.2 * norm * directions
+        scale = (
+            1.0 if self.config.decoder_norm == "unit" else self.W_dec[alive].norm(dim=1).mean() if alive.any() else 1.0
+        )
+        self.W_dec[dead] = scale * outputs
+        self._restart_latents(dead)
+
+    def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
+        self.b_enc[dead] = 0.0
+
+    # -- a step, by hand ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def gradients(
+        self,
+        x: Float[Tensor, "batch d"],
+        target: Float[Tensor, "batch d_out"] | None = None,
+        dead: Bool[Tensor, " F"] | None = None,
+        scale: float = 1.0,
+    ) -> Losses:
+        """Put the loss's gradients into `.grad` of every parameter, and say what the loss was.
+
+        target: None for an autoencoder. dead: latents for the auxiliary loss. scale: warm-up of the sparsity penalty.
+        """
+        self._need_width(x)
+        target = x if target is None else target
+        if target.shape != (len(x), self.config.width_out):
+            raise ValueError(f"The target has shape {tuple(target.shape)}; expected {(len(x), self.config.width_out)}.")
+        for parameter in self.parameters():
+            parameter.grad = None
+        step = Losses(rows=len(x), fired=self.W_dec.new_zeros(self.config.n_latents), scale=scale)
+        if self.config.decoder_norm == "free":
+            step.norms = self.W_dec.norm(dim=1)
+        rest = dead.nonzero()[:, 0] if dead is not None and self.config.auxiliary else ()
+        for places, part in self._places(x):
+            error = self._step(places, x[part], target[part], step)
+            if len(rest):
+                self._auxiliary(x[part], error, rest, step)
+        if self.config.subtract_decoder_bias:
+            d_bias = self._gate_bias().grad
+            self.b_dec.grad -= self.W_enc @ d_bias
+            self.W_enc.grad.t().addr_(d_bias, self.b_dec, alpha=-1)
+        self._finish(step)
+        return step
+
+    def after_step(self, step: Losses) -> None:
+        """What is learned without a gradient."""
+
+    def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+        """One part of the batch: adds its gradients, returns its error, x_hat − target."""
+        f = self._activate(places)
+        self._count(places, f, step)
+        error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
+        step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        down = error * (2 / step.rows)
+        d_f = places.dots(down, self.W_dec)
+        d_pre = self._back(places, f, d_f, step)
+        _add(self.W_dec, places.outer(f, down))
+        _add(self.b_dec, down.sum(dim=0))
+        self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
+        return error
+
+    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Places, slice]]:
+        """Where latents may fire, with the rows it speaks of: in blocks where many do, else all rows at once.
+
+        What the first block holds decides for the batch.
+        """
+        rows, bias = self.W_enc.t(), self._folded_bias()
+        found = []
+        for part in blocks(len(x), len(rows), x.element_size()):
+            pre = linear(x[part], rows, bias)
+            if part.start == 0:
+                dense = int(self._may_fire(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
+            if dense:
+                yield DensePlaces(pre), part
+            else:
+                found.append(compress(self._may_fire(pre), pre))
+        if found:
+            yield SparsePlaces.join(found, len(rows)), slice(0, len(x))
+
+    def _may_fire(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
+        """Where an activation or a gradient may differ from zero."""
+        return pre > 0
+
+    def _activate(self, places: Places) -> Tensor:
+        """Activations at the places."""
+        raise NotImplementedError
+
+    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+        """From the gradient of the reconstruction with respect to f (which may be overwritten) to that of the whole
+        loss with respect to the pre-activations; adds gradients of the architecture's own parameters."""
+        raise NotImplementedError
+
+    def _finish(self, step: Losses) -> None:
+        """Gradients that need the whole batch."""
+
+    def _count(self, places: Places, f: Tensor, step: Losses) -> None:
+        step.fired += places.by_latent(f > 0)
+
+    def _auxiliary(self, x: Tensor, error: Tensor, dead: Tensor, step: Losses) -> None:
+        """Dead latents, the k_aux largest per row, reconstruct the residual −error (Gao et al. 2024, Appendix A)."""
+        W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
+        pre = linear(x, rows, self._folded_bias()[dead])
+        k = self.config.k_aux
+        places = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DensePlaces(_only_largest(pre, k))
+        f = places.pre.relu()
+        wrong = places.decode(f, W_dec).add_(error)
+        coefficient = self.config.auxiliary
+        step.auxiliary += coefficient * float(torch.linalg.vector_norm(wrong)) ** 2 / step.rows
+        down = wrong * (2 * coefficient / step.rows)
+        d_pre = places.dots(down, W_dec) * (f > 0)
+        self.W_dec.grad.index_add_(0, dead, places.outer(f, down))
+        self.W_enc.grad.t().index_add_(0, dead, places.outer(d_pre, x))
+        self._gate_bias().grad.index_add_(0, dead, places.by_latent(d_pre))
+
+    def _gate_bias(self) -> Parameter:
+        """The bias of the pre-activations that decide which latents fire."""
+        return self.b_enc
+
+    def _folded_bias(self) -> Float[Tensor, " F"]:
+        """b_enc − b_dec W_enc, which spares the subtraction from every row, and its gradient."""
+        bias = self._gate_bias()
+        return bias - self.b_dec @ self.W_enc if self.config.subtract_decoder_bias else bias
+
+    def _add_encoder(self, rows: Float[Tensor, "F d"], bias: Float[Tensor, " F"]) -> None:
+        if self.W_enc.grad is None:
+            self.W_enc.grad = rows.t()
+        else:
+            self.W_enc.grad.t().add_(rows)
+        _add(self._gate_bias(), bias)
+
+    def _need_width(self, x: Tensor) -> None:
+        if x.shape[-1] != self.config.d_in:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected d_in = {self.config.d_in} in the last axis.")
+
+
+def _add(parameter: Parameter, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad += gradient
+
+
+def _largest(pre: Float[Tensor, "rows n"], k: int) -> SparsePlaces:
+    values, latents = pre.topk(k, sorted=False)
+    return SparsePlaces.fixed(latents, values, pre.shape[1])
+
+
+def _only_largest(pre: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows n"]:
+    if k >= pre.shape[1]:
+        return pre
+    values, latents = pre.topk(k, sorted=False)
+    return torch.zeros_like(pre).scatter_(1, latents, values)

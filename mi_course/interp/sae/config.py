@@ -1,0 +1,225 @@
+"""Everything that says how a sparse autoencoder is built and trained, in one dataclass."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+ARCHITECTURES = ("relu", "topk", "batch_topk", "jumprelu", "gated")
+FREE_BY_DEFAULT = ("relu",)  # architectures whose penalty weighs each latent by its decoder norm
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """How an SAE is built and trained. Wrong values are refused by name, with a ValueError.
+
+    Losses are in units of the (normalised) activations: squared error summed over dimensions, mean over the batch.
+
+    >>> SAEConfig(d_in=512, n_latents=4096, architecture="topk", k=32).decoder_norm
+    'unit'
+    >>> SAEConfig(d_in=512, n_latents=4096, architecture="lasso")
+    Traceback (most recent call last):
+    ...
+    ValueError: architecture is 'lasso'; expected one of relu, topk, batch_topk, jumprelu, gated.
+    """
+
+    # -- what is built ------------------------------------------------------------------------------------------------
+
+    d_in: int
+    """Width of the activations that go in."""
+
+    n_latents: int
+    """Number of latents F, the width of the sparse code."""
+
+    architecture: str = "topk"
+    """"relu" (Bricken et al. 2023), "topk" (Gao et al. 2024), "batch_topk" (Bussmann et al. 2024), "jumprelu"
+    (Rajamanoharan et al. 2024b) or "gated" (Rajamanoharan et al. 2024a)."""
+
+    d_out: int | None = None
+    """Width of the target. None: an autoencoder, whose target is its input. A number: a transcoder, trained with
+    `train(config, x, target=y)`; give d_in itself where both are equally wide."""
+
+    k: int = 32
+    """Latents that may fire per row (TopK), or per row on average over the batch (BatchTopK)."""
+
+    decoder_norm: str | None = None
+    """"unit": decoder rows are kept at norm one, with their gradients projected. "free": they are not, and an L1 or
+    tanh penalty weighs each latent by its row's norm (Conerly et al. 2024). None: "free" for relu, else "unit"."""
+
+    decoder_init_norm: float | None = None
+    """Norm of the decoder's rows at the start. None: 1 for unit decoders, 0.1 for free ones. The encoder starts as the
+    decoder's transpose (as a random matrix in a transcoder)."""
+
+    subtract_decoder_bias: bool | None = None
+    """Whether the encoder sees x − b_dec. None: yes in an autoencoder, no in a transcoder, where it cannot."""
+
+    # -- what is minimised --------------------------------------------------------------------------------------------
+
+    l1: float = 1.0
+    """Coefficient of the L1 penalty (relu: on the latents; gated: on the gate)."""
+
+    l0: float = 1.0
+    """Coefficient of JumpReLU's sparsity penalty."""
+
+    sparsity: str = "step"
+    """JumpReLU's penalty on a row. "step": the number of latents that fire, with a straight-through gradient for the
+    thresholds. "tanh": Σ tanh(tanh_scale · f · decoder norm), smooth (Anthropic, January 2025)."""
+
+    target_l0: float | None = None
+    """With the step penalty: l0 · (L0 / target_l0 − 1)² in place of l0 · L0, which settles at this L0."""
+
+    tanh_scale: float = 4.0
+    """How fast the tanh penalty saturates."""
+
+    bandwidth: float = 0.05
+    """Width of the rectangle kernel through which JumpReLU's thresholds get a gradient, in units of the normalised
+    pre-activations."""
+
+    threshold_init: float = 0.01
+    """JumpReLU's thresholds at the start."""
+
+    auxiliary: float = 1 / 32
+    """Coefficient of the auxiliary loss, in which dead latents reconstruct what is left over. 0: none. 1/32 is of Gao
+    et al. 2024, Appendix A."""
+
+    k_aux: int | None = None
+    """Dead latents, per row, that take part in the auxiliary loss. None: half of d_in."""
+
+    dead_window: int = 200_000
+    """A latent is dead when it has not fired on this many activations."""
+
+    resample_every: int | None = None
+    """Steps between two resamplings, in which dead latents start anew at badly reconstructed inputs (Bricken et al.
+    2023). None: never."""
+
+    # -- how it is trained --------------------------------------------------------------------------------------------
+
+    steps: int = 1000
+    """Training steps."""
+
+    batch: int = 4096
+    """Activations per step (a source of batches of its own may decide otherwise)."""
+
+    lr: float = 1e-3
+    """Adam's learning rate after warm-up."""
+
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly from near 0."""
+
+    decay: int = 0
+    """Steps at the end over which the learning rate falls linearly to near 0."""
+
+    sparsity_warmup: int = 0
+    """Steps over which the coefficient of the sparsity penalty rises linearly from near 0."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates for the mean gradient and the mean squared gradient."""
+
+    clip: float | None = None
+    """Gradients are scaled down where their overall norm exceeds this."""
+
+    normalise: bool = True
+    """Whether activations are scaled by one number so that their mean norm is √d (targets likewise) during training.
+    The number is folded back at the end: the SAE that `train` returns takes activations as they are."""
+
+    threshold_rate: float = 0.01
+    """How fast BatchTopK's evaluation threshold follows the smallest activation kept in a batch."""
+
+    seed: int = 0
+    """Seed of the weights at the start, of the order of activations in memory, and of resampling."""
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
+        for name in ("d_in", "n_latents", "k", "steps", "batch", "dead_window"):
+            _need(
+                self, name, isinstance(value := getattr(self, name), int) and value >= 1, "a whole number, at least 1"
+            )
+        for name in ("d_out", "k_aux", "resample_every"):
+            value = getattr(self, name)
+            _need(
+                self,
+                name,
+                value is None or (isinstance(value, int) and value >= 1),
+                "None or a whole number, at least 1",
+            )
+        for name in ("warmup", "decay", "sparsity_warmup"):
+            _need(
+                self, name, isinstance(value := getattr(self, name), int) and value >= 0, "a whole number, at least 0"
+            )
+        for name in ("l1", "l0", "auxiliary"):
+            _need(self, name, _finite(value := getattr(self, name)) and value >= 0, "a number, at least 0")
+        for name in ("lr", "bandwidth", "threshold_init", "tanh_scale"):
+            _need(self, name, _finite(value := getattr(self, name)) and value > 0, "a number above 0")
+        for name in ("target_l0", "clip", "decoder_init_norm"):
+            value = getattr(self, name)
+            _need(self, name, value is None or (_finite(value) and value > 0), "None or a number above 0")
+        _need(self, "threshold_rate", _finite(self.threshold_rate) and 0 < self.threshold_rate <= 1, "in (0, 1]")
+        _need(self, "sparsity", self.sparsity in ("step", "tanh"), "'step' or 'tanh'")
+        _need(self, "decoder_norm", self.decoder_norm in (None, "unit", "free"), "'unit', 'free' or None")
+        _need(self, "k", self.k <= self.n_latents, f"at most n_latents, {self.n_latents}")
+        _need(self, "warmup", self.warmup + self.decay <= self.steps, f"warmup + decay at most steps, {self.steps}")
+        if self.target_l0 is not None and self.sparsity != "step":
+            raise ValueError(f"target_l0 is {self.target_l0} with sparsity='tanh'; it belongs to sparsity='step'.")
+        if self.transcoder and self.subtract_decoder_bias:
+            raise ValueError(
+                "subtract_decoder_bias is True in a transcoder: b_dec is as wide as the target, not as the input. "
+                "Leave it None."
+            )
+        self._settle()
+
+    def _settle(self) -> None:
+        """Fill in what depends on other fields, so that every reader sees the same value."""
+        unit = self.architecture not in FREE_BY_DEFAULT if self.decoder_norm is None else self.decoder_norm == "unit"
+        settled = {
+            "decoder_norm": "unit" if unit else "free",
+            "decoder_init_norm": self.decoder_init_norm or (1.0 if unit else 0.1),
+            "subtract_decoder_bias": not self.transcoder
+            if self.subtract_decoder_bias is None
+            else bool(self.subtract_decoder_bias),
+            "k_aux": self.k_aux or max(1, self.d_in // 2),
+            "betas": tuple(float(beta) for beta in self.betas),
+        }
+        if self.architecture == "gated" and not unit:
+            raise ValueError(
+                "decoder_norm is 'free' with architecture='gated', whose penalty has no norms; expected 'unit'."
+            )
+        if unit and settled["decoder_init_norm"] != 1.0:
+            raise ValueError(f"decoder_init_norm is {self.decoder_init_norm} with a unit decoder; expected 1 or None.")
+        if len(settled["betas"]) != 2 or not all(0 <= beta < 1 for beta in settled["betas"]):
+            raise ValueError(f"betas is {self.betas!r}; expected two numbers in [0, 1).")
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def transcoder(self) -> bool:
+        """Whether the target is something other than the input."""
+        return self.d_out is not None
+
+    @property
+    def width_out(self) -> int:
+        """Width of the target: d_out, or d_in in an autoencoder."""
+        return self.d_in if self.d_out is None else self.d_out
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only, for a file."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> SAEConfig:
+        """The other way. A field that is not known is refused by name."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"Unknown fields {unknown}; this version of SAEConfig knows {sorted(known)}.")
+        return cls(**json.loads(json.dumps(values)))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _need(config: SAEConfig, name: str, right: bool, expected: str) -> None:
+    if not right:
+        raise ValueError(f"{name} is {getattr(config, name)!r}; expected {expected}.")

@@ -1,0 +1,85 @@
+"""Gated: one path decides which latents fire, another how strongly (Rajamanoharan et al. 2024a)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import Parameter
+
+from mi_course.interp.sae.base import SAE, Losses, _add
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from mi_course.interp.sae.base import Places
+
+
+class GatedSAE(SAE):
+    """f = 1[π > 0] · ReLU(u · exp(r_mag) + b_mag), with u = (x − b_dec) W_enc and the gate π = u + b_gate.
+
+    Loss: squared error + l1 · Σ_i ReLU(π_i) + squared error of reconstructing from ReLU(π) alone, with W_dec and b_dec
+    detached. The penalty is not weighted by the decoder's
+    norms, which should be unit. W_enc is the gate's
+    weight, W_gate in the paper; b_enc there is none.
+    """
+
+    def _add_latent_parameters(self, dtype: torch.dtype) -> None:
+        for name in ("b_gate", "r_mag", "b_mag"):
+            setattr(self, name, Parameter(torch.zeros(self.config.n_latents, dtype=dtype)))
+
+    @property
+    def W_gate(self) -> Float[Tensor, "d F"]:
+        return self.W_enc
+
+    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
+        gate = self.pre_activations(x)
+        return (gate > 0) * self._magnitude(gate, self.b_gate, self.r_mag, self.b_mag)
+
+    @staticmethod
+    def _magnitude(gate: Tensor, b_gate: Tensor, r_mag: Tensor, b_mag: Tensor) -> Tensor:
+        return ((gate - b_gate) * r_mag.exp() + b_mag).relu()
+
+    def _gate_bias(self) -> Parameter:
+        return self.b_gate
+
+    def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+        b_gate, r_mag, b_mag = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
+        gate = places.pre.relu()
+        opened = places.pre > 0
+        f = self._magnitude(places.pre, b_gate, r_mag, b_mag).mul_(opened)
+        self._count(places, f, step)
+
+        error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
+        step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        down = error * (2 / step.rows)
+        _add(self.W_dec, places.outer(f, down))
+        _add(self.b_dec, down.sum(dim=0))
+        d_magnitude = places.dots(down, self.W_dec).mul_(f > 0)
+
+        gate_error = places.decode(gate, self.W_dec).add_(self.b_dec).sub_(target)
+        step.auxiliary += float(torch.linalg.vector_norm(gate_error)) ** 2 / step.rows
+        d_gate = places.dots(gate_error.mul_(2 / step.rows), self.W_dec)
+        l1 = self.config.l1 * step.scale
+        sums = places.by_latent(gate)
+        step.sparsity += l1 * float(sums.sum()) / step.rows
+        d_gate = d_gate.add_(l1 / step.rows).mul_(opened)
+
+        _add(self.b_mag, places.by_latent(d_magnitude))
+        d_u = d_magnitude.mul_(r_mag.exp())
+        _add(self.r_mag, places.by_latent(d_u * (places.pre - b_gate)))
+        step.found["d_u"] = step.found.get("d_u", 0) + places.by_latent(d_u)
+        d_pre = d_gate.add_(d_u)
+        self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
+        return error
+
+    def _finish(self, step: Losses) -> None:
+        self.b_gate.grad -= step.found["d_u"]  # u = π − b_gate: the magnitude does not see the gate's bias
+
+    def _in_units_of_latents(self) -> list[Tensor]:
+        return [self.b_gate, self.b_mag]
+
+    def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
+        for parameter in (self.b_gate, self.r_mag, self.b_mag):
+            parameter[dead] = 0.0

@@ -1,0 +1,93 @@
+"""JumpReLU: a learned threshold for each latent, with a straight-through gradient (Rajamanoharan et al. 2024b)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import Parameter
+
+from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.relu import add_norm_gradient
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from mi_course.interp.sae.base import Places
+
+
+class JumpReluSAE(SAE):
+    """f = pre where pre > threshold, else 0, with pre = (x − b_dec) W_enc + b_enc; log_threshold [F] is learned.
+
+    The step has no gradient with respect to the threshold θ; the rectangle kernel K(u) = 1 for |u| < ½ stands for it:
+    ∂f/∂θ = −(θ/bandwidth) K((pre − θ)/bandwidth), and −(1/bandwidth) K(…) for the number of latents that fire.
+    """
+
+    def _add_latent_parameters(self, dtype: torch.dtype) -> None:
+        super()._add_latent_parameters(dtype)
+        start = math.log(self.config.threshold_init)
+        self.log_threshold = Parameter(torch.full((self.config.n_latents,), start, dtype=dtype))
+        self.bandwidth = self.config.bandwidth
+
+    @property
+    def threshold(self) -> Float[Tensor, " F"]:
+        return self.log_threshold.exp()
+
+    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
+        pre = self.pre_activations(x)
+        return pre * (pre > self.threshold)
+
+    def _may_fire(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
+        return pre > self.threshold - self.config.bandwidth / 2
+
+    def _activate(self, places: Places) -> Tensor:
+        return places.pre * (places.pre > places.per_latent(self.threshold))
+
+    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+        config, threshold = self.config, places.per_latent(self.threshold)
+        if config.sparsity == "tanh":
+            self._add_tanh(places, f, d_f, step)
+        distance = places.pre - threshold
+        near = distance.abs() < config.bandwidth / 2
+        d_threshold = places.by_latent(d_f * near) * (-self.threshold / config.bandwidth)
+        if config.sparsity == "step":
+            step.found["near"] = step.found.get("near", 0) + places.by_latent(near)
+        step.found["d_threshold"] = step.found.get("d_threshold", 0) + d_threshold
+        return d_f.mul_(distance > 0)
+
+    def _add_tanh(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> None:
+        """Add the gradient of l0 · Σ tanh(c · f · ‖W_dec‖), or with norm 1 where the decoder is kept unit."""
+        coefficient, c = self.config.l0 * step.scale / step.rows, self.config.tanh_scale
+        weight = c if step.norms is None else places.per_latent(step.norms * c)
+        squashed = (f * weight).tanh_()
+        step.sparsity += coefficient * float(squashed.sum())
+        slope = squashed.square_().neg_().add_(1).mul_(coefficient)
+        if step.norms is not None:
+            step.found["f"] = step.found.get("f", 0) + places.by_latent(slope * f) * c
+        d_f += slope.mul_(weight)
+
+    def _finish(self, step: Losses) -> None:
+        config, d_threshold = self.config, step.found["d_threshold"]
+        if config.sparsity == "step":
+            excess = step.l0 if config.target_l0 is None else (step.l0 / config.target_l0 - 1) ** 2
+            slope = 1.0 if config.target_l0 is None else 2 * (step.l0 / config.target_l0 - 1) / config.target_l0
+            step.sparsity = config.l0 * step.scale * excess
+            per_place = config.l0 * step.scale * slope / (config.bandwidth * step.rows)
+            d_threshold = d_threshold - step.found["near"] * per_place
+        elif step.norms is not None:
+            add_norm_gradient(self, step.found["f"], step)
+        self.log_threshold.grad = d_threshold * self.threshold
+
+    def _in_units_of_latents(self) -> list[Tensor]:
+        return [self.b_enc]
+
+    @torch.no_grad()
+    def fold(self, input_scale: float, output_scale: float) -> None:
+        super().fold(input_scale, output_scale)
+        self.log_threshold -= math.log(output_scale)
+
+    def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
+        super()._restart_latents(dead)
+        self.log_threshold[dead] = math.log(self.config.threshold_init)

@@ -1,0 +1,126 @@
+"""Where latents may fire in a batch, and the four products that a training step needs there.
+
+`DensePlaces` are all rows times all latents. `SparsePlaces` are a list of (row, latent) pairs, the only ones at which a
+value or its gradient can differ from zero: with k of F latents active the four products cost k/F of the dense ones, at
+a few times the price per number. An architecture is written once, for both: `pre` is [batch F] in one and [places] in
+the other, `per_latent(v)` is what stands at each place of a vector over latents, and sums go back with `by_latent`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from mi_course.interp.sae.products import linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+SPARSE_BELOW = 0.08  # share of places up to which the sparse products are faster; measured at 512 to 4096 on two CPUs
+
+
+class DensePlaces:
+    """Every latent in every row."""
+
+    def __init__(self, pre: Float[Tensor, "batch F"]) -> None:
+        self.pre = pre
+
+    def per_latent(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " F"]:
+        return vector
+
+    def by_latent(self, values: Float[Tensor, "batch F"]) -> Float[Tensor, " F"]:
+        """Sum over rows."""
+        return values.sum(dim=0, dtype=self.pre.dtype)
+
+    def decode(self, values: Float[Tensor, "batch F"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
+        """Σ_i values_i · W_dec_i for each row."""
+        return linear(values, W_dec.t())
+
+    def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch F"]:
+        """y_b · W_dec_i at each place (b, i)."""
+        return linear(y, W_dec)
+
+    def outer(self, values: Float[Tensor, "batch F"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
+        """Σ_b values_b,i · y_b for each latent i."""
+        return linear(values.t(), y.t())
+
+
+class SparsePlaces:
+    """Some latents in each row: row b has the places offsets[b] to offsets[b + 1]."""
+
+    def __init__(
+        self,
+        latents: Int[Tensor, " places"],
+        offsets: Int[Tensor, " batch+1"],
+        pre: Float[Tensor, " places"],
+        n_latents: int,
+    ) -> None:
+        """latents and offsets: int32 or int64, of one type."""
+        self.latents, self.offsets, self.pre, self.n_latents = latents, offsets, pre, n_latents
+        self._turned: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @classmethod
+    def fixed(cls, latents: Int[Tensor, "batch k"], pre: Float[Tensor, "batch k"], n_latents: int) -> SparsePlaces:
+        """The same number of places in each row."""
+        rows, k = latents.shape
+        offsets = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=latents.device)
+        return cls(latents.reshape(-1).to(torch.int32), offsets, pre.reshape(-1), n_latents)
+
+    @classmethod
+    def join(cls, found: list[tuple[Tensor, Tensor, Tensor]], n_latents: int) -> SparsePlaces:
+        """From blocks of rows: (latents, places in each row, pre) of each."""
+        counts = torch.cat([counts for _, counts, _ in found])
+        offsets = torch.zeros(len(counts) + 1, dtype=torch.int32, device=counts.device)
+        torch.cumsum(counts, 0, dtype=torch.int32, out=offsets[1:])
+        return cls(
+            torch.cat([latents for latents, _, _ in found]), offsets, torch.cat([pre for *_, pre in found]), n_latents
+        )
+
+    def per_latent(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " places"]:
+        return vector[self.latents]
+
+    def by_latent(self, values: Float[Tensor, " places"]) -> Float[Tensor, " F"]:
+        if not values.is_floating_point():
+            values = values.to(self.pre.dtype)
+        return torch.bincount(self.latents, weights=values, minlength=self.n_latents)
+
+    def decode(self, values: Float[Tensor, " places"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
+        return F.embedding_bag(self.latents, W_dec, self.offsets[:-1], mode="sum", per_sample_weights=values)
+
+    def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " places"]:
+        with warnings.catch_warnings():  # "Sparse CSR tensor support is in beta state"
+            warnings.simplefilter("ignore", UserWarning)
+            pattern = torch.sparse_csr_tensor(
+                self.offsets,
+                self.latents,
+                torch.zeros_like(self.pre),
+                (len(y), self.n_latents),
+                check_invariants=False,
+            )
+        return torch.sparse.sampled_addmm(pattern, y, W_dec.t(), beta=0.0).values()
+
+    def outer(self, values: Float[Tensor, " places"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
+        order, rows, offsets = self._by_latent_order()
+        return F.embedding_bag(rows, y, offsets, mode="sum", per_sample_weights=values[order])
+
+    def _by_latent_order(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Places sorted by latent: their order, the row of each, and where each latent's begin."""
+        if self._turned is None:
+            small = torch.int16 if self.n_latents < 2**15 else torch.int32  # fewer passes of a radix sort
+            order = self.latents.to(small).sort(stable=True).indices
+            index = torch.arange(len(self.offsets) - 1, dtype=torch.int32, device=order.device)
+            rows = index.repeat_interleave(self.offsets.diff(), output_size=len(order))[order]
+            counts = torch.bincount(self.latents, minlength=self.n_latents)
+            self._turned = order, rows, (counts.cumsum(0) - counts).to(torch.int32)
+        return self._turned
+
+
+def compress(mask: Bool[Tensor, "rows F"], pre: Float[Tensor, "rows F"]) -> tuple[Tensor, Tensor, Tensor]:
+    """The places of one block at which mask is true: (latents, places in each row, pre there)."""
+    rows, latents = mask.nonzero(as_tuple=True)
+    counts = torch.bincount(rows, minlength=len(mask))
+    return latents.to(torch.int32), counts, pre[rows, latents]

@@ -1,0 +1,59 @@
+"""TopK: the k largest pre-activations of each row (Gao et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.places import SparsePlaces
+from mi_course.interp.sae.products import blocks, linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from mi_course.interp.sae.base import Places
+
+GROUP = 16  # pre-activations of which the largest stands for all in a first look
+
+
+class TopKSAE(SAE):
+    """f: the k largest of (x − b_dec) W_enc + b_enc in each row where they are positive, the rest zero."""
+
+    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
+        pre = self.pre_activations(x)
+        values, latents = pre.topk(self.config.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre).scatter(-1, latents, values.relu())
+
+    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Places, slice]]:
+        rows, bias = self.W_enc.t(), self._folded_bias()
+        found = [
+            largest(linear(x[part], rows, bias), self.config.k) for part in blocks(len(x), len(rows), x.element_size())
+        ]
+        values, latents = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        yield SparsePlaces.fixed(latents, values, len(rows)), slice(0, len(x))
+
+    def _activate(self, places: Places) -> Tensor:
+        return places.pre.relu()
+
+    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+        return d_f.mul_(f > 0)
+
+
+def largest(pre: Float[Tensor, "rows F"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """The k largest of each row, and where they are: torch.topk, and faster where k is small.
+
+    The k largest lie in the k groups with the largest maxima: any other group's maximum has k larger ones before it.
+    """
+    rows, width = pre.shape
+    if width % GROUP or 4 * k * GROUP > width:
+        return pre.topk(k, sorted=False)
+    n_groups = width // GROUP
+    grouped = pre.view(rows, GROUP, n_groups)  # a group's members are n_groups apart: the maxima are plain vector code
+    groups = grouped.amax(dim=1).topk(k, sorted=False).indices
+    members = grouped.gather(2, groups[:, None, :].expand(-1, GROUP, -1)).view(rows, GROUP * k)
+    values, which = members.topk(k, sorted=False)
+    return values, which.div(k, rounding_mode="floor") * n_groups + groups.gather(1, which % k)

@@ -1,0 +1,381 @@
+"""Training: one trainer for all architectures.
+
+    from mi_course.interp.sae import SAEConfig, train
+
+    config = SAEConfig(d_in=512, n_latents=4096, architecture="topk", k=32, steps=2000)
+    sae = train(config, activations)                          # a tensor (n, d), or a source of batches
+    sae = train(config, x, target=y)                          # a transcoder, with d_out in the config
+    sae = train(config, activations, folder="runs/first")     # with checkpoints and log.jsonl; resumes when run again
+
+A source of batches is anything with `next_batch`, `state_dict` and `load_state_dict` (`Batches` in batches.py).
+Training runs on the device and in the type of the activations (float32 where these are shorter).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mi_course.interp.sae import checkpoints
+from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.batches import Batches, TensorBatches
+from mi_course.interp.sae.config import SAEConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS_FOR_SCALE = 4096  # activations whose mean norm and mean are taken for all
+MOST_BATCHES_FOR_SCALE = 64
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, measured on the batch of this step, before its update."""
+
+    step: int
+    """Steps done, from 1."""
+    steps: int
+    loss: float
+    """What is minimised: the three parts that follow, in units of normalised activations."""
+    reconstruction: float
+    sparsity: float
+    auxiliary: float
+    l0: float
+    """Latents that fired, mean over rows."""
+    explained_variance: float
+    """1 − Σ‖y − ŷ‖² / Σ‖y − ȳ‖² on the batch."""
+    dead_share: float
+    """Share of latents that have not fired for `dead_window` activations."""
+    lr: float
+    activations: int
+    """Activations seen so far."""
+    seconds: float
+    """Since the start of this process's part of the run."""
+
+
+def train(
+    config: SAEConfig,
+    activations: Tensor | Batches,
+    target: Tensor | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    log_every: int = 10,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 500,
+    tensorboard: bool = False,
+) -> SAE:
+    """Train an SAE, or a transcoder where `target` is given (or batches are pairs).
+
+    on_progress: called with a Progress every log_every steps and after the last.
+    folder: for log.jsonl and checkpoints, every checkpoint_every steps. Run again with the same config and the same
+        activations, it goes on from the last checkpoint, and ends with the same weights to the last bit.
+    tensorboard: also write TensorBoard's files, to folder/tensorboard.
+    """
+    trainer = Trainer(
+        config,
+        activations,
+        target,
+        on_progress=on_progress,
+        log_every=log_every,
+        folder=folder,
+        checkpoint_every=checkpoint_every,
+        tensorboard=tensorboard,
+    )
+    return trainer.run()
+
+
+class Trainer:
+    """A training run. `run()` goes to the end; `step()` does one step; `result()` gives the SAE as it is now."""
+
+    def __init__(
+        self,
+        config: SAEConfig,
+        activations: Tensor | Batches,
+        target: Tensor | None = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        log_every: int = 10,
+        folder: str | Path | None = None,
+        checkpoint_every: int = 500,
+        tensorboard: bool = False,
+    ) -> None:
+        self.config, self.on_progress, self.log_every = config, on_progress, log_every
+        self.batches = _source(config, activations, target, resumable=folder is not None)
+        self.folder = None if folder is None else Path(folder)
+        self.checkpoint_every = checkpoint_every
+        self.steps_done, self.seen, self._start = 0, 0, time.perf_counter()
+        saved = None if self.folder is None else checkpoints.load_latest(self.folder / "checkpoints")
+        if saved is None:
+            self._begin()
+        else:
+            self._resume(*saved)
+        self._log = None if self.folder is None else _Log(self.folder, self.steps_done, tensorboard)
+        if tensorboard and self.folder is None:
+            raise ValueError("tensorboard=True without a folder. Give `folder`, where its files shall go.")
+
+    def run(self) -> SAE:
+        """Train to the last step. Returns the SAE for activations as they are, normalisation folded back."""
+        while self.steps_done < self.config.steps:
+            self.step()
+            last = self.steps_done == self.config.steps
+            if self.folder is not None and (last or self.steps_done % self.checkpoint_every == 0):
+                self._save()
+        if self._log is not None:
+            self._log.close()
+        return self.result()
+
+    def result(self) -> SAE:
+        """A copy of the SAE as it is now, for activations as they are: normalisation folded back, gradients off."""
+        copy = SAE.from_tensors(self.config, {name: tensor.cpu() for name, tensor in self.sae.tensors().items()})
+        copy.fold(self.input_scale, self.output_scale)
+        return copy.to(self.sae.b_dec.device).requires_grad_(False)
+
+    def step(self) -> Losses:
+        """One step: a batch, gradients, update, upkeep."""
+        config, sae = self.config, self.sae
+        x, target = self._next()
+        dead = self._silent >= config.dead_window
+        scale = min(1.0, (self.steps_done + 1) / config.sparsity_warmup) if config.sparsity_warmup else 1.0
+        losses = sae.gradients(x, target, dead if dead.any() else None, scale)
+        if config.decoder_norm == "unit":
+            sae.project_decoder_gradient()
+        self._update(lr := self._lr())
+        if config.decoder_norm == "unit":
+            sae.normalise_decoder()
+        sae.after_step(losses)
+        self._silent += len(x)
+        self._silent[losses.fired > 0] = 0
+        self.steps_done += 1
+        self.seen += len(x)
+        if self.steps_done % self.log_every == 0 or self.steps_done == config.steps:
+            self._tell(losses, x if target is None else target, lr)
+        if config.resample_every and self.steps_done % config.resample_every == 0:
+            self._resample(x, target)
+        return losses
+
+    # -- beginning and resuming ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        x, target = self._first_rows()
+        output = x if target is None else target
+        self.input_scale = self.output_scale = 1.0
+        if self.config.normalise:
+            self.input_scale, self.output_scale = _scale(x), _scale(output)
+        sae = SAE.build(self.config, dtype=x.dtype)
+        with torch.no_grad():
+            sae.b_dec.copy_(output.mean(dim=0).cpu() * self.output_scale)
+        self._prepare(sae.to(x.device))
+
+    def _first_rows(self) -> tuple[Tensor, Tensor | None]:
+        """Some activations to measure. A tensor in memory is wound back; of a stream they are used up."""
+        xs, targets, before = [], [], self.batches.state_dict() if isinstance(self.batches, TensorBatches) else None
+        while sum(map(len, xs)) < ROWS_FOR_SCALE and len(xs) < MOST_BATCHES_FOR_SCALE:
+            x, target = self._raw()
+            xs.append(x)
+            targets.append(target)
+        if before is not None:
+            self.batches.load_state_dict(before)
+        return torch.cat(xs), None if targets[0] is None else torch.cat(targets)
+
+    def _prepare(self, sae: SAE) -> None:
+        self.sae = sae
+        self._silent = torch.zeros(self.config.n_latents, dtype=torch.int64, device=sae.b_dec.device)
+        # Adam runs over memory as it lies: the encoder's, by latent.
+        self._flat = {
+            name: (parameter.detach().t() if name == "W_enc" else parameter.detach())
+            for name, parameter in sae.named_parameters()
+        }
+        self._adam = torch.optim.Adam(
+            [tensor.requires_grad_() for tensor in self._flat.values()],
+            lr=self.config.lr,
+            betas=self.config.betas,
+            fused=True,
+        )
+
+    def _resume(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        _need_same(self.config, values["config"], self.folder)
+        self.steps_done, self.seen = step, values["seen"]
+        self.input_scale, self.output_scale = values["scales"]
+        self.batches.load_state_dict(values["batches"])
+        weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
+        device = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
+        self._prepare(SAE.from_tensors(self.config, weights).to(device))
+        self._silent.copy_(tensors["silent"])
+        for name, tensor in self._flat.items():
+            self._adam.state[tensor] = {
+                key: tensors[f"adam.{name}.{key}"].to(tensor.device if key != "step" else "cpu")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+    def _save(self) -> None:
+        tensors = {f"sae.{name}": tensor for name, tensor in self.sae.tensors().items()}
+        tensors["silent"] = self._silent
+        for name, tensor in self._flat.items():
+            for key, value in self._adam.state[tensor].items():
+                tensors[f"adam.{name}.{key}"] = value
+        values = {
+            "config": self.config.to_json(),
+            "seen": self.seen,
+            "scales": [self.input_scale, self.output_scale],
+            "device": str(self.sae.b_dec.device),
+            "batches": self.batches.state_dict(),
+        }
+        checkpoints.save(self.folder / "checkpoints", self.steps_done, tensors, values)
+
+    # -- parts of a step ----------------------------------------------------------------------------------------------
+
+    def _raw(self) -> tuple[Tensor, Tensor | None]:
+        batch = self.batches.next_batch()
+        x, target = batch if isinstance(batch, tuple) else (batch, None)
+        if (target is not None) != self.config.transcoder:
+            raise ValueError(
+                f"The config has d_out={self.config.d_out}, and there is {'a' if target is not None else 'no'} target. "
+                "A transcoder needs both, an autoencoder neither."
+            )
+        short = x.dtype in (torch.float16, torch.bfloat16)
+        return (x.float(), None if target is None else target.float()) if short else (x, target)
+
+    def _next(self) -> tuple[Tensor, Tensor | None]:
+        x, target = self._raw()
+        if self.config.normalise:
+            x = x * self.input_scale
+            target = None if target is None else target * self.output_scale
+        return x, target
+
+    def _lr(self) -> float:
+        config, lr = self.config, self.config.lr
+        if config.warmup:
+            lr *= min(1.0, (self.steps_done + 1) / config.warmup)
+        if config.decay:
+            lr *= min(1.0, (config.steps - self.steps_done) / config.decay)
+        return lr
+
+    def _update(self, lr: float) -> None:
+        gradients = {name: parameter.grad for name, parameter in self.sae.named_parameters()}
+        gradients["W_enc"] = gradients["W_enc"].t()
+        for name, tensor in self._flat.items():
+            tensor.grad = gradients[name]
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._flat.values(), self.config.clip)
+        self._adam.param_groups[0]["lr"] = lr
+        self._adam.step()
+
+    def _resample(self, x: Tensor, target: Tensor | None) -> None:
+        """Start dead latents at inputs drawn in proportion to their squared loss (Bricken et al. 2023)."""
+        dead = self._silent >= self.config.dead_window
+        if not dead.any():
+            return
+        with torch.no_grad():
+            output = x if target is None else target
+            error = output - self.sae(x)
+        generator = torch.Generator().manual_seed(self.config.seed + 7_919 * self.steps_done)
+        weights = error.square().sum(dim=1).square().cpu()
+        chosen = torch.multinomial(weights / weights.sum(), int(dead.sum()), replacement=True, generator=generator)
+        chosen = chosen.to(x.device)
+        centre = self.sae.b_dec if self.config.subtract_decoder_bias else 0.0
+        self.sae.revive(
+            dead, _unit(x[chosen] - centre), _unit(error[chosen] if target is not None else x[chosen] - centre)
+        )
+        for name, tensor in self._flat.items():
+            if name != "b_dec":
+                for key in ("exp_avg", "exp_avg_sq"):
+                    self._adam.state[tensor][key][dead] = 0.0
+        self._silent[dead] = 0
+
+    def _tell(self, losses: Losses, target: Tensor, lr: float) -> None:
+        spread = float((target - target.mean(dim=0)).square().sum()) / len(target)
+        progress = Progress(
+            step=self.steps_done,
+            steps=self.config.steps,
+            loss=losses.total,
+            reconstruction=losses.reconstruction,
+            sparsity=losses.sparsity,
+            auxiliary=losses.auxiliary,
+            l0=losses.l0,
+            explained_variance=1 - losses.reconstruction / spread if spread else 0.0,
+            dead_share=float((self._silent >= self.config.dead_window).float().mean()),
+            lr=lr,
+            activations=self.seen,
+            seconds=time.perf_counter() - self._start,
+        )
+        if self._log is not None:
+            self._log.write(progress)
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+
+class _Log:
+    """log.jsonl, one line for each Progress, and TensorBoard's files where asked."""
+
+    def __init__(self, folder: Path, steps_done: int, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= steps_done]
+        path.write_text("".join(f"{line}\n" for line in kept))  # what came after the checkpoint comes again
+        self._file = open(path, "a")  # noqa: SIM115  (open for as long as the run)
+        self._board = _tensorboard(folder / "tensorboard", steps_done) if tensorboard else None
+
+    def write(self, progress: Progress) -> None:
+        self._file.write(json.dumps(asdict(progress)) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for field in fields(progress):
+                if field.name not in ("step", "steps"):
+                    self._board.add_scalar(field.name, getattr(progress, field.name), progress.step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _tensorboard(folder: Path, steps_done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError(
+            "tensorboard=True, but TensorBoard is not installed. Run `pip install tensorboard`, or leave it off: "
+            "log.jsonl holds the same numbers."
+        ) from None
+    return SummaryWriter(str(folder), purge_step=steps_done + 1)
+
+
+def _source(config: SAEConfig, activations: Tensor | Batches, target: Tensor | None, resumable: bool) -> Batches:
+    if isinstance(activations, torch.Tensor):
+        return TensorBatches(activations, config.batch, config.seed, target)
+    if target is not None:
+        raise ValueError("A target goes with a tensor of activations; a source of batches gives pairs (x, target).")
+    if not hasattr(activations, "next_batch"):
+        raise TypeError(
+            f"activations is a {type(activations).__name__}; expected a tensor (n, d), or a source with `next_batch()`."
+        )
+    if resumable and not isinstance(activations, Batches):
+        raise TypeError(
+            f"{type(activations).__name__} has no state_dict and load_state_dict, so a run on it cannot resume. "
+            "Add them, or train without `folder`."
+        )
+    return activations
+
+
+def _need_same(config: SAEConfig, saved: dict[str, Any], folder: Path | None) -> None:
+    own = config.to_json()
+    if differing := {name: (saved.get(name), own[name]) for name in own if saved.get(name) != own[name]}:
+        said = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
+        raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {said}. Give another folder.")
+
+
+def _scale(x: Float[Tensor, "n d"]) -> float:  # noqa: F821
+    """What x is multiplied by so that its mean norm is √d."""
+    norm = float(x.norm(dim=1).mean())
+    return x.shape[1] ** 0.5 / norm if norm > 0 else 1.0
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
