@@ -105,7 +105,7 @@ def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _exercise(key: str, row: Marks, marks: dict[str, ExerciseMark], problems: list[str]) -> ExerciseMark | None:
-    """The exercise of this id or name. One that the submission does not have is added: it may not have been readable."""
+    """The exercise of this id or name. One that the submission does not have is added: it may be unreadable."""
     from mi_course import lessons
 
     if key in marks:

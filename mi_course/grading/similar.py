@@ -11,6 +11,7 @@ The course's own answer takes part under a name of its own, and calling it count
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import importlib
 import inspect
@@ -24,7 +25,7 @@ from mi_course import content, lessons
 from mi_course.grading.intake import Entry, load
 from mi_course.submission import SubmissionError, parse, take
 
-__all__ = ["Answer", "OWN", "Pair", "answers_in", "compare", "references", "similar", "write"]
+__all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "similar", "write"]
 
 OWN = "(the course's own answer)"
 RUN = 6
@@ -113,13 +114,8 @@ def references(lesson: str) -> list[Answer]:
     """The course's own answers: the solution's, and what `lesson.use` falls back on."""
     found = []
     for exercise in lessons.load(lesson).exercises:
-        texts = []
-        try:
-            texts.append(content.solution_answer(exercise.id))
-        except (KeyError, FileNotFoundError):
-            pass
-        for answer in answers_in(OWN, [exercise.id], texts):
-            found.append(answer)
+        with contextlib.suppress(KeyError, FileNotFoundError):
+            found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
         own = _own_source(exercise.id)
         if own is not None:
             found.append(_answer(OWN, exercise.id, own))
@@ -127,7 +123,10 @@ def references(lesson: str) -> list[Answer]:
 
 
 def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]:
-    """Pairs of different submissions, most alike first. A form that many share is left out, but for the course's own."""
+    """Pairs of different submissions, most alike first.
+
+    A form that many share is left out. One that is the course's own is listed beside that, and not in pairs.
+    """
     pairs = [
         Pair(one.submission, OWN, one.exercise, 1.0, True, len(one.symbols), 1)
         for one in answers
@@ -153,7 +152,8 @@ def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]
                 share = 1.0 if form == reference.symbols else _dice(runs[form], theirs)
                 if share >= ALIKE:
                     pairs += [_pair(one, reference, share, len(who)) for one in who]
-        rare = [form for form in forms if form not in common]
+        explained = common | {reference.symbols for reference in ours}
+        rare = [form for form in forms if form not in explained]
         for i, form in enumerate(rare):
             who = forms[form]
             pairs += [_pair(a, b, 1.0, len(who)) for j, a in enumerate(who) for b in who[j + 1 :]]
