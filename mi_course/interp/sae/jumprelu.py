@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class JumpReluSAE(SAE):
-    """f = pre where pre > threshold, else 0, with pre = (x − b_dec) W_enc + b_enc; log_threshold [F] is learned.
+    """f = pre where pre > threshold, else 0, with pre = (x − b_dec) W_enc + b_enc; threshold [F] is learned.
+
+    The threshold itself is the parameter, kept at 0 or above, and not its logarithm as in the paper: Adam moves a
+    parameter by about lr a step, which would be too little for a logarithm in a short run.
 
     The step has no gradient with respect to the threshold θ; the rectangle kernel K(u) = 1 for |u| < ½ stands for it:
     ∂f/∂θ = −(θ/bandwidth) K((pre − θ)/bandwidth), and −(1/bandwidth) K(…) for the number of latents that fire.
@@ -27,13 +29,8 @@ class JumpReluSAE(SAE):
 
     def _add_latent_parameters(self, dtype: torch.dtype) -> None:
         super()._add_latent_parameters(dtype)
-        start = math.log(self.config.threshold_init)
-        self.log_threshold = Parameter(torch.full((self.config.n_latents,), start, dtype=dtype))
-        self.bandwidth = self.config.bandwidth
-
-    @property
-    def threshold(self) -> Float[Tensor, " F"]:
-        return self.log_threshold.exp()
+        start = self.config.threshold_init
+        self.threshold = Parameter(torch.full((self.config.n_latents,), start, dtype=dtype))
 
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
         pre = self.pre_activations(x)
@@ -78,16 +75,15 @@ class JumpReluSAE(SAE):
             d_threshold = d_threshold - step.found["near"] * per_place
         elif step.norms is not None:
             add_norm_gradient(self, step.found["f"], step)
-        self.log_threshold.grad = d_threshold * self.threshold
-
-    def _in_units_of_latents(self) -> list[Tensor]:
-        return [self.b_enc]
+        self.threshold.grad = d_threshold
 
     @torch.no_grad()
-    def fold(self, input_scale: float, output_scale: float) -> None:
-        super().fold(input_scale, output_scale)
-        self.log_threshold -= math.log(output_scale)
+    def after_step(self, step: Losses) -> None:
+        self.threshold.clamp_(min=0.0)
+
+    def _in_units_of_latents(self) -> list[Tensor]:
+        return [self.b_enc, self.threshold]
 
     def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
         super()._restart_latents(dead)
-        self.log_threshold[dead] = math.log(self.config.threshold_init)
+        self.threshold[dead] = self.config.threshold_init

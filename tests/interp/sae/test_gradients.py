@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mi_course.interp.sae import SAE, SAEConfig
+from mi_course.interp.sae import SAE, SAEConfig, products
 from mi_course.interp.sae import base as base_module
-from mi_course.interp.sae import products
 
 D, F, ROWS = 6, 32, 24
 
@@ -63,7 +62,7 @@ def plain_loss(sae, x, target, dead, scale):
         kept[pre.flatten().topk(c.k * len(x)).indices] = 1.0
         f = (pre * kept.view_as(pre)).relu()
     elif c.architecture == "jumprelu":
-        threshold = sae.log_threshold.exp()
+        threshold = sae.threshold
         f = Jump.apply(pre, threshold, c.bandwidth)
         if c.sparsity == "tanh":
             sparsity = c.l0 * (c.tanh_scale * f * norms).tanh().sum(1).mean()
@@ -142,6 +141,6 @@ def randomised(config):
     with torch.no_grad():
         for name, parameter in sae.named_parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if name == "log_threshold":
-                parameter.clamp_(-1.5, -0.2)
+            if name == "threshold":
+                parameter.clamp_(min=0.2)
     return sae
