@@ -1,0 +1,646 @@
+"""Parting presence from strength: JumpReLU with its straight-through gradient, and the gated autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+
+# ---------------------------------------------------------------------------------------------------------------------
+# jumprelu
+
+
+def _jumprelu(pre: Tensor, threshold: Tensor) -> Tensor:
+    """Spec: one number after the other; differentiable in pre."""
+    rows = [[v if v.item() > float(t) else v * 0 for v, t in zip(row, threshold, strict=True)] for row in pre]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def _thresholds(draw: Draw, F: int) -> Tensor:
+    return draw.uniform(F, low=0.1, high=1.2)
+
+
+def _around(draw: Draw, batch: int, threshold: Tensor) -> Tensor:
+    """Values on both sides of each latent's own threshold, and below zero."""
+    return threshold * draw.uniform(batch, len(threshold), low=0.2, high=2.2) - 1.5 * (
+        draw.uniform(batch, len(threshold)) < 0.25
+    )
+
+
+def _jump_cases(draw: Draw, form: str) -> list[Case]:
+    made = []
+    for batch, F in ((4, 6), (3, 5), (5, 5)):
+        threshold = _thresholds(draw, F)
+        about = f"batch {batch}, F = {F}, a threshold for each latent"
+        made.append(case(_around(draw, batch, threshold), threshold, about=about, watch=("arguments",)))
+    return made
+
+
+def _equal_cases(draw: Draw, form: str) -> list[Case]:
+    made = []
+    for batch, F in ((4, 6), (3, 8)):
+        threshold = _thresholds(draw, F)
+        threshold[draw.integer(0, F)] = 0.0
+        pre = _around(draw, batch, threshold)
+        equal = draw.uniform(batch, F) < 0.4
+        equal[0, 0] = True
+        pre = torch.where(equal, threshold, pre)
+        about = "some values equal to their threshold, and a threshold of 0"
+        made.append(case(pre, threshold, about=about))
+    return made
+
+
+def _jump_gradients(draw: Draw, form: str) -> list[Case]:
+    threshold = _thresholds(draw, 6)
+    options = {"wrt": [0], "cotangents": [draw.normal(4, 6)]}
+    pre = _around(draw, 4, threshold)
+    return [case(pre, threshold, driver="gradients", options=options, about="the gradient with respect to pre")]
+
+
+def _jump(keep: Callable[[Tensor, Tensor], Tensor], what: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+    return lambda pre, threshold: what(pre, threshold) * keep(pre, threshold)
+
+
+def _above(pre: Tensor, threshold: Tensor) -> Tensor:
+    return (pre > threshold).float()
+
+
+def _itself(pre: Tensor, threshold: Tensor) -> Tensor:
+    return pre
+
+
+JUMPRELU = Exercise(
+    id="sae_training.jumprelu",
+    asks="pre where it exceeds its latent's threshold, and 0 elsewhere.",
+    minutes=4,
+    difficulty=1,
+    spec=_jumprelu,
+    own="mi_course.interp.sae.by_hand:jumprelu",
+    parts=(
+        Part("a threshold for each latent", 1, _jump_cases),
+        Part("values equal to the threshold", 1, _equal_cases),
+        Part("the gradient reaches what is kept", 1, _jump_gradients),
+    ),
+    mistakes=(
+        Mistake(
+            "threshold_subtracted",
+            "You subtracted the threshold from what passes. That is a shifted ReLU, and it shrinks every activation by its threshold: the very thing that the jump avoids.",
+            lambda pre, t: (pre - t).relu(),
+        ),
+        Mistake(
+            "at_least",
+            "A value that *equals* its threshold passes. It must exceed it: `>`. (With a threshold of 0 nothing shows; with others a whole activation appears.)",
+            lambda pre, t: torch.where(pre >= t, pre, 0.0),
+        ),
+        Mistake(
+            "one_threshold",
+            "You compared with one number, the mean of the thresholds. Every latent has its own: broadcasting lines them up with the columns.",
+            _jump(lambda pre, t: (pre > t.mean()).float(), _itself),
+        ),
+        Mistake(
+            "plain_relu",
+            "This is a ReLU; the thresholds are not used.",
+            lambda pre, t: pre.relu(),
+        ),
+        Mistake(
+            "absolute_values",
+            "You compared |pre| with the threshold, so strongly negative values pass. Only values *above* the threshold do.",
+            _jump(lambda pre, t: (pre.abs() > t).float(), _itself),
+        ),
+        Mistake(
+            "only_a_mask",
+            "You returned 1 where a value passes. The value itself is asked.",
+            _jump(_above, lambda pre, t: torch.ones_like(pre)),
+        ),
+        Mistake(
+            "below_the_threshold",
+            "You kept what lies *below* the threshold.",
+            _jump(lambda pre, t: (pre < t).float(), _itself),
+        ),
+        Mistake(
+            "raised_to_the_threshold",
+            "Values below the threshold come out as the threshold (`maximum`, or `clamp`). They should be 0.",
+            lambda pre, t: torch.maximum(pre, t),
+        ),
+        Mistake(
+            "clipped_at_the_threshold",
+            "You kept the sign of things but cut values off *above* the threshold. The jump lets them through as they are.",
+            lambda pre, t: torch.minimum(pre.relu(), t),
+        ),
+        Mistake(
+            "no_gradient",
+            "The values are right, but no gradient reaches `pre`: it was copied out of the graph. Use `torch.where`, or multiply by the mask.",
+            lambda pre, t: _jumprelu(pre, t).detach(),
+        ),
+    ),
+    hints=(
+        "A mask says what passes. What passes is not changed.",
+        "`torch.where(pre > threshold, pre, 0.0)`, or `pre * (pre > threshold)`.",
+    ),
+    reveal="Two questions are parted: is the feature there (above θ), and how strong is it (pre itself)? A ReLU with a negative bias answers both with one number and pays with shrinkage. The price: the output jumps at θ, so its derivative with respect to θ is zero almost everywhere.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# threshold_gradient
+
+
+def _threshold_gradient(pre: Tensor, threshold: Tensor, grad_out: Tensor, bandwidth: float) -> Tensor:
+    """Spec: one term after the other."""
+    out = []
+    for i in range(len(threshold)):
+        total = 0.0
+        for row in range(len(pre)):
+            u = (float(pre[row, i]) - float(threshold[i])) / bandwidth
+            if -0.5 < u < 0.5:
+                total += float(grad_out[row, i])
+        out.append(-float(threshold[i]) / bandwidth * total)
+    return torch.tensor(out)
+
+
+def _ste_cases(draw: Draw, form: str) -> list[Case]:
+    made = []
+    for batch, F, bandwidth in ((12, 4, 0.4), (20, 6, 0.25), (9, 5, 0.7)):
+        threshold = draw.uniform(F, low=0.5, high=1.8)
+        # u from −1.4 to 1.4, off the edges of the kernel and of those that it is mistaken for; every latent has some inside.
+        u = draw.uniform(batch, F, low=-1.4, high=1.4)
+        u[0] = draw.uniform(F, low=0.28, high=0.45)
+        u[1] = draw.uniform(F, low=-0.45, high=-0.28)
+        u[2] = draw.uniform(F, low=-0.2, high=0.2)
+        for edge in (0.25, 0.5, 1.0):
+            u = torch.where((u.abs() - edge).abs() < 0.01, u * 1.05, u)
+        pre = threshold + u * bandwidth
+        pre[3] = -pre[3].abs()
+        about = f"batch {batch}, F = {F}, bandwidth {bandwidth}"
+        made.append(case(pre, threshold, draw.normal(batch, F, mean=0.5), bandwidth, about=about, watch=("arguments",)))
+    return made
+
+
+def _nobody_near(draw: Draw, form: str) -> list[Case]:
+    threshold = draw.uniform(4, low=0.5, high=1.8)
+    u = draw.uniform(8, 4, low=-1.4, high=1.4)
+    u[:, 1] = draw.uniform(8, low=1.2, high=3.0)  # nobody near: no gradient
+    for edge in (0.25, 0.5, 1.0):
+        u = torch.where((u.abs() - edge).abs() < 0.01, u * 1.05, u)
+    u[0, [0, 2, 3]] = 0.1
+    args = (threshold + u * 0.3, threshold, draw.normal(8, 4, mean=0.5), 0.3)
+    return [case(*args, about="a latent with no value near its threshold")]
+
+
+def _rectangle(width: float = 0.5) -> Callable[[Tensor], Tensor]:
+    return lambda u: (u.abs() < width).float()
+
+
+_WINDOW = _rectangle()
+
+
+def _ste(
+    kernel: Callable[[Tensor], Tensor] = _WINDOW,
+    factor: Callable[[Tensor, float], object] = lambda t, e: -t / e,
+    post: bool = False,
+) -> Callable:
+    """A wrong estimate: another kernel, another factor, or taken after the activation."""
+
+    def gradient(pre: Tensor, threshold: Tensor, grad_out: Tensor, bandwidth: float) -> Tensor:
+        seen = _above(pre, threshold) * pre if post else pre
+        near = kernel((seen - threshold) / bandwidth)
+        return factor(threshold, bandwidth) * (near * grad_out).sum(dim=0)
+
+    return gradient
+
+
+THRESHOLD_GRADIENT = Exercise(
+    id="sae_training.threshold_gradient",
+    asks="The straight-through estimate −(θ/ε) · Σ_batch K((pre − θ)/ε) · grad_out, with K(u) = 1 for |u| < ½: one number for each latent.",
+    minutes=9,
+    difficulty=3,
+    spec=_threshold_gradient,
+    own="mi_course.interp.sae.by_hand:threshold_gradient",
+    parts=(
+        Part("several shapes and bandwidths", 3, _ste_cases),
+        Part("nobody near the threshold", 1, _nobody_near),
+    ),
+    mistakes=(
+        Mistake(
+            "kernel_half_as_wide",
+            "Your kernel is half as wide: it counts |u| < ¼. A window of width ε around θ reaches ε/2 to either side, |u| < ½.",
+            _ste(_rectangle(0.25)),
+        ),
+        Mistake(
+            "kernel_twice_as_wide",
+            "Your kernel is twice as wide: it counts |u| < 1. It would then need a factor ½ to have an area of 1; K is 1 for |u| < ½.",
+            _ste(_rectangle(1.0)),
+        ),
+        Mistake(
+            "on_the_post_activation",
+            "Only values above θ count: you looked at the activations *after* the jump, where those below θ are 0, or your window begins at θ. Values that lie a little below count as well: they would pass if θ were lower.",
+            _ste(post=True),
+        ),
+        Mistake(
+            "not_scaled",
+            "You compared |pre − θ| with ½, without dividing by the bandwidth.",
+            lambda pre, t, g, e: -(t / e) * (((pre - t).abs() < 0.5) * g).sum(dim=0),
+        ),
+        Mistake(
+            "for_log_threshold",
+            "This is the gradient for log θ: it has θ once more. Asked is the one for θ itself.",
+            _ste(factor=lambda t, e: -t * t / e),
+        ),
+        Mistake(
+            "theta_forgotten",
+            "The factor θ is missing. A jump of height 1 has this gradient (the L0 penalty does); JumpReLU's jump at θ has height θ.",
+            _ste(factor=lambda t, e: -1.0 / e),
+        ),
+        Mistake(
+            "sign_turned",
+            "The sign is turned. A higher θ takes something away: the output falls from pre to 0, hence the minus.",
+            _ste(factor=lambda t, e: t / e),
+        ),
+        Mistake(
+            "bandwidth_forgotten",
+            "You did not divide by the bandwidth. The narrower the window, the fewer values fall into it, and 1/ε makes up for that.",
+            _ste(factor=lambda t, e: -t),
+        ),
+        Mistake(
+            "bandwidth_multiplied",
+            "You multiplied by the bandwidth in front. It is divided: θ/ε.",
+            _ste(factor=lambda t, e: -t * e),
+        ),
+        Mistake(
+            "averaged_over_batch",
+            "You averaged over the batch. θ is shared by all rows, so their gradients add up. (If the loss is a mean, that is in grad_out.)",
+            lambda pre, t, g, e: _threshold_gradient(pre, t, g, e) / len(pre),
+        ),
+        Mistake(
+            "grad_out_forgotten",
+            "You counted the values near θ. Each counts with what the loss wants there: multiply by grad_out before you sum.",
+            lambda pre, t, g, e: _threshold_gradient(pre, t, torch.ones_like(g), e),
+        ),
+        Mistake(
+            "pre_for_theta",
+            "You multiplied by pre instead of θ. Near the threshold they are alike, which is why it almost works.",
+            lambda pre, t, g, e: -((((pre - t) / e).abs() < 0.5) * g * pre).sum(dim=0) / e,
+        ),
+        Mistake(
+            "gaussian_kernel",
+            "You used a Gaussian window. It would do as well in practice; the rectangle is asked.",
+            _ste(lambda u: torch.exp(-u * u / 2) / (2 * torch.pi) ** 0.5),
+        ),
+        Mistake(
+            "not_summed",
+            "You have a number for each row and latent. Sum over the batch: one number for each latent.",
+            lambda pre, t, g, e: -(t / e) * _WINDOW((pre - t) / e) * g,
+        ),
+    ),
+    hints=(
+        "Which pre-activations would change sides if θ moved a little? Those within half a bandwidth of it.",
+        "`near = ((pre - threshold) / bandwidth).abs() < 0.5`, then the sum over the batch of grad_out where that holds.",
+        "`-(threshold / bandwidth) * (near * grad_out).sum(dim=0)`",
+    ),
+    reveal="The derivative of the *expected* loss with respect to θ is well defined: raising θ by δ silences the values in [θ, θ + δ], and each costs θ · grad_out. How many there are is a density at θ, and the window estimates it (Rajamanoharan et al. 2024b). It is biased for any ε > 0, and noisy for a small one.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# gated_encode
+
+
+def _gated_encode(
+    x: Tensor, W_gate: Tensor, b_gate: Tensor, r_mag: Tensor, b_mag: Tensor, b_dec: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Spec: in double precision, latent by latent; the magnitude has a weight matrix of its own, written out."""
+    W_mag = torch.stack([W_gate[:, i].double() * 2.718281828459045 ** float(r_mag[i]) for i in range(len(r_mag))], 1)
+    f, gate = torch.zeros(len(x), len(r_mag)), torch.zeros(len(x), len(r_mag))
+    for row, centred in enumerate(x.double() - b_dec.double()):
+        for i in range(len(r_mag)):
+            pi = float(centred @ W_gate[:, i].double()) + float(b_gate[i])
+            magnitude = float(centred @ W_mag[:, i]) + float(b_mag[i])
+            gate[row, i] = max(pi, 0.0)
+            f[row, i] = max(magnitude, 0.0) if pi > 0 else 0.0
+    return f, gate
+
+
+def _gated_cases(draw: Draw, form: str) -> list[Case]:
+    made = []
+    shapes = [(5, 4, 7), (6, 6, 3), (4, 5, 5)]
+    while shapes:
+        batch, d, F = shapes[0]
+        args = (
+            draw.normal(batch, d, mean=0.6),
+            draw.normal(d, F, std=0.7),
+            draw.normal(F, mean=0.3, std=0.5),
+            draw.normal(F, std=0.6),
+            draw.normal(F, mean=-0.3, std=0.5),
+            draw.normal(d, mean=0.5, std=0.7),
+        )
+        x, W, b_gate, r, b_mag, b_dec = args
+        z = (x - b_dec) @ W
+        # Every case has open gates whose magnitude is negative, and closed ones where it is positive.
+        strength = z * r.exp() + b_mag
+        if ((z + b_gate > 0.05) & (strength < -0.05)).any() and ((z + b_gate < -0.05) & (strength > 0.05)).any():
+            made.append(case(*args, about=f"batch {batch}, d = {d}, F = {F}", watch=("arguments",)))
+            shapes.pop(0)
+    return made
+
+
+def _gated(
+    z: Callable = lambda x, W, c: (x - c) @ W,
+    magnitude: Callable = lambda z, bg, r, bm: (z * r.exp() + bm).relu(),
+    feature: Callable = lambda pi, m: (pi > 0) * m,
+    second: Callable = lambda pi, m: pi.relu(),
+) -> Callable:
+    """A wrong gated encoder: one of its pieces is another."""
+
+    def encode(x: Tensor, W: Tensor, bg: Tensor, r: Tensor, bm: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        shared = z(x, W, c)
+        pi, strength = shared + bg, magnitude(shared, bg, r, bm)
+        return feature(pi, strength), second(pi, strength)
+
+    return encode
+
+
+GATED_ENCODE = Exercise(
+    id="sae_training.gated_encode",
+    asks="1[π > 0] · ReLU(((x − b_dec) W_gate) · exp(r_mag) + b_mag) with π = (x − b_dec) W_gate + b_gate; and ReLU(π).",
+    minutes=8,
+    difficulty=2,
+    spec=_gated_encode,
+    own="mi_course.interp.sae.by_hand:gated_encode",
+    parts=(Part("several shapes, biases that are not zero", 3, _gated_cases),),
+    mistakes=(
+        Mistake(
+            "biases_swapped",
+            "Gate and magnitude have each other's bias: π takes `b_gate`, the magnitude `b_mag`.",
+            lambda x, W, bg, r, bm, c: _gated_encode(x, W, bm, r, bg, c),
+        ),
+        Mistake(
+            "gate_bias_in_the_magnitude",
+            "The magnitude contains `b_gate` as well: it was built from π. The two paths share (x − b_dec) W_gate, *before* any bias.",
+            _gated(magnitude=lambda z, bg, r, bm: ((z + bg) * r.exp() + bm).relu()),
+        ),
+        Mistake(
+            "magnitude_with_the_gate_bias",
+            "The magnitude uses `b_gate` instead of `b_mag`.",
+            _gated(magnitude=lambda z, bg, r, bm: (z * r.exp() + bg).relu()),
+        ),
+        Mistake(
+            "exp_missing",
+            "You multiplied by r_mag itself. It is a logarithm: exp(r_mag) is always positive, and 1 at the start, when r_mag is 0.",
+            _gated(magnitude=lambda z, bg, r, bm: (z * r + bm).relu()),
+        ),
+        Mistake(
+            "rescaling_missing",
+            "You did not use `r_mag`: the magnitude path rescales each latent by exp(r_mag).",
+            _gated(magnitude=lambda z, bg, r, bm: (z + bm).relu()),
+        ),
+        Mistake(
+            "bias_rescaled_too",
+            "You multiplied `b_mag` by exp(r_mag) as well. It rescales the weights only; the bias comes after.",
+            _gated(magnitude=lambda z, bg, r, bm: ((z + bm) * r.exp()).relu()),
+        ),
+        Mistake(
+            "b_dec_not_subtracted",
+            "`b_dec` was not subtracted from x.",
+            _gated(z=lambda x, W, c: x @ W),
+        ),
+        Mistake(
+            "gate_not_binary",
+            "You multiplied the magnitude by ReLU(π) itself. The gate only opens or closes: 1 where π > 0. Strength is the other path's business.",
+            _gated(feature=lambda pi, m: pi.relu() * m),
+        ),
+        Mistake(
+            "sigmoid_gate",
+            "Your gate is a sigmoid, so nothing is ever exactly 0. It is a step: 1 where π > 0.",
+            _gated(feature=lambda pi, m: pi.sigmoid() * m),
+        ),
+        Mistake(
+            "no_gate",
+            "The first result is the magnitude alone: the gate is missing.",
+            _gated(feature=lambda pi, m: m),
+        ),
+        Mistake(
+            "gate_closed",
+            "Your gate opens where π is *negative*.",
+            _gated(feature=lambda pi, m: (pi <= 0) * m),
+        ),
+        Mistake(
+            "magnitude_without_relu",
+            "The magnitude goes below 0: its ReLU is missing. An open gate does not make it positive, the biases differ.",
+            _gated(magnitude=lambda z, bg, r, bm: z * r.exp() + bm),
+        ),
+        Mistake(
+            "pi_without_relu",
+            "The second result is π itself. ReLU(π) is asked: it is what the L1 penalty acts on, and what the auxiliary path decodes.",
+            _gated(second=lambda pi, m: pi),
+        ),
+        Mistake(
+            "mask_returned",
+            "The second result is the binary gate. ReLU(π) is asked: a step has no gradient, and π's ReLU does.",
+            _gated(second=lambda pi, m: (pi > 0).float()),
+        ),
+        Mistake(
+            "order_swapped",
+            "The two are swapped: features first, then ReLU(π).",
+            lambda *args: _gated_encode(*args)[::-1],
+        ),
+    ),
+    hints=(
+        "Compute z = (x − b_dec) W_gate once. Gate: z + b_gate. Magnitude: z · exp(r_mag) + b_mag.",
+        "`(gate > 0) * magnitude.relu()` keeps the magnitude where the gate is open.",
+        "Return both: the features, and `gate.relu()`.",
+    ),
+    reveal="The two paths share their directions, so the second costs two vectors and not a matrix (Rajamanoharan et al. 2024a). L1 acts on ReLU(π) only: it can make gates close, and has no say about how strong an open latent is.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# gated_loss
+
+
+def _gated_loss(
+    x: Tensor, f: Tensor, gate: Tensor, W_dec: Tensor, b_dec: Tensor, l1: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spec: row by row; differentiable."""
+    W_kept, b_kept = W_dec.detach().clone(), b_dec.detach().clone()
+    terms = [torch.zeros(()), torch.zeros(()), torch.zeros(())]
+    for row in range(len(x)):
+        rebuilt, from_gate = b_dec, b_kept
+        for i in range(len(W_dec)):
+            rebuilt = rebuilt + f[row, i] * W_dec[i]
+            from_gate = from_gate + gate[row, i] * W_kept[i]
+            terms[1] = terms[1] + l1 * gate[row, i] / len(x)
+        for j in range(x.shape[1]):
+            terms[0] = terms[0] + (x[row, j] - rebuilt[j]) ** 2 / len(x)
+            terms[2] = terms[2] + (x[row, j] - from_gate[j]) ** 2 / len(x)
+    return tuple(terms)
+
+
+def _gated_loss_arguments(draw: Draw, batch: int, d: int, F: int) -> tuple:
+    gate = draw.normal(batch, F, mean=0.2).relu() + 0.05 * (draw.uniform(batch, F) < 0.5)
+    return (
+        draw.normal(batch, d, mean=0.5),
+        (gate > 0) * draw.uniform(batch, F, low=0.2, high=1.5),
+        gate,
+        draw.normal(F, d, std=0.6),
+        draw.normal(d, mean=0.4),
+        draw.number(0.2, 0.7),
+    )
+
+
+def _gated_loss_cases(draw: Draw, form: str) -> list[Case]:
+    return [
+        case(
+            *_gated_loss_arguments(draw, batch, d, F),
+            about=f"batch {batch}, d = {d}, F = {F}",
+            watch=("arguments",),
+        )
+        for batch, d, F in ((4, 5, 6), (3, 6, 4), (6, 4, 5))
+    ]
+
+
+def _gated_loss_gradients(draw: Draw, form: str) -> list[Case]:
+    options = {"wrt": [1, 2, 3, 4], "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0] for _ in range(3)]}
+    args = _gated_loss_arguments(draw, 4, 5, 6)
+    about = "gradients with respect to f, gate, W_dec and b_dec"
+    return [case(*args, driver="gradients", options=options, about=about)]
+
+
+def _error(x: Tensor, code: Tensor, W: Tensor, c: Tensor) -> Tensor:
+    return (x - code @ W - c).pow(2).sum(dim=-1).mean()
+
+
+def _gloss(
+    main: Callable = lambda x, f, g, W, c: _error(x, f, W, c),
+    sparsity: Callable = lambda f, g, W: g.sum(dim=-1).mean(),
+    auxiliary: Callable = lambda x, f, g, W, c: _error(x, g, W.detach(), c.detach()),
+) -> Callable:
+    """A wrong gated loss: one of its terms is another."""
+
+    def loss(x: Tensor, f: Tensor, gate: Tensor, W: Tensor, c: Tensor, l1: float) -> tuple[Tensor, Tensor, Tensor]:
+        return main(x, f, gate, W, c), l1 * sparsity(f, gate, W), auxiliary(x, f, gate, W, c)
+
+    return loss
+
+
+def _each(change: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+    """All three terms changed the same way."""
+    return lambda x, *rest: tuple(change(term, x) for term in _gated_loss(x, *rest))
+
+
+GATED_LOSS = Exercise(
+    id="sae_training.gated_loss",
+    asks="Three numbers: the squared error of f W_dec + b_dec; l1 · Σ gate; the squared error of gate W_dec + b_dec with W_dec and b_dec detached.",
+    minutes=8,
+    difficulty=2,
+    spec=_gated_loss,
+    own="mi_course.interp.sae.by_hand:gated_loss",
+    parts=(
+        Part("the three terms", 2, _gated_loss_cases),
+        Part("their gradients", 2, _gated_loss_gradients),
+    ),
+    mistakes=(
+        Mistake(
+            "decoder_not_detached",
+            "The values are right, but the third term's gradient reaches the decoder. It only has to teach the *gate*; if the decoder learns from it too, it learns to rebuild from shrunken activations, and shrinkage is back. Detach W_dec and b_dec there.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g, W, c)),
+        ),
+        Mistake(
+            "bias_not_detached",
+            "The values are right, but the third term's gradient reaches `b_dec`. Detach it there, as you did W_dec.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g, W.detach(), c)),
+        ),
+        Mistake(
+            "weights_not_detached",
+            "The values are right, but the third term's gradient reaches `W_dec`. Detach it there, as you did b_dec.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g, W, c.detach())),
+        ),
+        Mistake(
+            "detached_everywhere",
+            "The values are right, but the first term's gradient does not reach the decoder: you detached it there too. Then nothing trains the decoder at all.",
+            _gloss(main=lambda x, f, g, W, c: _error(x, f, W.detach(), c.detach())),
+        ),
+        Mistake(
+            "gate_detached",
+            "The values are right, but the gate is detached in the third term. Nothing else tells the gate what is there: the step 1[π > 0] has no gradient.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g.detach(), W.detach(), c.detach())),
+        ),
+        Mistake(
+            "auxiliary_from_features",
+            "The third term rebuilds x from f, so it repeats the first. It rebuilds from the gate alone.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, f, W.detach(), c.detach())),
+        ),
+        Mistake(
+            "penalty_on_features",
+            "The penalty is on f. Then it shrinks the magnitudes, which the gated autoencoder was made to avoid. It acts on the gate.",
+            _gloss(sparsity=lambda f, g, W: f.sum(dim=-1).mean()),
+        ),
+        Mistake(
+            "penalty_weighted_by_norms",
+            "You weighed the penalty by the decoder's norms. In the gated autoencoder rows are kept at norm 1, and the penalty is l1 · Σ gate.",
+            _gloss(sparsity=lambda f, g, W: (g * W.norm(dim=-1)).sum(dim=-1).mean()),
+        ),
+        Mistake(
+            "penalty_averaged_over_latents",
+            "The penalty is averaged over latents. Sum over latents, average over the batch.",
+            _gloss(sparsity=lambda f, g, W: g.mean()),
+        ),
+        Mistake(
+            "open_gates_counted",
+            "You counted open gates. That is L0, without a gradient; the penalty sums ReLU(π).",
+            _gloss(sparsity=lambda f, g, W: (g > 0).float().sum(dim=-1).mean()),
+        ),
+        Mistake(
+            "coefficient_forgotten",
+            "The second term is not multiplied by `l1`.",
+            lambda x, f, g, W, c, l1: _gated_loss(x, f, g, W, c, 1.0),
+        ),
+        Mistake(
+            "auxiliary_without_bias",
+            "The third term leaves out `b_dec`. It is detached there, but it is added.",
+            _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g, W.detach(), 0.0)),
+        ),
+        Mistake(
+            "error_without_bias",
+            "The first term leaves out `b_dec`.",
+            _gloss(main=lambda x, f, g, W, c: _error(x, f, W, 0.0)),
+        ),
+        Mistake(
+            "averaged_over_d",
+            "Your errors are averaged over the dimensions. Sum over d, average over the batch.",
+            _gloss(
+                main=lambda x, f, g, W, c: _error(x, f, W, c) / x.shape[-1],
+                auxiliary=lambda x, f, g, W, c: _error(x, g, W.detach(), c.detach()) / x.shape[-1],
+            ),
+        ),
+        Mistake(
+            "summed_over_batch",
+            "All three grow with the batch: average over it.",
+            _each(lambda term, x: term * len(x)),
+        ),
+        Mistake(
+            "added_up",
+            "You returned the sum. Three numbers are asked.",
+            lambda *args: sum(_gated_loss(*args)),
+        ),
+        Mistake(
+            "order_changed",
+            "The order is (reconstruction, sparsity, auxiliary); yours has the penalty last.",
+            lambda *args: (lambda a, b, c: (a, c, b))(*_gated_loss(*args)),
+        ),
+        Mistake(
+            "no_gradient",
+            "The values are right, but nothing can be learned from them: they are detached numbers (`.item()`, `float` or `.detach()`). Return the tensors.",
+            lambda *args: tuple(float(one.detach()) for one in _gated_loss(*args)),
+            degenerate=True,
+        ),
+    ),
+    hints=(
+        "The first and the third term are the same formula with another code and, in the third, another decoder.",
+        "`.detach()` gives a tensor of the same values that no gradient passes through: `W_dec.detach()`, `b_dec.detach()`.",
+        "`(x - gate @ W_dec.detach() - b_dec.detach()).pow(2).sum(dim=-1).mean()` is the third.",
+    ),
+    reveal="The step function has no gradient, so the gate would never learn from the first term. The third gives it a task: rebuild x on your own, through a decoder that you may not change. What the L1 shrinks there never reaches the output (Rajamanoharan et al. 2024a).",
+)
