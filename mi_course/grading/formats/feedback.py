@@ -67,7 +67,7 @@ def _header(row: Marks) -> str:
 def _bar(marks: Iterable[ExerciseMark]) -> str:
     """As wide as an exercise has points, filled as far as it earned them."""
     pieces = [
-        f'<i style="flex:{one.max_points}"><b class="{_state(one)}" '
+        f'<i class="{_state(one)}" style="flex:{one.max_points}"><b '
         f'style="width:{100 * one.points / (one.max_points or 1):.0f}%"></b></i>'
         for one in marks
     ]
@@ -104,7 +104,7 @@ def _exercise(one: ExerciseMark) -> str:
     if one.status != "passed":
         mistake = f'<p class="mistake">{text(one.mistake.replace("_", " ").capitalize())}</p>' if one.mistake else ""
         found.append(f'<h4>What was seen</h4><div class="seen">{mistake}{prose(said(one))}</div>')
-    if len(one.details) > 1:
+    if len(one.details) > 1 and one.status != "not_attempted":
         found.append(_parts(one))
     if one.given is not None or one.comment:
         points = f"The course's own checks came to {number(one.given)}. " if one.given is not None else ""
@@ -152,8 +152,9 @@ def _footer(row: Marks) -> str:
     from mi_course import __version__
 
     notes = "".join(f"<li>{text(note)}</li>" for note in row.notes)
-    if row.status == "marked":
-        notes = f"<li>{text(row.reason)}</li>{notes}"
+    reason = row.reason.rpartition("exercises passed.")[2].strip() if row.status == "marked" else ""
+    if reason:
+        notes = f"<li>{text(reason)}</li>{notes}"
     told = f'<ul class="notes">{notes}</ul>' if notes else ""
     where = "in a sandbox, on inputs that nobody knew" if row.sandboxed else "without a sandbox"
     return f"<footer><p>Marked by mi_course {escape(__version__)}, {where}.</p>{told}</footer>"
