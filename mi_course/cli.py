@@ -32,6 +32,13 @@ app.add_typer(
     help="Models: which there are, and fetching one for work without network.",
     epilog="Example: mi-course models fetch smollm2",
 )
+export_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(
+    export_app,
+    name="export",
+    help="The exercises for other people's graders: nbgrader, Gradescope, GitHub Classroom.",
+    epilog="Example: mi-course export gradescope autograder.zip --lesson 2",
+)
 
 Folder = Annotated[Path, typer.Option("--dir", help="The folder with your notebooks.")]
 HERE = Path("mi-course")
@@ -361,6 +368,60 @@ def _show_similar(pairs: Any) -> None:
 
 def _line(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+OneLesson = Annotated[str | None, typer.Option("--lesson", help="By number or id.")]
+
+
+@export_app.command("nbgrader", epilog="Example: mi-course export nbgrader course --lesson 0")
+def export_nbgrader(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="nbgrader's course folder.")],
+    lesson: Annotated[list[str] | None, typer.Option(help="Only this lesson, by number or id; repeatable.")] = None,
+) -> None:
+    """nbgrader assignments, with solutions and hidden tests, in DIR/source.
+
+    nbgrader runs submissions without a sandbox: docs/grading.md says what that costs.
+    """
+    from mi_course.grading.exports.nbgrader import export
+
+    _wrote(export(folder, lesson or ()))
+
+
+@export_app.command("gradescope", epilog="Example: mi-course export gradescope autograder.zip --lesson 2")
+def export_gradescope(
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="The zip to upload.")],
+    lesson: OneLesson = None,
+    torch_options: Annotated[
+        str, typer.Option(help="For pip when it installs torch: where PyTorch's CPU builds are.")
+    ] = "",
+) -> None:
+    """A Gradescope autograder as a zip. It holds the solutions: do not hand it to learners."""
+    from mi_course.grading.exports.gradescope import export
+
+    try:
+        _wrote([export(file, lesson, torch_options)])
+    except ValueError as error:
+        raise Stop(str(error)) from None
+
+
+@export_app.command("classroom", epilog="Example: mi-course export classroom template-repository --lesson 2")
+def export_classroom(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The assignment's template repository.")],
+    lesson: Annotated[str, typer.Option(help="By number or id.")],
+    install: Annotated[str, typer.Option(help="What pip installs the course from.")] = "mi-course",
+) -> None:
+    """A GitHub Classroom workflow, which marks each push."""
+    from mi_course.grading.exports.classroom import export
+
+    try:
+        _wrote(export(folder, lesson, install))
+    except ValueError as error:
+        raise Stop(str(error)) from None
+
+
+def _wrote(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(f"wrote {path}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
