@@ -82,9 +82,11 @@ def _paragraph(error: Exception) -> str:
         error = Stop(f"{error.format_message()} `{asked} --help` shows what there is.")
     expected = isinstance(error, Stop | OSError) or type(error).__name__ in (
         "BuildError",
+        "ClusterError",
         "LabError",
         "ModelError",
         "RuntimeError",
+        "SandboxError",
         "SubmissionError",
     )
     if type(error) is OSError or isinstance(error, PermissionError):
@@ -300,6 +302,10 @@ def grade(
         typer.Option("--format", help="More than csv and json: junit,gradescope,classroom,feedback (any, by comma)."),
     ] = "",
     similar: Annotated[bool, typer.Option("--similar", help="List answers that are alike.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Mark on the workers of this Dask scheduler."),
+    ] = None,
     one: Annotated[bool, typer.Option("--one", help="SUBMISSIONS is one submission, not a folder of them.")] = False,
 ) -> None:
     """Mark a folder of untrusted submissions, each answer in a sandbox.
@@ -329,6 +335,7 @@ def grade(
             one=one,
             formats=chosen(formats),
             similar=similar,
+            cluster=cluster,
             progress=progress,
         )
     except (ValueError, FileNotFoundError) as error:

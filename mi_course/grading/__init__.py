@@ -4,7 +4,8 @@
 
 Answers run in a sandbox that knows no truth (`sandbox/`), and are judged here, where no code of theirs ever runs. What
 is where: `intake` reads files, `mi_course.submission` says which cells are run, `asking_inside` asks and survives,
-`marking` judges, `workers` spreads the load, `store` keeps and writes.
+`marking` judges, `workers` spreads the load over this machine's cores and `cluster` over many machines, `store` keeps
+and writes.
 
 The rule for duplicates: of several definitions of one name the last counts, in the order of the notebook, and of
 several notebooks of one lesson in one submission the last by name; both are noted in the row. Values that an outcome
@@ -15,7 +16,7 @@ is asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def grade(
     one: bool = False,
     formats: Sequence[str] = (),
     similar: bool = False,
+    cluster: str | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Report:
     """Marks every submission in a folder (or one file) and writes `out/marks.csv` and `out/marks.json`.
@@ -61,14 +63,16 @@ def grade(
     one: the folder is one submission, not a folder of them. formats: of `formats.FORMATS`. similar: compare answers and
     write `out/similar.csv`.
     lesson: the lesson that all are of; otherwise each notebook tells. workers: by default one for each core.
+    cluster: the address of a Dask scheduler, whose workers mark in place of workers here.
     progress: called with (done, all, seconds still to go) after each submission. Killed at any point, a second call
     goes on where the first one ended.
-    Raises FileNotFoundError or ValueError without submissions, SandboxError (a RuntimeError) without a sandbox, and
-    KeyError for an unknown lesson.
+    Raises FileNotFoundError or ValueError without submissions, SandboxError (a RuntimeError) without a sandbox,
+    ClusterError (another one) without a cluster that works, and KeyError for an unknown lesson.
     """
     import time
 
     from mi_course.grading import intake
+    from mi_course.grading.cluster import Cluster
     from mi_course.grading.sandbox import Sandbox
     from mi_course.lessons import find
 
@@ -76,8 +80,10 @@ def grade(
     if lesson is not None:
         find(lesson)
     entries = [intake.Entry(submissions.resolve().name, submissions)] if one else intake.find(submissions)
-    with Sandbox.start(unsandboxed) as sandbox:
-        # The server imports torch in one process while this one does.
+    if cluster and workers:
+        raise ValueError("Either workers here (-j), or those of a cluster (--cluster), not both.")
+    with Cluster(cluster, unsandboxed) if cluster else Sandbox.start(unsandboxed) as place:
+        # The sandbox' server imports torch in one process while this one does.
         import torch
 
         torch.set_num_threads(1)
@@ -85,12 +91,13 @@ def grade(
         from mi_course.grading.store import Store
 
         store = Store(out)
-        run = _Run(entries, store, sandbox, lesson)
+        run = _Run(entries, store, place, lesson)
         rows = run.cached()
         cached = len(rows)
         todo = [i for i in range(len(entries)) if i not in rows]
         if todo:
-            run.mark(todo, rows, workers or os.cpu_count() or 1, progress)
+            spread = run.on_cluster(todo) if cluster else run.here(todo, workers or os.cpu_count() or 1)
+            run.mark(spread, len(todo), rows, progress)
     found, problems, files = finish([rows[i] for i in range(len(entries))], out, formats)
     pairs = None
     if similar:
@@ -103,8 +110,10 @@ def grade(
 
 
 class _Run:
-    def __init__(self, entries: list[Any], store: Any, sandbox: Any, lesson: str | int | None) -> None:
-        self.entries, self.store, self.sandbox, self.lesson = entries, store, sandbox, lesson
+    """place: the sandbox, or the cluster, where it is marked."""
+
+    def __init__(self, entries: list[Any], store: Any, place: Any, lesson: str | int | None) -> None:
+        self.entries, self.store, self.place, self.lesson = entries, store, place, lesson
         self.keys: dict[int, str] = {}
 
     def cached(self) -> dict[int, Marks]:
@@ -114,7 +123,7 @@ class _Run:
 
         rows = {}
         for i, entry in enumerate(self.entries):
-            self.keys[i] = self.store.key(content_hash(load(entry)), self.lesson, self.sandbox.walled)
+            self.keys[i] = self.store.key(content_hash(load(entry)), self.lesson, self.place.walled)
             found = self.store.get(self.keys[i], shown(entry.name))
             if found is not None:
                 rows[i] = found
@@ -122,24 +131,43 @@ class _Run:
 
     def mark(
         self,
-        todo: list[int],
+        spread: Iterator[tuple[int, str]],
+        count: int,
         rows: dict[int, Marks],
-        workers: int,
         progress: Callable[[int, int, float], None] | None,
     ) -> None:
+        """Takes in `count` submissions as `spread` finishes them, with what was in the way of each."""
         import time
 
         from mi_course.grading.marking import failed
-        from mi_course.grading.workers import run
 
-        prepare(self.sandbox)
         began = time.monotonic()
-        for done, (i, trouble) in enumerate(run(workers, self._one, todo, limit_s=1800.0), 1):
+        for done, (i, trouble) in enumerate(spread, 1):
             name = shown(self.entries[i].name)
             found = None if trouble else self.store.get(self.keys[i], name)
-            rows[i] = found or failed(name, trouble or "Its marks could not be stored.", self.sandbox.walled)
+            rows[i] = found or failed(name, trouble or "Its marks could not be stored.", self.place.walled)
             if progress:
-                progress(done, len(todo), (time.monotonic() - began) / done * (len(todo) - done))
+                progress(done, count, (time.monotonic() - began) / done * (count - done))
+
+    def here(self, todo: list[int], workers: int) -> Iterator[tuple[int, str]]:
+        from mi_course.grading.workers import run
+
+        prepare(self.place)
+        return run(workers, self._one, todo, limit_s=1800.0)
+
+    def on_cluster(self, todo: list[int]) -> Iterator[tuple[int, str]]:
+        from mi_course.grading.intake import load
+        from mi_course.grading.node import job_of
+        from mi_course.grading.store import course_fingerprint, marks_of
+
+        def job(i: int) -> str:
+            entry = self.entries[i]
+            return job_of(shown(entry.name), load(entry), self.lesson, self.store.secret, course_fingerprint())
+
+        for i, marks, trouble in self.place.run(job, todo):
+            if not trouble:
+                self.store.put(self.keys[i], marks_of(marks, shown(self.entries[i].name)))
+            yield i, trouble
 
     def _one(self, i: int) -> None:
         """In a worker."""
@@ -150,7 +178,7 @@ class _Run:
 
         warnings.simplefilter("ignore")  # Python warns of what it parses: a learner's `"\\d"` is no concern of ours
         entry = self.entries[i]
-        marks = mark(shown(entry.name), load(entry), self.sandbox, self.store.secret, self.lesson)
+        marks = mark(shown(entry.name), load(entry), self.place, self.store.secret, self.lesson)
         self.store.put(self.keys[i], marks)
 
 

@@ -58,17 +58,20 @@ class Store:
     def get(self, key: str, name: str) -> Marks | None:
         """What was kept under this key. A file that is torn or of another form counts as absent."""
         try:
-            found = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-            exercises = tuple(
-                ExerciseMark(**{**one, "details": tuple(one["details"])}) for one in found.pop("exercises")
-            )
-            lists = {name: tuple(found.pop(name)) for name in ("lessons", "notes", "files", "reflections")}
-            return Marks(**{**found, **lists, "submission": name}, exercises=exercises)
+            return marks_of((self.folder / f"{key}.json").read_text(encoding="utf-8"), name)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def put(self, key: str, marks: Marks) -> None:
         write_whole(self.folder / f"{key}.json", json.dumps(marks.to_json()))
+
+
+def marks_of(text: str, name: str) -> Marks:
+    """Marks as `to_json` gave them. Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
+    found = json.loads(text)
+    exercises = tuple(ExerciseMark(**{**one, "details": tuple(one["details"])}) for one in found.pop("exercises"))
+    lists = {name: tuple(found.pop(name)) for name in ("lessons", "notes", "files", "reflections")}
+    return Marks(**{**found, **lists, "submission": name}, exercises=exercises)
 
 
 def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
@@ -84,23 +87,33 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
 
 @cache
 def course_fingerprint() -> str:
-    """The course's version and a hash of all that marks depend on: its code, its notebooks, its data."""
+    """The course's version and a hash of all that marks depend on: its code, its notebooks, its data.
+
+    The same wherever the course is installed, so that the nodes of a cluster can be compared.
+    """
     from mi_course import __version__
     from mi_course.content import data_dir, notebooks_dir, releases_dir
     from mi_course.lessons import catalogue
 
     package = Path(__file__).resolve().parents[1]
-    paths = [package / f"{name}.py" for name in ("exercises", "content", "submission")]
+    paths = {f"mi_course/{name}.py": package / f"{name}.py" for name in ("exercises", "content", "submission")}
+
+    def add(place: str, folder: Path, pattern: str) -> None:
+        paths.update({f"{place}/{path.relative_to(folder)}": path for path in folder.rglob(pattern)})
+
     for room in ("wire", "asking", "judging", "lessons", "interp", "grading"):
-        paths += (package / room).rglob("*.py")
+        add(f"mi_course/{room}", package / room, "*.py")
     for info in (None, *catalogue()):
-        paths += [*notebooks_dir(info).glob("*.ipynb"), *releases_dir(info).glob("*.json")]
+        place = info.id if info else ""
+        add(f"{place}/notebooks", notebooks_dir(info), "*.ipynb")
+        add(f"{place}/releases", releases_dir(info), "*.json")
         if info is not None and info.folder:
-            paths += Path(info.folder).rglob("*.py")
-    paths += data_dir().glob("*.*")
+            add(place, Path(info.folder), "*.py")
+    add("data", data_dir(), "*.safetensors")
+    add("data", data_dir(), "*.json")
     told = hashlib.sha256()
-    for path in sorted(set(paths)):
-        told.update(str(path).encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for name, path in sorted(paths.items()):
+        told.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return f"{__version__}+{told.hexdigest()[:16]}"
 
 
