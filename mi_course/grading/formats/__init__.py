@@ -83,7 +83,12 @@ def file_names(rows: Iterable[Marks]) -> dict[str, str]:
     taken: set[str] = set()
     for row in rows:
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", row.submission).lstrip(".-")[:80].rstrip(".")
-        if safe != row.submission or safe.lower() in taken or re.match(r"(con|prn|aux|nul|com\d|lpt\d)\b", safe, re.I):
+        if (
+            not safe
+            or safe != row.submission
+            or safe.lower() in taken
+            or re.match(r"(con|prn|aux|nul|com\d|lpt\d)\b", safe, re.I)
+        ):
             told = hashlib.sha256(row.submission.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             safe = f"submission-{safe}-{told}"
         taken.add(safe.lower())
