@@ -29,6 +29,21 @@ _HOME = {
     "mean_max_cosine": "metrics",
     "match_dictionary": "metrics",
     "Matching": "metrics",
+    "absorption": "absorbing",
+    "Absorption": "absorbing",
+    "planted_dictionary": "planted",
+    "planted_activations": "planted",
+    "planted_hierarchy": "planted",
+    "Planted": "planted",
+    "sampled_tokens": "activations",
+    "ordinary_tokens": "activations",
+    "collect_activations": "activations",
+    "ModelBatches": "activations",
+    "LeftOut": "activations",
+    "write_shards": "shards",
+    "ShardBatches": "shards",
+    "loss_with_sae": "splicing",
+    "SpliceLoss": "splicing",
 }
 __all__ = [*_HOME]
 

@@ -6,7 +6,7 @@ run over rows. Leave BOS and massive tokens out first (`ordinary_tokens` in acti
 
 Sources: Bricken et al. 2023 (L0, density, loss recovered); Rajamanoharan et al. 2024a (shrinkage); Sharkey et al. 2022
 (mean max cosine); Gao et al. 2024 (dead latents over a window). What an SAE does to the model's loss is in splicing.py,
-absorption in absorption.py.
+absorption in absorbing.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,369 @@
+"""Activations for training: streamed from a model while it trains, or written to disk once and read from there.
+
+    tokens = sampled_tokens()                                          200,704 tokens of SmolLM2's own text
+    source = ModelBatches(model, tokens, "blocks.14.hook_resid_post", batch=1024)
+    sae = train(config, source)
+    write_shards(source, "acts", rows=1_000_000); sae = train(config, ShardBatches("acts", batch=4096))
+
+Each source gives batches for ever (`Batches` in batches.py), in an order that its seed decides, and holds no more than
+one buffer of them. A tensor in memory needs none of this: `TensorBatches`, or `collect_activations` to make one.
+
+Left out are padding, the first token of each row, and massive tokens (`ordinary_tokens`): an SAE that is trained on
+them spends its latents on a handful of directions, and every mean and every variance is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mi_course.interp.steering.collecting import massive_tokens, pad
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+    Tokens = Int[Tensor, "n pos"] | Sequence[Sequence[int]]
+    Batch = Float[Tensor, "batch d"] | tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d_out"]]
+
+
+def sampled_tokens() -> Int[Tensor, "n pos"]:
+    """784 rows of 256 token ids that SmolLM2 wrote, BOS first, in an order that makes every slice a fair sample.
+
+    From `data/smollm2-sampled.safetensors`, made by `data/sample_smollm2.py`: texts of many kinds, chats and code.
+    """
+    from safetensors.torch import load_file
+
+    from mi_course.interp.models.where import data_dir
+
+    return load_file(data_dir() / "smollm2-sampled.safetensors")["tokens"].long()
+
+
+def ordinary_tokens(
+    resid: Float[Tensor, "batch pos d"], real: Bool[Tensor, "batch pos"]
+) -> tuple[Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """(ordinary, massive): which tokens an SAE is trained on, and which are left out for their norm alone.
+
+    A row's first token is left out whatever it is: it is the attention sink. Massive is a norm above three times the
+    median of the row's other tokens (Sun et al. 2024, "Massive Activations in Large Language Models").
+    real: False at padding, which stands at the end of rows.
+    """
+    later = real.clone()
+    later[:, 0] = False
+    massive = massive_tokens(resid.flatten(2).norm(dim=-1), later)
+    return later & ~massive, massive
+
+
+@dataclass
+class LeftOut:
+    """What a source has left out so far, in tokens."""
+
+    padding: int = 0
+    first: int = 0
+    massive: int = 0
+    kept: int = 0
+
+    @property
+    def massive_share(self) -> float:
+        """Massive tokens, as a share of all but padding and first ones."""
+        return self.massive / max(1, self.massive + self.kept)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept:,} tokens kept; left out: {self.massive:,} massive ({self.massive_share:.1%} of the rest), "
+            f"{self.first:,} first ones (BOS), {self.padding:,} of padding"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running the model
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hook point, the one whose values are the target (a transcoder's), and the layer after which the model stops."""
+
+    hook: str
+    target: str | None
+    stop: int | None
+
+    @classmethod
+    def of(cls, model: TransformerBridge, hook: str | int, target: str | int | None = None) -> Place:
+        """A number L means `blocks.L.hook_resid_post`. ValueError for a hook that the model has not."""
+        names = [_hook_name(model, which) for which in (hook, target) if which is not None]
+        layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
+        last = max(int(found[1]) for found in layers) + 1 if all(layers) else model.cfg.n_layers
+        return cls(names[0], names[1] if len(names) > 1 else None, None if last >= model.cfg.n_layers else last)
+
+
+def read_tokens(model: TransformerBridge, tokens: Tokens, mask: Any = None) -> tuple[Tensor, Tensor]:
+    """Token ids [n pos], and which are real. Rows of ids may differ in length; a tensor's padding is told by `mask`.
+
+    ValueError for ids outside the vocabulary, rows beyond the context, an empty row, or padding before the text.
+    """
+    if isinstance(tokens, torch.Tensor):
+        real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else torch.as_tensor(mask).bool()
+    elif mask is None and len(tokens) and all(len(row) for row in tokens):
+        tokens, real = pad([[int(token) for token in row] for row in tokens], "right")
+        real = real.bool()
+    else:
+        raise ValueError("tokens holds no row, an empty row, or a mask beside a list of rows. A tensor takes a mask.")
+    if tokens.ndim != 2 or tokens.shape != real.shape or tokens.numel() == 0 or tokens.is_floating_point():
+        raise ValueError(
+            f"tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}, the mask {tuple(real.shape)}; expected "
+            "whole numbers of shape (n, pos), and a mask of the same shape."
+        )
+    if not bool(real[:, 0].all()) or bool((real[:, 1:] & ~real[:, :-1]).any()):
+        raise ValueError("Padding stands before or inside a row. Move it to the end: a causal model then ignores it.")
+    inside = tokens[real]
+    if int(inside.min()) < 0 or int(inside.max()) >= model.cfg.d_vocab:
+        raise ValueError(f"tokens holds ids outside 0 … {model.cfg.d_vocab - 1}.")
+    if tokens.shape[1] > model.cfg.n_ctx:
+        raise ValueError(f"Rows have {tokens.shape[1]} tokens, the model's context holds {model.cfg.n_ctx}.")
+    return tokens.long().where(real, 0), real
+
+
+def run_to(model: TransformerBridge, place: Place, tokens: Tensor, real: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    """[values at the hook, and at the target], each [batch pos d]; ordinary and massive tokens, judged at both."""
+    held: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Any:
+        def keep(value: Tensor, hook: Any) -> None:
+            held[name] = value.detach()
+
+        return keep
+
+    names = [place.hook] if place.target is None else [place.hook, place.target]
+    device = model.cfg.device
+    with torch.no_grad(), model.hooks(fwd_hooks=[(name, keeper(name)) for name in names]):
+        model(tokens.to(device), return_type=None, stop_at_layer=place.stop)
+    for name in names:
+        if name not in held:
+            raise ValueError(never_runs(name))
+    values = [held[name].flatten(2) for name in names]
+    real = real.to(values[0].device)
+    verdicts = [ordinary_tokens(value, real) for value in values]
+    ordinary = torch.stack([verdict[0] for verdict in verdicts]).all(dim=0)
+    massive = torch.stack([verdict[1] for verdict in verdicts]).any(dim=0)
+    return values, ordinary, massive
+
+
+def collect_activations(
+    model: TransformerBridge,
+    tokens: Tokens,
+    hook: str | int,
+    *,
+    target: str | int | None = None,
+    mask: Bool[Tensor, "n pos"] | None = None,
+    rows_at_once: int = 8,
+) -> tuple[Batch, LeftOut]:
+    """All ordinary tokens' activations in order, in memory (float32, on the CPU), and what was left out.
+
+    hook, target, mask as in `ModelBatches`. 200,704 tokens of SmolLM2 are 450 MB and, to layer 14, 5 CPU minutes.
+    """
+    tokens, real = read_tokens(model, tokens, mask)
+    left_out = LeftOut()
+    parts = _ordinary(model, Place.of(model, hook, target), tokens, real, rows_at_once, left_out)
+    columns = _gather(parts, int(real[:, 1:].sum()))
+    return (columns[0] if target is None else (columns[0], columns[1])), left_out
+
+
+def _ordinary(
+    model: TransformerBridge, place: Place, tokens: Tensor, real: Tensor, rows_at_once: int, left_out: LeftOut
+) -> Iterator[list[Tensor]]:
+    """Batch by batch, the ordinary tokens' values; counts what is left out."""
+    if rows_at_once < 1:
+        raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
+    for part in torch.arange(len(tokens)).split(rows_at_once):
+        values, ordinary, massive = run_to(model, place, tokens[part], real[part])
+        left_out.padding += int((~real[part]).sum())
+        left_out.first += len(part)
+        left_out.massive += int(massive.sum())
+        left_out.kept += int(ordinary.sum())
+        yield [value[ordinary].float().cpu() for value in values]
+
+
+def _gather(parts: Iterator[list[Tensor]], most: int) -> list[Tensor]:
+    """The parts, one below the other, in memory that is taken once: `torch.cat` would hold everything twice."""
+    columns: list[Tensor] = []
+    rows = 0
+    for part in parts:
+        columns = columns or [value.new_empty(most, value.shape[1]) for value in part]
+        for column, value in zip(columns, part, strict=True):
+            column[rows : rows + len(value)] = value
+        rows += len(part[0])
+    return [column[:rows] for column in columns]
+
+
+def never_runs(name: str) -> str:
+    """What is said of a hook point that a forward pass does not visit."""
+    return (
+        f"The hook point {name!r} is there, but this model's forward pass never visits it. Take another: for the input "
+        "of the MLP, 'blocks.0.mlp.hook_in'."
+    )
+
+
+def _hook_name(model: TransformerBridge, which: str | int) -> str:
+    name = f"blocks.{which}.hook_resid_post" if isinstance(which, int) else which
+    if name not in model.hook_dict:
+        raise ValueError(
+            f"This model has no hook point {name!r}; it has {model.cfg.n_layers} layers, and names such as "
+            "'blocks.0.hook_resid_post', 'blocks.0.hook_mlp_out'."
+        )
+    return name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sources
+
+
+class Chunked(ABC):
+    """Batches out of chunks: one is loaded and served in random order, then the next; each pass takes them anew.
+
+    Rows that do not fill a batch wait until the next chunk is there. Where a source stands is therefore a few numbers
+    and less than a batch of rows: on resuming, the chunk is loaded again.
+    """
+
+    def __init__(self, n_chunks: int, batch: int, seed: int) -> None:
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, expected at least 1.")
+        self.n_chunks, self.batch, self.seed = n_chunks, batch, seed
+        self._pass, self._turn, self._position = 0, -1, 0
+        self._rows: list[Tensor] = []  # of the chunk at this turn; empty where none is loaded, or all of it is served
+        self._order = torch.empty(0, dtype=torch.long)
+        self._waiting: list[Tensor] = []
+
+    @abstractmethod
+    def _load(self, chunk: int) -> list[Tensor]:
+        """The rows of one chunk, the same on every call of one pass: x, or x and target."""
+
+    def next_batch(self) -> Batch:
+        """The next `batch` rows: x, or (x, target)."""
+        parts, have = [self._waiting] if self._waiting else [], len(self._waiting[0]) if self._waiting else 0
+        while have < self.batch:
+            if not self._rows:
+                self._advance()
+            parts.append(self._take(self.batch - have))
+            have += len(parts[-1][0])
+        self._waiting = []
+        if self._rows and len(self._order) - self._position < self.batch:
+            self._waiting = self._take(self.batch)
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        return columns[0] if len(columns) == 1 else (columns[0], columns[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands: plain numbers, and the rows that wait."""
+        return {
+            "seed": self.seed,
+            "batch": self.batch,
+            "pass": self._pass,
+            "turn": self._turn,
+            "position": self._position,
+            "loaded": bool(self._rows),
+            "waiting": [column.clone() for column in self._waiting],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. ValueError if the state is that of another batch size or seed."""
+        for name in ("batch", "seed"):
+            if state[name] != getattr(self, name):
+                raise ValueError(f"This state has {name} {state[name]}, this source {getattr(self, name)}.")
+        self._pass, self._turn, self._rows = state["pass"], state["turn"], []
+        if state["loaded"]:
+            self._load_turn()
+        self._position = state["position"]
+        self._waiting = [column.clone() for column in state["waiting"]]
+
+    def _take(self, most: int) -> list[Tensor]:
+        """The next rows of the chunk, which is let go after its last."""
+        which = self._order[self._position : self._position + most]
+        self._position += len(which)
+        taken = [column[which] for column in self._rows]
+        if self._position == len(self._order):
+            self._rows = []
+        return taken
+
+    def _advance(self) -> None:
+        """To the next chunk that holds a row. ValueError if none does."""
+        for _ in range(self.n_chunks):
+            self._turn += 1
+            if self._turn == self.n_chunks:
+                self._turn, self._pass = 0, self._pass + 1
+            self._load_turn()
+            if self._rows:
+                return
+        raise ValueError("There is no ordinary token in all these texts, so there is nothing to train on.")
+
+    def _load_turn(self) -> None:
+        chunk = int(torch.randperm(self.n_chunks, generator=generator_of(self.seed, self._pass))[self._turn])
+        rows = self._load(chunk)
+        self._rows = rows if len(rows[0]) else []
+        self._position = 0
+        self._order = torch.randperm(len(rows[0]), generator=generator_of(self.seed, self._pass, chunk))
+
+
+class ModelBatches(Chunked):
+    """Activations of a model's ordinary tokens, computed while they are used; nothing is written.
+
+    On each pass the rows of `tokens` are dealt anew into chunks whose activations fill a buffer, so a batch mixes
+    tokens of many texts. Exact on resuming, on the same machine with the same number of threads.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        tokens: Tokens,
+        hook: str | int,
+        *,
+        batch: int = 4096,
+        target: str | int | None = None,
+        mask: Bool[Tensor, "n pos"] | None = None,
+        buffer: int = 65_536,
+        rows_at_once: int = 8,
+        seed: int = 0,
+    ) -> None:
+        """hook: where, e.g. "blocks.14.hook_mlp_out"; a number is that layer's residual stream after the block.
+
+        target: a second place, for a transcoder: batches are then pairs. tokens: ids with BOS first, in a tensor or in
+        rows of any lengths. mask: False at a tensor's padding, which stands at the end of rows. buffer: activations
+        held at a time, about (65,536 of SmolLM2 are 150 MB). rows_at_once: texts in one forward pass.
+        """
+        self.model, self.rows_at_once = model, rows_at_once
+        self.tokens, self.real = read_tokens(model, tokens, mask)
+        self.place = Place.of(model, hook, target)
+        longest = self.tokens.shape[1]
+        self._texts = max(1, min(len(self.tokens), buffer // longest))
+        super().__init__(-(-len(self.tokens) // self._texts), batch, seed)
+        self.left_out = LeftOut()
+
+    def _load(self, chunk: int) -> list[Tensor]:
+        order = torch.randperm(len(self.tokens), generator=generator_of(self.seed, self._pass, -1))
+        texts = order[chunk * self._texts : (chunk + 1) * self._texts]
+        tokens, real = self.tokens[texts], self.real[texts]
+        return _gather(
+            _ordinary(self.model, self.place, tokens, real, self.rows_at_once, self.left_out), int(real[:, 1:].sum())
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"left_out": asdict(self.left_out), "texts": len(self.tokens)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["texts"] != len(self.tokens):
+            raise ValueError(f"This state is of {state['texts']} texts, this source has {len(self.tokens)}.")
+        super().load_state_dict(state)
+        self.left_out = LeftOut(**state["left_out"])  # loading the chunk again counted it again
+
+
+def generator_of(seed: int, *numbers: int) -> torch.Generator:
+    """A generator of its own for each pass and chunk, so that none needs the ones before it."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps([seed, *numbers]).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))

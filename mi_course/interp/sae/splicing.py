@@ -1,0 +1,118 @@
+"""What an SAE does to the model's loss when its reconstruction takes the place of the activations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from mi_course.interp.sae.activations import Place, never_runs, ordinary_tokens, read_tokens
+from mi_course.interp.sae.metrics import loss_recovered
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.sae.activations import Tokens
+
+
+class SpliceLoss(NamedTuple):
+    """The model's mean next-token loss, in nats, three times."""
+
+    clean: float
+    spliced: float
+    """With the reconstruction of every ordinary token put in."""
+    zero: float
+    """With zeros there instead."""
+    replaced: float
+    """Share of tokens (padding apart) that were replaced; first and massive ones pass unchanged in both."""
+
+    @property
+    def recovered(self) -> float:
+        """`loss_recovered`: 1 if nothing is lost, 0 if zeros would have done as well."""
+        return loss_recovered(self.clean, self.spliced, self.zero)
+
+
+def loss_with_sae(
+    model: TransformerBridge,
+    sae: Any,
+    tokens: Tokens,
+    hook: str | int,
+    *,
+    target: str | int | None = None,
+    mask: Bool[Tensor, "n pos"] | None = None,
+    rows_at_once: int = 4,
+) -> SpliceLoss:
+    """The loss as the model is, with the SAE's reconstruction put in at a hook point, and with zeros put in.
+
+    sae: has `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's output goes;
+    its input is read at `hook`. A first token of a row, padding and massive tokens pass unchanged in all three, as they
+    were left out of training: replacing them would measure what the SAE never saw. The mean runs over every token that
+    has a next one. Hooks are removed afterwards, also after an error.
+    """
+    tokens, real = read_tokens(model, tokens, mask)
+    place = Place.of(model, hook, target)
+    if place.target is None:
+        place = Place(place.hook, place.hook, None)
+    if rows_at_once < 1:
+        raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
+    sums, scored, replaced = dict.fromkeys(("clean", "spliced", "zero"), 0.0), 0, 0
+    for part in torch.arange(len(tokens)).split(rows_at_once):
+        for way in sums:
+            splice = _Splice(way, sae, place, real[part].to(model.cfg.device))
+            sums[way] += splice.loss(model, tokens[part].to(model.cfg.device))
+            replaced += splice.replaced
+        scored += int(real[part, 1:].sum())
+    if scored == 0:
+        raise ValueError("No row has a second token, so there is no next token to predict.")
+    means = {way: total / scored for way, total in sums.items()}
+    return SpliceLoss(**means, replaced=replaced / 2 / int(real.sum()))
+
+
+class _Splice:
+    """One forward pass of one batch, with what is put in the place of the ordinary tokens' activations."""
+
+    def __init__(self, way: str, sae: Any, place: Place, real: Tensor) -> None:
+        self.way, self.sae, self.place, self.real = way, sae, place, real
+        self.read: Tensor | None = None
+        self.replaced, self.visited = 0, False
+
+    def loss(self, model: TransformerBridge, tokens: Tensor) -> float:
+        """Summed over the tokens that have a next one."""
+        hooks = [(self.place.hook, self.on_input)] if self.place.hook != self.place.target else []
+        hooks += [(self.place.target, self.on_output)] if self.way != "clean" else []
+        with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+            logits = model(tokens, return_type="logits")
+        if self.way != "clean" and not self.visited:
+            raise ValueError(never_runs(self.place.target))
+        total = 0.0
+        for row, following, counts in zip(logits, tokens, self.real, strict=True):  # a row's log-softmax at a time
+            losses = F.cross_entropy(row[:-1].float(), following[1:], reduction="none")
+            total += float(losses[counts[1:]].double().sum())
+        return total
+
+    def on_input(self, value: Tensor, hook: Any) -> None:
+        self.read = value.detach()
+
+    def on_output(self, value: Tensor, hook: Any) -> Float[Tensor, "batch pos *d"]:
+        if self.read is None and self.place.hook != self.place.target:
+            raise ValueError(
+                f"{self.place.hook} was not visited before {self.place.target}: a transcoder reads first, then writes."
+            )
+        read = value if self.read is None else self.read
+        self.visited = True
+        ordinary = ordinary_tokens(read, self.real)[0] & ordinary_tokens(value, self.real)[0]
+        self.replaced = int(ordinary.sum())
+        out = value.clone()
+        chosen = out[ordinary]
+        if self.way == "zero":
+            out[ordinary] = torch.zeros_like(chosen)
+        else:
+            rows = read[ordinary].flatten(1).float()
+            rebuilt = self.sae.decode(self.sae.encode(rows))
+            if rebuilt.shape[-1] != (width := out[0, 0].numel()):
+                raise ValueError(f"The SAE gives rows of {rebuilt.shape[-1]} numbers, {self.place.target} has {width}.")
+            out[ordinary] = rebuilt.reshape(chosen.shape).to(out.dtype)
+        return out
