@@ -19,7 +19,7 @@ import torch
 from torch.nn import Parameter
 
 from mi_course.interp.sae.config import SAEConfig
-from mi_course.interp.sae.places import SPARSE_BELOW, DensePlaces, SparsePlaces, compress
+from mi_course.interp.sae.places import SPARSE_BELOW, DensePlaces, SparsePlaces, compress, only_where
 from mi_course.interp.sae.products import blocks, linear
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ class SAE(torch.nn.Module):
         down = error * (2 / step.rows)
         d_f = places.dots(down, self.W_dec)
         d_pre = self._back(places, f, d_f, step)
-        _add(self.W_dec, places.outer(f, down))
-        _add(self.b_dec, down.sum(dim=0))
+        add_gradient(self.W_dec, places.outer(f, down))
+        add_gradient(self.b_dec, down.sum(dim=0))
         self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
         return error
 
@@ -290,7 +290,7 @@ class SAE(torch.nn.Module):
         coefficient = self.config.auxiliary
         step.auxiliary += coefficient * float(torch.linalg.vector_norm(wrong)) ** 2 / step.rows
         down = wrong * (2 * coefficient / step.rows)
-        d_pre = places.dots(down, W_dec) * (f > 0)
+        d_pre = only_where(places.dots(down, W_dec), f)
         self.W_dec.grad.index_add_(0, dead, places.outer(f, down))
         self.W_enc.grad.t().index_add_(0, dead, places.outer(d_pre, x))
         self._gate_bias().grad.index_add_(0, dead, places.by_latent(d_pre))
@@ -309,14 +309,14 @@ class SAE(torch.nn.Module):
             self.W_enc.grad = rows.t()
         else:
             self.W_enc.grad.t().add_(rows)
-        _add(self._gate_bias(), bias)
+        add_gradient(self._gate_bias(), bias)
 
     def _need_width(self, x: Tensor) -> None:
         if x.shape[-1] != self.config.d_in:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected d_in = {self.config.d_in} in the last axis.")
 
 
-def _add(parameter: Parameter, gradient: Tensor) -> None:
+def add_gradient(parameter: Parameter, gradient: Tensor) -> None:
     if parameter.grad is None:
         parameter.grad = gradient
     else:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
-from mi_course.interp.sae.base import SAE, Losses, _add
+from mi_course.interp.sae.base import SAE, Losses, add_gradient
+from mi_course.interp.sae.places import only_where
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -47,16 +48,15 @@ class GatedSAE(SAE):
     def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         b_gate, r_mag, b_mag = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
         gate = places.pre.relu()
-        opened = places.pre > 0
-        f = self._magnitude(places.pre, b_gate, r_mag, b_mag).mul_(opened)
+        f = only_where(self._magnitude(places.pre, b_gate, r_mag, b_mag), gate)
         self._count(places, f, step)
 
         error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
         step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
         down = error * (2 / step.rows)
-        _add(self.W_dec, places.outer(f, down))
-        _add(self.b_dec, down.sum(dim=0))
-        d_magnitude = places.dots(down, self.W_dec).mul_(f > 0)
+        add_gradient(self.W_dec, places.outer(f, down))
+        add_gradient(self.b_dec, down.sum(dim=0))
+        d_magnitude = only_where(places.dots(down, self.W_dec), f)
 
         gate_error = places.decode(gate, self.W_dec).add_(self.b_dec).sub_(target)
         step.auxiliary += float(torch.linalg.vector_norm(gate_error)) ** 2 / step.rows
@@ -64,11 +64,11 @@ class GatedSAE(SAE):
         l1 = self.config.l1 * step.scale
         sums = places.by_latent(gate)
         step.sparsity += l1 * float(sums.sum()) / step.rows
-        d_gate = d_gate.add_(l1 / step.rows).mul_(opened)
+        d_gate = only_where(d_gate.add_(l1 / step.rows), gate)
 
-        _add(self.b_mag, places.by_latent(d_magnitude))
+        add_gradient(self.b_mag, places.by_latent(d_magnitude))
         d_u = d_magnitude.mul_(r_mag.exp())
-        _add(self.r_mag, places.by_latent(d_u * (places.pre - b_gate)))
+        add_gradient(self.r_mag, places.by_latent(d_u * (places.pre - b_gate)))
         step.found["d_u"] = step.found.get("d_u", 0) + places.by_latent(d_u)
         d_pre = d_gate.add_(d_u)
         self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))

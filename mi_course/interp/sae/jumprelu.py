@@ -8,6 +8,7 @@ import torch
 from torch.nn import Parameter
 
 from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.places import only_where
 from mi_course.interp.sae.relu import add_norm_gradient
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class JumpReluSAE(SAE):
         return pre > self.threshold - self.config.bandwidth / 2
 
     def _activate(self, places: Places) -> Tensor:
-        return places.pre * (places.pre > places.per_latent(self.threshold))
+        return torch.where(places.pre > places.per_latent(self.threshold), places.pre, 0.0)
 
     def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         config, threshold = self.config, places.per_latent(self.threshold)
@@ -48,11 +49,11 @@ class JumpReluSAE(SAE):
             self._add_tanh(places, f, d_f, step)
         distance = places.pre - threshold
         near = distance.abs() < config.bandwidth / 2
-        d_threshold = places.by_latent(d_f * near) * (-self.threshold / config.bandwidth)
+        d_threshold = places.by_latent(torch.where(near, d_f, 0.0)) * (-self.threshold / config.bandwidth)
         if config.sparsity == "step":
             step.found["near"] = step.found.get("near", 0) + places.by_latent(near)
         step.found["d_threshold"] = step.found.get("d_threshold", 0) + d_threshold
-        return d_f.mul_(distance > 0)
+        return only_where(d_f, distance)
 
     def _add_tanh(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> None:
         """Add the gradient of l0 · Σ tanh(c · f · ‖W_dec‖), or with norm 1 where the decoder is kept unit."""

@@ -124,3 +124,8 @@ def compress(mask: Bool[Tensor, "rows F"], pre: Float[Tensor, "rows F"]) -> tupl
     rows, latents = mask.nonzero(as_tuple=True)
     counts = torch.bincount(rows, minlength=len(mask))
     return latents.to(torch.int32), counts, pre[rows, latents]
+
+
+def only_where(gradient: Tensor, f: Tensor) -> Tensor:
+    """The gradient where f > 0, else 0: ReLU's, in one pass over memory (a product with a mask takes three)."""
+    return torch.ops.aten.threshold_backward(gradient, f, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.places import only_where
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,7 +33,7 @@ class ReluSAE(SAE):
             step.sparsity += l1 * float(sums @ step.norms) / step.rows
             d_f += places.per_latent(step.norms * (l1 / step.rows))
             step.found["f"] = step.found.get("f", 0) + sums
-        return d_f.mul_(f > 0)
+        return only_where(d_f, f)
 
     def _finish(self, step: Losses) -> None:
         if step.norms is not None:

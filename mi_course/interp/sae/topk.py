@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mi_course.interp.sae.base import SAE, Losses
-from mi_course.interp.sae.places import SparsePlaces
+from mi_course.interp.sae.places import SparsePlaces, only_where
 from mi_course.interp.sae.products import blocks, linear
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TopKSAE(SAE):
         return places.pre.relu()
 
     def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
-        return d_f.mul_(f > 0)
+        return only_where(d_f, f)
 
 
 def largest(pre: Float[Tensor, "rows F"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
