@@ -263,7 +263,7 @@ def test_the_course_own_answer_takes_part():
 
 
 def test_similar_reads_submissions_and_writes_a_table(tmp_path: Path):
-    for name, answer in (("=ada", right(TOP)), ("bob", right(TOP).replace("probabilities", "p")), ("bad", None)):
+    for name, answer in (("=ada", right(TOP)), ("bob", right(TOP).replace("probabilities", "chances")), ("bad", None)):
         text = json.dumps(notebook({TOP: answer})) if answer else "{"
         (tmp_path / f"{name}.ipynb").write_text(text)
     entries = [Entry(path.name, path) for path in sorted(tmp_path.glob("*.ipynb"))]

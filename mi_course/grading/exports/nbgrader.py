@@ -27,14 +27,22 @@ __all__ = ["assignment", "export", "points"]
 
 SKIP = "skip-execution"
 """A tag that nbclient heeds and JupyterLab does not."""
+STUB = "...  # your turn"
+"""In nbgrader's notebooks: one that does not stop "Run All", not even where a value is asked."""
+OWN_STUB = 'raise NotImplementedError("your turn")'
 CONFIG = """\
 # Written by `mi-course export nbgrader`. nbgrader reads it in this folder.
+import os
+import tempfile
+
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "mi_course"
-c.ClearSolutions.code_stub = {"python": "...  # your turn"}
+c.ClearSolutions.code_stub = {"python": "@STUB@"}
 # A cell that works on a model takes longer than nbgrader's 30 seconds.
 c.Execute.timeout = 600
-"""
+# What submissions check is none of your own progress.
+os.environ.setdefault("MI_COURSE_HOME", os.path.join(tempfile.gettempdir(), "mi-course-nbgrader"))
+""".replace("@STUB@", STUB)
 
 
 def export(folder: Path, which: Sequence[str | int] = ()) -> list[Path]:
@@ -87,6 +95,8 @@ def assignment(info: Info) -> dict[str, Any]:
             cell["metadata"]["nbgrader"] = _role(id, locked=True)
         elif cell["cell_type"] == "code" and idle:
             cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), SKIP]
+        if cell["cell_type"] == "markdown":
+            cell["source"] = content.source(cell).replace(OWN_STUB, STUB)
         if id in asked:
             cells.append(_reflect_cell(id))
     found["cells"] = cells
