@@ -1,0 +1,175 @@
+"""Other right answers to lesson 05."""
+
+from __future__ import annotations
+
+import einops
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def features_by_numpy(batch, n_features, probability, seed):
+    dice = np.random.default_rng(seed)
+    return torch.from_numpy(dice.random((batch, n_features)) * (dice.random((batch, n_features)) < probability)).float()
+
+
+def features_by_bernoulli(batch, n_features, probability, seed):
+    g = torch.Generator()
+    g.manual_seed(seed)
+    size = torch.empty(batch, n_features).uniform_(0, 1, generator=g)
+    present = torch.bernoulli(torch.full((batch, n_features), float(probability)), generator=g)
+    return torch.where(present.bool(), size, torch.zeros_like(size))
+
+
+def features_row_by_row(batch, n_features, probability, seed):
+    g = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(batch):
+        x = torch.rand(n_features, generator=g, dtype=torch.float64)
+        x[torch.rand(n_features, generator=g) >= probability] = 0
+        rows.append(x)
+    return torch.stack(rows)
+
+
+def forward_by_einsum(x, W, b):
+    hidden = einops.einsum(x, W, "batch feature, hidden feature -> batch hidden")
+    out = einops.einsum(hidden, W, "batch hidden, hidden feature -> batch feature")
+    return F.relu(out + b)
+
+
+def forward_by_gram(x, W, b):
+    gram = W.T @ W
+    return torch.stack([(gram @ row + b).clamp(min=0) for row in x])
+
+
+def forward_in_place(x, W, b):
+    return F.linear(F.linear(x, W), W.T, b).relu_()
+
+
+def loss_by_einsum(x, x_hat, importance):
+    return torch.einsum("bf,bf,f->", x - x_hat, x - x_hat, importance) / x.shape[0]
+
+
+def loss_by_loop(x, x_hat, importance):
+    return sum(float(importance[i]) * float(F.mse_loss(x_hat[:, i], x[:, i])) for i in range(len(importance)))
+
+
+def linear_by_topk(n_hidden, probability, importance):
+    kept = importance.topk(min(n_hidden, len(importance))).values.sum()
+    mean, square = probability * 0.5, probability / 3
+    return (importance.sum() - kept) * (square - mean**2)
+
+
+def linear_by_list(n_hidden, probability, importance):
+    lost = sorted(importance.tolist(), reverse=True)[n_hidden:]
+    # Of a product of a Bernoulli and a uniform number: p times the variance, and p(1 − p) times the squared mean.
+    return sum(lost) * (probability / 12 + probability * (1 - probability) / 4)
+
+
+def dimensionality_by_covariance(W):
+    C, norms = W @ W.T, W.norm(dim=0)
+    below = torch.stack([w @ C @ w for w in W.T])
+    return torch.where(norms > 0, norms**4 / below.clamp(min=1e-30), torch.zeros_like(norms))
+
+
+def dimensionality_by_loop(W):
+    shares = []
+    for i in range(W.shape[1]):
+        norm = W[:, i].norm()
+        shares.append(0.0 if norm == 0 else float(norm**2 / ((W[:, i] / norm) @ W).pow(2).sum()))
+    return shares
+
+
+def dimensionality_by_normalize(W):
+    overlap = (F.normalize(W.double(), dim=0).T @ W.double()).pow(2).sum(1)
+    return (W.double().pow(2).sum(0) / overlap).nan_to_num(0.0)
+
+
+def interference_by_difference(W):
+    W = W.double()
+    return (F.normalize(W, dim=0).T @ W).pow(2).sum(-1) - W.pow(2).sum(0)
+
+
+def interference_by_loop(W):
+    out = torch.zeros(W.shape[1])
+    for i in range(W.shape[1]):
+        if W[:, i].any():
+            out[i] = sum(((W[:, i] @ W[:, j]) / W[:, i].norm()) ** 2 for j in range(W.shape[1]) if j != i)
+    return out
+
+
+def interference_by_mask(W):
+    gram, norms = W.T @ W, W.norm(dim=0)
+    off = gram.square() * (1 - torch.eye(len(gram)))
+    return (off.sum(1) / norms.square()).nan_to_num(0.0)
+
+
+def groups_by_powers(W, threshold):
+    links = (W.T @ W).abs() > threshold
+    there = links.diagonal()
+    reach = (links & there & there[:, None]).double()
+    for _ in range(W.shape[1]):
+        reach = ((reach @ reach) > 0).double()
+    seen, groups = set(), []
+    for i in range(W.shape[1]):
+        if reach[i, i] and i not in seen:
+            groups.append(reach[i].nonzero().flatten().tolist())
+            seen.update(groups[-1])
+    return groups
+
+
+def groups_by_merging(W, threshold):
+    n = W.shape[1]
+    groups = [{i} for i in range(n) if W[:, i] @ W[:, i] > threshold]
+    for i in range(n):
+        for j in range(i):
+            if abs(W[:, i] @ W[:, j]) > threshold:
+                both = [g for g in groups if i in g or j in g]
+                groups = [g for g in groups if g not in both] + ([set().union(*both)] if both else [])
+    return tuple(tuple(sorted(g)) for g in sorted(groups, key=min))
+
+
+def train_by_autograd(n_features, n_hidden, probability, importance, seed):
+    g = torch.Generator().manual_seed(seed)
+    W = torch.nn.Parameter(0.3 * torch.randn(n_hidden, n_features, generator=g))
+    b = torch.nn.Parameter(torch.zeros(n_features))
+    optimizer = torch.optim.AdamW([W, b], lr=0.03, weight_decay=0.0)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 500)
+    for _ in range(500):
+        x = torch.rand(256, n_features, generator=g) * (torch.rand(256, n_features, generator=g) < probability)
+        loss = (importance * (x - F.relu(x @ W.T @ W + b)) ** 2).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+    return {"W": W, "b": b}
+
+
+def train_the_best_of_three(n_features, n_hidden, probability, importance, seed):
+    """Several starts at once, the best kept."""
+    g = torch.Generator().manual_seed(seed)
+    W = (torch.randn(3, n_hidden, n_features, generator=g) / n_features**0.5).requires_grad_()
+    b = torch.zeros(3, 1, n_features, requires_grad=True)
+    optimizer = torch.optim.RMSprop([W, b], lr=0.01)
+    for step in range(500):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (1 - step / 500)
+        x = torch.rand(512, n_features, generator=g) * (torch.rand(512, n_features, generator=g) < probability)
+        losses = (importance * (x - torch.relu(x @ W.mT @ W + b)) ** 2).sum(-1).mean(-1)
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+    best = int(losses.argmin())
+    return {"b": b[best, 0].detach(), "W": W[best].detach()}
+
+
+ANSWERS = {
+    "sample_features": [features_by_numpy, features_by_bernoulli, features_row_by_row],
+    "toy_forward": [forward_by_einsum, forward_by_gram, forward_in_place],
+    "importance_loss": [loss_by_einsum, loss_by_loop],
+    "best_linear_loss": [linear_by_topk, linear_by_list],
+    "feature_dimensionality": [dimensionality_by_covariance, dimensionality_by_loop, dimensionality_by_normalize],
+    "interference": [interference_by_difference, interference_by_loop, interference_by_mask],
+    "feature_groups": [groups_by_powers, groups_by_merging],
+    "train_toy": [train_by_autograd, train_the_best_of_three],
+}
