@@ -112,9 +112,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         return None
     if _copies_rows(sae, world):
         return Complaint("", mistake="copied_data")
-    tied = torch.allclose(
-        normalize(sae["W_enc"].T, dim=-1), normalize(sae["W_dec"], dim=-1), atol=1e-4
-    )
+    tied = torch.allclose(normalize(sae["W_enc"].T, dim=-1), normalize(sae["W_dec"], dim=-1), atol=1e-4)
     if seen["recovered"] < 0.1 and seen["cosine"] < seen["chance"] + 0.04:
         return Complaint("", mistake="copied_random" if tied else "untrained")
     if seen["recovered"] >= 0.5 and seen["rescaled"] > max(0.7, seen["explained"] + 0.15):
@@ -135,7 +133,9 @@ def _cases(draw: Draw, form: str) -> list[Case]:
     d, n_features, present, n, F, k = (32, 64, 4.0, 20_000, 96, 6) if form == "full" else (20, 32, 2.6, 6_000, 48, 4)
     world = Planted(draw, d, n_features, present, n)
     call = Call((world.x, F, k, draw.seed()), watch=("arguments", "random_state"))
-    about = f"{n:,} rows of {d}, {F} latents, k = {k}; a dictionary of {n_features} directions that only the judge knows"
+    about = (
+        f"{n:,} rows of {d}, {F} latents, k = {k}; a dictionary of {n_features} directions that only the judge knows"
+    )
     return [Case(calls=(call,), judge=_judge, hidden=world, about=about, limit_s=SECONDS)]
 
 

@@ -649,7 +649,9 @@ def _zero_latents(draw: Draw, form: str) -> list[Case]:
         latents[draw.integer(0, 6)] = 0.0
         # A row from which every living latent points away: the best cosine is the zero latent's 0.
         away = -latents.sum(dim=0)
-        latents = torch.where((latents @ away > 0)[:, None], latents - (latents @ away / (away @ away))[:, None] * away * 1.3, latents)
+        latents = torch.where(
+            (latents @ away > 0)[:, None], latents - (latents @ away / (away @ away))[:, None] * away * 1.3, latents
+        )
         made.append(case(latents, torch.cat([dictionary, away[None]]), about="a zero latent among them"))
     return made
 
@@ -742,9 +744,7 @@ MEAN_MAX_COSINE = Exercise(
         Mistake(
             "zero_divided_by_zero",
             "A zero latent gives 0/0 = NaN, and the maximum passes it on. Such a latent counts as cosine 0.",
-            lambda W, D: (
-                (D / D.norm(dim=-1, keepdim=True)) @ (W / W.norm(dim=-1, keepdim=True)).T
-            ).amax(1).mean(),
+            lambda W, D: ((D / D.norm(dim=-1, keepdim=True)) @ (W / W.norm(dim=-1, keepdim=True)).T).amax(1).mean(),
             degenerate=True,
         ),
         Mistake(

@@ -252,10 +252,16 @@ def _loss_cases(draw: Draw, form: str) -> list[Case]:
 
 
 def _loss_gradients(draw: Draw, form: str) -> list[Case]:
-    options = {"wrt": [1, 2, 3], "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0], draw.uniform(1, low=0.5, high=1.5)[0]]}
+    options = {
+        "wrt": [1, 2, 3],
+        "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0], draw.uniform(1, low=0.5, high=1.5)[0]],
+    }
+    x, x_hat, f, W_dec, l1 = _loss_arguments(draw, 4, 5, 7)
+    # At f = 0 the slope of |f| is a matter of taste (0 with `abs`, 1 without), and a ReLU stops it anyway.
+    args = (x, x_hat, f + 0.1, W_dec, l1)
     return [
         case(
-            *_loss_arguments(draw, 4, 5, 7),
+            *args,
             driver="gradients",
             options=options,
             about="gradients with respect to x_hat, f and W_dec",

@@ -1,0 +1,353 @@
+"""Other right answers to lesson 06."""
+
+from __future__ import annotations
+
+import math
+
+import einops
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The ReLU autoencoder
+
+
+def encode_folded(x, W_enc, b_enc, b_dec):
+    return F.relu(x @ W_enc + (b_enc - b_dec @ W_enc))
+
+
+def encode_by_rows(x, W_enc, b_enc, b_dec):
+    return torch.stack([torch.clamp(torch.addmv(b_enc, W_enc.T, row - b_dec), min=0) for row in x])
+
+
+def decode_by_einsum(f, W_dec, b_dec):
+    return einops.einsum(f, W_dec, "batch F, F d -> batch d") + b_dec
+
+
+def decode_by_addmm(f, W_dec, b_dec):
+    return torch.addmm(b_dec, f, W_dec)
+
+
+def loss_by_mse(x, x_hat, f, W_dec, l1):
+    mse = F.mse_loss(x_hat, x, reduction="sum") / len(x)
+    return mse, l1 * torch.einsum("bi,i->b", f, torch.linalg.norm(W_dec, dim=1)).mean()
+
+
+def loss_as_list(x, x_hat, f, W_dec, l1):
+    lengths = (W_dec * W_dec).sum(1).sqrt()
+    return [((x_hat - x) ** 2).sum(1).mean(0), (f @ lengths).mean() * l1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoder rows
+
+
+def normalize_by_torch(W_dec):
+    return F.normalize(W_dec, dim=1)
+
+
+def normalize_row_by_row(W_dec):
+    out = W_dec.clone()
+    for row in out:
+        if row.any():
+            row /= row.norm()
+    return out
+
+
+def normalize_with_epsilon(W_dec):
+    return W_dec / (W_dec.norm(dim=-1, keepdim=True) + 1e-8)
+
+
+def project_by_squared_norm(W_dec, grad):
+    squares = (W_dec**2).sum(1, keepdim=True).clamp(min=1e-12)
+    return grad - W_dec * (W_dec * grad).sum(1, keepdim=True) / squares
+
+
+def project_by_rows(W_dec, grad):
+    out = grad.clone()
+    for i, row in enumerate(W_dec):
+        if row.norm() > 0:
+            unit = row / row.norm()
+            out[i] -= torch.dot(unit, out[i]) * unit
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# TopK and BatchTopK
+
+
+def topk_by_ranks(pre, k):
+    ranks = pre.argsort(dim=-1, descending=True).argsort(dim=-1)
+    return torch.where((ranks < k) & (pre > 0), pre, 0.0)
+
+
+def topk_by_mask(pre, k):
+    mask = torch.zeros_like(pre, dtype=torch.bool)
+    mask.scatter_(1, torch.relu(pre).topk(k, sorted=False).indices, True)
+    return pre.relu() * mask
+
+
+def topk_by_rows(pre, k):
+    out = pre.new_zeros(pre.shape)
+    for row in range(len(pre)):
+        index = pre[row].sort(descending=True).indices[:k]
+        out[row, index] = pre[row, index].clamp(min=0)
+    return out
+
+
+def batch_topk_by_ranks(pre, k):
+    flat = pre.reshape(-1)
+    ranks = torch.empty_like(flat, dtype=torch.long)
+    ranks[flat.argsort(descending=True)] = torch.arange(len(flat))
+    return (flat * (ranks < k * len(pre))).relu().reshape(pre.shape)
+
+
+def batch_topk_by_mask(pre, k):
+    mask = torch.zeros(pre.numel())
+    mask[pre.view(-1).topk(k * pre.size(0)).indices] = 1
+    return F.relu(pre) * mask.view_as(pre)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JumpReLU and Gated
+
+
+def jump_by_mask(pre, threshold):
+    return pre * (pre > threshold)
+
+
+def jump_by_fill(pre, threshold):
+    return pre.masked_fill(pre <= threshold[None, :], 0)
+
+
+def ste_by_loop(pre, threshold, grad_out, bandwidth):
+    total = torch.zeros_like(threshold)
+    for row, g in zip(pre, grad_out, strict=True):
+        inside = (row > threshold - bandwidth / 2) & (row < threshold + bandwidth / 2)
+        total -= torch.where(inside, g * threshold / bandwidth, 0)
+    return total
+
+
+def ste_by_autograd(pre, threshold, grad_out, bandwidth):
+    """As the paper's pseudocode has it: a function of its own, and autograd does the sum."""
+
+    class Jump(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, pre, threshold):
+            ctx.save_for_backward(pre, threshold)
+            return pre * (pre > threshold)
+
+        @staticmethod
+        def backward(ctx, grad):
+            pre, threshold = ctx.saved_tensors
+            u = (pre - threshold) / bandwidth
+            rectangle = ((u > -0.5) & (u < 0.5)).to(pre.dtype)
+            return (pre > threshold) * grad, (-(threshold / bandwidth) * rectangle * grad).sum(0)
+
+    theta = threshold.clone().requires_grad_()
+    Jump.apply(pre, theta).backward(grad_out)
+    return theta.grad
+
+
+def gated_with_weights(x, W_gate, b_gate, r_mag, b_mag, b_dec):
+    W_mag = W_gate * torch.exp(r_mag)
+    pi = (x - b_dec) @ W_gate + b_gate
+    magnitude = F.relu((x - b_dec) @ W_mag + b_mag)
+    return torch.where(pi > 0, magnitude, torch.zeros_like(magnitude)), F.relu(pi)
+
+
+def gated_by_where(x, W_gate, b_gate, r_mag, b_mag, b_dec):
+    z = einops.einsum(x - b_dec, W_gate, "b d, d f -> b f")
+    f = ((z * torch.exp(r_mag)) + b_mag).clamp(min=0)
+    f[z + b_gate <= 0] = 0
+    return [f, (z + b_gate).clamp(min=0)]
+
+
+def gated_loss_by_no_grad_copy(x, f, gate, W_dec, b_dec, l1):
+    kept_W, kept_b = W_dec.data, b_dec.data
+    main = ((f @ W_dec + b_dec - x) ** 2).sum(1).mean()
+    return main, gate.sum() * l1 / len(x), ((gate @ kept_W + kept_b - x) ** 2).sum(1).mean()
+
+
+def gated_loss_by_mse(x, f, gate, W_dec, b_dec, l1):
+    def error(code, W, b):
+        return F.mse_loss(torch.addmm(b, code, W), x, reduction="none").sum(-1).mean()
+
+    return [error(f, W_dec, b_dec), l1 * gate.norm(p=1, dim=-1).mean(), error(gate, W_dec.detach(), b_dec.detach())]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Metrics
+
+
+def l0_by_counting(f):
+    return int((f > 0).sum()) / len(f)
+
+
+def l0_as_tensor(f):
+    return torch.count_nonzero(f.clamp(min=0), dim=1).double().mean()
+
+
+def variance_by_numpy(x, x_hat):
+    x, x_hat = x.numpy().astype(np.float64), x_hat.numpy().astype(np.float64)
+    return float(1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
+
+
+def variance_by_var(x, x_hat):
+    return 1 - (x - x_hat).square().mean(0).sum() / x.var(dim=0, unbiased=False).sum()
+
+
+def dead_by_flags(batches):
+    alive = torch.zeros(batches[0].shape[1], dtype=torch.bool)
+    for f in batches:
+        alive |= (f > 0).any(dim=0)
+    return ~alive
+
+
+def dead_by_maximum(batches):
+    return torch.cat(batches).max(dim=0).values <= 0
+
+
+def shrinkage_by_lstsq(x, x_hat):
+    if float(x_hat.norm()) == 0:
+        raise ValueError("there is no reconstruction")
+    stretch = torch.linalg.lstsq(x_hat.reshape(-1, 1).double(), x.reshape(-1, 1).double()).solution
+    return 1 / stretch.item()
+
+
+def shrinkage_by_sums(x, x_hat):
+    energy = (x_hat**2).sum()
+    if not energy:
+        raise ValueError("zero")
+    return energy / torch.einsum("bd,bd->", x, x_hat)
+
+
+def recovered_by_share_lost(clean, spliced, zero):
+    if math.isclose(zero, clean):
+        raise ValueError("no way to go")
+    return 1 - (spliced - clean) / (zero - clean)
+
+
+def recovered_by_catching(clean, spliced, zero):
+    try:
+        return (zero - spliced) / (zero - clean)
+    except ZeroDivisionError:
+        raise ValueError("zero ablation costs nothing") from None
+
+
+def cosine_by_torch(W_dec, dictionary):
+    return F.cosine_similarity(dictionary[:, None], W_dec[None], dim=-1).max(dim=1).values.mean()
+
+
+def cosine_by_loop(W_dec, dictionary):
+    best = []
+    for g in dictionary:
+        scores = [float(w @ g / (w.norm() * g.norm())) if w.norm() > 0 else 0.0 for w in W_dec]
+        best.append(max(scores))
+    return np.mean(best).item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dead latents
+
+
+def auxiliary_by_masking(residual, pre, dead, k, W_dec):
+    if not dead.any():
+        return torch.tensor(0.0)
+    top = pre.masked_fill(~dead, float("-inf")).topk(min(k, int(dead.sum())), dim=-1)
+    code = torch.zeros_like(pre).scatter(-1, top.indices, top.values.relu())
+    return ((residual.detach() - code @ W_dec) ** 2).sum(-1).mean()
+
+
+def auxiliary_by_rows(residual, pre, dead, k, W_dec):
+    asleep = dead.nonzero()[:, 0]
+    if len(asleep) == 0:
+        return 0.0
+    total = 0.0
+    for target, row in zip(residual.detach(), pre, strict=True):
+        chosen = asleep[row[asleep].argsort(descending=True)[:k]]
+        total = total + (target - F.relu(row[chosen]) @ W_dec[chosen]).pow(2).sum()
+    return total / len(pre)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The outcome
+
+
+def train_without_projection(x, n_latents, k, seed):
+    """No auxiliary loss, no projected gradient: dead latents are put where the error is large; weights left to Adam."""
+    g = torch.Generator().manual_seed(seed)
+    mean, scale = x.mean(0), (x - x.mean(0)).norm(dim=1).mean()
+    y = (x - mean) / scale
+    rows = F.normalize(torch.randn(n_latents, x.shape[1], generator=g), dim=1)
+    W_enc, W_dec = torch.nn.Parameter(rows.T.clone()), torch.nn.Parameter(rows.clone())
+    b_enc, b_dec = torch.nn.Parameter(torch.zeros(n_latents)), torch.nn.Parameter(torch.zeros(x.shape[1]))
+    optimizer = torch.optim.Adam([W_enc, W_dec, b_enc, b_dec], lr=8e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=1200)
+    fired = torch.zeros(n_latents, dtype=torch.bool)
+    for step in range(1200):
+        batch = y[torch.randint(len(y), (512,), generator=g)]
+        f = topk_by_mask((batch - b_dec) @ W_enc + b_enc, k)
+        error = batch - f @ W_dec - b_dec
+        optimizer.zero_grad()
+        error.pow(2).sum(1).mean().backward()
+        optimizer.step()
+        schedule.step()
+        fired |= (f > 0).any(0)
+        with torch.no_grad():
+            W_dec /= W_dec.norm(dim=1, keepdim=True)
+            if step % 100 == 99 and step < 900:
+                dead, worst = (~fired).nonzero()[:, 0], error.norm(dim=1).topk(int((~fired).sum())).indices
+                W_dec[dead] = F.normalize(error[worst], dim=1)
+                W_enc[:, dead] = W_dec[dead].T
+                b_enc[dead] = 0.0
+                fired[:] = False
+    with torch.no_grad():
+        return {"W_enc": W_enc / scale, "b_enc": b_enc, "W_dec": W_dec * scale, "b_dec": b_dec * scale + mean}
+
+
+def train_with_l1(x, n_latents, k, seed):
+    """ReLU and an L1 penalty that fades; in the end k of each row speak, without the shrinkage that L1 left."""
+    g = torch.Generator().manual_seed(seed)
+    rows = F.normalize(torch.randn(n_latents, x.shape[1], generator=g), dim=1)
+    W_enc, W_dec = rows.T.clone().requires_grad_(), rows.clone().requires_grad_()
+    b_enc, b_dec = torch.zeros(n_latents).requires_grad_(), x.mean(0).clone().requires_grad_()
+    optimizer = torch.optim.Adam([W_enc, b_enc, W_dec, b_dec], lr=1e-2)
+    steps = 1200
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * min(1, 4 * (1 - step / steps))
+        batch = x[torch.randint(len(x), (512,), generator=g)]
+        pre = ((batch - b_dec) @ W_enc + b_enc).relu()
+        late = step > steps // 2
+        f = topk_by_mask(pre, k) if late else pre
+        l1 = 0.0 if late else 0.6
+        loss = (batch - f @ W_dec - b_dec).pow(2).sum(1).mean() + l1 * (f * W_dec.norm(dim=1)).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {"W_enc": W_enc.detach(), "b_enc": b_enc.detach(), "W_dec": W_dec.detach(), "b_dec": b_dec.detach()}
+
+
+ANSWERS = {
+    "mean_max_cosine": [cosine_by_torch, cosine_by_loop],
+    "encode": [encode_folded, encode_by_rows],
+    "decode": [decode_by_einsum, decode_by_addmm],
+    "sae_loss": [loss_by_mse, loss_as_list],
+    "normalize_decoder": [normalize_by_torch, normalize_row_by_row, normalize_with_epsilon],
+    "project_gradient": [project_by_squared_norm, project_by_rows],
+    "l0": [l0_by_counting, l0_as_tensor],
+    "explained_variance": [variance_by_numpy, variance_by_var],
+    "shrinkage": [shrinkage_by_lstsq, shrinkage_by_sums],
+    "jumprelu": [jump_by_mask, jump_by_fill],
+    "threshold_gradient": [ste_by_loop, ste_by_autograd],
+    "gated_encode": [gated_with_weights, gated_by_where],
+    "gated_loss": [gated_loss_by_no_grad_copy, gated_loss_by_mse],
+    "topk_activation": [topk_by_ranks, topk_by_mask, topk_by_rows],
+    "batch_topk_activation": [batch_topk_by_ranks, batch_topk_by_mask],
+    "dead_latents": [dead_by_flags, dead_by_maximum],
+    "auxiliary_loss": [auxiliary_by_masking, auxiliary_by_rows],
+    "train_sae": [train_without_projection, train_with_l1],
+    "loss_recovered": [recovered_by_share_lost, recovered_by_catching],
+}
