@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from mi_course.show._graph import graph
     from mi_course.show._heatmaps import head_heatmap, heatmap
     from mi_course.show._lines import lines
-    from mi_course.show._live import live_lines
+    from mi_course.show._live import live_lines, live_vectors
     from mi_course.show._overview import progress_overview
+    from mi_course.show._panels import heatmaps, vectors
     from mi_course.show._points import bars, histogram, scatter
     from mi_course.show._slider import slider_panel
     from mi_course.show._tokens import tokens
@@ -34,14 +35,17 @@ _HOME = {
     "graph": "_graph",
     "head_heatmap": "_heatmaps",
     "heatmap": "_heatmaps",
+    "heatmaps": "_panels",
     "histogram": "_points",
     "lines": "_lines",
     "live_lines": "_live",
+    "live_vectors": "_live",
     "note_card": "_cards",
     "progress_overview": "_overview",
     "scatter": "_points",
     "slider_panel": "_slider",
     "tokens": "_tokens",
+    "vectors": "_panels",
     "verdict_card": "_cards",
 }
 
@@ -51,14 +55,17 @@ __all__ = [
     "graph",
     "head_heatmap",
     "heatmap",
+    "heatmaps",
     "histogram",
     "lines",
     "live_lines",
+    "live_vectors",
     "note_card",
     "progress_overview",
     "scatter",
     "slider_panel",
     "tokens",
+    "vectors",
     "verdict_card",
 ]
 

@@ -108,8 +108,10 @@ def lines(
             axes.plot(xs, middle, color=colour, linestyle=dash, linewidth=1.8, label=name, **dots)
         if log_x:
             axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
         if log_y:
             axes.set_yscale("log")
+            plain_ticks(axes.yaxis)
         draw_marks(axes, at)
         finish(axes, xlabel, ylabel, legend=len(bands) > 1)
 
@@ -123,6 +125,14 @@ def lines(
         data=data,
         layout=layout,
     )
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers as they are on a logarithmic axis: matplotlib's own labels are formulas, which we do not let it read."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _band(name: str, values: Any, xs: np.ndarray[Any, Any]) -> tuple[Any, Any, Any]:

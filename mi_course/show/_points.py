@@ -10,7 +10,16 @@ import numpy as np
 from mi_course.show import _colours as colours
 from mi_course.show._data import array, labels, number, rounded, short, visible, words
 from mi_course.show._data import place as axis_place
-from mi_course.show._lines import draw_marks, finish, legend, legend_room, plotly_marks, see_through, styles
+from mi_course.show._lines import (
+    draw_marks,
+    finish,
+    legend,
+    legend_room,
+    plain_ticks,
+    plotly_marks,
+    see_through,
+    styles,
+)
 from mi_course.show._picture import Picture, axis, safe_label
 
 if TYPE_CHECKING:
@@ -326,6 +335,7 @@ def histogram(
             axes.stairs(count, edges, color=colour, linestyle=dash, linewidth=1.6, label=name)
         if log_y:
             axes.set_yscale("log")
+            plain_ticks(axes.yaxis)
         draw_marks(axes, at)
         finish(axes, xlabel, ylabel, legend=len(parts) > 1)
 

@@ -127,6 +127,11 @@ def test_heads_are_named_on_hover() -> None:
         (lambda: show.bars(["a"], [1], errors=[-1], xlabel="x", ylabel="y", title="t"), "at least 0"),
         (lambda: show.scatter([1], [1, 2], xlabel="x", ylabel="y", title="t"), "expected as many"),
         (lambda: show.histogram({}, xlabel="x", title="t"), "values is empty"),
+        (lambda: show.vectors({}, title="t"), "panels is empty"),
+        (lambda: show.vectors({"a": np.zeros((4, 2))}, title="t"), "two or three dimensions"),
+        (lambda: show.vectors({"a": [[1], [float("nan")]]}, title="t"), "nan"),
+        (lambda: show.vectors({"a": [[1], [1]]}, notes=["x", "y"], title="t"), "2 entries; expected 1"),
+        (lambda: show.heatmaps({"a": [[1]], "b": [[1, 2]]}, xlabel="x", ylabel="y", title="t"), "all alike"),
         (lambda: show.graph([{"id": 1, "layer": 0}], [(1, 2)], title="t"), "node 2"),
         (lambda: show.graph([{"id": 1, "layer": 0}, {"id": 2, "layer": 0}], [(1, 2)], title="t"), "upwards"),
         (lambda: show.verdict_card({"status": "wrong"}), "lacks exercise"),
@@ -288,3 +293,36 @@ def test_live_lines_are_named_in_words() -> None:
     with show.live_lines(xlabel="step", ylabel="loss", title="t") as live:
         live.update(1, second_copy=2.0)
     assert "second copy: 2" in live.text
+
+
+def test_vectors_are_told_in_words() -> None:
+    picture = show.vectors({"pair": [[0, 0, 0.1], [1, -1, 0]]}, title="A pair", notes=["D 0.5"])
+    assert (
+        "pair: 3 vectors of length 0.10 to 1.0; between the 2 long ones angles of 180° to 180° (D 0.5)" in picture.text
+    )
+    assert "A pair" in picture.alt
+    tips = [trace for trace in picture.plotly()["data"] if "text" in trace]
+    assert [[t for t in trace["text"] if t] for trace in tips] == [["0"], ["1"], []], "a short one stays unnamed"
+
+
+def test_live_vectors_outside_a_notebook_keep_the_last_state() -> None:
+    with show.live_vectors(title="They turn", caption="A circle.") as live:
+        assert "no vectors yet" in live.text
+        for step in range(3):
+            live.update(step, {"one": [[1.0], [float(step)]]}, [f"at {step}"])
+    assert "Step 2. A circle." in live.text
+    assert "at 2" in live.text
+    with pytest.raises(ValueError, match="after close"):
+        live.update(3, {"one": [[1.0], [1.0]]})
+    with pytest.raises(ValueError, match="two or three dimensions"), show.live_vectors(title="t") as live:
+        live.update(0, {"one": [[1.0]]})
+
+
+def test_logarithmic_axes_carry_plain_numbers() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    show.lines([1, 10, 100], {"a": [0.1, 1, 10]}, xlabel="x", ylabel="y", title="t", log_x=True, log_y=True)._draw(axes)
+    said = {label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
+    assert {"1", "10", "0.1"} <= said
+    assert not any("$" in text for text in said)
