@@ -75,6 +75,8 @@ class SAE(torch.nn.Module):
     laid out by latent, as W_dec's is. Build one with `SAE.build(config)` or `SAE.from_tensors(config, tensors)`.
     """
 
+    revived_norm = 0.2  # of a resampled latent's encoder, in terms of the living ones' mean (Bricken et al. 2023)
+
     def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config = config
@@ -152,6 +154,26 @@ class SAE(torch.nn.Module):
         self.W_dec /= self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-30)
 
     @torch.no_grad()
+    def scale_start(self, x: Float[Tensor, "batch d"], target: Float[Tensor, "batch d_out"]) -> None:
+        """Scale random weights so that their reconstruction of some rows has the least error that scaling can give.
+
+        With F much above d_in, unit rows on both sides overshoot F / (2 d_in) times, and training begins with undoing
+        that. The factor goes to the encoder where the decoder is unit, and half to each where it is free.
+        """
+        along = square = 0.0
+        for places, part in self._places(x):
+            x_hat = places.decode(self._activate(places), self.W_dec)
+            along += float((x_hat * (target[part] - self.b_dec)).sum())
+            square += float(x_hat.square().sum())
+        if along <= 0:  # a transcoder's random encoder may point the wrong way
+            return
+        if self.config.decoder_norm == "free":
+            self.W_dec *= (along / square) ** 0.5
+            self.W_enc *= (along / square) ** 0.5
+        else:
+            self.W_enc *= along / square
+
+    @torch.no_grad()
     def project_decoder_gradient(self) -> None:
         """Take from each decoder row's gradient its part along the row, which would only change the norm."""
         along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
@@ -176,11 +198,11 @@ class SAE(torch.nn.Module):
     def revive(self, dead: Bool[Tensor, " F"], directions: Float[Tensor, "dead d"], outputs: Tensor) -> None:
         """Start dead latents anew: encoder along `directions`, decoder along `outputs` (both of unit rows).
 
-        The encoder's norm becomes a fifth of the mean of the living ones' (Bricken et al. 2023).
+        The encoder's norm becomes `revived_norm` times the mean of the living ones'.
         """
         alive = ~dead
         norm = self.W_enc.t()[alive].norm(dim=1).mean() if alive.any() else self.W_enc.new_tensor(1.0)
-        self.W_enc.t()[dead] = 0.2 * norm * directions
+        self.W_enc.t()[dead] = self.revived_norm * norm * directions
         scale = (
             1.0 if self.config.decoder_norm == "unit" else self.W_dec[alive].norm(dim=1).mean() if alive.any() else 1.0
         )

@@ -31,6 +31,8 @@ class BatchTopKSAE(SAE):
     untrained SAE, it is a plain ReLU.
     """
 
+    revived_norm = 1.0  # a weaker one would never be among the largest
+
     def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(config, dtype)
         self.register_buffer("threshold", torch.zeros((), dtype=dtype))
@@ -78,7 +80,7 @@ class BatchTopKSAE(SAE):
         """What about ROOM · k numbers of a row exceed, from a sample; at least 0."""
         sample = pre.reshape(-1)[:: max(1, pre.numel() // SAMPLE) | 1]  # an odd stride visits all latents
         k = min(len(sample), math.ceil(ROOM * self.config.k / self.config.n_latents * len(sample)))
-        return max(0.0, float(sample.topk(k, sorted=False).values.min()))
+        return max(0.0, float(sample.detach().topk(k, sorted=False).values.min()))
 
     def _activate(self, places: Places) -> Tensor:
         return places.pre

@@ -49,8 +49,9 @@ class SAEConfig:
     tanh penalty weighs each latent by its row's norm (Conerly et al. 2024). None: "free" for relu, else "unit"."""
 
     decoder_init_norm: float | None = None
-    """Norm of the decoder's rows at the start. None: 1 for unit decoders, 0.1 for free ones. The encoder starts as the
-    decoder's transpose (as a random matrix in a transcoder)."""
+    """Norm of the decoder's rows at the start, before scaling. None: 1 for unit decoders, 0.1 for free ones. The
+    encoder starts as the decoder's transpose (as a random matrix in a transcoder), and both are then scaled so that
+    the first reconstruction is of the right size."""
 
     subtract_decoder_bias: bool | None = None
     """Whether the encoder sees x − b_dec. None: yes in an autoencoder, no in a transcoder, where it cannot."""
@@ -134,21 +135,17 @@ class SAEConfig:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
         for name in ("d_in", "n_latents", "k", "steps", "batch", "dead_window"):
-            _need(
-                self, name, isinstance(value := getattr(self, name), int) and value >= 1, "a whole number, at least 1"
-            )
+            _need(self, name, _whole(value := getattr(self, name)) and value >= 1, "a whole number, at least 1")
         for name in ("d_out", "k_aux", "resample_every"):
             value = getattr(self, name)
             _need(
                 self,
                 name,
-                value is None or (isinstance(value, int) and value >= 1),
+                value is None or (_whole(value) and value >= 1),
                 "None or a whole number, at least 1",
             )
         for name in ("warmup", "decay", "sparsity_warmup"):
-            _need(
-                self, name, isinstance(value := getattr(self, name), int) and value >= 0, "a whole number, at least 0"
-            )
+            _need(self, name, _whole(value := getattr(self, name)) and value >= 0, "a whole number, at least 0")
         for name in ("l1", "l0", "auxiliary"):
             _need(self, name, _finite(value := getattr(self, name)) and value >= 0, "a number, at least 0")
         for name in ("lr", "bandwidth", "threshold_init", "tanh_scale"):
@@ -168,6 +165,10 @@ class SAEConfig:
                 "subtract_decoder_bias is True in a transcoder: b_dec is as wide as the target, not as the input. "
                 "Leave it None."
             )
+        pair = isinstance(self.betas, list | tuple) and len(self.betas) == 2
+        _need(
+            self, "betas", pair and all(_finite(beta) and 0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"
+        )
         self._settle()
 
     def _settle(self) -> None:
@@ -180,7 +181,7 @@ class SAEConfig:
             if self.subtract_decoder_bias is None
             else bool(self.subtract_decoder_bias),
             "k_aux": self.k_aux or max(1, self.d_in // 2),
-            "betas": tuple(float(beta) for beta in self.betas),
+            "betas": tuple(self.betas),
         }
         if self.architecture == "gated" and not unit:
             raise ValueError(
@@ -188,8 +189,6 @@ class SAEConfig:
             )
         if unit and settled["decoder_init_norm"] != 1.0:
             raise ValueError(f"decoder_init_norm is {self.decoder_init_norm} with a unit decoder; expected 1 or None.")
-        if len(settled["betas"]) != 2 or not all(0 <= beta < 1 for beta in settled["betas"]):
-            raise ValueError(f"betas is {self.betas!r}; expected two numbers in [0, 1).")
         for name, value in settled.items():
             object.__setattr__(self, name, value)
 
@@ -214,6 +213,10 @@ class SAEConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"Unknown fields {unknown}; this version of SAEConfig knows {sorted(known)}.")
         return cls(**json.loads(json.dumps(values)))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _finite(value: Any) -> bool:

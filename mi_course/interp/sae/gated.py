@@ -45,10 +45,13 @@ class GatedSAE(SAE):
     def _gate_bias(self) -> Parameter:
         return self.b_gate
 
+    def _activate(self, places: Places) -> Tensor:
+        own = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
+        return only_where(self._magnitude(places.pre, *own), places.pre)
+
     def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
-        b_gate, r_mag, b_mag = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
         gate = places.pre.relu()
-        f = only_where(self._magnitude(places.pre, b_gate, r_mag, b_mag), gate)
+        f = self._activate(places)
         self._count(places, f, step)
 
         error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
@@ -67,8 +70,8 @@ class GatedSAE(SAE):
         d_gate = only_where(d_gate.add_(l1 / step.rows), gate)
 
         add_gradient(self.b_mag, places.by_latent(d_magnitude))
-        d_u = d_magnitude.mul_(r_mag.exp())
-        add_gradient(self.r_mag, places.by_latent(d_u * (places.pre - b_gate)))
+        d_u = d_magnitude.mul_(places.per_latent(self.r_mag.exp()))
+        add_gradient(self.r_mag, places.by_latent(d_u * (places.pre - places.per_latent(self.b_gate))))
         step.found["d_u"] = step.found.get("d_u", 0) + places.by_latent(d_u)
         d_pre = d_gate.add_(d_u)
         self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))

@@ -23,6 +23,8 @@ GROUP = 16  # pre-activations of which the largest stands for all in a first loo
 class TopKSAE(SAE):
     """f: the k largest of (x − b_dec) W_enc + b_enc in each row where they are positive, the rest zero."""
 
+    revived_norm = 1.0  # a weaker one would never be among the largest
+
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
         pre = self.pre_activations(x)
         values, latents = pre.topk(self.config.k, dim=-1, sorted=False)

@@ -170,7 +170,9 @@ class Trainer:
         sae = SAE.build(self.config, dtype=x.dtype)
         with torch.no_grad():
             sae.b_dec.copy_(output.mean(dim=0).cpu() * self.output_scale)
-        self._prepare(sae.to(x.device))
+        sae.to(x.device)
+        sae.scale_start(x * self.input_scale, output * self.output_scale)
+        self._prepare(sae)
 
     def _first_rows(self) -> tuple[Tensor, Tensor | None]:
         """Some activations to measure. A tensor in memory is wound back; of a stream they are used up."""
@@ -238,6 +240,9 @@ class Trainer:
                 f"The config has d_out={self.config.d_out}, and there is {'a' if target is not None else 'no'} target. "
                 "A transcoder needs both, an autoencoder neither."
             )
+        for name, width, tensor in (("d_in", self.config.d_in, x), ("d_out", self.config.d_out, target)):
+            if tensor is not None and (tensor.ndim != 2 or tensor.shape[1] != width):
+                raise ValueError(f"A batch has shape {tuple(tensor.shape)}; expected (rows, {width}), for {name}.")
         short = x.dtype in (torch.float16, torch.bfloat16)
         return (x.float(), None if target is None else target.float()) if short else (x, target)
 
