@@ -107,7 +107,7 @@ def test_points_say_nothing_on_standard_error(capfd: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 def test_nbgrader_itself(nbgrader_python: Path, tmp_path: Path):
-    """Its own generate_assignment, autograde and export: right (and loud), wrong and untouched answers get their points."""
+    """Its own generate_assignment, autograde and export, on right (and loud), wrong and untouched answers."""
     nbgrader.export(tmp_path, ["start_here"])
     env = {**no_course_on_the_way(), "PATH": f"{nbgrader_python.parent}:{os.environ['PATH']}"}
     env |= {name: str(tmp_path / "home") for name in ("HOME", "MI_COURSE_CACHE", "MI_COURSE_HOME", "JUPYTER_DATA_DIR")}

@@ -57,8 +57,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
     out = tmp_path / "marks"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    told = run(folder, "--out", out, "-j", 2)
+    told = run(folder, "--out", out, "-j", 2, "--format", "junit,gradescope,classroom,feedback", "--similar")
     assert told.returncode == 0, told.stderr
+    assert "Alike, for you to look at" in told.stdout
     assert "9 submissions, 0 of them as marked before, 1 unreadable" in told.stdout
     rows = rows_of(out)
     assert {name: int(row["points"]) for name, row in rows.items()} == {
@@ -83,11 +84,25 @@ def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
     assert next(one for one in wrong["exercises"] if one["exercise"] == ZERO)["message"]
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
-    # The second time nothing is marked again but what changed.
+    for name in ("gradescope", "classroom", "feedback"):
+        assert len(list((out / name).iterdir())) == 9
+    assert json.loads((out / "gradescope" / "wrong.ipynb.json").read_text())["score"] == 3
+    assert "=cmd" in (out / "junit.xml").read_text()
+    assert "the course's own answer" in (out / "similar.csv").read_text()
+
+    # The second time nothing is marked again but what changed, and what an instructor says is laid over it.
     (folder / "wrong.ipynb").write_text(json.dumps(notebook()))
+    (out / "overrides.toml").write_text(
+        '["ada.ipynb".zero_head]\npoints = 1\ncomment = "See me."\n[nobody]\ncomment = "x"'
+    )
     told = run(folder, "--out", out)
+    assert told.returncode == 1
+    assert "there is no submission 'nobody'" in " ".join(told.stderr.split())
     assert "9 submissions, 8 of them as marked before" in told.stdout
-    assert rows_of(out)["wrong.ipynb"]["points"] == "5"
+    rows = rows_of(out)
+    assert rows["wrong.ipynb"]["points"] == "5"
+    assert (rows["ada.ipynb"]["points"], rows["ada.ipynb"][ZERO]) == ("4", "1")
+    assert "See me." in rows["ada.ipynb"]["comment"]
 
 
 @pytest.mark.slow
@@ -154,6 +169,9 @@ def test_errors_are_one_paragraph(tmp_path: Path):
     told = run(tmp_path, "--out", tmp_path / "marks", "--lesson", "99")
     assert told.returncode == 2
     assert "no lesson" in told.stderr
+    told = run(tmp_path, "--out", tmp_path / "marks", "--format", "csv,pdf")
+    assert told.returncode == 2
+    assert "There is no format 'pdf'; there are csv, json, junit" in " ".join(told.stderr.split())
 
 
 def test_doctor_and_grade_agree(needs_sandbox):
