@@ -58,6 +58,7 @@ OURS = (
         "mi_course.lessons.activation_patching",
     ),
     Info(4, "steering_vectors", "Steering vectors", 120, "04_steering_vectors", "mi_course.lessons.steering_vectors"),
+    Info(5, "superposition", "Superposition", 75, "05_superposition", "mi_course.lessons.superposition"),
     Info(6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"),
 )
 
