@@ -44,6 +44,10 @@ _HOME = {
     "ShardBatches": "shards",
     "loss_with_sae": "splicing",
     "SpliceLoss": "splicing",
+    "load_sae": "files",
+    "save_sae": "files",
+    "FileError": "files",
+    "live_training": "live",
 }
 __all__ = [*_HOME]
 

@@ -1,8 +1,8 @@
 """What is said about a sparse autoencoder, with exact definitions: one number never tells whether it is good.
 
 x is what went in, x_hat what came out, f the latents' activations; F latents, d dimensions, one row per token. Means
-run over rows. Leave BOS and massive tokens out first (`ordinary_tokens` in activations.py): on SmolLM2 they are 2 to
-3 % of the tokens and carry most of the variance, so a number that includes them is a number about them.
+run over rows. Leave BOS and massive tokens out first (`ordinary_tokens` in activations.py): at SmolLM2's layer 4 the
+massive ones are 1 to 3 % of the tokens and half of the variance, so a number that includes them is a number about them.
 
 Sources: Bricken et al. 2023 (L0, density, loss recovered); Rajamanoharan et al. 2024a (shrinkage); Sharkey et al. 2022
 (mean max cosine); Gao et al. 2024 (dead latents over a window). What an SAE does to the model's loss is in splicing.py,
