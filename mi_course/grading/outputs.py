@@ -56,13 +56,14 @@ def reflections_page(rows: Sequence[Marks]) -> str:
         for one in row.reflections:
             answers.setdefault((one["lesson"], one["question"]), []).append((row.submission, one["answer"]))
     intro = "For reading. No points depend on them."
-    body, lesson = [f'<header><h1>Reflections</h1><p class="asked">{intro}</p></header>'], ""
+    body, lesson = [f'<header><h1 class="score">Reflections</h1><p class="asked">{intro}</p></header>'], ""
     for (where, question), found in sorted(answers.items(), key=lambda item: item[0][0]):
         if where != lesson:
             lesson = where
             body.append(f"<h2>{text(lesson_title(lesson))}</h2>")
         written = "".join(
-            f'<h4><bdi>{text(name)}</bdi></h4><div class="answer">{text(answer)}</div>' for name, answer in found
+            f'<h3 class="label"><bdi>{text(name)}</bdi></h3><div class="answer">{text(answer)}</div>'
+            for name, answer in found
         )
         body.append(f'<section class="card"><div class="asked">{prose(question)}</div>{written}</section>')
     return document("Reflections", "\n".join(body))

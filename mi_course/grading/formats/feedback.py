@@ -60,7 +60,7 @@ def _header(row: Marks) -> str:
             "it in again.</p></div>"
         )
     if row.comment:
-        found.append(f'<h4>Comment</h4><div class="comment">{text(row.comment)}</div>')
+        found.append(f'<p class="label">Comment</p><div class="comment">{text(row.comment)}</div>')
     return "".join(found) + "</header>"
 
 
@@ -156,5 +156,7 @@ def _footer(row: Marks) -> str:
     if reason:
         notes = f"<li>{text(reason)}</li>{notes}"
     told = f'<ul class="notes">{notes}</ul>' if notes else ""
-    where = "in a sandbox, on inputs that nobody knew" if row.sandboxed else "without a sandbox"
-    return f"<footer><p>Marked by mi_course {escape(__version__)}, {where}.</p>{told}</footer>"
+    if row.status == "marked":
+        where = "in a sandbox, on inputs that nobody knew" if row.sandboxed else "without a sandbox"
+        told = f"<p>Marked by mi_course {escape(__version__)}, {where}.</p>{told}"
+    return f"<footer>{told}</footer>" if told else ""
