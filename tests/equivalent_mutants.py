@@ -11,6 +11,9 @@ _OVERWRITTEN = "every entry is written afterwards"
 _SYMMETRIC = "a correlation does not care which comes first"
 _REVERSED = "both orders are reversed, which leaves their correlation as it is"
 _SHIFTED = "ranks may start anywhere: a correlation subtracts the mean"
+_ZERO = "a zero vector stays zero, whatever it is divided by"
+_HARDLY_EVER = "a random number is hardly ever just the probability"
+_REPLACED = "the NaN of a feature that is zero stays in its own row, and the last line puts 0 in its place"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "start_here.top_next_tokens": {
@@ -86,5 +89,21 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return (below + equal / 2).double()": _SHIFTED,
         "return (below + (equal + 2) / 2).double()": _SHIFTED,
         "return (below + (equal + 0) / 2).double()": _SHIFTED,
+    },
+    "superposition.sample_features": {
+        "present = torch.rand(batch, n_features, generator=generator) <= probability": _HARDLY_EVER,
+    },
+    "superposition.importance_loss": {
+        "return (importance * (x - x_hat) ** 2).sum(dim=1).mean()": _AXIS,
+        "return (importance * (x_hat - x) ** 2).sum(dim=-1).mean()": "a square does not care about the sign",
+    },
+    "superposition.interference": {"unit = W / torch.where(norms > 0, norms, 2.0)": _ZERO},
+    "superposition.feature_dimensionality": {
+        "unit = W / torch.where(norms > 0, norms, 2.0)": _ZERO,
+        "unit = W / torch.where(norms >= 0, norms, 1.0)": _REPLACED,
+        "unit = W / torch.where(norms > -1, norms, 1.0)": _REPLACED,
+    },
+    "superposition.feature_groups": {
+        "while (new := ({j for j in left if any((linked[j, i] for i in group))} - group)):": "links go both ways",
     },
 }

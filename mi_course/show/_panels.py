@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_PANELS, MOST_VECTORS = 24, 40
+MOST_WIDE = 720  # pixels that a notebook's column has for a picture
 NUMBERED = 12  # vectors of a panel that carry their name; above, names would cover each other
 NAMED_FROM = 0.25  # of the longest: shorter ones lie too close together
 
@@ -85,7 +86,8 @@ def vectors(
     middles = [grid.place(i) for i in range(len(tables))]
 
     (left, right), (bottom, top) = grid.span
-    size = (int(max(360, 178 * across + 20)), int(178 * (top - bottom) / grid.width + 50))
+    panel = min(178.0, MOST_WIDE / across)
+    size = (int(max(360, panel * across + 20)), int(panel * (top - bottom) / grid.width + 50))
     heads = [(x, y + 1.42, name) for (x, y), name in zip(middles, tables, strict=True)]
     feet = [(x, y - 1.32, note) for (x, y), note in zip(middles, below, strict=True) if note]
 
@@ -106,7 +108,7 @@ def vectors(
         ),
     ]
     for k in range(most):
-        x, y, text, hover = [], [], [], []
+        x, y, text, hover, beside = [], [], [], [], []
         for (name, table), at, (x0, y0) in zip(tables.items(), tips, middles, strict=True):
             if k >= table.shape[1]:
                 continue
@@ -114,6 +116,7 @@ def vectors(
             y += [y0, y0 + at[k, 1], None]
             text += ["", safe_label(called[k]) if _is_named(table, k) else "", ""]
             length = short(float(np.linalg.norm(table[:, k])))
+            beside += ["top center", _outward(*at[k]), "top center"]
             hover += ["", f"{safe_label(name)}<br>{safe_label(called[k])}: length {length}", ""]
         data.append(
             {
@@ -124,7 +127,7 @@ def vectors(
                 "text": text,
                 "hovertext": hover,
                 "hoverinfo": "text",
-                "textposition": "top right",
+                "textposition": beside,
                 "textfont": {"size": 10, "color": colours.SOFT},
                 "line": {"color": colour(k), "width": 2},
                 "marker": {"color": colour(k), "size": [7 if words_of_tip else 0 for words_of_tip in hover]},
@@ -191,6 +194,13 @@ def _table(name: str, values: Any) -> np.ndarray[Any, Any]:
 def _is_named(table: np.ndarray[Any, Any], k: int) -> bool:
     lengths = np.linalg.norm(table, axis=0)
     return table.shape[1] <= NUMBERED and bool(lengths[k] > NAMED_FROM * lengths.max())
+
+
+def _outward(x: float, y: float) -> str:
+    """Where a label stands that lies outside a tip, in plotly's words."""
+    up = "top" if y > 0.35 else "bottom" if y < -0.35 else "middle"
+    side = "right" if x > 0.35 else "left" if x < -0.35 else "center"
+    return f"{up} {side}" if (up, side) != ("middle", "center") else "top center"
 
 
 def _flat(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -296,7 +306,7 @@ def heatmaps(
     details += [f"{name}: from {short(float(t.min()))} to {short(float(t.max()))}" for name, t in tables.items()]
     alt = f"Heat maps side by side, {ylabel} by {xlabel}: {title}. " + "; ".join(details[-len(tables) :]) + "."
     (left, right), (bottom, top) = grid.span
-    cell = min(270.0, 720 / across)
+    cell = min(270.0, (MOST_WIDE - 100) / (1.12 * across))
     wide = int(cell * across * 1.12)
     said = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(wide / 5.6))
     size = (wide + 110, int(cell * (top - bottom) + 60 + 14 * len(said)))
