@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -93,15 +95,28 @@ def test_an_empty_model_cache(tmp_path, monkeypatch):
         ("echo 'bwrap: No permissions to create new namespace' >&2; exit 1", "No permissions to create new namespace"),
         ("sleep 20", "does not run"),
         (None, "not installed"),
+        # A container that hides parts of /proc: bubblewrap itself runs, and the walls within it do not stand.
+        (
+            'case "$*" in */bin/true) exit 0;; esac; echo "proc: Operation not permitted"; exit 1',
+            "no namespaces can be made within: proc",
+        ),
+        ('case "$*" in */bin/true) exit 0;; esac; echo "unshare: No space left" >&2; exit 1', "within: unshare"),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux'")
-def test_a_sandbox_that_does_not_run(tmp_path, monkeypatch, script, seen):
+def test_a_sandbox_that_does_not_run(monkeypatch, script, seen):
+    with tempfile.TemporaryDirectory() as folder:  # as root, the user nobody must be able to read it
+        _a_sandbox_that_does_not_run(Path(folder), monkeypatch, script, seen)
+
+
+def _a_sandbox_that_does_not_run(folder, monkeypatch, script, seen):
+    folder.chmod(0o755)
     if script is not None:
-        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "bwrap").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path) if script is None else f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(doctor, "PROBE_S", 0.5)
+        (folder / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder) if script is None else f"{folder}{os.pathsep}{os.environ['PATH']}")
+    if script == "sleep 20":
+        monkeypatch.setattr(doctor, "PROBE_S", 0.5)
     problem = doctor.sandbox_problem()
     assert problem is not None
     assert seen in problem[0]

@@ -15,7 +15,7 @@ from mi_course import wire
 from mi_course.content import python_only
 from mi_course.course import AFTER_TIME_OUT_S
 from mi_course.exercises import Plan
-from mi_course.grading.sandbox import Lost, Sandbox, Session, how_it_ended
+from mi_course.grading.sandbox import Lost, Sandbox, Session
 from mi_course.submission import Submission
 from mi_course.wire import Error, Observation, Reply
 
@@ -126,8 +126,9 @@ def _ask(session: Session, id: str, plan: Plan, seen: Seen) -> bool:
             session.send(ask)
             reply = session.receive(ask.limit_s + GRACE_S, ask.max_reply_bytes + 2**20)
             if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
-                _rest(found, plan, wire.DIED, how_it_ended(reply["ended"]))
-                seen.lost[id] = f"it ended its process ({how_it_ended(reply['ended'])})"
+                how = session.how_it_ended(reply["ended"])
+                _rest(found, plan, wire.DIED, how)
+                seen.lost[id] = f"it ended its process ({how})"
                 return True
             if not isinstance(reply, Observation) or reply.ask != ask.id:
                 raise Lost("garbage", "its reply is to nothing that was asked")

@@ -10,10 +10,10 @@ Nothing that comes out of a session is believed. It is a plain value, or `Lost` 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mi_course.grading.sandbox import building, cgroups
+
 __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
 
-HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parents[1]
-VISIBLE = ("wire", "asking", "interp", "show")
 START_S = 120.0
-FRAME_BYTES = 64 * 2**20
+GROUP_BYTES = 2 * 2**30
+"""What the kernel lets one sandbox hold where it can be told to: a little more than the watcher does, who says why."""
 
 
 class SandboxError(RuntimeError):
@@ -48,6 +48,8 @@ class Sandbox:
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, folder: str, walled: bool) -> None:
         self.process, self.control, self.folder, self.walled = process, control, folder, walled
         self._ready = False
+        self.groups = cgroups.home(GROUP_BYTES) if walled else None
+        """Where each submission gets a control group of its own; None where that is not to be had."""
 
     @classmethod
     def start(cls, unsandboxed: bool = False) -> Sandbox:
@@ -66,17 +68,18 @@ class Sandbox:
                     "you trust, or in a machine that you throw away."
                 )
         folder = tempfile.mkdtemp(prefix="mi-course-sandbox-")
-        overlay(Path(folder))
+        building.remove_in_the_end(folder)
+        building.overlay(Path(folder))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             log = open(Path(folder, "log"), "wb")  # noqa: SIM115
             process = subprocess.Popen(
-                _command(folder, theirs.fileno(), walled=not unsandboxed),
+                building.server_command(folder, theirs.fileno(), walled=not unsandboxed),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env=_environment(folder) if unsandboxed else None,
+                env=building.environment(folder) if unsandboxed else None,
                 cwd="/" if not unsandboxed else folder,
             )
             log.close()
@@ -113,20 +116,23 @@ class Sandbox:
             self.wait()
         line, their_line = socket.socketpair()
         leash, their_leash = socket.socketpair()
+        if self.groups:
+            leash.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with their_line, their_leash:
             try:
-                socket.send_fds(self.control, [b"go"], [their_line.fileno(), their_leash.fileno()])
+                word = b"group" if self.groups else b"go"
+                socket.send_fds(self.control, [word], [their_line.fileno(), their_leash.fileno()])
             except OSError as error:
                 line.close()
                 leash.close()
                 raise SandboxError(f"The sandbox's server is gone ({error}).") from None
-        return Session(line, leash)
+        return Session(line, leash, _grouped(leash, self.groups) if self.groups else None)
 
     def close(self) -> None:
         self.control.close()
         self.process.kill()
         self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        building.forget(self.folder)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -138,8 +144,8 @@ class Sandbox:
 class Session:
     """One walled child. Closing it ends whatever runs in there."""
 
-    def __init__(self, line: socket.socket, leash: socket.socket) -> None:
-        self.line, self.leash, self._reason = line, leash, None
+    def __init__(self, line: socket.socket, leash: socket.socket, group: cgroups.Group | None = None) -> None:
+        self.line, self.leash, self.group = line, leash, group
 
     def send(self, message: Any) -> None:
         """Raises Lost."""
@@ -189,7 +195,13 @@ class Session:
             raise SandboxError(f"A sandbox could not be made: {told['walls']}.")
         if "memory" in told:
             return Lost("memory", f"it held more than {told['memory'] / 2**30:.1f} GB of memory")
-        return Lost("died", how_it_ended(told.get("ended", 0)))
+        return Lost("died", self.how_it_ended(told.get("ended", 0)))
+
+    def how_it_ended(self, status: int) -> str:
+        """An exit status in words."""
+        for_memory = self.group is not None and status == -9 and self.group.kills() > 0
+        how = how_it_ended(status)
+        return f"{how} by the kernel, for the memory that the submission held" if for_memory else how
 
     def _last_words(self) -> dict[str, Any]:
         try:
@@ -210,6 +222,8 @@ class Session:
         except OSError:
             pass
         self.leash.close()
+        if self.group:
+            self.group.close()
 
     def __enter__(self) -> Session:
         return self
@@ -230,115 +244,20 @@ def how_it_ended(status: int) -> str:
     return f"exit status {status}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is there inside
-
-
-def overlay(folder: Path) -> None:
-    """Copies what a sandbox may see: the visible rooms, plug-ins' asking modules, models, the server. No truth."""
-    from importlib.util import find_spec
-
-    from mi_course.content import data_dir
-    from mi_course.lessons import asking_modules
-
-    skip = shutil.ignore_patterns("__pycache__")
-    target = folder / "course" / "mi_course"
-    target.mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "__init__.py", target / "__init__.py")
-    for name in VISIBLE:
-        shutil.copytree(PACKAGE / name, target / name, ignore=skip)
-    shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)
-    for module in asking_modules():
-        spec = find_spec(module)
-        if spec is not None and spec.origin:
-            place = folder.joinpath("course", *module.split(".")).with_suffix(".py")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(spec.origin, place)
-    (folder / "course" / "data").mkdir()
-    for path in data_dir().glob("*.safetensors"):
-        shutil.copyfile(path, folder / "course" / "data" / path.name)
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder / "course")], check=False)
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """Nothing of the grader's own environment."""
-    return {
-        "PATH": os.defpath,
-        "HOME": "/tmp",
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": folder,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "OMP_THREAD_LIMIT": "1",
-        "MKL_NUM_THREADS": "1",
-        "MPLBACKEND": "Agg",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own allocator starts a thread
-        "MI_COURSE_CACHE": "/tmp/cache",
-        "MI_COURSE_HOME": "/tmp/home",
-        "HF_HUB_OFFLINE": "1",
-    }
-
-
-def _command(folder: str, control: int, walled: bool) -> list[str]:
-    server = ["-s", "-m", "mi_sandbox.server", str(control), "1" if walled else "0"]
-    if not walled:
-        return ["/usr/bin/env", f"PYTHONPATH={folder}/course", sys.executable, *server]
-    binds = {f"{folder}/course": "/course"}
-    links = []
-    for path in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin"):
-        if os.path.islink(path):
-            links.append((os.readlink(path), path))
-        elif os.path.isdir(path):
-            binds[path] = path
-    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/nix/store"):
-        if os.path.exists(path):
-            binds[path] = path
-    for path in dict.fromkeys((sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable)))):
-        if _placed(path, binds) is None:
-            # Every submission gets a /tmp of its own, which would hide an environment that lies there.
-            binds[path] = f"/env/{len(binds)}" if f"{path}/".startswith("/tmp/") else path
-    masks = _masks(binds)
-    plan = {
-        "bwrap": shutil.which("bwrap"),
-        "binds": binds,
-        "links": links,
-        "masks": {
-            "folders": [_placed(one, binds) for one in masks if os.path.isdir(one)],
-            "files": [_placed(one, binds) for one in masks if os.path.isfile(one)],
-        },
-        "env": _environment("/course"),
-        "command": [_placed(sys.executable, binds) or sys.executable, *server],
-    }
-    return [sys.executable, "-I", "-S", str(HERE / "launch.py"), json.dumps(plan)]
-
-
-def _placed(path: str, binds: dict[str, str]) -> str | None:
-    """Where a path of this machine is found inside; None if it is not."""
-    for there, place in binds.items():
-        if path == there or path.startswith(f"{there}/"):
-            return place + path[len(there) :]
-    return None
-
-
-def _masks(binds: dict[str, str]) -> list[str]:
-    """What is bound and holds truth: an installed course, and other people's lessons beside it. Files or folders."""
-    from importlib.util import find_spec
-
-    from mi_course.lessons import catalogue
-
-    found = [str(PACKAGE)]
-    for info in catalogue():
-        if info.folder:
-            found.append(info.folder)
-            try:
-                spec = find_spec(info.module.partition(".")[0])
-            except (ImportError, ValueError):
-                spec = None
-            if spec:
-                found += spec.submodule_search_locations or [spec.origin or ""]
-    root = PACKAGE.parent
-    if (root / "solutions").is_dir():  # a clone that holds its own environment
-        found += [str(root / name) for name in ("solutions", "tests", "notebooks")]
-    return sorted({one for one in found if os.path.exists(one) and any(one.startswith(f"{b}/") for b in binds)})
+def _grouped(leash: socket.socket, groups: Path) -> cgroups.Group | None:
+    """Puts the child that says hello on the leash into a group of its own, and lets it go on."""
+    group = None
+    try:
+        leash.settimeout(START_S)
+        _, ancillary, _, _ = leash.recvmsg(16, socket.CMSG_SPACE(struct.calcsize("3i")))
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                pid = struct.unpack("3i", data)[0]  # as the kernel numbers it out here
+                group = cgroups.Group(groups, GROUP_BYTES)
+                group.add(pid)
+    except OSError:
+        pass  # the watcher is there in any case
+    finally:
+        with contextlib.suppress(OSError):
+            leash.send(b"1")
+    return group

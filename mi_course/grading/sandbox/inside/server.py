@@ -4,7 +4,8 @@
 
 On CONTROL arrive pairs of descriptors: the line on which a submission is asked, and the leash. A child that watches
 (process 1 of its namespace) holds the leash and runs nothing of the submission: when the grader lets go of the leash,
-it ends, and the kernel ends everything else in that namespace.
+it ends, and the kernel ends everything else in that namespace. Told "group" in place of "go", it says hello on the
+leash and waits to be put into a control group.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> None:
         if not word:
             os._exit(0)
         if len(fds) == 2:
-            serve(fds[0], fds[1], walled)
+            serve(fds[0], fds[1], walled, grouped=word == b"group")
         for fd in fds:
             os.close(fd)
         with contextlib.suppress(ChildProcessError):
@@ -88,7 +89,7 @@ def _importable(name: str) -> bool:
     return find_spec(f"mi_course.{name}") is not None
 
 
-def serve(line: int, leash: int, walled: bool) -> None:
+def serve(line: int, leash: int, walled: bool, grouped: bool) -> None:
     """Forks a child that watches over one submission. Returns at once, in the server."""
     child = os.fork()
     if child:
@@ -101,6 +102,9 @@ def serve(line: int, leash: int, walled: bool) -> None:
             walls.enter()
         else:
             os.setsid()
+        if grouped:
+            os.write(leash, b"hello")
+            os.read(leash, 1)
         watch(line, leash, walled)
     except BaseException as error:
         with contextlib.suppress(OSError):

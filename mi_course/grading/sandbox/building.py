@@ -1,0 +1,195 @@
+"""What a sandbox is made of: the folder that it shows, the places of this machine that it binds, the command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["environment", "forget", "overlay", "probe", "remove_in_the_end", "server_command"]
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parents[1]
+VISIBLE = ("wire", "asking", "interp", "show")
+
+
+def remove_in_the_end(folder: str) -> None:
+    """The folder goes when this process does, even if that is killed: a shell waits for the end of its input."""
+    command = ["/bin/sh", "-c", 'read -r _; rm -rf -- "$1"', "sh", folder]
+    with contextlib.suppress(OSError):
+        _KEEPERS[folder] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+
+_KEEPERS: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def forget(folder: str) -> None:
+    """Removes the folder now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    keeper = _KEEPERS.pop(folder, None)
+    if keeper:
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def overlay(folder: Path) -> None:
+    """Copies what a sandbox may see: the visible rooms, plug-ins' asking modules, models, the server. No truth."""
+    from importlib.util import find_spec
+
+    from mi_course.content import data_dir
+    from mi_course.lessons import asking_modules
+
+    skip = shutil.ignore_patterns("__pycache__")
+    target = folder / "course" / "mi_course"
+    target.mkdir(parents=True)
+    shutil.copyfile(PACKAGE / "__init__.py", target / "__init__.py")
+    for name in VISIBLE:
+        shutil.copytree(PACKAGE / name, target / name, ignore=skip)
+    shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)
+    for module in asking_modules():
+        spec = find_spec(module)
+        if spec is not None and spec.origin:
+            place = folder.joinpath("course", *module.split(".")).with_suffix(".py")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(spec.origin, place)
+    (folder / "course" / "data").mkdir()
+    for path in data_dir().glob("*.safetensors"):
+        shutil.copyfile(path, folder / "course" / "data" / path.name)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder / "course")], check=False)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def environment(folder: str) -> dict[str, str]:
+    """Nothing of the grader's own environment."""
+    return {
+        "PATH": os.defpath,
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": folder,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_THREAD_LIMIT": "1",
+        "MKL_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own allocator starts a thread
+        "MI_COURSE_CACHE": "/tmp/cache",
+        "MI_COURSE_HOME": "/tmp/home",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def server_command(folder: str, control: int, walled: bool) -> list[str]:
+    server = ["-s", "-m", "mi_sandbox.server", str(control), "1" if walled else "0"]
+    if not walled:
+        return ["/usr/bin/env", f"PYTHONPATH={folder}/course", sys.executable, *server]
+    binds, links = _system()
+    binds[f"{folder}/course"] = "/course"
+    masks = _masks(binds)
+    hidden = {
+        "folders": [_placed(one, binds) for one in masks if os.path.isdir(one)],
+        "files": [_placed(one, binds) for one in masks if os.path.isfile(one)],
+    }
+    return _launch(binds, links, hidden, environment("/course"), server)
+
+
+def probe(seconds: float) -> str:
+    """Goes through all the walls once, without torch or a submission. Returns what stands in the way, or nothing.
+
+    Raises OSError or subprocess.TimeoutExpired where nothing can be started.
+    """
+    binds, links = _system()
+    binds[str(HERE / "inside" / "walls.py")] = "/probe/walls.py"
+    command = _launch(binds, links, {"folders": [], "files": []}, {}, ["-I", "-S", "-c", _PROBE])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, cwd="/")
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return "" if said == ["fine"] else (said[-1] if said else f"exit status {done.returncode}")
+
+
+_PROBE = """
+import os, sys
+sys.path.insert(0, "/probe")
+sys.dont_write_bytecode = True
+ours, theirs = os.pipe()
+if os.fork() == 0:
+    try:
+        import walls
+        walls.close_all_but(theirs)
+        walls.enter()
+        walls.limit(10)
+        walls.forbid_calls()
+        os.write(theirs, b"fine")
+    except BaseException as error:
+        os.write(theirs, f"{error}".encode())
+    os._exit(0)
+os.close(theirs)
+print(b"".join(iter(lambda: os.read(ours, 4096), b"")).decode())
+"""
+
+
+def _system() -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """What of the machine is bound: place there -> place inside; and symbolic links."""
+    binds: dict[str, str] = {}
+    links = []
+    for path in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin"):
+        if os.path.islink(path):
+            links.append((os.readlink(path), path))
+        elif os.path.isdir(path):
+            binds[path] = path
+    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/nix/store"):
+        if os.path.exists(path):
+            binds[path] = path
+    for path in dict.fromkeys((sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable)))):
+        if _placed(path, binds) is None:
+            # Every submission gets a /tmp of its own, which would hide an environment that lies there.
+            binds[path] = f"/env/{len(binds)}" if f"{path}/".startswith("/tmp/") else path
+    return binds, links
+
+
+def _launch(
+    binds: dict[str, str],
+    links: list[tuple[str, str]],
+    masks: dict[str, list[str | None]],
+    env: dict[str, str],
+    words: list[str],
+) -> list[str]:
+    """The command that runs Python with these words behind bubblewrap."""
+    python = _placed(sys.executable, binds) or sys.executable
+    plan = {"bwrap": shutil.which("bwrap"), "binds": binds, "links": links, "masks": masks, "env": env}
+    return [sys.executable, "-I", "-S", str(HERE / "launch.py"), json.dumps({**plan, "command": [python, *words]})]
+
+
+def _placed(path: str, binds: dict[str, str]) -> str | None:
+    """Where a path of this machine is found inside; None if it is not."""
+    for there, place in binds.items():
+        if path == there or path.startswith(f"{there}/"):
+            return place + path[len(there) :]
+    return None
+
+
+def _masks(binds: dict[str, str]) -> list[str]:
+    """What is bound and holds truth: an installed course, and other people's lessons beside it. Files or folders."""
+    from importlib.util import find_spec
+
+    from mi_course.lessons import catalogue
+
+    found = [str(PACKAGE)]
+    for info in catalogue():
+        if info.folder:
+            found.append(info.folder)
+            try:
+                spec = find_spec(info.module.partition(".")[0])
+            except (ImportError, ValueError):
+                spec = None
+            if spec:
+                found += spec.submodule_search_locations or [spec.origin or ""]
+    root = PACKAGE.parent
+    if (root / "solutions").is_dir():  # a clone that holds its own environment
+        found += [str(root / name) for name in ("solutions", "tests", "notebooks")]
+    return sorted({one for one in found if os.path.exists(one) and any(one.startswith(f"{b}/") for b in binds)})
