@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +32,20 @@ SETUP = """\
 set -euo pipefail
 root=${AUTOGRADER_ROOT:-/autograder}
 
-newest() { for one in python3.14 python3.13 python3.12 python3.11; do command -v "$one" && return; done; return 1; }
-if ! newest >/dev/null || ! command -v bwrap >/dev/null; then
+# The versions that are installed below were tested with Python 3.11; later ones do as well.
+fitting() {
+  for one in python3.11 python3.12 python3.13 python3.14; do
+    if "$one" -c "" 2>/dev/null; then command -v "$one"; return; fi
+  done
+  return 1
+}
+if ! fitting >/dev/null || ! command -v bwrap >/dev/null; then
   apt-get update -qq
   apt-get install -y -qq bubblewrap
-  newest >/dev/null || apt-get install -y -qq python3.11 python3.11-venv ||
+  fitting >/dev/null || apt-get install -y -qq python3.11 python3.11-venv ||
     apt-get install -y -qq python3 python3-venv
 fi
-python=$(newest || command -v python3)
+python=$(fitting || command -v python3)
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "The course needs Python 3.11 or later; this image has $("$python" --version). Choose a newer base image."
   exit 1
@@ -116,7 +123,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _requirements() -> list[str]:
-    """What the installed course depends on, without its extras."""
+    """What the course depends on, without its extras: as the clone says, or the installed package."""
     from importlib.metadata import requires
 
+    project = content.root() / "pyproject.toml"
+    if project.is_file():
+        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     return [one for one in requires("mi-course") or [] if "extra ==" not in one]
