@@ -8,7 +8,15 @@ import math
 import pytest
 import torch
 
-from mi_course.interp.sae import absorption, planted, planted_activations, planted_dictionary, planted_hierarchy
+from mi_course.interp.sae import (
+    SAEConfig,
+    absorption,
+    planted,
+    planted_activations,
+    planted_dictionary,
+    planted_hierarchy,
+    train,
+)
 
 
 def test_examples_in_the_docstrings():
@@ -88,6 +96,19 @@ def test_absorption_is_seen_where_it_was_built_in():
     f[:, 0] = 0
     lost = absorption(f, dictionary, found.codes, dictionary, parents)
     assert all(a.absorbed == 0 and a.missed == 1 for a in lost)
+
+
+def test_a_trained_sae_absorbs_what_an_l1_penalty_rewards():
+    """A ReLU SAE as wide as the hierarchy: the parent's latent falls silent where the child is, and only there."""
+    dictionary = torch.linalg.qr(torch.randn(20, 20, generator=torch.Generator().manual_seed(0)))[0][:6]
+    parents = (None, 0, 0, None, 3, None)
+    x = planted_hierarchy(dictionary, parents, 20_000, 0.2, 0.3, seed=1).x
+    config = SAEConfig(d_in=20, n_latents=6, architecture="relu", k=1, l1=0.3, steps=1000, batch=1024, lr=3e-3)
+    sae = train(config, x)
+    fresh = planted_hierarchy(dictionary, parents, 4000, 0.2, 0.3, seed=2)
+    found = absorption(sae.encode(fresh.x), sae.W_dec, fresh.codes, dictionary, parents)
+    assert max(a.absorbed for a in found) > 0.8
+    assert min(a.missed for a in found) < 0.1
 
 
 def test_absorption_refuses_what_does_not_fit():
