@@ -14,6 +14,8 @@ _SHIFTED = "ranks may start anywhere: a correlation subtracts the mean"
 _ZERO = "a zero vector stays zero, whatever it is divided by"
 _HARDLY_EVER = "a random number is hardly ever just the probability"
 _REPLACED = "the NaN of a feature that is zero stays in its own row, and the last line puts 0 in its place"
+_DEFAULT_AXIS = "the axis that is taken where none is named"
+_SQUARED = "a square does not care about the sign"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "start_here.top_next_tokens": {
@@ -105,5 +107,57 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "superposition.feature_groups": {
         "while (new := ({j for j in left if any((linked[j, i] for i in group))} - group)):": "links go both ways",
+    },
+    "sae_training.mean_max_cosine": {
+        "latents = torch.nn.functional.normalize(W_dec)": _DEFAULT_AXIS,
+        "features = torch.nn.functional.normalize(dictionary)": _DEFAULT_AXIS,
+        "latents = torch.nn.functional.normalize(W_dec, dim=1)": _AXIS,
+        "features = torch.nn.functional.normalize(dictionary, dim=1)": _AXIS,
+        "return float((features @ latents.T).max(dim=1).values.mean())": _AXIS,
+    },
+    "sae_training.sae_loss": {
+        "reconstruction = (x - x_hat).pow(2).sum(dim=1).mean()": _AXIS,
+        "sparsity = l1 * (f * W_dec.norm(dim=-1)).sum(dim=1).mean()": _AXIS,
+        "sparsity = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": _AXIS,
+        "reconstruction = (x_hat - x).pow(2).sum(dim=-1).mean()": _SQUARED,
+    },
+    "sae_training.normalize_decoder": {
+        "norms = W_dec.norm(dim=1, keepdim=True)": _AXIS,
+        "return W_dec / torch.where(norms > 0, norms, 2.0)": _ZERO,
+    },
+    "sae_training.project_gradient": {
+        "norms = W_dec.norm(dim=1, keepdim=True)": _AXIS,
+        "unit = W_dec / torch.where(norms > 0, norms, 2.0)": _ZERO,
+        "return grad - (grad * unit).sum(dim=1, keepdim=True) * unit": _AXIS,
+    },
+    "sae_training.l0": {"return float((f > 0).float().sum(dim=1).mean())": _AXIS},
+    "sae_training.explained_variance": {
+        "error = (x_hat - x).pow(2).sum()": _SQUARED,
+        "total = (x.mean(dim=0) - x).pow(2).sum()": _SQUARED,
+    },
+    "sae_training.threshold_gradient": {
+        "near = ((threshold - pre) / bandwidth).abs() < 0.5": "the window has two equal sides",
+        "near = ((pre - threshold) / bandwidth).abs() <= 0.5": "rounding decides who is on the edge",
+    },
+    "sae_training.gated_loss": {
+        "return (x - code @ directions - bias).pow(2).sum(dim=1).mean()": _AXIS,
+        "sparsity = l1 * gate.sum(dim=1).mean()": _AXIS,
+        "return (bias - (x - code @ directions)).pow(2).sum(dim=-1).mean()": _SQUARED,
+    },
+    "sae_training.topk_activation": {
+        "top = pre.topk(k)": _DEFAULT_AXIS,
+        "top = pre.topk(k, dim=1)": _AXIS,
+        "return torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())": _AXIS,
+    },
+    "sae_training.batch_topk_activation": {
+        "kept = torch.zeros_like(flat).scatter(-1, top.indices, top.values.relu())": _AXIS,
+    },
+    "sae_training.auxiliary_loss": {
+        "count = min(int(dead.sum()), k)": "a minimum, in either order",
+        "top = asleep.topk(count)": _DEFAULT_AXIS,
+        "top = asleep.topk(count, dim=1)": _AXIS,
+        "code = torch.zeros_like(asleep).scatter(1, top.indices, top.values.relu())": _AXIS,
+        "return (residual.detach() - code @ W_dec[dead]).pow(2).sum(dim=1).mean()": _AXIS,
+        "return (code @ W_dec[dead] - residual.detach()).pow(2).sum(dim=-1).mean()": _SQUARED,
     },
 }

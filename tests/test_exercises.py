@@ -167,7 +167,9 @@ def _as_nan(value):
 
 
 def _as_bool(value):
-    return value.bool() if isinstance(value, torch.Tensor) else {"answer": value}
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype == torch.bool else value.bool()
+    return {"answer": value}
 
 
 @pytest.mark.parametrize("change", [_reshaped, _as_text, _as_nan, _as_bool])

@@ -346,6 +346,16 @@ def _gated_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
+def _gate_at_zero(draw: Draw, form: str) -> list[Case]:
+    """Rows that equal b_dec, and gates without a bias: π is 0 exactly, and the gate is closed."""
+    d, F = 4, 6
+    b_dec = draw.normal(d, std=0.7)
+    x = torch.cat([b_dec.expand(2, d), draw.normal(3, d)])
+    b_gate = draw.normal(F) * torch.tensor([0.0, 1.0] * 3)
+    args = (x, draw.normal(d, F), b_gate, draw.normal(F, std=0.5), draw.uniform(F, low=0.2, high=1.0), b_dec)
+    return [case(*args, about="inputs that equal b_dec, gates without bias: π = 0")]
+
+
 def _gated(
     z: Callable = lambda x, W, c: (x - c) @ W,
     magnitude: Callable = lambda z, bg, r, bm: (z * r.exp() + bm).relu(),
@@ -369,7 +379,10 @@ GATED_ENCODE = Exercise(
     difficulty=2,
     spec=_gated_encode,
     own="mi_course.interp.sae.by_hand:gated_encode",
-    parts=(Part("several shapes, biases that are not zero", 3, _gated_cases),),
+    parts=(
+        Part("several shapes, biases that are not zero", 2, _gated_cases),
+        Part("π equal to 0", 1, _gate_at_zero),
+    ),
     mistakes=(
         Mistake(
             "biases_swapped",
@@ -425,6 +438,11 @@ GATED_ENCODE = Exercise(
             "gate_closed",
             "Your gate opens where π is *negative*.",
             _gated(feature=lambda pi, m: (pi <= 0) * m),
+        ),
+        Mistake(
+            "open_at_zero",
+            "Your gate is open where π equals 0. It opens where π > 0: an input that equals b_dec holds nothing.",
+            _gated(feature=lambda pi, m: (pi >= 0) * m),
         ),
         Mistake(
             "magnitude_without_relu",

@@ -379,7 +379,9 @@ def _shrinkage(x: Tensor, x_hat: Tensor) -> float:
 
 def _shrunken(draw: Draw, n: int, d: int, by: float) -> tuple[Tensor, Tensor]:
     x = draw.normal(n, d) * draw.uniform(n, 1, low=0.5, high=2.0) + draw.normal(d, std=0.6)
-    return x, by * x + draw.normal(n, d, std=0.25) + draw.normal(d, std=0.1)
+    x_hat = by * x + draw.normal(n, d, std=0.25) + draw.normal(d, std=0.1)
+    x_hat[0, 1] = 0.0  # a zero is no sign that nothing was rebuilt
+    return x, x_hat
 
 
 def _shrinkage_cases(draw: Draw, form: str) -> list[Case]:
