@@ -549,7 +549,7 @@ def test_nothing_is_disturbed():
         return [
             *(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),
             *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()),
-            *(sys.stdout, threading.active_count()),
+            *(sys.stdout, threading.active_count(), sys.getswitchinterval()),
         ]
 
     for grad in (True, False):

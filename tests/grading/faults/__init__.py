@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grading_kit import WORTH, ZERO, notebook
 
@@ -28,10 +29,17 @@ __all__ = [
     "Fault",
     "body",
     "every_fault",
+    "found",
     "write",
 ]
 
 ALL = sum(WORTH.values())
+WRITES = """import pathlib
+for folder in ("..", "../..", "../../..", "/submissions"):
+    for path in pathlib.Path(folder).glob("**/canary.txt"):
+        try: path.write_text("changed")
+        except OSError: pass
+"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class Fault:
     """A cell before the answers."""
     raw: bytes | None = None
     """The file, where it is no notebook."""
+    tags: tuple[str, ...] = ()
+    """On every cell."""
+    twice: bool = False
+    """The cell of zero_head is there a second time, with the same id."""
 
 
 def every_fault() -> Iterator[Fault]:
@@ -64,6 +76,11 @@ def every_fault() -> Iterator[Fault]:
     for name, raw in MALFORMED.items():
         yield Fault(name, "file", 0, raw=raw)
     yield Fault("bomb", "file", 0, raw=b"")
+    skipped = ("skip-execution", "raises-exception", "remove-cell")
+    yield Fault("skip_execution", "notebook", ALL - WORTH[ZERO], zero_head=WRONG, tags=skipped)
+    yield Fault("a_cell_twice", "notebook", ALL, twice=True)
+    # A neighbour's folder holds a canary; what counts is whether it still sings.
+    yield Fault("writes_to_a_neighbour", "cell", ALL, before=WRITES)
 
 
 def write(fault: Fault, folder: Path) -> Path:
@@ -78,6 +95,15 @@ def write(fault: Fault, folder: Path) -> Path:
     if fault.raw is not None:
         path.write_bytes(fault.raw)
         return path
-    answers = {ZERO: fault.zero_head} if fault.zero_head else None
-    path.write_text(json.dumps(notebook(answers, before=fault.before)), encoding="utf-8")
+    path.write_text(json.dumps(found(fault)), encoding="utf-8")
     return path
+
+
+def found(fault: Fault) -> dict[str, Any]:
+    """The notebook of lesson 00 with this fault."""
+    made = notebook({ZERO: fault.zero_head} if fault.zero_head else None, before=fault.before)
+    for cell in made["cells"]:
+        cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), *fault.tags]
+    if fault.twice:
+        made["cells"].append(next(cell for cell in made["cells"] if cell["id"] == "answer-zero_head"))
+    return made
