@@ -57,7 +57,6 @@ pip -r "$root/source/requirements.txt"
 # Values that were found on SmolLM2 are judged on it. Without it the rest is marked all the same.
 PYTHONPATH="$root/source/course" "$root/env/bin/python" -m mi_course models fetch smollm2 ||
   echo "SmolLM2 could not be fetched."
-chmod -R go-rwx "$root/source"
 """
 
 RUN = """\
