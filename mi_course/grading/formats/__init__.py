@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mi_course.grading.marking import ExerciseMark, Marks
 
-__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "said", "write"]
+__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "said", "told", "write"]
 
 FORMATS = ("csv", "json", "junit", "gradescope", "classroom", "feedback")
 WORDS = {
