@@ -108,37 +108,48 @@ def vectors(
         ),
     ]
     for k in range(most):
-        x, y, text, hover, beside = [], [], [], [], []
+        x, y, hover = [], [], []
         for (name, table), at, (x0, y0) in zip(tables.items(), tips, middles, strict=True):
             if k >= table.shape[1]:
                 continue
-            x += [x0, x0 + at[k, 0], None]
-            y += [y0, y0 + at[k, 1], None]
-            text += ["", safe_label(called[k]) if _is_named(table, k) else "", ""]
+            x += [x0, round(float(x0 + at[k, 0]), 3), None]
+            y += [y0, round(float(y0 + at[k, 1]), 3), None]
             length = short(float(np.linalg.norm(table[:, k])))
-            beside += ["top center", _outward(*at[k]), "top center"]
             hover += ["", f"{safe_label(name)}<br>{safe_label(called[k])}: length {length}", ""]
         data.append(
             {
                 "type": "scatter",
-                "mode": "lines+markers+text",
-                "x": [None if v is None else round(float(v), 3) for v in x],
-                "y": [None if v is None else round(float(v), 3) for v in y],
-                "text": text,
+                "mode": "lines+markers",
+                "x": x,
+                "y": y,
                 "hovertext": hover,
                 "hoverinfo": "text",
-                "textposition": beside,
-                "textfont": {"size": 10, "color": colours.SOFT},
                 "line": {"color": colour(k), "width": 2},
                 "marker": {"color": colour(k), "size": [7 if words_of_tip else 0 for words_of_tip in hover]},
             }
         )
+    # Names are annotations: as text of the trace, plotly 7.1 left out those of some panels.
+    tags = [
+        {
+            "x": round(float(x + at[k, 0]), 3),
+            "y": round(float(y + at[k, 1]), 3),
+            "xshift": round(9 * float(out[0]), 1),
+            "yshift": round(9 * float(out[1]), 1),
+            "text": safe_label(called[k]),
+            "showarrow": False,
+            "font": {"size": 10, "color": colours.SOFT},
+        }
+        for (x, y), at, table in zip(middles, tips, tables.values(), strict=True)
+        for k in range(table.shape[1])
+        if _is_named(table, k)
+        for out in [_outward(at[k])]
+    ]
     layout = {
         "xaxis": axis("", visible=False, range=[left, right], fixedrange=True),
         "yaxis": axis("", visible=False, range=[bottom, top], scaleanchor="x", fixedrange=True),
         "showlegend": False,
         "margin": {"l": 6, "r": 6, "b": 8},
-        "annotations": [*_notes(heads, colours.INK, 12), *_notes(feet, colours.SOFT, 11)],
+        "annotations": [*_notes(heads, colours.INK, 12), *_notes(feet, colours.SOFT, 11), *tags],
     }
 
     def draw(axes: Axes) -> None:
@@ -151,7 +162,7 @@ def vectors(
                 axes.plot([x, x + at[k, 0]], [y, y + at[k, 1]], color=colour(k), linewidth=1.8, solid_capstyle="round")
                 axes.plot(x + at[k, 0], y + at[k, 1], "o", color=colour(k), markersize=5)
                 if _is_named(table, k):
-                    out = at[k] / max(float(np.linalg.norm(at[k])), 0.25)
+                    out = _outward(at[k])
                     axes.annotate(
                         called[k],
                         (x + at[k, 0], y + at[k, 1]),
@@ -196,11 +207,9 @@ def _is_named(table: np.ndarray[Any, Any], k: int) -> bool:
     return table.shape[1] <= NUMBERED and bool(lengths[k] > NAMED_FROM * lengths.max())
 
 
-def _outward(x: float, y: float) -> str:
-    """Where a label stands that lies outside a tip, in plotly's words."""
-    up = "top" if y > 0.35 else "bottom" if y < -0.35 else "middle"
-    side = "right" if x > 0.35 else "left" if x < -0.35 else "center"
-    return f"{up} {side}" if (up, side) != ("middle", "center") else "top center"
+def _outward(tip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The way from the origin to a tip, of length 1; shorter for tips close to it, which have no clear one."""
+    return tip / max(float(np.linalg.norm(tip)), 0.25)
 
 
 def _flat(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

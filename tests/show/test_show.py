@@ -301,8 +301,8 @@ def test_vectors_are_told_in_words() -> None:
         "pair: 3 vectors of length 0.10 to 1.0; between the 2 long ones angles of 180° to 180° (D 0.5)" in picture.text
     )
     assert "A pair" in picture.alt
-    tips = [trace for trace in picture.plotly()["data"] if "text" in trace]
-    assert [[t for t in trace["text"] if t] for trace in tips] == [["0"], ["1"], []], "a short one stays unnamed"
+    written = [note["text"] for note in picture.plotly()["layout"]["annotations"]]
+    assert written == ["pair", "D 0.5", "0", "1"], "a short one stays unnamed"
 
 
 def test_live_vectors_outside_a_notebook_keep_the_last_state() -> None:
