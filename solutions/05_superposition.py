@@ -126,7 +126,7 @@ lesson.check(toy_forward)
 #
 # {{exercise importance_loss}}
 #
-# The mean over the batch of $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$.
+# The mean over the batch of $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$, as a scalar tensor: training will ask for its gradient.
 
 
 # %% id="answer-importance_loss"
@@ -135,7 +135,7 @@ def importance_loss(
     x_hat: Float[Tensor, "batch features"],
     importance: Float[Tensor, "features"],
 ) -> Float[Tensor, ""]:
-    """Squared error times importance, summed over features, averaged over the batch: a scalar."""
+    """Squared error times importance, summed over features, averaged over the batch: a scalar tensor."""
     # BEGIN SOLUTION
     return (importance * (x - x_hat) ** 2).sum(dim=-1).mean()
     # END SOLUTION
@@ -471,7 +471,7 @@ films = [
 with show.live_vectors(
     title="Shapes that nobody asked for, live",
     caption="Three dimensions are seen from the side. D: dimensionality of the median feature.",
-    across=5,
+    across=3,
 ) as picture:
     for states in zip(*films, strict=True):
         picture.update(

@@ -51,7 +51,7 @@ def loss_by_einsum(x, x_hat, importance):
 
 
 def loss_by_loop(x, x_hat, importance):
-    return sum(float(importance[i]) * float(F.mse_loss(x_hat[:, i], x[:, i])) for i in range(len(importance)))
+    return sum(importance[i] * F.mse_loss(x_hat[:, i], x[:, i]) for i in range(len(importance)))
 
 
 def linear_by_topk(n_hidden, probability, importance):

@@ -115,7 +115,7 @@ def _looks(x: object, batch: int, n_features: int, probability: float) -> Compla
         return Complaint(f"With probability 0 no feature is present; here {int(present.sum())} of {x.numel()} are.")
     if batch < 1000:
         return None
-    return _rates(x, present, probability) or _together(present, probability) or _magnitudes(x, present, probability)
+    return _rates(x, present, probability) or _together(x, present, probability) or _magnitudes(x, present, probability)
 
 
 def _near(seen: float, expected: float, variance: float, n: float) -> bool:
@@ -145,7 +145,7 @@ def _rates(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     return None
 
 
-def _together(present: Tensor, p: float) -> Complaint | None:
+def _together(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     """Whether features come independently of one another, and rows too."""
     batch, n = present.shape
     if not 0 < p < 1:
@@ -161,6 +161,9 @@ def _together(present: Tensor, p: float) -> Complaint | None:
         return Complaint(
             f"Features {i} and {j} are not independent: whether one is present says something of the other."
         )
+    filled = x[present.any(1)]
+    if len(filled.unique(dim=0)) < 0.99 * len(filled):
+        return Complaint("Rows come more than once. Draw every row anew.")
     if float((z[1:] * z[:-1]).mean().abs()) > SIX / math.sqrt((batch - 1) * n):
         return Complaint("Neighbouring rows are not independent: draw every row anew.")
     return None

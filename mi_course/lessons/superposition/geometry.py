@@ -351,11 +351,23 @@ def _planted(draw: Draw, sizes: tuple[int, ...], threshold: float) -> Tensor:
     return W * torch.where(draw.uniform(W.shape[1]) < 0.5, -1.0, 1.0) + draw.normal(*W.shape, std=0.003)
 
 
+def _between(W: Tensor, share: float) -> float:
+    """A threshold at about this share of the dot products, half way between two of them: no rounding decides."""
+    products = (W.T @ W).abs()[tuple(torch.triu_indices(W.shape[1], W.shape[1]))].sort().values
+    middle = int(share * len(products))
+    near = range(max(middle - 2, 0), min(middle + 3, len(products) - 1))
+    k = max(near, key=lambda k: float(products[k + 1] - products[k]))
+    return float(products[k] + products[k + 1]) / 2
+
+
 def _group_cases(draw: Draw, form: str) -> list[Case]:
     calls = []
+    for hidden, n, share in ((5, 7, 0.75), (4, 6, 0.7), (6, 8, 0.85), (4, 7, 0.8)):
+        W = draw.normal(hidden, n, std=0.7)
+        calls.append(Call((W, _between(W, share)), watch=("arguments",)))
     for sizes in ((2, 1, 4), (1, 2, 2, 3), (5, 2, 1, 1)):
-        threshold = draw.number(0.25, 0.35)
-        calls.append(Call((_planted(draw, sizes, threshold), threshold), watch=("arguments",)))
+        threshold, scale = draw.number(0.25, 0.35), (0.4, 1.0, 2.2)[len(calls) % 3]
+        calls.append(Call((scale * _planted(draw, sizes, threshold), scale**2 * threshold), watch=("arguments",)))
     return [
         Case(calls=(call,), about=f"{call.args[0].shape[1]} features, threshold {call.args[1]:.2f}") for call in calls
     ]
@@ -381,7 +393,7 @@ FEATURE_GROUPS = Exercise(
     spec=_feature_groups,
     own="mi_course.interp.superposition:feature_groups",
     parts=(
-        Part("pairs, chains and singles in dimensions of their own", 2, _group_cases),
+        Part("random features; pairs, chains and singles in dimensions of their own", 2, _group_cases),
         Part("just at the threshold, none, all", 1, _group_edges),
     ),
     mistakes=(

@@ -111,24 +111,40 @@ TOY_FORWARD = Exercise(
 # importance_loss
 
 
-def _importance_loss(x: Tensor, x_hat: Tensor, importance: Tensor) -> float:
-    """Spec."""
-    total = 0.0
-    for row, guess in zip(x.tolist(), x_hat.tolist(), strict=True):
-        total += sum(w * (a - g) ** 2 for w, a, g in zip(importance.tolist(), row, guess, strict=True))
+def _importance_loss(x: Tensor, x_hat: Tensor, importance: Tensor) -> Tensor:
+    """Spec: feature by feature. Tensors throughout, so that gradients flow."""
+    total = torch.zeros(())
+    for row, guess in zip(x, x_hat, strict=True):
+        for weight, seen, guessed in zip(importance, row, guess, strict=True):
+            total = total + weight * (seen - guessed) * (seen - guessed)
     return total / len(x)
+
+
+def _loss_inputs(draw: Draw, batch: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    x = draw.uniform(batch, n) * (draw.uniform(batch, n) < 0.7)
+    return x, draw.normal(batch, n, mean=0.4, std=0.6), draw.uniform(n, low=0.2, high=3.0)
 
 
 def _loss_cases(draw: Draw, form: str) -> list[Case]:
     return [
         case(
-            draw.uniform(batch, n),
-            draw.uniform(batch, n, high=1.5),
-            draw.uniform(n, low=0.2, high=3.0),
+            *_loss_inputs(draw, batch, n),
             watch=("arguments",),
             about=f"a batch of {batch}, {n} features of different importance",
         )
         for batch, n in ((5, 3), (2, 7), (1, 4), (8, 8))
+    ]
+
+
+def _gradient_cases(draw: Draw, form: str) -> list[Case]:
+    return [
+        case(
+            *_loss_inputs(draw, batch, n),
+            driver="gradients",
+            options={"wrt": [1], "cotangents": [torch.tensor(draw.number(0.5, 2.0))]},
+            about=f"the gradient with respect to x_hat, a batch of {batch}, {n} features",
+        )
+        for batch, n in ((3, 5), (6, 2))
     ]
 
 
@@ -143,8 +159,16 @@ IMPORTANCE_LOSS = Exercise(
     difficulty=1,
     spec=_importance_loss,
     own="mi_course.interp.superposition:importance_loss",
-    parts=(Part("several batches and numbers of features", 2, _loss_cases),),
+    parts=(
+        Part("several batches and numbers of features", 2, _loss_cases),
+        Part("a scalar tensor, through which gradients flow", 1, _gradient_cases),
+    ),
     mistakes=(
+        Mistake(
+            "no_gradient",
+            "The value is right, but no gradient flows through it, so nothing can be trained on it. Return the tensor itself, without `.item()`, `float()` or `.detach()`.",
+            lambda x, x_hat, importance: (importance * _squares(x, x_hat)).sum(-1).mean().detach(),
+        ),
         Mistake(
             "importance_squared",
             "The importance stands inside the square, so it counts squared. Square the error first, then multiply.",
@@ -277,7 +301,7 @@ BEST_LINEAR_LOSS = Exercise(
         ),
         Mistake(
             "presence_only",
-            "p(1 − p)/4 is the variance of a feature whose size is always 1/2. Its size varies too: E[x²] − E[x]² = p/3 − p²/4.",
+            "This is p(1 − p)/4, the variance of a feature whose size is always 1/2. Its size varies too: E[x²] − E[x]² = p/3 − p²/4.",
             _linear_with(lambda p: p * (1 - p) / 4),
         ),
         Mistake(
