@@ -50,13 +50,13 @@ def _read(value: Any, d: int, F: int) -> dict[str, Tensor] | Complaint:
     for name, shape in shapes.items():
         one = value[name]
         if not isinstance(one, Tensor) or not one.is_floating_point():
-            return Complaint(f"{name} is no tensor of floating-point numbers.", "type")
+            return Complaint(f"`{name}` is no tensor of floating-point numbers.", "type")
         if tuple(one.shape) != shape:
             if name in ("W_enc", "W_dec") and tuple(one.shape) == shape[::-1]:
                 return Complaint("", mistake="transposed")
-            return Complaint(f"{name} has shape {tuple(one.shape)}, expected {shape}.", "shape")
+            return Complaint(f"`{name}` has shape {tuple(one.shape)}, expected {shape}.", "shape")
         if not one.isfinite().all():
-            return Complaint(f"{name} holds NaN or infinite numbers: the training diverged.", "nan")
+            return Complaint(f"`{name}` holds NaN or infinite numbers: the training diverged.", "nan")
     return {name: value[name].double() for name in shapes}
 
 

@@ -30,14 +30,15 @@ def _l0_cases(draw: Draw, form: str) -> list[Case]:
 
 
 def _noisy_cases(draw: Draw, form: str) -> list[Case]:
-    """Numbers a little below zero, as subtraction in float32 leaves them; and small activations, which do count."""
+    """Numbers below zero, by a little (as subtraction in float32 leaves them) and by more; and small activations, which
+    do count."""
     made = []
     for batch, F in ((6, 8), (4, 11)):
         f = _activations(draw, batch, F)
-        f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.4), -1e-7, f)
+        f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.4), -1e-5, f)
         f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.5), 2e-4, f)
-        f[0, :2], f[1, :2] = -1e-7, 2e-4
-        made.append(case(f, about="some values of −0.0000001 and of 0.0002"))
+        f[0, :3], f[1, :2] = torch.tensor([-1e-5, -1e-5, -0.05]), 2e-4
+        made.append(case(f, about="some values of −0.05, −0.00001 and 0.0002"))
     return made
 
 
@@ -274,9 +275,9 @@ def _dead_noise(draw: Draw, form: str) -> list[Case]:
     order = draw.permutation(6)
     f[:, order[0]] = 0.0
     f[:, order[1]] = -1e-7
-    f[:, order[2]] = 0.0
+    f[:, order[2]] = -1e-5
     f[2, order[2]] = 1e-6
-    return [case([f, f[:3].clone()], about="activations of −0.0000001 and of 0.000001")]
+    return [case([f, f[:3].clone()], about="activations of −0.0000001, −0.00001 and, once, 0.000001")]
 
 
 def _everything(batches: list[Tensor]) -> Tensor:
@@ -500,6 +501,12 @@ def _recovered_cases(draw: Draw, form: str) -> list[Case]:
         zero = clean + draw.number(4.0, 8.0)
         spliced = clean + worse * (zero - clean)
         made.append(case(clean, spliced, zero, about=f"losses {clean:.2f}, {spliced:.2f} and {zero:.2f} nats"))
+    # A short way, and one where zeros do the model good: the formula is the same.
+    clean = draw.number(2.0, 4.0)
+    made += [
+        case(clean, clean + 0.1, clean + 0.3, about="zero ablation that costs 0.3 nats"),
+        case(clean, clean - 0.1, clean - 0.4, about="zero ablation that lowers the loss"),
+    ]
     return made
 
 
@@ -638,10 +645,14 @@ def _dictionaries(draw: Draw, F: int, G: int, d: int) -> tuple[Tensor, Tensor]:
 
 
 def _cosine_cases(draw: Draw, form: str) -> list[Case]:
-    return [
-        case(*_dictionaries(draw, F, G, d), about=f"{F} latents, {G} rows in the dictionary, d = {d}")
-        for F, G, d in ((7, 4, 5), (5, 5, 4), (6, 3, 6))
-    ]
+    made = []
+    for F, G, d in ((7, 4, 5), (5, 5, 4), (6, 3, 6)):
+        args = _dictionaries(draw, F, G, d)
+        made.append(case(*args, about=f"{F} latents, {G} rows in the dictionary, d = {d}"))
+    latents, dictionary = _dictionaries(draw, 5, 3, 4)
+    latents = latents * (latents @ dictionary[0]).sign()[:, None] * -1  # all of them point away from row 0
+    made.append(case(latents, dictionary, about="a row of the dictionary from which all latents point away"))
+    return made
 
 
 def _zero_latents(draw: Draw, form: str) -> list[Case]:
@@ -732,6 +743,11 @@ MEAN_MAX_COSINE = Exercise(
             "worst_row",
             "This is the row that was found worst. The mean over rows is asked.",
             lambda W, D: _cosines(W, D).amax(1).min(),
+        ),
+        Mistake(
+            "never_below_zero",
+            "You cut off at 0. Where every latent points away from a feature, its best cosine is negative; only a zero latent would make it 0.",
+            lambda W, D: _cosines(W, D).amax(1).clamp(min=0).mean(),
         ),
         Mistake(
             "squared",

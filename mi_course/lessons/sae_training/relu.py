@@ -32,10 +32,10 @@ def _encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor) -> Tensor:
 def _encode_cases(draw: Draw, form: str) -> list[Case]:
     return [
         case(
-            draw.normal(batch, d, mean=0.8),
+            draw.normal(batch, d, mean=0.8) * 5,  # far enough that a ceiling would show
             draw.normal(d, F, std=0.7),
             draw.normal(F, mean=0.3, std=0.6),
-            draw.normal(d, mean=0.7, std=0.8),
+            draw.normal(d, mean=2.0, std=1.5),
             about=f"batch {batch}, d = {d}, F = {F}",
             watch=("arguments",),
         )
