@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
     except FileNotFoundError:
         raise FileError(f"{path} is missing.") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise FileError(f"{path} is no archive that torch.save writes ({error}): damaged or cut short.") from None
     if packed:
         raise FileError(f"{path} has compressed entries ({packed[0][:60]!r}), which torch.save never writes.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import shutil
 import zipfile
 from pathlib import Path
@@ -282,3 +283,29 @@ def test_hostile_and_damaged_pt_files_are_refused(ae):
     ae.unlink()
     with pytest.raises(FileError, match=r"ae\.pt is missing"):
         load_sae(ae)
+
+
+@pytest.mark.parametrize("file", ["sae_weights.safetensors", "cfg.json", "ae.pt", "config.json"])
+def test_whatever_happens_to_a_file_it_is_read_or_refused(file, tmp_path):
+    """Bytes changed, cut off or put in between, by lot: no other error comes out."""
+    lot = random.Random(0)
+    library = "saelens" if file in ("sae_weights.safetensors", "cfg.json") else "dictionary_learning"
+    folder = shutil.copytree(FIXTURES / library / "topk", tmp_path / "sae")
+    whole = (folder / file).read_bytes()
+    refused = []
+    for _ in range(60):
+        damaged, place = bytearray(whole), lot.randrange(len(whole))
+        match lot.randrange(3):
+            case 0:
+                damaged[place] = lot.randrange(256)
+            case 1:
+                del damaged[place:]
+            case 2:
+                damaged[place:place] = lot.randbytes(lot.randrange(1, 20))
+        (folder / file).write_bytes(damaged)
+        try:
+            load_sae(folder if library == "saelens" else folder / "ae.pt")
+        except FileError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(str(folder) in message for message in refused)
