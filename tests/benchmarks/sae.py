@@ -23,40 +23,55 @@ import sys
 import time
 from pathlib import Path
 
-THREADS, BATCH, K, LR = 2, 4096, 32, 1e-3
+THREADS, BATCH, K = 2, 4096, 32
 SHAPES = {512: 4096, 576: 4608}
-L1, GATED_L1, L0, TARGET_L0, TARGET_WEIGHT, BANDWIDTH = 5.0, 3.0, 0.5, 64.0, 1.0, 0.05
+L1, GATED_L1, L0, TARGET_L0, TARGET_WEIGHT, BANDWIDTH = 1.0, 3.0, 0.5, 64.0, 1.0, 0.05
 STEPS_A_TURN, BATCHES_IN_MEMORY = 5, 16
 MEMORY_TARGET = 1.5  # GB beside the data
 LOSS_TOLERANCE = 1.005  # what counts as equal
 
 # What is compared with what: our settings, and each other library's name for the same objective.
 ARCHITECTURES = {
-    "relu": {"turns": 8, "ours": {"architecture": "relu", "l1": L1}, "peers": ("saelens", "dictionary_learning")},
-    "topk": {"turns": 10, "ours": {"architecture": "topk", "k": K}, "peers": ("saelens", "dictionary_learning")},
+    "relu": {
+        "turns": 6,
+        "lr": 4e-3,
+        "ours": {"architecture": "relu", "l1": L1},
+        "peers": ("saelens", "dictionary_learning"),
+    },
+    "topk": {
+        "turns": 8,
+        "lr": 1e-3,
+        "ours": {"architecture": "topk", "k": K},
+        "peers": ("saelens", "dictionary_learning"),
+    },
     "batch_topk": {
         "turns": 6,
+        "lr": 1e-3,
         "ours": {"architecture": "batch_topk", "k": K},
         "peers": ("saelens", "dictionary_learning"),
     },
     "jumprelu": {  # the step penalty of the paper
-        "turns": 8,
+        "turns": 6,
+        "lr": 4e-3,
         "ours": {"architecture": "jumprelu", "l0": L0, "bandwidth": BANDWIDTH},
         "peers": ("saelens",),
     },
     "jumprelu_target": {  # dictionary_learning's penalty, (L0 / target − 1)²
-        "turns": 8,
+        "turns": 6,
+        "lr": 4e-3,
         "ours": {
             "architecture": "jumprelu",
             "l0": TARGET_WEIGHT,
             "target_l0": TARGET_L0,
             "bandwidth": BANDWIDTH,
             "subtract_decoder_bias": False,
+            "betas": (0.0, 0.999),  # as dictionary_learning has them
         },
         "peers": ("dictionary_learning",),
     },
     "gated": {
         "turns": 5,
+        "lr": 1e-3,
         "ours": {"architecture": "gated", "l1": GATED_L1},
         "peers": ("saelens", "dictionary_learning"),
     },
@@ -315,7 +330,7 @@ def ours(job: dict, batches: list):
         d_in=job["d"],
         n_latents=SHAPES[job["d"]],
         steps=job["steps"],
-        lr=LR,
+        lr=ARCHITECTURES[job["name"]]["lr"],
         normalise=False,
         dead_window=1000 * BATCH,
         **ARCHITECTURES[job["name"]]["ours"],
@@ -347,8 +362,9 @@ def saelens(job: dict, batches: list):
         ),
         "gated": lambda: saes.GatedTrainingSAE(saes.GatedTrainingSAEConfig(l1_coefficient=GATED_L1, **common)),
     }[job["name"]]()
+    lr = ARCHITECTURES[job["name"]]["lr"]
     config = SAETrainerConfig(
-        total_training_samples=job["steps"] * BATCH, train_batch_size_samples=BATCH, lr=LR, lr_end=LR
+        total_training_samples=job["steps"] * BATCH, train_batch_size_samples=BATCH, lr=lr, lr_end=lr
     )
     trainer = SAETrainer(config, sae, iter(()))
 
@@ -369,7 +385,7 @@ def dictionary_learning(job: dict, batches: list):
     from dictionary_learning.trainers import batch_top_k, gdm, jumprelu, standard, top_k
 
     common = {"steps": job["steps"], "activation_dim": job["d"], "dict_size": SHAPES[job["d"]], "layer": 0}
-    common |= {"lm_name": "none", "lr": LR, "warmup_steps": 0, "seed": 0, "device": "cpu"}
+    common |= {"lm_name": "none", "lr": ARCHITECTURES[job["name"]]["lr"], "warmup_steps": 0, "seed": 0, "device": "cpu"}
     penalised = common | {"sparsity_warmup_steps": None}
     trainer = {
         "relu": lambda: standard.StandardTrainerAprilUpdate(l1_penalty=L1, **penalised),

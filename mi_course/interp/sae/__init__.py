@@ -13,6 +13,7 @@ _HOME = {
     "SAE": "base",
     "train": "training",
     "Trainer": "training",
+    "CheckpointError": "checkpoints",
     "Progress": "training",
     "Batches": "batches",
     "TensorBatches": "batches",

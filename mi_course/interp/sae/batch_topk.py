@@ -31,6 +31,7 @@ class BatchTopKSAE(SAE):
     untrained SAE, it is a plain ReLU.
     """
 
+    start_share = 1.0  # no penalty pulls the other way
     revived_norm = 1.0  # a weaker one would never be among the largest
 
     def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:

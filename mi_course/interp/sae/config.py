@@ -116,9 +116,10 @@ class SAEConfig:
     """Steps over which the coefficient of the sparsity penalty rises linearly from near 0."""
 
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's decay rates for the mean gradient and the mean squared gradient."""
+    """Adam's decay rates for the mean gradient and the mean squared gradient. The papers of gated and jumprelu train
+    with (0, 0.999)."""
 
-    clip: float | None = None
+    clip: float | None = 1.0
     """Gradients are scaled down where their overall norm exceeds this."""
 
     normalise: bool = True
@@ -167,7 +168,10 @@ class SAEConfig:
             )
         pair = isinstance(self.betas, list | tuple) and len(self.betas) == 2
         _need(
-            self, "betas", pair and all(_finite(beta) and 0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"
+            self,
+            "betas",
+            pair and all(_finite(beta) and 0 <= beta < 1 for beta in self.betas),
+            "two numbers in [0, 1)",
         )
         self._settle()
 

@@ -23,6 +23,7 @@ GROUP = 16  # pre-activations of which the largest stands for all in a first loo
 class TopKSAE(SAE):
     """f: the k largest of (x − b_dec) W_enc + b_enc in each row where they are positive, the rest zero."""
 
+    start_share = 1.0  # no penalty pulls the other way
     revived_norm = 1.0  # a weaker one would never be among the largest
 
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:

@@ -204,8 +204,7 @@ def test_the_auxiliary_loss_revives_dead_latents(x):
             trainer.sae.W_enc[:, :12] *= 0.05  # positive at times, and never among the three largest
         return revived(trainer, 200)
 
-    assert run(1.0) >= 4
-    assert run(0.0) == 0
+    assert run(1.0) >= run(0.0) + 3
 
 
 def test_warm_up_and_decay(x):
