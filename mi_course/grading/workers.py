@@ -7,6 +7,7 @@ between grader and worker is the number of a submission, in ten digits.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -97,6 +98,7 @@ def _forked(work: Callable[[int], None], others: list[socket.socket]) -> _Worker
         return _Worker(pid, ours)
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle
+        gc.freeze()  # else each collection would look at, and so copy, all that was imported before the fork
         ours.close()
         for other in others:  # else these workers would not notice that the grader is gone
             other.close()

@@ -34,7 +34,7 @@ LIMIT_S = 60
 """For one faulty submission with a peer; what is not done by then hangs. nbgrader's own limit is 30 s for a cell."""
 NAMES = """
 infinite_loop swallows_interrupts os_exit kills_itself sys_exit eight_gigabytes segfault recursion fork_bomb
-floods_output fills_the_disk warns leaves_an_orphan leaves_a_thread unsendable_value error loop syntax magic
+floods_output warns leaves_an_orphan leaves_a_thread unsendable_value error loop syntax magic
 raises_unreadable unknown_escape_and_warning deletes_the_course writes_to_a_neighbour torch_comparisons tensor_eq
 builtins ast_transformer lesson_check always_true_eq tensor_subclass looks_for_the_truth a_mock skip_execution
 a_cell_twice empty truncated not_utf8 nested cells_of_nothing of_no_lesson
