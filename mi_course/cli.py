@@ -273,8 +273,9 @@ def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2, or 
 def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """What works on this machine, and what to do about the rest. Status 1 if something is missing."""
     from mi_course.doctor import examine, table, to_json
+    from mi_course.grading.sandbox.diagnosis import sandbox
 
-    findings = examine()
+    findings = examine(sandbox)
     if json:
         typer.echo(to_json(findings))
     else:

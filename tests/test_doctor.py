@@ -12,14 +12,18 @@ from pathlib import Path
 import pytest
 
 from mi_course import content, doctor
+from mi_course.grading.sandbox import diagnosis
 
 
 def by_name() -> dict[str, doctor.Finding]:
-    return {finding.what: finding for finding in doctor.examine()}
+    return {finding.what: finding for finding in doctor.examine(diagnosis.sandbox)}
 
 
 def test_everything_is_looked_at_without_torch():
-    probe = "import sys; from mi_course.doctor import examine; examine(); print('torch' in sys.modules)"
+    probe = (
+        "import sys; from mi_course.doctor import examine; "
+        "from mi_course.grading.sandbox.diagnosis import sandbox; examine(sandbox); print('torch' in sys.modules)"
+    )
     told = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert told.stdout == "False\n", told.stderr
     assert set(by_name()) == {
@@ -39,7 +43,7 @@ def test_everything_is_looked_at_without_torch():
 
 
 def test_whatever_is_not_ok_says_what_to_do():
-    for finding in doctor.examine():
+    for finding in doctor.examine(diagnosis.sandbox):
         assert finding.state in ("ok", "warn", "missing")
         assert finding.seen
         assert finding.state == "ok" or finding.todo, finding
@@ -116,8 +120,8 @@ def _a_sandbox_that_does_not_run(folder, monkeypatch, script, seen):
         (folder / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder) if script is None else f"{folder}{os.pathsep}{os.environ['PATH']}")
     if script == "sleep 20":
-        monkeypatch.setattr(doctor, "PROBE_S", 0.5)
-    problem = doctor.sandbox_problem()
+        monkeypatch.setattr(diagnosis, "PROBE_S", 0.5)
+    problem = diagnosis.sandbox_problem()
     assert problem is not None
     assert seen in problem[0]
     assert problem[1]

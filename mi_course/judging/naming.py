@@ -33,7 +33,7 @@ def name_mistake(
         if time.thread_time() > deadline:
             return None
         if mistake.sign is not None:
-            # A sign in a later case alone would name the lesser of two faults, with a message that calls the rest right.
+            # A sign in a later case alone would name the lesser of two faults, and call the rest right.
             bad = zip(plan.cases, found, complaints, strict=True)
             told = ((p.case, o) for p, o, c in bad if c and any(reply.returned for reply in o.replies))
             first = next(told, None)

@@ -11,17 +11,17 @@ import torch
 from grading_kit import loaded, notebook
 from require import require
 
-from mi_course import doctor
 from mi_course.grading import asking_inside, prepare
 from mi_course.grading.marking import Marks, mark
 from mi_course.grading.sandbox import Sandbox
+from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
 SECRET = bytes(32)
 
 
 @pytest.fixture(scope="session")
 def needs_sandbox() -> None:
-    problem = doctor.sandbox_problem()
+    problem = sandbox_problem()
     require("sandbox", problem is None, " ".join(problem or ()))
 
 

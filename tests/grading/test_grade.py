@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from grading_kit import ZERO, notebook
 
-from mi_course import doctor
 from mi_course.grading import workers
 from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.sandbox.diagnosis import sandbox_problem
 from mi_course.grading.store import Store, harmless, write_tables
 
 
@@ -175,7 +175,7 @@ def test_errors_are_one_paragraph(tmp_path: Path):
 
 
 def test_doctor_and_grade_agree(needs_sandbox):
-    assert doctor.sandbox_problem() is None
+    assert sandbox_problem() is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

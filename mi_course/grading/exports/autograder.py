@@ -18,9 +18,9 @@ __all__ = ["marked"]
 
 def marked(root: Path, scratch: Path) -> dict[str, Any]:
     """The results of the submission in `root`."""
-    from mi_course.doctor import sandbox_problem
     from mi_course.grading import grade
     from mi_course.grading.formats.gradescope import results
+    from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
     lesson = json.loads((root / "source" / "autograder.json").read_text(encoding="utf-8"))["lesson"]
     problem = sandbox_problem()

@@ -58,7 +58,7 @@ class Sandbox:
         Raises SandboxError where bubblewrap or namespaces are missing, unless `unsandboxed`.
         """
         if not unsandboxed:
-            from mi_course.doctor import sandbox_problem
+            from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
             problem = sandbox_problem()
             if problem:
