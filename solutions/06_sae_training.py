@@ -1002,7 +1002,7 @@ for width in (32, 64, 96, 256, 512):
 #
 # At the same L0 the ReLU explains least, since it shrinks what it finds; TopK, Gated, JumpReLU and BatchTopK do better, about in this order. The differences between the last three are small enough that another seed may change them. BatchTopK and JumpReLU let rows differ in how many latents they use. And more latents at a time are not better: where twice as many speak as there are features, more is explained and less is recovered.
 #
-# Then look at the line "gated, hasty", trained with a fifth of the learning rate. It explains more than almost everything else, and recovered nothing: it rebuilds with many latents what it did not find with few. On a real model the last column does not exist.
+# Then look at the line "gated, hasty", trained with a fifth of the learning rate. It explains more than almost everything else, and recovered next to nothing: it rebuilds with many latents what it did not find with few. On a real model the last column does not exist.
 #
 # With too few latents features are missed or merged. With more than 64 nothing is gained here, and the surplus dies or doubles, because there is nothing more to find. On real data the curve goes on rising as far as anybody has trained.
 # </details>
@@ -1219,7 +1219,7 @@ show.tokens(
 # %% [markdown] id="features-seen"
 # <details><summary>What you should see</summary>
 #
-# Some latents are about something that can be named. Here: line breaks in code and lists, "their own", the beginning of a user's turn, pictures, sets and pairs. Others look like nothing, and several are about a single token. Among random directions a name is harder to find, but try, and notice how ready you are to find one. The count at the end is a warning of its own: by this crude number trained latents and random
+# Some latents are about something that can be named. In the run that is printed with the solution: the beginning of a user's turn, line breaks after a colon, helping, tokens that begin with "sw" or "sm". (Another machine may train another dictionary: which latents there are depends on the last digits.) Others look like nothing, and several are about a single token. Among random directions a name is harder to find, but try, and notice how ready you are to find one. The count at the end is a warning of its own: by this crude number trained latents and random
 # directions hardly differ, because a few common tokens stick out in every direction. Bricken et al. (2023) had people rate latents without knowing where they came from, and used that. Lesson 07 tests a latent by what it *does*.
 # </details>
 
