@@ -155,9 +155,9 @@ def sae_loss(
     reconstruction: squared error summed over d. sparsity: l1 times the sum over latents of f_i times the norm of row i.
     """
     # BEGIN SOLUTION
-    reconstruction = (x - x_hat).pow(2).sum(dim=-1).mean()
-    sparsity = l1 * (f * W_dec.norm(dim=-1)).sum(dim=-1).mean()
-    return reconstruction, sparsity
+    error = (x - x_hat).pow(2).sum(dim=-1).mean()
+    penalty = l1 * (f * W_dec.norm(dim=-1)).sum(dim=-1).mean()
+    return error, penalty
     # END SOLUTION
 
 
@@ -855,35 +855,37 @@ for rescue in (None, "resample", "auxiliary"):
 def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
     """A sparse autoencoder of x: W_enc [d F], b_enc [F], W_dec [F d], b_dec [d]. k latents may speak in a row."""
     # BEGIN SOLUTION
-    generator = torch.Generator().manual_seed(seed)
-    rows = normalize_decoder(torch.randn(n_latents, x.shape[1], generator=generator))
-    sae = {
+    rng = torch.Generator().manual_seed(seed)
+    rows = normalize_decoder(torch.randn(n_latents, x.shape[1], generator=rng))
+    weights = {
         "W_enc": rows.T.clone(),
         "b_enc": torch.zeros(n_latents),
         "W_dec": rows.clone(),
         "b_dec": x.mean(dim=0),
     }
-    for parameter in sae.values():
+    for parameter in weights.values():
         parameter.requires_grad_()
-    optimizer = torch.optim.Adam(sae.values(), lr=1e-2)
-    silent = torch.zeros(n_latents, dtype=torch.long)
+    adam = torch.optim.Adam(weights.values(), lr=1e-2)
+    quiet = torch.zeros(n_latents, dtype=torch.long)
     steps = 800
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 1e-2 * min(1, 5 * (1 - step / steps))
-        batch = x[torch.randint(len(x), (512,), generator=generator)]
-        pre = (batch - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]
-        f = topk_activation(pre, k)
-        residual = batch - decode(f, sae["W_dec"], sae["b_dec"])
-        silent = torch.where((f > 0).any(dim=0), 0, silent + 1)
-        loss = residual.pow(2).sum(dim=-1).mean()
-        loss = loss + auxiliary_loss(residual, pre, silent > 20, 2 * k, sae["W_dec"]) / 32
-        optimizer.zero_grad()
-        loss.backward()
-        sae["W_dec"].grad = project_gradient(sae["W_dec"].detach(), sae["W_dec"].grad)
-        optimizer.step()
+        adam.param_groups[0]["lr"] = 1e-2 * min(1, 5 * (1 - step / steps))
+        some = x[torch.randint(len(x), (512,), generator=rng)]
+        before = (some - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+        code = topk_activation(before, k)
+        left = some - decode(code, weights["W_dec"], weights["b_dec"])
+        quiet = torch.where((code > 0).any(dim=0), 0, quiet + 1)
+        total = left.pow(2).sum(dim=-1).mean()
+        total = total + auxiliary_loss(left, before, quiet > 20, 2 * k, weights["W_dec"]) / 32
+        adam.zero_grad()
+        total.backward()
+        weights["W_dec"].grad = project_gradient(
+            weights["W_dec"].detach(), weights["W_dec"].grad
+        )
+        adam.step()
         with torch.no_grad():
-            sae["W_dec"].copy_(normalize_decoder(sae["W_dec"]))
-    return {name: parameter.detach() for name, parameter in sae.items()}
+            weights["W_dec"].copy_(normalize_decoder(weights["W_dec"]))
+    return {name: parameter.detach() for name, parameter in weights.items()}
     # END SOLUTION
 
 
@@ -1113,24 +1115,20 @@ lesson.check(loss_recovered)
 
 
 # %% id="use-loss_recovered" tags=["not-compared"]
+from types import SimpleNamespace
+
 from mi_course.interp.sae.splicing import loss_with_sae
 
 
-class Mean:
-    """The cheapest reconstruction: the mean activation, whatever comes in."""
-
-    def encode(self, x):
-        return x
-
-    def decode(self, f):
-        return activations.mean(dim=0).expand_as(f)
-
-
+# The cheapest reconstruction: the mean activation, whatever comes in.
+mean_only = SimpleNamespace(
+    encode=lambda x: x, decode=lambda f: activations.mean(dim=0).expand_as(f)
+)
 recovered_share = lesson.use("loss_recovered")
 for name, sae in (
     ("trained", real),
     ("control: untrained", untrained),
-    ("control: the mean", Mean()),
+    ("control: the mean", mean_only),
 ):
     with torch.no_grad():
         losses = loss_with_sae(model, sae, test_rows[:8, :128], LAYER)

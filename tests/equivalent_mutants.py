@@ -116,10 +116,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return float((features @ latents.T).max(dim=1).values.mean())": _AXIS,
     },
     "sae_training.sae_loss": {
-        "reconstruction = (x - x_hat).pow(2).sum(dim=1).mean()": _AXIS,
-        "sparsity = l1 * (f * W_dec.norm(dim=-1)).sum(dim=1).mean()": _AXIS,
-        "sparsity = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": _AXIS,
-        "reconstruction = (x_hat - x).pow(2).sum(dim=-1).mean()": _SQUARED,
+        "error = (x - x_hat).pow(2).sum(dim=1).mean()": _AXIS,
+        "penalty = l1 * (f * W_dec.norm(dim=-1)).sum(dim=1).mean()": _AXIS,
+        "penalty = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": _AXIS,
+        "error = (x_hat - x).pow(2).sum(dim=-1).mean()": _SQUARED,
     },
     "sae_training.normalize_decoder": {
         "norms = W_dec.norm(dim=1, keepdim=True)": _AXIS,
