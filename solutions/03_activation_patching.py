@@ -693,9 +693,9 @@ show.scatter(
 
 
 # %% id="use-integrated"
-def slopes_on_the_way(layer, head, steps=4):
+def slopes_on_the_way(block, head, steps=4):
     """The first-order estimate at points on the way from corrupted (0) to clean (1), this head moved alone."""
-    change, slopes = clean_z[layer, :, :, head] - corrupted_z[layer, :, :, head], []
+    change, slopes = clean_z[block, :, :, head] - corrupted_z[block, :, :, head], []
     for step in range(steps):
         kept = {}
 
@@ -706,7 +706,7 @@ def slopes_on_the_way(layer, head, steps=4):
             return z
 
         with torch.enable_grad():
-            hooks = [(f"blocks.{layer}.attn.hook_z", move)]
+            hooks = [(f"blocks.{block}.attn.hook_z", move)]
             logits = model.run_with_hooks(corrupted, fwd_hooks=hooks)
             ends = torch.full((len(corrupted),), corrupted.shape[1] - 1)
             difference_of(logits, answers, ends).mean().backward()
@@ -715,19 +715,19 @@ def slopes_on_the_way(layer, head, steps=4):
     return slopes
 
 
-def effect_without_new_attention(layer, head):
+def effect_without_new_attention(block, head):
     """The exact effect while every head looks where it looked in the corrupted run."""
 
     def hold(pattern, hook):
         return corrupted_patterns[hook.name]
 
     def put(z, hook):
-        z[:, :, head] = clean_z[layer, :, :, head]
+        z[:, :, head] = clean_z[block, :, :, head]
         return z
 
     hooks = [(name, hold) for name in corrupted_patterns]
     logits = model.run_with_hooks(
-        corrupted, fwd_hooks=[*hooks, (f"blocks.{layer}.attn.hook_z", put)]
+        corrupted, fwd_hooks=[*hooks, (f"blocks.{block}.attn.hook_z", put)]
     )
     ends = torch.full((len(corrupted),), corrupted.shape[1] - 1)
     return (

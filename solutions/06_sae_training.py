@@ -855,11 +855,12 @@ for rescue in (None, "resample", "auxiliary"):
 def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
     """A sparse autoencoder of x: W_enc [d F], b_enc [F], W_dec [F d], b_dec [d]. k latents may speak in a row."""
     # BEGIN SOLUTION
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator()
+    rng.manual_seed(seed)
     rows = normalize_decoder(torch.randn(n_latents, x.shape[1], generator=rng))
     weights = {
-        "W_enc": rows.T.clone(),
-        "b_enc": torch.zeros(n_latents),
+        "W_enc": rows.t().contiguous(),
+        "b_enc": x.new_zeros(n_latents),
         "W_dec": rows.clone(),
         "b_dec": x.mean(dim=0),
     }
@@ -867,9 +868,8 @@ def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dic
         parameter.requires_grad_()
     adam = torch.optim.Adam(weights.values(), lr=1e-2)
     quiet = torch.zeros(n_latents, dtype=torch.long)
-    steps = 800
-    for step in range(steps):
-        adam.param_groups[0]["lr"] = 1e-2 * min(1, 5 * (1 - step / steps))
+    for turn in range(800):
+        adam.param_groups[0]["lr"] = 1e-2 * min(1, 5 * (1 - turn / 800))
         some = x[torch.randint(len(x), (512,), generator=rng)]
         before = (some - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
         code = topk_activation(before, k)
