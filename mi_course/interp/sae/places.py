@@ -86,7 +86,8 @@ class SparsePlaces:
     def by_latent(self, values: Float[Tensor, " places"]) -> Float[Tensor, " F"]:
         if not values.is_floating_point():
             values = values.to(self.pre.dtype)
-        return torch.bincount(self.latents, weights=values, minlength=self.n_latents)
+        # Of no places at all, bincount makes whole numbers.
+        return torch.bincount(self.latents, weights=values, minlength=self.n_latents).to(values.dtype)
 
     def decode(self, values: Float[Tensor, " places"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
         return F.embedding_bag(self.latents, W_dec, self.offsets[:-1], mode="sum", per_sample_weights=values)

@@ -48,6 +48,19 @@ def same(a: SAE, b: SAE) -> bool:
 
 
 @pytest.mark.parametrize("architecture", SETTINGS)
+def test_a_batch_in_which_nothing_fires(architecture, x):
+    trainer = Trainer(config(architecture, batch=64, dead_window=64), x)
+    with torch.no_grad():
+        trainer.sae.W_enc.zero_()
+        (trainer.sae.b_gate if architecture == "gated" else trainer.sae.b_enc).fill_(-1.0)
+        if architecture == "gated":
+            trainer.sae.b_mag.fill_(-1.0)
+    losses = [trainer.step() for _ in range(3)]
+    assert losses[0].l0 == 0
+    assert all(t.isfinite().all() for t in trainer.sae.tensors().values())
+
+
+@pytest.mark.parametrize("architecture", SETTINGS)
 def test_a_planted_dictionary_is_recovered(architecture, x, dictionary):
     seen = []
     sae = train(config(architecture), x, on_progress=seen.append, log_every=10)
