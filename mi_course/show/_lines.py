@@ -190,11 +190,13 @@ def legend() -> dict[str, Any]:
     return {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"}
 
 
-def legend_room(names: list[str]) -> int:
-    """Pixels the legend needs below the plot."""
+def legend_room(names: list[str], width: int = 600) -> int:
+    """Pixels the legend needs below the plot. plotly sets it in columns as wide as the longest name."""
     if len(names) < 2:
         return 0
-    return 24 * max(1, -(-sum(len(name) * 7 + 60 for name in names) // 600))
+    in_one_row = sum(len(name) * 7 + 60 for name in names) <= width
+    columns = len(names) if in_one_row else max(1, width // (max(map(len, names)) * 7 + 45))
+    return 24 * -(-len(names) // columns)
 
 
 def plotly_marks(marks: list[tuple[float, str]], log_x: bool = False) -> dict[str, Any]:

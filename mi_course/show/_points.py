@@ -225,7 +225,7 @@ def scatter(
         "yaxis": axis(ylabel),
         "showlegend": len(order) > 1,
         "legend": legend(),
-        "margin": {"b": 58 + legend_room(order), "l": 70},
+        "margin": {"b": 58 + legend_room(order, 470), "l": 70},
         "annotations": [
             {
                 "x": float(xs[i]),
@@ -259,7 +259,7 @@ def scatter(
                 axes.annotate(shown[i], (xs[i], ys[i]), xytext=(5, 3), textcoords="offset points", fontsize=9)
         finish(axes, xlabel, ylabel, legend=len(order) > 1)
 
-    size = (560, 420 + legend_room(order))
+    size = (560, 420 + legend_room(order, 470))
     return Picture(
         title=title, caption=caption, alt=alt, details=details, size=size, draw=draw, data=data, layout=layout
     )

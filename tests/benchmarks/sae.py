@@ -26,6 +26,7 @@ from pathlib import Path
 THREADS, BATCH, K = 2, 4096, 32
 SHAPES = {512: 4096, 576: 4608}
 L1, GATED_L1, L0, TARGET_L0, TARGET_WEIGHT, BANDWIDTH = 1.0, 3.0, 0.5, 64.0, 1.0, 0.05
+THRESHOLD = 0.1  # where JumpReLU's thresholds start; dictionary_learning has its own
 STEPS_A_TURN, BATCHES_IN_MEMORY = 5, 16
 MEMORY_TARGET = 1.5  # GB beside the data
 LOSS_TOLERANCE = 1.005  # what counts as equal
@@ -53,7 +54,7 @@ ARCHITECTURES = {
     "jumprelu": {  # the step penalty of the paper
         "turns": 6,
         "lr": 4e-3,
-        "ours": {"architecture": "jumprelu", "l0": L0, "bandwidth": BANDWIDTH},
+        "ours": {"architecture": "jumprelu", "l0": L0, "bandwidth": BANDWIDTH, "threshold_init": THRESHOLD},
         "peers": ("saelens",),
     },
     "jumprelu_target": {  # dictionary_learning's penalty, (L0 / target − 1)²
@@ -64,6 +65,7 @@ ARCHITECTURES = {
             "l0": TARGET_WEIGHT,
             "target_l0": TARGET_L0,
             "bandwidth": BANDWIDTH,
+            "threshold_init": THRESHOLD,
             "subtract_decoder_bias": False,
             "betas": (0.0, 0.999),  # as dictionary_learning has them
         },
@@ -358,7 +360,12 @@ def saelens(job: dict, batches: list):
         "topk": lambda: saes.TopKTrainingSAE(saes.TopKTrainingSAEConfig(k=K, **common)),
         "batch_topk": lambda: saes.BatchTopKTrainingSAE(saes.BatchTopKTrainingSAEConfig(k=K, **common)),
         "jumprelu": lambda: saes.JumpReLUTrainingSAE(
-            saes.JumpReLUTrainingSAEConfig(l0_coefficient=L0, jumprelu_bandwidth=BANDWIDTH, **common)
+            saes.JumpReLUTrainingSAEConfig(
+                l0_coefficient=L0,
+                jumprelu_bandwidth=BANDWIDTH,
+                jumprelu_init_threshold=THRESHOLD,
+                **common,
+            )
         ),
         "gated": lambda: saes.GatedTrainingSAE(saes.GatedTrainingSAEConfig(l1_coefficient=GATED_L1, **common)),
     }[job["name"]]()

@@ -78,8 +78,8 @@ class SAEConfig:
     """Width of the rectangle kernel through which JumpReLU's thresholds get a gradient, in units of the normalised
     pre-activations."""
 
-    threshold_init: float = 0.01
-    """JumpReLU's thresholds at the start."""
+    threshold_init: float = 0.1
+    """JumpReLU's thresholds at the start, in units of the normalised pre-activations."""
 
     auxiliary: float = 1 / 32
     """Coefficient of the auxiliary loss, in which dead latents reconstruct what is left over. 0: none. 1/32 is of Gao

@@ -28,6 +28,8 @@ class JumpReluSAE(SAE):
     ∂f/∂θ = −(θ/bandwidth) K((pre − θ)/bandwidth), and −(1/bandwidth) K(…) for the number of latents that fire.
     """
 
+    start_share = 1.0  # its penalty counts latents and does not pull at activations
+
     def _add_latent_parameters(self, dtype: torch.dtype) -> None:
         super()._add_latent_parameters(dtype)
         start = self.config.threshold_init
