@@ -1004,7 +1004,7 @@ for width in (32, 64, 96, 256, 512):
 #
 # At the same L0 the ReLU explains least, since it shrinks what it finds; TopK, Gated, JumpReLU and BatchTopK do better, about in this order. The differences between the last three are small enough that another seed may change them. BatchTopK and JumpReLU let rows differ in how many latents they use. And more latents at a time are not better: where twice as many speak as there are features, more is explained and less is recovered.
 #
-# Then look at the line "gated, hasty", trained with a fifth of the learning rate. It explains more than almost everything else, and recovered next to nothing: it rebuilds with many latents what it did not find with few. On a real model the last column does not exist.
+# Then look at the line "gated, hasty", trained with a fifth of the learning rate. It explains more than most of the others, and recovered next to nothing: it rebuilds with many latents what it did not find with few. On a real model the last column does not exist.
 #
 # With too few latents features are missed or merged. With more than 64 nothing is gained here, and the surplus dies or doubles, because there is nothing more to find. On real data the curve goes on rising as far as anybody has trained.
 # </details>
