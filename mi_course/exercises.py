@@ -209,6 +209,25 @@ def moved_random_state(case: Case, observation: Observation) -> bool:
     return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
 
 
+def seed_complaint(
+    first: Any,
+    again: Any,
+    other: Any,
+    message: str,
+    same: Callable[[Any, Any], bool] = torch.equal,
+    alike: Callable[[Any, Any], bool] | None = None,
+) -> Complaint | None:
+    """Of two results of one seed and one of another: `message` where the two differ, `seed_ignored` where all agree.
+
+    same: whether the two are one result. alike: whether that of the other seed is, too; `same` unless given.
+    """
+    if not same(first, again):
+        return Complaint(message)
+    if (alike or same)(first, other):
+        return Complaint("", mistake="seed_ignored")
+    return None
+
+
 def left_hooks(case: Case, observation: Observation) -> bool:
     """A sign: there are more forward hooks after the call than before."""
     seen = [one for reply in observation.replies for name in ("model", "hooks") for one in reply.watched.get(name, [])]

@@ -19,13 +19,13 @@ They may be stored as float16; `load_checkpoints` gives float32 back.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.models.where import data_dir
+from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -263,13 +263,7 @@ def _write(tensors: State, meta: dict[str, Any], path: str | Path) -> Path:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, metadata={"mi_course": json.dumps(meta)})
-        part.chmod(0o644)  # safetensors makes it private, but a course is shared
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, lambda part: save_file(tensors, part, metadata={"mi_course": json.dumps(meta)}))
     return path
 
 

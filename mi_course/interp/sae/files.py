@@ -15,7 +15,6 @@ threshold for every latent, and read back as JumpReLU. TopK and gated transcoder
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ import torch
 
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,8 +98,8 @@ def save_sae(
     }
     text = json.dumps(written, indent=1)  # first: what is no plain value is refused before a file is written
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
-    _replace(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
+    write_whole(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -252,13 +252,3 @@ def built(
         raise FileError(f"{path}: {error}") from None
     sae.about = dict(about)
     return sae.requires_grad_(False)
-
-
-def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ for a transcoder. The list gives each shard's size and CRC-32, and is written la
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mi_course.interp.sae.activations import Chunked
+from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def write_shards(
         tensors = {
             key: column[:take].to(dtype).contiguous() for key, column in zip(("x", "target"), columns, strict=False)
         }
-        _replace(folder / name, lambda part, tensors=tensors: save_file(tensors, part))
+        write_whole(folder / name, lambda part, tensors=tensors: save_file(tensors, part))
         shards.append(
             {"file": name, "rows": take, "bytes": (folder / name).stat().st_size, "crc32": _crc(folder / name)}
         )
@@ -68,7 +68,7 @@ def write_shards(
         held = [[column[take:].clone() for column in columns]] if len(columns[0]) > take else []
     widths = {"d": tensors["x"].shape[1], "d_target": tensors["target"].shape[1] if "target" in tensors else None}
     listed = {"format": FORMAT, "rows": rows, **widths, "about": about or {}, "shards": shards}
-    _replace(folder / LIST, lambda part: part.write_text(json.dumps(listed, indent=1)))
+    write_whole(folder / LIST, lambda part: part.write_text(json.dumps(listed, indent=1)))
     return folder
 
 
@@ -137,14 +137,3 @@ def _crc(path: Path) -> int:
         while block := file.read(2**22):
             value = zlib.crc32(block, value)
     return value
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside it and rename, so that the file is whole or absent."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

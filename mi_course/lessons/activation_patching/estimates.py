@@ -46,7 +46,6 @@ def _direct_case(draw: Draw, layers: int, heads: int, batch: int, d_model: int, 
         draw.uniform(batch, 1, low=0.4, high=5.0),
         draw.normal(d_model, vocab, mean=0.2),
         answers,
-        watch=("arguments",),
         about=f"{layers} layers of {heads} heads, batch {batch}, d_model {d_model}, {vocab} tokens",
     )
 
@@ -171,7 +170,6 @@ def _attribution_case(draw: Draw, layers: int, batch: int, pos: int, heads: int,
         clean,
         corrupted,
         draw.normal(*shape, mean=0.2, std=0.7),
-        watch=("arguments",),
         about=f"{layers} layers of {heads} heads, batch {batch}, {pos} positions",
     )
 

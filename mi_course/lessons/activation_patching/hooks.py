@@ -63,7 +63,6 @@ def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[
                 draw.normal(batch, pos, d, mean=-0.3),
                 position,
                 driver="hook",
-                watch=("arguments",),
                 about=f"batch {batch}, {pos} positions, position {position}",
             )
             for batch, pos, d, position in shapes
@@ -182,7 +181,6 @@ def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[
                 draw.normal(batch, pos, heads, d, mean=-0.3),
                 head,
                 driver="hook",
-                watch=("arguments",),
                 about=f"batch {batch}, {pos} positions, head {head} of {heads}",
             )
             for batch, pos, heads, d, head in shapes
@@ -305,7 +303,6 @@ def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Cal
                 draw.normal(pos, heads, d, mean=1.0),
                 keep,
                 driver="hook",
-                watch=("arguments",),
                 about=f"batch {batch}, {pos} positions, {heads} heads, of which {keep} are kept",
             )
             for batch, pos, heads, d, keep in shapes

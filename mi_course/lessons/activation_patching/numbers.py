@@ -45,7 +45,7 @@ def _recovery_cases(draw: Draw, form: str) -> list[Case]:
         if batch == 7:  # the whole way leads down, as it does when noising
             clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
-        made.append(case(patched, clean, corrupted, watch=("arguments",), about=f"{batch} prompts of unequal effect"))
+        made.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
     return made
 
 
@@ -296,10 +296,7 @@ def _curved(draw: Draw, n: int, sign: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def _plain_cases(draw: Draw, form: str) -> list[Case]:
-    made = [
-        case(*_curved(draw, n, sign), watch=("arguments",), about=f"{n} values without ties")
-        for n, sign in ((9, 1.0), (14, -1.0))
-    ]
+    made = [case(*_curved(draw, n, sign), about=f"{n} values without ties") for n, sign in ((9, 1.0), (14, -1.0))]
     small = draw.normal(12, std=1e-6)
     made.append(case(small, draw.normal(12, std=3e3) + small * 1e9, about="very small against very large values"))
     return made

@@ -86,7 +86,7 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[Draw, str], list[Case
         for i, template in enumerate(templates):
             names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
             pairs = [(names[2 * k], names[2 * k + 1]) for k in range(2 + i)]
-            made.append(case(pairs, template, watch=("arguments",), about=f"{len(pairs)} pairs and {template!r}"))
+            made.append(case(pairs, template, about=f"{len(pairs)} pairs and {template!r}"))
         return made
 
     return cases
@@ -197,7 +197,6 @@ def _difference_cases(shapes: tuple[tuple[int, int, int], ...], full_length: boo
                     draw.normal(batch, pos, vocab, mean=1.5, std=2.0),
                     answers,
                     last,
-                    watch=("arguments",),
                     about=f"{batch} prompts, last positions {last.tolist()} of {pos}",
                 )
             )

@@ -7,7 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, case, moved_random_state
+from mi_course.exercises import (
+    Call,
+    Case,
+    Complaint,
+    Draw,
+    Exercise,
+    Mistake,
+    Part,
+    case,
+    moved_random_state,
+    seed_complaint,
+)
 from mi_course.wire import Observation, tensors_in
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -141,14 +152,10 @@ def _judge_layout(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_layout(case, observation):
         return problem
-    first, again, other = (reply.value for reply in observation.replies)
-    if not torch.equal(first, again):
-        return Complaint(
-            "Two calls with the same seed gave different tokens. Everything random must come from the seed."
-        )
-    if torch.equal(first, other):
-        return Complaint("", mistake="seed_ignored")
-    return None
+    return seed_complaint(
+        *(reply.value for reply in observation.replies),
+        "Two calls with the same seed gave different tokens. Everything random must come from the seed.",
+    )
 
 
 def _layout_cases(draw: Draw, form: str) -> list[Case]:

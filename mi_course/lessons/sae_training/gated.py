@@ -46,7 +46,7 @@ def _gated_cases(draw: Draw, form: str) -> list[Case]:
         # Every case has open gates whose magnitude is negative, and closed ones where it is positive.
         strength = z * r.exp() + b_mag
         if ((z + b_gate > 0.05) & (strength < -0.05)).any() and ((z + b_gate < -0.05) & (strength > 0.05)).any():
-            made.append(case(*args, about=f"batch {batch}, d = {d}, F = {F}", watch=("arguments",)))
+            made.append(case(*args, about=f"batch {batch}, d = {d}, F = {F}"))
             shapes.pop(0)
     return made
 
@@ -218,7 +218,6 @@ def _gated_loss_cases(draw: Draw, form: str) -> list[Case]:
         case(
             *_gated_loss_arguments(draw, batch, d, F),
             about=f"batch {batch}, d = {d}, F = {F}",
-            watch=("arguments",),
         )
         for batch, d, F in ((4, 5, 6), (3, 6, 4), (6, 4, 5))
     ]

@@ -37,7 +37,7 @@ def _shrunken(draw: Draw, n: int, d: int, by: float) -> tuple[Tensor, Tensor]:
 
 def _shrinkage_cases(draw: Draw, form: str) -> list[Case]:
     return [
-        case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}", watch=("arguments",))
+        case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}")
         for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3))
     ]
 

@@ -35,7 +35,7 @@ def _jump_cases(draw: Draw, form: str) -> list[Case]:
     for batch, F in ((4, 6), (3, 5), (5, 5)):
         threshold = _thresholds(draw, F)
         about = f"batch {batch}, F = {F}, a threshold for each latent"
-        made.append(case(_around(draw, batch, threshold), threshold, about=about, watch=("arguments",)))
+        made.append(case(_around(draw, batch, threshold), threshold, about=about))
     return made
 
 
@@ -175,7 +175,7 @@ def _ste_cases(draw: Draw, form: str) -> list[Case]:
         pre = threshold + u * bandwidth
         pre[3] = -pre[3].abs()
         about = f"batch {batch}, F = {F}, bandwidth {bandwidth}"
-        made.append(case(pre, threshold, draw.normal(batch, F, mean=0.5), bandwidth, about=about, watch=("arguments",)))
+        made.append(case(pre, threshold, draw.normal(batch, F, mean=0.5), bandwidth, about=about))
     return made
 
 

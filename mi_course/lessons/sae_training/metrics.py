@@ -23,7 +23,7 @@ def _activations(draw: Draw, batch: int, F: int, share: float = 0.4) -> Tensor:
 
 def _l0_cases(draw: Draw, form: str) -> list[Case]:
     shapes = ((5, 9), (7, 4), (3, 12))
-    return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}", watch=("arguments",)) for b, F in shapes]
+    return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}") for b, F in shapes]
 
 
 def _noisy_cases(draw: Draw, form: str) -> list[Case]:
@@ -138,7 +138,7 @@ def _reconstructions(draw: Draw, n: int, d: int) -> tuple[Tensor, Tensor]:
 
 def _variance_cases(draw: Draw, form: str) -> list[Case]:
     return [
-        case(*_reconstructions(draw, n, d), about=f"{n} rows of {d}, off by a constant", watch=("arguments",))
+        case(*_reconstructions(draw, n, d), about=f"{n} rows of {d}, off by a constant")
         for n, d in ((8, 4), (5, 6), (12, 3))
     ]
 

@@ -37,7 +37,6 @@ def _encode_cases(draw: Draw, form: str) -> list[Case]:
             draw.normal(F, mean=0.3, std=0.6),
             draw.normal(d, mean=2.0, std=1.5),
             about=f"batch {batch}, d = {d}, F = {F}",
-            watch=("arguments",),
         )
         for batch, d, F in SHAPES
     ]
@@ -149,7 +148,6 @@ def _decode_cases(draw: Draw, form: str) -> list[Case]:
             draw.normal(F, d),
             draw.normal(d, mean=0.6),
             about=f"batch {batch}, F = {F}, d = {d}",
-            watch=("arguments",),
         )
         for batch, d, F in SHAPES
     ]
@@ -245,7 +243,6 @@ def _loss_cases(draw: Draw, form: str) -> list[Case]:
         case(
             *_loss_arguments(draw, batch, d, F),
             about=f"batch {batch}, d = {d}, F = {F}, decoder rows of different length",
-            watch=("arguments",),
         )
         for batch, d, F in SHAPES
     ]

@@ -43,7 +43,6 @@ def _cases(draw: Draw, form: str) -> list[Case]:
         case(
             *_arguments(draw, batch, d, F, n_dead, k),
             about=f"batch {batch}, F = {F}, {n_dead} of them dead, k = {k}",
-            watch=("arguments",),
         )
         for batch, d, F, n_dead, k in ((4, 5, 9, 5, 2), (5, 3, 8, 6, 3), (3, 6, 10, 4, 1))
     ]

@@ -46,7 +46,7 @@ def _cases(draw: Draw, form: str) -> list[Case]:
         pre = draw.normal(batch, F, mean=0.6) * loudness
         # A large negative entry in each row: to be dropped, though its absolute value is large.
         pre[torch.arange(batch), draw.integers(0, F, batch)] = -3.0 - draw.uniform(batch)
-        made.append(case(pre, k, about=f"batch {batch}, F = {F}, k = {k}", watch=("arguments",)))
+        made.append(case(pre, k, about=f"batch {batch}, F = {F}, k = {k}"))
     return made
 
 

@@ -41,7 +41,7 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[Draw, str], list[Case]]:
             resid, vector = draw.normal(batch, pos, d, mean=0.3), draw.normal(d, std=2.0)
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
-            made.append(case(*args, driver="hook", about=about, watch=("arguments",)))
+            made.append(case(*args, driver="hook", about=about))
         return made
 
     return cases
@@ -242,7 +242,7 @@ def _ablation_cases(norms: tuple[float, ...]) -> Callable[[Draw, str], list[Case
             direction = draw.normal(d)
             args = (draw.normal(batch, pos, d, mean=0.4), _hook(draw), direction / direction.norm() * norm)
             about = f"batch {batch}, {pos} positions, a direction of norm {norm:g}"
-            made.append(case(*args, driver="hook", about=about, watch=("arguments",)))
+            made.append(case(*args, driver="hook", about=about))
         return made
 
     return cases

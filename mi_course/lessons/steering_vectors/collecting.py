@@ -140,7 +140,7 @@ def _activations_cases(draw: Draw, form: str) -> list[Case]:
         index[0] = 1
         index[-1] = pos - 2
         about = f"batch {batch}, {pos} positions, d_model {d_model}, index {index.tolist()}"
-        made.append(case(draw.normal(batch, pos, d_model, mean=0.5), index, about=about, watch=("arguments",)))
+        made.append(case(draw.normal(batch, pos, d_model, mean=0.5), index, about=about))
     return made
 
 

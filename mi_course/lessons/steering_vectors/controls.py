@@ -7,7 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, case, moved_random_state
+from mi_course.exercises import (
+    Call,
+    Case,
+    Complaint,
+    Draw,
+    Exercise,
+    Mistake,
+    Part,
+    case,
+    moved_random_state,
+    seed_complaint,
+)
 from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -126,12 +137,11 @@ def _judge_looks(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_looks(case, observation):
         return problem
-    first, again, other = (reply.value for reply in observation.replies)
-    if not torch.equal(first, again):
-        return Complaint("Two calls with the same seed gave different directions. All randomness must come from it.")
-    if torch.allclose(first, other):
-        return Complaint("", mistake="seed_ignored")
-    return None
+    return seed_complaint(
+        *(reply.value for reply in observation.replies),
+        "Two calls with the same seed gave different directions. All randomness must come from it.",
+        alike=torch.allclose,
+    )
 
 
 def _controls_cases(draw: Draw, form: str) -> list[Case]:

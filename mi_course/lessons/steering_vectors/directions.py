@@ -29,7 +29,6 @@ def _difference_cases(draw: Draw, form: str) -> list[Case]:
             draw.normal(n, d, mean=1.0, std=2.0),
             draw.normal(m, d, mean=-0.5),
             about=f"{n} positive and {m} negative rows of {d}",
-            watch=("arguments",),
         )
         for n, m, d in ((5, 3, 4), (2, 7, 6), (6, 4, 5))
     ]

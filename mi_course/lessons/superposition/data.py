@@ -9,7 +9,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, case, moved_random_state
+from mi_course.exercises import (
+    Call,
+    Case,
+    Complaint,
+    Draw,
+    Exercise,
+    Mistake,
+    Part,
+    case,
+    moved_random_state,
+    seed_complaint,
+)
 from mi_course.wire import Observation
 
 SIX = 6.0
@@ -212,12 +223,10 @@ def _judge_looks(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_looks(case, observation):
         return problem
-    first, again, other = (reply.value for reply in observation.replies)
-    if not torch.equal(first, again):
-        return Complaint("Two calls with the same seed gave different features. All randomness must come from it.")
-    if torch.equal(first, other):
-        return Complaint("", mistake="seed_ignored")
-    return None
+    return seed_complaint(
+        *(reply.value for reply in observation.replies),
+        "Two calls with the same seed gave different features. All randomness must come from it.",
+    )
 
 
 def _looks_cases(draw: Draw, form: str) -> list[Case]:

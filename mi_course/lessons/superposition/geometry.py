@@ -46,7 +46,6 @@ def _random_cases(shapes: list[tuple[int, int]]) -> Callable[[Draw, str], list[C
         return [
             case(
                 draw.normal(hidden, n) * draw.uniform(n, low=0.4, high=2.0),
-                watch=("arguments",),
                 about=f"{n} random features of different length in {hidden} dimensions",
             )
             for hidden, n in shapes

@@ -31,7 +31,6 @@ def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[Draw, str], 
                 draw.uniform(batch, n),
                 draw.normal(hidden, n),
                 draw.normal(n, std=0.7),
-                watch=("arguments",),
                 about=f"a batch of {batch}, {n} features in {hidden} dimensions, biases of both signs",
             )
             for batch, n, hidden in shapes
@@ -129,7 +128,6 @@ def _loss_cases(draw: Draw, form: str) -> list[Case]:
     return [
         case(
             *_loss_inputs(draw, batch, n),
-            watch=("arguments",),
             about=f"a batch of {batch}, {n} features of different importance",
         )
         for batch, n in ((5, 3), (2, 7), (1, 4), (8, 8))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, moved_random_state
+from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, moved_random_state, seed_complaint
 from mi_course.interp.superposition import (
     Snapshot,
     best_linear_loss,
@@ -129,14 +129,11 @@ def _same_as_another(value: Any, known: tuple[Tensor, Tensor]) -> bool:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge(case, observation):
         return problem
-    first, again, other = (_read(r.value, *c.args[:2]) for r, c in zip(observation.replies, case.calls, strict=True))
-    if not _equal(first, again):
-        return Complaint(
-            "Two calls with the same seed gave different models. Weights and features must both come from it."
-        )
-    if _equal(first, other):
-        return Complaint("", mistake="seed_ignored")
-    return None
+    return seed_complaint(
+        *(_read(r.value, *c.args[:2]) for r, c in zip(observation.replies, case.calls, strict=True)),
+        "Two calls with the same seed gave different models. Weights and features must both come from it.",
+        same=_equal,
+    )
 
 
 def _steep(draw: Draw, n: int, factor: float) -> Tensor:
