@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from mi_course.interp.growing import TRAIN_PERIODS, boot_tiny, measure_growth, train_induction
+from mi_course.interp.induction_training import TRAIN_PERIODS, measure_growth, train_induction, untrained_tiny_model
 from mi_course.interp.models.native import save_checkpoints, save_native, state_of
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +57,7 @@ def train(
     checkpoints: bool = False,
 ) -> dict[str, list]:
     """Train one model and write it; returns its curves, one entry per measurement."""
-    model = boot_tiny(n_layers, seed)
+    model = untrained_tiny_model(n_layers, seed)
     about = {
         "licence": "Apache-2.0",
         "script": "data/make_tiny_induction.py",

@@ -19,7 +19,7 @@ import browser  # noqa: E402
 from mi_course.workspace import Workspace  # noqa: E402
 
 PICTURE = DOCS / "lesson-02.png"
-MOST_BYTES = 250_000
+MAX_BYTES = 250_000
 WRONG = """def induction_score(pattern, period):
     stripe = pattern.diagonal(offset=-period, dim1=-2, dim2=-1)
     return stripe[..., -period:].mean(dim=-1)
@@ -65,10 +65,8 @@ def main() -> None:
             browser.screenshot(page, PICTURE)
     size = PICTURE.stat().st_size
     print(f"{PICTURE}: {size:,} bytes")
-    if size > MOST_BYTES:
-        raise SystemExit(
-            f"{PICTURE.name} has {size:,} bytes, expected at most {MOST_BYTES:,}: make the window smaller."
-        )
+    if size > MAX_BYTES:
+        raise SystemExit(f"{PICTURE.name} has {size:,} bytes, expected at most {MAX_BYTES:,}: make the window smaller.")
 
 
 if __name__ == "__main__":

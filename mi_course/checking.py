@@ -167,7 +167,7 @@ def _child(job: dict[str, Any], told: Path) -> None:
         try:
             exec(compile(code, place, "exec"), namespace)
         except BaseException as error:
-            tell("error", cell=position, message=_told(error, place))
+            tell("error", cell=position, message=format_error(error, place))
             return False
         return True
 
@@ -193,7 +193,7 @@ def _definer(job: dict[str, Any], name: str) -> int:
     return max((cell["position"] for cell in job["cells"] if name in cell["answers"]), default=SETUP)
 
 
-def _told(error: BaseException, place: str) -> str:
+def format_error(error: BaseException, place: str) -> str:
     """The error in one line, with the line of the cell in which it was raised."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     if isinstance(error, SyntaxError) and error.filename == place:

@@ -253,7 +253,7 @@ def list_() -> None:
             model.kind,
             f"{model.bytes / 1e6:,.1f} MB",
             "here" if model.present else "not fetched",
-            model.licence,
+            model.license,
         )
         for model in list_models()
     ]
@@ -307,7 +307,9 @@ def grade(
         str | None,
         typer.Option(metavar="ADDRESS", help="Mark on the workers of this Dask scheduler."),
     ] = None,
-    one: Annotated[bool, typer.Option("--one", help="SUBMISSIONS is one submission, not a folder of them.")] = False,
+    single: Annotated[
+        bool, typer.Option("--single", help="SUBMISSIONS is one submission, not a folder of them.")
+    ] = False,
 ) -> None:
     """Mark a folder of untrusted submissions, each answer in a sandbox.
 
@@ -333,7 +335,7 @@ def grade(
             lesson=lesson,
             workers=workers,
             unsandboxed=unsandboxed,
-            one=one,
+            single=single,
             formats=chosen(formats),
             similar=similar,
             cluster=cluster,

@@ -20,7 +20,7 @@ from mi_course.interp.models.where import course_root
 from mi_course.interp.models.where import data_dir as data_dir  # as it always was: content.data_dir()
 
 if TYPE_CHECKING:
-    from mi_course.lessons import Info
+    from mi_course.lessons import LessonInfo
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 ANSWER = "answer-"
@@ -31,7 +31,7 @@ SETUP = "setup"
 Notebook = Mapping[str, Any]
 
 
-def root(info: Info | None = None) -> Path:
+def root(info: LessonInfo | None = None) -> Path:
     """What holds `notebooks/`, `solutions/` and `data/`.
 
     The clone's root; `mi_course/_content` in a wheel; for another people's lesson the folder that it names.
@@ -41,17 +41,17 @@ def root(info: Info | None = None) -> Path:
     return course_root()
 
 
-def notebooks_dir(info: Info | None = None) -> Path:
+def notebooks_dir(info: LessonInfo | None = None) -> Path:
     """What a learner opens: generated, without answers."""
     return root(info) / "notebooks"
 
 
-def solutions_dir(info: Info | None = None) -> Path:
+def solutions_dir(info: LessonInfo | None = None) -> Path:
     """Where lessons are written, and their executed form."""
     return root(info) / "solutions"
 
 
-def releases_dir(info: Info | None = None) -> Path:
+def releases_dir(info: LessonInfo | None = None) -> Path:
     """`<version>.json` for every released version: the source hash of each cell of each notebook."""
     if info is not None and info.folder:
         return Path(info.folder) / "releases"
@@ -67,12 +67,12 @@ def constraints_file() -> Path:
 # Notebooks
 
 
-def notebook_path(info: Info, solution: bool = False) -> Path:
+def notebook_path(info: LessonInfo, solution: bool = False) -> Path:
     """The learner's notebook of a lesson, or its executed solution."""
     return (solutions_dir if solution else notebooks_dir)(info) / f"{info.notebook}.ipynb"
 
 
-def read_notebook(info: Info, solution: bool = False) -> dict[str, Any]:
+def read_notebook(info: LessonInfo, solution: bool = False) -> dict[str, Any]:
     """The notebook as JSON (nbformat 4.5).
 
     Raises FileNotFoundError, with what to do, when it has not been built.
@@ -188,7 +188,7 @@ def python_only(text: str) -> str:
     return text
 
 
-def demonstration_names(info: Info) -> frozenset[str]:
+def demonstration_names(info: LessonInfo) -> frozenset[str]:
     """Names that only the course's demonstration cells assign.
 
     An answer that reads one of them passes at home and crashes when it is marked, because demonstration cells are not
@@ -203,7 +203,7 @@ def demonstration_names(info: Info) -> frozenset[str]:
     return frozenset(shown - kept)
 
 
-def kept_names(info: Info) -> frozenset[str]:
+def kept_names(info: LessonInfo) -> frozenset[str]:
     """Names that the setup cells and the answer cells of a lesson define, which a marked answer may rely on."""
     names = frozenset[str]()
     for cell in code_cells(read_notebook(info)):
@@ -250,7 +250,7 @@ def released_hashes(version: str | None = None) -> dict[str, dict[str, str]]:
     return merged
 
 
-def known_hashes(info: Info) -> dict[str, frozenset[str]]:
+def known_hashes(info: LessonInfo) -> dict[str, frozenset[str]]:
     """Cell id -> every hash under which any released version, or the notebook as it is now, delivered it."""
     known: dict[str, set[str]] = {}
     editions = [_read_release(path).get(info.notebook, {}) for path in sorted(releases_dir(info).glob("*.json"))]

@@ -42,13 +42,13 @@ AFTER_TIME_OUT_S = 1.0
 # Checking one exercise
 
 
-def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, form: str = "full") -> Verdict:
+def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, size: str = "full") -> Verdict:
     """Ask the answer and judge it, here, in this process. Records nothing and raises nothing.
 
     form: "small" asks an outcome exercise in its quick form.
     """
     try:
-        plan = exercise.plan(seed, form)
+        plan = exercise.plan(seed, size)
         observations, late = [], False
         for ask in plan.asks:
             if late:
@@ -227,7 +227,7 @@ class Lesson:
         exercise = self.spec.exercise(name)
         if exercise.name in self._passed:
             return self._passed[exercise.name]
-        module, _, attribute = exercise.own.partition(":")
+        module, _, attribute = exercise.fallback.partition(":")
         own = getattr(importlib.import_module(module), attribute)
         print(f"{exercise.name} has not passed yet, so this cell uses the course's own ({module}.{attribute}).")
         return own() if exercise.kind == "value" else own

@@ -70,7 +70,7 @@ def table(findings: list[Finding]) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"ok": "green", "warn": "yellow", "missing": "red"}
+    colors = {"ok": "green", "warn": "yellow", "missing": "red"}
     made = Table(box=None, padding=(0, 2, 0, 0))
     made.add_column("")
     made.add_column("what", no_wrap=True)
@@ -79,7 +79,7 @@ def table(findings: list[Finding]) -> object:
         seen = Text(finding.seen)
         if finding.todo:
             seen.append(f"\n→ {finding.todo}", style="italic")
-        made.add_row(Text(finding.state, style=colours[finding.state]), finding.what, seen)
+        made.add_row(Text(finding.state, style=colors[finding.state]), finding.what, seen)
     return made
 
 

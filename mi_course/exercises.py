@@ -1,7 +1,7 @@
 """What an exercise is made of: cases in parts, mistakes with a name, hints; and the verdict it ends in.
 
 A `Case` is an Ask plus the truth. The Ask crosses to the answer; the truth stays here. By default the truth is what the
-exercise's `spec` comes to when it is asked the same: slow, readable, and independent of the reference solution.
+exercise's `oracle` returns when it is asked the same: slow, readable, and independent of the reference solution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mi_course.wire import Ask, Call, Observation, Ref
 __all__ = [
     "Case",
     "Complaint",
-    "Draw",
     "Exercise",
     "LessonSpec",
     "Mistake",
@@ -27,6 +26,7 @@ __all__ = [
     "PartResult",
     "Plan",
     "Planned",
+    "RandomInputs",
     "Verdict",
     "cache_ref",
     "case",
@@ -45,7 +45,7 @@ __all__ = [
 STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
 
 
-class Draw:
+class RandomInputs:
     """Seeded random inputs for cases. Never touches the global random state."""
 
     def __init__(self, seed: int) -> None:
@@ -144,10 +144,10 @@ class Case:
     about: str = ""
     """The inputs in words, for messages: "period 7, 3 heads"."""
     truth: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
-    """One expected value for each call. None: what the exercise's spec returns to the same Ask."""
+    """One expected value for each call. None: what the exercise's oracle returns to the same Ask."""
     judge: Callable[[Case, Observation], Complaint | None] | None = None
     """Judges by properties instead of by comparing with a truth."""
-    hidden: Any = None
+    judge_data: Any = None
     """What only the judge knows: a planted dictionary, scores on held-out data. It does not cross."""
     rtol: float = 1e-4
     atol: float = 1e-5
@@ -181,20 +181,20 @@ class Part:
     name: str
     """What it shows, in words a learner reads: "other lengths and batches"."""
     points: int
-    cases: Callable[[Draw, str], Sequence[Case]]
-    """Makes the cases from random inputs; the second argument is the form, "full" or "small"."""
+    cases: Callable[[RandomInputs, str], Sequence[Case]]
+    """Makes the cases from random inputs; the second argument is the size, "full" or "small"."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer with a name. `wrong` is the answer itself, and therefore also its test."""
+    """A wrong answer with a name. `implementation` is the answer itself, and therefore also its test."""
 
     name: str
     message: str
-    wrong: Any
+    implementation: Any
     """An implementation. For a value exercise: the value, or a function of the case that makes it."""
-    sign: Callable[[Case, Observation], bool] | None = None
-    """Recognises it where judging goes by properties. Otherwise: `wrong` gives the same values."""
+    detect: Callable[[Case, Observation], bool] | None = None
+    """Recognises it where judging goes by properties. Otherwise: `implementation` gives the same values."""
     degenerate: bool = False
     """Named even where its values are zero throughout, which other broken answers come to as well."""
 
@@ -273,7 +273,7 @@ class Exercise:
 
     id: str
     """`<lesson>.<name>`, where name is what the learner defines."""
-    asks: str
+    task: str
     """What is asked, in one sentence."""
     parts: tuple[Part, ...]
     mistakes: tuple[Mistake, ...]
@@ -283,9 +283,9 @@ class Exercise:
     minutes: int
     difficulty: int
     """1, 2 or 3."""
-    spec: Callable[..., Any] | None = None
+    oracle: Callable[..., Any] | None = None
     """The truth by a second road. May be None where every case brings its truth or its judge."""
-    own: str = ""
+    fallback: str = ""
     """`module:name` of the course's own implementation, for `lesson.use`."""
     kind: str = "function"
     """`function`, or `value` for what the learner computed or found."""
@@ -309,12 +309,12 @@ class Exercise:
     def points(self) -> int:
         return sum(part.points for part in self.parts)
 
-    def plan(self, seed: int, form: str = "full") -> Plan:
+    def plan(self, seed: int, size: str = "full") -> Plan:
         """The cases of every part, from this seed."""
         planned = []
         for part in self.parts:
-            draw = Draw(zlib.crc32(f"{self.id}/{self.revision}/{part.name}/{seed}".encode()))
-            planned += [Planned(part, one, one.ask()) for one in part.cases(draw, form)]
+            draw = RandomInputs(zlib.crc32(f"{self.id}/{self.revision}/{part.name}/{seed}".encode()))
+            planned += [Planned(part, one, one.ask()) for one in part.cases(draw, size)]
         return Plan(self, tuple(planned))
 
 

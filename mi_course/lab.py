@@ -132,7 +132,7 @@ def _page(folder: Path, lesson: str | int | None) -> str:
 
 def running_server(folder: Path) -> dict[str, Any] | None:
     """What Jupyter wrote down about a server that runs on this folder and can be reached."""
-    for told in _told():
+    for told in running_servers():
         try:
             if Path(told["root_dir"]).resolve() == folder.resolve() and _listens(told):
                 return told
@@ -141,7 +141,7 @@ def running_server(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _told() -> Iterator[Any]:
+def running_servers() -> Iterator[Any]:
     from jupyter_core.paths import jupyter_runtime_dir
 
     for path in sorted(Path(jupyter_runtime_dir()).glob("jpserver-*.json")):

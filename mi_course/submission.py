@@ -32,9 +32,9 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
-from mi_course.lessons import Info, catalogue, find
+from mi_course.lessons import LessonInfo, catalogue, find
 
-__all__ = ["Submission", "SubmissionError", "Taken", "parse", "read", "take"]
+__all__ = ["Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
 
 MAX_BYTES = 64 * 2**20
 
@@ -44,7 +44,7 @@ class SubmissionError(Exception):
 
 
 @dataclass(frozen=True)
-class Taken:
+class SubmittedCell:
     """A cell that is run."""
 
     position: int
@@ -60,10 +60,10 @@ class Taken:
 class Submission:
     """What is run of a notebook."""
 
-    info: Info
+    info: LessonInfo
     setup: tuple[str, ...]
     """The course's own setup cells."""
-    cells: tuple[Taken, ...]
+    cells: tuple[SubmittedCell, ...]
     exercises: tuple[str, ...]
     """Ids of all exercises of the lesson, in order."""
     notes: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def read(path: Path, lesson: str | int | None = None) -> Submission:
         raise SubmissionError(f"There is no file {path}.") from None
     except OSError as error:
         raise SubmissionError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return take(parse(raw, path.name), path.name, lesson)
+    return select_cells(parse(raw, path.name), path.name, lesson)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _python_cells(text: str) -> Iterator[dict[str, Any]]:
 # Taking
 
 
-def take(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -> Submission:
+def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -> Submission:
     """What is run of a parsed notebook. Raises SubmissionError when it belongs to no lesson."""
     info = _lesson(notebook, name, lesson)
     ours = read_notebook(info)
@@ -168,7 +168,7 @@ def take(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -
     answer_ids = {id for id in known if id.startswith(ANSWER)}
     delivered = {value for id, values in known.items() if id not in answer_ids for value in values}
     course_ids = set(known) - answer_ids
-    taken: list[Taken] = []
+    taken: list[SubmittedCell] = []
     places: dict[str, list[int]] = {}
     for position, cell in enumerate(notebook["cells"], 1):
         text = source(cell)
@@ -180,7 +180,7 @@ def take(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -
         role = "changed" if cell["id"] in course_ids else "added"
         if defines or cell["id"] in answer_ids:
             role = "answer"
-        taken.append(Taken(position, role, text, defines))
+        taken.append(SubmittedCell(position, role, text, defines))
     notes = tuple(
         f"{one} is defined in cells {', '.join(map(str, where[:-1]))} and {where[-1]}; the last counts"
         for one, where in places.items()
@@ -190,7 +190,7 @@ def take(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -
     return Submission(info, setup, tuple(taken), tuple(exercises), notes)
 
 
-def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Info:
+def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> LessonInfo:
     if lesson is not None:
         try:
             return find(lesson)
@@ -211,7 +211,7 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> In
     return best
 
 
-def _resemblance(notebook: dict[str, Any], info: Info) -> int:
+def _resemblance(notebook: dict[str, Any], info: LessonInfo) -> int:
     """How many of a lesson's exercises a notebook defines."""
     try:
         exercises = [exercise_of(cell) for cell in code_cells(read_notebook(info))]

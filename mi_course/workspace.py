@@ -31,7 +31,7 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
-from mi_course.lessons import Info, catalogue, find
+from mi_course.lessons import LessonInfo, catalogue, find
 from mi_course.submission import SubmissionError, parse
 
 __all__ = ["Change", "LabError", "Workspace"]
@@ -108,7 +108,7 @@ class Workspace:
 
     # -- One notebook -------------------------------------------------------------------------------------------------
 
-    def _deliver(self, info: Info, ours: dict[str, Any], before: Mapping[str, str] | None, upgrade: bool) -> bool:
+    def _deliver(self, info: LessonInfo, ours: dict[str, Any], before: Mapping[str, str] | None, upgrade: bool) -> bool:
         """Returns whether the notebook here now is, or descends from, the present edition."""
         target = self.folder / f"{info.notebook}.ipynb"
         now = cell_hashes(ours)
@@ -137,7 +137,7 @@ class Workspace:
         self._carry(info, ours, theirs, before, target)
         return True
 
-    def _put_beside(self, info: Info, ours: dict[str, Any]) -> None:
+    def _put_beside(self, info: LessonInfo, ours: dict[str, Any]) -> None:
         beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
         if not beside.exists():
             _write(beside, _text(ours))
@@ -146,7 +146,7 @@ class Workspace:
 
     def _carry(
         self,
-        info: Info,
+        info: LessonInfo,
         ours: dict[str, Any],
         theirs: dict[str, Any],
         before: Mapping[str, str] | None,
@@ -164,7 +164,7 @@ class Workspace:
             message += f"; not carried over, because the course changed them too: {', '.join(lost)}"
         self.changes.append(Change("carried", target, message))
 
-    def _with_reset_cell(self, info: Info, ours: dict[str, Any], target: Path, exercise: str) -> dict[str, Any]:
+    def _with_reset_cell(self, info: LessonInfo, ours: dict[str, Any], target: Path, exercise: str) -> dict[str, Any]:
         name = exercise.removeprefix(f"{info.id}.")
         fresh = next((cell for cell in ours["cells"] if exercise_of(cell) == f"{info.id}.{name}"), None)
         if fresh is None:
@@ -309,7 +309,7 @@ def _added(cell: dict[str, Any], taken: set[str]) -> dict[str, Any]:
     return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})
 
 
-def _edition(notebook: dict[str, Any], info: Info) -> dict[str, str] | None:
+def _edition(notebook: dict[str, Any], info: LessonInfo) -> dict[str, str] | None:
     """The edition that a notebook says it is of, where no manifest tells. None if no released version knows it."""
     said = notebook["metadata"].get("mi_course")
     version = said.get("course_version") if isinstance(said, dict) else None

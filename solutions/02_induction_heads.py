@@ -681,7 +681,7 @@ lesson.check(train_step)
 # Now train. The picture follows the loss on the second copy at a period of 20, which the training never shows, and the best induction and previous-token scores. About 15 seconds.
 
 # %% id="train" tags=["not-compared"]
-from mi_course.interp.growing import boot_tiny, train_induction
+from mi_course.interp.induction_training import untrained_tiny_model, train_induction
 
 picture = show.live_lines(
     xlabel="training step",
@@ -696,7 +696,7 @@ scores_picture = show.live_lines(
 )
 grown = []
 for record in train_induction(
-    boot_tiny(2, seed=0), steps=500, step_fn=lesson.use("train_step")
+    untrained_tiny_model(2, seed=0), steps=500, step_fn=lesson.use("train_step")
 ):
     grown.append(record)
     picture.update(record.step, first_copy=record.loss_first, second_copy=record.loss_second)

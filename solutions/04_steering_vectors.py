@@ -98,7 +98,7 @@ lesson.check(activations_at)
 # Twelve sentences that praise and twelve that complain, in pairs about the same thing. Each ends on its opinion. We read the stream after layer 14 at the last token. Beside it, as a warning, position 0.
 
 # %% id="use-reading"
-from mi_course.interp.steering.collecting import pad, token_ids
+from mi_course.interp.steering.activations import pad, token_ids
 
 LAYER = 14
 last_of, read_at = lesson.use("last_token_index"), lesson.use("activations_at")
@@ -369,7 +369,7 @@ from mi_course.interp.steering import pca_direction, prompt_log_odds, Steer, wit
 
 differences = positive - negative
 x12, y12 = torch.cat([positive, negative]), torch.tensor([True] * 12 + [False] * 12)
-centred = differences - differences.mean(dim=0)
+centered = differences - differences.mean(dim=0)
 unrelated = mean_difference(
     collect(model, texts.PAST, LAYER), collect(model, texts.FUTURE, LAYER)
 )
@@ -381,7 +381,7 @@ recipes = {
         collect(model, texts.POSITIVE, LAYER, position="mean"),
         collect(model, texts.NEGATIVE, LAYER, position="mean"),
     ),
-    "principal, centred (a mistake)": torch.linalg.svd(centred, full_matrices=False).Vh[0],
+    "principal, centred (a mistake)": torch.linalg.svd(centered, full_matrices=False).Vh[0],
     "past minus future (unrelated)": unrelated,
 }
 table = lesson.use("cosine_similarities")(torch.stack(list(recipes.values())))

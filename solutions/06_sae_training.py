@@ -71,12 +71,12 @@ lesson.check(mean_max_cosine)
 # %% id="use-mean_max_cosine"
 cosine_with = lesson.use("mean_max_cosine")
 generator = torch.Generator().manual_seed(2)
-centred = seen.x - seen.x.mean(dim=0)
-axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T
+centered = seen.x - seen.x.mean(dim=0)
+axes = torch.linalg.eigh(centered.T @ centered).eigenvectors.T
 candidates = {
     "96 random directions": torch.randn(LATENTS, D, generator=generator),
     "principal components, both signs": torch.cat([axes, -axes]),
-    "96 of the activations, centred": centred[:LATENTS],
+    "96 of the activations, centred": centered[:LATENTS],
     "the dictionary itself": dictionary,
 }
 for name, rows in candidates.items():
@@ -224,7 +224,7 @@ def start(seed=0, n_latents=LATENTS):
     return {name: tensor.clone().requires_grad_() for name, tensor in sae.items()}, generator
 
 
-def fit(l1, steps=1000, watch=None, after_step=None, penalise_norms=True):
+def fit(l1, steps=1000, watch=None, after_step=None, penalize_norms=True):
     """A ReLU autoencoder on the planted activations, by plain autograd."""
     sae, generator = start()
     optimizer = torch.optim.Adam(sae.values(), lr=5e-3)
@@ -232,7 +232,7 @@ def fit(l1, steps=1000, watch=None, after_step=None, penalise_norms=True):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 5 * (1 - step / steps))
         x = seen.x[torch.randint(len(seen.x), (1024,), generator=generator)]
         f = encode_(x, sae["W_enc"], sae["b_enc"], sae["b_dec"])
-        rows = sae["W_dec"] if penalise_norms else torch.ones(LATENTS, 1)
+        rows = sae["W_dec"] if penalize_norms else torch.ones(LATENTS, 1)
         x_hat = decode_(f, sae["W_dec"], sae["b_dec"])
         reconstruction, sparsity = loss_of(x, x_hat, f, rows, l1)
         optimizer.zero_grad()
@@ -288,7 +288,7 @@ for l1 in (0.0, 0.05, 0.2, 0.5):
 # Leave the decoder's norms out of the penalty and let the decoder be free. **Predict:** what will the model do to f, and to W_dec?
 
 # %% id="loophole" tags=["not-compared"]
-cheat = fit(0.5, penalise_norms=False)
+cheat = fit(0.5, penalize_norms=False)
 honest = fit(0.5)
 print("              mean row norm   mean f    L0   explained")
 for name, sae in (("norms count", honest), ("norms are free", cheat)):
@@ -349,7 +349,7 @@ def keep_unit(sae):
         sae["W_dec"].copy_(normalize(sae["W_dec"]))
 
 
-unit = fit(0.5, penalise_norms=False, after_step=keep_unit)
+unit = fit(0.5, penalize_norms=False, after_step=keep_unit)
 f, x_hat = rebuilt(unit, held_out.x)
 print(
     f"rows of norm {unit['W_dec'].norm(dim=1).mean():.2f}: L0 {count(f):.1f}, explained {explained(held_out.x, x_hat):.2f}"
@@ -1017,14 +1017,19 @@ for width in (32, 64, 96, 256, 512):
 # One warning first. Some tokens have *massive* activations, several times as long as others: the first of each row, and about one in a hundred of the rest. **Predict:** which share of the variance is theirs?
 
 # %% id="activations" tags=["not-compared"]
-from mi_course.interp.sae.activations import collect_activations, run_to, sampled_tokens, Place
+from mi_course.interp.sae.activations import (
+    collect_activations,
+    run_to,
+    sampled_tokens,
+    HookSite,
+)
 
 LAYER = 8
 model = mi_course.load_model()
 tokens = sampled_tokens()
 few = tokens[:8]
 (resid,), ordinary, massive = run_to(
-    model, Place.of(model, LAYER), few, torch.ones_like(few, dtype=torch.bool)
+    model, HookSite.of(model, LAYER), few, torch.ones_like(few, dtype=torch.bool)
 )
 every = resid.flatten(0, 1)
 spread = (every - every.mean(dim=0)).pow(2).sum(dim=1)
@@ -1154,7 +1159,10 @@ from collections import Counter
 
 with torch.no_grad():
     (stream,), usable, _ = run_to(
-        model, Place.of(model, LAYER), test_rows, torch.ones_like(test_rows, dtype=torch.bool)
+        model,
+        HookSite.of(model, LAYER),
+        test_rows,
+        torch.ones_like(test_rows, dtype=torch.bool),
     )
 where = usable.nonzero().tolist()
 inputs = stream[usable]
@@ -1206,9 +1214,9 @@ print(
 # %% id="feature-text" tags=["not-compared"]
 latent = int(chosen[0])
 row, peak = where[int(fired[:, latent].argmax())]
-at = [(i, place) for i, (r, place) in enumerate(where) if r == row and abs(place - peak) < 60]
+at = [(i, site) for i, (r, site) in enumerate(where) if r == row and abs(site - peak) < 60]
 show.tokens(
-    [model.tokenizer.decode(test_rows[row][place]) for _, place in at],
+    [model.tokenizer.decode(test_rows[row][site]) for _, site in at],
     [float(fired[i, latent]) for i, _ in at],
     title=f"Latent {latent} on one text that it has not seen",
     unit="activation",

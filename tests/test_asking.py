@@ -580,9 +580,9 @@ EXERCISES = [exercise for info in lessons.OURS for exercise in lessons.load(info
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
 @pytest.mark.parametrize("seed", [0, 1, 17])
 def test_no_truth_crosses(exercise, seed):
-    form = "small" if exercise.kind == "value" else "full"
+    size = "small" if exercise.kind == "value" else "full"
     ids = set()
-    for planned in exercise.plan(seed, form).cases:
+    for planned in exercise.plan(seed, size).cases:
         frame = wire.encode(planned.ask)
         assert set(vars(planned.ask)) == {"calls", "limit_s", "max_reply_bytes", "id"}
         secrets = [
@@ -594,21 +594,21 @@ def test_no_truth_crosses(exercise, seed):
         ]
         for secret in secrets:
             assert len(secret) < 4 or secret.encode() not in frame, secret
-        for word in (b"points", b"truth", b"judge", b"about", b"hidden", b"spec"):
+        for word in (b"points", b"truth", b"judge", b"about", b"judge_data", b"oracle"):
             assert b'"' + word + b'"' not in frame
         ids.add(planned.ask.id)
-        if planned.case.truth is None and exercise.spec is not None:
+        if planned.case.truth is None and exercise.oracle is not None:
             given = {round(n, 6) for call in planned.ask.calls for n in numbers([call.args, call.options])}
-            for truth in observe(exercise.spec, planned.ask).replies:
+            for truth in observe(exercise.oracle, planned.ask).replies:
                 for number in numbers(truth.value)[:200]:
                     if round(number, 6) in given or number == round(number, 2):
                         continue  # an input that is passed on, or a number as plain as 0.5
                     assert repr(number).encode() not in frame
                     assert np.float64(number).tobytes() not in frame
-        if planned.case.hidden is not None:
-            held = [n for n in numbers(planned.case.hidden) if n != round(n, 2)][:50]
+        if planned.case.judge_data is not None:
+            held = [n for n in numbers(planned.case.judge_data) if n != round(n, 2)][:50]
             assert not any(repr(n).encode() in frame or np.float64(n).tobytes() in frame for n in held)
-    again = {planned.ask.id for planned in exercise.plan(seed, form).cases}
+    again = {planned.ask.id for planned in exercise.plan(seed, size).cases}
     assert len(ids) == len(again)
     assert not ids & again, "ids are drawn, not computed"
 

@@ -34,7 +34,7 @@ def mine(plugin, tmp_path) -> Path:
     """The learner's notebook: one answer right, one wrong."""
     notebook = content.read_notebook(plugin)
     cell(notebook, "answer-double")["source"] = "def double(x):\n    return x + x\n\n\nlesson.check(double)"
-    cell(notebook, "answer-favourites")["source"] = "favourites = [2, 3, 5]"
+    cell(notebook, "answer-favorites")["source"] = "favorites = [2, 3, 5]"
     return save(tmp_path / "90_tiny.ipynb", notebook)
 
 
@@ -125,15 +125,15 @@ def test_check_judges_every_exercise(mine):
     done = run("check", mine, status=1)
     assert "90_tiny.ipynb · Tiny numbers · 3 of 5 points" in done.stdout
     assert re.search(r"^double +passed +3/3$", done.stdout, re.MULTILINE)
-    assert re.search(r"^favourites +wrong +0/2 +\S", done.stdout, re.MULTILINE)
+    assert re.search(r"^favorites +wrong +0/2 +\S", done.stdout, re.MULTILINE)
 
 
 def test_check_of_all_right_answers_ends_with_zero_and_is_remembered(mine, plugin):
-    edit(mine, lambda n: cell(n, "answer-favourites").update(source="favourites = [6, 28, 496]"))
+    edit(mine, lambda n: cell(n, "answer-favorites").update(source="favorites = [6, 28, 496]"))
     assert "5 of 5 points" in run("check", mine).stdout
     assert {row.exercise: row.status for row in Progress().rows()} == {
         "tiny.double": "passed",
-        "tiny.favourites": "passed",
+        "tiny.favorites": "passed",
     }
     assert [row.attempts for row in Progress().rows()] == [1, 1]
     assert "2 passed, 5 points" in run("status", "--lesson", "tiny").stdout
@@ -146,7 +146,7 @@ def test_the_solution_passes(plugin):
 def test_a_fresh_notebook_is_not_attempted(plugin):
     told = run("check", content.notebook_path(plugin), status=1).stdout
     assert re.search(r"^double +not attempted +0/3", told, re.MULTILINE)
-    assert re.search(r"^favourites +not attempted +0/2", told, re.MULTILINE)
+    assert re.search(r"^favorites +not attempted +0/2", told, re.MULTILINE)
 
 
 FAULTS = {
@@ -207,7 +207,7 @@ def test_files_beside_the_notebook_can_be_read(mine):
 
 def test_several_files_one_of_them_no_notebook(mine, tmp_path):
     (tmp_path / "broken.ipynb").write_text("{")
-    (tmp_path / "mine.py").write_text("def double(x): return 2 * x\nfavourites = [6, 28, 496]\n")
+    (tmp_path / "mine.py").write_text("def double(x): return 2 * x\nfavorites = [6, 28, 496]\n")
     done = run("check", tmp_path / "broken.ipynb", tmp_path / "mine.py", status=2)
     assert "broken.ipynb is no notebook" in done.stderr
     assert "mine.py · Tiny numbers · 5 of 5 points" in done.stdout

@@ -12,7 +12,7 @@ from tiny_plugin import cell, code
 
 import mi_course
 from mi_course import content
-from mi_course.submission import MAX_BYTES, SubmissionError, parse, read, take
+from mi_course.submission import MAX_BYTES, SubmissionError, parse, read, select_cells
 
 
 def test_a_clone_is_found():
@@ -54,7 +54,7 @@ def test_importing_it_imports_nothing_slow():
 def test_a_plug_ins_files_are_in_its_folder(plugin):
     assert content.notebook_path(plugin) == Path(plugin.folder, "notebooks", "90_tiny.ipynb")
     notebook = content.read_notebook(plugin)
-    assert list(content.answer_cells(notebook)) == ["tiny.double", "tiny.favourites"]
+    assert list(content.answer_cells(notebook)) == ["tiny.double", "tiny.favorites"]
     assert [text.splitlines()[0] for text in content.setup_cells(notebook)] == ["import math"]
 
 
@@ -68,15 +68,15 @@ def test_the_answer_of_the_solution(plugin):
     assert content.solution_answer("tiny.double") == (
         'def double(x: int) -> int:\n    """Twice `x`."""\n    return x + x\n'
     )
-    assert content.solution_answer("tiny.favourites").startswith("favourites = [number for")
-    assert content.solution_answer("tiny.favourites").count("\n") == 1
+    assert content.solution_answer("tiny.favorites").startswith("favorites = [number for")
+    assert content.solution_answer("tiny.favorites").count("\n") == 1
     with pytest.raises(KeyError, match=r"no answer to tiny\.triple"):
         content.solution_answer("tiny.triple")
 
 
 def test_names(plugin):
     assert content.demonstration_names(plugin) == {"offset"}
-    assert content.kept_names(plugin) == {"math", "mi_course", "lesson", "double", "favourites"}
+    assert content.kept_names(plugin) == {"math", "mi_course", "lesson", "double", "favorites"}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def notebook(plugin):
 
 
 def taken(notebook, name="90_tiny.ipynb", lesson=None):
-    return take(parse(json.dumps(notebook).encode(), name), name, lesson)
+    return select_cells(parse(json.dumps(notebook).encode(), name), name, lesson)
 
 
 def roles(submission):
@@ -135,8 +135,8 @@ def roles(submission):
 
 def test_an_unchanged_notebook_runs_its_answer_cells_only(notebook):
     found = taken(notebook)
-    assert roles(found) == [(5, "answer", ("double",)), (8, "answer", ("favourites",))]
-    assert found.exercises == ("tiny.double", "tiny.favourites")
+    assert roles(found) == [(5, "answer", ("double",)), (8, "answer", ("favorites",))]
+    assert found.exercises == ("tiny.double", "tiny.favorites")
     assert found.setup == tuple(content.setup_cells(notebook))
 
 
@@ -150,8 +150,8 @@ def test_added_and_changed_cells_run_too(notebook):
 def test_ids_that_were_lost_and_metadata_that_lies(notebook):
     for one in notebook["cells"]:
         one.pop("id")
-        one["metadata"] = {"tags": ["skip-execution"], "mi_course": {"exercise": "tiny.favourites"}}
-    assert roles(taken(notebook)) == [(5, "answer", ("double",)), (8, "answer", ("favourites",))]
+        one["metadata"] = {"tags": ["skip-execution"], "mi_course": {"exercise": "tiny.favorites"}}
+    assert roles(taken(notebook)) == [(5, "answer", ("double",)), (8, "answer", ("favorites",))]
 
 
 def test_a_demonstration_with_an_answers_id_is_still_not_run(notebook):
@@ -167,11 +167,11 @@ def test_of_two_definitions_the_last_counts_and_a_note_says_so(notebook):
 
 def test_a_python_file(plugin):
     text = (
-        '# %% [markdown]\n# words\n\n# %% id="answer-double"\ndef double(x):\n    return x\n\n# %%\nfavourites = [6]\n'
+        '# %% [markdown]\n# words\n\n# %% id="answer-double"\ndef double(x):\n    return x\n\n# %%\nfavorites = [6]\n'
     )
-    found = take(parse(text.encode(), "mine.py"), "mine.py")
-    assert [(one.role, one.answers) for one in found.cells] == [("answer", ("double",)), ("answer", ("favourites",))]
-    plain = take(parse(b"def double(x): return 2 * x", "mine.py"), "mine.py")
+    found = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [(one.role, one.answers) for one in found.cells] == [("answer", ("double",)), ("answer", ("favorites",))]
+    plain = select_cells(parse(b"def double(x): return 2 * x", "mine.py"), "mine.py")
     assert [one.answers for one in plain.cells] == [("double",)]
 
 

@@ -38,37 +38,37 @@ SPEC = LessonSpec(
         Exercise(
             "lab.double",
             "Double it.",
-            (Part("small", 1, lambda draw, form: [case(draw.number(1, 2)) for _ in range(3)]),),
+            (Part("small", 1, lambda draw, size: [case(draw.number(1, 2)) for _ in range(3)]),),
             (Mistake("square", "That is the square.", lambda x: x * x),),
             ("first hint", "second hint"),
             "Twice.",
             1,
             1,
-            spec=twice,
-            own="math:fabs",
+            oracle=twice,
+            fallback="math:fabs",
         ),
         Exercise(
             "lab.shift",
             "Add one to a tensor.",
-            (Part("one", 2, lambda draw, form: [case(draw.normal(3), watch=("arguments", "random_state"))]),),
+            (Part("one", 2, lambda draw, size: [case(draw.normal(3), watch=("arguments", "random_state"))]),),
             (),
             ("h", "i"),
             "Plus one.",
             1,
             1,
-            spec=lambda x: x + 1,
+            oracle=lambda x: x + 1,
         ),
         Exercise(
             "lab.my_list",
             "A list.",
-            (Part("it", 1, lambda draw, form: [case(driver="value", truth=[[1, 2]])]),),
+            (Part("it", 1, lambda draw, size: [case(driver="value", truth=[[1, 2]])]),),
             (Mistake("turned", "Turn it round.", [2, 1]),),
             ("h", "i"),
             "One, two.",
             1,
             1,
             kind="value",
-            own="builtins:list",
+            fallback="builtins:list",
         ),
     ),
     "77_lab",
@@ -452,15 +452,15 @@ def test_nothing_raises_in_real_exercises(id):
 
 
 def test_a_fault_of_ours_does_not_look_like_the_learners():
-    broken = Exercise("lab.b", "b", (Part("p", 1, lambda draw, form: 1 / 0),), (), (), "", 1, 1)
+    broken = Exercise("lab.b", "b", (Part("p", 1, lambda draw, size: 1 / 0),), (), (), "", 1, 1)
     verdict = check_exercise(broken, twice)
     assert verdict.status == "crashed"
     assert "The checker itself failed, which says nothing about your answer: ZeroDivisionError" in verdict.message
 
 
 def test_once_out_of_time_later_asks_are_shorter():
-    part = Part("p", 1, lambda draw, form: [case(float(n), limit_s=1.5) for n in range(4)])
-    slow = Exercise("lab.s", "s", (part,), (), (), "", 1, 1, spec=twice)
+    part = Part("p", 1, lambda draw, size: [case(float(n), limit_s=1.5) for n in range(4)])
+    slow = Exercise("lab.s", "s", (part,), (), (), "", 1, 1, oracle=twice)
 
     def sometimes(x: float) -> float:
         while x != 1.0:

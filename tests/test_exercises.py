@@ -26,7 +26,7 @@ MISTAKES = [
 
 def check(exercise: Exercise, thing: object, seed: int = 0) -> Verdict:
     case = exercise.plan(seed, "small").cases[0].case
-    return check_exercise(exercise, as_answer(exercise, thing, case), seed=seed, form="small")
+    return check_exercise(exercise, as_answer(exercise, thing, case), seed=seed, size="small")
 
 
 @pytest.mark.parametrize("exercise", EVERY)
@@ -34,9 +34,9 @@ def test_it_is_complete(exercise):
     assert len(exercise.hints) >= 2
     assert len(exercise.mistakes) >= (1 if exercise.trivial else 4)
     assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes)
-    assert exercise.asks
+    assert exercise.task
     assert exercise.reveal
-    assert exercise.own
+    assert exercise.fallback
     assert exercise.minutes > 0
     assert exercise.difficulty in (1, 2, 3)
     assert all(isinstance(part.points, int) and part.points > 0 for part in exercise.parts)
@@ -62,7 +62,7 @@ def test_other_right_answers_pass(exercise, seed):
 
 @pytest.mark.parametrize("exercise", FUNCTIONS)
 def test_the_courses_own_passes(exercise):
-    module, _, name = exercise.own.partition(":")
+    module, _, name = exercise.fallback.partition(":")
     verdict = check(exercise, getattr(importlib.import_module(module), name))
     assert verdict.passed, verdict.message
 
@@ -70,13 +70,13 @@ def test_the_courses_own_passes(exercise):
 @pytest.mark.parametrize("exercise", FUNCTIONS)
 def test_the_spec_passes_itself(exercise):
     """Not a proof of the spec, but of its tidiness and determinism."""
-    if exercise.spec is not None:
-        assert check(exercise, exercise.spec).passed
+    if exercise.oracle is not None:
+        assert check(exercise, exercise.oracle).passed
 
 
 @pytest.mark.parametrize("exercise", EVERY)
 def test_the_stub_is_not_attempted(exercise):
-    verdict = check_exercise(exercise, stub(exercise), form="small")
+    verdict = check_exercise(exercise, stub(exercise), size="small")
     assert verdict.status == "not_attempted", verdict
     assert verdict.points == 0
 
@@ -84,7 +84,7 @@ def test_the_stub_is_not_attempted(exercise):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
 def test_the_mistake_is_named(exercise, mistake, seed):
-    verdict = check(exercise, mistake.wrong, seed)
+    verdict = check(exercise, mistake.implementation, seed)
     assert not verdict.passed
     assert verdict.mistake == mistake.name, f"{verdict.mistake}: {verdict.message}"
     assert verdict.message == mistake.message
@@ -145,7 +145,7 @@ VALUES = [
 @pytest.mark.parametrize("exercise", [p for p in EVERY if p.values[0].kind == "value"])
 def test_a_guessed_value_earns_nothing(exercise):
     for value in VALUES:
-        verdict = check_exercise(exercise, value, form="small")
+        verdict = check_exercise(exercise, value, size="small")
         assert verdict.points == 0
         assert "checker itself" not in verdict.message, f"{value!r}: {verdict.message}"
 
@@ -195,18 +195,18 @@ def test_half_precision_results_are_judged_not_crashed(exercise):
 
 @pytest.mark.parametrize("exercise", FUNCTIONS)
 def test_the_same_answer_gets_the_same_words(exercise):
-    wrong = exercise.mistakes[0].wrong
+    wrong = exercise.mistakes[0].implementation
     assert check(exercise, wrong) == check(exercise, wrong)
 
 
 @pytest.mark.parametrize("exercise", FUNCTIONS)
 def test_the_verdict_is_the_same_through_the_wire(exercise):
     """As in the grader: what is asked and what is seen cross as bytes."""
-    form = "small" if exercise.outcome else "full"
-    for answer in (reference(exercise.id), exercise.mistakes[-1].wrong):
-        plan = exercise.plan(5, form)
+    size = "small" if exercise.outcome else "full"
+    for answer in (reference(exercise.id), exercise.mistakes[-1].implementation):
+        plan = exercise.plan(5, size)
         asks = [wire.decode(wire.encode(ask)) for ask in plan.asks]
         seen = [wire.decode(wire.encode(observe(answer, ask))) for ask in asks]
         far = judge(plan, seen, ask=observe)
-        near = check_exercise(exercise, answer, seed=5, form=form)
+        near = check_exercise(exercise, answer, seed=5, size=size)
         assert replace(far, printed="") == replace(near, printed="")

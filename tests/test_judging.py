@@ -142,13 +142,13 @@ def test_not_degenerate(value):
 
 
 def exercise(
-    *parts: Part, mistakes: tuple[Mistake, ...] = (), spec: Any = lambda x: 2 * x + 1, **rest: Any
+    *parts: Part, mistakes: tuple[Mistake, ...] = (), oracle: Any = lambda x: 2 * x + 1, **rest: Any
 ) -> Exercise:
     parts = parts or (
-        Part("small", 1, lambda draw, form: [case(draw.number(1, 2), about=f"case {i}") for i in range(2)]),
-        Part("large", 2, lambda draw, form: [case(draw.number(50, 90), about="a large one")]),
+        Part("small", 1, lambda draw, size: [case(draw.number(1, 2), about=f"case {i}") for i in range(2)]),
+        Part("large", 2, lambda draw, size: [case(draw.number(50, 90), about="a large one")]),
     )
-    return Exercise("lab.f", "Do it.", parts, mistakes, ("h", "h"), "r", 1, 1, spec=spec, **rest)
+    return Exercise("lab.f", "Do it.", parts, mistakes, ("h", "h"), "r", 1, 1, oracle=oracle, **rest)
 
 
 DOUBLE = Mistake("no_one", "Add one.", lambda x: 2 * x)
@@ -227,9 +227,12 @@ def test_degenerate_values_get_no_name():
 
 
 def test_a_wrong_value_of_a_value_exercise_is_named():
-    part = Part("it", 1, lambda draw, form: [case(driver="value", truth=[[1, 2]], hidden=[5, 6])])
-    mistakes = (Mistake("turned", "Turn it.", [2, 1]), Mistake("secret", "From the case.", lambda case: case.hidden))
-    one = exercise(part, mistakes=mistakes, spec=None, kind="value")
+    part = Part("it", 1, lambda draw, size: [case(driver="value", truth=[[1, 2]], judge_data=[5, 6])])
+    mistakes = (
+        Mistake("turned", "Turn it.", [2, 1]),
+        Mistake("secret", "From the case.", lambda case: case.judge_data),
+    )
+    one = exercise(part, mistakes=mistakes, oracle=None, kind="value")
     assert [check(one, v).mistake for v in ([2, 1], [5, 6], [9, 9])] == ["turned", "secret", None]
     assert check(one, [1, 2]).passed
 
@@ -251,7 +254,7 @@ def test_diagnosis_has_a_budget():
 
 def watched(*names: str, driver: str = "call") -> Exercise:
     return exercise(
-        Part("p", 2, lambda draw, form: [case(draw.normal(3), driver=driver, watch=names)]), mistakes=(DOUBLE,)
+        Part("p", 2, lambda draw, size: [case(draw.normal(3), driver=driver, watch=names)]), mistakes=(DOUBLE,)
     )
 
 
@@ -311,7 +314,7 @@ def test_the_first_reply_counts_and_replies_to_other_asks_do_not():
 
 def test_too_many_and_too_few_replies():
     calls = (Call((1.0,)), Call((2.0,)))
-    one = exercise(Part("p", 1, lambda draw, form: [Case(calls=calls)]), mistakes=(SQUARE,))
+    one = exercise(Part("p", 1, lambda draw, size: [Case(calls=calls)]), mistakes=(SQUARE,))
     plan = one.plan(0)
     (ask,) = plan.asks
     good = [Reply("returned", 3.0), Reply("returned", 5.0)]
@@ -348,7 +351,7 @@ def test_forged_values_earn_nothing_and_break_nothing(driver, value, judged):
 
     made = Case((Call((), driver),), truth=[truth], judge=by_properties if judged else None)
     strange = Mistake("strange", "m", None, lambda case, observation: observation.replies[0].value[3].x)
-    plan = exercise(Part("p", 1, lambda draw, form: [made]), mistakes=(SQUARE, strange)).plan(0)
+    plan = exercise(Part("p", 1, lambda draw, size: [made]), mistakes=(SQUARE, strange)).plan(0)
     verdict = judge(plan, [Observation(plan.asks[0].id, (Reply("returned", value),), "p" * 10**6)], ask=observe)
     assert (verdict.status, verdict.points) == ("wrong", 0)
     assert len(verdict.message) <= 4000
@@ -366,8 +369,8 @@ def test_every_reply_becomes_a_verdict(status, error):
 
 
 def test_a_fault_of_the_spec_is_not_the_learners():
-    plan = exercise(spec=stub).plan(0)
-    with pytest.raises(RuntimeError, match="the spec itself came to not_attempted"):
+    plan = exercise(oracle=stub).plan(0)
+    with pytest.raises(RuntimeError, match="the oracle itself came to not_attempted"):
         judge(plan, [observe(lambda x: x, ask) for ask in plan.asks], ask=observe)
 
 
@@ -381,6 +384,6 @@ def test_only_our_code_is_run_by_judging():
         return observe(answer, ask)
 
     judge(plan, seen, ask=asker)
-    ours = [plan.exercise.spec, *(m.wrong for m in plan.exercise.mistakes)]
+    ours = [plan.exercise.oracle, *(m.implementation for m in plan.exercise.mistakes)]
     assert all(any(answer is one for one in ours) for answer in ran)
     assert judging.DIAGNOSIS_SECONDS <= 5

@@ -235,7 +235,7 @@ def test_upgrade_finds_answers_whose_ids_were_lost(space, newer):
     space.update(upgrade=True)
     made = load(space)
     assert text(made, "answer-double") == MINE
-    assert text(made, "answer-favourites").startswith("favourites = ...")
+    assert text(made, "answer-favorites").startswith("favorites = ...")
     assert len(made["cells"]) == len(content.read_notebook(lessons.find("tiny"))["cells"])
 
 
@@ -262,14 +262,14 @@ def test_reset_of_a_notebook_keeps_the_present_one(space, plugin):
 def test_reset_of_one_exercise_leaves_the_rest(space):
     def work(notebook):
         answer(notebook)
-        cell(notebook, "answer-favourites")["source"] = "favourites = [6]"
+        cell(notebook, "answer-favorites")["source"] = "favorites = [6]"
 
     edit(space, work)
     space.reset("tiny", "double")
     assert "NotImplementedError" in text(load(space), "answer-double")
-    assert text(load(space), "answer-favourites") == "favourites = [6]"
-    space.reset("tiny", "tiny.favourites")
-    assert text(load(space), "answer-favourites").startswith("favourites = ...")
+    assert text(load(space), "answer-favorites") == "favorites = [6]"
+    space.reset("tiny", "tiny.favorites")
+    assert text(load(space), "answer-favorites").startswith("favorites = ...")
     assert len(list((space.folder / "backups").iterdir())) == 2
 
 
@@ -277,7 +277,7 @@ def test_reset_without_a_cell_to_reset_says_what_to_do(space):
     edit(space, lambda n: n["cells"].remove(cell(n, "answer-double")))
     with pytest.raises(LabError, match="no cell that answers double any more"):
         space.reset(90, "double")
-    with pytest.raises(LabError, match="has no exercise 'triple'; it has double, favourites"):
+    with pytest.raises(LabError, match="has no exercise 'triple'; it has double, favorites"):
         space.reset(90, "triple")
     (space.folder / NAME).write_text("{")
     with pytest.raises(LabError, match="`mi-course reset 90` replaces it, and keeps a copy"):

@@ -20,7 +20,7 @@ from mi_course import content, lessons
 SOURCE = Path(__file__).parent / "plugin"
 
 
-def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.Info:
+def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.LessonInfo:
     """Makes `folder` an installed distribution, here and in processes that are started from here."""
     shutil.copytree(SOURCE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
     told = folder / "tiny_course-1.0.dist-info"
@@ -55,7 +55,7 @@ def built_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plugin(built_plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lessons.Info]:
+def plugin(built_plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lessons.LessonInfo]:
     """The lesson, installed and built, in a folder of this test's; with a `MI_COURSE_HOME` of this test's too."""
     shutil.copytree(built_plugin, tmp_path / "plugin")
     monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path / "home"))

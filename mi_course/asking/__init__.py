@@ -93,13 +93,13 @@ def _make_call(
     except TimeUp:
         return Reply(wire.TIMED_OUT)
     except NotImplementedError as error:
-        return Reply(wire.NOT_ATTEMPTED, error=_told(error))
+        return Reply(wire.NOT_ATTEMPTED, error=format_error(error))
     except wire.WireError as error:
-        return Reply(wire.UNSENDABLE, error=_told(error))
+        return Reply(wire.UNSENDABLE, error=format_error(error))
     except BaseException as error:  # SystemExit and worse: one answer's end is not the course's
         if type(error) is KeyboardInterrupt:
             raise
-        return Reply(wire.NOT_ATTEMPTED if has_gaps(answer) else wire.RAISED, error=_told(error))
+        return Reply(wire.NOT_ATTEMPTED if has_gaps(answer) else wire.RAISED, error=format_error(error))
     if gap:
         return Reply(wire.NOT_ATTEMPTED)
     watched = {name: look and _guarded(lambda look=look: wire.plain(look())) for name, look in watching.items()}
@@ -139,7 +139,7 @@ def _class_name(kind: type) -> str:
     return _NAME(kind)[:100]
 
 
-def _told(error: BaseException) -> Error:
+def format_error(error: BaseException) -> Error:
     kind = type(error)
     message = _guarded(lambda: "".join(str(error)[:1000]))
     if type(message) is not str:

@@ -19,7 +19,7 @@ from mi_course.authoring.source import BuildError, Finding, SourceCell, read_sou
 from mi_course.authoring.syllabus import release, syllabus
 from mi_course.content import notebook_path, notebooks_dir, releases_dir, root, solutions_dir, source
 from mi_course.exercises import LessonSpec
-from mi_course.lessons import Info, catalogue
+from mi_course.lessons import LessonInfo, catalogue
 
 __all__ = ["Report", "build", "check"]
 
@@ -35,22 +35,22 @@ class Report:
 
 @dataclass
 class _Lesson:
-    info: Info
+    info: LessonInfo
     spec: LessonSpec
     cells: list[SourceCell]
     learner: dict[str, Any]
     solution: dict[str, Any]
 
 
-def ours() -> tuple[Info, ...]:
+def ours() -> tuple[LessonInfo, ...]:
     """The lessons of this package; other people's are built where they live, by name."""
     return tuple(info for info in catalogue() if not info.folder)
 
 
 def build(
-    infos: Sequence[Info] | None = None,
+    infos: Sequence[LessonInfo] | None = None,
     *,
-    only: Sequence[Info] | None = None,
+    only: Sequence[LessonInfo] | None = None,
     force: bool = False,
     run: bool = True,
     cell_s: int = CELL_S,
@@ -104,7 +104,7 @@ def _build_one(
         report.notes.append(f"solutions/{info.notebook}.ipynb is stale and was not executed")
 
 
-def check(infos: Sequence[Info] | None = None) -> list[Finding]:
+def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
     """Everything that keeps the lessons from being shown to a learner; empty when all is well. Executes nothing."""
     infos = list(infos if infos is not None else ours())
     findings, lessons = list(review_catalogue(infos)), []
@@ -131,12 +131,12 @@ def check(infos: Sequence[Info] | None = None) -> list[Finding]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _cells(info: Info) -> list[SourceCell]:
+def _cells(info: LessonInfo) -> list[SourceCell]:
     path = solutions_dir(info) / f"{info.notebook}.py"
     return read_source(path, _relative(path))
 
 
-def _spec(info: Info) -> LessonSpec:
+def _spec(info: LessonInfo) -> LessonSpec:
     try:
         return importlib.import_module(info.module).LESSON
     except Exception as error:
@@ -144,7 +144,7 @@ def _spec(info: Info) -> LessonSpec:
         raise BuildError([Finding(where, 1, f"cannot be loaded: {type(error).__name__}: {error}")]) from error
 
 
-def _read(info: Info) -> _Lesson:
+def _read(info: LessonInfo) -> _Lesson:
     cells, spec = _cells(info), _spec(info)
     return _Lesson(info, spec, cells, learner_notebook(info, spec, cells), solution_notebook(info, spec, cells))
 
@@ -204,7 +204,7 @@ def _why_stale(lesson: _Lesson, old: dict[str, Any]) -> str:
     return "is stale"
 
 
-def _strangers(infos: Sequence[Info]) -> list[Finding]:
+def _strangers(infos: Sequence[LessonInfo]) -> list[Finding]:
     """Notebooks that no lesson makes: a learner's that was saved here, or a renamed lesson's."""
     findings = []
     for folder in dict.fromkeys(directory(info) for info in infos for directory in (notebooks_dir, solutions_dir)):

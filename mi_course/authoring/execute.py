@@ -19,7 +19,7 @@ from typing import Any
 
 from mi_course.authoring.generate import KERNEL, NOT_COMPARED
 from mi_course.authoring.source import BuildError, SourceCell
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 from mi_course.progress import Progress
 
 __all__ = ["Executed", "execute", "outputs_hash", "reuse"]
@@ -28,7 +28,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ANSWER_CLAIM = "application/vnd.mi-course.answer+json"
 CELL_S = 600
 """Seconds that one cell may take."""
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Executed:
     """What an author should know: cells whose output is not compared, and why."""
 
 
-def execute(info: Info, notebook: dict[str, Any], cells: Sequence[SourceCell], cell_s: int = CELL_S) -> Executed:
+def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCell], cell_s: int = CELL_S) -> Executed:
     """Runs a solution in a fresh kernel, offline, with a fresh `MI_COURSE_HOME`, in an empty folder.
 
     Raises BuildError with file, line, cell id and traceback when a cell fails or takes longer than `cell_s` seconds.
@@ -66,7 +66,7 @@ def execute(info: Info, notebook: dict[str, Any], cells: Sequence[SourceCell], c
         try:
             client.execute(env=environment(home))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            cell, text = cells[reached[-1]], _COLOUR.sub("", str(error)).strip()
+            cell, text = cells[reached[-1]], _COLOR.sub("", str(error)).strip()
             raise BuildError([cell.finding(f"{info.id}, cell {cell.id!r} failed: {text}")]) from None
         verdicts = {row.exercise: row.status for row in Progress(home).rows(info.id)}
     made = json.loads(json.dumps(running))

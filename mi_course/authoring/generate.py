@@ -16,7 +16,7 @@ from mi_course import __version__
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
 from mi_course.content import BEGIN, END, python_only, top_level_names
 from mi_course.exercises import Exercise, LessonSpec
-from mi_course.lessons import Info, catalogue
+from mi_course.lessons import LessonInfo, catalogue
 
 __all__ = ["dump", "learner_notebook", "solution_notebook", "stub"]
 
@@ -32,12 +32,12 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([a-z]+)(?:\s+(\w+))?\s*\}\}")
 _DOTS = "●●●○○○"
 
 
-def learner_notebook(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
+def learner_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
     """The notebook that a learner opens. Raises BuildError."""
     return _notebook(info, spec, cells, stub)
 
 
-def solution_notebook(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
+def solution_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
     """The solution, not executed: answers in place, markers removed. Raises BuildError."""
     notebook = _notebook(info, spec, cells, lambda cell, exercise: _without_markers(cell))
     for cell, made in zip(cells, notebook["cells"], strict=True):
@@ -47,7 +47,7 @@ def solution_notebook(info: Info, spec: LessonSpec, cells: Sequence[SourceCell])
 
 
 def _notebook(
-    info: Info, spec: LessonSpec, cells: Sequence[SourceCell], answer: Callable[[SourceCell, Exercise], str]
+    info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell], answer: Callable[[SourceCell, Exercise], str]
 ) -> dict[str, Any]:
     by_name = {exercise.name: exercise for exercise in spec.exercises}
     made, findings = [], []
@@ -63,7 +63,7 @@ def _notebook(
 
 
 def _cell(
-    info: Info,
+    info: LessonInfo,
     spec: LessonSpec,
     cell: SourceCell,
     by_name: dict[str, Exercise],
@@ -141,7 +141,7 @@ def _without_markers(cell: SourceCell) -> str:
 # What the spec knows is written once, there
 
 
-def _fill(info: Info, spec: LessonSpec, cell: SourceCell, by_name: dict[str, Exercise]) -> str:
+def _fill(info: LessonInfo, spec: LessonSpec, cell: SourceCell, by_name: dict[str, Exercise]) -> str:
     findings: list[Finding] = []
 
     def value(match: re.Match[str]) -> str:
@@ -180,7 +180,7 @@ def badge(exercise: Exercise) -> str:
     return f"**Exercise · `{exercise.name}`** · {points} · about {minutes} · {dots}"
 
 
-def _next(info: Info) -> str:
+def _next(info: LessonInfo) -> str:
     """A link to the next lesson from the same place, or to the syllabus after the last."""
     later = [one for one in catalogue() if one.folder == info.folder and one.number > info.number]
     if not later:

@@ -15,7 +15,7 @@ from mi_course.authoring.generate import stub
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
 from mi_course.content import python_only, source
 from mi_course.exercises import Exercise, LessonSpec
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 __all__ = ["leaks", "review", "review_catalogue"]
 
@@ -30,7 +30,7 @@ _EXPRESSION = re.compile(r"^\s*(return\b|[\w.,\s\[\]]+?(:[^=]+)?[-+*/@]?=(?!=))"
 """What stands before the expression in a line that returns or assigns it."""
 
 
-def review(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> Iterator[Finding]:
+def review(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> Iterator[Finding]:
     """What is missing in a lesson. The builder's own complaints are not repeated here."""
     where = _spec_file(info)
     for name in ("id", "number", "title", "minutes", "notebook"):
@@ -52,7 +52,7 @@ def review(info: Info, spec: LessonSpec, cells: Sequence[SourceCell]) -> Iterato
         yield from _in_source(exercise, cells)
 
 
-def review_catalogue(infos: Sequence[Info]) -> Iterator[Finding]:
+def review_catalogue(infos: Sequence[LessonInfo]) -> Iterator[Finding]:
     """Lessons that share an id, a number or a notebook."""
     for attribute in ("id", "number", "notebook"):
         for value, count in Counter(getattr(info, attribute) for info in infos).items():
@@ -63,8 +63,8 @@ def review_catalogue(infos: Sequence[Info]) -> Iterator[Finding]:
 def _incomplete(spec: LessonSpec, exercise: Exercise) -> Iterator[str]:
     if exercise.lesson != spec.id or not exercise.name.isidentifier():
         yield f"the id should be {spec.id}.<the name that the learner defines>"
-    if not exercise.asks.strip():
-        yield "`asks` is empty; say in one sentence what is asked"
+    if not exercise.task.strip():
+        yield "`task` is empty; say in one sentence what is asked"
     if len({hint.strip() for hint in exercise.hints} - {""}) < MIN_HINTS:
         yield f"has {len(exercise.hints)} hints that differ; {MIN_HINTS} are needed"
     if len(exercise.mistakes) < MIN_MISTAKES and not exercise.trivial:
@@ -94,7 +94,7 @@ def _in_source(exercise: Exercise, cells: Sequence[SourceCell]) -> Iterator[Find
     if not any(badge.search(one.text) for one in cells[:at] if one.kind == "markdown"):
         yield cell.finding(f"no markdown cell before it states the exercise: write {{{{exercise {name}}}}} there")
     for one in cells:
-        if one.kind == "code" and re.search(rf"lesson\.use\(\s*['\"]{name}['\"]", one.text) and not exercise.own:
+        if one.kind == "code" and re.search(rf"lesson\.use\(\s*['\"]{name}['\"]", one.text) and not exercise.fallback:
             yield one.finding(f"lesson.use({name!r}) needs `own` in the exercise")
     lines = cell.text.rstrip().splitlines()
     call = _parsed(lines[-1]) if lines else None
@@ -158,7 +158,7 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _spec_file(info: Info) -> Path | None:
+def _spec_file(info: LessonInfo) -> Path | None:
     file = inspect.getsourcefile(importlib.import_module(info.module))
     return Path(file) if file else None
 

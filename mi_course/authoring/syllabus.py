@@ -9,7 +9,7 @@ from typing import Any
 
 from mi_course.content import cell_hashes, source
 from mi_course.exercises import LessonSpec
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 __all__ = ["promise", "release", "syllabus"]
 
@@ -21,7 +21,7 @@ Each lesson is a notebook. Begin with the first; every lesson names what it need
 """
 
 
-def syllabus(lessons: Iterable[tuple[Info, LessonSpec, dict[str, Any]]]) -> str:
+def syllabus(lessons: Iterable[tuple[LessonInfo, LessonSpec, dict[str, Any]]]) -> str:
     """`notebooks/README.md`: number, title, minutes, exercises, points, and what one can do afterwards."""
     parts = [HEAD]
     for info, spec, notebook in lessons:
@@ -43,7 +43,7 @@ def promise(notebook: dict[str, Any]) -> str:
     return ""
 
 
-def release(notebooks: Iterable[tuple[Info, dict[str, Any]]]) -> str:
+def release(notebooks: Iterable[tuple[LessonInfo, dict[str, Any]]]) -> str:
     """`releases/<version>.json`: notebook -> cell id -> source hash."""
     hashes = {info.notebook: cell_hashes(notebook) for info, notebook in notebooks}
     return json.dumps(hashes, indent=1, sort_keys=True) + "\n"

@@ -3,7 +3,7 @@
     report = grade(Path("submissions"), Path("marks"))
 
 Answers run in a sandbox that knows no truth (`sandbox/`), and are judged here, where no code of theirs ever runs. What
-is where: `intake` reads files, `mi_course.submission` says which cells are run, `asking_inside` asks and survives,
+is where: `intake` reads files, `mi_course.submission` says which cells are run, `sandboxed_asking` asks and survives,
 `marking` judges, `workers` spreads the load over this machine's cores and `cluster` over many machines, `store` keeps
 and writes.
 
@@ -52,7 +52,7 @@ def grade(
     lesson: str | int | None = None,
     workers: int | None = None,
     unsandboxed: bool = False,
-    one: bool = False,
+    single: bool = False,
     formats: Sequence[str] = (),
     similar: bool = False,
     cluster: str | None = None,
@@ -60,8 +60,8 @@ def grade(
 ) -> Report:
     """Marks every submission in a folder (or one file) and writes `out/marks.csv` and `out/marks.json`.
 
-    one: the folder is one submission, not a folder of them. formats: of `formats.FORMATS`. similar: compare answers and
-    write `out/similar.csv`.
+    single: the folder is one submission, not a folder of them. formats: of `formats.FORMATS`. similar: compare
+    answers and write `out/similar.csv`.
     lesson: the lesson that all are of; otherwise each notebook tells. workers: by default one for each core.
     cluster: the address of a Dask scheduler, whose workers mark in place of workers here.
     progress: called with (done, all, seconds still to go) after each submission. Killed at any point, a second call
@@ -79,7 +79,7 @@ def grade(
     began = time.monotonic()
     if lesson is not None:
         find(lesson)
-    entries = [intake.Entry(submissions.resolve().name, submissions)] if one else intake.find(submissions)
+    entries = [intake.Entry(submissions.resolve().name, submissions)] if single else intake.find(submissions)
     if cluster and workers:
         raise ValueError("Either workers here (-j), or those of a cluster (--cluster), not both.")
     with Cluster(cluster, unsandboxed) if cluster else Sandbox.start(unsandboxed) as place:
@@ -123,8 +123,8 @@ class _Run:
 
         rows = {}
         for i, entry in enumerate(self.entries):
-            self.keys[i] = self.store.key(content_hash(load(entry)), self.lesson, self.place.walled)
-            found = self.store.get(self.keys[i], shown(entry.name))
+            self.keys[i] = self.store.key(content_hash(load(entry)), self.lesson, self.place.sandboxed)
+            found = self.store.get(self.keys[i], printable_name(entry.name))
             if found is not None:
                 rows[i] = found
         return rows
@@ -143,9 +143,9 @@ class _Run:
 
         began = time.monotonic()
         for done, (i, trouble) in enumerate(spread, 1):
-            name = shown(self.entries[i].name)
+            name = printable_name(self.entries[i].name)
             found = None if trouble else self.store.get(self.keys[i], name)
-            rows[i] = found or failed(name, trouble or "Its marks could not be stored.", self.place.walled)
+            rows[i] = found or failed(name, trouble or "Its marks could not be stored.", self.place.sandboxed)
             if progress:
                 progress(done, count, (time.monotonic() - began) / done * (count - done))
 
@@ -156,17 +156,17 @@ class _Run:
         return run(workers, self._one, todo, limit_s=1800.0)
 
     def on_cluster(self, todo: list[int]) -> Iterator[tuple[int, str]]:
+        from mi_course.grading.cluster_worker import job_of
         from mi_course.grading.intake import load
-        from mi_course.grading.node import job_of
         from mi_course.grading.store import course_fingerprint, marks_of
 
         def job(i: int) -> str:
             entry = self.entries[i]
-            return job_of(shown(entry.name), load(entry), self.lesson, self.store.secret, course_fingerprint())
+            return job_of(printable_name(entry.name), load(entry), self.lesson, self.store.secret, course_fingerprint())
 
         for i, marks, trouble in self.place.run(job, todo):
             if not trouble:
-                self.store.put(self.keys[i], marks_of(marks, shown(self.entries[i].name)))
+                self.store.put(self.keys[i], marks_of(marks, printable_name(self.entries[i].name)))
             yield i, trouble
 
     def _one(self, i: int) -> None:
@@ -178,7 +178,7 @@ class _Run:
 
         warnings.simplefilter("ignore")  # Python warns of what it parses: a learner's `"\\d"` is no concern of ours
         entry = self.entries[i]
-        marks = mark(shown(entry.name), load(entry), self.place, self.store.secret, self.lesson)
+        marks = mark(printable_name(entry.name), load(entry), self.place, self.store.secret, self.lesson)
         self.store.put(self.keys[i], marks)
 
 
@@ -216,6 +216,6 @@ def _configs(value: Any) -> list[dict[str, Any]]:
     return [config for item in value for config in _configs(item)] if isinstance(value, (list, tuple)) else []
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """A file's name as text that can be written anywhere."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

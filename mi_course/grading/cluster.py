@@ -44,7 +44,7 @@ class Cluster:
             raise ClusterError(
                 'Handing submissions to a cluster needs Dask: pip install "mi-course[cluster]" -c constraints.txt'
             ) from None
-        self.walled, self.address = not unsandboxed, address
+        self.sandboxed, self.address = not unsandboxed, address
         try:
             self.client = Client(address, timeout=CONNECT_S, set_as_default=False, name="mi-course-grade")
         except (OSError, ValueError, TimeoutError) as error:
@@ -67,7 +67,7 @@ class Cluster:
 
         def hand_out(count: int) -> None:
             for i in islice(waiting, count):
-                future = self.client.submit(mark_there, job(i), self.walled, pure=False)
+                future = self.client.submit(mark_there, job(i), self.sandboxed, pure=False)
                 numbers[future] = i
                 done.add(future)
 
@@ -118,13 +118,13 @@ class Cluster:
 # In a Dask worker
 
 
-def mark_there(job: str, walled: bool) -> str:
+def mark_there(job: str, sandboxed: bool) -> str:
     """Runs in a thread of a Dask worker: hands the job to a node process, one for each thread, which is kept."""
     for _ in range(2):
-        node = _taken(walled)
+        node = _taken(sandboxed)
         told = node.ask(job)
         if told is not None:
-            _IDLE[walled].append(node)
+            _IDLE[sandboxed].append(node)
             return json.dumps({"host": socket.gethostname(), **json.loads(told)})
         how = node.end()
     trouble = f"The grader's own process ended twice on this submission ({how}). Look at it by hand."
@@ -134,19 +134,19 @@ def mark_there(job: str, walled: bool) -> str:
 _IDLE: dict[bool, list[_Node]] = {True: [], False: []}
 
 
-def _taken(walled: bool) -> _Node:
+def _taken(sandboxed: bool) -> _Node:
     try:
-        return _IDLE[walled].pop()
+        return _IDLE[sandboxed].pop()
     except IndexError:
-        return _Node(walled)
+        return _Node(sandboxed)
 
 
 class _Node:
-    """A process of `mi_course.grading.node`."""
+    """A process of `mi_course.grading.cluster_worker`."""
 
-    def __init__(self, walled: bool) -> None:
-        word = "sandboxed" if walled else "unsandboxed"
-        command = [sys.executable, "-m", "mi_course.grading.node", word]
+    def __init__(self, sandboxed: bool) -> None:
+        word = "sandboxed" if sandboxed else "unsandboxed"
+        command = [sys.executable, "-m", "mi_course.grading.cluster_worker", word]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, job: str) -> str | None:

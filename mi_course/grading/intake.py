@@ -18,9 +18,9 @@ from mi_course.submission import MAX_BYTES
 
 __all__ = ["Entry", "Loaded", "find", "load"]
 
-MOST_FILES = 40
+MAX_FILES = 40
 """Notebooks in one submission."""
-MOST_MEMBERS = 2000
+MAX_MEMBERS = 2000
 ZIP_BYTES = 64 * 2**20
 TOTAL_BYTES = 2 * MAX_BYTES
 DEPTH = 6
@@ -92,8 +92,8 @@ def load(entry: Entry) -> Loaded:
     notebooks = [one for one in files if _kind(one[0]) == ".ipynb"] or files
     if not notebooks:
         return Loaded((), "It holds no notebook (.ipynb) and no Python file (.py).", tuple(notes))
-    if len(notebooks) > MOST_FILES:
-        return Loaded((), f"It holds {len(notebooks)} notebooks; at most {MOST_FILES} are read.", tuple(notes))
+    if len(notebooks) > MAX_FILES:
+        return Loaded((), f"It holds {len(notebooks)} notebooks; at most {MAX_FILES} are read.", tuple(notes))
     return Loaded(tuple(sorted(notebooks)), "", tuple(notes))
 
 
@@ -124,8 +124,8 @@ def _from_folder(folder: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
             folders.clear()
         for name in sorted(names):
             members += 1
-            if members > MOST_MEMBERS:
-                raise _Refused(f"it holds more than {MOST_MEMBERS:,} files")
+            if members > MAX_MEMBERS:
+                raise _Refused(f"it holds more than {MAX_MEMBERS:,} files")
             path = Path(here, name)
             if _hidden(name) or _kind(name) not in KINDS:
                 continue
@@ -145,8 +145,8 @@ def _from_zip(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            if len(members) > MOST_MEMBERS:
-                raise _Refused(f"the zip file holds more than {MOST_MEMBERS:,} files")
+            if len(members) > MAX_MEMBERS:
+                raise _Refused(f"the zip file holds more than {MAX_MEMBERS:,} files")
             total = 0
             for member in members:
                 if not _wanted(member, notes):

@@ -13,13 +13,13 @@ from mi_course import lessons
 from mi_course.asking import observe
 from mi_course.asking.limits import TimeUp, time_limit
 from mi_course.exercises import Exercise, Plan, Verdict
-from mi_course.grading.asking_inside import SETUP, TOTAL_S, Seen, ask_all, claimed
-from mi_course.grading.claims import claims_in
 from mi_course.grading.intake import Loaded
+from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
+from mi_course.grading.sandboxed_asking import SETUP, TOTAL_S, Seen, ask_all, claimed
 from mi_course.judging import judge
-from mi_course.submission import Submission, SubmissionError, parse, take
+from mi_course.submission import Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Observation
 
 __all__ = ["ExerciseMark", "Marks", "content_hash", "failed", "mark"]
@@ -104,14 +104,14 @@ def mark(
     """
     began = time.monotonic()
     if loaded.problem:
-        return failed(name, loaded.problem, sandbox.walled, loaded.notes)
+        return failed(name, loaded.problem, sandbox.sandboxed, loaded.notes)
     notes, problems = list(loaded.notes), []
     chosen: dict[str, tuple[str, Submission, dict[str, Any]]] = {}
     written: dict[str, list[dict[str, str]]] = {}
     for file, raw in loaded.files:
         try:
             notebook = parse(raw, file.rpartition("/")[2])
-            submission = take(notebook, file.rpartition("/")[2], lesson)
+            submission = select_cells(notebook, file.rpartition("/")[2], lesson)
             claims = claims_in(notebook)
             reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
         except SubmissionError as error:
@@ -126,7 +126,7 @@ def mark(
         chosen[id] = (file, submission, claims)
         written[id] = reflections
     if not chosen:
-        return failed(name, " ".join(problems) or "Nothing to mark.", sandbox.walled, notes)
+        return failed(name, " ".join(problems) or "Nothing to mark.", sandbox.sandboxed, notes)
     marks: list[ExerciseMark] = []
     reasons = list(problems)
     seed = seed_of(secret, content_hash(loaded))
@@ -137,7 +137,7 @@ def mark(
         reasons += [f"{file}: {one}" if len(chosen) > 1 else one for one in why]
     passed = sum(one.status == "passed" for one in marks)
     reason = " ".join([f"{passed} of {len(marks)} exercises passed.", *reasons])
-    if not sandbox.walled:
+    if not sandbox.sandboxed:
         reason = f"{UNSANDBOXED} {reason}"
     return Marks(
         submission=name,
@@ -148,7 +148,7 @@ def mark(
         exercises=tuple(marks),
         lessons=tuple(chosen),
         notes=tuple(notes),
-        sandboxed=sandbox.walled,
+        sandboxed=sandbox.sandboxed,
         seconds=round(time.monotonic() - began, 3),
         files=tuple(file for file, _, _ in chosen.values()),
         reflections=tuple(one for found in written.values() for one in found),

@@ -14,7 +14,7 @@ from pathlib import Path
 from mi_course.grading import overrides
 from mi_course.grading.formats import write
 from mi_course.grading.marking import Marks
-from mi_course.grading.store import write_tables, write_whole
+from mi_course.grading.store import atomic_write, write_tables
 
 __all__ = ["finish"]
 
@@ -40,7 +40,7 @@ def finish(rows: Sequence[Marks], out: Path, formats: Sequence[str]) -> tuple[tu
     written = write(out, rows, formats)
     path = out / "reflections.html"
     if any(row.reflections for row in rows):
-        write_whole(path, reflections_page(rows))
+        atomic_write(path, reflections_page(rows))
         written.append(path)
     else:
         path.unlink(missing_ok=True)

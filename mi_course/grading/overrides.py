@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mi_course.grading.marking import ExerciseMark, Marks
-from mi_course.grading.store import harmless
+from mi_course.grading.store import escape_csv_cell
 
 __all__ = ["FILE", "apply", "read"]
 
@@ -49,7 +49,7 @@ def apply(rows: Sequence[Marks], out: Path) -> tuple[tuple[Marks, ...], list[str
     table, problems = read(out)
     if not table:
         return tuple(rows), problems
-    names = {harmless(row.submission): row.submission for row in rows} | {
+    names = {escape_csv_cell(row.submission): row.submission for row in rows} | {
         row.submission: row.submission for row in rows
     }
     wanted: dict[str, dict[str, Any]] = {}

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from mi_course.content import known_hashes, read_notebook, source, source_hash
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 __all__ = ["QUESTION", "questions", "reflections_in"]
 
@@ -25,7 +25,7 @@ def questions(notebook: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def reflections_in(notebook: dict[str, Any], info: Info, python: bool = False) -> list[dict[str, str]]:
+def reflections_in(notebook: dict[str, Any], info: LessonInfo, python: bool = False) -> list[dict[str, str]]:
     """The answers of a parsed submission (`submission.parse`): lesson, question, answer.
 
     An answer is what the learner added to the question's cell, and the text cells of theirs that follow it. The cell

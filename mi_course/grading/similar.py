@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mi_course import content, lessons
 from mi_course.grading.intake import Entry, load
-from mi_course.submission import SubmissionError, parse, take
+from mi_course.submission import SubmissionError, parse, select_cells
 
 __all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "similar", "write"]
 
@@ -74,7 +74,7 @@ def similar(entries: Iterable[Entry], lesson: str | int | None, names: Iterable[
         for file, raw in load(entry).files:
             try:
                 base = file.rpartition("/")[2]
-                submission = take(parse(raw, base), base, lesson)
+                submission = select_cells(parse(raw, base), base, lesson)
             except (SubmissionError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
                 continue
             sources = [cell.source for cell in submission.cells]
@@ -173,7 +173,7 @@ def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]
 
 def write(path: Path, pairs: Sequence[Pair]) -> None:
     """similar.csv: one row for each pair of answers."""
-    from mi_course.grading.store import harmless, write_whole
+    from mi_course.grading.store import atomic_write, escape_csv_cell
 
     text = io.StringIO()
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
@@ -181,8 +181,8 @@ def write(path: Path, pairs: Sequence[Pair]) -> None:
     for one in pairs:
         same = "yes" if one.same_names else "no"
         cells = [one.first, one.second, one.exercise, f"{one.similarity:.2f}", same, one.symbols, one.shared_by]
-        table.writerow([harmless(cell) for cell in cells])
-    write_whole(path, text.getvalue())
+        table.writerow([escape_csv_cell(cell) for cell in cells])
+    atomic_write(path, text.getvalue())
 
 
 def _pair(a: Answer, b: Answer, share: float, shared_by: int) -> Pair:
@@ -271,7 +271,7 @@ def _is_stub(one: Answer) -> bool:
 def _own_source(id: str) -> ast.stmt | None:
     """The course's own implementation, which `lesson.use` hands out."""
     lesson, _, name = id.partition(".")
-    module, _, own = lessons.load(lesson).exercise(name).own.partition(":")
+    module, _, own = lessons.load(lesson).exercise(name).fallback.partition(":")
     try:
         value = getattr(importlib.import_module(module), own)
         return ast.parse(inspect.cleandoc("\n" + inspect.getsource(value))).body[0]
@@ -295,7 +295,7 @@ def _from_the_course(tree: ast.Module) -> dict[str, str]:
 def _calls_own(node: ast.stmt, id: str, aliases: dict[str, str]) -> bool:
     """Whether an answer names the course's own implementation of the same exercise."""
     lesson, _, name = id.partition(".")
-    own = lessons.load(lesson).exercise(name).own.partition(":")[2]
+    own = lessons.load(lesson).exercise(name).fallback.partition(":")[2]
     if not own:
         return False
     aliases = {**aliases, **_from_the_course(ast.Module([node], []))}

@@ -46,13 +46,13 @@ class Store:
                 file.write(secrets.token_hex(32))
         text = path.read_text().strip()
         if len(text) != 64:  # killed while it was written: nothing can have been marked with it
-            write_whole(path, secrets.token_hex(32), mode=0o600)
+            atomic_write(path, secrets.token_hex(32), mode=0o600)
             text = path.read_text()
         return bytes.fromhex(text)
 
-    def key(self, content: str, lesson: str | int | None, walled: bool) -> str:
+    def key(self, content: str, lesson: str | int | None, sandboxed: bool) -> str:
         """Of all that the marks depend on."""
-        told = json.dumps([FORMAT, content, course_fingerprint(), str(lesson), walled])
+        told = json.dumps([FORMAT, content, course_fingerprint(), str(lesson), sandboxed])
         return hmac.new(self.secret, told.encode(), hashlib.sha256).hexdigest()[:40]
 
     def get(self, key: str, name: str) -> Marks | None:
@@ -63,7 +63,7 @@ class Store:
             return None
 
     def put(self, key: str, marks: Marks) -> None:
-        write_whole(self.folder / f"{key}.json", json.dumps(marks.to_json()))
+        atomic_write(self.folder / f"{key}.json", json.dumps(marks.to_json()))
 
 
 def marks_of(text: str, name: str) -> Marks:
@@ -74,7 +74,7 @@ def marks_of(text: str, name: str) -> Marks:
     return Marks(**{**found, **lists, "submission": name}, exercises=exercises)
 
 
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+def atomic_write(path: Path, text: str, mode: int = 0o644) -> None:
     """The file as it was, or as it is to be; never a part."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -138,8 +138,8 @@ def write_tables(out: Path, rows: Iterable[Marks]) -> None:
         by_hand = " ".join(one.exercise for one in row.exercises if one.given is not None)
         comments = [row.comment, *(f"{one.exercise}: {one.comment}" for one in row.exercises if one.comment)]
         cells += ["yes" if row.sandboxed else "NO", by_hand, " / ".join(filter(None, comments)), row.reason]
-        table.writerow([harmless(cell) for cell in cells])
-    write_whole(out / "marks.csv", text.getvalue())
+        table.writerow([escape_csv_cell(cell) for cell in cells])
+    atomic_write(out / "marks.csv", text.getvalue())
     found = {
         "format": FORMAT,
         "course_version": __version__,
@@ -147,10 +147,10 @@ def write_tables(out: Path, rows: Iterable[Marks]) -> None:
         "sandboxed": all(row.sandboxed for row in rows),
         "submissions": [row.to_json() for row in rows],
     }
-    write_whole(out / "marks.json", json.dumps(found, indent=1))
+    atomic_write(out / "marks.json", json.dumps(found, indent=1))
 
 
-def harmless(cell: Any) -> Any:
+def escape_csv_cell(cell: Any) -> Any:
     """A cell that a spreadsheet shows and does not compute, on one line."""
     if not isinstance(cell, str):
         return cell

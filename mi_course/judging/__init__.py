@@ -4,7 +4,7 @@
     observations = [run(ask) for ask in plan.asks]          # in the notebook, or in a sandbox
     verdict = judge(plan, observations, ask=observe)        # never runs the learner's code
 
-`ask(answer, ask) -> Observation` runs code of ours only: the spec, and each mistake's `wrong`.
+`ask(answer, ask) -> Observation` runs code of ours only: the oracle, and each mistake's `implementation`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from mi_course.exercises import Complaint, Exercise, PartResult, Plan, Verdict
 from mi_course.judging.cases import Asker, Truths, complaint_about
-from mi_course.judging.comparing import compare, degenerate, same
-from mi_course.judging.naming import name_mistake
+from mi_course.judging.comparison import compare, degenerate, same
+from mi_course.judging.diagnosis import name_mistake
 from mi_course.wire import Observation
 
 __all__ = ["compare", "degenerate", "judge", "same"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mi_course import wire
 from mi_course.exercises import Case, Complaint, Exercise, Plan
-from mi_course.judging.comparing import UNFIT, compare, compare_error, say
+from mi_course.judging.comparison import UNFIT, compare, compare_error, say
 from mi_course.judging.tidiness import tidy
 from mi_course.wire import Ask, Observation, Reply
 
@@ -34,12 +34,12 @@ class Truths:
         if truth is not None:
             values = truth() if callable(truth) else truth
             return [Reply(wire.RETURNED, wire.plain(value)) for value in values]
-        if exercise.spec is None:
-            raise TypeError(f"{exercise.id}: a case has no truth and no judge, and the exercise has no spec")
-        replies = self.ask(exercise.spec, planned.ask).replies
+        if exercise.oracle is None:
+            raise TypeError(f"{exercise.id}: a case has no truth and no judge, and the exercise has no oracle")
+        replies = self.ask(exercise.oracle, planned.ask).replies
         for reply in replies:
             if not reply.returned:
-                raise RuntimeError(f"{exercise.id}: the spec itself came to {reply.status} ({reply.error}) in a case")
+                raise RuntimeError(f"{exercise.id}: the oracle itself came to {reply.status} ({reply.error}) in a case")
         return replies
 
 
@@ -66,7 +66,7 @@ def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complai
         return _in_full(case.judge(case, observation), exercise)
     except UNFIT:
         seen = ", ".join(say(reply.value) for reply in observation.replies[:3])
-        return Complaint(f"The answer, {seen}, is not of the form that is asked for: {exercise.asks}", "type")
+        return Complaint(f"The answer, {seen}, is not of the form that is asked for: {exercise.task}", "type")
 
 
 def _in_full(complaint: Complaint | None, exercise: Exercise) -> Complaint | None:

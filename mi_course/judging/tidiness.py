@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mi_course.exercises import Case, Complaint
-from mi_course.judging.comparing import UNFIT, same
+from mi_course.judging.comparison import UNFIT, same
 from mi_course.wire import Observation, Reply
 
 __all__ = ["tidy"]

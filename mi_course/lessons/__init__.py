@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-__all__ = ["Info", "Plugin", "asking_modules", "catalogue", "find", "load"]
+__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "load"]
 
 
 @dataclass(frozen=True)
-class Info:
+class LessonInfo:
     """A lesson before it is loaded: nothing here needs torch."""
 
     number: int
@@ -41,15 +41,15 @@ class Info:
 class Plugin:
     """What other people's package offers."""
 
-    lessons: tuple[Info, ...]
+    lessons: tuple[LessonInfo, ...]
     asking: str = ""
     """A module with `REFERENCES` and `DRIVERS` of its own, to be had in the sandbox too."""
 
 
 OURS = (
-    Info(0, "start_here", "Start here", 10, "00_start_here", "mi_course.lessons.start_here"),
-    Info(2, "induction_heads", "Induction heads", 90, "02_induction_heads", "mi_course.lessons.induction_heads"),
-    Info(
+    LessonInfo(0, "start_here", "Start here", 10, "00_start_here", "mi_course.lessons.start_here"),
+    LessonInfo(2, "induction_heads", "Induction heads", 90, "02_induction_heads", "mi_course.lessons.induction_heads"),
+    LessonInfo(
         3,
         "activation_patching",
         "Activation patching",
@@ -57,9 +57,13 @@ OURS = (
         "03_activation_patching",
         "mi_course.lessons.activation_patching",
     ),
-    Info(4, "steering_vectors", "Steering vectors", 120, "04_steering_vectors", "mi_course.lessons.steering_vectors"),
-    Info(5, "superposition", "Superposition", 75, "05_superposition", "mi_course.lessons.superposition"),
-    Info(6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"),
+    LessonInfo(
+        4, "steering_vectors", "Steering vectors", 120, "04_steering_vectors", "mi_course.lessons.steering_vectors"
+    ),
+    LessonInfo(5, "superposition", "Superposition", 75, "05_superposition", "mi_course.lessons.superposition"),
+    LessonInfo(
+        6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
+    ),
 )
 
 
@@ -88,14 +92,14 @@ def asking_modules() -> tuple[str, ...]:
     return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
 
 
-def catalogue() -> tuple[Info, ...]:
+def catalogue() -> tuple[LessonInfo, ...]:
     """All lessons, in order: ours, then other people's."""
     return tuple(sorted(OURS, key=lambda info: info.number)) + tuple(
         info for plugin in _plugins() for info in plugin.lessons
     )
 
 
-def find(which: str | int) -> Info:
+def find(which: str | int) -> LessonInfo:
     """The lesson with this id, number or notebook name. Raises KeyError that lists what there is."""
     wanted = str(which)
     for info in catalogue():

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, LessonSpec, Mistake, Part, case, hook_ref, model_ref
+from mi_course.exercises import Case, Exercise, LessonSpec, Mistake, Part, RandomInputs, case, hook_ref, model_ref
 
 # ---------------------------------------------------------------------------------------------------------------------
 # top_next_tokens
@@ -26,23 +26,23 @@ def _pairs(values: Tensor, k: int, largest: bool = True) -> list[tuple[int, floa
     return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
 
-def _renormalised(logits: Tensor, k: int) -> list[tuple[int, float]]:
+def _renormalized(logits: Tensor, k: int) -> list[tuple[int, float]]:
     top = logits[-1].topk(k)
     return list(zip(top.indices.tolist(), top.values.softmax(-1).tolist(), strict=True))
 
 
 TOP_NEXT_TOKENS = Exercise(
     id="start_here.top_next_tokens",
-    asks="The k likeliest next tokens after the last position, with their probabilities, likeliest first.",
+    task="The k likeliest next tokens after the last position, with their probabilities, likeliest first.",
     minutes=4,
     difficulty=1,
-    spec=_top_next_tokens,
-    own="mi_course.interp.basics:top_next_tokens",
+    oracle=_top_next_tokens,
+    fallback="mi_course.interp.basics:top_next_tokens",
     parts=(
         Part(
             "random logits",
             2,
-            lambda draw, form: [
+            lambda draw, size: [
                 case(draw.normal(pos, vocab, std=3.0), k, about=f"{pos} positions, {vocab} tokens, k = {k}", atol=1e-6)
                 for pos, vocab, k in ((4, 9, 3), (1, 12, 5), (7, 30, 1), (3, 6, 6))
             ],
@@ -50,7 +50,7 @@ TOP_NEXT_TOKENS = Exercise(
         Part(
             "large logits",
             1,
-            lambda draw, form: [
+            lambda draw, size: [
                 case(
                     draw.normal(5, 11, mean=300.0, std=2.0),
                     4,
@@ -95,9 +95,9 @@ TOP_NEXT_TOKENS = Exercise(
             lambda logits, k: _pairs(logits[-1].softmax(-1), k)[::-1],
         ),
         Mistake(
-            "renormalised_over_k",
+            "renormalized_over_k",
             "Your probabilities sum to 1 over the k tokens alone. Take the softmax over the whole vocabulary first, then choose the k.",
-            _renormalised,
+            _renormalized,
         ),
         Mistake(
             "probability_first",
@@ -151,7 +151,7 @@ def _forgotten(z: Tensor, hook: object, head: int) -> None:
 _SMALL = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11, "n_ctx": 8, "attn_only": True}
 
 
-def _zero_head_cases(draw: Draw, form: str) -> list[Case]:
+def _zero_head_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     # Every axis is at least as long as the head axis: a wrong one must not be caught by an IndexError alone.
     for batch, pos, heads, d_head in ((4, 5, 3, 5), (5, 7, 4, 6), (3, 4, 2, 8)):
@@ -170,11 +170,11 @@ def _zero_head_cases(draw: Draw, form: str) -> list[Case]:
 
 ZERO_HEAD = Exercise(
     id="start_here.zero_head",
-    asks="A hook that silences one head: its z is zero at every position of every prompt, the other heads are untouched.",
+    task="A hook that silences one head: its z is zero at every position of every prompt, the other heads are untouched.",
     minutes=4,
     difficulty=1,
-    spec=_zero_head,
-    own="mi_course.interp.basics:zero_head",
+    oracle=_zero_head,
+    fallback="mi_course.interp.basics:zero_head",
     parts=(Part("one head silent, the others untouched", 2, _zero_head_cases),),
     mistakes=(
         Mistake(

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import array, labels, short, visible, words
 from mi_course.show._html import figure
 from mi_course.show._picture import Live, _write, page, put_title, render_figure
 
-MOST_HEADS = 12
-MOST_TOKENS = 128
+MAX_HEADS = 12
+MAX_TOKENS = 128
 WHITE_TO_BLUE = ["#ffffff", "#b3d4ec", "#4a98cf", "#08519c", "#08306b"]
 
 
@@ -57,7 +57,7 @@ class Attention(Live):
 
             top = max(1.0, float(np.abs(self._pattern).max()))
             signed = bool((self._pattern < 0).any())
-            scale = LinearSegmentedColormap.from_list("mi", colours.DIVERGING if signed else WHITE_TO_BLUE)
+            scale = LinearSegmentedColormap.from_list("mi", colors.DIVERGING if signed else WHITE_TO_BLUE)
             grid = fig.subplots(rows, columns, squeeze=False)
             named = size * columns <= 72
             step = 1 if named else max(1, round(size / 5 / 5) * 5 if size > 12 else 2)
@@ -134,13 +134,13 @@ def attention(
     tokens: one string per position. heads: labels such as "18.6", or (layer, head) pairs; by default 0, 1, ….
     Raises ValueError for another shape, a pattern that is not square, NaN, or more than 12 heads or 128 tokens.
     """
-    values = array(pattern, "pattern", ["head", "query", "key"], most=MOST_HEADS * 1024 * 1024)
+    values = array(pattern, "pattern", ["head", "query", "key"], most=MAX_HEADS * 1024 * 1024)
     count, queries, keys = values.shape
     if queries != keys:
         raise ValueError(f"pattern has {queries} queries and {keys} keys; expected as many of both.")
-    if count > MOST_HEADS or queries > MOST_TOKENS:
+    if count > MAX_HEADS or queries > MAX_TOKENS:
         raise ValueError(
-            f"pattern has {count} heads and {queries} tokens; at most {MOST_HEADS} heads and {MOST_TOKENS} tokens can "
+            f"pattern has {count} heads and {queries} tokens; at most {MAX_HEADS} heads and {MAX_TOKENS} tokens can "
             "be read. Choose heads, such as pattern[[3, 7]], or the first positions, such as pattern[:, :40, :40]."
         )
     names = range(count) if heads is None else heads

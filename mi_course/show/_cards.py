@@ -50,7 +50,7 @@ def verdict_card(verdict: Mapping[str, Any]) -> Card:
     status = verdict["status"]
     if status not in STATES:
         raise ValueError(f"verdict['status'] is {status!r}; expected one of {', '.join(STATES)}.")
-    word, mark, colour = STATES[status]
+    word, mark, color = STATES[status]
     name = str(verdict["exercise"]).rpartition(".")[2] or str(verdict["exercise"])
     score = f"{verdict['points']} of {verdict['max_points']}"
     message, following = str(verdict.get("message") or ""), str(verdict.get("next") or "")
@@ -67,11 +67,11 @@ def verdict_card(verdict: Mapping[str, Any]) -> Card:
     parts = f'<ul style="list-style:none;margin:6px 0 2px;padding:0">{rows}</ul>' if rows else ""
     onward = f'<p style="margin:6px 0 2px"><strong>Next:</strong> {prose_spans(following)}</p>' if following else ""
     head = (
-        f"{_badge(mark, colour)}<strong>{word}</strong>"
+        f"{_badge(mark, color)}<strong>{word}</strong>"
         f'<span style="color:{SOFT}"> · {escape(name)} · {escape(score)}</span>'
     )
     label = f"{word}: {name}, {score} points"
-    return Card(html=_frame(head, prose(message) + parts + onward, colour, label), text="\n".join(text), alt=label)
+    return Card(html=_frame(head, prose(message) + parts + onward, color, label), text="\n".join(text), alt=label)
 
 
 def note_card(title: str, body: str, kind: str = "hint") -> Card:
@@ -81,28 +81,28 @@ def note_card(title: str, body: str, kind: str = "hint") -> Card:
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
-    word, mark, colour = KINDS[kind]
+    word, mark, color = KINDS[kind]
     if title.startswith(word):  # "Hint 1 of 3 · zero_head" has its word
         word, _, title = title.partition(" · ")
     said = f'<span style="color:{SOFT}"> · {prose_spans(title)}</span>' if title else ""
-    head = f"{_badge(mark, colour)}<strong>{escape(word)}</strong>{said}"
+    head = f"{_badge(mark, color)}<strong>{escape(word)}</strong>{said}"
     label = f"{word}: {title}" if title else word
     text = f"{word} · {title}" if title else word
-    return Card(html=_frame(head, prose(body), colour, label), text=f"{text}\n{body.strip()}", alt=label)
+    return Card(html=_frame(head, prose(body), color, label), text=f"{text}\n{body.strip()}", alt=label)
 
 
-def _frame(head: str, body: str, colour: str, label: str) -> str:
+def _frame(head: str, body: str, color: str, label: str) -> str:
     return (
-        f'<div class="mi-card" role="status" aria-label="{escape(label)}" style="border-left:5px solid {colour};'
+        f'<div class="mi-card" role="status" aria-label="{escape(label)}" style="border-left:5px solid {color};'
         f"background-color:rgba(127, 127, 127, 0.08);color:{INK};padding:8px 14px;margin:2px 0;border-radius:3px;"
         f'max-width:820px;font-size:14px;line-height:1.5"><div>{head}</div>{body}</div>'
     )
 
 
-def _badge(mark: str, colour: str) -> str:
+def _badge(mark: str, color: str) -> str:
     return (
         f'<span aria-hidden="true" style="display:inline-block;width:20px;height:20px;line-height:20px;'
-        f'margin-right:8px;border-radius:10px;text-align:center;font-weight:bold;color:#ffffff;background-color:{colour}">{mark}</span>'
+        f'margin-right:8px;border-radius:10px;text-align:center;font-weight:bold;color:#ffffff;background-color:{color}">{mark}</span>'
     )
 
 

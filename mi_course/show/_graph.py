@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import number, place, short, visible, words
 from mi_course.show._picture import Picture, axis, safe_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_NODES = 60
-MOST_EDGES = 300
-POSITIVE, NEGATIVE = colours.DIVERGING[-1], colours.DIVERGING[0]
+MAX_NODES = 60
+MAX_EDGES = 300
+POSITIVE, NEGATIVE = colors.DIVERGING[-1], colors.DIVERGING[0]
 
 
 def graph(
@@ -35,19 +35,19 @@ def graph(
     """
     points = [_node(node) for node in nodes]
     ids = {point["id"]: point for point in points}
-    if not points or len(points) > MOST_NODES:
-        raise ValueError(f"nodes has {len(points)} entries; expected 1 to {MOST_NODES}.")
+    if not points or len(points) > MAX_NODES:
+        raise ValueError(f"nodes has {len(points)} entries; expected 1 to {MAX_NODES}.")
     if len(ids) < len(points):
         raise ValueError("two nodes share an id; give every node its own.")
     arrows = [_edge(edge, ids) for edge in edges]
-    if len(arrows) > MOST_EDGES:
-        raise ValueError(f"edges has {len(arrows)} entries; at most {MOST_EDGES} can be read. Keep the heaviest.")
+    if len(arrows) > MAX_EDGES:
+        raise ValueError(f"edges has {len(arrows)} entries; at most {MAX_EDGES} can be read. Keep the heaviest.")
     title, caption = words(title, "title"), words(caption, "caption")
 
     levels = sorted({point["layer"] for point in points})
     _place(points, arrows, levels)
     roles = list(dict.fromkeys(point["role"] for point in points if point["role"]))
-    tone = {role: colours.SERIES[i % len(colours.SERIES)] for i, role in enumerate(roles)} | {"": colours.CONTROL}
+    tone = {role: colors.SERIES[i % len(colors.SERIES)] for i, role in enumerate(roles)} | {"": colors.CONTROL}
     heaviest = max((abs(weight) for *_, weight in arrows), default=1.0) or 1.0
 
     details = [f"{len(points)} nodes on {len(levels)} layers, {len(arrows)} edges"]
@@ -71,7 +71,7 @@ def graph(
             "y": [p["y"] for p in points if p["role"] == role],
             "text": [safe_label(p["label"]) for p in points if p["role"] == role],
             "textposition": "middle right",
-            "textfont": {"color": colours.INK},
+            "textfont": {"color": colors.INK},
             "marker": {"size": 17, "color": tone[role], "line": {"width": 1.5, "color": "#ffffff"}},
             "hovertemplate": f"<b>%{{text}}</b><br>{safe_label(role)}<extra></extra>",
         }
@@ -130,7 +130,7 @@ def graph(
             if len(arrows) <= 16:
                 at = [ids[a][k] * 0.55 + ids[b][k] * 0.45 for k in "xy"]
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
-                axes.annotate(short(weight), at, fontsize=8.5, color=colours.SOFT, ha="center", va="center", bbox=box)
+                axes.annotate(short(weight), at, fontsize=8.5, color=colors.SOFT, ha="center", va="center", bbox=box)
         for role in dict.fromkeys(point["role"] for point in points):
             mine = [point for point in points if point["role"] == role]
             name = {"label": role} if role else {}

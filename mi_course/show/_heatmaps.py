@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import array, labels, number, rounded, short, visible, words
 from mi_course.show._picture import Picture, axis, safe_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_CELLS = 40_000
-MOST_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
+MAX_CELLS = 40_000
+MAX_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
 
 # A frame must be seen on the lightest and on the darkest cell: dark ink over a white line.
-FRAME = [{"color": colours.PAPER, "width": 5}, {"color": colours.INK, "width": 2}]
+FRAME = [{"color": colors.PAPER, "width": 5}, {"color": colors.INK, "width": 2}]
 
 
 def head_heatmap(
@@ -40,7 +40,7 @@ def head_heatmap(
     hover: [layer, head] more words for each head.
     Raises ValueError for another shape, NaN, or a highlighted head that is not there.
     """
-    table = array(values, "values", ["layer", "head"], most=MOST_CELLS)
+    table = array(values, "values", ["layer", "head"], most=MAX_CELLS)
     layers, heads = table.shape
     boxes = []
     for pair in highlight:
@@ -89,7 +89,7 @@ def heatmap(
     down: the first row is at the top, as queries are in an attention pattern.
     xlabel, ylabel: what columns and rows are. Other arguments as in `head_heatmap`.
     """
-    table = array(values, "values", ["row", "column"], most=MOST_CELLS)
+    table = array(values, "values", ["row", "column"], most=MAX_CELLS)
     rows, columns = table.shape
     across = [visible(label, width=24) for label in labels(range(columns) if x is None else x, "x", columns)]
     up = [visible(label, width=24) for label in labels(range(rows) if y is None else y, "y", rows)]
@@ -113,13 +113,13 @@ def heatmap(
     )
 
 
-def colour_range(table: np.ndarray[Any, Any], center: float | None) -> tuple[float, float, list[str]]:
+def color_range(table: np.ndarray[Any, Any], center: float | None) -> tuple[float, float, list[str]]:
     """Lowest and highest value of the scale, and its colours: symmetric about `center` if there is one."""
     low, high = float(table.min()), float(table.max())
     if center is None:
-        return (low, high, colours.SEQUENTIAL) if high > low else (low - 0.5, high + 0.5, colours.SEQUENTIAL)
+        return (low, high, colors.SEQUENTIAL) if high > low else (low - 0.5, high + 0.5, colors.SEQUENTIAL)
     reach = max(abs(low - center), abs(high - center)) or 1.0
-    return center - reach, center + reach, colours.DIVERGING
+    return center - reach, center + reach, colors.DIVERGING
 
 
 def extremes(table: np.ndarray[Any, Any], name: Any, count: int = 5) -> list[str]:
@@ -156,7 +156,7 @@ def _picture(
     title, caption, unit = words(title, "title"), words(caption, "caption"), words(unit, "unit")
     center = None if center is None else number(center, "center")
     rows, columns = table.shape
-    low, high, stops = colour_range(table, center)
+    low, high, stops = color_range(table, center)
     extra = None
     if hover is not None:
         flat = [labels(row, f"hover[{i}]", columns) for i, row in enumerate(hover)]
@@ -186,10 +186,10 @@ def _picture(
 
     trace: dict[str, Any] = {
         "type": "heatmap",
-        "z": rounded(table, 3 if table.size > MOST_NAMED else 4),
+        "z": rounded(table, 3 if table.size > MAX_NAMED else 4),
         "zmin": round(low, 6),
         "zmax": round(high, 6),
-        "colorscale": colours.plotly_scale(stops),
+        "colorscale": colors.plotly_scale(stops),
         "colorbar": {
             "title": {"text": safe_label(unit or "value"), "side": "right"},
             "thickness": 14,
@@ -200,7 +200,7 @@ def _picture(
         "ygap": 1 if rows <= 60 else 0,
     }
     measure = f"<b>%{{z:.3~g}}</b> {safe_label(unit)}"
-    if names and table.size <= MOST_NAMED:
+    if names and table.size <= MAX_NAMED:
         trace["text"] = [[f"{safe_label(b)}, {safe_label(a)} ({j})" for j, a in enumerate(x)] for b in y]
         hover_name = f"{safe_label(ylabel)} %{{text}}"
     if extra:

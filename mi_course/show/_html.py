@@ -65,12 +65,12 @@ def code_block(code: str, language: str = "python") -> str:
     body = escape(code)
     if language in {"python", "py"}:
         with suppress(ImportError):
-            body = _coloured(code)
+            body = _colored(code)
     style = f"{MONO};margin:6px 0;padding:8px 10px;border-radius:4px;overflow-x:auto;background-color:{GROUND}"
     return f'<pre style="{style};white-space:pre;color:{INK}">{body}</pre>'
 
 
-def _coloured(code: str) -> str:
+def _colored(code: str) -> str:
     from pygments.lexers import PythonLexer
     from pygments.token import Comment, Keyword, Number, Operator, String
 
@@ -84,7 +84,7 @@ def _coloured(code: str) -> str:
     ]
     parts = []
     for kind, piece in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
-        tone = next(((colour, more) for family, colour, more in tones if kind in family), None)
+        tone = next(((color, more) for family, color, more in tones if kind in family), None)
         text = escape(piece)
         parts.append(f'<span style="color:{tone[0]}{tone[1]}">{text}</span>' if tone and piece.strip() else text)
     return "".join(parts)

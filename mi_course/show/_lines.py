@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import array, number, rounded, short, words
 from mi_course.show._data import place as axis_place
 from mi_course.show._picture import Picture, axis, safe_label
@@ -15,8 +15,8 @@ from mi_course.show._picture import Picture, axis, safe_label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_POINTS = 20_000
-MOST_DRAWN = 600  # points of a line that reach the notebook; a longer one is thinned, keeping its extremes
+MAX_POINTS = 20_000
+MAX_DRAWN = 600  # points of a line that reach the notebook; a longer one is thinned, keeping its extremes
 DASHES = ["-", "--", "-.", ":"]
 PLOTLY_DASHES = ["solid", "dash", "dashdot", "dot"]
 
@@ -40,7 +40,7 @@ def lines(
     marks: (x, label) pairs, drawn as vertical lines.
     Raises ValueError for lengths that differ, NaN, an empty series, or log axes with values that are not positive.
     """
-    xs = array(x, "x", ["point"], most=MOST_POINTS)
+    xs = array(x, "x", ["point"], most=MAX_POINTS)
     if not isinstance(series, Mapping) or not series:
         raise ValueError("series is empty or no mapping; expected {name: values}.")
     bands = {words(name, "a name in series"): _band(name, values, xs) for name, values in series.items()}
@@ -68,14 +68,14 @@ def lines(
 
     data: list[dict[str, Any]] = []
     for name, (middle, low, high) in bands.items():
-        colour, dash, _ = looks[name]
+        color, dash, _ = looks[name]
         keep = thinned(middle, low, high)
         px = rounded(xs[keep], 6)
         if (high > low).any():
             edge = {"type": "scatter", "x": px, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
             edge |= {"showlegend": False, "legendgroup": name}
             data.append({**edge, "y": rounded(low[keep])})
-            data.append({**edge, "y": rounded(high[keep]), "fill": "tonexty", "fillcolor": see_through(colour)})
+            data.append({**edge, "y": rounded(high[keep]), "fill": "tonexty", "fillcolor": see_through(color)})
         data.append(
             {
                 "type": "scatter",
@@ -85,7 +85,7 @@ def lines(
                 "legendgroup": name,
                 "mode": "lines+markers" if len(xs) <= 40 else "lines",
                 "marker": {"size": 5},
-                "line": {"color": colour, "width": 2, "dash": dash},
+                "line": {"color": color, "width": 2, "dash": dash},
                 "hovertemplate": f"{safe_label(name)}<br>{safe_label(xlabel)} %{{x}}: <b>%{{y:.3~g}}</b>"
                 "<extra></extra>",
             }
@@ -101,11 +101,11 @@ def lines(
 
     def draw(axes: Axes) -> None:
         for name, (middle, low, high) in bands.items():
-            colour, _, dash = looks[name]
+            color, _, dash = looks[name]
             if (high > low).any():
-                axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(xs, low, high, color=color, alpha=0.2, linewidth=0)
             dots = {"marker": "o", "markersize": 3} if len(xs) <= 40 else {}
-            axes.plot(xs, middle, color=colour, linestyle=dash, linewidth=1.8, label=name, **dots)
+            axes.plot(xs, middle, color=color, linestyle=dash, linewidth=1.8, label=name, **dots)
         if log_x:
             axes.set_xscale("log")
             plain_ticks(axes.xaxis)
@@ -142,7 +142,7 @@ def _band(name: str, values: Any, xs: np.ndarray[Any, Any]) -> tuple[Any, Any, A
             raise ValueError(f"series[{name!r}] is (middle, low, high), but somewhere low ≤ middle ≤ high fails.")
     else:
         axes = ["run", "point"] if _depth(values) == 2 else ["point"]
-        table = np.atleast_2d(array(values, f"series[{name!r}]", axes, most=50 * MOST_POINTS))
+        table = np.atleast_2d(array(values, f"series[{name!r}]", axes, most=50 * MAX_POINTS))
         middle, low, high = np.median(table, axis=0), table.min(axis=0), table.max(axis=0)
     for part in (middle, low, high):
         if len(part) != len(xs):
@@ -159,10 +159,10 @@ def _depth(values: Any) -> int:
 def thinned(*parts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Indices to keep: all of a short line; of a long one each bin's lowest and highest point, so no spike is lost."""
     count = len(parts[0])
-    if count <= MOST_DRAWN:
+    if count <= MAX_DRAWN:
         return np.arange(count)
     keep = {0, count - 1}
-    for chunk in np.array_split(np.arange(count), MOST_DRAWN // 2):
+    for chunk in np.array_split(np.arange(count), MAX_DRAWN // 2):
         keep |= {int(chunk[parts[0][chunk].argmin()]), int(chunk[parts[0][chunk].argmax()])}
     return np.array(sorted(keep))
 
@@ -172,16 +172,16 @@ def styles(names: list[str]) -> list[tuple[str, str, str]]:
     out, i = [], 0
     for name in names:
         if name.lower().startswith("control"):
-            out.append((colours.CONTROL, "dot", ":"))
+            out.append((colors.CONTROL, "dot", ":"))
         else:
             turn = i % len(DASHES)
-            out.append((colours.SERIES[i % len(colours.SERIES)], PLOTLY_DASHES[turn], DASHES[turn]))
+            out.append((colors.SERIES[i % len(colors.SERIES)], PLOTLY_DASHES[turn], DASHES[turn]))
             i += 1
     return out
 
 
-def see_through(colour: str, alpha: float = 0.2) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def see_through(color: str, alpha: float = 0.2) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 
@@ -201,7 +201,7 @@ def legend_room(names: list[str], width: int = 600) -> int:
 
 def plotly_marks(marks: list[tuple[float, str]], log_x: bool = False) -> dict[str, Any]:
     """Vertical dashed lines with their labels."""
-    line = {"color": colours.SOFT, "width": 1.2, "dash": "dash"}
+    line = {"color": colors.SOFT, "width": 1.2, "dash": "dash"}
     shapes = [
         {"type": "line", "x0": place, "x1": place, "yref": "paper", "y0": 0, "y1": 1, "line": line}
         for place, _ in marks
@@ -215,7 +215,7 @@ def plotly_marks(marks: list[tuple[float, str]], log_x: bool = False) -> dict[st
             "xanchor": "left",
             "text": safe_label(label),
             "showarrow": False,
-            "font": {"size": 11, "color": colours.SOFT},
+            "font": {"size": 11, "color": colors.SOFT},
             "bgcolor": "rgba(255,255,255,0.8)",
         }
         for i, (place, label) in enumerate(marks)
@@ -225,7 +225,7 @@ def plotly_marks(marks: list[tuple[float, str]], log_x: bool = False) -> dict[st
 
 def draw_marks(axes: Axes, marks: list[tuple[float, str]]) -> None:
     for i, (place, label) in enumerate(marks):
-        axes.axvline(place, color=colours.SOFT, linewidth=1.1, linestyle="--")
+        axes.axvline(place, color=colors.SOFT, linewidth=1.1, linestyle="--")
         axes.annotate(
             label,
             (place, 1 - 0.075 * (i % 3)),
@@ -234,7 +234,7 @@ def draw_marks(axes: Axes, marks: list[tuple[float, str]]) -> None:
             textcoords="offset points",
             va="top",
             fontsize=9,
-            color=colours.SOFT,
+            color=colors.SOFT,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
 
@@ -243,7 +243,7 @@ def finish(axes: Axes, xlabel: str, ylabel: str, *, legend: bool) -> None:
     """Labels, grid, and a legend below the axes."""
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.grid(color=colours.GRID, linewidth=0.8)
+    axes.grid(color=colors.GRID, linewidth=0.8)
     if legend:
         count = len(axes.get_legend_handles_labels()[0])
         axes.figure.legend(

@@ -120,11 +120,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    word, mark, colour = STATES[row["status"]]
+    word, mark, color = STATES[row["status"]]
     minutes = "" if row["minutes"] is None else f"{row['minutes']:g}"
     return [
         escape(str(row["exercise"])),
-        f'<span style="color:{colour};font-weight:bold" aria-hidden="true">{mark}</span> {word}',
+        f'<span style="color:{color};font-weight:bold" aria-hidden="true">{mark}</span> {word}',
         f"{row['points']} of {row['max_points']}",
         str(row["attempts"]),
         str(row["hints"]),

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import array, labels, number, rounded, short, words
-from mi_course.show._heatmaps import MOST_CELLS, colour_range
+from mi_course.show._heatmaps import MAX_CELLS, color_range
 from mi_course.show._picture import Picture, axis, safe_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS, MOST_VECTORS = 24, 40
-MOST_WIDE = 720  # pixels that a notebook's column has for a picture
+MAX_PANELS, MAX_VECTORS = 24, 40
+MAX_WIDE = 720  # pixels that a notebook's column has for a picture
 NUMBERED = 12  # vectors of a panel that carry their name; above, names would cover each other
 NAMED_FROM = 0.25  # of the longest: shorter ones lie too close together
 
@@ -63,8 +63,8 @@ def vectors(
     edges: join the tips of nearest neighbours, which shows the polygon or polyhedron that they form.
     across: panels in a row. A light circle has radius 1. Raises ValueError for other shapes or NaN.
     """
-    if not isinstance(panels, Mapping) or not panels or len(panels) > MOST_PANELS:
-        raise ValueError(f"panels is empty, no mapping, or more than {MOST_PANELS}; expected {{name: vectors}}.")
+    if not isinstance(panels, Mapping) or not panels or len(panels) > MAX_PANELS:
+        raise ValueError(f"panels is empty, no mapping, or more than {MAX_PANELS}; expected {{name: vectors}}.")
     tables = {words(name, "a name in panels"): _table(name, table) for name, table in panels.items()}
     title, caption = words(title, "title"), words(caption, "caption")
     below = labels(notes, "notes", len(tables)) if notes is not None else [""] * len(tables)
@@ -82,27 +82,27 @@ def vectors(
     across = min(len(tables), 4 if across is None else across)
     grid = _Grid(len(tables), across, 2.75, 3.1 + (0.3 if any(below) else 0.0))
     tips = [_flat(table * scale) for table in tables.values()]
-    joined = [_neighbours(table) if edges else [] for table in tables.values()]
+    joined = [_neighbors(table) if edges else [] for table in tables.values()]
     middles = [grid.place(i) for i in range(len(tables))]
 
     (left, right), (bottom, top) = grid.span
-    panel = min(178.0, MOST_WIDE / across)
+    panel = min(178.0, MAX_WIDE / across)
     size = (int(max(360, panel * across + 20)), int(panel * (top - bottom) / grid.width + 50))
     heads = [(x, y + 1.42, name) for (x, y), name in zip(middles, tables, strict=True)]
     feet = [(x, y - 1.32, note) for (x, y), note in zip(middles, below, strict=True) if note]
 
-    def colour(k: int) -> str:
-        return colours.SERIES[k % len(colours.SERIES)]
+    def color(k: int) -> str:
+        return colors.SERIES[k % len(colors.SERIES)]
 
     data: list[dict[str, Any]] = [
-        _strokes([_circle(x, y, scale) for x, y in middles], colours.GRID, 1.2),
+        _strokes([_circle(x, y, scale) for x, y in middles], colors.GRID, 1.2),
         _strokes(
             [
                 [(x + at[i, 0], y + at[i, 1]), (x + at[j, 0], y + at[j, 1])]
                 for (x, y), at, pairs in zip(middles, tips, joined, strict=True)
                 for i, j in pairs
             ],
-            colours.CONTROL,
+            colors.CONTROL,
             1,
             "dot",
         ),
@@ -124,8 +124,8 @@ def vectors(
                 "y": y,
                 "hovertext": hover,
                 "hoverinfo": "text",
-                "line": {"color": colour(k), "width": 2},
-                "marker": {"color": colour(k), "size": [7 if words_of_tip else 0 for words_of_tip in hover]},
+                "line": {"color": color(k), "width": 2},
+                "marker": {"color": color(k), "size": [7 if words_of_tip else 0 for words_of_tip in hover]},
             }
         )
     # Names are annotations: as text of the trace, plotly 7.1 left out those of some panels.
@@ -137,7 +137,7 @@ def vectors(
             "yshift": round(9 * float(out[1]), 1),
             "text": safe_label(called[k]),
             "showarrow": False,
-            "font": {"size": 10, "color": colours.SOFT},
+            "font": {"size": 10, "color": colors.SOFT},
         }
         for (x, y), at, table in zip(middles, tips, tables.values(), strict=True)
         for k in range(table.shape[1])
@@ -149,18 +149,18 @@ def vectors(
         "yaxis": axis("", visible=False, range=[bottom, top], scaleanchor="x", fixedrange=True),
         "showlegend": False,
         "margin": {"l": 6, "r": 6, "b": 8},
-        "annotations": [*_notes(heads, colours.INK, 12), *_notes(feet, colours.SOFT, 11), *tags],
+        "annotations": [*_notes(heads, colors.INK, 12), *_notes(feet, colors.SOFT, 11), *tags],
     }
 
     def draw(axes: Axes) -> None:
         for (x, y), at, table, pairs in zip(middles, tips, tables.values(), joined, strict=True):
-            axes.plot(*zip(*_circle(x, y, scale), strict=True), color=colours.GRID, linewidth=1)
+            axes.plot(*zip(*_circle(x, y, scale), strict=True), color=colors.GRID, linewidth=1)
             for i, j in pairs:
                 (ax, ay), (bx, by) = at[i], at[j]
-                axes.plot([x + ax, x + bx], [y + ay, y + by], ":", color=colours.CONTROL, linewidth=0.9)
+                axes.plot([x + ax, x + bx], [y + ay, y + by], ":", color=colors.CONTROL, linewidth=0.9)
             for k in range(table.shape[1]):
-                axes.plot([x, x + at[k, 0]], [y, y + at[k, 1]], color=colour(k), linewidth=1.8, solid_capstyle="round")
-                axes.plot(x + at[k, 0], y + at[k, 1], "o", color=colour(k), markersize=5)
+                axes.plot([x, x + at[k, 0]], [y, y + at[k, 1]], color=color(k), linewidth=1.8, solid_capstyle="round")
+                axes.plot(x + at[k, 0], y + at[k, 1], "o", color=color(k), markersize=5)
                 if _is_named(table, k):
                     out = _outward(at[k])
                     axes.annotate(
@@ -171,10 +171,10 @@ def vectors(
                         ha="center",
                         va="center",
                         fontsize=8,
-                        color=colours.SOFT,
+                        color=colors.SOFT,
                     )
-        _write(axes, heads, colours.INK, 9.5)
-        _write(axes, feet, colours.SOFT, 9)
+        _write(axes, heads, colors.INK, 9.5)
+        _write(axes, feet, colors.SOFT, 9)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
         axes.set_aspect("equal")
@@ -194,10 +194,10 @@ def vectors(
 
 def _table(name: str, values: Any) -> np.ndarray[Any, Any]:
     table = array(values, f"panels[{name!r}]", ["dimension", "vector"])
-    if table.shape[0] not in (2, 3) or table.shape[1] > MOST_VECTORS:
+    if table.shape[0] not in (2, 3) or table.shape[1] > MAX_VECTORS:
         raise ValueError(
             f"panels[{name!r}] has shape {table.shape}; expected two or three dimensions (rows) and at most "
-            f"{MOST_VECTORS} vectors (columns)."
+            f"{MAX_VECTORS} vectors (columns)."
         )
     return table
 
@@ -222,7 +222,7 @@ def _flat(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.stack([across, z * math.cos(TILT) + away * math.sin(TILT)], axis=1)
 
 
-def _neighbours(table: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+def _neighbors(table: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     """Pairs of long vectors at the smallest angle, within a few degrees."""
     lengths = np.linalg.norm(table, axis=0)
     long = [i for i in range(table.shape[1]) if lengths[i] > 0.5 * lengths.max()]
@@ -252,21 +252,21 @@ def _circle(x: float, y: float, radius: float) -> list[tuple[float, float]]:
     return [(x + radius * math.cos(t), y + radius * math.sin(t)) for t in turns]
 
 
-def _strokes(paths: Sequence[Sequence[tuple[float, float]]], colour: str, width: float, dash: str = "solid") -> Any:
+def _strokes(paths: Sequence[Sequence[tuple[float, float]]], color: str, width: float, dash: str = "solid") -> Any:
     x = [v for path in paths for v in (*(round(float(p[0]), 3) for p in path), None)]
     y = [v for path in paths for v in (*(round(float(p[1]), 3) for p in path), None)]
-    line = {"color": colour, "width": width, "dash": dash}
+    line = {"color": color, "width": width, "dash": dash}
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"}
 
 
-def _notes(places: Sequence[tuple[float, float, str]], colour: str, size: int) -> list[dict[str, Any]]:
-    look = {"showarrow": False, "font": {"size": size, "color": colour}, "xanchor": "center", "yanchor": "middle"}
+def _notes(places: Sequence[tuple[float, float, str]], color: str, size: int) -> list[dict[str, Any]]:
+    look = {"showarrow": False, "font": {"size": size, "color": color}, "xanchor": "center", "yanchor": "middle"}
     return [{"x": x, "y": y, "text": safe_label(text), **look} for x, y, text in places]
 
 
-def _write(axes: Axes, places: Sequence[tuple[float, float, str]], colour: str, size: float) -> None:
+def _write(axes: Axes, places: Sequence[tuple[float, float, str]], color: str, size: float) -> None:
     for x, y, text in places:
-        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=colour)
+        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=color)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -288,10 +288,10 @@ def heatmaps(
 
     panels: name to [row, column]. unit: what a value is; labels the colour bar. center: as in `heatmap`.
     """
-    if not isinstance(panels, Mapping) or not panels or len(panels) > MOST_PANELS:
-        raise ValueError(f"panels is empty, no mapping, or more than {MOST_PANELS}; expected {{name: table}}.")
+    if not isinstance(panels, Mapping) or not panels or len(panels) > MAX_PANELS:
+        raise ValueError(f"panels is empty, no mapping, or more than {MAX_PANELS}; expected {{name: table}}.")
     tables = {
-        words(name, "a name in panels"): array(table, f"panels[{name!r}]", ["row", "column"], most=MOST_CELLS)
+        words(name, "a name in panels"): array(table, f"panels[{name!r}]", ["row", "column"], most=MAX_CELLS)
         for name, table in panels.items()
     }
     shape = next(iter(tables.values())).shape
@@ -301,7 +301,7 @@ def heatmaps(
     title, caption, unit = words(title, "title"), words(caption, "caption"), words(unit, "unit")
     xlabel, ylabel = words(xlabel, "xlabel"), words(ylabel, "ylabel")
     center = None if center is None else number(center, "center")
-    low, high, stops = colour_range(np.concatenate([table.ravel() for table in tables.values()])[None], center)
+    low, high, stops = color_range(np.concatenate([table.ravel() for table in tables.values()])[None], center)
     rows, columns = shape
     across = min(len(tables), 4 if across is None else across)
     width, height = 1.0, rows / columns
@@ -315,7 +315,7 @@ def heatmaps(
     details += [f"{name}: from {short(float(t.min()))} to {short(float(t.max()))}" for name, t in tables.items()]
     alt = f"Heat maps side by side, {ylabel} by {xlabel}: {title}. " + "; ".join(details[-len(tables) :]) + "."
     (left, right), (bottom, top) = grid.span
-    cell = min(270.0, (MOST_WIDE - 100) / (1.12 * across))
+    cell = min(270.0, (MAX_WIDE - 100) / (1.12 * across))
     wide = int(cell * across * 1.12)
     said = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(wide / 5.6))
     size = (wide + 110, int(cell * (top - bottom) + 60 + 14 * len(said)))
@@ -332,7 +332,7 @@ def heatmaps(
             "z": rounded(table, 3),
             "zmin": round(low, 6),
             "zmax": round(high, 6),
-            "colorscale": colours.plotly_scale(stops),
+            "colorscale": colors.plotly_scale(stops),
             "showscale": i == 0,
             "colorbar": {
                 "title": {"text": safe_label(unit or "value"), "side": "right"},
@@ -354,7 +354,7 @@ def heatmaps(
         "yaxis": axis("", visible=False, range=[bottom, top], scaleanchor="x"),
         "margin": {"l": 6, "r": 90, "b": 12 + 14 * len(said)},
         "annotations": [
-            *_notes(heads, colours.INK, 12),
+            *_notes(heads, colors.INK, 12),
             {
                 "xref": "paper",
                 "yref": "paper",
@@ -366,7 +366,7 @@ def heatmaps(
                 "align": "left",
                 "xanchor": "left",
                 "yanchor": "top",
-                "font": {"size": 11, "color": colours.SOFT},
+                "font": {"size": 11, "color": colors.SOFT},
             },
         ],
     }
@@ -379,9 +379,9 @@ def heatmaps(
             image = axes.imshow(
                 table, cmap=scale, vmin=low, vmax=high, extent=extent(i), origin="upper", interpolation="nearest"
             )
-        _write(axes, heads, colours.INK, 9.5)
+        _write(axes, heads, colors.INK, 9.5)
         lowest = bottom - 22 * len(said) / cell
-        below = axes.text(left, bottom, "\n".join(said), ha="left", va="top", fontsize=9, color=colours.SOFT)
+        below = axes.text(left, bottom, "\n".join(said), ha="left", va="top", fontsize=9, color=colors.SOFT)
         below.set_in_layout(False)
         axes.set_xlim(left, right)
         axes.set_ylim(lowest, top)

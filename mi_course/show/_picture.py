@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._html import figure
 
 if TYPE_CHECKING:
@@ -181,14 +181,14 @@ def render_figure(paint: Callable[[Any], None], size: tuple[int, int], shades: i
         "text.parse_math": False,  # a token may well be "$x$"
         "text.usetex": False,
         "axes.edgecolor": "#8c959f",
-        "axes.facecolor": colours.PAPER,
+        "axes.facecolor": colors.PAPER,
         "axes.grid": False,
         "path.sketch": None,
-        **{key: colours.INK for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")},
+        **{key: colors.INK for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")},
     }
     with matplotlib.rc_context(ours), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn; the hover has the sign
-        picture = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=DPI, facecolor=colours.PAPER, layout="constrained")
+        picture = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=DPI, facecolor=colors.PAPER, layout="constrained")
         canvas = FigureCanvasAgg(picture)
         paint(picture)
         canvas.draw()
@@ -231,9 +231,9 @@ def _layout(picture: Picture) -> dict[str, Any]:
     caption = textwrap.wrap(picture.caption, int(per_line * 1.15))
     margin = {"l": 64, "r": 24, "t": 26 + 20 * len(title), "b": 58} | dict(picture._layout.get("margin", {}))
     layout = {
-        "paper_bgcolor": colours.PAPER,
-        "plot_bgcolor": colours.PAPER,
-        "font": {"color": colours.INK, "size": 12},
+        "paper_bgcolor": colors.PAPER,
+        "plot_bgcolor": colors.PAPER,
+        "font": {"color": colors.INK, "size": 12},
         "width": width,
         "height": height + 18 * len(caption),
         "title": {
@@ -264,7 +264,7 @@ def _layout(picture: Picture) -> dict[str, Any]:
                 "yshift": -margin["b"] + 2,
                 "align": "left",
                 "showarrow": False,
-                "font": {"color": colours.SOFT, "size": 12},
+                "font": {"color": colors.SOFT, "size": 12},
             }
         )
         margin["b"] += 18 * len(caption)
@@ -273,7 +273,7 @@ def _layout(picture: Picture) -> dict[str, Any]:
 
 def axis(label: str, **more: Any) -> dict[str, Any]:
     """A plotly axis with our lines and label."""
-    style = {"gridcolor": colours.GRID, "linecolor": "#8c959f", "showline": True, "ticks": "outside", "zeroline": False}
+    style = {"gridcolor": colors.GRID, "linecolor": "#8c959f", "showline": True, "ticks": "outside", "zeroline": False}
     return {"title": {"text": safe_label(label), "standoff": 8}, "automargin": False, **style, **more}
 
 

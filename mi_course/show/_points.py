@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_course.show import _colours as colours
+from mi_course.show import _colors as colors
 from mi_course.show._data import array, labels, number, rounded, short, visible, words
 from mi_course.show._data import place as axis_place
 from mi_course.show._lines import (
@@ -25,8 +25,8 @@ from mi_course.show._picture import Picture, axis, safe_label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_BARS = 60
-MOST_DOTS = 2_000
+MAX_BARS = 60
+MAX_DOTS = 2_000
 HATCHES = ["", "//", "..", "\\\\"]
 SHAPES = [("circle", "o"), ("diamond", "D"), ("square", "s"), ("triangle-up", "^"), ("cross", "P"), ("x", "X")]
 
@@ -50,7 +50,7 @@ def bars(
     values: [bar]. errors: [bar], half the length of each error bar. control: one number, drawn as a line, or [bar].
     control_errors: [bar], for a control of [bar].
     """
-    shown = [visible(name, width=28) for name in labels(names, "names", most=MOST_BARS)]
+    shown = [visible(name, width=28) for name in labels(names, "names", most=MAX_BARS)]
     count = len(shown)
     heights = _bars(values, "values", count)
     spread = None if errors is None else _lengths(errors, "errors", count)
@@ -62,9 +62,9 @@ def bars(
     title, caption = words(title, "title"), words(caption, "caption")
     xlabel, ylabel = words(xlabel, "xlabel"), words(ylabel, "ylabel")
 
-    groups = [(series_name, heights, spread, colours.SERIES[0])]
+    groups = [(series_name, heights, spread, colors.SERIES[0])]
     if beside is not None:
-        groups.append((control_name, beside, beside_spread, colours.CONTROL))
+        groups.append((control_name, beside, beside_spread, colors.CONTROL))
     details = [f"{ylabel}, one bar for each {xlabel}"]
     for i, name in enumerate(shown):
         values_said = [f"{short(h[i])}{f' ± {short(e[i])}' if e is not None else ''}" for _, h, e, _ in groups]
@@ -83,11 +83,11 @@ def bars(
             "x": list(range(count)),
             "y": rounded(h),
             "customdata": [safe_label(label) for label in shown],
-            "marker": {"color": colour},
+            "marker": {"color": color},
             "hovertemplate": f"%{{customdata}}<br>{safe_label(name)}: <b>%{{y:.3~g}}</b><extra></extra>",
-            **({"error_y": {"type": "data", "array": rounded(e), "color": colours.INK}} if e is not None else {}),
+            **({"error_y": {"type": "data", "array": rounded(e), "color": colors.INK}} if e is not None else {}),
         }
-        for name, h, e, colour in groups
+        for name, h, e, color in groups
     ]
     steep = max(map(len, shown)) * 7.5 > 540 / count
     legend_names = [name for name, *_ in groups] + ([control_name] if line is not None else [])
@@ -108,7 +108,7 @@ def bars(
         "margin": {"b": int(58 + bottom), "t": 46 + room, "l": 70},
     }
     if line is not None:
-        style = {"color": colours.SOFT, "width": 1.5, "dash": "dash"}
+        style = {"color": colors.SOFT, "width": 1.5, "dash": "dash"}
         layout["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": line, "y1": line, "line": style}]
         layout["annotations"] = [
             {
@@ -119,18 +119,18 @@ def bars(
                 "showarrow": False,
                 "xanchor": "right",
                 "yanchor": "bottom",
-                "font": {"size": 11, "color": colours.SOFT},
+                "font": {"size": 11, "color": colors.SOFT},
             }
         ]
 
     def draw(axes: Axes) -> None:
         wide = 0.7 / len(groups)
-        for i, (name, h, e, colour) in enumerate(groups):
+        for i, (name, h, e, color) in enumerate(groups):
             place = np.arange(count) + (i - (len(groups) - 1) / 2) * wide
-            axes.bar(place, h, wide, yerr=e, color=colour, label=name, hatch=HATCHES[i], capsize=3, edgecolor="white")
+            axes.bar(place, h, wide, yerr=e, color=color, label=name, hatch=HATCHES[i], capsize=3, edgecolor="white")
         axes.axhline(0, color="#8c959f", linewidth=0.8)
         if line is not None:
-            axes.axhline(line, color=colours.SOFT, linewidth=1.4, linestyle="--")
+            axes.axhline(line, color=colors.SOFT, linewidth=1.4, linestyle="--")
             axes.annotate(
                 control_name,
                 (1, line),
@@ -140,7 +140,7 @@ def bars(
                 ha="right",
                 va="bottom",
                 fontsize=9,
-                color=colours.SOFT,
+                color=colors.SOFT,
             )
         axes.set_xticks(range(count), shown, rotation=45 if steep else 0, ha="right" if steep else "center")
         finish(axes, xlabel, ylabel, legend=beside is not None)
@@ -176,12 +176,12 @@ def scatter(
     x, y: [point]. names: for each point, shown on hover; `write` lists the points whose name is also written beside.
     groups: for each point. diagonal: draw x = y, for estimates against exact values.
     """
-    xs, ys = array(x, "x", ["point"], most=MOST_DOTS), array(y, "y", ["point"], most=MOST_DOTS)
+    xs, ys = array(x, "x", ["point"], most=MAX_DOTS), array(y, "y", ["point"], most=MAX_DOTS)
     count = len(xs)
     if len(ys) != count:
         raise ValueError(f"y has {len(ys)} points, but x has {count}; expected as many.")
-    shown = [visible(name, width=28) for name in labels(names, "names", count, most=MOST_DOTS)] if names else None
-    kinds = labels(groups, "groups", count, most=MOST_DOTS) if groups is not None else [""] * count
+    shown = [visible(name, width=28) for name in labels(names, "names", count, most=MAX_DOTS)] if names else None
+    kinds = labels(groups, "groups", count, most=MAX_DOTS) if groups is not None else [""] * count
     wrong = [i for i in write if not 0 <= i < count]
     if wrong or (write and shown is None):
         raise ValueError(f"write names point {wrong[0]} of {count}." if wrong else "write needs names.")
@@ -242,7 +242,7 @@ def scatter(
         ],
     }
     if diagonal:
-        style = {"color": colours.SOFT, "width": 1.2, "dash": "dash"}
+        style = {"color": colors.SOFT, "width": 1.2, "dash": "dash"}
         layout["shapes"] = [{"type": "line", "x0": low, "x1": high, "y0": low, "y1": high, "line": style}]
 
     def draw(axes: Axes) -> None:
@@ -253,7 +253,7 @@ def scatter(
                 xs[mine], ys[mine], s=30, color=looks[kind][0], marker=mark, alpha=0.85, linewidth=0, label=kind
             )
         if diagonal:
-            axes.plot([low, high], [low, high], color=colours.SOFT, linewidth=1.1, linestyle="--")
+            axes.plot([low, high], [low, high], color=colors.SOFT, linewidth=1.1, linestyle="--")
         for i in write:
             if shown:
                 axes.annotate(shown[i], (xs[i], ys[i]), xytext=(5, 3), textcoords="offset points", fontsize=9)
@@ -330,9 +330,9 @@ def histogram(
 
     def draw(axes: Axes) -> None:
         for name, count in counts.items():
-            colour, _, dash = looks[name]
-            axes.stairs(count, edges, color=colour, fill=True, alpha=0.15)
-            axes.stairs(count, edges, color=colour, linestyle=dash, linewidth=1.6, label=name)
+            color, _, dash = looks[name]
+            axes.stairs(count, edges, color=color, fill=True, alpha=0.15)
+            axes.stairs(count, edges, color=color, linestyle=dash, linewidth=1.6, label=name)
         if log_y:
             axes.set_yscale("log")
             plain_ticks(axes.yaxis)

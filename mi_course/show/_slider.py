@@ -63,8 +63,8 @@ class SliderPanel(Live):
 
     def _mark(self, coefficient: float) -> str:
         inside = self._coherent[0] <= coefficient <= self._coherent[1]
-        word, colour = ("coherent", INSIDE) if inside else ("outside", OUTSIDE)
-        return f'<span style="color:{colour};font-size:11px">{word}</span>'
+        word, color = ("coherent", INSIDE) if inside else ("outside", OUTSIDE)
+        return f'<span style="color:{color};font-size:11px">{word}</span>'
 
     def widget(self) -> Any:
         """Text, layer and coefficient; below them the completion and its log-odds, made anew at each change."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -23,8 +23,8 @@ def tiny(monkeypatch):
 
 
 @pytest.fixture
-def info(tiny, tmp_path) -> Info:
+def info(tiny, tmp_path) -> LessonInfo:
     """The fixture lesson, written in a folder of its own; nothing is built yet."""
     (tmp_path / "solutions").mkdir()
     shutil.copy(FIXTURES / "good.py", tmp_path / "solutions" / "07_tiny.py")
-    return replace(Info(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson"), folder=str(tmp_path))
+    return replace(LessonInfo(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson"), folder=str(tmp_path))

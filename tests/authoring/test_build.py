@@ -15,7 +15,7 @@ from mi_course.authoring.build import build, check
 from mi_course.authoring.review import leaks, review, review_catalogue
 from mi_course.authoring.source import BuildError, read_source
 from mi_course.content import answer_cells, cell_hashes, demonstration_names, setup_cells, without_check
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def built(tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def ready(info, built) -> Info:
+def ready(info, built) -> LessonInfo:
     """The lesson as `build` leaves it."""
     folder = Path(info.folder)
     if not built:
@@ -53,11 +53,11 @@ def ready(info, built) -> Info:
     return info
 
 
-def learner(info: Info) -> dict:
+def learner(info: LessonInfo) -> dict:
     return json.loads(Path(info.folder, "notebooks", "07_tiny.ipynb").read_text())
 
 
-def solution(info: Info) -> dict:
+def solution(info: LessonInfo) -> dict:
     return json.loads(Path(info.folder, "solutions", "07_tiny.ipynb").read_text())
 
 
@@ -88,8 +88,8 @@ def test_the_learners_notebook(ready, built):
     assert (
         '    """Twice `x`."""\n    raise NotImplementedError("your turn")\n\n\nlesson.check(double)' in double["source"]
     )
-    favourites = cell(notebook, "answer-favourites")["source"]
-    assert favourites == 'favourites = ...\nlesson.check(favourites, name="favourites")'
+    favorites = cell(notebook, "answer-favorites")["source"]
+    assert favorites == 'favorites = ...\nlesson.check(favorites, name="favorites")'
     assert cell(notebook, "a-picture")["metadata"] == {"tags": ["not-compared"]}
 
 
@@ -105,7 +105,7 @@ def test_what_the_spec_knows_is_filled_in(ready):
 
 def test_the_executed_solution(ready):
     notebook = solution(ready)
-    assert notebook["metadata"]["mi_course"]["verdicts"] == {"tiny.double": "passed", "tiny.favourites": "passed"}
+    assert notebook["metadata"]["mi_course"]["verdicts"] == {"tiny.double": "passed", "tiny.favorites": "passed"}
     assert "SOLUTION" not in json.dumps(notebook)
     assert printed(notebook, "answer-double") == "double passed\n"
     counts = [one["execution_count"] for one in notebook["cells"] if one["cell_type"] == "code"]
@@ -131,14 +131,14 @@ def test_syllabus_and_hashes(ready):
     syllabus = Path(ready.folder, "notebooks", "README.md").read_text()
     assert "## 07 · [Tiny numbers](07_tiny.ipynb)" in syllabus
     assert "3 minutes · 2 exercises · 4 points" in syllabus
-    assert "After 3 minutes you can double a number, and you have a list of favourites." in syllabus
+    assert "After 3 minutes you can double a number, and you have a list of favorites." in syllabus
     hashes = json.loads(Path(ready.folder, "releases", f"{__version__}.json").read_text())
     assert hashes == {"07_tiny": cell_hashes(learner(ready))}
 
 
 def test_the_hand_over_to_others(ready):
     notebook = learner(ready)
-    assert list(answer_cells(notebook)) == ["tiny.double", "tiny.favourites"]
+    assert list(answer_cells(notebook)) == ["tiny.double", "tiny.favorites"]
     assert "import sys" in setup_cells(notebook)[0]
     answer = without_check(answer_cells(solution(ready))["tiny.double"])
     assert answer.endswith("    return twice_the_number\n")
@@ -232,7 +232,7 @@ def test_a_broken_lesson_does_not_keep_another_from_being_built(ready, no_kernel
 # -- Checking what is there -------------------------------------------------------------------------------------------
 
 
-def findings(info: Info) -> str:
+def findings(info: LessonInfo) -> str:
     return "\n".join(map(str, check([info])))
 
 
@@ -276,7 +276,7 @@ def test_a_solution_that_is_no_notebook(ready, content):
 def test_a_reference_that_does_not_pass_is_found(info, source):
     source.write_text(source.read_text().replace("496]\n# END", "497]\n# END"))
     build([info])
-    assert "the reference of tiny.favourites did not pass: wrong" in findings(info)
+    assert "the reference of tiny.favorites did not pass: wrong" in findings(info)
 
 
 def test_an_error_output_and_an_address_are_found(ready, source):
@@ -313,7 +313,7 @@ INCOMPLETE = {
     "the_same_hint_twice": (dict(hints=("Same.", "Same.")), "hints that differ"),
     "few_mistakes": (dict(mistakes=()), "has 0 mistakes; 4 are needed"),
     "no_reveal": (dict(reveal=" "), "`reveal` is empty"),
-    "asks_nothing": (dict(asks=""), "`asks` is empty"),
+    "task_is_empty": (dict(task=""), "`task` is empty"),
     "no_parts": (dict(parts=()), "at least one point"),
     "difficulty_of_five": (dict(difficulty=5), "difficulty 5"),
     "another_lessons_id": (dict(id="other.double"), "the id should be tiny."),

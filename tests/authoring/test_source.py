@@ -8,10 +8,10 @@ import pytest
 
 from mi_course.authoring.generate import learner_notebook
 from mi_course.authoring.source import BuildError, read_source, regions
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 FIXTURES = Path(__file__).parent / "fixtures"
-INFO = Info(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson")
+INFO = LessonInfo(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson")
 
 FAULTS = {
     "nested_region": (6, "BEGIN SOLUTION inside the region of line 4"),
@@ -31,7 +31,7 @@ FAULTS = {
     "unknown_exercise": (1, "has no exercise 'triple'"),
     "unknown_placeholder": (3, "has no exercise 'triple'"),
     "region_holds_the_whole_function": (2, "holds all of double"),
-    "value_is_not_assigned": (2, "does not assign favourites"),
+    "value_is_not_assigned": (2, "does not assign favorites"),
     "no_region": (1, "has no `# BEGIN SOLUTION`"),
     "stub_does_not_parse": (1, "does not parse"),
 }

@@ -39,7 +39,7 @@ from answers import functions, reference
 from mi_course.course import check_exercise
 for exercise in functions():
     answer = reference(exercise.id)
-    for label, one in (("right", answer), ("wrong", exercise.mistakes[-1].wrong)):
+    for label, one in (("right", answer), ("wrong", exercise.mistakes[-1].implementation)):
         t = time.perf_counter()
         check_exercise(exercise, one)
         print(exercise.id, label, time.perf_counter() - t)

@@ -34,7 +34,7 @@ LIMIT_S = 60
 NAMES = """
 infinite_loop swallows_interrupts os_exit kills_itself sys_exit eight_gigabytes segfault recursion fork_bomb
 floods_output warns leaves_an_orphan leaves_a_thread unsendable_value error loop syntax magic
-raises_unreadable unknown_escape_and_warning deletes_the_course writes_to_a_neighbour torch_comparisons tensor_eq
+raises_unreadable unknown_escape_and_warning deletes_the_course writes_to_a_neighbor torch_comparisons tensor_eq
 builtins ast_transformer lesson_check always_true_eq tensor_subclass looks_for_the_truth a_mock skip_execution
 a_cell_twice empty truncated not_utf8 nested cells_of_nothing of_no_lesson
 """
@@ -161,7 +161,7 @@ def install(scratch: Path) -> None:
         (site / "this_course.pth").write_text("\n".join([*own, str(ROOT)]) + "\n")
 
 
-def walled(scratch: Path, who: str, work: Path, command: list[str], limit_s: float) -> tuple[int | None, str]:
+def sandboxed(scratch: Path, who: str, work: Path, command: list[str], limit_s: float) -> tuple[int | None, str]:
     """Runs a peer's command in a container that sees the machine read-only, and `work`. Exit status; None: it hangs."""
     root = os.geteuid() == 0
     binds = ["--tmpfs", "/root", "--chmod", "0755", "/root"] if root else []
@@ -201,7 +201,7 @@ class Nbgrader:
         source.mkdir(parents=True)
         (source / "ps1.ipynb").write_text(json.dumps(assignment.nbgrader({}, solved=True)))
         (self.template / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'x'\n")
-        status, said = walled(scratch, "nbgrader", self.template, ["nbgrader", "generate_assignment", "ps1"], 120)
+        status, said = sandboxed(scratch, "nbgrader", self.template, ["nbgrader", "generate_assignment", "ps1"], 120)
         if status:
             raise RuntimeError(f"nbgrader generate_assignment: {said}")
 
@@ -214,14 +214,14 @@ class Nbgrader:
         """Points by name (None: no result), and what was said."""
         work = Path(tempfile.mkdtemp(dir=self.scratch))
         shutil.copytree(self.template, work, dirs_exist_ok=True)
-        neighbour(work / "submitted" / "neighbour" / "ps1")
+        neighbor(work / "submitted" / "neighbour" / "ps1")
         for name, notebook in notebooks.items():
             self.submit(work, name, notebook)
         only = ["--student", next(iter(notebooks))] if len(notebooks) == 1 else []
         if not only:
             shutil.rmtree(work / "submitted" / "neighbour")
         command = ["nbgrader", "autograde", "ps1", *only]
-        status, said = walled(self.scratch, "nbgrader", work, command, self.limit_s)
+        status, said = sandboxed(self.scratch, "nbgrader", work, command, self.limit_s)
         said = "hangs" if status is None else said
         points = {name: self._points(work, name) for name in notebooks}
         return {name: None if status and only else found for name, found in points.items()}, said, work
@@ -255,14 +255,14 @@ class Otter:
         (self.template / "tests").mkdir()
         assignment.otter_tests(self.template / "tests")
         command = ["otter", "generate", "-t", "tests", "-o", "autograder.zip", "--no-environment"]
-        status, said = walled(scratch, "otter", self.template, command, 120)
+        status, said = sandboxed(scratch, "otter", self.template, command, 120)
         if status:
             raise RuntimeError(f"otter generate: {said}")
 
     def mark(self, notebooks: dict[str, Any]) -> tuple[dict[str, float | None], str, Path]:
         points, said = {}, ""
         work = Path(tempfile.mkdtemp(dir=self.scratch))
-        neighbour(work / "neighbour")
+        neighbor(work / "neighbour")
         for name, notebook in notebooks.items():
             folder = work / name
             shutil.copytree(self.template, folder)
@@ -270,7 +270,7 @@ class Otter:
             (folder / "ps1.ipynb").write_bytes(raw)
             (folder / "out").mkdir()
             command = ["bash", "-c", f"cd {name} && otter run --no-logo -a autograder.zip -o out ps1.ipynb"]
-            status, said = walled(self.scratch, "otter", work, command, self.limit_s)
+            status, said = sandboxed(self.scratch, "otter", work, command, self.limit_s)
             said = "hangs" if status is None else said
             points[name] = None
             if (folder / "out" / "results.json").exists():
@@ -285,7 +285,7 @@ class Otter:
         return self.assignment.otter(answers)
 
 
-def neighbour(folder: Path) -> None:
+def neighbor(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "canary.txt").write_text("sings")
 
@@ -403,7 +403,7 @@ def ours_on(scratch: Path, todo: list[Any]) -> None:
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder, "submissions")
-        neighbour(place / ".neighbour")
+        neighbor(place / ".neighbour")
         names = {write(fault, place).name: fault for fault in todo}
         report = grade(place, Path(folder, "marks"), workers=2)
         for row in report.rows:

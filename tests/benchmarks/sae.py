@@ -333,7 +333,7 @@ def ours(job: dict, batches: list):
         n_latents=SHAPES[job["d"]],
         steps=job["steps"],
         lr=ARCHITECTURES[job["name"]]["lr"],
-        normalise=False,
+        normalize=False,
         dead_window=1000 * BATCH,
         **ARCHITECTURES[job["name"]]["ours"],
     )
@@ -393,15 +393,15 @@ def dictionary_learning(job: dict, batches: list):
 
     common = {"steps": job["steps"], "activation_dim": job["d"], "dict_size": SHAPES[job["d"]], "layer": 0}
     common |= {"lm_name": "none", "lr": ARCHITECTURES[job["name"]]["lr"], "warmup_steps": 0, "seed": 0, "device": "cpu"}
-    penalised = common | {"sparsity_warmup_steps": None}
+    penalized = common | {"sparsity_warmup_steps": None}
     trainer = {
-        "relu": lambda: standard.StandardTrainerAprilUpdate(l1_penalty=L1, **penalised),
+        "relu": lambda: standard.StandardTrainerAprilUpdate(l1_penalty=L1, **penalized),
         "topk": lambda: top_k.TopKTrainer(k=K, **common),
         "batch_topk": lambda: batch_top_k.BatchTopKTrainer(k=K, **common),
         "jumprelu_target": lambda: jumprelu.JumpReluTrainer(
-            bandwidth=BANDWIDTH, sparsity_penalty=TARGET_WEIGHT, target_l0=TARGET_L0, **penalised
+            bandwidth=BANDWIDTH, sparsity_penalty=TARGET_WEIGHT, target_l0=TARGET_L0, **penalized
         ),
-        "gated": lambda: gdm.GatedSAETrainer(l1_penalty=GATED_L1, **penalised),
+        "gated": lambda: gdm.GatedSAETrainer(l1_penalty=GATED_L1, **penalized),
     }[job["name"]]()
     done = [0]
 

@@ -11,7 +11,7 @@ import torch
 from grading_kit import loaded, notebook
 from require import require
 
-from mi_course.grading import asking_inside, prepare
+from mi_course.grading import prepare, sandboxed_asking
 from mi_course.grading.marking import Marks, mark
 from mi_course.grading.sandbox import Sandbox
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
@@ -35,8 +35,8 @@ def sandbox(needs_sandbox: None) -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking_inside, "CELL_S", 3.0)
-    monkeypatch.setattr(asking_inside, "GRACE_S", 10.0)
+    monkeypatch.setattr(sandboxed_asking, "CELL_S", 3.0)
+    monkeypatch.setattr(sandboxed_asking, "GRACE_S", 10.0)
 
 
 @pytest.fixture

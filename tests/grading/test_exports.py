@@ -272,7 +272,7 @@ def test_classroom_marks_a_push(needs_sandbox, tmp_path: Path):
     # The older list of tests, on the same marks.
     tests = json.loads(paths[1].read_text())["tests"]
     assert sum(test["points"] for test in tests) == 5
-    assert tests[0]["setup"].startswith("mi-course grade . --one --lesson start_here")
+    assert tests[0]["setup"].startswith("mi-course grade . --single --lesson start_here")
     got = 0
     for test in tests:
         python, _, module, _, *rest = test["run"].split()

@@ -18,7 +18,7 @@ from grading_kit import ZERO, notebook
 from mi_course.grading import workers
 from mi_course.grading.marking import ExerciseMark, Marks
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
-from mi_course.grading.store import Store, harmless, write_tables
+from mi_course.grading.store import Store, escape_csv_cell, write_tables
 
 
 def run(*words: object, **rest: object) -> subprocess.CompletedProcess:
@@ -184,13 +184,13 @@ def test_doctor_and_grade_agree(needs_sandbox):
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|calc", "%x"])
 def test_no_cell_is_a_formula(text):
-    assert harmless(text).startswith("'")
+    assert escape_csv_cell(text).startswith("'")
 
 
 def test_a_cell_stays_on_its_line():
-    assert harmless("a\nb\x00c\u2028d") == r"a\nb\x00c\u2028d"
-    assert harmless("Zoë, 3") == "Zoë, 3"
-    assert harmless(3) == 3
+    assert escape_csv_cell("a\nb\x00c\u2028d") == r"a\nb\x00c\u2028d"
+    assert escape_csv_cell("Zoë, 3") == "Zoë, 3"
+    assert escape_csv_cell(3) == 3
 
 
 def test_marks_come_back_as_they_were_kept(tmp_path: Path):

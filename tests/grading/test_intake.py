@@ -69,7 +69,7 @@ def test_a_bomb_ends_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(intake, "MOST_MEMBERS", 50)
+    monkeypatch.setattr(intake, "MAX_MEMBERS", 50)
     path = zipped(tmp_path / "m.zip", {f"{i}.txt": b"" for i in range(60)})
     assert "more than 50 files" in load(entry(path)).problem
 

@@ -10,9 +10,9 @@ from faults import MALFORMED
 from grading_kit import TOP, ZERO, loaded, marks_of, notebook, right
 
 from mi_course import content, wire
-from mi_course.grading.claims import claims_in
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import mark
+from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.sandbox import Sandbox
 
 WRONG = "def zero_head(z, hook, head):\n    return z * 0.5\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mi_course.content import data_dir
-from mi_course.interp import circuits, growing, induction
+from mi_course.interp import circuits, induction, induction_training
 from mi_course.interp.models import native
 from mi_course.interp.models.small import small_model
 
@@ -335,7 +335,7 @@ def test_total_copying_effect_is_the_margin_lost_without_the_heads_weights():
 # --- growing
 
 
-def test_train_step_is_one_step_of_the_optimiser_on_the_mean_loss():
+def test_train_step_is_one_step_of_the_optimizer_on_the_mean_loss():
     model = small_model(CONFIG, seed=12)
     tokens = induction.repeated_tokens(4, 6, 1, 23, 0, seed=2)
     weight = model.unembed.weight
@@ -368,8 +368,10 @@ def test_training_is_reproducible_and_leaves_the_random_state_alone():
     state = torch.random.get_rng_state()
     runs = []
     for _ in range(2):
-        model = growing.boot_tiny(n_layers=1, seed=3)
-        records = growing.train_induction(model, steps=7, periods=(4, 6), test_period=5, every=3, batch=4, seed=1)
+        model = induction_training.untrained_tiny_model(n_layers=1, seed=3)
+        records = induction_training.train_induction(
+            model, steps=7, periods=(4, 6), test_period=5, every=3, batch=4, seed=1
+        )
         runs.append([(g.step, g.loss_first, g.loss_second, g.best_induction, g.best_previous_token) for g in records])
     assert runs[0] == runs[1]
     assert [record[0] for record in runs[0]] == [0, 3, 6, 7]
@@ -383,7 +385,9 @@ def test_training_puts_the_number_of_threads_back_also_after_an_error():
         assert torch.get_num_threads() == 1
         raise RuntimeError("a learner's step")
 
-    run = growing.train_induction(growing.boot_tiny(n_layers=1), periods=(4,), test_period=5, step_fn=broken)
+    run = induction_training.train_induction(
+        induction_training.untrained_tiny_model(n_layers=1), periods=(4,), test_period=5, step_fn=broken
+    )
     next(run)
     with pytest.raises(RuntimeError, match="a learner's step"):
         next(run)
@@ -391,9 +395,9 @@ def test_training_puts_the_number_of_threads_back_also_after_an_error():
 
 
 def test_growth_measures_the_losses_it_names():
-    model, period = growing.boot_tiny(seed=1).eval(), 6
-    growth = growing.measure_growth(model, 5, period, batch=3, seed=2)
-    tokens = induction.repeated_tokens(3, period, 1, growing.VOCAB, growing.BOS, seed=2)
+    model, period = induction_training.untrained_tiny_model(seed=1).eval(), 6
+    growth = induction_training.measure_growth(model, 5, period, batch=3, seed=2)
+    tokens = induction.repeated_tokens(3, period, 1, induction_training.VOCAB, induction_training.BOS, seed=2)
     with torch.no_grad():
         logp = model(tokens).log_softmax(-1)
     first, second = [], []
@@ -406,13 +410,13 @@ def test_growth_measures_the_losses_it_names():
 
 
 def test_training_refuses_a_period_that_does_not_fit():
-    model = growing.boot_tiny(n_layers=1)
+    model = induction_training.untrained_tiny_model(n_layers=1)
     with pytest.raises(ValueError, match="asks for 141 positions; the model has 128"):
-        next(growing.train_induction(model, periods=(70,)))
+        next(induction_training.train_induction(model, periods=(70,)))
 
 
 def test_the_unseen_periods_are_never_trained_on():
-    assert not set(growing.UNSEEN_PERIODS) & set(growing.TRAIN_PERIODS)
+    assert not set(induction_training.UNSEEN_PERIODS) & set(induction_training.TRAIN_PERIODS)
 
 
 # --- what the models in data/ are for
@@ -421,8 +425,8 @@ def test_the_unseen_periods_are_never_trained_on():
 @pytest.mark.parametrize("name", ["tiny-induction", "tiny-induction-seed1", "tiny-induction-seed2"])
 def test_the_tiny_models_hold_an_induction_circuit(name):
     model = native.load_native(name)
-    for period in (growing.UNSEEN_PERIODS[2], 12):
-        growth = growing.measure_growth(model, 0, period)
+    for period in (induction_training.UNSEEN_PERIODS[2], 12):
+        growth = induction_training.measure_growth(model, 0, period)
         assert growth.loss_second < 0.2 < 4 < growth.loss_first
         assert growth.best_induction > 0.75
         assert growth.best_previous_token > 0.8
@@ -432,11 +436,14 @@ def test_the_tiny_models_hold_an_induction_circuit(name):
 
 
 def test_one_layer_cannot_and_a_fixed_period_teaches_an_offset():
-    one = growing.measure_growth(native.load_native("tiny-one-layer"), 0, 20)
+    one = induction_training.measure_growth(native.load_native("tiny-one-layer"), 0, 20)
     assert one.loss_second > 0.7 * one.loss_first
     assert one.best_induction < 0.2
     fixed = native.load_native("tiny-fixed-period")
-    at_home, elsewhere = growing.measure_growth(fixed, 0, 24), growing.measure_growth(fixed, 0, 20)
+    at_home, elsewhere = (
+        induction_training.measure_growth(fixed, 0, 24),
+        induction_training.measure_growth(fixed, 0, 20),
+    )
     assert at_home.loss_second < 0.1 < 4 < elsewhere.loss_second
     assert at_home.best_induction > 0.9 > 0.2 > elsewhere.best_induction
     assert at_home.best_previous_token < 0.3
@@ -447,7 +454,7 @@ def test_the_checkpoints_show_the_phase_change():
     model, scores = checkpoints.boot(), []
     for state in checkpoints.values():
         native.load_state(model, state)
-        scores.append(growing.measure_growth(model, 0, 20, batch=16).best_induction)
+        scores.append(induction_training.measure_growth(model, 0, 20, batch=16).best_induction)
     emerged = induction.emergence_step(list(checkpoints), scores, 0.5)
     assert emerged is not None
     assert 200 < emerged < 600

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mi_course.course import check_exercise
-from mi_course.lessons.steering_vectors.found import MY_STEERING
+from mi_course.lessons.steering_vectors.outcome import MY_STEERING
 
 
 def _world():
-    return MY_STEERING.plan(0, "small").cases[0].case.hidden
+    return MY_STEERING.plan(0, "small").cases[0].case.judge_data
 
 
 def _vector(layer=14):
@@ -37,7 +37,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_answer_is_said_in_words(name):
     make, words = BAD[name]
-    verdict = check_exercise(MY_STEERING, make(), form="small")
+    verdict = check_exercise(MY_STEERING, make(), size="small")
     assert verdict.status == "wrong"
     assert verdict.points == 0
     assert words in verdict.message

@@ -6,47 +6,49 @@ import pytest
 import torch
 
 from mi_course.course import check_exercise
-from mi_course.exercises import Draw
-from mi_course.lessons.sae_training import found
+from mi_course.exercises import RandomInputs
+from mi_course.lessons.sae_training import outcome
 
-EXERCISE = found.TRAIN_SAE
+EXERCISE = outcome.TRAIN_SAE
 
 
-def _measured(answer, form, seed):
-    one = found._cases(Draw(seed), form)[0]
+def _measured(answer, size, seed):
+    one = outcome._cases(RandomInputs(seed), size)[0]
     x, n_latents, k, answer_seed = one.calls[0].args
     sae = {name: tensor.double() for name, tensor in answer(x, n_latents, k, answer_seed).items()}
-    return found._measure(sae, one.hidden, k)
+    return outcome._measure(sae, one.judge_data, k)
 
 
-@pytest.mark.parametrize(("form", "seed"), [("small", 11), ("small", 12), ("small", 13), ("full", 14)])
-def test_training_is_clear_of_the_thresholds(form, seed):
-    seen = _measured(found.train_sae, form, seed)
-    assert seen["explained"] > found.EXPLAINED + 0.05
-    assert seen["recovered"] > found.RECOVERED + 0.05
+@pytest.mark.parametrize(("size", "seed"), [("small", 11), ("small", 12), ("small", 13), ("full", 14)])
+def test_training_is_clear_of_the_thresholds(size, seed):
+    seen = _measured(outcome.train_sae, size, seed)
+    assert seen["explained"] > outcome.EXPLAINED + 0.05
+    assert seen["recovered"] > outcome.RECOVERED + 0.05
 
 
-@pytest.mark.parametrize("form", ["small", "full"])
-@pytest.mark.parametrize("answer", [found._copied_random, found._untrained, found._copied_data, found._principal])
-def test_what_was_not_trained_is_clear_of_them_too(answer, form):
-    seen = _measured(answer, form, 21)
-    assert seen["explained"] < found.EXPLAINED - 0.03
+@pytest.mark.parametrize("size", ["small", "full"])
+@pytest.mark.parametrize(
+    "answer", [outcome._copied_random, outcome._untrained, outcome._copied_data, outcome._principal]
+)
+def test_what_was_not_trained_is_clear_of_them_too(answer, size):
+    seen = _measured(answer, size, 21)
+    assert seen["explained"] < outcome.EXPLAINED - 0.03
     assert seen["recovered"] < 0.1
 
 
 def test_the_full_form_passes():
-    assert check_exercise(EXERCISE, found.train_sae).passed
+    assert check_exercise(EXERCISE, outcome.train_sae).passed
 
 
 def test_a_dead_one_has_the_right_decoder_and_is_refused():
-    seen = _measured(found._dead, "small", 3)
+    seen = _measured(outcome._dead, "small", 3)
     assert seen["cosine"] > 0.9
     assert seen["l0"] == 0
-    assert check_exercise(EXERCISE, found._dead, form="small").mistake == "dead"
+    assert check_exercise(EXERCISE, outcome._dead, size="small").mistake == "dead"
 
 
 def test_halfway_is_told_how_far_it_is():
-    verdict = check_exercise(EXERCISE, lambda *args: found.train_sae(*args, steps=60), form="small")
+    verdict = check_exercise(EXERCISE, lambda *args: outcome.train_sae(*args, steps=60), size="small")
     assert verdict.status == "wrong"
     assert verdict.mistake is None
     assert "explains 0." in verdict.message
@@ -56,9 +58,9 @@ def test_halfway_is_told_how_far_it_is():
 def test_the_global_random_state_is_left_alone():
     def untidy(*args):
         torch.manual_seed(0)
-        return found.train_sae(*args)
+        return outcome.train_sae(*args)
 
-    verdict = check_exercise(EXERCISE, untidy, form="small")
+    verdict = check_exercise(EXERCISE, untidy, size="small")
     assert not verdict.passed
     assert "random state" in verdict.message
 
@@ -74,14 +76,14 @@ def test_the_global_random_state_is_left_alone():
     ],
 )
 def test_other_forms_are_told_apart(change, words):
-    verdict = check_exercise(EXERCISE, lambda *args: change(found._copied_random(*args)), form="small")
+    verdict = check_exercise(EXERCISE, lambda *args: change(outcome._copied_random(*args)), size="small")
     assert verdict.points == 0
     assert words in verdict.message
 
 
 def test_nothing_about_the_dictionary_crosses():
-    one = found._cases(Draw(5), "small")[0]
+    one = outcome._cases(RandomInputs(5), "small")[0]
     args = one.ask().calls[0].args
     assert [type(arg) for arg in args] == [torch.Tensor, int, int, int]
-    assert args[0].shape == one.hidden.x.shape
-    assert torch.cdist(one.hidden.held_out[:50], args[0]).min() > 1e-3
+    assert args[0].shape == one.judge_data.x.shape
+    assert torch.cdist(one.judge_data.held_out[:50], args[0]).min() > 1e-3

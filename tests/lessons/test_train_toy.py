@@ -159,7 +159,7 @@ NO_MODEL = {
 @pytest.mark.parametrize("name", NO_MODEL)
 def test_what_is_no_model_is_said_in_words(name):
     answer, words = NO_MODEL[name]
-    verdict = check_exercise(LESSON.exercise("train_toy"), answer, form="small")
+    verdict = check_exercise(LESSON.exercise("train_toy"), answer, size="small")
     assert verdict.status == "wrong"
     assert verdict.points == 0
     assert words in verdict.message
@@ -197,17 +197,17 @@ POOR = {
 
 @pytest.mark.parametrize("name", POOR)
 def test_poor_models_are_refused(name):
-    verdict = check_exercise(LESSON.exercise("train_toy"), POOR[name], form="small")
+    verdict = check_exercise(LESSON.exercise("train_toy"), POOR[name], size="small")
     assert verdict.status == "wrong"
     assert verdict.details[0].earned == 0  # the other parts may be met by symmetry
 
 
 def test_the_bound_is_told_in_numbers():
-    verdict = check_exercise(LESSON.exercise("train_toy"), _few_steps, form="small")
+    verdict = check_exercise(LESSON.exercise("train_toy"), _few_steps, size="small")
     assert verdict.mistake is None
     assert "the best linear solution has" in verdict.message
     assert "0.5 times that is asked" in verdict.message
 
 
 def test_the_full_form_passes_what_the_small_one_does():
-    assert check_exercise(LESSON.exercise("train_toy"), toy.train_toy, form="full").passed
+    assert check_exercise(LESSON.exercise("train_toy"), toy.train_toy, size="full").passed

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mi_course.lessons import Info, Plugin
+from mi_course.lessons import LessonInfo, Plugin
 
 PLUGIN = Plugin(
-    lessons=(Info(90, "tiny", "Tiny numbers", 3, "90_tiny", "tiny_course_lesson", folder=str(Path(__file__).parent)),)
+    lessons=(
+        LessonInfo(90, "tiny", "Tiny numbers", 3, "90_tiny", "tiny_course_lesson", folder=str(Path(__file__).parent)),
+    )
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mi_course.exercises import Exercise, LessonSpec, Mistake, Part, case
 
-FAVOURITES = [6, 28, 496]
+FAVORITES = [6, 28, 496]
 
 DOUBLE = Exercise(
     id="tiny.double",
-    asks="Return twice a number.",
+    task="Return twice a number.",
     parts=(
-        Part("small numbers", 1, lambda draw, form: [case(draw.integer(3, 9)) for _ in range(3)]),
-        Part("negative numbers", 2, lambda draw, form: [case(-draw.integer(10, 99)) for _ in range(3)]),
+        Part("small numbers", 1, lambda draw, size: [case(draw.integer(3, 9)) for _ in range(3)]),
+        Part("negative numbers", 2, lambda draw, size: [case(-draw.integer(10, 99)) for _ in range(3)]),
     ),
     mistakes=(
         Mistake("square", "That is the square.", lambda x: x * x),
@@ -23,14 +23,14 @@ DOUBLE = Exercise(
     reveal="Twice means added to itself.",
     minutes=1,
     difficulty=1,
-    spec=lambda x: x + x,
-    own="tiny_course_lesson:own_double",
+    oracle=lambda x: x + x,
+    fallback="tiny_course_lesson:own_double",
 )
 
-FAVOURITE = Exercise(
-    id="tiny.favourites",
-    asks="List three perfect numbers.",
-    parts=(Part("three of them", 2, lambda draw, form: [case(driver="value", truth=[FAVOURITES])]),),
+FAVORITE = Exercise(
+    id="tiny.favorites",
+    task="List three perfect numbers.",
+    parts=(Part("three of them", 2, lambda draw, size: [case(driver="value", truth=[FAVORITES])]),),
     mistakes=(Mistake("primes", "These are primes.", [2, 3, 5]),),
     hints=("The first is 6.", "The next is 28."),
     reveal="A perfect number is the sum of its divisors.",
@@ -40,7 +40,7 @@ FAVOURITE = Exercise(
     trivial=True,
 )
 
-LESSON = LessonSpec("tiny", 90, "Tiny numbers", 3, (DOUBLE, FAVOURITE), "90_tiny")
+LESSON = LessonSpec("tiny", 90, "Tiny numbers", 3, (DOUBLE, FAVORITE), "90_tiny")
 
 
 def own_double(x: int) -> int:

@@ -89,7 +89,7 @@ def test_all_kinds_of_numbers_are_taken(kind: str) -> None:
     assert show.head_heatmap(rows, title="t").text == show.head_heatmap(plain, title="t").text
 
 
-def test_a_diverging_scale_is_symmetric_about_its_centre() -> None:
+def test_a_diverging_scale_is_symmetric_about_its_center() -> None:
     trace = show.head_heatmap([[0.1, 0.9], [-0.2, 0.0]], title="t", center=0.0).plotly()["data"][0]
     assert trace["zmin"] == -trace["zmax"] == -0.9
     sequential = show.head_heatmap([[0.1, 0.9]], title="t", center=None).plotly()["data"][0]

@@ -24,7 +24,7 @@ def marked(root: Path, scratch: Path) -> dict[str, Any]:
 
     lesson = json.loads((root / "source" / "autograder.json").read_text(encoding="utf-8"))["lesson"]
     problem = sandbox_problem()
-    report = grade(root / "submission", scratch, lesson=lesson, workers=1, unsandboxed=problem is not None, one=True)
+    report = grade(root / "submission", scratch, lesson=lesson, workers=1, unsandboxed=problem is not None, single=True)
     found = results(report.rows[0])
     if problem:
         found["output"] += f"\n(No sandbox here: {problem[0]}.)"
@@ -46,11 +46,11 @@ def main(root: Path) -> None:
             "stdout_visibility": "hidden",
             "tests": [],
         }
-    from mi_course.grading.store import write_whole
+    from mi_course.grading.store import atomic_write
 
     folder = root / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "results.json", json.dumps(found, indent=1))
+    atomic_write(folder / "results.json", json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ jobs:
       - name: Marks
         id: course
         run: |
-          mi-course grade . --one --lesson @LESSON@ --out "$RUNNER_TEMP/marks" --format classroom,feedback
+          mi-course grade . --single --lesson @LESSON@ --out "$RUNNER_TEMP/marks" --format classroom,feedback
           echo "result=$(base64 -w0 "$RUNNER_TEMP"/marks/classroom/*.json)" >> "$GITHUB_OUTPUT"
       - name: Feedback
         if: always()
@@ -61,7 +61,7 @@ jobs:
           runners: course
 """
 MARKS = "/tmp/mi-course-marks"
-GRADE = f"mi-course grade . --one --lesson {{lesson}} --out {MARKS}"
+GRADE = f"mi-course grade . --single --lesson {{lesson}} --out {MARKS}"
 EARNED = f"python -m mi_course.grading.exports.earned {MARKS} {{exercise}} {{part}}"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from mi_course import content, lessons
 from mi_course.grading.reflections import questions
-from mi_course.lessons import Info
+from mi_course.lessons import LessonInfo
 
 __all__ = ["assignment", "export", "points"]
 
@@ -74,7 +74,7 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def assignment(info: Info) -> dict[str, Any]:
+def assignment(info: LessonInfo) -> dict[str, Any]:
     """The source notebook of one lesson."""
     spec = lessons.load(info.id)
     solved = content.answer_cells(content.read_notebook(info, solution=True))

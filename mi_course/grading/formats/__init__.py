@@ -44,21 +44,21 @@ def chosen(text: str) -> tuple[str, ...]:
 
 def write(out: Path, rows: Sequence[Marks], formats: Iterable[str]) -> list[Path]:
     """Writes what is asked beyond csv and json. Returns the files, or the folder where each learner has one."""
-    from mi_course.grading.store import write_whole
+    from mi_course.grading.store import atomic_write
 
     names, written = file_names(rows), []
     for name in formats:
         if name == "junit":
             from mi_course.grading.formats.junit import junit
 
-            write_whole(out / "junit.xml", junit(rows))
+            atomic_write(out / "junit.xml", junit(rows))
             written.append(out / "junit.xml")
         elif name in ("gradescope", "classroom", "feedback"):
             folder = out / name
             folder.mkdir(parents=True, exist_ok=True)
             for row in rows:
                 suffix = ".html" if name == "feedback" else ".json"
-                write_whole(folder / f"{names[row.submission]}{suffix}", _one(name, row))
+                atomic_write(folder / f"{names[row.submission]}{suffix}", _one(name, row))
             written.append(folder)
     return written
 

@@ -100,7 +100,7 @@ def _exercise(one: ExerciseMark) -> str:
         f'<span class="points">{number(one.points)} of {one.max_points}{by_hand}</span></div>'
     ]
     if exercise:
-        found.append(f'<div class="asked">{prose(exercise.asks)}</div>')
+        found.append(f'<div class="asked">{prose(exercise.task)}</div>')
     if one.status != "passed":
         mistake = f'<p class="mistake">{text(one.mistake.replace("_", " ").capitalize())}</p>' if one.mistake else ""
         found.append(f'<h4>What was seen</h4><div class="seen">{mistake}{prose(said(one))}</div>')

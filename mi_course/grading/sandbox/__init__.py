@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mi_course.grading.sandbox import building, cgroups
+from mi_course.grading.sandbox import bwrap, cgroups
 
 __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
 
@@ -45,10 +45,10 @@ class Lost(Exception):
 class Sandbox:
     """The warm server. `walled` is False where somebody chose to go without."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, folder: str, walled: bool) -> None:
-        self.process, self.control, self.folder, self.walled = process, control, folder, walled
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, folder: str, sandboxed: bool) -> None:
+        self.process, self.control, self.folder, self.sandboxed = process, control, folder, sandboxed
         self._ready = False
-        self.groups = cgroups.home(GROUP_BYTES) if walled else None
+        self.groups = cgroups.writable_cgroup(GROUP_BYTES) if sandboxed else None
         """Where each submission gets a control group of its own; None where that is not to be had."""
 
     @classmethod
@@ -68,18 +68,18 @@ class Sandbox:
                     "you trust, or in a machine that you throw away."
                 )
         folder = tempfile.mkdtemp(prefix="mi-course-sandbox-")
-        building.remove_in_the_end(folder)
-        building.overlay(Path(folder))
+        bwrap.remove_at_exit(folder)
+        bwrap.stage_files(Path(folder))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             log = open(Path(folder, "log"), "wb")  # noqa: SIM115
             process = subprocess.Popen(
-                building.server_command(folder, theirs.fileno(), walled=not unsandboxed),
+                bwrap.server_command(folder, theirs.fileno(), sandboxed=not unsandboxed),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env=building.environment(folder) if unsandboxed else None,
+                env=bwrap.environment(folder) if unsandboxed else None,
                 cwd="/" if not unsandboxed else folder,
             )
             log.close()
@@ -101,7 +101,7 @@ class Sandbox:
                 f"The sandbox did not start: {' '.join(said) or 'it gave no reason'}. As root it runs as the user "
                 f"nobody, who must be able to read {sys.prefix} and {sys.base_prefix}. `mi-course doctor` tells more."
             )
-        if self.walled and told["visible"]:
+        if self.sandboxed and told["visible"]:
             self.close()
             raise SandboxError(f"The sandbox shows what it must not: mi_course.{', mi_course.'.join(told['visible'])}.")
         if told["threads"] != 1:
@@ -114,25 +114,25 @@ class Sandbox:
         """A fresh child of the server."""
         if not self._ready:
             self.wait()
-        line, their_line = socket.socketpair()
-        leash, their_leash = socket.socketpair()
+        channel, their_channel = socket.socketpair()
+        lifeline, their_leash = socket.socketpair()
         if self.groups:
-            leash.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with their_line, their_leash:
+            lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with their_channel, their_leash:
             try:
                 word = b"group" if self.groups else b"go"
-                socket.send_fds(self.control, [word], [their_line.fileno(), their_leash.fileno()])
+                socket.send_fds(self.control, [word], [their_channel.fileno(), their_leash.fileno()])
             except OSError as error:
-                line.close()
-                leash.close()
+                channel.close()
+                lifeline.close()
                 raise SandboxError(f"The sandbox's server is gone ({error}).") from None
-        return Session(line, leash, _grouped(leash, self.groups) if self.groups else None)
+        return Session(channel, lifeline, _grouped(lifeline, self.groups) if self.groups else None)
 
     def close(self) -> None:
         self.control.close()
         self.process.kill()
         self.process.wait()
-        building.forget(self.folder)
+        bwrap.forget(self.folder)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -144,8 +144,8 @@ class Sandbox:
 class Session:
     """One walled child. Closing it ends whatever runs in there."""
 
-    def __init__(self, line: socket.socket, leash: socket.socket, group: cgroups.Group | None = None) -> None:
-        self.line, self.leash, self.group = line, leash, group
+    def __init__(self, channel: socket.socket, lifeline: socket.socket, group: cgroups.Group | None = None) -> None:
+        self.channel, self.lifeline, self.group = channel, lifeline, group
 
     def send(self, message: Any) -> None:
         """Raises Lost."""
@@ -153,8 +153,8 @@ class Session:
 
         frame = wire.encode(message)
         try:
-            self.line.settimeout(30.0)
-            self.line.sendall(len(frame).to_bytes(8, "little") + frame)
+            self.channel.settimeout(30.0)
+            self.channel.sendall(len(frame).to_bytes(8, "little") + frame)
         except TimeoutError:
             raise Lost("timed_out", "it took in nothing more") from None
         except OSError:
@@ -177,8 +177,8 @@ class Session:
         found = bytearray()
         while len(found) < count:
             try:
-                self.line.settimeout(max(deadline - time.monotonic(), 0.001))
-                part = self.line.recv(min(count - len(found), 2**20))
+                self.channel.settimeout(max(deadline - time.monotonic(), 0.001))
+                part = self.channel.recv(min(count - len(found), 2**20))
             except TimeoutError:
                 raise Lost("timed_out", "it did not answer in time") from None
             except OSError:
@@ -189,10 +189,10 @@ class Session:
         return bytes(found)
 
     def _lost(self) -> Lost:
-        """Why the line is dead: what the watching process says, which runs nothing of the learner's."""
+        """Why the channel is dead: what the watching process says, which runs nothing of the learner's."""
         told = self._last_words()
-        if "walls" in told:
-            raise SandboxError(f"A sandbox could not be made: {told['walls']}.")
+        if "isolation" in told:
+            raise SandboxError(f"A sandbox could not be made: {told['isolation']}.")
         if "memory" in told:
             return Lost("memory", f"it held more than {told['memory'] / 2**30:.1f} GB of memory")
         return Lost("died", self.how_it_ended(told.get("ended", 0)))
@@ -205,23 +205,23 @@ class Session:
 
     def _last_words(self) -> dict[str, Any]:
         try:
-            self.leash.settimeout(3.0)
-            found = json.loads(self.leash.recv(4096) or b"{}")
+            self.lifeline.settimeout(3.0)
+            found = json.loads(self.lifeline.recv(4096) or b"{}")
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def close(self) -> None:
         """Lets go, and waits until nothing in there runs any more."""
-        self.line.close()
+        self.channel.close()
         try:
-            self.leash.shutdown(socket.SHUT_WR)
-            self.leash.settimeout(5.0)
-            while self.leash.recv(4096):
+            self.lifeline.shutdown(socket.SHUT_WR)
+            self.lifeline.settimeout(5.0)
+            while self.lifeline.recv(4096):
                 pass
         except OSError:
             pass
-        self.leash.close()
+        self.lifeline.close()
         if self.group:
             self.group.close()
 
@@ -244,12 +244,12 @@ def how_it_ended(status: int) -> str:
     return f"exit status {status}"
 
 
-def _grouped(leash: socket.socket, groups: Path) -> cgroups.Group | None:
-    """Puts the child that says hello on the leash into a group of its own, and lets it go on."""
+def _grouped(lifeline: socket.socket, groups: Path) -> cgroups.Group | None:
+    """Puts the child that says hello on the lifeline into a group of its own, and lets it go on."""
     group = None
     try:
-        leash.settimeout(START_S)
-        _, ancillary, _, _ = leash.recvmsg(16, socket.CMSG_SPACE(struct.calcsize("3i")))
+        lifeline.settimeout(START_S)
+        _, ancillary, _, _ = lifeline.recvmsg(16, socket.CMSG_SPACE(struct.calcsize("3i")))
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 pid = struct.unpack("3i", data)[0]  # as the kernel numbers it out here
@@ -259,5 +259,5 @@ def _grouped(leash: socket.socket, groups: Path) -> cgroups.Group | None:
         pass  # the watcher is there in any case
     finally:
         with contextlib.suppress(OSError):
-            leash.send(b"1")
+            lifeline.send(b"1")
     return group

@@ -13,7 +13,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-__all__ = ["Group", "home"]
+__all__ = ["Group", "writable_cgroup"]
 
 MOUNT = Path("/sys/fs/cgroup")
 _number = count()
@@ -67,7 +67,7 @@ class Group:
                 time.sleep(0.002)
 
 
-def home(most: int = 2**30) -> Path | None:
+def writable_cgroup(most: int = 2**30) -> Path | None:
     """Where groups with a memory limit can be made; None where that is not given to us. Tried by making one."""
     for candidate in _candidates():
         with contextlib.suppress(OSError):

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from mi_course.doctor import Finding
-from mi_course.grading.sandbox.building import probe
-from mi_course.grading.sandbox.cgroups import home
+from mi_course.grading.sandbox.bwrap import probe
+from mi_course.grading.sandbox.cgroups import writable_cgroup
 
 __all__ = ["sandbox", "sandbox_problem"]
 
@@ -81,7 +81,7 @@ def _nested_problem() -> tuple[str, str] | None:
 
 def _memory() -> str:
     """How memory is limited in a sandbox."""
-    where = home()
+    where = writable_cgroup()
     if where is None:
         return "a watcher limits memory (control groups are not delegated here; systemd-run --user --scope does it)"
     return f"the kernel limits memory ({where})"

@@ -26,7 +26,7 @@ class ModelInfo:
     bytes: int
     present: bool
     where: Path
-    licence: str
+    license: str
 
 
 def load_model(
@@ -92,8 +92,8 @@ def list_models() -> list[ModelInfo]:
     ]
     for name in native.native_names():
         path = native.find(name)
-        licence = native.read_meta(path).get("licence", "not stated")
-        models.append(ModelInfo(name, "data", path.stat().st_size, True, path, licence))
+        license = native.read_meta(path).get("licence", "not stated")
+        models.append(ModelInfo(name, "data", path.stat().st_size, True, path, license))
     return models + _hub_models()
 
 

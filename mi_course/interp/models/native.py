@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mi_course.interp.atomic_write import atomic_write
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -263,7 +263,7 @@ def _write(tensors: State, meta: dict[str, Any], path: str | Path) -> Path:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: save_file(tensors, part, metadata={"mi_course": json.dumps(meta)}))
+    atomic_write(path, lambda part: save_file(tensors, part, metadata={"mi_course": json.dumps(meta)}))
     return path
 
 

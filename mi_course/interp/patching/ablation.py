@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
 from mi_course.interp.patching.decoder import open_model
+from mi_course.interp.patching.hook_backend import activations, hook_name, last_logits
 from mi_course.interp.patching.lesson_forms import faithfulness
 from mi_course.interp.patching.metrics import TokenMetric, check_tokens, checked, measure
-from mi_course.interp.patching.places import BYTES
-from mi_course.interp.patching.plain import activations, hook_name, last_logits
+from mi_course.interp.patching.patch_grid import BYTES
 from mi_course.interp.patching.prompts import read_prompts
-from mi_course.interp.patching.wavefront import Runs, travel
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -214,7 +214,7 @@ def _run(
     base = decoder.trace(batch)
     finals = base.pre[-1].new_zeros(len(kept), len(batch.texts), base.pre[-1].shape[-1])
 
-    def starts(layer: int, stage: str) -> Iterator[Runs]:
+    def starts(layer: int, stage: str) -> Iterator[PatchedRuns]:
         if (layer, stage) != (0, "pre"):
             return
         begins = batch.mask.int().argmax(1)
@@ -222,9 +222,9 @@ def _run(
             prompts = ((begins == start) & (batch.last == end - 1)).nonzero()[:, 0]
             cells = torch.arange(len(kept), device=prompts.device).repeat_interleave(len(prompts))
             prompts = prompts.repeat(len(kept))
-            yield Runs(start, end, cells, prompts, base.pre[0][prompts, start:end])
+            yield PatchedRuns(start, end, cells, prompts, base.pre[0][prompts, start:end])
 
-    travel(decoder, base, starts, finals, edit=_StandIns(kept, stand_in))
+    run_patched(decoder, base, starts, finals, edit=_StandIns(kept, stand_in))
     return finals
 
 
@@ -234,10 +234,10 @@ class _StandIns:
     def __init__(self, kept: Bool[Tensor, "circuit layer head"], stand_in: Tensor) -> None:
         self.kept, self.stand_in = kept, stand_in
 
-    def heads(self, layer: int, runs: Runs, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, layer: int, runs: PatchedRuns, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return q, k, v
 
-    def z(self, layer: int, runs: Runs, z: Float[Tensor, "run pos head d_head"]) -> Tensor:
+    def z(self, layer: int, runs: PatchedRuns, z: Float[Tensor, "run pos head d_head"]) -> Tensor:
         new = self.stand_in[layer][runs.prompts, runs.end - z.shape[1] : runs.end]
         return torch.where(self.kept[runs.cells, layer][:, None, :, None], z, new)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.patching.hook_backend import activations, hook_name, last_logits
 from mi_course.interp.patching.metrics import check_tokens, measure
-from mi_course.interp.patching.plain import activations, hook_name, last_logits
 from mi_course.interp.patching.prompts import read_pair
 from mi_course.interp.patching.results import Sweep, make_sweep
 from mi_course.interp.patching.sweeps import DIRECTIONS

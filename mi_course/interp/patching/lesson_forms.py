@@ -180,12 +180,12 @@ def faithfulness(circuit: float, full: float, empty: float) -> float:
 def agreement(exact: Float[Tensor, " n"], estimate: Float[Tensor, " n"]) -> float:
     """Spearman's rank correlation, ties at their average rank. ValueError if one of the two is constant."""
     ranks = [_ranks(values.flatten().double()) for values in (exact, estimate)]
-    centred = [r - r.mean() for r in ranks]
-    lengths = [float(c.norm()) for c in centred]
+    centered = [r - r.mean() for r in ranks]
+    lengths = [float(c.norm()) for c in centered]
     for name, length in zip(("exact", "estimate"), lengths, strict=True):
         if length == 0:
             raise ValueError(f"{name} is constant: its values have no order that could agree with another.")
-    return float(centred[0] @ centred[1]) / (lengths[0] * lengths[1])
+    return float(centered[0] @ centered[1]) / (lengths[0] * lengths[1])
 
 
 def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

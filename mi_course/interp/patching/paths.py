@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
 from mi_course.interp.patching.decoder import open_model
+from mi_course.interp.patching.hook_backend import HOOKS, activations, hook_name, last_logits
 from mi_course.interp.patching.metrics import check_tokens, measure
-from mi_course.interp.patching.places import Places
-from mi_course.interp.patching.plain import HOOKS, activations, hook_name, last_logits
+from mi_course.interp.patching.patch_grid import PatchGrid
 from mi_course.interp.patching.prompts import read_pair
 from mi_course.interp.patching.results import Sweep, make_sweep
 from mi_course.interp.patching.sweeps import DIRECTIONS, Reader
-from mi_course.interp.patching.wavefront import Runs, travel
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -95,7 +95,7 @@ def path_patching(
             read = Reader(decoder, metric, n_cells, into)
             base, other = decoder.trace(into), decoder.trace(source)
             read.unpatched(base.pre[-1], other.pre[-1], 0)
-            limit = Places.most_runs(decoder, pair) if max_batch is None else max_batch
+            limit = PatchGrid.most_runs(decoder, pair) if max_batch is None else max_batch
             step = max(1, limit // len(into.texts))
             for low in range(0, n_cells, step):
                 cells = range(low, min(low + step, n_cells))
@@ -153,7 +153,7 @@ class _Paths:
         rows = torch.arange(len(self.last), device=self.last.device)
         finals = base.pre[-1][rows, self.last].expand(n_cells, -1, -1).clone()
 
-        def starts(layer: int, stage: str) -> Iterator[Runs]:
+        def starts(layer: int, stage: str) -> Iterator[PatchedRuns]:
             if (layer, stage) != (first_layer, "pre"):
                 return
             # A head of the last receiver's layer, or a later one, sends to none of them: those runs stay as they were.
@@ -162,10 +162,10 @@ class _Paths:
                 prompts = ((self.first == start) & (self.last == end - 1)).nonzero()[:, 0]
                 cells = torch.arange(n_live, device=prompts.device).repeat_interleave(len(prompts))
                 prompts = prompts.repeat(n_live)
-                yield Runs(start, end, cells, prompts, base.pre[layer][prompts, start:end])
+                yield PatchedRuns(start, end, cells, prompts, base.pre[layer][prompts, start:end])
 
         edit = _Received(received, heads, part, self.begin)
-        travel(decoder, base, starts, finals, first_layer=first_layer, edit=edit)
+        run_patched(decoder, base, starts, finals, first_layer=first_layer, edit=edit)
         return finals
 
     def _streams(self, rows: Any, columns: Any) -> Iterator[Float[Tensor, "cell batch *pos d_model"]]:
@@ -199,7 +199,7 @@ class _Received:
     ) -> None:
         self.received, self.receivers, self.part, self.begin = received, heads, part, begin
 
-    def heads(self, layer: int, runs: Runs, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, layer: int, runs: PatchedRuns, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if layer not in self.received:
             return q, k, v
         columns = slice(runs.start - self.begin, runs.end - self.begin)
@@ -209,7 +209,7 @@ class _Received:
         parts[self.part][:, :, self.receivers[layer]] = new
         return parts["q"], parts["k"], parts["v"]
 
-    def z(self, layer: int, runs: Runs, z: Tensor) -> Tensor:
+    def z(self, layer: int, runs: PatchedRuns, z: Tensor) -> Tensor:
         return z
 
 

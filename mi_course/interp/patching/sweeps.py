@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mi_course.interp.patching.hook_backend import hook_name, last_logits, patched_logits, source_of
 from mi_course.interp.patching.metrics import TokenMetric, check_tokens, checked, measure
-from mi_course.interp.patching.plain import hook_name, last_logits, patched_logits, source_of
 from mi_course.interp.patching.prompts import read_pair
 from mi_course.interp.patching.results import Sweep, make_sweep
 
@@ -190,17 +190,17 @@ def _plain(model, into, source, metric, activation, layers, positions, heads, ba
 
 
 def _fast(decoder: Decoder, pair: Pair, direction, metric, activation, layers, positions, heads, max_batch, bar: tqdm):
-    from mi_course.interp.patching.places import Places
+    from mi_course.interp.patching.patch_grid import PatchGrid
 
     into = pair.corrupted if direction == "denoising" else pair.clean
     n_cells = len(layers) * (positions or 1) * (heads or 1)
     read = Reader(decoder, metric, n_cells, into)
-    limit = Places.most_runs(decoder, pair) if max_batch is None else max_batch
+    limit = PatchGrid.most_runs(decoder, pair) if max_batch is None else max_batch
     step = min(len(into.texts), limit, _most_prompts(decoder, pair))
     done = 0.0
     for start in range(0, len(into.texts), step):
         some = pair.rows(start, start + step)
-        places = Places(decoder, some, direction, activation, layers, positions, heads)
+        places = PatchGrid(decoder, some, direction, activation, layers, positions, heads)
         read.unpatched(places.base.pre[-1], places.source.pre[-1], start)
         cells_at_once = max(1, limit // len(some.clean.texts))
         for low in range(0, n_cells, cells_at_once):

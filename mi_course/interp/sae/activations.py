@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mi_course.interp.steering.collecting import massive_tokens, pad
+from mi_course.interp.steering.activations import massive_tokens, pad
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -87,7 +87,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Place:
+class HookSite:
     """A hook point, the one whose values are the target (a transcoder's), and the layer after which the model stops."""
 
     hook: str
@@ -95,7 +95,7 @@ class Place:
     stop: int | None
 
     @classmethod
-    def of(cls, model: TransformerBridge, hook: str | int, target: str | int | None = None) -> Place:
+    def of(cls, model: TransformerBridge, hook: str | int, target: str | int | None = None) -> HookSite:
         """A number L means `blocks.L.hook_resid_post`. ValueError for a hook that the model has not."""
         names = [_hook_name(model, which) for which in (hook, target) if which is not None]
         layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
@@ -130,7 +130,9 @@ def read_tokens(model: TransformerBridge, tokens: Tokens, mask: Any = None) -> t
     return tokens.long().where(real, 0), real
 
 
-def run_to(model: TransformerBridge, place: Place, tokens: Tensor, real: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+def run_to(
+    model: TransformerBridge, site: HookSite, tokens: Tensor, real: Tensor
+) -> tuple[list[Tensor], Tensor, Tensor]:
     """[values at the hook, and at the target], each [batch pos d]; ordinary and massive tokens, judged at both."""
     held: dict[str, Tensor] = {}
 
@@ -140,10 +142,10 @@ def run_to(model: TransformerBridge, place: Place, tokens: Tensor, real: Tensor)
 
         return keep
 
-    names = [place.hook] if place.target is None else [place.hook, place.target]
+    names = [site.hook] if site.target is None else [site.hook, site.target]
     device = model.cfg.device
     with torch.no_grad(), model.hooks(fwd_hooks=[(name, keeper(name)) for name in names]):
-        model(tokens.to(device), return_type=None, stop_at_layer=place.stop)
+        model(tokens.to(device), return_type=None, stop_at_layer=site.stop)
     for name in names:
         if name not in held:
             raise ValueError(never_runs(name))
@@ -170,19 +172,19 @@ def collect_activations(
     """
     tokens, real = read_tokens(model, tokens, mask)
     left_out = LeftOut()
-    parts = _ordinary(model, Place.of(model, hook, target), tokens, real, rows_at_once, left_out)
+    parts = _ordinary(model, HookSite.of(model, hook, target), tokens, real, rows_at_once, left_out)
     columns = _gather(parts, int(real[:, 1:].sum()))
     return (columns[0] if target is None else (columns[0], columns[1])), left_out
 
 
 def _ordinary(
-    model: TransformerBridge, place: Place, tokens: Tensor, real: Tensor, rows_at_once: int, left_out: LeftOut
+    model: TransformerBridge, site: HookSite, tokens: Tensor, real: Tensor, rows_at_once: int, left_out: LeftOut
 ) -> Iterator[list[Tensor]]:
     """Batch by batch, the ordinary tokens' values; counts what is left out."""
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
     for part in torch.arange(len(tokens)).split(rows_at_once):
-        values, ordinary, massive = run_to(model, place, tokens[part], real[part])
+        values, ordinary, massive = run_to(model, site, tokens[part], real[part])
         left_out.padding += int((~real[part]).sum())
         left_out.first += len(part)
         left_out.massive += int(massive.sum())
@@ -337,7 +339,7 @@ class ModelBatches(Chunked):
         """
         self.model, self.rows_at_once = model, rows_at_once
         self.tokens, self.real = read_tokens(model, tokens, mask)
-        self.place = Place.of(model, hook, target)
+        self.site = HookSite.of(model, hook, target)
         longest = self.tokens.shape[1]
         self._texts = max(1, min(len(self.tokens), buffer // longest))
         super().__init__(-(-len(self.tokens) // self._texts), batch, seed)
@@ -348,7 +350,7 @@ class ModelBatches(Chunked):
         texts = order[chunk * self._texts : (chunk + 1) * self._texts]
         tokens, real = self.tokens[texts], self.real[texts]
         return _gather(
-            _ordinary(self.model, self.place, tokens, real, self.rows_at_once, self.left_out), int(real[:, 1:].sum())
+            _ordinary(self.model, self.site, tokens, real, self.rows_at_once, self.left_out), int(real[:, 1:].sum())
         )
 
     def state_dict(self) -> dict[str, Any]:

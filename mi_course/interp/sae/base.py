@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
+from mi_course.interp.sae.active_latents import SPARSE_BELOW, DenseActive, SparseActive, compress, only_where
 from mi_course.interp.sae.config import SAEConfig
-from mi_course.interp.sae.places import SPARSE_BELOW, DensePlaces, SparsePlaces, compress, only_where
-from mi_course.interp.sae.products import blocks, linear
+from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    Places = DensePlaces | SparsePlaces
+    PatchGrid = DenseActive | SparseActive
 
 _CLASSES = {
     "relu": ("relu", "ReluSAE"),
@@ -150,7 +150,7 @@ class SAE(torch.nn.Module):
     # -- upkeep of weights --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def normalise_decoder(self) -> None:
+    def normalize_decoder(self) -> None:
         """Scale each decoder row to norm one; a zero row stays zero."""
         self.W_dec /= self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-30)
 
@@ -253,7 +253,7 @@ class SAE(torch.nn.Module):
     def after_step(self, step: Losses) -> None:
         """What is learned without a gradient."""
 
-    def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+    def _step(self, places: PatchGrid, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         """One part of the batch: adds its gradients, returns its error, x_hat − target."""
         f = self._activate(places)
         self._count(places, f, step)
@@ -267,7 +267,7 @@ class SAE(torch.nn.Module):
         self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
         return error
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Places, slice]]:
+    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
         """Where latents may fire, with the rows it speaks of: in blocks where many do, else all rows at once.
 
         What the first block holds decides for the batch.
@@ -279,21 +279,21 @@ class SAE(torch.nn.Module):
             if part.start == 0:
                 dense = int(self._may_fire(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
             if dense:
-                yield DensePlaces(pre), part
+                yield DenseActive(pre), part
             else:
                 found.append(compress(self._may_fire(pre), pre))
         if found:
-            yield SparsePlaces.join(found, len(rows)), slice(0, len(x))
+            yield SparseActive.join(found, len(rows)), slice(0, len(x))
 
     def _may_fire(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
         """Where an activation or a gradient may differ from zero."""
         return pre > 0
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         """Activations at the places."""
         raise NotImplementedError
 
-    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         """From the gradient of the reconstruction with respect to f (which may be overwritten) to that of the whole
         loss with respect to the pre-activations; adds gradients of the architecture's own parameters."""
         raise NotImplementedError
@@ -301,7 +301,7 @@ class SAE(torch.nn.Module):
     def _finish(self, step: Losses) -> None:
         """Gradients that need the whole batch."""
 
-    def _count(self, places: Places, f: Tensor, step: Losses) -> None:
+    def _count(self, places: PatchGrid, f: Tensor, step: Losses) -> None:
         step.fired += places.by_latent(f > 0)
 
     def _auxiliary(self, x: Tensor, error: Tensor, dead: Tensor, step: Losses) -> None:
@@ -309,7 +309,7 @@ class SAE(torch.nn.Module):
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        places = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DensePlaces(_only_largest(pre, k))
+        places = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k))
         f = places.pre.relu()
         wrong = places.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary
@@ -348,9 +348,9 @@ def add_gradient(parameter: Parameter, gradient: Tensor) -> None:
         parameter.grad += gradient
 
 
-def _largest(pre: Float[Tensor, "rows n"], k: int) -> SparsePlaces:
+def _largest(pre: Float[Tensor, "rows n"], k: int) -> SparseActive:
     values, latents = pre.topk(k, sorted=False)
-    return SparsePlaces.fixed(latents, values, pre.shape[1])
+    return SparseActive.fixed(latents, values, pre.shape[1])
 
 
 def _only_largest(pre: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows n"]:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mi_course.interp.sae.active_latents import SparseActive, compress
 from mi_course.interp.sae.base import SAE, Losses
 from mi_course.interp.sae.config import SAEConfig
-from mi_course.interp.sae.places import SparsePlaces, compress
-from mi_course.interp.sae.products import blocks, linear
+from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from mi_course.interp.sae.base import Places
+    from mi_course.interp.sae.base import PatchGrid
 
 ROOM = 1.25  # candidates for each of the batch·k largest: enough that one look nearly always suffices
 SAMPLE = 2**16  # numbers of which the floor is guessed
@@ -48,7 +48,7 @@ class BatchTopKSAE(SAE):
         values, where = pre.reshape(-1).topk(self.config.k * len(pre), sorted=False)
         return torch.zeros_like(pre).view(-1).scatter(0, where, values.relu()).view_as(pre)
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Places, slice]]:
+    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
         """The batch·k largest, without sorting batch·F numbers.
 
         A floor is guessed from the first block, what lies above it kept, and the exact choice made among that. A floor
@@ -64,7 +64,7 @@ class BatchTopKSAE(SAE):
             kept[pre.topk(len(pre) - wanted, largest=False, sorted=False).indices] = False
             rows = torch.arange(len(x), device=pre.device).repeat_interleave(counts)[kept]
             latents, counts, pre = latents[kept], torch.bincount(rows, minlength=len(x)), pre[kept]
-        yield SparsePlaces.join([(latents, counts, pre)], n_latents), slice(0, len(x))
+        yield SparseActive.join([(latents, counts, pre)], n_latents), slice(0, len(x))
 
     def _above(self, x: Float[Tensor, "batch d"], floor: float | None) -> tuple[list, float]:
         """Places above a floor in each block, and the floor, guessed where it is None."""
@@ -83,10 +83,10 @@ class BatchTopKSAE(SAE):
         k = min(len(sample), math.ceil(ROOM * self.config.k / self.config.n_latents * len(sample)))
         return max(0.0, float(sample.detach().topk(k, sorted=False).values.min()))
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         return places.pre
 
-    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         step.found["smallest"] = float(f.min()) if len(f) else 0.0
         return d_f
 

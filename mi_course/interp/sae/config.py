@@ -122,7 +122,7 @@ class SAEConfig:
     clip: float | None = 1.0
     """Gradients are scaled down where their overall norm exceeds this."""
 
-    normalise: bool = True
+    normalize: bool = True
     """Whether activations are scaled by one number so that their mean norm is √d (targets likewise) during training.
     The number is folded back at the end: the SAE that `train` returns takes activations as they are."""
 

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.atomic_write import atomic_write
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
-from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
 SAELENS_VERSION = "6.54.12"  # whose format is written; read as what it says when it is loaded
-MOST_CONFIG_BYTES = 1_000_000
+MAX_CONFIG_BYTES = 1_000_000
 KINDS = {
     "standard": ("relu", ("W_enc", "b_enc", "W_dec", "b_dec")),
     "topk": ("topk", ("W_enc", "b_enc", "W_dec", "b_dec")),
@@ -98,8 +98,8 @@ def save_sae(
     }
     text = json.dumps(written, indent=1)  # first: what is no plain value is refused before a file is written
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
-    write_whole(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+    atomic_write(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
+    atomic_write(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -171,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A short configuration. FileError for anything else."""
     try:
         size = path.stat().st_size
-        if size > MOST_CONFIG_BYTES:
+        if size > MAX_CONFIG_BYTES:
             raise FileError(f"{path} has {size:,} bytes, expected a short configuration.")
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
+from mi_course.interp.sae.active_latents import only_where
 from mi_course.interp.sae.base import SAE, Losses, add_gradient
-from mi_course.interp.sae.places import only_where
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from mi_course.interp.sae.base import Places
+    from mi_course.interp.sae.base import PatchGrid
 
 
 class GatedSAE(SAE):
@@ -45,11 +45,11 @@ class GatedSAE(SAE):
     def _gate_bias(self) -> Parameter:
         return self.b_gate
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         own = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
         return only_where(self._magnitude(places.pre, *own), places.pre)
 
-    def _step(self, places: Places, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+    def _step(self, places: PatchGrid, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         gate = places.pre.relu()
         f = self._activate(places)
         self._count(places, f, step)

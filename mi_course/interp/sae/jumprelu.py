@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
+from mi_course.interp.sae.active_latents import only_where
 from mi_course.interp.sae.base import SAE, Losses
-from mi_course.interp.sae.places import only_where
 from mi_course.interp.sae.relu import add_norm_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from mi_course.interp.sae.base import Places
+    from mi_course.interp.sae.base import PatchGrid
 
 
 class JumpReluSAE(SAE):
@@ -42,10 +42,10 @@ class JumpReluSAE(SAE):
     def _may_fire(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
         return pre > self.threshold - self.config.bandwidth / 2
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         return torch.where(places.pre > places.per_latent(self.threshold), places.pre, 0.0)
 
-    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         config, threshold = self.config, places.per_latent(self.threshold)
         if config.sparsity == "tanh":
             self._add_tanh(places, f, d_f, step)
@@ -57,7 +57,7 @@ class JumpReluSAE(SAE):
         step.found["d_threshold"] = step.found.get("d_threshold", 0) + d_threshold
         return only_where(d_f, distance)
 
-    def _add_tanh(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> None:
+    def _add_tanh(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> None:
         """Add the gradient of l0 · Σ tanh(c · f · ‖W_dec‖), or with norm 1 where the decoder is kept unit."""
         coefficient, c = self.config.l0 * step.scale / step.rows, self.config.tanh_scale
         weight = c if step.norms is None else places.per_latent(step.norms * c)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mi_course.interp.sae.active_latents import only_where
 from mi_course.interp.sae.base import SAE, Losses
-from mi_course.interp.sae.places import only_where
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from mi_course.interp.sae.base import Places
+    from mi_course.interp.sae.base import PatchGrid
 
 
 class ReluSAE(SAE):
@@ -20,10 +20,10 @@ class ReluSAE(SAE):
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
         return self.pre_activations(x).relu()
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         return places.pre.relu()
 
-    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         l1 = self.config.l1 * step.scale
         sums = places.by_latent(f)
         if step.norms is None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.atomic_write import atomic_write
 from mi_course.interp.sae.activations import Chunked
-from mi_course.interp.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def write_shards(
         tensors = {
             key: column[:take].to(dtype).contiguous() for key, column in zip(("x", "target"), columns, strict=False)
         }
-        write_whole(folder / name, lambda part, tensors=tensors: save_file(tensors, part))
+        atomic_write(folder / name, lambda part, tensors=tensors: save_file(tensors, part))
         shards.append(
             {"file": name, "rows": take, "bytes": (folder / name).stat().st_size, "crc32": _crc(folder / name)}
         )
@@ -68,7 +68,7 @@ def write_shards(
         held = [[column[take:].clone() for column in columns]] if len(columns[0]) > take else []
     widths = {"d": tensors["x"].shape[1], "d_target": tensors["target"].shape[1] if "target" in tensors else None}
     listed = {"format": FORMAT, "rows": rows, **widths, "about": about or {}, "shards": shards}
-    write_whole(folder / LIST, lambda part: part.write_text(json.dumps(listed, indent=1)))
+    atomic_write(folder / LIST, lambda part: part.write_text(json.dumps(listed, indent=1)))
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from mi_course.interp.sae.activations import Place, never_runs, ordinary_tokens, read_tokens
+from mi_course.interp.sae.activations import HookSite, never_runs, ordinary_tokens, read_tokens
 from mi_course.interp.sae.metrics import loss_recovered
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ def loss_with_sae(
     has a next one. Hooks are removed afterwards, also after an error.
     """
     tokens, real = read_tokens(model, tokens, mask)
-    place = Place.of(model, hook, target)
-    if place.target is None:
-        place = Place(place.hook, place.hook, None)
+    site = HookSite.of(model, hook, target)
+    if site.target is None:
+        site = HookSite(site.hook, site.hook, None)
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
     sums, scored, replaced = dict.fromkeys(("clean", "spliced", "zero"), 0.0), 0, 0
     for part in torch.arange(len(tokens)).split(rows_at_once):
         for way in sums:
-            splice = _Splice(way, sae, place, real[part].to(model.cfg.device))
+            splice = _Splice(way, sae, site, real[part].to(model.cfg.device))
             sums[way] += splice.loss(model, tokens[part].to(model.cfg.device))
             replaced += splice.replaced
         scored += int(real[part, 1:].sum())
@@ -74,19 +74,19 @@ def loss_with_sae(
 class _Splice:
     """One forward pass of one batch, with what is put in the place of the ordinary tokens' activations."""
 
-    def __init__(self, way: str, sae: Any, place: Place, real: Tensor) -> None:
-        self.way, self.sae, self.place, self.real = way, sae, place, real
+    def __init__(self, way: str, sae: Any, site: HookSite, real: Tensor) -> None:
+        self.way, self.sae, self.site, self.real = way, sae, site, real
         self.read: Tensor | None = None
         self.replaced, self.visited = 0, False
 
     def loss(self, model: TransformerBridge, tokens: Tensor) -> float:
         """Summed over the tokens that have a next one."""
-        hooks = [(self.place.hook, self.on_input)] if self.place.hook != self.place.target else []
-        hooks += [(self.place.target, self.on_output)] if self.way != "clean" else []
+        hooks = [(self.site.hook, self.on_input)] if self.site.hook != self.site.target else []
+        hooks += [(self.site.target, self.on_output)] if self.way != "clean" else []
         with torch.no_grad(), model.hooks(fwd_hooks=hooks):
             logits = model(tokens, return_type="logits")
         if self.way != "clean" and not self.visited:
-            raise ValueError(never_runs(self.place.target))
+            raise ValueError(never_runs(self.site.target))
         total = 0.0
         for row, following, counts in zip(logits, tokens, self.real, strict=True):  # a row's log-softmax at a time
             losses = F.cross_entropy(row[:-1].float(), following[1:], reduction="none")
@@ -97,9 +97,9 @@ class _Splice:
         self.read = value.detach()
 
     def on_output(self, value: Tensor, hook: Any) -> Float[Tensor, "batch pos *d"]:
-        if self.read is None and self.place.hook != self.place.target:
+        if self.read is None and self.site.hook != self.site.target:
             raise ValueError(
-                f"{self.place.hook} was not visited before {self.place.target}: a transcoder reads first, then writes."
+                f"{self.site.hook} was not visited before {self.site.target}: a transcoder reads first, then writes."
             )
         read = value if self.read is None else self.read
         self.visited = True
@@ -113,6 +113,6 @@ class _Splice:
             rows = read[ordinary].flatten(1).float()
             rebuilt = self.sae.decode(self.sae.encode(rows))
             if rebuilt.shape[-1] != (width := out[0, 0].numel()):
-                raise ValueError(f"The SAE gives rows of {rebuilt.shape[-1]} numbers, {self.place.target} has {width}.")
+                raise ValueError(f"The SAE gives rows of {rebuilt.shape[-1]} numbers, {self.site.target} has {width}.")
             out[ordinary] = rebuilt.reshape(chosen.shape).to(out.dtype)
         return out

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mi_course.interp.sae.active_latents import SparseActive, only_where
 from mi_course.interp.sae.base import SAE, Losses
-from mi_course.interp.sae.places import SparsePlaces, only_where
-from mi_course.interp.sae.products import blocks, linear
+from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from mi_course.interp.sae.base import Places
+    from mi_course.interp.sae.base import PatchGrid
 
 GROUP = 16  # pre-activations of which the largest stands for all in a first look
 
@@ -31,18 +31,18 @@ class TopKSAE(SAE):
         values, latents = pre.topk(self.config.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Places, slice]]:
+    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
         rows, bias = self.W_enc.t(), self._folded_bias()
         found = [
             largest(linear(x[part], rows, bias), self.config.k) for part in blocks(len(x), len(rows), x.element_size())
         ]
         values, latents = (torch.cat(tensors) for tensors in zip(*found, strict=True))
-        yield SparsePlaces.fixed(latents, values, len(rows)), slice(0, len(x))
+        yield SparseActive.fixed(latents, values, len(rows)), slice(0, len(x))
 
-    def _activate(self, places: Places) -> Tensor:
+    def _activate(self, places: PatchGrid) -> Tensor:
         return places.pre.relu()
 
-    def _back(self, places: Places, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         return only_where(d_f, f)
 
 

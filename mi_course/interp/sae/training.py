@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS_FOR_SCALE = 4096  # activations whose mean norm and mean are taken for all
-MOST_BATCHES_FOR_SCALE = 64
+MAX_BATCHES_FOR_SCALE = 64
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Trainer:
             sae.project_decoder_gradient()
         self._update(lr := self._lr())
         if config.decoder_norm == "unit":
-            sae.normalise_decoder()
+            sae.normalize_decoder()
         sae.after_step(losses)
         self._silent += len(x)
         self._silent[losses.fired > 0] = 0
@@ -165,7 +165,7 @@ class Trainer:
         x, target = self._first_rows()
         output = x if target is None else target
         self.input_scale = self.output_scale = 1.0
-        if self.config.normalise:
+        if self.config.normalize:
             self.input_scale, self.output_scale = _scale(x), _scale(output)
         sae = SAE.build(self.config, dtype=x.dtype)
         with torch.no_grad():
@@ -177,7 +177,7 @@ class Trainer:
     def _first_rows(self) -> tuple[Tensor, Tensor | None]:
         """Some activations to measure. A tensor in memory is wound back; of a stream they are used up."""
         xs, targets, before = [], [], self.batches.state_dict() if isinstance(self.batches, TensorBatches) else None
-        while sum(map(len, xs)) < ROWS_FOR_SCALE and len(xs) < MOST_BATCHES_FOR_SCALE:
+        while sum(map(len, xs)) < ROWS_FOR_SCALE and len(xs) < MAX_BATCHES_FOR_SCALE:
             x, target = self._raw()
             xs.append(x)
             targets.append(target)
@@ -248,7 +248,7 @@ class Trainer:
 
     def _next(self) -> tuple[Tensor, Tensor | None]:
         x, target = self._raw()
-        if self.config.normalise:
+        if self.config.normalize:
             x = x * self.input_scale
             target = None if target is None else target * self.output_scale
         return x, target
@@ -283,9 +283,9 @@ class Trainer:
         weights = error.square().sum(dim=1).square().cpu()
         chosen = torch.multinomial(weights / weights.sum(), int(dead.sum()), replacement=True, generator=generator)
         chosen = chosen.to(x.device)
-        centre = self.sae.b_dec if self.config.subtract_decoder_bias else 0.0
+        center = self.sae.b_dec if self.config.subtract_decoder_bias else 0.0
         self.sae.revive(
-            dead, _unit(x[chosen] - centre), _unit(error[chosen] if target is not None else x[chosen] - centre)
+            dead, _unit(x[chosen] - center), _unit(error[chosen] if target is not None else x[chosen] - center)
         )
         for name, tensor in self._flat.items():
             if name != "b_dec":

@@ -39,9 +39,9 @@ def matched_controls(
     check_vector(vector)
     check_rows(activations, "activations")
     # A random mixture of centred samples has their covariance, so the d × d matrix is never made or factored.
-    centred = (activations - activations.mean(dim=0)).to(vector)
-    weights = torch.randn(n, len(centred), generator=torch.Generator().manual_seed(seed)).to(vector)
-    return with_norm(weights @ centred / len(centred) ** 0.5, float(vector.norm()))
+    centered = (activations - activations.mean(dim=0)).to(vector)
+    weights = torch.randn(n, len(centered), generator=torch.Generator().manual_seed(seed)).to(vector)
+    return with_norm(weights @ centered / len(centered) ** 0.5, float(vector.norm()))
 
 
 def shuffled_labels(labels: Bool[Tensor, " m"], n: int, seed: int, *, balanced: bool = True) -> Bool[Tensor, "n m"]:

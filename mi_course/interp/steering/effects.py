@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from mi_course.interp.steering._checks import check_layers, check_prompts, check_size, check_vector
-from mi_course.interp.steering.applying import Ablate, Steer, steering
-from mi_course.interp.steering.collecting import collect, pad, token_ids
+from mi_course.interp.steering.activations import collect, pad, token_ids
 from mi_course.interp.steering.directions import difference_of_means
 from mi_course.interp.steering.generating import last_logits
+from mi_course.interp.steering.interventions import Ablate, Steer, steering
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.steering.collecting import Prompt
+    from mi_course.interp.steering.activations import Prompt
 
     Interventions = Sequence[Steer | Ablate]
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mi_course.interp.steering.applying import Ablate, Steer, steering
-from mi_course.interp.steering.collecting import pad, token_ids
+from mi_course.interp.steering.activations import pad, token_ids
+from mi_course.interp.steering.interventions import Ablate, Steer, steering
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.steering.collecting import Prompt
+    from mi_course.interp.steering.activations import Prompt
 
 
 def generate(

@@ -6,10 +6,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mi_course.interp.steering import texts
-from mi_course.interp.steering.applying import Steer
-from mi_course.interp.steering.collecting import collect
+from mi_course.interp.steering.activations import collect
 from mi_course.interp.steering.directions import difference_of_means
 from mi_course.interp.steering.effects import neutral_cost, prompt_log_odds, vectors_log_odds, word_ids
+from mi_course.interp.steering.interventions import Steer
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mi_course.interp.steering._checks import check_layers, check_size, check_vector
-from mi_course.interp.steering.applying import Steer
 from mi_course.interp.steering.effects import prompt_log_odds
 from mi_course.interp.steering.generating import generate
+from mi_course.interp.steering.interventions import Steer
 
 if TYPE_CHECKING:
     from jaxtyping import Float

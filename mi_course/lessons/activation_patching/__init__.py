@@ -2,9 +2,9 @@
 
 from mi_course.exercises import LessonSpec
 from mi_course.lessons.activation_patching.estimates import ATTRIBUTION_PATCHING, DIRECT_ATTRIBUTION
-from mi_course.lessons.activation_patching.found import MY_CIRCUIT
 from mi_course.lessons.activation_patching.hooks import MEAN_ABLATE, PATCH_HEAD, PATCH_POSITION
 from mi_course.lessons.activation_patching.numbers import AGREEMENT, FAITHFULNESS, RECOVERY
+from mi_course.lessons.activation_patching.outcome import MY_CIRCUIT
 from mi_course.lessons.activation_patching.paths import PATH_PATCH_TO_LOGITS
 from mi_course.lessons.activation_patching.prompts import IOI_PROMPTS, LOGIT_DIFFERENCE
 from mi_course.lessons.activation_patching.sweeps import HEAD_SWEEP, RESIDUAL_SWEEP

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # direct_attribution
@@ -31,15 +31,15 @@ def _logits(head_out: Tensor, W_U: Tensor, answers: Tensor) -> Tensor:
     return (head_out * directions).sum(-1)
 
 
-def _direct_cases(draw: Draw, form: str) -> list[Case]:
+def _direct_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [_direct_case(draw, *shape) for shape in ((2, 3, 4, 5, 7), (3, 2, 5, 6, 11))]
 
 
-def _odd_cases(draw: Draw, form: str) -> list[Case]:
+def _odd_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [_direct_case(draw, *shape) for shape in ((1, 4, 1, 8, 6), (4, 1, 3, 3, 9), (3, 3, 3, 3, 3))]
 
 
-def _direct_case(draw: Draw, layers: int, heads: int, batch: int, d_model: int, vocab: int) -> Case:
+def _direct_case(draw: RandomInputs, layers: int, heads: int, batch: int, d_model: int, vocab: int) -> Case:
     answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
     return case(
         draw.normal(layers, heads, batch, d_model, mean=0.5, std=2.0),
@@ -52,11 +52,11 @@ def _direct_case(draw: Draw, layers: int, heads: int, batch: int, d_model: int, 
 
 DIRECT_ATTRIBUTION = Exercise(
     id="activation_patching.direct_attribution",
-    asks="What each head writes straight to the logit difference: divided by the frozen scale, read by W_U, averaged over the batch.",
+    task="What each head writes straight to the logit difference: divided by the frozen scale, read by W_U, averaged over the batch.",
     minutes=10,
     difficulty=2,
-    spec=_direct_attribution,
-    own="mi_course.interp.patching.lesson_forms:direct_attribution",
+    oracle=_direct_attribution,
+    fallback="mi_course.interp.patching.lesson_forms:direct_attribution",
     parts=(
         Part("prompts with answers and scales of their own", 2, _direct_cases),
         Part("a single prompt, a single head, all sizes equal", 1, _odd_cases),
@@ -80,7 +80,7 @@ DIRECT_ATTRIBUTION = Exercise(
             ),
         ),
         Mistake(
-            "normalised_twice",
+            "normalized_twice",
             "You divided by the scale twice. Once, and before W_U or after makes no difference.",
             lambda out, scale, W_U, answers: _logits(out / scale / scale, W_U, answers).mean(-1),
         ),
@@ -162,7 +162,7 @@ def _terms(clean_z: Tensor, corrupted_z: Tensor, gradient: Tensor) -> Tensor:
     return ((clean_z - corrupted_z) * gradient).sum(-1)
 
 
-def _attribution_case(draw: Draw, layers: int, batch: int, pos: int, heads: int, d_head: int) -> Case:
+def _attribution_case(draw: RandomInputs, layers: int, batch: int, pos: int, heads: int, d_head: int) -> Case:
     shape = (layers, batch, pos, heads, d_head)
     clean, corrupted = draw.normal(*shape, mean=0.3), draw.normal(*shape, mean=-0.2)
     corrupted[:, :, : pos // 2] = clean[:, :, : pos // 2]  # the prompts are the same up to there
@@ -176,21 +176,21 @@ def _attribution_case(draw: Draw, layers: int, batch: int, pos: int, heads: int,
 
 ATTRIBUTION_PATCHING = Exercise(
     id="activation_patching.attribution_patching",
-    asks="A first-order estimate of patching every head: change times gradient, summed over batch, positions and d_head.",
+    task="A first-order estimate of patching every head: change times gradient, summed over batch, positions and d_head.",
     minutes=8,
     difficulty=2,
-    spec=_attribution,
-    own="mi_course.interp.patching.lesson_forms:attribution_patching",
+    oracle=_attribution,
+    fallback="mi_course.interp.patching.lesson_forms:attribution_patching",
     parts=(
         Part(
             "random activations and gradients",
             2,
-            lambda draw, form: [_attribution_case(draw, *shape) for shape in ((2, 3, 5, 4, 6), (3, 2, 6, 2, 5))],
+            lambda draw, size: [_attribution_case(draw, *shape) for shape in ((2, 3, 5, 4, 6), (3, 2, 6, 2, 5))],
         ),
         Part(
             "a single prompt, a single position, all sizes equal",
             1,
-            lambda draw, form: [
+            lambda draw, size: [
                 _attribution_case(draw, *shape) for shape in ((2, 1, 4, 3, 5), (4, 2, 1, 3, 6), (3, 3, 3, 3, 3))
             ],
         ),

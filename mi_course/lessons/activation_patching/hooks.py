@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case, hook_ref, model_ref
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
 from mi_course.wire import Observation
 
 _MODEL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, "n_ctx": 8, "attn_only": True}
@@ -53,8 +53,8 @@ def _position_into_source(resid: Tensor, hook: object, source: Tensor, position:
     return source
 
 
-def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         point = hook_ref(model_ref(_MODEL, draw.seed()), _RESID)
         return [
             case(
@@ -73,11 +73,11 @@ def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[
 
 PATCH_POSITION = Exercise(
     id="activation_patching.patch_position",
-    asks="A hook for the residual stream that takes one position, in every prompt, from another run.",
+    task="A hook for the residual stream that takes one position, in every prompt, from another run.",
     minutes=5,
     difficulty=1,
-    spec=_patch_position,
-    own="mi_course.interp.patching.lesson_forms:patch_position",
+    oracle=_patch_position,
+    fallback="mi_course.interp.patching.lesson_forms:patch_position",
     parts=(
         Part("one position of every prompt", 2, _position_cases(((3, 6, 7, 2), (2, 5, 4, 1)))),
         Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5)))),
@@ -171,8 +171,8 @@ def _head_into_source(z: Tensor, hook: object, source: Tensor, head: int) -> Ten
     return source
 
 
-def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         point = hook_ref(model_ref(_MODEL, draw.seed()), _Z)
         return [
             case(
@@ -191,11 +191,11 @@ def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[
 
 PATCH_HEAD = Exercise(
     id="activation_patching.patch_head",
-    asks="A hook for z that takes one head, at all positions, from another run.",
+    task="A hook for z that takes one head, at all positions, from another run.",
     minutes=4,
     difficulty=1,
-    spec=_patch_head,
-    own="mi_course.interp.patching.lesson_forms:patch_head",
+    oracle=_patch_head,
+    fallback="mi_course.interp.patching.lesson_forms:patch_head",
     parts=(
         Part("one head at every position", 2, _head_cases(((3, 6, 4, 5, 2), (2, 5, 3, 4, 1)))),
         Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4)))),
@@ -293,8 +293,8 @@ def _mean_into_mean(z: Tensor, hook: object, mean: Tensor, keep: list[int]) -> T
     return out
 
 
-def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         point = hook_ref(model_ref(_MODEL, draw.seed()), _Z)
         return [
             case(
@@ -313,11 +313,11 @@ def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Cal
 
 MEAN_ABLATE = Exercise(
     id="activation_patching.mean_ablate",
-    asks="A hook for z that sets all heads but a few to their mean.",
+    task="A hook for z that sets all heads but a few to their mean.",
     minutes=6,
     difficulty=2,
-    spec=_mean_ablate,
-    own="mi_course.interp.patching.lesson_forms:mean_ablate",
+    oracle=_mean_ablate,
+    fallback="mi_course.interp.patching.lesson_forms:mean_ablate",
     parts=(
         Part("some heads kept", 2, _mean_cases(((3, 6, 5, 4, [3, 1]), (2, 5, 4, 3, [2])))),
         Part(

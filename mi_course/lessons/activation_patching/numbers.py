@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # recovery
@@ -35,7 +35,7 @@ def _where_none(value: Callable[[], float]) -> Callable[..., float]:
     return recovery
 
 
-def _recovery_cases(draw: Draw, form: str) -> list[Case]:
+def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch in (4, 7, 2):
         corrupted = draw.normal(batch, mean=-3.0)
@@ -49,12 +49,12 @@ def _recovery_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _whole_numbers(draw: Draw, *shape: int) -> Tensor:
+def _whole_numbers(draw: RandomInputs, *shape: int) -> Tensor:
     """Whole numbers, of which sums and means of four are exact in float32."""
     return draw.integers(-8, 9, *shape).float()
 
 
-def _no_effect_cases(draw: Draw, form: str) -> list[Case]:
+def _no_effect_cases(draw: RandomInputs, size: str) -> list[Case]:
     same = _whole_numbers(draw, 4)
     corrupted = _whole_numbers(draw, 4)
     cancels = corrupted + torch.tensor([3.0, -1.0, -2.0, 0.0])
@@ -72,11 +72,11 @@ def _ratios(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
 
 RECOVERY = Exercise(
     id="activation_patching.recovery",
-    asks="How much of the way from corrupted to clean a patch goes: 0 at corrupted, 1 at clean, as a ratio of means.",
+    task="How much of the way from corrupted to clean a patch goes: 0 at corrupted, 1 at clean, as a ratio of means.",
     minutes=6,
     difficulty=1,
-    spec=_recovery,
-    own="mi_course.interp.patching.lesson_forms:recovery",
+    oracle=_recovery,
+    fallback="mi_course.interp.patching.lesson_forms:recovery",
     parts=(
         Part("prompts of unequal effect", 2, _recovery_cases),
         Part("no effect to recover: ValueError", 1, _no_effect_cases),
@@ -159,7 +159,7 @@ def _where_equal(value: Callable[[], float]) -> Callable[..., float]:
     return lambda circuit, full, empty: _faithfulness(circuit, full, empty) if full != empty else value()
 
 
-def _faithfulness_cases(draw: Draw, form: str) -> list[Case]:
+def _faithfulness_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for about, low, high in (("inside", 0.2, 0.9), ("above the model", 1.1, 1.8), ("below the empty one", -0.9, -0.2)):
         empty = draw.number(-3.0, -1.0)
@@ -170,7 +170,7 @@ def _faithfulness_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _equal_cases(draw: Draw, form: str) -> list[Case]:
+def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
     same, other = draw.number(1.0, 4.0), draw.number(-4.0, -1.0)
     calls = (
         Call((same + 1.0, same, same), driver="expects_error"),
@@ -182,11 +182,11 @@ def _equal_cases(draw: Draw, form: str) -> list[Case]:
 
 FAITHFULNESS = Exercise(
     id="activation_patching.faithfulness",
-    asks="The share of the model's behaviour that a circuit keeps: (circuit − empty) / (full − empty).",
+    task="The share of the model's behaviour that a circuit keeps: (circuit − empty) / (full − empty).",
     minutes=4,
     difficulty=1,
-    spec=_faithfulness,
-    own="mi_course.interp.patching.lesson_forms:faithfulness",
+    oracle=_faithfulness,
+    fallback="mi_course.interp.patching.lesson_forms:faithfulness",
     parts=(
         Part("circuits inside, above and below", 1, _faithfulness_cases),
         Part("nothing to explain: ValueError", 1, _equal_cases),
@@ -289,20 +289,20 @@ def _signs(exact: Tensor, estimate: Tensor) -> float:
     return (exact.sign() == estimate.sign()).double().mean().item()
 
 
-def _curved(draw: Draw, n: int, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+def _curved(draw: RandomInputs, n: int, sign: float = 1.0) -> tuple[Tensor, Tensor]:
     """Related, but not along a line, so that ranks and values correlate differently."""
     exact = draw.normal(n)
     return exact, sign * (exact + draw.normal(n, std=0.7)).mul(1.5).exp() - 2.0
 
 
-def _plain_cases(draw: Draw, form: str) -> list[Case]:
+def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = [case(*_curved(draw, n, sign), about=f"{n} values without ties") for n, sign in ((9, 1.0), (14, -1.0))]
     small = draw.normal(12, std=1e-6)
     made.append(case(small, draw.normal(12, std=3e3) + small * 1e9, about="very small against very large values"))
     return made
 
 
-def _tie_cases(draw: Draw, form: str) -> list[Case]:
+def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for n in (10, 16):
         exact, estimate = _curved(draw, n)
@@ -313,7 +313,7 @@ def _tie_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _constant_cases(draw: Draw, form: str) -> list[Case]:
+def _constant_cases(draw: RandomInputs, size: str) -> list[Case]:
     some, constant = draw.normal(6), torch.full((6,), draw.number(0.5, 2.0))
     calls = (
         Call((some, constant), driver="expects_error"),
@@ -326,11 +326,11 @@ def _constant_cases(draw: Draw, form: str) -> list[Case]:
 
 AGREEMENT = Exercise(
     id="activation_patching.agreement",
-    asks="Spearman's rank correlation, ties at their average rank; ValueError for a constant input.",
+    task="Spearman's rank correlation, ties at their average rank; ValueError for a constant input.",
     minutes=10,
     difficulty=2,
-    spec=_agreement,
-    own="mi_course.interp.patching.lesson_forms:agreement",
+    oracle=_agreement,
+    fallback="mi_course.interp.patching.lesson_forms:agreement",
     parts=(
         Part("no ties", 1, _plain_cases),
         Part("ties share their average rank", 1, _tie_cases),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, cache_ref, case, left_hooks, model_ref
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cache_ref, case, left_hooks, model_ref
 from mi_course.lessons.activation_patching.sweeps import ATTENTION_ONLY, GROUPED, metric_ref, pair_of_tokens
 
 _Metric = Callable[[Tensor], float]
@@ -79,9 +79,9 @@ def _norm_frozen(model, tokens: Tensor, corrupted_cache, clean_cache, sender, me
         # The final norm is affine once its scale is frozen: what it does to the corrupted stream, and the change by the same scale.
         norm, weight = model.ln_final, getattr(model.ln_final, "weight", torch.ones(()))
         before = norm(final)
-        centred = added if model.cfg.normalization_type == "RMS" else added - added.mean(-1, keepdim=True)
+        centered = added if model.cfg.normalization_type == "RMS" else added - added.mean(-1, keepdim=True)
         scale = corrupted_cache["ln_final.hook_scale"]
-        return metric(model.unembed(before + centred / scale * weight)) if resid.numel() else 0.0
+        return metric(model.unembed(before + centered / scale * weight)) if resid.numel() else 0.0
 
 
 def _hooks_stay(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
@@ -102,8 +102,10 @@ def _turned(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric:
     return _path_patch(model, tokens, corrupted_cache, clean_cache, (layer, head), metric)
 
 
-def _cases(config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _cases(
+    config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
+) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, pos, sender, kind in runs:
             model = model_ref(config, draw.seed())
@@ -131,11 +133,11 @@ def _cases(config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
 
 PATH_PATCH_TO_LOGITS = Exercise(
     id="activation_patching.path_patch_to_logits",
-    asks="The metric when only what one head writes straight into the final residual stream comes from the clean run.",
+    task="The metric when only what one head writes straight into the final residual stream comes from the clean run.",
     minutes=12,
     difficulty=3,
-    spec=_path_patch,
-    own="mi_course.interp.patching.lesson_forms:path_patch_to_logits",
+    oracle=_path_patch,
+    fallback="mi_course.interp.patching.lesson_forms:path_patch_to_logits",
     parts=(
         Part(
             "an attention-only model",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # ioi_prompts
@@ -80,8 +80,8 @@ _OTHER_TEMPLATES = (
 )
 
 
-def _prompt_cases(templates: tuple[str, ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for i, template in enumerate(templates):
             names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
@@ -94,11 +94,11 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[Draw, str], list[Case
 
 IOI_PROMPTS = Exercise(
     id="activation_patching.ioi_prompts",
-    asks="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
+    task="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
     minutes=8,
     difficulty=1,
-    spec=_ioi_prompts,
-    own="mi_course.interp.patching.lesson_forms:ioi_prompts",
+    oracle=_ioi_prompts,
+    fallback="mi_course.interp.patching.lesson_forms:ioi_prompts",
     parts=(
         Part("both orders, pair by pair", 2, _prompt_cases(_TEMPLATES)),
         Part("templates that name B first, or S twice", 1, _prompt_cases(_OTHER_TEMPLATES)),
@@ -184,8 +184,10 @@ def _at(logits: Tensor, last: Tensor) -> Tensor:
     return logits[torch.arange(len(logits)), last]
 
 
-def _difference_cases(shapes: tuple[tuple[int, int, int], ...], full_length: bool) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _difference_cases(
+    shapes: tuple[tuple[int, int, int], ...], full_length: bool
+) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, pos, vocab in shapes:
             answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
@@ -207,11 +209,11 @@ def _difference_cases(shapes: tuple[tuple[int, int, int], ...], full_length: boo
 
 LOGIT_DIFFERENCE = Exercise(
     id="activation_patching.logit_difference",
-    asks="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
+    task="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
     minutes=6,
     difficulty=1,
-    spec=_logit_difference,
-    own="mi_course.interp.patching.lesson_forms:logit_difference",
+    oracle=_logit_difference,
+    fallback="mi_course.interp.patching.lesson_forms:logit_difference",
     parts=(
         Part("prompts of different lengths", 2, _difference_cases(((3, 7, 9), (5, 6, 12)), False)),
         Part("some as long as the batch; a single prompt", 1, _difference_cases(((4, 5, 8), (1, 6, 7)), True)),

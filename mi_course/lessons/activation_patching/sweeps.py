@@ -11,10 +11,10 @@ from torch import Tensor
 from mi_course.exercises import (
     Call,
     Case,
-    Draw,
     Exercise,
     Mistake,
     Part,
+    RandomInputs,
     cache_ref,
     case,
     function_ref,
@@ -250,20 +250,20 @@ def _cache_changed(case: Case, observation: Observation) -> bool:
 # Cases
 
 
-def pair_of_tokens(draw: Draw, batch: int, pos: int, vocab: int, shared: int = 1) -> tuple[Tensor, Tensor]:
+def pair_of_tokens(draw: RandomInputs, batch: int, pos: int, vocab: int, shared: int = 1) -> tuple[Tensor, Tensor]:
     """Clean and corrupted tokens: the same `shared` first tokens, as BOS is, and different ones from there on."""
     clean = draw.integers(0, vocab, batch, pos)
     other = (clean[:, shared:] + draw.integers(1, vocab, batch, pos - shared)) % vocab
     return clean, torch.cat([clean[:, :shared], other], dim=1)
 
 
-def metric_ref(draw: Draw, kind: str, batch: int, vocab: int, **options: Tensor):
+def metric_ref(draw: RandomInputs, kind: str, batch: int, vocab: int, **options: Tensor):
     answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
     return function_ref(kind, answers=answers, **options)
 
 
-def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, pos, kind in shapes:
             model = model_ref(config, draw.seed())
@@ -287,7 +287,7 @@ def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Call
     return cases
 
 
-def _interrupted_cases(draw: Draw, form: str) -> list[Case]:
+def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
     model = model_ref(ATTENTION_ONLY, draw.seed())
     clean, corrupted = pair_of_tokens(draw, 2, 4, 13)
     args = (model, corrupted, cache_ref(model, clean), metric_ref(draw, "logit_difference", 2, 13))
@@ -333,11 +333,11 @@ _RESID, _Z = "blocks.{}.hook_resid_pre", "blocks.{}.attn.hook_z"
 
 RESIDUAL_SWEEP = Exercise(
     id="activation_patching.residual_sweep",
-    asks="The metric after patching the residual stream, one layer and position at a time, by a plain loop.",
+    task="The metric after patching the residual stream, one layer and position at a time, by a plain loop.",
     minutes=10,
     difficulty=2,
-    spec=_residual_sweep,
-    own="mi_course.interp.patching.lesson_forms:residual_sweep",
+    oracle=_residual_sweep,
+    fallback="mi_course.interp.patching.lesson_forms:residual_sweep",
     parts=_sweep_parts((3, 2, 2)),
     mistakes=(
         Mistake("cache_changed", _IN_CACHE, _into_cache(_RESID, _positions, 1), _cache_changed),
@@ -405,11 +405,11 @@ RESIDUAL_SWEEP = Exercise(
 
 HEAD_SWEEP = Exercise(
     id="activation_patching.head_sweep",
-    asks="The metric after patching z of one head at a time, at all positions, by a plain loop.",
+    task="The metric after patching z of one head at a time, at all positions, by a plain loop.",
     minutes=8,
     difficulty=2,
-    spec=_head_sweep,
-    own="mi_course.interp.patching.lesson_forms:head_sweep",
+    oracle=_head_sweep,
+    fallback="mi_course.interp.patching.lesson_forms:head_sweep",
     parts=_sweep_parts((4, 2, 3)),
     mistakes=(
         Mistake("cache_changed", _IN_CACHE, _into_cache(_Z, _heads, 2), _cache_changed),

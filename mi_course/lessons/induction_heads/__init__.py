@@ -2,8 +2,8 @@
 
 from mi_course.exercises import LessonSpec
 from mi_course.lessons.induction_heads.circuits import COMPOSITION_SCORE, COPYING_SCORE, LOSS_WITHOUT_HEADS
-from mi_course.lessons.induction_heads.found import MY_INDUCTION_HEADS
 from mi_course.lessons.induction_heads.growth import EMERGENCE_STEP, TRAIN_STEP
+from mi_course.lessons.induction_heads.outcome import MY_INDUCTION_HEADS
 from mi_course.lessons.induction_heads.scores import INDUCTION_SCORE, PREVIOUS_TOKEN_SCORE, SCORE_HOOK, TOP_HEADS
 from mi_course.lessons.induction_heads.sequences import LOSS_PER_TOKEN, REPEATED_TOKENS
 

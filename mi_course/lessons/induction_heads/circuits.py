@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case, left_hooks, model_ref
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks, model_ref
 from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ def _composition(W_first: Tensor, W_second: Tensor) -> float:
     return _norm(product) / (_norm(W_first) * _norm(W_second))
 
 
-def _composition_cases(draw: Draw, form: str) -> list[Case]:
+def _composition_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for a, b, c in ((5, 5, 5), (4, 4, 4), (6, 3, 5)):
         first, second = draw.normal(a, b, std=1.7), draw.normal(b, c, std=0.4)
@@ -40,7 +40,7 @@ def _composition_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _zero_cases(draw: Draw, form: str) -> list[Case]:
+def _zero_cases(draw: RandomInputs, size: str) -> list[Case]:
     some = draw.normal(4, 4)
     calls = (
         Call((torch.zeros(4, 4), some)),
@@ -53,11 +53,11 @@ def _zero_cases(draw: Draw, form: str) -> list[Case]:
 
 COMPOSITION_SCORE = Exercise(
     id="induction_heads.composition_score",
-    asks="How much of one matrix reads what another writes: the norm of the product over the product of the norms.",
+    task="How much of one matrix reads what another writes: the norm of the product over the product of the norms.",
     minutes=6,
     difficulty=2,
-    spec=_composition,
-    own="mi_course.interp.circuits:composition_score",
+    oracle=_composition,
+    fallback="mi_course.interp.circuits:composition_score",
     parts=(
         Part("random matrices, square and not", 2, _composition_cases),
         Part("a zero matrix gives 0, and scale does not matter", 1, _zero_cases),
@@ -80,17 +80,17 @@ COMPOSITION_SCORE = Exercise(
             lambda first, second: _composition(first.T, second),
         ),
         Mistake(
-            "not_normalised",
+            "not_normalized",
             "This is the norm of the product alone. It grows when either matrix is scaled up; divide by both Frobenius norms.",
             lambda first, second: (first @ second).norm(),
         ),
         Mistake(
-            "normalised_by_first_only",
+            "normalized_by_first_only",
             "You divided by the norm of the first matrix only. Divide by both.",
             lambda first, second: (first @ second).norm() / first.norm() if first.norm() else 0.0,
         ),
         Mistake(
-            "normalised_by_second_only",
+            "normalized_by_second_only",
             "You divided by the norm of the second matrix only. Divide by both.",
             lambda first, second: (first @ second).norm() / second.norm() if second.norm() else 0.0,
         ),
@@ -169,7 +169,7 @@ def _own_is_largest(logits: Tensor, dim: int) -> float:
     return _share(logits.argmax(dim) == torch.arange(len(logits)))
 
 
-def _copying_cases(draw: Draw, form: str) -> list[Case]:
+def _copying_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for vocab, d_model, identity in ((14, 5, 1.0), (23, 6, 0.8), (9, 4, 0.5)):
         W_E = draw.normal(vocab, d_model)
@@ -180,7 +180,7 @@ def _copying_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _tie_cases(draw: Draw, form: str) -> list[Case]:
+def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
     vocab, d_model = 12, 6
     W_E = draw.normal(vocab, d_model)
     W_E[3], W_E[7] = W_E[1], W_E[2]
@@ -192,11 +192,11 @@ def _tie_cases(draw: Draw, form: str) -> list[Case]:
 
 COPYING_SCORE = Exercise(
     id="induction_heads.copying_score",
-    asks="The share of tokens whose own logit a head raises strictly above every other: does it copy what it attends to?",
+    task="The share of tokens whose own logit a head raises strictly above every other: does it copy what it attends to?",
     minutes=8,
     difficulty=2,
-    spec=_copying,
-    own="mi_course.interp.circuits:copying_score",
+    oracle=_copying,
+    fallback="mi_course.interp.circuits:copying_score",
     parts=(
         Part("random embeddings and matrices", 2, _copying_cases),
         Part("ties do not count", 1, _tie_cases),
@@ -393,8 +393,8 @@ def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
     return sign
 
 
-def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for heads in sets:
             model = model_ref(config, draw.seed())
@@ -416,7 +416,7 @@ def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable
     return cases
 
 
-def _interrupted_cases(draw: Draw, form: str) -> list[Case]:
+def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
     model = model_ref(_ATTENTION_ONLY, draw.seed())
     tokens, heads = draw.integers(0, 13, 2, 7), [(1, 2), (0, 1)]
     calls = (
@@ -436,11 +436,11 @@ def _interrupted_cases(draw: Draw, form: str) -> list[Case]:
 
 LOSS_WITHOUT_HEADS = Exercise(
     id="induction_heads.loss_without_heads",
-    asks="The loss per token with the outputs of some heads set to zero, leaving no hook behind.",
+    task="The loss per token with the outputs of some heads set to zero, leaving no hook behind.",
     minutes=10,
     difficulty=3,
-    spec=_loss_without_heads,
-    own="mi_course.interp.induction:loss_without_heads",
+    oracle=_loss_without_heads,
+    fallback="mi_course.interp.induction:loss_without_heads",
     parts=(
         Part("an attention-only model", 2, _ablation_cases(_ATTENTION_ONLY, [[(0, 2), (1, 0), (1, 3)], [(1, 1)]])),
         Part("grouped key/value heads and MLPs", 1, _ablation_cases(_GROUPED, [[(2, 3), (0, 1), (2, 0)], [(1, 2)]])),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case, model_ref, optimizer_ref
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, model_ref, optimizer_ref
 
 # ---------------------------------------------------------------------------------------------------------------------
 # train_step
@@ -72,8 +72,8 @@ def _last_only(model, tokens: Tensor) -> Tensor:
     return -log_probs.gather(-1, tokens[:, -1:]).mean()
 
 
-def _train_cases(kind: str, lr: float) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, pos in ((3, 8), (2, 5)):
             model = model_ref(_CONFIG, draw.seed())
@@ -97,11 +97,11 @@ def _train_cases(kind: str, lr: float) -> Callable[[Draw, str], list[Case]]:
 
 TRAIN_STEP = Exercise(
     id="induction_heads.train_step",
-    asks="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
+    task="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
     minutes=6,
     difficulty=2,
-    spec=_train_step,
-    own="mi_course.interp.induction:train_step",
+    oracle=_train_step,
+    fallback="mi_course.interp.induction:train_step",
     parts=(Part("losses and parameters after three steps", 3, _train_cases("sgd", 0.2)),),
     mistakes=(
         Mistake(
@@ -212,7 +212,7 @@ def _minus_one(steps: list[int], scores: list[float], threshold: float) -> int:
     return -1 if step is None else step
 
 
-def _curve(draw: Draw, n: int, rises_for_good: int | None, threshold: float) -> tuple[list[int], list[float]]:
+def _curve(draw: RandomInputs, n: int, rises_for_good: int | None, threshold: float) -> tuple[list[int], list[float]]:
     """A curve that dips below the threshold now and then, and rises for good at one index, or never."""
     gaps = [draw.integer(3, 60) for _ in range(n)]
     steps = [sum(gaps[: i + 1]) for i in range(n)]
@@ -224,7 +224,7 @@ def _curve(draw: Draw, n: int, rises_for_good: int | None, threshold: float) -> 
     return steps, scores
 
 
-def _emergence_cases(draw: Draw, form: str) -> list[Case]:
+def _emergence_cases(draw: RandomInputs, size: str) -> list[Case]:
     calls = []
     for n, rise in ((12, 7), (9, 3), (20, 16), (8, 7)):
         threshold = draw.number(0.3, 0.6)
@@ -232,7 +232,7 @@ def _emergence_cases(draw: Draw, form: str) -> list[Case]:
     return [Case(calls=tuple(calls), about="curves that rise, fall again, and rise for good")]
 
 
-def _edge_cases(draw: Draw, form: str) -> list[Case]:
+def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
     threshold = 0.5
     steps, never = _curve(draw, 10, None, threshold)
     never[4] = 0.9
@@ -251,11 +251,11 @@ def _edge_cases(draw: Draw, form: str) -> list[Case]:
 
 EMERGENCE_STEP = Exercise(
     id="induction_heads.emergence_step",
-    asks="The first training step at which the score exceeds the threshold and never falls below it again, or None.",
+    task="The first training step at which the score exceeds the threshold and never falls below it again, or None.",
     minutes=6,
     difficulty=2,
-    spec=_emergence_step,
-    own="mi_course.interp.induction:emergence_step",
+    oracle=_emergence_step,
+    fallback="mi_course.interp.induction:emergence_step",
     parts=(
         Part("curves that rise, fall and rise", 2, _emergence_cases),
         Part("never, at once, and just equal", 1, _edge_cases),

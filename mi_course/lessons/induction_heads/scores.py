@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case, hook_ref, model_ref
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Patterns to be judged on: causal ones, and ones without a mask, where a swap of query and key shows
 
 
-def _patterns(draw: Draw, heads: int, length: int) -> tuple[Tensor, Tensor]:
+def _patterns(draw: RandomInputs, heads: int, length: int) -> tuple[Tensor, Tensor]:
     return draw.pattern(heads, length=length), draw.normal(heads, length, length, std=2.0).softmax(-1)
 
 
@@ -35,8 +35,8 @@ def _induction(pattern: Tensor, period: int) -> Tensor:
     return _average(pattern, range(period + 1, 2 * period + 1), lambda q: q - period + 1)
 
 
-def _induction_cases(shapes: list[tuple[int, int]]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _induction_cases(shapes: list[tuple[int, int]]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for heads, period in shapes:
             causal, free = _patterns(draw, heads, 1 + 2 * period)
@@ -52,11 +52,11 @@ def _induction_cases(shapes: list[tuple[int, int]]) -> Callable[[Draw, str], lis
 
 INDUCTION_SCORE = Exercise(
     id="induction_heads.induction_score",
-    asks="For each head, the mean attention from the second copy to the token that followed the query's first occurrence.",
+    task="For each head, the mean attention from the second copy to the token that followed the query's first occurrence.",
     minutes=8,
     difficulty=2,
-    spec=_induction,
-    own="mi_course.interp.induction:induction_score",
+    oracle=_induction,
+    fallback="mi_course.interp.induction:induction_score",
     parts=(
         Part("random attention patterns", 2, _induction_cases([(3, 5), (2, 9)])),
         Part("one head, and a period of 2", 1, _induction_cases([(1, 6), (4, 2)])),
@@ -156,7 +156,7 @@ def _previous(pattern: Tensor) -> Tensor:
     return _average(pattern, range(1, pattern.shape[1]), lambda q: q - 1)
 
 
-def _previous_cases(draw: Draw, form: str) -> list[Case]:
+def _previous_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for heads, length in ((3, 7), (1, 12), (4, 2)):
         causal, free = _patterns(draw, heads, length)
@@ -169,11 +169,11 @@ def _previous_cases(draw: Draw, form: str) -> list[Case]:
 
 PREVIOUS_TOKEN_SCORE = Exercise(
     id="induction_heads.previous_token_score",
-    asks="For each head, the mean attention from every query after the first to the position just before it.",
+    task="For each head, the mean attention from every query after the first to the position just before it.",
     minutes=4,
     difficulty=1,
-    spec=_previous,
-    own="mi_course.interp.induction:previous_token_score",
+    oracle=_previous,
+    fallback="mi_course.interp.induction:previous_token_score",
     parts=(Part("random attention patterns", 2, _previous_cases),),
     mistakes=(
         Mistake(
@@ -261,14 +261,14 @@ def _ranked(
     return sorted(heads, key=lambda pair: key(float(scores[pair])))
 
 
-def _scores_with_edges(draw: Draw, layers: int, heads: int) -> tuple[Tensor, float]:
+def _scores_with_edges(draw: RandomInputs, layers: int, heads: int) -> tuple[Tensor, float]:
     """Scores of both signs in steps that float32 holds exactly, one of them equal to the threshold."""
     values = torch.tensor(draw.permutation(layers * heads)).reshape(layers, heads)
     scores = values / 16 - 1.0
     return scores, float(scores.flatten().sort().values[layers * heads // 2])
 
 
-def _top_heads_cases(draw: Draw, form: str) -> list[Case]:
+def _top_heads_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for layers, heads in ((4, 3), (3, 7), (6, 6)):
         scores, threshold = _scores_with_edges(draw, layers, heads)
@@ -281,11 +281,11 @@ def _top_heads_cases(draw: Draw, form: str) -> list[Case]:
 
 TOP_HEADS = Exercise(
     id="induction_heads.top_heads",
-    asks="The heads whose score is above the threshold, as (layer, head), highest first.",
+    task="The heads whose score is above the threshold, as (layer, head), highest first.",
     minutes=5,
     difficulty=1,
-    spec=_top_heads,
-    own="mi_course.interp.induction:top_heads",
+    oracle=_top_heads,
+    fallback="mi_course.interp.induction:top_heads",
     parts=(Part("random scores", 2, _top_heads_cases),),
     mistakes=(
         Mistake(
@@ -392,7 +392,7 @@ def _put_and_return(scores: Tensor, index: object, value: object) -> Tensor:
     return scores[index]
 
 
-def _score_hook_cases(draw: Draw, form: str) -> list[Case]:
+def _score_hook_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, period, layers in ((3, 4, (0, 1, 2)), (2, 6, (2, 0)), (1, 5, (1,))):
         model = model_ref(_THREE_LAYERS, draw.seed())
@@ -409,11 +409,11 @@ def _score_hook_cases(draw: Draw, form: str) -> list[Case]:
 
 SCORE_HOOK = Exercise(
     id="induction_heads.score_hook",
-    asks="A hook that writes the batch mean of its layer's induction scores into a table, so that one pass scores every head.",
+    task="A hook that writes the batch mean of its layer's induction scores into a table, so that one pass scores every head.",
     minutes=8,
     difficulty=2,
-    spec=_score_hook,
-    own="mi_course.interp.induction:score_hook",
+    oracle=_score_hook,
+    fallback="mi_course.interp.induction:score_hook",
     parts=(Part("several layers, batches and periods", 3, _score_hook_cases),),
     mistakes=(
         Mistake(

@@ -11,10 +11,10 @@ from mi_course.exercises import (
     Call,
     Case,
     Complaint,
-    Draw,
     Exercise,
     Mistake,
     Part,
+    RandomInputs,
     case,
     moved_random_state,
     seed_complaint,
@@ -158,7 +158,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _layout_cases(draw: Draw, form: str) -> list[Case]:
+def _layout_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     for batch, period, n in ((3, 5, 900), (2, 17, 40), (30, 60, 7)):
         low = draw.integer(3, 50)
@@ -169,7 +169,7 @@ def _layout_cases(draw: Draw, form: str) -> list[Case]:
     return cases
 
 
-def _seed_cases(draw: Draw, form: str) -> list[Case]:
+def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     low = draw.integer(3, 50)
     seed, other = draw.seed(), draw.seed()
     args = (4, 25, low, low + 500, 1)
@@ -179,11 +179,11 @@ def _seed_cases(draw: Draw, form: str) -> list[Case]:
 
 REPEATED_TOKENS = Exercise(
     id="induction_heads.repeated_tokens",
-    asks="A batch of BOS, `period` random tokens, and the same tokens again; reproducible by its seed.",
+    task="A batch of BOS, `period` random tokens, and the same tokens again; reproducible by its seed.",
     minutes=6,
     difficulty=1,
-    spec=_repeated_tokens,
-    own="mi_course.interp.induction:repeated_tokens",
+    oracle=_repeated_tokens,
+    fallback="mi_course.interp.induction:repeated_tokens",
     parts=(
         Part("BOS and two equal random copies", 2, _layout_cases),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),
@@ -277,16 +277,16 @@ def _naive(logits: Tensor, tokens: Tensor) -> Tensor:
 
 LOSS_PER_TOKEN = Exercise(
     id="induction_heads.loss_per_token",
-    asks="The next-token loss at each position, in nats, for each row of the batch.",
+    task="The next-token loss at each position, in nats, for each row of the batch.",
     minutes=6,
     difficulty=1,
-    spec=_loss_per_token,
-    own="mi_course.interp.induction:loss_per_token",
+    oracle=_loss_per_token,
+    fallback="mi_course.interp.induction:loss_per_token",
     parts=(
         Part(
             "random logits",
             2,
-            lambda draw, form: [
+            lambda draw, size: [
                 case(
                     draw.normal(batch, pos, vocab, mean=0.3, std=2.0),
                     draw.integers(0, vocab, batch, pos),
@@ -298,7 +298,7 @@ LOSS_PER_TOKEN = Exercise(
         Part(
             "large logits",
             1,
-            lambda draw, form: [
+            lambda draw, size: [
                 case(
                     draw.normal(2, 5, 8, mean=sign * 400.0, std=30.0),
                     draw.integers(0, 8, 2, 5),

@@ -1,14 +1,14 @@
 """Lesson 06: build, train and judge sparse autoencoders (Bricken et al. 2023; Gao et al. 2024; Rajamanoharan et al. 2024)."""
 
 from mi_course.exercises import LessonSpec
+from mi_course.lessons.sae_training.dead_latents import AUXILIARY_LOSS
 from mi_course.lessons.sae_training.decoder import NORMALIZE_DECODER, PROJECT_GRADIENT
-from mi_course.lessons.sae_training.found import TRAIN_SAE
+from mi_course.lessons.sae_training.evaluation import LOSS_RECOVERED, MEAN_MAX_COSINE, SHRINKAGE
 from mi_course.lessons.sae_training.gated import GATED_ENCODE, GATED_LOSS
-from mi_course.lessons.sae_training.held_against import LOSS_RECOVERED, MEAN_MAX_COSINE, SHRINKAGE
 from mi_course.lessons.sae_training.jumprelu import JUMPRELU, THRESHOLD_GRADIENT
 from mi_course.lessons.sae_training.metrics import DEAD_LATENTS, EXPLAINED_VARIANCE, L0
+from mi_course.lessons.sae_training.outcome import TRAIN_SAE
 from mi_course.lessons.sae_training.relu import DECODE, ENCODE, SAE_LOSS
-from mi_course.lessons.sae_training.reviving import AUXILIARY_LOSS
 from mi_course.lessons.sae_training.topk import BATCH_TOPK_ACTIVATION, TOPK_ACTIVATION
 
 LESSON = LessonSpec(

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 
-def _matrix(draw: Draw, F: int, d: int, zero: bool) -> Tensor:
+def _matrix(draw: RandomInputs, F: int, d: int, zero: bool) -> Tensor:
     """Rows of very different length, none pointing where another does; with a zero row on demand."""
     W = draw.normal(F, d, mean=0.3) * draw.uniform(F, 1, low=0.2, high=3.0)
     if zero:
@@ -38,8 +38,8 @@ def _normalize_decoder(W_dec: Tensor) -> Tensor:
     return torch.tensor(rows)
 
 
-def _normalize_cases(zero: bool) -> Callable[[Draw, str], list[Case]]:
-    return lambda draw, form: [
+def _normalize_cases(zero: bool) -> Callable[[RandomInputs, str], list[Case]]:
+    return lambda draw, size: [
         case(_matrix(draw, F, d, zero), about=f"{F} rows of {d}{', one of them zero' if zero else ''}")
         for F, d in _SHAPES
     ]
@@ -47,11 +47,11 @@ def _normalize_cases(zero: bool) -> Callable[[Draw, str], list[Case]]:
 
 NORMALIZE_DECODER = Exercise(
     id="sae_training.normalize_decoder",
-    asks="The decoder with every row scaled to norm 1; a zero row stays zero.",
+    task="The decoder with every row scaled to norm 1; a zero row stays zero.",
     minutes=4,
     difficulty=1,
-    spec=_normalize_decoder,
-    own="mi_course.interp.sae.by_hand:normalize_decoder",
+    oracle=_normalize_decoder,
+    fallback="mi_course.interp.sae.by_hand:normalize_decoder",
     parts=(
         Part("rows of any length", 1, _normalize_cases(False)),
         Part("a zero row stays zero", 1, _normalize_cases(True)),
@@ -93,7 +93,7 @@ NORMALIZE_DECODER = Exercise(
             lambda W: W / W.norm(dim=-1).mean(),
         ),
         Mistake(
-            "centred_too",
+            "centered_too",
             "You subtracted each row's mean. Only the length changes; the direction stays.",
             lambda W: _unit(W - W.mean(dim=-1, keepdim=True)),
         ),
@@ -129,8 +129,8 @@ def _project_gradient(W_dec: Tensor, grad: Tensor) -> Tensor:
     return torch.stack(rows).float()
 
 
-def _project_cases(zero: bool) -> Callable[[Draw, str], list[Case]]:
-    return lambda draw, form: [
+def _project_cases(zero: bool) -> Callable[[RandomInputs, str], list[Case]]:
+    return lambda draw, size: [
         case(
             _matrix(draw, F, d, zero),
             draw.normal(F, d, mean=0.5),
@@ -166,23 +166,23 @@ def _whole_matrix(W: Tensor, grad: Tensor) -> Tensor:
 
 PROJECT_GRADIENT = Exercise(
     id="sae_training.project_gradient",
-    asks="The gradient of W_dec without its component along each row; a zero row leaves its gradient as it is.",
+    task="The gradient of W_dec without its component along each row; a zero row leaves its gradient as it is.",
     minutes=7,
     difficulty=2,
-    spec=_project_gradient,
-    own="mi_course.interp.sae.by_hand:project_gradient",
+    oracle=_project_gradient,
+    fallback="mi_course.interp.sae.by_hand:project_gradient",
     parts=(
         Part("rows of any length", 2, _project_cases(False)),
         Part("a zero row leaves its gradient as it is", 1, _project_cases(True)),
     ),
     mistakes=(
         Mistake(
-            "rows_not_normalised",
+            "rows_not_normalized",
             "You used the rows as they are. g − (g·w) w needs w of norm 1; with a long row the component comes out with its sign turned. Normalise first.",
             lambda W, g: g - _along(W, g),
         ),
         Mistake(
-            "normalised_once",
+            "normalized_once",
             "You divided by each row's norm once. The row comes in twice, in the dot product and in what is subtracted: divide by the squared norm, or use unit rows in both places.",
             lambda W, g: (
                 g - _along(W, g) / torch.where(W.norm(dim=-1, keepdim=True) > 0, W.norm(dim=-1, keepdim=True), 1.0)
@@ -229,7 +229,7 @@ PROJECT_GRADIENT = Exercise(
             lambda W, g: g - _unit(W),
         ),
         Mistake(
-            "gradient_normalised",
+            "gradient_normalized",
             "You also scaled the result to norm 1. The direction is right; the length says how far to step.",
             lambda W, g: _unit(_project_gradient(W, g)),
         ),

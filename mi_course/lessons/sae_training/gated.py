@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # gated_encode
@@ -19,16 +19,16 @@ def _gated_encode(
     """Spec: in double precision, latent by latent; the magnitude has a weight matrix of its own, written out."""
     W_mag = torch.stack([W_gate[:, i].double() * 2.718281828459045 ** float(r_mag[i]) for i in range(len(r_mag))], 1)
     f, gate = torch.zeros(len(x), len(r_mag)), torch.zeros(len(x), len(r_mag))
-    for row, centred in enumerate(x.double() - b_dec.double()):
+    for row, centered in enumerate(x.double() - b_dec.double()):
         for i in range(len(r_mag)):
-            pi = float(centred @ W_gate[:, i].double()) + float(b_gate[i])
-            magnitude = float(centred @ W_mag[:, i]) + float(b_mag[i])
+            pi = float(centered @ W_gate[:, i].double()) + float(b_gate[i])
+            magnitude = float(centered @ W_mag[:, i]) + float(b_mag[i])
             gate[row, i] = max(pi, 0.0)
             f[row, i] = max(magnitude, 0.0) if pi > 0 else 0.0
     return f, gate
 
 
-def _gated_cases(draw: Draw, form: str) -> list[Case]:
+def _gated_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     shapes = [(5, 4, 7), (6, 6, 3), (4, 5, 5)]
     while shapes:
@@ -51,7 +51,7 @@ def _gated_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _gate_at_zero(draw: Draw, form: str) -> list[Case]:
+def _gate_at_zero(draw: RandomInputs, size: str) -> list[Case]:
     """Rows that equal b_dec, and gates without a bias: π is 0 exactly, and the gate is closed."""
     d, F = 4, 6
     b_dec = draw.normal(d, std=0.7)
@@ -79,11 +79,11 @@ def _gated(
 
 GATED_ENCODE = Exercise(
     id="sae_training.gated_encode",
-    asks="1[π > 0] · ReLU(((x − b_dec) W_gate) · exp(r_mag) + b_mag) with π = (x − b_dec) W_gate + b_gate; and ReLU(π).",
+    task="1[π > 0] · ReLU(((x − b_dec) W_gate) · exp(r_mag) + b_mag) with π = (x − b_dec) W_gate + b_gate; and ReLU(π).",
     minutes=8,
     difficulty=2,
-    spec=_gated_encode,
-    own="mi_course.interp.sae.by_hand:gated_encode",
+    oracle=_gated_encode,
+    fallback="mi_course.interp.sae.by_hand:gated_encode",
     parts=(
         Part("several shapes, biases that are not zero", 2, _gated_cases),
         Part("π equal to 0", 1, _gate_at_zero),
@@ -201,7 +201,7 @@ def _gated_loss(
     return tuple(terms)
 
 
-def _gated_loss_arguments(draw: Draw, batch: int, d: int, F: int) -> tuple:
+def _gated_loss_arguments(draw: RandomInputs, batch: int, d: int, F: int) -> tuple:
     gate = draw.normal(batch, F, mean=0.2).relu() + 0.05 * (draw.uniform(batch, F) < 0.5)
     return (
         draw.normal(batch, d, mean=0.5),
@@ -213,7 +213,7 @@ def _gated_loss_arguments(draw: Draw, batch: int, d: int, F: int) -> tuple:
     )
 
 
-def _gated_loss_cases(draw: Draw, form: str) -> list[Case]:
+def _gated_loss_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             *_gated_loss_arguments(draw, batch, d, F),
@@ -223,7 +223,7 @@ def _gated_loss_cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _gated_loss_gradients(draw: Draw, form: str) -> list[Case]:
+def _gated_loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
     options = {"wrt": [1, 2, 3, 4], "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0] for _ in range(3)]}
     x, f, gate, *rest = _gated_loss_arguments(draw, 4, 5, 6)
     # At 0 the slope of |gate| is a matter of taste (0 with `abs`, 1 without), and its ReLU stops it anyway.
@@ -256,11 +256,11 @@ def _each(change: Callable[[Tensor, Tensor], Tensor]) -> Callable:
 
 GATED_LOSS = Exercise(
     id="sae_training.gated_loss",
-    asks="Three numbers: the squared error of f W_dec + b_dec; l1 · Σ gate; the squared error of gate W_dec + b_dec with W_dec and b_dec detached.",
+    task="Three numbers: the squared error of f W_dec + b_dec; l1 · Σ gate; the squared error of gate W_dec + b_dec with W_dec and b_dec detached.",
     minutes=8,
     difficulty=2,
-    spec=_gated_loss,
-    own="mi_course.interp.sae.by_hand:gated_loss",
+    oracle=_gated_loss,
+    fallback="mi_course.interp.sae.by_hand:gated_loss",
     parts=(
         Part("the three terms", 2, _gated_loss_cases),
         Part("their gradients", 2, _gated_loss_gradients),

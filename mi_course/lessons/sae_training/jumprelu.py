@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # jumprelu
@@ -19,18 +19,18 @@ def _jumprelu(pre: Tensor, threshold: Tensor) -> Tensor:
     return torch.stack([torch.stack(row) for row in rows])
 
 
-def _thresholds(draw: Draw, F: int) -> Tensor:
+def _thresholds(draw: RandomInputs, F: int) -> Tensor:
     return draw.uniform(F, low=0.1, high=1.2)
 
 
-def _around(draw: Draw, batch: int, threshold: Tensor) -> Tensor:
+def _around(draw: RandomInputs, batch: int, threshold: Tensor) -> Tensor:
     """Values on both sides of each latent's own threshold, and below zero."""
     return threshold * draw.uniform(batch, len(threshold), low=0.2, high=2.2) - 1.5 * (
         draw.uniform(batch, len(threshold)) < 0.25
     )
 
 
-def _jump_cases(draw: Draw, form: str) -> list[Case]:
+def _jump_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, F in ((4, 6), (3, 5), (5, 5)):
         threshold = _thresholds(draw, F)
@@ -39,7 +39,7 @@ def _jump_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _equal_cases(draw: Draw, form: str) -> list[Case]:
+def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, F in ((4, 6), (3, 8)):
         threshold = _thresholds(draw, F)
@@ -53,7 +53,7 @@ def _equal_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _jump_gradients(draw: Draw, form: str) -> list[Case]:
+def _jump_gradients(draw: RandomInputs, size: str) -> list[Case]:
     threshold = _thresholds(draw, 6)
     options = {"wrt": [0], "cotangents": [draw.normal(4, 6)]}
     pre = _around(draw, 4, threshold)
@@ -74,11 +74,11 @@ def _itself(pre: Tensor, threshold: Tensor) -> Tensor:
 
 JUMPRELU = Exercise(
     id="sae_training.jumprelu",
-    asks="pre where it exceeds its latent's threshold, and 0 elsewhere.",
+    task="pre where it exceeds its latent's threshold, and 0 elsewhere.",
     minutes=4,
     difficulty=1,
-    spec=_jumprelu,
-    own="mi_course.interp.sae.by_hand:jumprelu",
+    oracle=_jumprelu,
+    fallback="mi_course.interp.sae.by_hand:jumprelu",
     parts=(
         Part("a threshold for each latent", 1, _jump_cases),
         Part("values equal to the threshold", 1, _equal_cases),
@@ -161,7 +161,7 @@ def _threshold_gradient(pre: Tensor, threshold: Tensor, grad_out: Tensor, bandwi
     return torch.tensor(out)
 
 
-def _ste_cases(draw: Draw, form: str) -> list[Case]:
+def _ste_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, F, bandwidth in ((12, 4, 0.4), (20, 6, 0.25), (9, 5, 0.7)):
         threshold = draw.uniform(F, low=0.5, high=1.8)
@@ -179,7 +179,7 @@ def _ste_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _nobody_near(draw: Draw, form: str) -> list[Case]:
+def _nobody_near(draw: RandomInputs, size: str) -> list[Case]:
     threshold = draw.uniform(4, low=0.5, high=1.8)
     u = draw.uniform(8, 4, low=-1.4, high=1.4)
     u[:, 1] = draw.uniform(8, low=1.2, high=3.0)  # nobody near: no gradient
@@ -214,11 +214,11 @@ def _ste(
 
 THRESHOLD_GRADIENT = Exercise(
     id="sae_training.threshold_gradient",
-    asks="The straight-through estimate −(θ/ε) · Σ_batch K((pre − θ)/ε) · grad_out, with K(u) = 1 for |u| < ½: one number for each latent.",
+    task="The straight-through estimate −(θ/ε) · Σ_batch K((pre − θ)/ε) · grad_out, with K(u) = 1 for |u| < ½: one number for each latent.",
     minutes=9,
     difficulty=3,
-    spec=_threshold_gradient,
-    own="mi_course.interp.sae.by_hand:threshold_gradient",
+    oracle=_threshold_gradient,
+    fallback="mi_course.interp.sae.by_hand:threshold_gradient",
     parts=(
         Part("several shapes and bandwidths", 3, _ste_cases),
         Part("nobody near the threshold", 1, _nobody_near),

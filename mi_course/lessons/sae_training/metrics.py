@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # l0
@@ -17,16 +17,16 @@ def _l0(f: Tensor) -> float:
     return sum(counts) / len(counts)
 
 
-def _activations(draw: Draw, batch: int, F: int, share: float = 0.4) -> Tensor:
+def _activations(draw: RandomInputs, batch: int, F: int, share: float = 0.4) -> Tensor:
     return (draw.uniform(batch, F) < share) * draw.uniform(batch, F, low=0.1, high=4.0)
 
 
-def _l0_cases(draw: Draw, form: str) -> list[Case]:
+def _l0_cases(draw: RandomInputs, size: str) -> list[Case]:
     shapes = ((5, 9), (7, 4), (3, 12))
     return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}") for b, F in shapes]
 
 
-def _noisy_cases(draw: Draw, form: str) -> list[Case]:
+def _noisy_cases(draw: RandomInputs, size: str) -> list[Case]:
     """Numbers below zero, by a little (as subtraction in float32 leaves them) and by more; and small activations, which
     do count."""
     made = []
@@ -45,11 +45,11 @@ def _share(f: Tensor) -> Tensor:
 
 L0 = Exercise(
     id="sae_training.l0",
-    asks="The mean number of active latents (f > 0) in a row.",
+    task="The mean number of active latents (f > 0) in a row.",
     minutes=3,
     difficulty=1,
-    spec=_l0,
-    own="mi_course.interp.sae.metrics:l0",
+    oracle=_l0,
+    fallback="mi_course.interp.sae.metrics:l0",
     parts=(
         Part("several shapes", 1, _l0_cases),
         Part("float noise below zero, small activations above", 1, _noisy_cases),
@@ -127,7 +127,7 @@ def _explained_variance(x: Tensor, x_hat: Tensor) -> float:
     return 1 - error / total
 
 
-def _reconstructions(draw: Draw, n: int, d: int) -> tuple[Tensor, Tensor]:
+def _reconstructions(draw: RandomInputs, n: int, d: int) -> tuple[Tensor, Tensor]:
     """Data with a mean and scales of their own; x_hat has noise, is a little short, and is off by a constant."""
     scales = draw.uniform(d, low=0.3, high=2.5)
     x = draw.normal(n, d) * scales + draw.normal(d, std=1.5)
@@ -136,14 +136,14 @@ def _reconstructions(draw: Draw, n: int, d: int) -> tuple[Tensor, Tensor]:
     return x, x_hat
 
 
-def _variance_cases(draw: Draw, form: str) -> list[Case]:
+def _variance_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_reconstructions(draw, n, d), about=f"{n} rows of {d}, off by a constant")
         for n, d in ((8, 4), (5, 6), (12, 3))
     ]
 
 
-def _bad_reconstructions(draw: Draw, form: str) -> list[Case]:
+def _bad_reconstructions(draw: RandomInputs, size: str) -> list[Case]:
     """Worse than the mean: the number is negative. And one that is the mean itself: 0, however large the mean."""
     x = draw.normal(7, 4, mean=2.0)
     calls = (Call((x, x + draw.normal(7, 4, std=3.0))), Call((x, x.mean(0).expand(7, 4).clone())))
@@ -156,18 +156,18 @@ def _ratio(error: Tensor, total: Tensor) -> Tensor:
 
 EXPLAINED_VARIANCE = Exercise(
     id="sae_training.explained_variance",
-    asks="1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², both sums over all rows, x̄ the mean row.",
+    task="1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², both sums over all rows, x̄ the mean row.",
     minutes=6,
     difficulty=2,
-    spec=_explained_variance,
-    own="mi_course.interp.sae.metrics:explained_variance",
+    oracle=_explained_variance,
+    fallback="mi_course.interp.sae.metrics:explained_variance",
     parts=(
         Part("reconstructions that are off by a constant", 2, _variance_cases),
         Part("worse than the mean, and the mean itself", 1, _bad_reconstructions),
     ),
     mistakes=(
         Mistake(
-            "not_centred",
+            "not_centered",
             "You divided by Σ‖x‖², without subtracting the mean. Activations have a large mean, and rebuilding it explains nothing: with this formula the mean alone scores well.",
             lambda x, y: _ratio((x - y).pow(2).sum(), x.pow(2).sum()),
         ),
@@ -249,7 +249,7 @@ def _dead_latents(batches: list[Tensor]) -> Tensor:
     return torch.tensor(dead)
 
 
-def _dead_cases(draw: Draw, form: str) -> list[Case]:
+def _dead_cases(draw: RandomInputs, size: str) -> list[Case]:
     """Latents that never fire, that fire in one batch only, early or late, rarely, or often."""
     made = []
     for F, sizes in ((9, (4, 7, 3)), (8, (5, 2, 6, 4)), (7, (6, 30))):
@@ -265,7 +265,7 @@ def _dead_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _dead_noise(draw: Draw, form: str) -> list[Case]:
+def _dead_noise(draw: RandomInputs, size: str) -> list[Case]:
     """A single batch; a latent whose activations are noise below zero, and one that is barely active."""
     f = _activations(draw, 6, 6, 0.7) + 0.0
     f[0] = 1.0
@@ -288,11 +288,11 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
-    asks="For each latent whether it is 0 in every row of every batch.",
+    task="For each latent whether it is 0 in every row of every batch.",
     minutes=4,
     difficulty=1,
-    spec=_dead_latents,
-    own="mi_course.interp.sae.metrics:dead_latents",
+    oracle=_dead_latents,
+    fallback="mi_course.interp.sae.metrics:dead_latents",
     parts=(
         Part("batches of different size", 2, _dead_cases),
         Part("noise below zero, small activations", 1, _dead_noise),

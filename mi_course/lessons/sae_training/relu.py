@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 SHAPES = ((3, 4, 7), (5, 6, 3), (2, 5, 5))
 """(batch, d, F). The last is square: there a transposed matrix does not fail, it is only wrong."""
@@ -29,7 +29,7 @@ def _encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor) -> Tensor:
     return out
 
 
-def _encode_cases(draw: Draw, form: str) -> list[Case]:
+def _encode_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             draw.normal(batch, d, mean=0.8) * 5,  # far enough that a ceiling would show
@@ -44,11 +44,11 @@ def _encode_cases(draw: Draw, form: str) -> list[Case]:
 
 ENCODE = Exercise(
     id="sae_training.encode",
-    asks="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
+    task="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
     minutes=5,
     difficulty=1,
-    spec=_encode,
-    own="mi_course.interp.sae.by_hand:encode",
+    oracle=_encode,
+    fallback="mi_course.interp.sae.by_hand:encode",
     parts=(Part("several shapes, biases that are not zero", 2, _encode_cases),),
     mistakes=(
         Mistake(
@@ -107,7 +107,7 @@ ENCODE = Exercise(
             lambda x, W, b, c: ((x - c) @ W + b).sigmoid(),
         ),
         Mistake(
-            "normalised_input",
+            "normalized_input",
             "You scaled each row to length 1 first. Then nothing in f says how large the activation was, and the decoder cannot rebuild it.",
             lambda x, W, b, c: (torch.nn.functional.normalize(x - c, dim=-1) @ W + b).relu(),
         ),
@@ -136,7 +136,7 @@ def _decode(f: Tensor, W_dec: Tensor, b_dec: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _sparse(draw: Draw, *shape: int) -> Tensor:
+def _sparse(draw: RandomInputs, *shape: int) -> Tensor:
     """Activations as an encoder makes them: about half are zero, none is negative."""
     return draw.normal(*shape, mean=0.2).relu()
 
@@ -147,7 +147,7 @@ def _one_row_silent(f: Tensor) -> Tensor:
     return f
 
 
-def _decode_cases(draw: Draw, form: str) -> list[Case]:
+def _decode_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             _one_row_silent(_sparse(draw, batch, F) + (draw.uniform(batch, F) < 0.2) * 0.7),
@@ -161,11 +161,11 @@ def _decode_cases(draw: Draw, form: str) -> list[Case]:
 
 DECODE = Exercise(
     id="sae_training.decode",
-    asks="f W_dec + b_dec: the activation rebuilt from the latents.",
+    task="f W_dec + b_dec: the activation rebuilt from the latents.",
     minutes=3,
     difficulty=1,
-    spec=_decode,
-    own="mi_course.interp.sae.by_hand:decode",
+    oracle=_decode,
+    fallback="mi_course.interp.sae.by_hand:decode",
     parts=(Part("several shapes, a bias that is not zero", 1, _decode_cases),),
     mistakes=(
         Mistake(
@@ -194,7 +194,7 @@ DECODE = Exercise(
             lambda f, W, c: f @ W / f.shape[-1] + c,
         ),
         Mistake(
-            "rows_normalised",
+            "rows_normalized",
             "You normalised the rows of W_dec here. Decoding uses the matrix as it is; if its rows should have norm 1, training keeps them so.",
             lambda f, W, c: f @ torch.nn.functional.normalize(W, dim=-1) + c,
         ),
@@ -233,7 +233,7 @@ def _sae_loss(x: Tensor, x_hat: Tensor, f: Tensor, W_dec: Tensor, l1: float) -> 
     return reconstruction, sparsity
 
 
-def _loss_arguments(draw: Draw, batch: int, d: int, F: int) -> tuple:
+def _loss_arguments(draw: RandomInputs, batch: int, d: int, F: int) -> tuple:
     lengths = draw.uniform(F, 1, low=0.3, high=2.5)
     return (
         draw.normal(batch, d, mean=0.5),
@@ -244,7 +244,7 @@ def _loss_arguments(draw: Draw, batch: int, d: int, F: int) -> tuple:
     )
 
 
-def _loss_cases(draw: Draw, form: str) -> list[Case]:
+def _loss_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             *_loss_arguments(draw, batch, d, F),
@@ -254,7 +254,7 @@ def _loss_cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _loss_gradients(draw: Draw, form: str) -> list[Case]:
+def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
     options = {
         "wrt": [1, 2, 3],
         "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0], draw.uniform(1, low=0.5, high=1.5)[0]],
@@ -289,11 +289,11 @@ def _swapped_terms(*args: object) -> tuple[Tensor, Tensor]:
 
 SAE_LOSS = Exercise(
     id="sae_training.sae_loss",
-    asks="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
+    task="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
     minutes=10,
     difficulty=2,
-    spec=_sae_loss,
-    own="mi_course.interp.sae.by_hand:sae_loss",
+    oracle=_sae_loss,
+    fallback="mi_course.interp.sae.by_hand:sae_loss",
     parts=(
         Part("both terms", 3, _loss_cases),
         Part("their gradients", 1, _loss_gradients),

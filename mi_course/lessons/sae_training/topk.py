@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, case
 from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def _batch_topk(pre: Tensor, k: int) -> Tensor:
 # Cases
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
     """Rows of different loudness, so that a choice over the batch differs from one in each row."""
     made = []
     for batch, F, k in ((4, 9, 2), (3, 6, 4), (6, 6, 1), (5, 8, 3)):
@@ -50,7 +50,7 @@ def _cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _few_positive(draw: Draw, form: str) -> list[Case]:
+def _few_positive(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, F, k in ((4, 7, 5), (3, 5, 5)):
         pre = -0.1 - draw.normal(batch, F).abs()
@@ -60,13 +60,13 @@ def _few_positive(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _gradient_cases(draw: Draw, form: str) -> list[Case]:
+def _gradient_cases(draw: RandomInputs, size: str) -> list[Case]:
     batch, F, k = 4, 7, 2
     options = {"wrt": [0], "cotangents": [draw.normal(batch, F)]}
     return [case(draw.normal(batch, F, mean=0.5), k, driver="gradients", options=options, about="the gradient")]
 
 
-def _tied(draw: Draw, batch: int, F: int, size: int) -> Tensor:
+def _tied(draw: RandomInputs, batch: int, F: int, size: int) -> Tensor:
     """Whole numbers from −1 to 2: many ties at the border."""
     pre = draw.integers(-1, 3, batch, F).float()
     for row in range(batch):
@@ -84,7 +84,7 @@ def _judge_ties(case: Case, observation: Observation) -> Complaint | None:
             return Complaint(f"The result is {shape}, expected a tensor of shape {tuple(pre.shape)}.", "shape")
         if not out.is_floating_point() or not out.isfinite().all():
             return Complaint("The result holds numbers that are not finite floats.", "nan")
-        if problem := _wrong_choice(pre.double(), out.double(), k, whole_batch=case.hidden == "batch"):
+        if problem := _wrong_choice(pre.double(), out.double(), k, whole_batch=case.judge_data == "batch"):
             return problem
     return None
 
@@ -124,8 +124,8 @@ def _list(values: Tensor) -> str:
     return str([round(v, 3) for v in values.sort(descending=True).values.tolist()])
 
 
-def _tie_cases(kind: str) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _tie_cases(kind: str) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, F, k in ((4, 8, 3), (3, 6, 2)):
             pre = _tied(draw, batch, F, k + 2)
@@ -134,7 +134,7 @@ def _tie_cases(kind: str) -> Callable[[Draw, str], list[Case]]:
                 pre[0, 0] = 3.0
             call = Call((pre, k))
             about = f"values with ties, F = {F}, k = {k}"
-            made.append(Case(calls=(call,), judge=_judge_ties, hidden=kind, about=about))
+            made.append(Case(calls=(call,), judge=_judge_ties, judge_data=kind, about=about))
         return made
 
     return cases
@@ -195,11 +195,11 @@ def _positives(out: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], 
 
 TOPK_ACTIVATION = Exercise(
     id="sae_training.topk_activation",
-    asks="The k largest values of each row where they are positive, at their places; zero elsewhere, and never more than k.",
+    task="The k largest values of each row where they are positive, at their places; zero elsewhere, and never more than k.",
     minutes=7,
     difficulty=2,
-    spec=_topk,
-    own="mi_course.interp.sae.by_hand:topk_activation",
+    oracle=_topk,
+    fallback="mi_course.interp.sae.by_hand:topk_activation",
     parts=(
         Part("several shapes and k", 2, _cases),
         Part("fewer than k are positive", 1, _few_positive),
@@ -300,11 +300,11 @@ TOPK_ACTIVATION = Exercise(
 
 BATCH_TOPK_ACTIVATION = Exercise(
     id="sae_training.batch_topk_activation",
-    asks="The batch · k largest values of the whole batch where they are positive, at their places; zero elsewhere.",
+    task="The batch · k largest values of the whole batch where they are positive, at their places; zero elsewhere.",
     minutes=5,
     difficulty=2,
-    spec=_batch_topk,
-    own="mi_course.interp.sae.by_hand:batch_topk_activation",
+    oracle=_batch_topk,
+    fallback="mi_course.interp.sae.by_hand:batch_topk_activation",
     parts=(
         Part("several shapes and k", 2, _cases),
         Part("fewer are positive", 1, _few_positive),

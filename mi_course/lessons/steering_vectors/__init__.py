@@ -1,8 +1,7 @@
 """Lesson 04: find directions, steer with them, and hold them against honest controls (Turner et al. 2023; Arditi et al. 2024)."""
 
 from mi_course.exercises import LessonSpec
-from mi_course.lessons.steering_vectors.changing import ABLATE_DIRECTION, ADD_VECTOR, ORTHOGONALIZE
-from mi_course.lessons.steering_vectors.collecting import ACTIVATIONS_AT, LAST_TOKEN_INDEX
+from mi_course.lessons.steering_vectors.activations import ACTIVATIONS_AT, LAST_TOKEN_INDEX
 from mi_course.lessons.steering_vectors.controls import RANDOM_CONTROLS
 from mi_course.lessons.steering_vectors.directions import (
     COSINE_SIMILARITIES,
@@ -10,8 +9,9 @@ from mi_course.lessons.steering_vectors.directions import (
     MASS_MEAN_PROBE,
     PROBE_ACCURACY,
 )
-from mi_course.lessons.steering_vectors.found import MY_STEERING
-from mi_course.lessons.steering_vectors.measuring import DOSE_RESPONSE, KL_DIVERGENCE, LOG_ODDS
+from mi_course.lessons.steering_vectors.interventions import ABLATE_DIRECTION, ADD_VECTOR, ORTHOGONALIZE
+from mi_course.lessons.steering_vectors.measures import DOSE_RESPONSE, KL_DIVERGENCE, LOG_ODDS
+from mi_course.lessons.steering_vectors.outcome import MY_STEERING
 
 LESSON = LessonSpec(
     id="steering_vectors",

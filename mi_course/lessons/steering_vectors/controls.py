@@ -11,10 +11,10 @@ from mi_course.exercises import (
     Call,
     Case,
     Complaint,
-    Draw,
     Exercise,
     Mistake,
     Part,
+    RandomInputs,
     case,
     moved_random_state,
     seed_complaint,
@@ -144,7 +144,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _controls_cases(draw: Draw, form: str) -> list[Case]:
+def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for n, d in ((3, 8), (1, 5), (400, 40)):
         vector = draw.normal(d, mean=0.5, std=3.0)
@@ -152,7 +152,7 @@ def _controls_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _controls_seeds(draw: Draw, form: str) -> list[Case]:
+def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
     vector, seed, other = draw.normal(30, std=2.0), draw.seed(), draw.seed()
     calls = tuple(Call((vector, 4, s), watch=("random_state", "arguments")) for s in (seed, seed, other))
     return [Case(calls=calls, judge=_judge_seeds, about="the same seed twice, then another")]
@@ -160,11 +160,11 @@ def _controls_seeds(draw: Draw, form: str) -> list[Case]:
 
 RANDOM_CONTROLS = Exercise(
     id="steering_vectors.random_controls",
-    asks="n independent random directions with the norm of the vector; reproducible by the seed.",
+    task="n independent random directions with the norm of the vector; reproducible by the seed.",
     minutes=5,
     difficulty=1,
-    spec=_random_controls,
-    own="mi_course.interp.steering:random_controls",
+    oracle=_random_controls,
+    fallback="mi_course.interp.steering:random_controls",
     parts=(
         Part("the same norm, independent, no side favoured", 2, _controls_cases),
         Part("the seed decides, and nothing else is touched", 1, _controls_seeds),

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # difference_of_means
@@ -23,7 +23,7 @@ def _difference_of_means(positive: Tensor, negative: Tensor) -> Tensor:
     return _mean(positive) - _mean(negative)
 
 
-def _difference_cases(draw: Draw, form: str) -> list[Case]:
+def _difference_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             draw.normal(n, d, mean=1.0, std=2.0),
@@ -36,11 +36,11 @@ def _difference_cases(draw: Draw, form: str) -> list[Case]:
 
 DIFFERENCE_OF_MEANS = Exercise(
     id="steering_vectors.difference_of_means",
-    asks="The mean of the positive rows minus the mean of the negative rows.",
+    task="The mean of the positive rows minus the mean of the negative rows.",
     minutes=3,
     difficulty=1,
-    spec=_difference_of_means,
-    own="mi_course.interp.steering:difference_of_means",
+    oracle=_difference_of_means,
+    fallback="mi_course.interp.steering:difference_of_means",
     parts=(Part("classes of different size", 2, _difference_cases),),
     mistakes=(
         Mistake(
@@ -120,21 +120,21 @@ def _mass_mean_probe(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
     return w, -sum(float(p) * q for p, q in zip(w, middle, strict=True))
 
 
-def _probe_data(draw: Draw, n: int, d: int, positive: int) -> tuple[Tensor, Tensor]:
+def _probe_data(draw: RandomInputs, n: int, d: int, positive: int) -> tuple[Tensor, Tensor]:
     """Far from the origin, with classes of different size, in random order."""
     y = torch.zeros(n, dtype=torch.bool)
     y[draw.permutation(n)[:positive]] = True
     return draw.normal(n, d, mean=2.0) + y[:, None] * draw.normal(d), y
 
 
-def _probe_cases(draw: Draw, form: str) -> list[Case]:
+def _probe_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_probe_data(draw, n, d, positive), about=f"{n} rows of {d}, {positive} of them True")
         for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2))
     ]
 
 
-def _empty_class_cases(draw: Draw, form: str) -> list[Case]:
+def _empty_class_cases(draw: RandomInputs, size: str) -> list[Case]:
     x, y = _probe_data(draw, 8, 3, 3)
     calls = [(x, y), (x, torch.zeros(8, dtype=torch.bool)), (x, torch.ones(8, dtype=torch.bool))]
     return [
@@ -171,11 +171,11 @@ def _empty_is_nan(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
 MASS_MEAN_PROBE = Exercise(
     id="steering_vectors.mass_mean_probe",
-    asks="A probe from two means: w = μ₊ − μ₋ and the b that puts the border half way; ValueError for an empty class.",
+    task="A probe from two means: w = μ₊ − μ₋ and the b that puts the border half way; ValueError for an empty class.",
     minutes=7,
     difficulty=2,
-    spec=_mass_mean_probe,
-    own="mi_course.interp.steering:mass_mean_probe",
+    oracle=_mass_mean_probe,
+    fallback="mi_course.interp.steering:mass_mean_probe",
     parts=(
         Part("classes of different size, far from the origin", 2, _probe_cases),
         Part("an empty class is refused", 1, _empty_class_cases),
@@ -261,7 +261,7 @@ def _ratio(above: Tensor, below: Tensor) -> float:
     return float(above.sum()) / max(int(below.sum()), 1)
 
 
-def _accuracy_cases(draw: Draw, form: str) -> list[Case]:
+def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
     """Whole numbers, so that rows on the border are on it exactly; mostly wrong probes, so that a flip shows."""
     made = []
     while len(made) < 6:
@@ -291,11 +291,11 @@ def _accuracy_cases(draw: Draw, form: str) -> list[Case]:
 
 PROBE_ACCURACY = Exercise(
     id="steering_vectors.probe_accuracy",
-    asks="The share of rows on which the probe is right: (x·w + b > 0) equals the label.",
+    task="The share of rows on which the probe is right: (x·w + b > 0) equals the label.",
     minutes=4,
     difficulty=1,
-    spec=_probe_accuracy,
-    own="mi_course.interp.steering:probe_accuracy",
+    oracle=_probe_accuracy,
+    fallback="mi_course.interp.steering:probe_accuracy",
     parts=(Part("good probes, bad ones, rows on the border", 2, _accuracy_cases),),
     mistakes=(
         Mistake(
@@ -370,7 +370,7 @@ def _cosine_similarities(vectors: Tensor) -> Tensor:
 
 
 def _cosine_cases(zero: bool) -> object:
-    def cases(draw: Draw, form: str) -> list[Case]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for n, d in ((4, 3), (4, 6), (5, 5)):
             vectors = draw.normal(n, d, mean=0.4) * draw.uniform(n, 1, low=0.5, high=4.0)
@@ -401,11 +401,11 @@ def _one_side(vectors: Tensor) -> Tensor:
 
 COSINE_SIMILARITIES = Exercise(
     id="steering_vectors.cosine_similarities",
-    asks="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
+    task="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
     minutes=5,
     difficulty=1,
-    spec=_cosine_similarities,
-    own="mi_course.interp.steering:cosine_similarities",
+    oracle=_cosine_similarities,
+    fallback="mi_course.interp.steering:cosine_similarities",
     parts=(
         Part("vectors of different length", 2, _cosine_cases(False)),
         Part("a zero vector among them", 1, _cosine_cases(True)),
@@ -427,7 +427,7 @@ COSINE_SIMILARITIES = Exercise(
             lambda vectors: _unit(vectors, 0).T @ _unit(vectors, 0),
         ),
         Mistake(
-            "columns_normalised",
+            "columns_normalized",
             "You normalised along the wrong axis: each *row* should have length 1 before rows are multiplied.",
             lambda vectors: _unit(vectors, 0) @ _unit(vectors, 0).T,
         ),

@@ -4,7 +4,7 @@ from mi_course.exercises import LessonSpec
 from mi_course.lessons.superposition.data import SAMPLE_FEATURES
 from mi_course.lessons.superposition.geometry import FEATURE_DIMENSIONALITY, FEATURE_GROUPS, INTERFERENCE
 from mi_course.lessons.superposition.model import BEST_LINEAR_LOSS, IMPORTANCE_LOSS, TOY_FORWARD
-from mi_course.lessons.superposition.trained import TRAIN_TOY
+from mi_course.lessons.superposition.outcome import TRAIN_TOY
 
 LESSON = LessonSpec(
     id="superposition",

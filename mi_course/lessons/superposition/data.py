@@ -13,10 +13,10 @@ from mi_course.exercises import (
     Call,
     Case,
     Complaint,
-    Draw,
     Exercise,
     Mistake,
     Part,
+    RandomInputs,
     case,
     moved_random_state,
     seed_complaint,
@@ -229,7 +229,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _looks_cases(draw: Draw, form: str) -> list[Case]:
+def _looks_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, n, p in (
         (4000, 7, draw.number(0.15, 0.3)),
@@ -242,7 +242,7 @@ def _looks_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _seed_cases(draw: Draw, form: str) -> list[Case]:
+def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed, other, p = draw.seed(), draw.seed(), draw.number(0.2, 0.3)
     calls = tuple(Call((1500, 6, p, s), watch=("random_state",)) for s in (seed, seed, other))
     return [
@@ -253,11 +253,11 @@ def _seed_cases(draw: Draw, form: str) -> list[Case]:
 
 SAMPLE_FEATURES = Exercise(
     id="superposition.sample_features",
-    asks="Random sparse features: each present with the given probability, independently, and uniform on [0, 1] when present.",
+    task="Random sparse features: each present with the given probability, independently, and uniform on [0, 1] when present.",
     minutes=5,
     difficulty=1,
-    spec=_sample_features,
-    own="mi_course.interp.superposition:sample_features",
+    oracle=_sample_features,
+    fallback="mi_course.interp.superposition:sample_features",
     parts=(
         Part("how often, how large, and independently", 2, _looks_cases),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 
 def _columns(W: Tensor) -> list[list[float]]:
@@ -40,8 +40,8 @@ def _without_self(table: Tensor) -> Tensor:
     return table.clone().fill_diagonal_(0.0)
 
 
-def _random_cases(shapes: list[tuple[int, int]]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _random_cases(shapes: list[tuple[int, int]]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         # Columns of different length, so that it matters which of two is normalised.
         return [
             case(
@@ -54,7 +54,7 @@ def _random_cases(shapes: list[tuple[int, int]]) -> Callable[[Draw, str], list[C
     return cases
 
 
-def _special_cases(draw: Draw, form: str) -> list[Case]:
+def _special_cases(draw: RandomInputs, size: str) -> list[Case]:
     W = draw.normal(3, 6)
     W[:, [1, 4]] = 0.0
     length = draw.number(0.7, 1.5)
@@ -80,11 +80,11 @@ def _interference(W: Tensor) -> Tensor:
 
 INTERFERENCE = Exercise(
     id="superposition.interference",
-    asks="For each feature, how much of all the others lies along it: the sum over j ≠ i of (Ŵ_i · W_j)².",
+    task="For each feature, how much of all the others lies along it: the sum over j ≠ i of (Ŵ_i · W_j)².",
     minutes=6,
     difficulty=2,
-    spec=_interference,
-    own="mi_course.interp.superposition:interference",
+    oracle=_interference,
+    fallback="mi_course.interp.superposition:interference",
     parts=(
         Part("random features", 2, _random_cases([(3, 5), (4, 4), (2, 9)])),
         Part("features that are zero, a pentagon, one alone", 1, _special_cases),
@@ -111,17 +111,17 @@ INTERFERENCE = Exercise(
             lambda W: _without_self(_table(W)).sum(1).square(),
         ),
         Mistake(
-            "not_normalised",
+            "not_normalized",
             "Neither vector is normalised. W_i only says in which direction to look: divide it by its length.",
             lambda W: _without_self((W.T @ W).square()).sum(1),
         ),
         Mistake(
-            "both_normalised",
+            "both_normalized",
             "Both vectors are normalised: these are squared cosines. W_j keeps its length, since a long feature disturbs more.",
             lambda W: _without_self((_unit(W).T @ _unit(W)).square()).sum(1),
         ),
         Mistake(
-            "wrong_one_normalised",
+            "wrong_one_normalized",
             "You normalised W_j, the one that disturbs, and kept the length of W_i; or you summed over the wrong axis. Normalise W_i, and sum over j.",
             lambda W: _without_self(_table(W).square()).sum(0),
         ),
@@ -192,11 +192,11 @@ def _over_the_others(W: Tensor) -> Tensor:
 
 FEATURE_DIMENSIONALITY = Exercise(
     id="superposition.feature_dimensionality",
-    asks="The share of a dimension that each feature has: ‖W_i‖² over the sum of (Ŵ_i · W_j)² over all j, itself included; 0 where W_i is 0.",
+    task="The share of a dimension that each feature has: ‖W_i‖² over the sum of (Ŵ_i · W_j)² over all j, itself included; 0 where W_i is 0.",
     minutes=6,
     difficulty=2,
-    spec=_feature_dimensionality,
-    own="mi_course.interp.superposition:feature_dimensionality",
+    oracle=_feature_dimensionality,
+    fallback="mi_course.interp.superposition:feature_dimensionality",
     parts=(
         Part("random features", 2, _random_cases([(2, 5), (5, 5), (3, 8)])),
         Part("features that are zero, a pentagon, one alone", 1, _special_cases),
@@ -218,17 +218,17 @@ FEATURE_DIMENSIONALITY = Exercise(
             lambda W: _share(W, lambda W: _table(W).square(), lambda W: W.norm(dim=0)),
         ),
         Mistake(
-            "not_normalised",
+            "not_normalized",
             "W_i in the denominator is not normalised. It only gives a direction there: divide it by its length, so that scaling all of W changes nothing.",
             lambda W: _share(W, lambda W: (W.T @ W).square()),
         ),
         Mistake(
-            "both_normalised",
+            "both_normalized",
             "You normalised W_j as well. It keeps its length, since a long feature takes up more of the shared dimension.",
             lambda W: _share(W, lambda W: (_unit(W).T @ _unit(W)).square()),
         ),
         Mistake(
-            "wrong_one_normalised",
+            "wrong_one_normalized",
             "The hat is on the wrong vector: in the denominator you normalised W_j and kept the length of W_i, or summed over the wrong axis, or normalised everything above and below. Then a feature that is hardly represented counts like any other. "
             "Ŵ_i has the hat, and the sum runs over j.",
             lambda W: _share(W, lambda W: _table(W).square().T),
@@ -323,7 +323,7 @@ def _linked_by_all(W: Tensor, threshold: float) -> list[list[int]]:
     return sorted(group for group in kept if group)
 
 
-def _planted(draw: Draw, sizes: tuple[int, ...], threshold: float) -> Tensor:
+def _planted(draw: RandomInputs, sizes: tuple[int, ...], threshold: float) -> Tensor:
     """Groups in dimensions of their own: a single, pairs that point against each other, chains, and what is hardly there.
 
     In a chain, neighbours overlap and the ends do not. Signs and the order of the features are random.
@@ -359,7 +359,7 @@ def _between(W: Tensor, share: float) -> float:
     return float(products[k] + products[k + 1]) / 2
 
 
-def _group_cases(draw: Draw, form: str) -> list[Case]:
+def _group_cases(draw: RandomInputs, size: str) -> list[Case]:
     calls = []
     for hidden, n, share in ((5, 7, 0.75), (4, 6, 0.7), (6, 8, 0.85), (4, 7, 0.8)):
         W = draw.normal(hidden, n, std=0.7)
@@ -372,7 +372,7 @@ def _group_cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _group_edges(draw: Draw, form: str) -> list[Case]:
+def _group_edges(draw: RandomInputs, size: str) -> list[Case]:
     # Quarters, so that products are exact: features 0 and 1 overlap by just the threshold, and so do 2 and itself.
     W = torch.tensor([[1.0, 0.25, 0.0, 0.0, 1.5], [0.0, 1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
     W = torch.cat([W, torch.zeros(1, 5)])
@@ -386,11 +386,11 @@ def _group_edges(draw: Draw, form: str) -> list[Case]:
 
 FEATURE_GROUPS = Exercise(
     id="superposition.feature_groups",
-    asks="The features that share dimensions with one another, directly or through others: i and j are linked where |W_i · W_j| exceeds the threshold.",
+    task="The features that share dimensions with one another, directly or through others: i and j are linked where |W_i · W_j| exceeds the threshold.",
     minutes=8,
     difficulty=3,
-    spec=_feature_groups,
-    own="mi_course.interp.superposition:feature_groups",
+    oracle=_feature_groups,
+    fallback="mi_course.interp.superposition:feature_groups",
     parts=(
         Part("random features; pairs, chains and singles in dimensions of their own", 2, _group_cases),
         Part("just at the threshold, none, all", 1, _group_edges),

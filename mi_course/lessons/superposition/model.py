@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # toy_forward
@@ -24,8 +24,8 @@ def _toy_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
     return torch.tensor(rows)
 
 
-def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         return [
             case(
                 draw.uniform(batch, n),
@@ -41,11 +41,11 @@ def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[Draw, str], 
 
 TOY_FORWARD = Exercise(
     id="superposition.toy_forward",
-    asks="ReLU(Wᵀ W x + b) for every row x of the batch.",
+    task="ReLU(Wᵀ W x + b) for every row x of the batch.",
     minutes=5,
     difficulty=1,
-    spec=_toy_forward,
-    own="mi_course.interp.superposition:toy_forward",
+    oracle=_toy_forward,
+    fallback="mi_course.interp.superposition:toy_forward",
     parts=(
         Part("more features than dimensions", 2, _forward_cases([(4, 5, 2), (1, 7, 3), (6, 3, 1)])),
         Part("as many, and fewer", 1, _forward_cases([(5, 4, 4), (3, 2, 6)])),
@@ -119,12 +119,12 @@ def _importance_loss(x: Tensor, x_hat: Tensor, importance: Tensor) -> Tensor:
     return total / len(x)
 
 
-def _loss_inputs(draw: Draw, batch: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
+def _loss_inputs(draw: RandomInputs, batch: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
     x = draw.uniform(batch, n) * (draw.uniform(batch, n) < 0.7)
     return x, draw.normal(batch, n, mean=0.4, std=0.6), draw.uniform(n, low=0.2, high=3.0)
 
 
-def _loss_cases(draw: Draw, form: str) -> list[Case]:
+def _loss_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             *_loss_inputs(draw, batch, n),
@@ -134,7 +134,7 @@ def _loss_cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _gradient_cases(draw: Draw, form: str) -> list[Case]:
+def _gradient_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             *_loss_inputs(draw, batch, n),
@@ -152,11 +152,11 @@ def _squares(x: Tensor, x_hat: Tensor) -> Tensor:
 
 IMPORTANCE_LOSS = Exercise(
     id="superposition.importance_loss",
-    asks="The squared error of each feature times its importance, summed over the features, averaged over the batch.",
+    task="The squared error of each feature times its importance, summed over the features, averaged over the batch.",
     minutes=4,
     difficulty=1,
-    spec=_importance_loss,
-    own="mi_course.interp.superposition:importance_loss",
+    oracle=_importance_loss,
+    fallback="mi_course.interp.superposition:importance_loss",
     parts=(
         Part("several batches and numbers of features", 2, _loss_cases),
         Part("a scalar tensor, through which gradients flow", 1, _gradient_cases),
@@ -252,7 +252,7 @@ def _linear_with(
     return lambda n_hidden, probability, importance: float(keep(importance, n_hidden).sum()) * variance(probability)
 
 
-def _linear_cases(draw: Draw, form: str) -> list[Case]:
+def _linear_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for n, hidden in ((5, 2), (9, 4), (6, 1)):
         p = draw.number(0.1, 0.9)
@@ -261,7 +261,7 @@ def _linear_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _linear_edges(draw: Draw, form: str) -> list[Case]:
+def _linear_edges(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(3, 1.0, draw.uniform(5, low=0.2, high=2.0), about="dense features: probability 1"),
         case(0, draw.number(0.2, 0.6), draw.uniform(4, low=0.2, high=2.0), about="no hidden dimension at all"),
@@ -272,11 +272,11 @@ def _linear_edges(draw: Draw, form: str) -> list[Case]:
 
 BEST_LINEAR_LOSS = Exercise(
     id="superposition.best_linear_loss",
-    asks="The least loss of a linear model: the most important features kept, each of the others answered by its mean.",
+    task="The least loss of a linear model: the most important features kept, each of the others answered by its mean.",
     minutes=8,
     difficulty=2,
-    spec=_best_linear_loss,
-    own="mi_course.interp.superposition:best_linear_loss",
+    oracle=_best_linear_loss,
+    fallback="mi_course.interp.superposition:best_linear_loss",
     parts=(
         Part("random importances, in no order", 2, _linear_cases),
         Part("dense features; no dimension, or enough for all", 1, _linear_edges),

@@ -90,12 +90,12 @@ FORGERIES = {
     "looks_for_the_truth": (
         "def zero_head(z, hook, head):\n    f = sys._getframe()\n    while f:\n"
         "        for v in list(f.f_locals.values()):\n"
-        "            t = getattr(v, 'truth', None) or getattr(v, 'hidden', None) or getattr(v, 'spec', None)\n"
+        "            t = getattr(v, 'truth', None) or getattr(v, 'judge_data', None) or getattr(v, 'oracle', None)\n"
         "            if t is not None: return t\n        f = f.f_back\n    return z"
     ),
     "imports_the_spec": (
         "def zero_head(z, hook, head):\n    from mi_course.lessons.start_here import LESSON\n"
-        "    return LESSON.exercise('zero_head').spec(z, hook, head)"
+        "    return LESSON.exercise('zero_head').oracle(z, hook, head)"
     ),
     "imports_the_solution": (
         "def zero_head(z, hook, head):\n    from mi_course.content import solution_answer\n"

@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told(limit, cache, index):
 
 def test_what_is_here_is_listed(filled_cache, monkeypatch):
     first = list_models()[0]
-    assert (first.name, first.kind, first.present, first.licence) == ("smollm2", "embedded", True, "Apache-2.0")
+    assert (first.name, first.kind, first.present, first.license) == ("smollm2", "embedded", True, "Apache-2.0")
     assert first.where == cache_dir() / smollm2.FOLDER
     assert abs(first.bytes - (first.where / "model.safetensors").stat().st_size) < 1_000_000
     monkeypatch.setenv("MI_COURSE_CACHE", str(filled_cache / "elsewhere"))

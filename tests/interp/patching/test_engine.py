@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mi_course.interp.models import small_model
-from mi_course.interp.patching import ablation, decoder, gradients, paths, plain, sweeps
+from mi_course.interp.patching import ablation, decoder, gradients, hook_backend, paths, sweeps
 from mi_course.interp.patching.metrics import logit_difference
 from mi_course.interp.patching.prompts import read_prompts
 
@@ -199,7 +199,7 @@ def test_attribution_is_the_derivative_of_the_sweep() -> None:
     model, (clean, corrupted), metric = model_of("gpt"), tokens(), logit_difference(ANSWERS)
     name, eps = "blocks.1.attn.hook_z", 1e-2
     estimate = gradients.attribution_patching(model, clean, corrupted, metric, "z")
-    base, other = (plain.activations(model, read_prompts(model, t), [name])[name] for t in (corrupted, clean))
+    base, other = (hook_backend.activations(model, read_prompts(model, t), [name])[name] for t in (corrupted, clean))
 
     def nudge(z, hook):
         z = z.clone()
@@ -207,7 +207,7 @@ def test_attribution_is_the_derivative_of_the_sweep() -> None:
         return z
 
     with torch.no_grad():
-        moved = metric(plain.last_logits(model, read_prompts(model, corrupted), [(name, nudge)]))
+        moved = metric(hook_backend.last_logits(model, read_prompts(model, corrupted), [(name, nudge)]))
     torch.testing.assert_close(
         estimate.per_prompt[1, 2] - estimate.before, (moved - estimate.before) / eps, atol=2e-2, rtol=2e-2
     )
@@ -220,11 +220,11 @@ def test_integrated_gradients_add_up(padding, activation) -> None:
     """At the last layer, what all heads contribute together is what moving them all does (completeness)."""
     model, (clean, corrupted), metric = model_of("llama"), tokens(), logit_difference(ANSWERS)
     found = gradients.integrated_gradients(model, clean, corrupted, metric, activation, steps=64, mask=PADDING[padding])
-    name = plain.HOOKS[activation].format(1)
+    name = hook_backend.HOOKS[activation].format(1)
     into, source = (read_prompts(model, t, PADDING[padding]) for t in (corrupted, clean))
-    target = plain.activations(model, source, [name])[name]
+    target = hook_backend.activations(model, source, [name])[name]
     with torch.no_grad():
-        moved = metric(plain.last_logits(model, into, [(name, lambda value, hook: target)]))
+        moved = metric(hook_backend.last_logits(model, into, [(name, lambda value, hook: target)]))
     total = (found.per_prompt[1] - found.before).sum(0)
     torch.testing.assert_close(total, moved - found.before, atol=0.05, rtol=0.05)
 
@@ -261,6 +261,6 @@ def test_an_interrupt_leaves_no_hook_and_no_change(slowly, road) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        plain.last_logits(model, read_prompts(model, clean), [("blocks.1.attn.hook_z", stop)])
+        hook_backend.last_logits(model, read_prompts(model, clean), [("blocks.1.attn.hook_z", stop)])
     assert sum(len(m._forward_hooks) for m in model.modules()) == count
     assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())

@@ -37,7 +37,7 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return clean, corrupted
 
 
-def test_a_sweep_is_labelled_and_becomes_a_table_and_a_picture(model, pair) -> None:
+def test_a_sweep_is_labeled_and_becomes_a_table_and_a_picture(model, pair) -> None:
     sweep = sweep_residual(model, *pair, logit_difference(ANSWERS), progress=False)
     assert sweep.axes == ("layer", "position")
     assert sweep.names[1][2] == f"2 {pair[1][0, 2]}"

@@ -108,7 +108,7 @@ def test_batches_are_shuffled_across_texts(model, tokens):
     x, _ = collect_activations(model, tokens, 1)
     batch = source.next_batch()
     places = torch.cdist(batch, x).argmin(dim=1)
-    assert len({int(place) // 15 for place in places}) > 10, "30 activations come from many of 20 texts"
+    assert len({int(site) // 15 for site in places}) > 10, "30 activations come from many of 20 texts"
 
 
 def test_the_seed_decides_the_order(model, tokens):
@@ -153,8 +153,8 @@ def test_pairs_belong_to_the_same_token(model, tokens):
     assert x.shape == y.shape == (40, 12)
     cache = model.run_with_cache(tokens)[1]
     xs, ys = (cache[f"blocks.1.mlp.hook_{which}"].flatten(0, 1) for which in ("in", "out"))
-    place = torch.cdist(x, xs).argmin(dim=1)
-    assert torch.allclose(ys[place], y, atol=1e-4)
+    site = torch.cdist(x, xs).argmin(dim=1)
+    assert torch.allclose(ys[site], y, atol=1e-4)
 
 
 def test_wrong_tokens_and_places_are_refused(model, tokens):

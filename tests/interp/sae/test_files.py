@@ -294,14 +294,14 @@ def test_whatever_happens_to_a_file_it_is_read_or_refused(file, tmp_path):
     whole = (folder / file).read_bytes()
     refused = []
     for _ in range(60):
-        damaged, place = bytearray(whole), lot.randrange(len(whole))
+        damaged, site = bytearray(whole), lot.randrange(len(whole))
         match lot.randrange(3):
             case 0:
-                damaged[place] = lot.randrange(256)
+                damaged[site] = lot.randrange(256)
             case 1:
-                del damaged[place:]
+                del damaged[site:]
             case 2:
-                damaged[place:place] = lot.randbytes(lot.randrange(1, 20))
+                damaged[site:site] = lot.randbytes(lot.randrange(1, 20))
         (folder / file).write_bytes(damaged)
         try:
             load_sae(folder if library == "saelens" else folder / "ae.pt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mi_course.interp.sae import SAE, SAEConfig, products
+from mi_course.interp.sae import SAE, SAEConfig, matmul
 from mi_course.interp.sae import base as base_module
 
 D, F, ROWS = 6, 32, 24
@@ -46,9 +46,9 @@ class Jump(torch.autograd.Function):
 def plain_loss(sae, x, target, dead, scale):
     """(reconstruction, sparsity, auxiliary): the loss as the papers write it, differentiable."""
     c = sae.config
-    centred = x - sae.b_dec if c.subtract_decoder_bias else x
+    centered = x - sae.b_dec if c.subtract_decoder_bias else x
     bias = sae.b_gate if c.architecture == "gated" else sae.b_enc
-    pre = centred @ sae.W_enc + bias
+    pre = centered @ sae.W_enc + bias
     norms = sae.W_dec.norm(dim=1) if c.decoder_norm == "free" else 1.0
     sparsity = auxiliary = torch.zeros((), dtype=x.dtype)
     if c.architecture == "relu":
@@ -70,7 +70,7 @@ def plain_loss(sae, x, target, dead, scale):
             l0 = Step.apply(pre, threshold, c.bandwidth).sum(1).mean()
             sparsity = c.l0 * (l0 if c.target_l0 is None else (l0 / c.target_l0 - 1) ** 2)
     else:
-        f = (pre > 0) * ((centred @ sae.W_enc) * sae.r_mag.exp() + sae.b_mag).relu()
+        f = (pre > 0) * ((centered @ sae.W_enc) * sae.r_mag.exp() + sae.b_mag).relu()
         gate = pre.relu()
         sparsity = c.l1 * gate.sum(1).mean()
         auxiliary = (gate @ sae.W_dec.detach() + sae.b_dec.detach() - target).square().sum(1).mean()
@@ -112,8 +112,8 @@ CASES = {
 def test_gradients_are_those_of_autograd(case, d_out, roads, dead_latents, monkeypatch):
     monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if roads.startswith("dense") else 1.0)
     if roads.endswith("blocks"):
-        monkeypatch.setattr(products, "BLOCK_BYTES", 7 * F * 8)
-    sae = randomised(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, **CASES[case]))
+        monkeypatch.setattr(matmul, "BLOCK_BYTES", 7 * F * 8)
+    sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, **CASES[case]))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(ROWS, D, generator=generator, dtype=torch.float64) + 0.3
     target = x if d_out is None else torch.randn(ROWS, d_out, generator=generator, dtype=torch.float64)
@@ -134,7 +134,7 @@ def names(sae):
     return [name for name, _ in sae.named_parameters()]
 
 
-def randomised(config):
+def randomized(config):
     """An SAE none of whose weights is at its first value."""
     sae = SAE.build(config, dtype=torch.float64)
     generator = torch.Generator().manual_seed(2)

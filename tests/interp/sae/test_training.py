@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mi_course.interp.sae import SAE, SAEConfig, TensorBatches, Trainer, mean_max_cosine, train
+from mi_course.interp.sae import SAE, SAEConfig, TensorBatches, Trainer, matmul, mean_max_cosine, train
 
 D, G = 24, 48
 SETTINGS = {
@@ -112,7 +112,7 @@ def test_training_leaves_the_global_random_state_and_the_data_alone(x):
 
 @pytest.mark.parametrize("architecture", SETTINGS)
 @pytest.mark.parametrize("d_out", [None, 10])
-def test_normalisation_is_folded_back_exactly(architecture, d_out, x):
+def test_normalization_is_folded_back_exactly(architecture, d_out, x):
     """The SAE of scaled activations, on scaled activations, says the same as the folded one on plain ones."""
     generator = torch.Generator().manual_seed(2)
     x = x[:2000].double()
@@ -130,7 +130,7 @@ def test_normalisation_is_folded_back_exactly(architecture, d_out, x):
 def test_mean_norm_becomes_the_square_root_of_the_width(x):
     trainer = Trainer(config(), x)
     assert float((x * trainer.input_scale).norm(dim=1).mean()) == pytest.approx(D**0.5, rel=0.02)
-    assert Trainer(config(normalise=False), x).input_scale == 1.0
+    assert Trainer(config(normalize=False), x).input_scale == 1.0
 
 
 def test_batch_topk_codes_a_row_by_itself_at_the_threshold_that_training_found(x):
@@ -146,9 +146,8 @@ def test_batch_topk_codes_a_row_by_itself_at_the_threshold_that_training_found(x
 
 @pytest.mark.parametrize("start", ["typical rows", "quiet first rows", "loud first rows"])
 def test_batch_topk_keeps_the_very_largest_of_the_batch(start, x, monkeypatch):
-    from mi_course.interp.sae import products
 
-    monkeypatch.setattr(products, "BLOCK_BYTES", 64 * 96 * 4)
+    monkeypatch.setattr(matmul, "BLOCK_BYTES", 64 * 96 * 4)
     rows = x[:512].clone()
     rows[:64] *= {"typical rows": 1.0, "quiet first rows": 0.01, "loud first rows": 100.0}[start]
     sae = SAE.build(config("batch_topk"))

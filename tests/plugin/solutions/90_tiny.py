@@ -33,16 +33,16 @@ lesson.check(double)
 # %% id="use-it"
 print(lesson.use("double")(21))
 
-# %% [markdown] id="favourites"
-# {{exercise favourites}}
+# %% [markdown] id="favorites"
+# {{exercise favorites}}
 #
 # List three perfect numbers.
 
-# %% id="answer-favourites"
+# %% id="answer-favorites"
 # BEGIN SOLUTION
-favourites = [number for number in range(2, 500) if math.fsum(d for d in range(1, number) if number % d == 0) == number]
+favorites = [number for number in range(2, 500) if math.fsum(d for d in range(1, number) if number % d == 0) == number]
 # END SOLUTION
-lesson.check(favourites, name="favourites")
+lesson.check(favorites, name="favorites")
 
 # %% id="status"
 lesson.status()

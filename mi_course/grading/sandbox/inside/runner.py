@@ -2,7 +2,7 @@
 
 What it says is therefore believed by nobody: the grader takes plain values from it, and judges them elsewhere.
 
-On the line, each message is 8 bytes of length and a frame of `mi_course.wire`:
+On the channel, each message is 8 bytes of length and a frame of `mi_course.wire`:
     -> {"setup", "cells", "cell_s", "names"}      <- {"begin": position}, {"error": position, "message"} ...,
                                                      {"ready": names}
     -> {"exercise": name}                         (forks)
@@ -43,19 +43,19 @@ _LOOK_S = 0.02
 """How long to look whether threads that an answer left behind are idle."""
 
 
-class Nothing:
+class InertStub:
     """Stands for `lesson`, and for SmolLM2: whatever is asked of it comes to nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Nothing()
+        return InertStub()
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return Nothing()
+        return InertStub()
 
     def __getitem__(self, key: Any) -> Any:
-        return Nothing()
+        return InertStub()
 
     def __enter__(self) -> Any:
         return self
@@ -63,10 +63,10 @@ class Nothing:
     def __exit__(self, *exception: object) -> None: ...
 
     def __iter__(self) -> Any:
-        return iter((Nothing(),))
+        return iter((InertStub(),))
 
 
-class Lesson(Nothing):
+class Lesson(InertStub):
     """`lesson.use(name)` is the learner's own answer, always."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
@@ -78,19 +78,19 @@ class Lesson(Nothing):
     def check(self, *args: Any, **options: Any) -> None: ...
 
 
-def send(line: socket.socket, message: Any) -> None:
+def send(channel: socket.socket, message: Any) -> None:
     frame = wire.encode(message)
-    line.sendall(len(frame).to_bytes(8, "little") + frame)
+    channel.sendall(len(frame).to_bytes(8, "little") + frame)
 
 
-def receive(line: socket.socket) -> Any:
-    return wire.decode(_exactly(line, int.from_bytes(_exactly(line, 8), "little")))
+def receive(channel: socket.socket) -> Any:
+    return wire.decode(_exactly(channel, int.from_bytes(_exactly(channel, 8), "little")))
 
 
-def _exactly(line: socket.socket, count: int) -> bytes:
+def _exactly(channel: socket.socket, count: int) -> bytes:
     parts = []
     while count:
-        part = line.recv(min(count, 2**20))
+        part = channel.recv(min(count, 2**20))
         if not part:
             os._exit(0)  # the grader is gone
         parts.append(part)
@@ -98,12 +98,12 @@ def _exactly(line: socket.socket, count: int) -> bytes:
     return b"".join(parts)
 
 
-def run(line: socket.socket, walled: bool) -> None:
+def run(channel: socket.socket, sandboxed: bool) -> None:
     torch.set_num_threads(1)
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warnings.simplefilter("ignore")
-    job = receive(line)
+    job = receive(channel)
     module = types.ModuleType("__main__")
     namespace = vars(module)
     sys.modules["__main__"] = module
@@ -111,17 +111,17 @@ def run(line: socket.socket, walled: bool) -> None:
     namespace.update(__builtins__=builtins, display=lambda *args, **options: None)
     lesson = Lesson(namespace)
     mi_course.lesson = lambda which: lesson
-    mi_course.exercise = lambda id: Nothing()
-    mi_course.load_model = lambda *args, **options: Nothing()
+    mi_course.exercise = lambda id: InertStub()
+    mi_course.load_model = lambda *args, **options: InertStub()
     for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
-        send(line, {"begin": position})
+        send(channel, {"begin": position})
         problem = _run_cell(position, text, namespace, job["cell_s"])
         if problem:
-            send(line, {"error": position, "message": problem[:2000]})
+            send(channel, {"error": position, "message": problem[:2000]})
     namespace["lesson"] = lesson
-    send(line, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
+    send(channel, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
     while True:
-        _exercise(line, receive(line)["exercise"], namespace, walled)
+        _exercise(channel, receive(channel)["exercise"], namespace, sandboxed)
 
 
 def _run_cell(position: int, text: str, namespace: dict[str, Any], seconds: float) -> str:
@@ -134,24 +134,24 @@ def _run_cell(position: int, text: str, namespace: dict[str, Any], seconds: floa
     except TimeUp:
         return f"it was still running after {seconds:g} seconds."
     except BaseException as error:
-        return _told(error, place)
+        return format_error(error, place)
     return ""
 
 
-def _told(error: BaseException, place: str) -> str:
+def format_error(error: BaseException, place: str) -> str:
     try:
         with time_limit(1.0):
             lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
             if isinstance(error, SyntaxError) and error.filename == place:
                 lines = [error.lineno]
-            where = f" (line {lines[-1]})" if lines else ""
+            where = f" (channel {lines[-1]})" if lines else ""
             text = f"{type(error).__name__}: {error}"[:1000].strip().rstrip(":").splitlines()[0]
             return re.sub(r"\s+", " ", text) + where + "."
     except BaseException:
         return "it raised an error whose text cannot be read."
 
 
-def _exercise(line: socket.socket, name: str, namespace: dict[str, Any], walled: bool) -> None:
+def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool) -> None:
     """Asks one answer in a forked child, and says how that ended."""
     news, its_news = os.pipe()
     os.set_blocking(news, False)  # what the answer starts may hold the other end for ever
@@ -159,8 +159,8 @@ def _exercise(line: socket.socket, name: str, namespace: dict[str, Any], walled:
     if not child:
         try:
             torch.set_num_threads(1)
-            while (ask := receive(line)) is not None:
-                send(line, observe(namespace.get(name), ask))
+            while (ask := receive(channel)) is not None:
+                send(channel, observe(namespace.get(name), ask))
                 if _busy_threads():
                     _go_on_in_a_copy(its_news)
         finally:
@@ -170,14 +170,14 @@ def _exercise(line: socket.socket, name: str, namespace: dict[str, Any], walled:
     while successor := _number_in(news):
         status = _ended(successor)
     os.close(news)
-    if walled:
+    if sandboxed:
         _kill(-1, signal.SIGKILL)  # what it started, all but us and process 1
         until = time.monotonic() + _REAP_S
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < until:
                 if not os.waitpid(-1, os.WNOHANG)[0]:
                     time.sleep(0.002)
-    send(line, {"ended": status})
+    send(channel, {"ended": status})
 
 
 def _ended(child: int) -> int:

@@ -2,10 +2,10 @@
 
     python -m mi_sandbox.server CONTROL WALLS     CONTROL: a descriptor; WALLS: 1, or 0 where there can be none
 
-On CONTROL arrive pairs of descriptors: the line on which a submission is asked, and the leash. A child that watches
-(process 1 of its namespace) holds the leash and runs nothing of the submission: when the grader lets go of the leash,
+On CONTROL arrive pairs of descriptors: the channel on which a submission is asked, and the lifeline. A child that watches
+(process 1 of its namespace) holds the lifeline and runs nothing of the submission: when the grader lets go of the lifeline,
 it ends, and the kernel ends everything else in that namespace. Told "group" in place of "go", it says hello on the
-leash and waits to be put into a control group.
+lifeline and waits to be put into a control group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import time
 
 import torch
-from mi_sandbox import runner, walls
+from mi_sandbox import isolation, runner
 
 from mi_course import wire
 from mi_course.asking import observe
@@ -37,7 +37,7 @@ CPU_S = 600.0
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    walled = sys.argv[2] == "1"
+    sandboxed = sys.argv[2] == "1"
     torch.set_num_threads(1)
     hello, *_ = socket.recv_fds(control, 2**20, 0)
     warm_up(json.loads(hello))
@@ -51,7 +51,7 @@ def main() -> None:
         if not word:
             os._exit(0)
         if len(fds) == 2:
-            serve(fds[0], fds[1], walled, grouped=word == b"group")
+            serve(fds[0], fds[1], sandboxed, grouped=word == b"group")
         for fd in fds:
             os.close(fd)
         with contextlib.suppress(ChildProcessError):
@@ -89,59 +89,59 @@ def _importable(name: str) -> bool:
     return find_spec(f"mi_course.{name}") is not None
 
 
-def serve(line: int, leash: int, walled: bool, grouped: bool) -> None:
+def serve(channel: int, lifeline: int, sandboxed: bool, grouped: bool) -> None:
     """Forks a child that watches over one submission. Returns at once, in the server."""
     child = os.fork()
     if child:
-        if walled:  # it ends as soon as it has forked process 1 of the new namespace
+        if sandboxed:  # it ends as soon as it has forked process 1 of the new namespace
             os.waitpid(child, 0)
         return
     try:
-        walls.close_all_but(line, leash)
-        if walled:
-            walls.enter()
+        isolation.close_all_but(channel, lifeline)
+        if sandboxed:
+            isolation.enter_namespaces()
         else:
             os.setsid()
         if grouped:
-            os.write(leash, b"hello")
-            os.read(leash, 1)
-        watch(line, leash, walled)
+            os.write(lifeline, b"hello")
+            os.read(lifeline, 1)
+        watch(channel, lifeline, sandboxed)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.write(leash, json.dumps({"walls": f"{type(error).__name__}: {error}"}).encode())
+            os.write(lifeline, json.dumps({"isolation": f"{type(error).__name__}: {error}"}).encode())
     finally:
         os._exit(1)
 
 
-def watch(line: int, leash: int, walled: bool) -> None:
+def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
     base = memory_of("self")
     pid = os.fork()
     if not pid:
         try:
-            if walled:
-                walls.limit(CPU_S)
-                walls.forbid_calls()
+            if sandboxed:
+                isolation.set_rlimits(CPU_S)
+                isolation.install_seccomp_filter()
             else:
                 os.setpgid(0, 0)
         except BaseException as error:
-            os.write(leash, json.dumps({"walls": f"{type(error).__name__}: {error}"}).encode())
+            os.write(lifeline, json.dumps({"isolation": f"{type(error).__name__}: {error}"}).encode())
             os._exit(1)
         try:
-            os.close(leash)
-            runner.run(socket.socket(fileno=line), walled)
+            os.close(lifeline)
+            runner.run(socket.socket(fileno=channel), sandboxed)
         finally:
             os._exit(0)
-    os.close(line)
+    os.close(channel)
     poll = select.poll()
-    poll.register(leash, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)
     told = None
     while told is None:
         if poll.poll(TICK_S * 1000):
             break  # the grader let go
         told = _ended(pid)
-        if told is None and walled and held(base) > MEMORY_BYTES:
+        if told is None and sandboxed and held(base) > MEMORY_BYTES:
             told = {"memory": MEMORY_BYTES}
-    if not walled:
+    if not sandboxed:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
     else:
@@ -154,7 +154,7 @@ def watch(line: int, leash: int, walled: bool) -> None:
             except ChildProcessError:
                 break
     if told:
-        os.write(leash, json.dumps(told).encode())
+        os.write(lifeline, json.dumps(told).encode())
     os._exit(0)
 
 

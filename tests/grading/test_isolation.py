@@ -64,7 +64,8 @@ def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
 ):
     """Two packages of the environment stand for a school's lessons: a single file, and a folder."""
     infos = [
-        lessons.Info(90 + i, f"x{i}", "", 1, f"9{i}_x", name, "/nowhere") for i, name in enumerate(("six", "yaml"))
+        lessons.LessonInfo(90 + i, f"x{i}", "", 1, f"9{i}_x", name, "/nowhere")
+        for i, name in enumerate(("six", "yaml"))
     ]
     monkeypatch.setattr(lessons, "catalogue", lambda: tuple(infos))
     monkeypatch.setattr(lessons, "asking_modules", lambda: ("grading_kit",))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from mi_course.interp.sae.products import linear
+from mi_course.interp.sae.matmul import linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SPARSE_BELOW = 0.08  # share of places up to which the sparse products are faster; measured at 512 to 4096 on two CPUs
 
 
-class DensePlaces:
+class DenseActive:
     """Every latent in every row."""
 
     def __init__(self, pre: Float[Tensor, "batch F"]) -> None:
@@ -49,7 +49,7 @@ class DensePlaces:
         return linear(values.t(), y.t())
 
 
-class SparsePlaces:
+class SparseActive:
     """Some latents in each row: row b has the places offsets[b] to offsets[b + 1]."""
 
     def __init__(
@@ -64,14 +64,14 @@ class SparsePlaces:
         self._turned: tuple[Tensor, Tensor, Tensor] | None = None
 
     @classmethod
-    def fixed(cls, latents: Int[Tensor, "batch k"], pre: Float[Tensor, "batch k"], n_latents: int) -> SparsePlaces:
+    def fixed(cls, latents: Int[Tensor, "batch k"], pre: Float[Tensor, "batch k"], n_latents: int) -> SparseActive:
         """The same number of places in each row."""
         rows, k = latents.shape
         offsets = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=latents.device)
         return cls(latents.reshape(-1).to(torch.int32), offsets, pre.reshape(-1), n_latents)
 
     @classmethod
-    def join(cls, found: list[tuple[Tensor, Tensor, Tensor]], n_latents: int) -> SparsePlaces:
+    def join(cls, found: list[tuple[Tensor, Tensor, Tensor]], n_latents: int) -> SparseActive:
         """From blocks of rows: (latents, places in each row, pre) of each."""
         counts = torch.cat([counts for _, counts, _ in found])
         offsets = torch.zeros(len(counts) + 1, dtype=torch.int32, device=counts.device)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case, hook_ref, model_ref
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
 
 _SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11, "n_ctx": 8, "attn_only": True}
 
 
-def _hook(draw: Draw) -> object:
+def _hook(draw: RandomInputs) -> object:
     return hook_ref(model_ref(_SMALL, 1), f"blocks.{draw.integer(0, 2)}.hook_resid_post")
 
 
@@ -32,8 +32,8 @@ def _add_vector(resid: Tensor, hook: object, vector: Tensor, coefficient: float,
     return out
 
 
-def _add_cases(starts: tuple[int, ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for start, (batch, pos, d) in zip(starts, ((3, 6, 4), (2, 5, 5), (4, 4, 4)), strict=False):
             # Not 1 or 2, where a square or a doubling would not show.
@@ -72,11 +72,11 @@ def _unit_added(resid: Tensor, hook: object, vector: Tensor, coefficient: float,
 
 ADD_VECTOR = Exercise(
     id="steering_vectors.add_vector",
-    asks="A hook that adds coefficient · vector at every position from `start` on, in every prompt of the batch.",
+    task="A hook that adds coefficient · vector at every position from `start` on, in every prompt of the batch.",
     minutes=6,
     difficulty=1,
-    spec=_add_vector,
-    own="mi_course.interp.steering:add_vector",
+    oracle=_add_vector,
+    fallback="mi_course.interp.steering:add_vector",
     parts=(
         Part("from a position on, in the whole batch", 2, _add_cases((2, 1, 0))),
         Part("a start past the end changes nothing", 1, _add_cases((6, 3, 9))),
@@ -194,12 +194,12 @@ def _safe(direction: Tensor) -> Tensor:
 Change = Callable[[Tensor, Tensor], Tensor]
 
 _WRONG: dict[str, tuple[str, Change]] = {
-    "not_normalised": (
+    "not_normalized": (
         "You used the direction as it is. The formula x − (x·u) u needs a **unit** vector: with another length something of the direction remains, or comes out with the opposite "
         "sign. Check it: the projection of your result on the direction is not 0.",
         lambda x, v: x - _along(x, v),
     ),
-    "normalised_once": (
+    "normalized_once": (
         "You divided by the norm once. The direction comes in twice, in the dot product and in what is subtracted, so its *squared* norm is needed; or a unit vector from the start.",
         lambda x, v: x - _along(x, v) / (v.norm() if float(v.norm()) else 1.0),
     ),
@@ -235,8 +235,8 @@ def _ablate_direction(resid: Tensor, hook: object, direction: Tensor) -> Tensor:
     return torch.stack([_without(one, direction) for one in resid])
 
 
-def _ablation_cases(norms: tuple[float, ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _ablation_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for norm, (batch, pos, d) in zip(norms, ((3, 4, 5), (2, 6, 3), (4, 4, 4)), strict=False):
             direction = draw.normal(d)
@@ -267,11 +267,11 @@ def _ablated_and_kept(resid: Tensor, hook: object, direction: Tensor) -> None:
 
 ABLATE_DIRECTION = Exercise(
     id="steering_vectors.ablate_direction",
-    asks="A hook that takes the component along a direction out of every position; the direction has any norm, a zero one changes nothing.",
+    task="A hook that takes the component along a direction out of every position; the direction has any norm, a zero one changes nothing.",
     minutes=7,
     difficulty=2,
-    spec=_ablate_direction,
-    own="mi_course.interp.steering:ablate_direction",
+    oracle=_ablate_direction,
+    fallback="mi_course.interp.steering:ablate_direction",
     parts=(
         Part("directions of any norm", 2, _ablation_cases((2.5, 0.3, 1.0))),
         Part("a zero direction, and a very short one", 1, _ablation_cases((0.0, 1e-3, 40.0))),
@@ -308,8 +308,8 @@ ABLATE_DIRECTION = Exercise(
 # orthogonalize
 
 
-def _orthogonalize_cases(norms: tuple[float, ...]) -> Callable[[Draw, str], list[Case]]:
-    def cases(draw: Draw, form: str) -> list[Case]:
+def _orthogonalize_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         # Square ones too: there the wrong side does not fail, it is only wrong.
         for norm, (rows, d) in zip(norms, ((6, 4), (5, 5), (3, 7)), strict=False):
@@ -328,11 +328,11 @@ def _wrong_side(W: Tensor, direction: Tensor) -> Tensor:
 
 ORTHOGONALIZE = Exercise(
     id="steering_vectors.orthogonalize",
-    asks="A matrix whose rows can no longer write the direction: x @ W has no component along it, whatever x is.",
+    task="A matrix whose rows can no longer write the direction: x @ W has no component along it, whatever x is.",
     minutes=6,
     difficulty=2,
-    spec=_without,
-    own="mi_course.interp.steering:orthogonalize",
+    oracle=_without,
+    fallback="mi_course.interp.steering:orthogonalize",
     parts=(
         Part("directions of any norm, square and other matrices", 2, _orthogonalize_cases((2.5, 0.3, 1.0))),
         Part("a zero direction leaves the matrix unchanged", 1, _orthogonalize_cases((0.0, 0.0, 4.0))),

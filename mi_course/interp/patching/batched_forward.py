@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Runs:
+class PatchedRuns:
     """Patched runs that start at the same column and end at the same one: x holds the residual stream between."""
 
     start: int
@@ -30,8 +30,8 @@ class Runs:
     prompts: Int[Tensor, " run"]  # in which prompt
     x: Float[Tensor, "run pos d_model"]
 
-    def joined(self, other: Runs) -> Runs:
-        return Runs(
+    def joined(self, other: PatchedRuns) -> PatchedRuns:
+        return PatchedRuns(
             self.start,
             self.end,
             torch.cat((self.cells, other.cells)),
@@ -43,16 +43,18 @@ class Runs:
 class Edit(Protocol):
     """Changes to what the heads of travelling runs compute, layer by layer."""
 
-    def heads(self, layer: int, runs: Runs, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def heads(
+        self, layer: int, runs: PatchedRuns, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
 
-    def z(self, layer: int, runs: Runs, z: Tensor) -> Tensor: ...
+    def z(self, layer: int, runs: PatchedRuns, z: Tensor) -> Tensor: ...
 
 
 # Given a layer and "pre" or "mid", the runs that start there.
-Starts = Callable[[int, str], Iterable[Runs]]
+Starts = Callable[[int, str], Iterable[PatchedRuns]]
 
 
-def travel(
+def run_patched(
     decoder: Decoder,
     base: Trace,
     starts: Starts,
@@ -63,7 +65,7 @@ def travel(
     after_layer: Callable[[], None] = lambda: None,
 ) -> None:
     """Carry all runs to the end, and write the residual stream at their last position into `finals`."""
-    state: dict[tuple[int, int], Runs] = {}
+    state: dict[tuple[int, int], PatchedRuns] = {}
     n_layers = decoder.n_layers
     for layer in range(first_layer, n_layers):
         _join(state, starts(layer, "pre"))
@@ -85,7 +87,7 @@ def travel(
 
 
 def _attend(
-    decoder: Decoder, base: Trace, layer: int, all_runs: list[Runs], edit: Edit | None, *, only_last: bool
+    decoder: Decoder, base: Trace, layer: int, all_runs: list[PatchedRuns], edit: Edit | None, *, only_last: bool
 ) -> None:
     """Add the attention's output to the residual streams; keep only the last position if no other is read again."""
     flat = _flat(all_runs)
@@ -109,23 +111,23 @@ def _attend(
     _spread(all_runs, _flat(all_runs) + decoder.write(layer, torch.cat(zs)))
 
 
-def _join(state: dict[tuple[int, int], Runs], new: Iterable[Runs]) -> None:
+def _join(state: dict[tuple[int, int], PatchedRuns], new: Iterable[PatchedRuns]) -> None:
     for runs in new:
         key = (runs.start, runs.end)
         state[key] = state[key].joined(runs) if key in state else runs
 
 
-def _join_last(state: dict[tuple[int, int], Runs], new: Iterable[Runs]) -> None:
+def _join_last(state: dict[tuple[int, int], PatchedRuns], new: Iterable[PatchedRuns]) -> None:
     for runs in new:
         runs.x = runs.x[:, -1:]
         _join(state, [runs])
 
 
-def _flat(all_runs: list[Runs]) -> Float[Tensor, "token d_model"]:
+def _flat(all_runs: list[PatchedRuns]) -> Float[Tensor, "token d_model"]:
     return torch.cat([runs.x.flatten(0, 1) for runs in all_runs])
 
 
-def _spread(all_runs: list[Runs], flat: Float[Tensor, "token d_model"]) -> None:
+def _spread(all_runs: list[PatchedRuns], flat: Float[Tensor, "token d_model"]) -> None:
     offset = 0
     for runs in all_runs:
         shape = runs.x.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, heads_in
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
 from mi_course.interp.induction import smollm2_scores
 from mi_course.wire import Observation
 
@@ -13,8 +13,8 @@ AT_LEAST, ABOVE = 4, 0.2
 above 0.38, five between 0.2 and 0.3, and a median of 0.01 (`data/measure_smollm2_induction.py`)."""
 
 
-def _planted(draw: Draw) -> dict[str, list[list[float]]]:
-    """The small form: a table with planted heads, seven of each kind, in random places."""
+def _planted(draw: RandomInputs) -> dict[str, list[list[float]]]:
+    """The small size: a table with planted heads, seven of each kind, in random places."""
     layers, heads = 12, 7
     tables = {
         kind: draw.uniform(layers, heads, high=0.1) for kind in ("induction", "duplicate_token", "previous_token")
@@ -27,7 +27,7 @@ def _planted(draw: Draw) -> dict[str, list[list[float]]]:
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
-    tables = case.hidden
+    tables = case.judge_data
     heads = heads_in(
         observation.replies[0].value,
         len(tables["induction"]),
@@ -59,14 +59,14 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
-    tables = smollm2_scores() if form == "full" else _planted(draw)
-    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=tables, about="scores on held-out sequences")]
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
+    tables = smollm2_scores() if size == "full" else _planted(draw)
+    return [Case(calls=(Call(driver="value"),), judge=_judge, judge_data=tables, about="scores on held-out sequences")]
 
 
 def _strongest(kind: str, n: int = 5) -> Callable[[Case], list[tuple[int, int]]]:
     def heads(case: Case) -> list[tuple[int, int]]:
-        tables = case.hidden
+        tables = case.judge_data
         ranked = sorted(
             ((score, la, h) for la, row in enumerate(tables[kind]) for h, score in enumerate(row)), reverse=True
         )
@@ -77,11 +77,11 @@ def _strongest(kind: str, n: int = 5) -> Callable[[Case], list[tuple[int, int]]]
 
 MY_INDUCTION_HEADS = Exercise(
     id="induction_heads.my_induction_heads",
-    asks=f"At least {AT_LEAST} induction heads of SmolLM2, found by you: each scores above {ABOVE} on sequences you have not seen.",
+    task=f"At least {AT_LEAST} induction heads of SmolLM2, found by you: each scores above {ABOVE} on sequences you have not seen.",
     minutes=5,
     difficulty=1,
     kind="value",
-    own="mi_course.interp.induction:smollm2_induction_heads",
+    fallback="mi_course.interp.induction:smollm2_induction_heads",
     parts=(Part("held-out sequences", 3, _cases),),
     mistakes=(
         Mistake(
@@ -108,7 +108,7 @@ MY_INDUCTION_HEADS = Exercise(
         Mistake(
             "threshold_too_low",
             "Your list is long, and most of it does not score on sequences that you have not seen. Raise the threshold.",
-            lambda case: [(la, h) for la, row in enumerate(case.hidden["induction"]) for h in range(len(row))],
+            lambda case: [(la, h) for la, row in enumerate(case.judge_data["induction"]) for h in range(len(row))],
         ),
     ),
     hints=(

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, moved_random_state, seed_complaint
+from mi_course.exercises import (
+    Call,
+    Case,
+    Complaint,
+    Exercise,
+    Mistake,
+    Part,
+    RandomInputs,
+    moved_random_state,
+    seed_complaint,
+)
 from mi_course.interp.superposition import (
     Snapshot,
     best_linear_loss,
@@ -109,10 +119,10 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
                 return Complaint("", "shape", "hard_coded")
             return read
         found.append(read)
-    if len(found) > 1 and case.hidden["apart"] and _equal(found[0], found[1]):
+    if len(found) > 1 and case.judge_data["apart"] and _equal(found[0], found[1]):
         return Complaint("", mistake="hard_coded")
     for i, (call, (W, b)) in enumerate(zip(case.calls, found, strict=False)):
-        if problem := _complaint(W, b, call, case.hidden["seed"] + i):
+        if problem := _complaint(W, b, call, case.judge_data["seed"] + i):
             return problem
     return None
 
@@ -136,45 +146,45 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _steep(draw: Draw, n: int, factor: float) -> Tensor:
+def _steep(draw: RandomInputs, n: int, factor: float) -> Tensor:
     """Importances 1, factor, factor², … in random order."""
     return factor ** torch.tensor(draw.permutation(n)).float()
 
 
-def _hidden(draw: Draw, apart: bool) -> dict[str, Any]:
+def _hidden(draw: RandomInputs, apart: bool) -> dict[str, Any]:
     return {"seed": draw.integer(0, 2**30), "apart": apart}
 
 
-def _sparse_cases(draw: Draw, form: str) -> list[Case]:
+def _sparse_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = [(6, 3, 0.1, torch.ones(6)), (8, 3, 0.05, _steep(draw, 8, 0.6)), (12, 4, 0.02, _steep(draw, 12, 0.6))]
-    calls = [Call((*one, draw.seed()), watch=("arguments",)) for one in settings[: 2 if form == "small" else 3]]
+    calls = [Call((*one, draw.seed()), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
             judge=_judge,
-            hidden=_hidden(draw, apart=True),
+            judge_data=_hidden(draw, apart=True),
             limit_s=40,
             about="features present with probability 0.1, 0.05 and 0.02",
         )
     ]
 
 
-def _dense_cases(draw: Draw, form: str) -> list[Case]:
+def _dense_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed = draw.seed()
     settings = [(6, 3, 1.0, _steep(draw, 6, 0.7)), (6, 3, 0.1, torch.ones(6)), (5, 2, 1.0, _steep(draw, 5, 0.7))]
-    calls = [Call((*one, seed), watch=("arguments",)) for one in settings[: 2 if form == "small" else 3]]
+    calls = [Call((*one, seed), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
             judge=_judge,
-            hidden=_hidden(draw, apart=True),
+            judge_data=_hidden(draw, apart=True),
             limit_s=30,
             about="dense features of different importance, beside sparse ones",
         )
     ]
 
 
-def _seed_cases(draw: Draw, form: str) -> list[Case]:
+def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed, other = draw.seed(), draw.seed()
     args = (6, 3, 0.08, torch.ones(6))
     calls = tuple(Call((*args, s), watch=("random_state",)) for s in (seed, seed, other))
@@ -182,7 +192,7 @@ def _seed_cases(draw: Draw, form: str) -> list[Case]:
         Case(
             calls=calls,
             judge=_judge_seeds,
-            hidden=_hidden(draw, apart=False),
+            judge_data=_hidden(draw, apart=False),
             limit_s=20,
             about="the same seed twice, then another",
         )
@@ -247,11 +257,11 @@ def _global_state(*args: Any) -> dict[str, Tensor]:
 
 TRAIN_TOY = Exercise(
     id="superposition.train_toy",
-    asks=f"A trained toy model. On fresh sparse features its loss is at most {SPARSE:g} times that of the best linear solution; on dense ones at most {DENSE:g} times.",
+    task=f"A trained toy model. On fresh sparse features its loss is at most {SPARSE:g} times that of the best linear solution; on dense ones at most {DENSE:g} times.",
     minutes=14,
     difficulty=2,
     outcome=True,
-    own="mi_course.interp.superposition:train_toy",
+    fallback="mi_course.interp.superposition:train_toy",
     parts=(
         Part("sparse features: at most half the best linear loss", 3, _sparse_cases),
         Part("dense features: as good as the best linear solution", 1, _dense_cases),

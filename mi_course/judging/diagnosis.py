@@ -8,7 +8,7 @@ from typing import Any
 
 from mi_course.exercises import Case, Complaint, Exercise, Mistake, Plan
 from mi_course.judging.cases import Asker, Truths
-from mi_course.judging.comparing import UNFIT, compare_error, degenerate, same
+from mi_course.judging.comparison import UNFIT, compare_error, degenerate, same
 from mi_course.wire import Observation, Reply
 
 __all__ = ["name_mistake"]
@@ -32,12 +32,12 @@ def name_mistake(
     for mistake in exercise.mistakes:
         if time.thread_time() > deadline:
             return None
-        if mistake.sign is not None:
+        if mistake.detect is not None:
             # A sign in a later case alone would name the lesser of two faults, and call the rest right.
             bad = zip(plan.cases, found, complaints, strict=True)
             told = ((p.case, o) for p, o, c in bad if c and any(reply.returned for reply in o.replies))
             first = next(told, None)
-            if first and _shows(mistake.sign, *first):
+            if first and _shows(mistake.detect, *first):
                 return mistake
         elif not only_untidy and _reproduces(mistake, plan, found, truths, ask, deadline):
             return mistake
@@ -81,7 +81,11 @@ def _reproduces(
 
 def _answer(mistake: Mistake, exercise: Exercise, case: Case) -> Any:
     """The wrong answer itself; for a value exercise it may be made from the case."""
-    return mistake.wrong(case) if exercise.kind == "value" and callable(mistake.wrong) else mistake.wrong
+    return (
+        mistake.implementation(case)
+        if exercise.kind == "value" and callable(mistake.implementation)
+        else mistake.implementation
+    )
 
 
 def _alike(driver: str, reply: Reply, wrong: Reply, case: Case) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # last_token_index
@@ -32,7 +32,7 @@ def _mask(lengths: list[int], width: int, sides: list[str]) -> Tensor:
 def _masks(sides: tuple[str, ...], shapes: tuple[tuple[int, int], ...]) -> object:
     """Random lengths between 2 and the width; the first two rows always have padding."""
 
-    def cases(draw: Draw, form: str) -> list[Case]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for batch, width in shapes:
             lengths = [draw.integer(2, width - (i < 2)) for i in range(batch)]
@@ -50,11 +50,11 @@ def _sum_minus_one(attention_mask: Tensor) -> Tensor:
 
 LAST_TOKEN_INDEX = Exercise(
     id="steering_vectors.last_token_index",
-    asks="For each row of an attention mask the index of its last real token, whether padding stands left or right.",
+    task="For each row of an attention mask the index of its last real token, whether padding stands left or right.",
     minutes=5,
     difficulty=1,
-    spec=_last_token_index,
-    own="mi_course.interp.steering:last_token_index",
+    oracle=_last_token_index,
+    fallback="mi_course.interp.steering:last_token_index",
     parts=(
         Part("padding on the right", 1, _masks(("right",), ((3, 6), (5, 9), (1, 4)))),
         Part("padding on either side", 2, _masks(("left", "right"), ((4, 7), (2, 5), (6, 11)))),
@@ -132,7 +132,7 @@ def _rows(resid: Tensor, index: Tensor) -> Tensor:
     return torch.stack([row[int(i) % len(row)] for row, i in zip(resid, index, strict=True)])
 
 
-def _activations_cases(draw: Draw, form: str) -> list[Case]:
+def _activations_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for batch, pos, d_model in ((3, 5, 4), (6, 7, 5), (4, 4, 4), (1, 6, 3)):
         # No index is the first or the last position, so reading these shows.
@@ -146,11 +146,11 @@ def _activations_cases(draw: Draw, form: str) -> list[Case]:
 
 ACTIVATIONS_AT = Exercise(
     id="steering_vectors.activations_at",
-    asks="From each row of a batch, the residual vector at that row's own position.",
+    task="From each row of a batch, the residual vector at that row's own position.",
     minutes=4,
     difficulty=1,
-    spec=_activations_at,
-    own="mi_course.interp.steering:activations_at",
+    oracle=_activations_at,
+    fallback="mi_course.interp.steering:activations_at",
     parts=(Part("one position per row", 2, _activations_cases),),
     mistakes=(
         Mistake(

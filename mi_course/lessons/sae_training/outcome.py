@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.sae.by_hand import topk_activation, train_sae
 from mi_course.wire import Observation
 
@@ -17,7 +17,7 @@ EXPLAINED, RECOVERED, COSINE, SPEAKING = 0.8, 0.7, 0.9, 0.5
 """On held-out rows at least EXPLAINED of the variance; at least RECOVERED of the dictionary's rows with a latent of
 cosine above COSINE; an L0 of at least SPEAKING times the mean number of features that are present.
 
-Measured over ten seeds of each form: our own training explains 0.89 to 0.92 and recovers 0.84 to 1.0. Random unit rows
+Measured over ten seeds of each size: our own training explains 0.89 to 0.92 and recovers 0.84 to 1.0. Random unit rows
 explain 0.27 to 0.36 and recover nothing, centred data rows explain less than nothing and recover up to 0.03, principal
 components explain 0.72 to 0.76 and recover nothing (tests/lessons/test_train_sae.py)."""
 SECONDS = 90.0
@@ -26,7 +26,7 @@ SECONDS = 90.0
 class Planted:
     """Rows that are sparse, non-negative mixtures of more directions than there are dimensions, plus mean and noise."""
 
-    def __init__(self, draw: Draw, d: int, n_features: int, present: float, n: int) -> None:
+    def __init__(self, draw: RandomInputs, d: int, n_features: int, present: float, n: int) -> None:
         self.dictionary = normalize(draw.normal(n_features, d), dim=-1)
         self.mean = draw.normal(d, std=1.5)
         # Some features are ten times as common as others.
@@ -36,7 +36,7 @@ class Planted:
         self.held_out = self._rows(draw, 2000)
         self.present = present
 
-    def _rows(self, draw: Draw, n: int) -> Tensor:
+    def _rows(self, draw: RandomInputs, n: int) -> Tensor:
         there = draw.uniform(n, len(self.dictionary)) < self.shares
         strength = there * draw.uniform(n, len(self.dictionary), low=1.5, high=4.5)
         return strength @ self.dictionary + self.mean + draw.normal(n, self.mean.shape[0], std=0.15)
@@ -71,11 +71,11 @@ def _measure(sae: dict[str, Tensor], world: Planted, k: int) -> dict[str, float]
     cosines = world.dictionary.double() @ normalize(sae["W_dec"], dim=-1).T
     best = cosines.amax(dim=-1)
     # What a rescaled and shifted reconstruction would explain: training data that were scaled, and not scaled back.
-    centred, rebuilt = x - x.mean(0), x_hat - x_hat.mean(0)
-    scale = (centred * rebuilt).sum() / rebuilt.pow(2).sum().clamp(min=1e-30)
+    centered, rebuilt = x - x.mean(0), x_hat - x_hat.mean(0)
+    scale = (centered * rebuilt).sum() / rebuilt.pow(2).sum().clamp(min=1e-30)
     return {
         "explained": _variance(x, x_hat),
-        "rescaled": _variance(centred, scale * rebuilt),
+        "rescaled": _variance(centered, scale * rebuilt),
         "recovered": float((best > COSINE).double().mean()),
         "cosine": float(best.mean()),
         "l0": float((f > 0).double().sum(-1).mean()),
@@ -99,7 +99,7 @@ def _copies_rows(sae: dict[str, Tensor], world: Planted) -> bool:
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
-    world = case.hidden
+    world = case.judge_data
     x, F, k, _ = case.calls[0].args
     sae = _read(observation.replies[0].value, x.shape[1], F)
     if isinstance(sae, Complaint):
@@ -129,14 +129,14 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     return Complaint(f"{told} It is on its way: more steps, a larger learning rate, or dead latents that are woken.")
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
-    d, n_features, present, n, F, k = (32, 64, 4.0, 20_000, 96, 6) if form == "full" else (20, 32, 2.6, 6_000, 48, 4)
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
+    d, n_features, present, n, F, k = (32, 64, 4.0, 20_000, 96, 6) if size == "full" else (20, 32, 2.6, 6_000, 48, 4)
     world = Planted(draw, d, n_features, present, n)
     call = Call((world.x, F, k, draw.seed()), watch=("arguments", "random_state"))
     about = (
         f"{n:,} rows of {d}, {F} latents, k = {k}; a dictionary of {n_features} directions that only the judge knows"
     )
-    return [Case(calls=(call,), judge=_judge, hidden=world, about=about, limit_s=SECONDS)]
+    return [Case(calls=(call,), judge=_judge, judge_data=world, about=about, limit_s=SECONDS)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ def _unfolded(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]
 
 
 def _principal(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
-    centred = x - x.mean(0)
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T
+    centered = x - x.mean(0)
+    axes = torch.linalg.eigh(centered.T @ centered).eigenvectors.T
     rows = torch.zeros(n_latents, x.shape[1])
     both = torch.cat([axes, -axes])[:n_latents]
     rows[: len(both)] = both
@@ -214,11 +214,11 @@ def _shuffled_encoder(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str,
 
 TRAIN_SAE = Exercise(
     id="sae_training.train_sae",
-    asks=f"W_enc, b_enc, W_dec, b_dec, trained on x: with the k largest latents of each row they explain at least {EXPLAINED} of the variance of unseen rows and recover at least {RECOVERED:.0%} of a dictionary that only the judge knows.",
+    task=f"W_enc, b_enc, W_dec, b_dec, trained on x: with the k largest latents of each row they explain at least {EXPLAINED} of the variance of unseen rows and recover at least {RECOVERED:.0%} of a dictionary that only the judge knows.",
     minutes=20,
     difficulty=3,
     outcome=True,
-    own="mi_course.interp.sae.by_hand:train_sae",
+    fallback="mi_course.interp.sae.by_hand:train_sae",
     parts=(Part("unseen rows, an unknown dictionary", 5, _cases),),
     mistakes=(
         Mistake(

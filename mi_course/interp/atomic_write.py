@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["atomic_write"]
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """`write` gets a path beside it; what stands there afterwards becomes the file. An old one stays until then."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
 # shrinkage
@@ -28,21 +28,21 @@ def _shrinkage(x: Tensor, x_hat: Tensor) -> float:
     return 1 / (1 - (high - low) / (2 * (high - 2 * middle + low)))
 
 
-def _shrunken(draw: Draw, n: int, d: int, by: float) -> tuple[Tensor, Tensor]:
+def _shrunken(draw: RandomInputs, n: int, d: int, by: float) -> tuple[Tensor, Tensor]:
     x = draw.normal(n, d) * draw.uniform(n, 1, low=0.5, high=2.0) + draw.normal(d, std=0.6)
     x_hat = by * x + draw.normal(n, d, std=0.25) + draw.normal(d, std=0.1)
     x_hat[0, 1] = 0.0  # a zero is no sign that nothing was rebuilt
     return x, x_hat
 
 
-def _shrinkage_cases(draw: Draw, form: str) -> list[Case]:
+def _shrinkage_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}")
         for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3))
     ]
 
 
-def _nothing_rebuilt(draw: Draw, form: str) -> list[Case]:
+def _nothing_rebuilt(draw: RandomInputs, size: str) -> list[Case]:
     x, x_hat = _shrunken(draw, 6, 4, 0.7)
     calls = ((x, x_hat), (x, torch.zeros(6, 4)))
     return [Case(calls=tuple(Call(args, "expects_error") for args in calls), about="a reconstruction, then zeros")]
@@ -61,11 +61,11 @@ def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Te
 
 SHRINKAGE = Exercise(
     id="sae_training.shrinkage",
-    asks="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
+    task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
-    spec=_shrinkage,
-    own="mi_course.interp.sae.metrics:shrinkage",
+    oracle=_shrinkage,
+    fallback="mi_course.interp.sae.metrics:shrinkage",
     parts=(
         Part("reconstructions that are too short, and one too long", 2, _shrinkage_cases),
         Part("zeros are refused", 1, _nothing_rebuilt),
@@ -144,7 +144,7 @@ def _loss_recovered(clean: float, spliced: float, zero: float) -> float:
     return 1 - missing / whole
 
 
-def _recovered_cases(draw: Draw, form: str) -> list[Case]:
+def _recovered_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for worse in (0.1, 0.6, 1.3, -0.05):
         clean = draw.number(2.0, 4.0)
@@ -160,7 +160,7 @@ def _recovered_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _no_way(draw: Draw, form: str) -> list[Case]:
+def _no_way(draw: RandomInputs, size: str) -> list[Case]:
     clean = round(draw.number(2.0, 4.0), 3)
     calls = ((clean, clean + 0.7, clean + 3.1), (clean, clean + 0.5, clean), (clean, clean, clean))
     return [Case(calls=tuple(Call(args, "expects_error") for args in calls), about="zero ablation that costs nothing")]
@@ -188,11 +188,11 @@ def _or_zero(clean: float, spliced: float, zero: float) -> float:
 
 LOSS_RECOVERED = Exercise(
     id="sae_training.loss_recovered",
-    asks="(zero − spliced)/(zero − clean): 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zero = clean.",
+    task="(zero − spliced)/(zero − clean): 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zero = clean.",
     minutes=4,
     difficulty=1,
-    spec=_loss_recovered,
-    own="mi_course.interp.sae.metrics:loss_recovered",
+    oracle=_loss_recovered,
+    fallback="mi_course.interp.sae.metrics:loss_recovered",
     parts=(
         Part("better and worse than zeros", 1, _recovered_cases),
         Part("zero ablation that costs nothing is refused", 1, _no_way),
@@ -284,7 +284,7 @@ def _mean_max_cosine(W_dec: Tensor, dictionary: Tensor) -> float:
     return sum(best) / len(best)
 
 
-def _dictionaries(draw: Draw, F: int, G: int, d: int) -> tuple[Tensor, Tensor]:
+def _dictionaries(draw: RandomInputs, F: int, G: int, d: int) -> tuple[Tensor, Tensor]:
     """A dictionary, and latents near some of its rows: of any length, two of them near the same row, one turned round."""
     dictionary = draw.normal(G, d, mean=0.2) * draw.uniform(G, 1, low=0.4, high=2.0)
     near = dictionary[torch.tensor([i % G for i in range(F)])]
@@ -294,7 +294,7 @@ def _dictionaries(draw: Draw, F: int, G: int, d: int) -> tuple[Tensor, Tensor]:
     return latents * draw.uniform(F, 1, low=0.3, high=3.0), dictionary
 
 
-def _cosine_cases(draw: Draw, form: str) -> list[Case]:
+def _cosine_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for F, G, d in ((7, 4, 5), (5, 5, 4), (6, 3, 6)):
         args = _dictionaries(draw, F, G, d)
@@ -305,7 +305,7 @@ def _cosine_cases(draw: Draw, form: str) -> list[Case]:
     return made
 
 
-def _zero_latents(draw: Draw, form: str) -> list[Case]:
+def _zero_latents(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for G in (3, 4):
         latents, dictionary = _dictionaries(draw, 6, G, 5)
@@ -337,11 +337,11 @@ def _matched_once(W: Tensor, D: Tensor) -> Tensor:
 
 MEAN_MAX_COSINE = Exercise(
     id="sae_training.mean_max_cosine",
-    asks="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
+    task="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
     minutes=6,
     difficulty=2,
-    spec=_mean_max_cosine,
-    own="mi_course.interp.sae.metrics:mean_max_cosine",
+    oracle=_mean_max_cosine,
+    fallback="mi_course.interp.sae.metrics:mean_max_cosine",
     parts=(
         Part("latents of any length", 2, _cosine_cases),
         Part("a zero latent counts as cosine 0", 1, _zero_latents),
@@ -358,22 +358,22 @@ MEAN_MAX_COSINE = Exercise(
             lambda W, D: _cosines(W, D).abs().amax(1).mean(),
         ),
         Mistake(
-            "not_normalised",
+            "not_normalized",
             "You used dot products of the rows as they are: long latents look similar to everything. Normalise both.",
             lambda W, D: (D @ W.T).amax(1).mean(),
         ),
         Mistake(
-            "latents_not_normalised",
+            "latents_not_normalized",
             "The latents are not normalised: long ones look similar to everything.",
             lambda W, D: (torch.nn.functional.normalize(D, dim=-1) @ W.T).amax(1).mean(),
         ),
         Mistake(
-            "dictionary_not_normalised",
+            "dictionary_not_normalized",
             "The dictionary's rows are not normalised: long ones count more, and the result is no cosine.",
             lambda W, D: (D @ torch.nn.functional.normalize(W, dim=-1).T).amax(1).mean(),
         ),
         Mistake(
-            "columns_normalised",
+            "columns_normalized",
             "You normalised columns. A row is a direction: norms along the last axis.",
             lambda W, D: (
                 (torch.nn.functional.normalize(D, dim=0) @ torch.nn.functional.normalize(W, dim=0).T).amax(1).mean()

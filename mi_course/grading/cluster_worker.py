@@ -1,6 +1,6 @@
 """A grader that is handed one submission after the other: what runs on each node of a cluster.
 
-    python -m mi_course.grading.node sandboxed|unsandboxed
+    python -m mi_course.grading.cluster_worker sandboxed|unsandboxed
 
 Reads jobs, one JSON text on a line, and answers each with a line: {"marks": ...}, or {"refused": reason} where this
 node cannot mark anything. A process of its own, since a Dask worker has threads, and marking is for one thread.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part, heads_in
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
 from mi_course.interp.ioi import smollm2_held_out
 from mi_course.wire import Observation
 
@@ -19,11 +19,11 @@ RANDOM = 50
 
 
 class Planted:
-    """The small form: a task that is a sum. Some heads do it, some do it alike in both runs, a few work against it."""
+    """The small size: a task that is a sum. Some heads do it, some do it alike in both runs, a few work against it."""
 
     n_layers, n_heads = 12, 7
 
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, draw: RandomInputs) -> None:
         effects = draw.normal(self.n_layers * self.n_heads, std=0.002)
         places = draw.permutation(self.n_layers * self.n_heads)
         # The same in clean and corrupted runs: patching cannot see these, ablation can.
@@ -55,7 +55,7 @@ class Planted:
 
 
 class SmolLM2:
-    """The full form: heads of SmolLM2, on held-out names and templates. Nothing is loaded before it is asked."""
+    """The full size: heads of SmolLM2, on held-out names and templates. Nothing is loaded before it is asked."""
 
     n_layers, n_heads = 30, 9
 
@@ -67,7 +67,7 @@ class SmolLM2:
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
-    task: Planted | SmolLM2 = case.hidden
+    task: Planted | SmolLM2 = case.judge_data
     heads = heads_in(
         observation.replies[0].value,
         task.n_layers,
@@ -100,17 +100,17 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     return None
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
-    task = SmolLM2() if form == "full" else Planted(draw)
-    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=task, about="prompts that you have not seen")]
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
+    task = SmolLM2() if size == "full" else Planted(draw)
+    return [Case(calls=(Call(driver="value"),), judge=_judge, judge_data=task, about="prompts that you have not seen")]
 
 
 def _every(case: Case) -> list[tuple[int, int]]:
-    return [(layer, head) for layer in range(case.hidden.n_layers) for head in range(case.hidden.n_heads)]
+    return [(layer, head) for layer in range(case.judge_data.n_layers) for head in range(case.judge_data.n_heads)]
 
 
 def _weakest(case: Case) -> list[tuple[int, int]]:
-    strong = set(case.hidden.found(22))
+    strong = set(case.judge_data.found(22))
     return [head for head in _every(case) if head not in strong][:20]
 
 
@@ -119,11 +119,11 @@ _Heads = Callable[[Case], list[tuple[int, int]]]
 
 MY_CIRCUIT = Exercise(
     id="activation_patching.my_circuit",
-    asks=f"At most {MOST} heads of SmolLM2 that keep {LOW} to {HIGH} of the logit difference when all others are set to their ABC mean, on names and templates you have not seen.",
+    task=f"At most {MOST} heads of SmolLM2 that keep {LOW} to {HIGH} of the logit difference when all others are set to their ABC mean, on names and templates you have not seen.",
     minutes=12,
     difficulty=3,
     kind="value",
-    own="mi_course.interp.ioi:smollm2_circuit",
+    fallback="mi_course.interp.ioi:smollm2_circuit",
     parts=(Part("unseen names and templates, against random sets", 4, _cases),),
     mistakes=(
         Mistake(
@@ -134,23 +134,23 @@ MY_CIRCUIT = Exercise(
         Mistake(
             "head_first",
             "Your pairs are (head, layer). Layer comes first: head 3 of layer 23 is (23, 3).",
-            lambda case: [(head, layer) for layer, head in case.hidden.found(22)],
+            lambda case: [(head, layer) for layer, head in case.judge_data.found(22)],
         ),
         Mistake(
             "negative_heads_left_out",
             "Your circuit does the task more strongly than the model does. It holds the heads that help and leaves out those that work against them; these belong to how the model does it. Rank by the *absolute* effect.",
-            lambda case: case.hidden.helping(),
+            lambda case: case.judge_data.helping(),
         ),
         Mistake(
             "part_of_it",
             "Your heads belong to it, and they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest needs them: rank by what happens when a head "
             "of the *clean* run is set to its ABC mean.",
-            lambda case: case.hidden.different,
+            lambda case: case.judge_data.different,
         ),
         Mistake(
             "too_few",
             "So few heads do not carry the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
-            lambda case: case.hidden.found(22)[:2],
+            lambda case: case.judge_data.found(22)[:2],
         ),
         Mistake(
             "too_weak",

@@ -45,7 +45,7 @@ def close_all_but(*kept: int) -> None:
             os.dup2(null, fd)
 
 
-def enter() -> None:
+def enter_namespaces() -> None:
     """Leaves the caller in fresh namespaces, as process 1, without any right. Forks: only the child returns.
 
     Raises OSError where the kernel refuses; nothing of the submission has been read by then.
@@ -79,7 +79,7 @@ def _drop_rights() -> None:
     _need(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
 
 
-def limit(seconds: float) -> None:
+def set_rlimits(seconds: float) -> None:
     """Resource limits of this process and its children."""
     with open("/proc/self/status") as file:
         data = next(int(line.split()[1]) for line in file if line.startswith("VmData:")) * 1024
@@ -119,7 +119,7 @@ _EPERM, _ENOSYS = 0x00050001, 0x00050026
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
 
 
-def forbid_calls() -> None:
+def install_seccomp_filter() -> None:
     """A seccomp filter. `clone3`, whose arguments a filter cannot see, is said not to exist; `clone` takes its place.
 
     On a machine whose call numbers are not known here nothing is filtered: namespaces and limits hold regardless.

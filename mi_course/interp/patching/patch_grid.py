@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mi_course.interp.patching.wavefront import Runs, travel
+from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BYTES = 2**28  # of activations while patched runs travel
 
 
-class Places:
+class PatchGrid:
     """All places of a sweep, on a few prompts. A cell is one place, numbered layer by layer, position, head."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Places:
         first = self.layers[cells.start // self.cells_per_layer]
         steps = self.decoder.n_layers - first
 
-        def starts(layer: int, stage: str) -> Iterator[Runs]:
+        def starts(layer: int, stage: str) -> Iterator[PatchedRuns]:
             # What is written at the end of a layer starts before the next one.
             ends_layer = self.activation in ("resid_post", "mlp_out")
             wanted = "pre" if self.activation == "resid_pre" or ends_layer else "mid"
@@ -70,7 +70,7 @@ class Places:
                     runs.cells += begin - cells.start
                     yield runs
 
-        travel(
+        run_patched(
             self.decoder,
             self.base,
             starts,
@@ -80,7 +80,7 @@ class Places:
         )
         return finals
 
-    def _starts(self, layer: int, cells: range) -> Iterator[Runs]:
+    def _starts(self, layer: int, cells: range) -> Iterator[PatchedRuns]:
         """The runs of these cells of one layer."""
         per_position = self.heads or 1
         for p in range(cells.start // per_position, (cells.stop - 1) // per_position + 1):
@@ -98,7 +98,7 @@ class Places:
                 position = None if self.positions is None else p
                 x = self._patched(layer, prompts, start, end, position, heads)
                 numbers = torch.arange(offset + heads.start, offset + heads.stop, device=prompts.device)
-                yield Runs(
+                yield PatchedRuns(
                     start,
                     end,
                     numbers.repeat_interleave(len(prompts)),

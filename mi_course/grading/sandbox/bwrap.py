@@ -10,14 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["environment", "forget", "overlay", "probe", "remove_in_the_end", "server_command"]
+__all__ = ["environment", "forget", "probe", "remove_at_exit", "server_command", "stage_files"]
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1]
 VISIBLE = ("wire", "asking", "interp", "show")
 
 
-def remove_in_the_end(folder: str) -> None:
+def remove_at_exit(folder: str) -> None:
     """The folder goes when this process does, even if that is killed: a shell waits for the end of its input."""
     command = ["/bin/sh", "-c", 'read -r _; rm -rf -- "$1"', "sh", folder]
     with contextlib.suppress(OSError):
@@ -38,7 +38,7 @@ def forget(folder: str) -> None:
         keeper.wait()
 
 
-def overlay(folder: Path) -> None:
+def stage_files(folder: Path) -> None:
     """Copies what a sandbox may see: the visible rooms, plug-ins' asking modules, models, the server. No truth."""
     from importlib.util import find_spec
 
@@ -85,9 +85,9 @@ def environment(folder: str) -> dict[str, str]:
     }
 
 
-def server_command(folder: str, control: int, walled: bool) -> list[str]:
-    server = ["-s", "-m", "mi_sandbox.server", str(control), "1" if walled else "0"]
-    if not walled:
+def server_command(folder: str, control: int, sandboxed: bool) -> list[str]:
+    server = ["-s", "-m", "mi_sandbox.server", str(control), "1" if sandboxed else "0"]
+    if not sandboxed:
         return ["/usr/bin/env", f"PYTHONPATH={folder}/course", sys.executable, *server]
     binds, links = _system()
     binds[f"{folder}/course"] = "/course"
@@ -100,12 +100,12 @@ def server_command(folder: str, control: int, walled: bool) -> list[str]:
 
 
 def probe(seconds: float) -> str:
-    """Goes through all the walls once, without torch or a submission. Returns what stands in the way, or nothing.
+    """Goes through all of the isolation once, without torch or a submission. Returns what stands in the way, or nothing.
 
     Raises OSError or subprocess.TimeoutExpired where nothing can be started.
     """
     binds, links = _system()
-    binds[str(HERE / "inside" / "walls.py")] = "/probe/walls.py"
+    binds[str(HERE / "inside" / "isolation.py")] = "/probe/isolation.py"
     command = _launch(binds, links, {"folders": [], "files": []}, {}, ["-I", "-S", "-c", _PROBE])
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, cwd="/")
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
@@ -119,11 +119,11 @@ sys.dont_write_bytecode = True
 ours, theirs = os.pipe()
 if os.fork() == 0:
     try:
-        import walls
-        walls.close_all_but(theirs)
-        walls.enter()
-        walls.limit(10)
-        walls.forbid_calls()
+        import isolation
+        isolation.close_all_but(theirs)
+        isolation.enter_namespaces()
+        isolation.set_rlimits(10)
+        isolation.install_seccomp_filter()
         os.write(theirs, b"fine")
     except BaseException as error:
         os.write(theirs, f"{error}".encode())

@@ -27,7 +27,7 @@ TRAIN_PERIODS = tuple(period for period in range(6, 33) if period not in UNSEEN_
 
 
 @dataclass(frozen=True)
-class Growth:
+class TrainingSnapshot:
     """What was measured after `step` training steps, at one test period. Losses in nats, scores between 0 and 1."""
 
     step: int
@@ -65,20 +65,22 @@ def tiny_config(n_layers: int = 2) -> dict[str, Any]:
     }
 
 
-def boot_tiny(n_layers: int = 2, seed: int = 0) -> TransformerBridge:
+def untrained_tiny_model(n_layers: int = 2, seed: int = 0) -> TransformerBridge:
     """An untrained model of that shape, in train mode. The seed decides its weights; the global random state stays."""
     from mi_course.interp.models import native
 
     return native.boot({**tiny_config(n_layers), "seed": seed}, name="tiny").train()
 
 
-def measure_growth(model: TransformerBridge, step: int, period: int, *, batch: int = 64, seed: int = 10_000) -> Growth:
+def measure_growth(
+    model: TransformerBridge, step: int, period: int, *, batch: int = 64, seed: int = 10_000
+) -> TrainingSnapshot:
     """Losses and scores of every head on `batch` fresh sequences of this period; two forward passes, no gradient."""
     tokens = repeated_tokens(batch, period, low=1, high=model.cfg.d_vocab, bos=BOS, seed=seed)
     with torch.no_grad():
         loss = loss_per_token(model(tokens), tokens)
     # Entry i of the loss predicts token i + 1; the second copy's first token, at period + 1, comes as a surprise too.
-    return Growth(
+    return TrainingSnapshot(
         step=step,
         loss_first=float(loss[:, : period + 1].mean()),
         loss_second=float(loss[:, period + 1 :].mean()),
@@ -100,7 +102,7 @@ def train_induction(
     weight_decay: float = 0.1,
     seed: int = 0,
     step_fn: Callable[[TransformerBridge, torch.optim.Optimizer, Tensor], float] = train_step,
-) -> Iterator[Growth]:
+) -> Iterator[TrainingSnapshot]:
     """Train in place, yielding what is measured before the first step, every `every` steps, and after the last.
 
     Each step takes a fresh batch of `repeated_tokens` of one period, drawn from `periods`; the same seed gives the same

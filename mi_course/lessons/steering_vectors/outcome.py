@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Complaint, Draw, Exercise, Mistake, Part
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.steering.controls import random_controls
 from mi_course.interp.steering.outcome import HeldOut
@@ -16,21 +16,21 @@ from mi_course.wire import Observation
 
 LAST_LAYER = 18
 """Later ones can be gamed: a vector made of the unembedding's own rows raises the words and means nothing."""
-MARGIN, MOST_COST, CONTROLS = 1.0, 0.25, 20
+MARGIN, MAX_COST, CONTROLS = 1.0, 0.25, 20
 """The rise in log-odds must exceed that of the best of 20 random directions by MARGIN nats, and the loss on neutral text
-may rise by less than MOST_COST nats per token. Measured with the difference of means at the last token: layer 14 at
+may rise by less than MAX_COST nats per token. Measured with the difference of means at the last token: layer 14 at
 coefficient 0.5 beats the best random direction by 1.3 for 0.08 nats, layer 18 by 2.0 for 0.06; layer 14 at 1 by 0.4 for 0.35."""
 
 
 class Planted:
-    """The small form: a made-up model that carries the concept at each layer along a direction of its own.
+    """The small size: a made-up model that carries the concept at each layer along a direction of its own.
 
     The effect of a vector saturates, and what it costs grows with the square of its length, as on SmolLM2.
     """
 
     d_model, n_layers = 96, 30
 
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, draw: RandomInputs) -> None:
         noise = draw.normal(self.n_layers, self.d_model)
         self.directions = noise / noise.norm(dim=1, keepdim=True) * 5.0
 
@@ -84,7 +84,7 @@ def _read(value: Any, world: Any) -> tuple[Tensor, int, float] | Complaint:
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
-    world = case.hidden
+    world = case.judge_data
     found = _read(observation.replies[0].value, world)
     if isinstance(found, Complaint):
         return found
@@ -101,67 +101,69 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         f"On held-out prompts the log-odds of words that you have not seen rise by {effect:+.2f} nats; the best of "
         f"{CONTROLS} random directions of that norm gives {max(chance):+.2f}. Neutral text costs {cost:+.2f} nats more."
     )
-    if effect - max(chance) >= MARGIN and cost < MOST_COST:
+    if effect - max(chance) >= MARGIN and cost < MAX_COST:
         return None
     if effect < min(chance):
         return Complaint("", mistake="swapped")
-    if cost >= MOST_COST:
+    if cost >= MAX_COST:
         if effect > max(chance):
             return Complaint("", mistake="too_strong")
         return Complaint(f"{seen} No effect to speak of for what it costs: another vector, or another layer.")
     return Complaint("", mistake="too_weak" if effect > max(chance) else "like_random")
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
-    world = HeldOut() if form == "full" else Planted(draw)
-    return [Case(calls=(Call(driver="value"),), judge=_judge, hidden=world, about="held-out prompts, unseen synonyms")]
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
+    world = HeldOut() if size == "full" else Planted(draw)
+    return [
+        Case(calls=(Call(driver="value"),), judge=_judge, judge_data=world, about="held-out prompts, unseen synonyms")
+    ]
 
 
 MY_STEERING = Exercise(
     id="steering_vectors.my_steering",
-    asks="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, clearly more than random directions of its norm, and leaves neutral text alone.",
+    task="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, clearly more than random directions of its norm, and leaves neutral text alone.",
     minutes=10,
     difficulty=2,
     kind="value",
-    own="mi_course.interp.steering.outcome:smollm2_steering",
+    fallback="mi_course.interp.steering.outcome:smollm2_steering",
     parts=(Part("held-out prompts, unseen words, 20 random directions, neutral text", 4, _cases),),
     mistakes=(
         Mistake(
             "swapped",
             "It works, the wrong way round: the cheerful words become *less* likely, by more than any random direction does. Positive and negative are swapped, or the coefficient is negative.",
-            lambda case: (case.hidden.direction(14), 14, -1.0),
+            lambda case: (case.judge_data.direction(14), 14, -1.0),
         ),
         Mistake(
             "too_strong",
-            f"It raises the words, but damages the model: on neutral text the loss rises by {MOST_COST} nats per token or more. Try half the dose: the effect saturates, the cost does not. (Is the vector added twice? Was BOS, "
+            f"It raises the words, but damages the model: on neutral text the loss rises by {MAX_COST} nats per token or more. Try half the dose: the effect saturates, the cost does not. (Is the vector added twice? Was BOS, "
             "of norm 25,000, averaged into a mean?)",
-            lambda case: (case.hidden.direction(14) * 2, 14, 1.3),
+            lambda case: (case.judge_data.direction(14) * 2, 14, 1.3),
         ),
         Mistake(
             "too_weak",
             f"Right direction, but not enough: it beats every random direction of its norm by less than {MARGIN} nats. A larger coefficient, or a layer at which your sweep showed more.",
-            lambda case: (case.hidden.direction(14), 14, 0.02),
+            lambda case: (case.judge_data.direction(14), 14, 0.02),
         ),
         Mistake(
             "like_random",
             "On prompts and words that you have not seen it does no more than the best of 20 random directions of the same norm. Does the vector belong to this layer? Does it come from sentences that differ in nothing "
             "but opinion?",
-            lambda case: (random_controls(case.hidden.direction(14), 3, 11)[_least(case)], 14, 1.0),
+            lambda case: (random_controls(case.judge_data.direction(14), 3, 11)[_least(case)], 14, 1.0),
         ),
         Mistake(
             "too_late",
             f"Layers up to {LAST_LAYER} are asked. Later ones can be gamed: add the unembedding rows of cheerful words there, and they rise without anything having been understood.",
-            lambda case: (case.hidden.direction(25), 25, 1.0),
+            lambda case: (case.judge_data.direction(25), 25, 1.0),
         ),
         Mistake(
             "nothing_added",
             "Coefficient times vector is zero, so nothing is added.",
-            lambda case: (case.hidden.direction(14), 14, 0.0),
+            lambda case: (case.judge_data.direction(14), 14, 0.0),
         ),
         Mistake(
             "another_order",
             "The order is (vector, layer, coefficient): the vector first, then the layer, a whole number, then the coefficient.",
-            lambda case: (14, case.hidden.direction(14), 1.0),
+            lambda case: (14, case.judge_data.direction(14), 1.0),
         ),
     ),
     hints=(
@@ -175,5 +177,5 @@ MY_STEERING = Exercise(
 
 def _least(case: Case) -> int:
     """Of three random directions the one with the least effect, so that chance does not make one right."""
-    three = random_controls(case.hidden.direction(14), 3, 11)
-    return int(case.hidden.effects(three, 14, 1.0).abs().argmin())
+    three = random_controls(case.judge_data.direction(14), 3, 11)
+    return int(case.judge_data.effects(three, 14, 1.0).abs().argmin())

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Draw, Exercise, Mistake, Part, case, function_ref
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, function_ref
 from mi_course.wire import tensors_in
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -28,12 +28,12 @@ def _log_odds(logits: Tensor, positive_ids: list[int], negative_ids: list[int]) 
     return torch.tensor([_log_sum([r[i] for i in positive_ids]) - _log_sum([r[i] for i in negative_ids]) for r in rows])
 
 
-def _ids(draw: Draw, vocab: int, p: int, n: int) -> tuple[list[int], list[int]]:
+def _ids(draw: RandomInputs, vocab: int, p: int, n: int) -> tuple[list[int], list[int]]:
     order = draw.permutation(vocab)
     return order[:p], order[p : p + n]
 
 
-def _log_odds_cases(draw: Draw, form: str) -> list[Case]:
+def _log_odds_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             draw.normal(batch, vocab, mean=0.5, std=2.0),
@@ -44,7 +44,7 @@ def _log_odds_cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _large_logits(draw: Draw, form: str) -> list[Case]:
+def _large_logits(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             draw.normal(3, 12, mean=sign * 300.0, std=3.0),
@@ -55,7 +55,7 @@ def _large_logits(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _empty_sets(draw: Draw, form: str) -> list[Case]:
+def _empty_sets(draw: RandomInputs, size: str) -> list[Case]:
     logits, (up, down) = draw.normal(2, 10), _ids(draw, 10, 2, 3)
     sets = ((up, down), ([], down), (up, []))
     calls = tuple(Call((logits, p, n), "expects_error") for p, n in sets)
@@ -78,11 +78,11 @@ def _set_probability(logits: Tensor, ids: list[int]) -> Tensor:
 
 LOG_ODDS = Exercise(
     id="steering_vectors.log_odds",
-    asks="For each row the log-odds of two sets of words: logsumexp over the positive ids minus logsumexp over the negative ones.",
+    task="For each row the log-odds of two sets of words: logsumexp over the positive ids minus logsumexp over the negative ones.",
     minutes=6,
     difficulty=1,
-    spec=_log_odds,
-    own="mi_course.interp.steering:log_odds",
+    oracle=_log_odds,
+    fallback="mi_course.interp.steering:log_odds",
     parts=(
         Part("sets of several words", 2, _log_odds_cases),
         Part("large logits", 1, _large_logits),
@@ -190,7 +190,7 @@ def _dose_response(effect: object, coefficients: list[float]) -> list[float]:
     return out
 
 
-def _dose_cases(draw: Draw, form: str) -> list[Case]:
+def _dose_cases(draw: RandomInputs, size: str) -> list[Case]:
     made = []
     for coefficients in ([1.5, -2.0, 0.5], [-1.0, 0.0, 3.0, 1.0], [2.5]):
         jitter = [round(c + draw.number(-0.2, 0.2), 3) if c else 0.0 for c in coefficients]
@@ -209,11 +209,11 @@ def _values(effect: object, coefficients: list[float]) -> list[float]:
 
 DOSE_RESPONSE = Exercise(
     id="steering_vectors.dose_response",
-    asks="For each coefficient, what it adds to the metric: effect(c) − effect(0).",
+    task="For each coefficient, what it adds to the metric: effect(c) − effect(0).",
     minutes=3,
     difficulty=1,
-    spec=_dose_response,
-    own="mi_course.interp.steering:dose_response",
+    oracle=_dose_response,
+    fallback="mi_course.interp.steering:dose_response",
     parts=(Part("straight and curved effects", 2, _dose_cases),),
     mistakes=(
         Mistake(
@@ -257,7 +257,7 @@ DOSE_RESPONSE = Exercise(
             lambda effect, cs: [abs(v) for v in _dose_response(effect, cs)],
         ),
         Mistake(
-            "steps_between_neighbours",
+            "steps_between_neighbors",
             "You subtracted each value from the next. Every value is compared with effect(0).",
             lambda effect, cs: (lambda v: [v[0] - effect(0.0), *(b - a for a, b in itertools.pairwise(v))])(
                 _values(effect, cs)
@@ -286,7 +286,7 @@ def _kl_divergence(base_logits: Tensor, steered_logits: Tensor) -> Tensor:
 
 
 def _kl_pairs(shapes: tuple[tuple[int, int], ...], mean: float = 0.4, std: float = 1.5) -> object:
-    return lambda draw, form: [
+    return lambda draw, size: [
         case(
             draw.normal(batch, vocab, mean=mean, std=std),
             draw.normal(batch, vocab, mean=mean - 1.0, std=std),
@@ -307,11 +307,11 @@ def _by_probabilities(base: Tensor, steered: Tensor) -> Tensor:
 
 KL_DIVERGENCE = Exercise(
     id="steering_vectors.kl_divergence",
-    asks="For each row KL(base ‖ steered) in nats: what predicting the steered way costs where the unsteered model is right.",
+    task="For each row KL(base ‖ steered) in nats: what predicting the steered way costs where the unsteered model is right.",
     minutes=6,
     difficulty=2,
-    spec=_kl_divergence,
-    own="mi_course.interp.steering:kl_divergence",
+    oracle=_kl_divergence,
+    fallback="mi_course.interp.steering:kl_divergence",
     parts=(
         Part("random logits", 2, _kl_pairs(((3, 7), (4, 12), (2, 5)))),
         Part("distributions far apart", 1, _kl_pairs(((3, 9), (2, 14)), mean=-200.0, std=60.0)),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Draw, Exercise, Mistake, Part, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 
 def _auxiliary_loss(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def _auxiliary_loss(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: 
     return total
 
 
-def _arguments(draw: Draw, batch: int, d: int, F: int, n_dead: int, k: int) -> tuple:
+def _arguments(draw: RandomInputs, batch: int, d: int, F: int, n_dead: int, k: int) -> tuple:
     dead = torch.zeros(F, dtype=torch.bool)
     order = torch.tensor(draw.permutation(F))
     dead[order[:n_dead]] = True
@@ -38,7 +38,7 @@ def _arguments(draw: Draw, batch: int, d: int, F: int, n_dead: int, k: int) -> t
     return draw.normal(batch, d), pre, dead, k, draw.normal(F, d, std=0.6)
 
 
-def _cases(draw: Draw, form: str) -> list[Case]:
+def _cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
             *_arguments(draw, batch, d, F, n_dead, k),
@@ -48,14 +48,14 @@ def _cases(draw: Draw, form: str) -> list[Case]:
     ]
 
 
-def _few_dead(draw: Draw, form: str) -> list[Case]:
+def _few_dead(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_arguments(draw, batch, d, F, n_dead, k), about=f"{n_dead} of {F} dead, k = {k}")
         for batch, d, F, n_dead, k in ((4, 5, 7, 2, 5), (5, 3, 8, 1, 3), (3, 4, 6, 0, 2))
     ]
 
 
-def _gradients(draw: Draw, form: str) -> list[Case]:
+def _gradients(draw: RandomInputs, size: str) -> list[Case]:
     options = {"wrt": [0, 1, 4], "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0]]}
     args = _arguments(draw, 4, 5, 9, 5, 2)
     about = "gradients with respect to residual, pre and W_dec"
@@ -111,11 +111,11 @@ def _fewer_is_zero(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: T
 
 AUXILIARY_LOSS = Exercise(
     id="sae_training.auxiliary_loss",
-    asks="The squared error of rebuilding the detached residual from the k largest dead pre-activations of each row, positive only, without bias; 0 if no latent is dead.",
+    task="The squared error of rebuilding the detached residual from the k largest dead pre-activations of each row, positive only, without bias; 0 if no latent is dead.",
     minutes=10,
     difficulty=3,
-    spec=_auxiliary_loss,
-    own="mi_course.interp.sae.by_hand:auxiliary_loss",
+    oracle=_auxiliary_loss,
+    fallback="mi_course.interp.sae.by_hand:auxiliary_loss",
     parts=(
         Part("several shapes", 2, _cases),
         Part("fewer than k dead, and none", 1, _few_dead),
