@@ -24,12 +24,8 @@ _seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--all", action="store_true", help="Run what is skipped by default: every notebook, verified or not. For releases."
-    )
-    parser.addoption(
-        "--write-keys", action="store_true", help="Record notebooks that pass nbval in tests/nbval_keys, to be committed."
-    )
+    parser.addoption("--all", action="store_true", help="Run verified notebooks too. A release needs it.")
+    parser.addoption("--write-keys", action="store_true", help="Write tests/nbval_keys of notebooks that pass nbval.")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks

@@ -1,7 +1,7 @@
 """Keys of verified notebooks: nbval need not run a notebook again while nothing that its outputs depend on has changed.
 
-`nbval_keys/<notebook>.json` says on which Python, platform and model a notebook passed, and gives the hash of every file
-of the repository that it read: itself, the modules that its kernel imported, data, and `constraints.txt`.
+`nbval_keys/<notebook>.json` says with which Python, platform and model a notebook passed, and gives the hash of every
+file of the repository that it read: itself, the modules that its kernel imported, data, and `constraints.txt`.
 """
 
 from __future__ import annotations

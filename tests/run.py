@@ -15,10 +15,9 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-PARTS = {
-    "parallel": ["-m", "not timing", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"],
-    "timing": ["-m", "timing", "-n", "0"],
-}
+# A test that kills its worker is run again by the next one, so a few restarts are enough.
+WORKERS = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "--max-worker-restart", "2"]
+PARTS = {"parallel": ["-m", "not timing", *WORKERS], "timing": ["-m", "timing", "-n", "0"]}
 NO_TESTS, USAGE = 5, 4
 """Exit codes of pytest."""
 

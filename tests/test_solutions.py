@@ -1,4 +1,4 @@
-"""nbval executes each solution again and compares the outputs with those stored, unless a key says that it would pass."""
+"""nbval executes each solution again and compares its outputs with those stored, unless a key says that it passes."""
 
 from __future__ import annotations
 
