@@ -15,10 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from tiny_plugin import built_plugin, plugin
 
+from mi_course import lessons
+
 __all__ = ["built_plugin", "plugin"]
 
 LONGEST_FIRST = ("nbval", "sandbox", "browser", "test_mutants", "test_exercises")
 """How the names of the longest groups begin. They start first, so that no worker ends with one of them alone."""
+
+LESSONS = {info.id for info in lessons.OURS}
 
 _seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -52,8 +56,8 @@ def group_of(item: pytest.Item) -> str:
         return "browser"
     if "needs_sandbox" in getattr(item, "fixturenames", ()):
         return "sandbox"
-    lesson = re.search(r"\[([a-z_]+)\.", item.name)
-    return f"{item.path.stem}:{lesson[1]}" if lesson else item.path.stem
+    lesson = re.search(r"[\[-]([a-z_]+)\.", item.name)
+    return f"{item.path.stem}:{lesson[1]}" if lesson and lesson[1] in LESSONS else item.path.stem
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
