@@ -111,6 +111,7 @@ def test_only_the_command_line_imports_them_and_nothing_imports_it():
             assert target not in ([[top] for top in TOPS] + [["cli"]]), f"{path} imports {name}"
 
 
+@pytest.mark.timing
 def test_the_core_imports_quietly():
     """No torch, no transformer_lens, under 0.3 s: the least of several runs, since others use the machine too."""
     code = (

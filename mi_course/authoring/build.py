@@ -98,6 +98,8 @@ def _build_one(
         made = executed.notebook
         report.executed.append(info.id)
         report.notes += executed.notes
+        # nbval has not passed these outputs yet.
+        (root(info) / "tests" / "nbval_keys" / f"{info.notebook}.json").unlink(missing_ok=True)
     if made is not None:
         _write(target, dump(made), report)
     else:
