@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mi_course import __version__
 from mi_course.content import (
     cell_hashes,
     exercise_of,
@@ -31,8 +28,11 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
+from mi_course.errors import CourseError
+from mi_course.interp.atomic_write import atomic_write
 from mi_course.lessons import LessonInfo, catalogue, find
 from mi_course.submission import SubmissionError, parse
+from mi_course.version import __version__
 
 __all__ = ["Change", "LabError", "Workspace"]
 
@@ -40,7 +40,7 @@ MANIFEST = ".mi-course.json"
 BACKUPS = "backups"
 
 
-class LabError(Exception):
+class LabError(CourseError):
     """The folder cannot be used, or a notebook not be reset. One paragraph: what was seen, and what to do."""
 
 
@@ -102,7 +102,7 @@ class Workspace:
                 made = self._with_reset_cell(info, ours, target, exercise)
             if target.exists():
                 self._back_up(target)
-            _write(target, _text(made))
+            atomic_write(target, _text(made))
             self.changes.append(Change("reset", target, exercise or ""))
         return self.changes
 
@@ -113,7 +113,7 @@ class Workspace:
         target = self.folder / f"{info.notebook}.ipynb"
         now = cell_hashes(ours)
         if not target.exists():
-            _write(target, _text(ours))
+            atomic_write(target, _text(ours))
             self.changes.append(Change("new", target))
             return True
         try:
@@ -126,7 +126,7 @@ class Workspace:
         before = before or _edition(theirs, info)
         if _hashes(theirs) == now or (before is not None and _hashes(theirs) == before):
             if _hashes(theirs) != now:
-                _write(target, _text(ours))
+                atomic_write(target, _text(ours))
                 self.changes.append(Change("replaced", target, "you had not changed it"))
             return True
         if before == now:
@@ -140,7 +140,7 @@ class Workspace:
     def _put_beside(self, info: LessonInfo, ours: dict[str, Any]) -> None:
         beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
         if not beside.exists():
-            _write(beside, _text(ours))
+            atomic_write(beside, _text(ours))
             message = f"you changed {info.notebook}.ipynb, so it stays; `mi-course lab --upgrade` carries answers over"
             self.changes.append(Change("beside", beside, message))
 
@@ -155,7 +155,7 @@ class Workspace:
         delivered = {*(before or {}).values(), *(value for values in known_hashes(info).values() for value in values)}
         made, lost = carry(ours, theirs, before or {}, delivered)
         kept = self._back_up(target)
-        _write(target, _text(made))
+        atomic_write(target, _text(made))
         beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
         if _is_as_delivered(beside, ours):
             beside.unlink()
@@ -198,7 +198,7 @@ class Workspace:
         theirs = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
         if theirs is None or source_hash(theirs) == manifest.get("syllabus"):
             if theirs != text:
-                _write(path, text)
+                atomic_write(path, text)
             manifest["syllabus"] = source_hash(text)
 
     def _back_up(self, path: Path) -> Path:
@@ -229,7 +229,7 @@ class Workspace:
                     yield manifest
                 finally:
                     if manifest != before:
-                        _write(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+                        atomic_write(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
         except Timeout:
             raise LabError(f"Another mi-course has been working in {self.folder} for 30 seconds. Try again.") from None
         except OSError as error:
@@ -342,21 +342,6 @@ def _is_code(cell: dict[str, Any]) -> bool:
 
 def _text(notebook: dict[str, Any]) -> str:
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """In one step: after a full disk or a crash there is the old file or the new one, never half of one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _copy(path: Path, to: Path) -> None:

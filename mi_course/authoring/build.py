@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mi_course import __version__
 from mi_course.authoring.execute import CELL_S, execute, outputs_hash, reuse
 from mi_course.authoring.generate import dump, learner_notebook, solution_notebook
 from mi_course.authoring.review import leaks, review, review_catalogue
@@ -19,7 +15,9 @@ from mi_course.authoring.source import BuildError, Finding, SourceCell, read_sou
 from mi_course.authoring.syllabus import release, syllabus
 from mi_course.content import notebook_path, notebooks_dir, releases_dir, root, solutions_dir, source
 from mi_course.exercises import LessonSpec
-from mi_course.lessons import LessonInfo, catalogue
+from mi_course.interp.atomic_write import atomic_write
+from mi_course.lessons import LessonInfo, catalogue, join
+from mi_course.version import __version__
 
 __all__ = ["Report", "build", "check"]
 
@@ -138,7 +136,7 @@ def _cells(info: LessonInfo) -> list[SourceCell]:
 
 def _spec(info: LessonInfo) -> LessonSpec:
     try:
-        return importlib.import_module(info.module).LESSON
+        return join(info)
     except Exception as error:
         where = info.module.replace(".", "/") + ".py"
         raise BuildError([Finding(where, 1, f"cannot be loaded: {type(error).__name__}: {error}")]) from error
@@ -238,20 +236,11 @@ def _text(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str, report: Report) -> None:
-    """Puts the text there in one step, unless it is there already."""
-    if _text(path) == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    report.written.append(path)
+    """Write the file unless it has this text already."""
+    if _text(path) != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, text)
+        report.written.append(path)
 
 
 def _relative(path: Path) -> str:

@@ -19,13 +19,13 @@ from typing import Any
 
 from mi_course.authoring.generate import KERNEL, NOT_COMPARED
 from mi_course.authoring.source import BuildError, SourceCell
+from mi_course.content import ANSWER_MIME
 from mi_course.lessons import LessonInfo
 from mi_course.progress import Progress
 
 __all__ = ["Executed", "execute", "outputs_hash", "reuse"]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-ANSWER_CLAIM = "application/vnd.mi-course.answer+json"
 CELL_S = 600
 """Seconds that one cell may take."""
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -109,7 +109,7 @@ def _clean(cell: dict[str, Any]) -> list[str]:
                 reasons.append("it shows a widget")
                 if set(output["data"]) <= {"text/plain"}:
                     continue
-            if ANSWER_CLAIM in output["data"]:
+            if ANSWER_MIME in output["data"]:
                 reasons.append("it records a value that is judged")
         kept.append(output)
     cell["outputs"] = _merged(kept)

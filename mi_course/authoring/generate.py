@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mi_course import __version__
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
 from mi_course.content import BEGIN, END, python_only, top_level_names
 from mi_course.exercises import Exercise, LessonSpec
 from mi_course.lessons import LessonInfo, catalogue
+from mi_course.version import __version__
 
 __all__ = ["dump", "learner_notebook", "solution_notebook", "stub"]
 

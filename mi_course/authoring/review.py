@@ -13,7 +13,7 @@ from typing import Any
 
 from mi_course.authoring.generate import stub
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
-from mi_course.content import python_only, source
+from mi_course.content import python_only, root, source
 from mi_course.exercises import Exercise, LessonSpec
 from mi_course.lessons import LessonInfo
 
@@ -23,6 +23,8 @@ MIN_HINTS = 2
 MIN_MISTAKES = 4
 LONG = 20
 """Characters, blanks left out, from which a line of an answer is recognised wherever it stands."""
+NOT_WRITTEN = "not written yet"
+"""What `mi-course new` writes where an author has to."""
 DISTINCTIVE = 12
 """The same for a line that calls or indexes, and computes."""
 
@@ -32,13 +34,7 @@ _EXPRESSION = re.compile(r"^\s*(return\b|[\w.,\s\[\]]+?(:[^=]+)?[-+*/@]?=(?!=))"
 
 def review(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> Iterator[Finding]:
     """What is missing in a lesson. The builder's own complaints are not repeated here."""
-    where = _spec_file(info)
-    for name in ("id", "number", "title", "minutes", "notebook"):
-        if getattr(info, name) != getattr(spec, name):
-            yield Finding(
-                *_line(where, spec.id),
-                f"{name} is {getattr(spec, name)!r} in the lesson and {getattr(info, name)!r} in the catalogue",
-            )
+    where = _module_file(info)
     if "title" not in {cell.id for cell in cells if cell.kind == "markdown"}:
         yield cells[0].finding('there is no markdown cell with the id "title", whose first paragraph is the promise')
     if not any(cell.is_setup for cell in cells):
@@ -50,6 +46,7 @@ def review(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> I
         for message in _incomplete(spec, exercise):
             yield Finding(*_line(where, exercise.id, exercise.name), f"{exercise.id}: {message}")
         yield from _in_source(exercise, cells)
+    yield from _unwritten(info, cells)
 
 
 def review_catalogue(infos: Sequence[LessonInfo]) -> Iterator[Finding]:
@@ -93,9 +90,6 @@ def _in_source(exercise: Exercise, cells: Sequence[SourceCell]) -> Iterator[Find
     badge = re.compile(r"\{\{\s*exercise\s+" + re.escape(name) + r"\s*\}\}")
     if not any(badge.search(one.text) for one in cells[:at] if one.kind == "markdown"):
         yield cell.finding(f"no markdown cell before it states the exercise: write {{{{exercise {name}}}}} there")
-    for one in cells:
-        if one.kind == "code" and re.search(rf"lesson\.use\(\s*['\"]{name}['\"]", one.text) and not exercise.fallback:
-            yield one.finding(f"lesson.use({name!r}) needs `own` in the exercise")
     lines = cell.text.rstrip().splitlines()
     call = _parsed(lines[-1]) if lines else None
     if not (call and re.match(rf"lesson\.check\({name}\b", lines[-1])):
@@ -111,6 +105,22 @@ def _in_source(exercise: Exercise, cells: Sequence[SourceCell]) -> Iterator[Find
         yield cell.finding(f"the cell defines no function {name}")
     elif not ast.get_docstring(made[0]):
         yield cell.finding(f"{name} has no docstring outside the region: say what goes in and comes out, with units")
+
+
+def _unwritten(info: LessonInfo, cells: Sequence[SourceCell]) -> Iterator[Finding]:
+    """What `mi-course new` left to be written: in the lesson's source, its modules, and its alternatives."""
+    for cell in cells:
+        for number, line in enumerate(cell.text.splitlines()):
+            if NOT_WRITTEN in line:
+                yield cell.finding(f"cell {cell.id!r} is {NOT_WRITTEN}", number)
+    module = _module_file(info)
+    paths = sorted(module.parent.glob("*.py")) if module and module.name == "__init__.py" else [module]
+    for path in [*paths, root() / "tests" / "alternatives" / f"{info.id}.py"]:
+        for number, line in enumerate(
+            path.read_text(encoding="utf-8").splitlines() if path and path.is_file() else (), 1
+        ):
+            if NOT_WRITTEN in line:
+                yield Finding(_relative(path), number, f"is {NOT_WRITTEN}")
 
 
 def leaks(cells: Sequence[SourceCell], notebook: dict[str, Any], spec: LessonSpec) -> Iterator[Finding]:
@@ -158,7 +168,7 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _spec_file(info: LessonInfo) -> Path | None:
+def _module_file(info: LessonInfo) -> Path | None:
     file = inspect.getsourcefile(importlib.import_module(info.module))
     return Path(file) if file else None
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mi_course.content import ANSWER, BEGIN, END, SETUP
+from mi_course.errors import CourseError
 
 __all__ = ["BuildError", "Finding", "Region", "SourceCell", "is_slug", "read_source", "regions"]
 
@@ -41,7 +42,7 @@ class Finding:
         return f"{self.file}:{self.line}: {self.message}"
 
 
-class BuildError(Exception):
+class BuildError(CourseError):
     """A lesson that cannot be built. Holds every finding."""
 
     def __init__(self, findings: list[Finding]) -> None:

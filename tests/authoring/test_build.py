@@ -184,7 +184,7 @@ def test_changed_code_is_executed_again(ready, source):
 
 def test_a_new_revision_is_executed_again(ready, tiny, monkeypatch, no_kernel):
     newer = tuple(replace(exercise, revision=2) for exercise in tiny.exercises)
-    monkeypatch.setattr("tiny_lesson.LESSON", replace(tiny, exercises=newer))
+    monkeypatch.setattr("tiny_lesson.EXERCISES", newer)
     with pytest.raises(AssertionError, match="would be executed"):
         build([ready])
 
@@ -344,7 +344,6 @@ IN_SOURCE = {
     "no_answer_cell": ('id="answer-double"', 'id="doubling"', "outside an answer cell"),
     "no_title": ('id="title"', 'id="titel"', 'no markdown cell with the id "title"'),
     "no_setup": ('id="setup"', 'id="begin"', "there is no setup cell"),
-    "use_without_own": ('print("done")', 'lesson.use("double")', "needs `own`"),
     "another_name": ("def double(", "def twice(", "the cell defines no function double"),
 }
 
