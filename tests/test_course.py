@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,20 @@ def test_a_lesson_is_found_by_id_number_and_notebook():
     with pytest.raises(KeyError, match=r"no exercise 'x' in lesson start_here; it has top_next_tokens, zero_head"):
         mi_course.exercise("start_here.x")
     assert repr(mi_course.lesson(0)).startswith("Lesson 00 · Start here · 2 exercises, ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("oracle=", "spec=", "unexpected keyword argument 'spec'. `spec` is called `oracle` now"),
+        ("EXERCISES =", "LESSON =", "tiny_course_lesson has no EXERCISES"),
+    ],
+)
+def test_an_outdated_plug_in_is_told_the_new_names(plugin, old, new, message):
+    module = Path(plugin.folder, "tiny_course_lesson.py")
+    module.write_text(module.read_text().replace(old, new))
+    with pytest.raises(CourseError, match=message):
+        lessons.load("tiny")
 
 
 def test_the_name_says_which_exercise_is_meant(lesson):

@@ -9,6 +9,7 @@ Other packages add lessons through the entry-point group `mi_course.lessons`. Th
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
 __all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "join", "load"]
+
+
+RENAMED = {
+    "spec": "oracle",
+    "own": "fallback",
+    "asks": "task",
+    "hidden": "judge_data",
+    "wrong": "implementation",
+    "sign": "detect",
+}
+"""Former fields of Exercise, Case and Mistake, which plug-ins may still name."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,13 @@ def join(info: LessonInfo) -> LessonSpec:
     """
     from mi_course.exercises import LessonSpec  # imports torch
 
-    module = importlib.import_module(info.module)
+    try:
+        module = importlib.import_module(info.module)
+    except TypeError as error:
+        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if keyword is None or keyword[1] not in RENAMED:
+            raise
+        raise CourseError(f"{info.module}: {error}. `{keyword[1]}` is called `{RENAMED[keyword[1]]}` now.") from error
     if not hasattr(module, "EXERCISES"):
         raise CourseError(
             f"{info.module} has no EXERCISES. Define it as the tuple of the lesson's exercises; "
