@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mi_course.errors import CourseError
 from mi_course.submission import Submission
 
 __all__ = ["Outcome", "Result", "check_submission"]
@@ -55,7 +56,7 @@ class Outcome:
 def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_S) -> Outcome:
     """Runs the cells of a submission in `folder`, and checks every exercise of its lesson.
 
-    Raises RuntimeError when the course's own setup fails.
+    Raises CourseError when the course's own setup fails.
     """
     skip: dict[int, str] = {}
     while True:
@@ -68,7 +69,7 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
     if reason is not None:
         errors[begun[-1] if begun else SETUP] = reason
     if SETUP in errors:
-        raise RuntimeError(
+        raise CourseError(
             f"The setup of lesson {submission.info.id} fails here: {errors[SETUP]} Try `mi-course doctor`."
         )
     checked = {event["exercise"]: event for event in events if event["kind"] == "verdict"}

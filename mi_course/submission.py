@@ -32,6 +32,7 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
+from mi_course.errors import CourseError
 from mi_course.lessons import LessonInfo, catalogue, find
 
 __all__ = ["Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
@@ -39,7 +40,7 @@ __all__ = ["Submission", "SubmissionError", "SubmittedCell", "parse", "read", "s
 MAX_BYTES = 64 * 2**20
 
 
-class SubmissionError(Exception):
+class SubmissionError(CourseError):
     """A file that is no notebook, or one of no lesson. The text is one paragraph: what was seen, and what to do."""
 
 

@@ -66,8 +66,8 @@ def grade(
     cluster: the address of a Dask scheduler, whose workers mark in place of workers here.
     progress: called with (done, all, seconds still to go) after each submission. Killed at any point, a second call
     goes on where the first one ended.
-    Raises FileNotFoundError or ValueError without submissions, SandboxError (a RuntimeError) without a sandbox,
-    ClusterError (another one) without a cluster that works, and KeyError for an unknown lesson.
+    Raises FileNotFoundError or ValueError without submissions, SandboxError without a sandbox,
+    ClusterError without a cluster that works, and KeyError for an unknown lesson.
     """
     import time
 

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from mi_course.errors import CourseError
+
 __all__ = ["Cluster", "ClusterError", "mark_there"]
 
 CONNECT_S = 20.0
@@ -30,7 +32,7 @@ WORKERS_S = 300.0
 SUBMISSION_S = 1800.0
 
 
-class ClusterError(RuntimeError):
+class ClusterError(CourseError):
     """The cluster cannot be used, or not any more. The text says why, and what to do."""
 
 

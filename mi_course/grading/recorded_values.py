@@ -7,11 +7,9 @@ import binascii
 from typing import Any
 
 from mi_course import wire
+from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 
-__all__ = ["ANSWER_MIME", "claims_in"]
-
-ANSWER_MIME = "application/vnd.mi-course.answer+json"
-ANSWER_BYTES = 2**20
+__all__ = ["claims_in"]
 
 
 def claims_in(notebook: dict[str, Any]) -> dict[str, Any]:

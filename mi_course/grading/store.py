@@ -91,9 +91,9 @@ def course_fingerprint() -> str:
 
     The same wherever the course is installed, so that the nodes of a cluster can be compared.
     """
-    from mi_course import __version__
     from mi_course.content import data_dir, notebooks_dir, releases_dir
     from mi_course.lessons import catalogue
+    from mi_course.version import __version__
 
     package = Path(__file__).resolve().parents[1]
     paths = {f"mi_course/{name}.py": package / f"{name}.py" for name in ("exercises", "content", "submission")}
@@ -123,7 +123,7 @@ def course_fingerprint() -> str:
 
 def write_tables(out: Path, rows: Iterable[Marks]) -> None:
     """marks.csv and marks.json."""
-    from mi_course import __version__
+    from mi_course.version import __version__
 
     rows = list(rows)
     columns = list(dict.fromkeys(one.exercise for row in rows for one in row.exercises))

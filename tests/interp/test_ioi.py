@@ -59,10 +59,10 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
 @pytest.mark.real_model
 @pytest.mark.slow
 def test_our_circuit_passes():
+    from mi_course import lessons
     from mi_course.course import check_exercise
-    from mi_course.lessons.activation_patching import LESSON
 
-    exercise = LESSON.exercise("my_circuit")
+    exercise = lessons.load("activation_patching").exercise("my_circuit")
     verdict = check_exercise(exercise, smollm2_circuit())
     assert verdict.passed, verdict.message
     # As many heads from the middle of the model are no circuit.

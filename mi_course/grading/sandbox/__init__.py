@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mi_course.errors import CourseError
 from mi_course.grading.sandbox import bwrap, cgroups
 
 __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
@@ -30,7 +31,7 @@ GROUP_BYTES = 2 * 2**30
 """What the kernel lets one sandbox hold where it can be told to: a little more than the watcher does, who says why."""
 
 
-class SandboxError(RuntimeError):
+class SandboxError(CourseError):
     """There is no sandbox to be had. The text says why, and what to do."""
 
 

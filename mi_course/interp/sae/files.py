@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.errors import CourseError
 from mi_course.interp.atomic_write import atomic_write
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
@@ -42,7 +43,7 @@ KINDS = {
 """SAELens' name of an architecture -> ours, and its tensors."""
 
 
-class FileError(ValueError):
+class FileError(CourseError, ValueError):
     """A file that is damaged, or holds something else than it says. Names the file."""
 
 
