@@ -35,9 +35,11 @@ from mi_course.content import (
 from mi_course.errors import CourseError
 from mi_course.lessons import LessonInfo, catalogue, find
 
-__all__ = ["Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
+__all__ = ["SETUP_POSITION", "Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
 
 MAX_BYTES = 64 * 2**20
+SETUP_POSITION = 0
+"""The position under which the course's own setup cells are reported; a notebook's cells count from 1."""
 
 
 class SubmissionError(CourseError):

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mi_course import wire
+from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.content import python_only
-from mi_course.course import AFTER_TIME_OUT_S
 from mi_course.exercises import Plan
 from mi_course.grading.sandbox import Lost, Sandbox, Session
-from mi_course.submission import Submission
+from mi_course.submission import SETUP_POSITION, Submission
 from mi_course.wire import Error, Observation, Reply
 
-__all__ = ["CELL_S", "SETUP", "TOTAL_S", "Seen", "ask_all"]
+__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all"]
 
 CELL_S = 10.0
 """A cell that defines answers takes milliseconds; the long work of a lesson is recorded, and not repeated here."""
@@ -27,7 +27,6 @@ GRACE_S = 4.0
 """How long a session may be silent beyond a limit that it should have kept itself: it may be booting a model."""
 TOTAL_S = 240.0
 """For one submission. What is not asked by then has timed out."""
-SETUP = 0
 
 
 @dataclass
@@ -56,7 +55,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
         with sandbox.session() as session:
             defined = _run_cells(session, submission, [plan.exercise.name for plan in left.values()], skip, seen)
             if defined is None:
-                if SETUP in skip:
+                if SETUP_POSITION in skip:
                     break
                 continue
             for id in [id for id, plan in left.items() if plan.exercise.name not in defined]:
@@ -84,7 +83,7 @@ def _run_cells(
 ) -> set[str] | None:
     """The names that are defined afterwards. None: the session is lost, and `skip` names the cell to blame."""
     cells = [[cell.position, python_only(cell.source)] for cell in submission.cells if cell.position not in skip]
-    at, known = SETUP, {SETUP, *(position for position, _ in cells)}
+    at, known = SETUP_POSITION, {SETUP_POSITION, *(position for position, _ in cells)}
     stopped: dict[int, str] = {}
     try:
         session.send({"setup": list(submission.setup), "cells": cells, "cell_s": CELL_S, "names": names})
@@ -126,7 +125,7 @@ def _ask(session: Session, id: str, plan: Plan, seen: Seen) -> bool:
             session.send(ask)
             reply = session.receive(ask.limit_s + GRACE_S, ask.max_reply_bytes + 2**20)
             if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
-                how = session.how_it_ended(reply["ended"])
+                how = session.describe_exit(reply["ended"])
                 _rest(found, plan, wire.DIED, how)
                 seen.lost[id] = f"it ended its process ({how})"
                 return True

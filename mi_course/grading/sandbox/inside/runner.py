@@ -12,19 +12,14 @@ On the channel, each message is 8 bytes of length and a frame of `mi_course.wire
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import ctypes
-import linecache
 import os
-import re
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
-import types
 import warnings
 from typing import Any
 
@@ -33,7 +28,8 @@ import torch
 import mi_course
 from mi_course import wire
 from mi_course.asking import observe
-from mi_course.asking.limits import Capture, TimeUp, time_limit
+from mi_course.asking.cells import InertStub, LessonStub, main_namespace, run_cell
+from mi_course.asking.limits import Capture
 
 _libc = ctypes.CDLL(None)
 _kill = _libc.kill
@@ -41,41 +37,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 2.0
 _LOOK_S = 0.02
 """How long to look whether threads that an answer left behind are idle."""
-
-
-class InertStub:
-    """Stands for `lesson`, and for SmolLM2: whatever is asked of it comes to nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return InertStub()
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return InertStub()
-
-    def __getitem__(self, key: Any) -> Any:
-        return InertStub()
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def __iter__(self) -> Any:
-        return iter((InertStub(),))
-
-
-class Lesson(InertStub):
-    """`lesson.use(name)` is the learner's own answer, always."""
-
-    def __init__(self, namespace: dict[str, Any]) -> None:
-        self._namespace = namespace
-
-    def use(self, name: str) -> Any:
-        return self._namespace[name]
-
-    def check(self, *args: Any, **options: Any) -> None: ...
 
 
 def send(channel: socket.socket, message: Any) -> None:
@@ -104,51 +65,24 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warnings.simplefilter("ignore")
     job = receive(channel)
-    module = types.ModuleType("__main__")
-    namespace = vars(module)
-    sys.modules["__main__"] = module
+    namespace = main_namespace()
     sys.argv = [""]
-    namespace.update(__builtins__=builtins, display=lambda *args, **options: None)
-    lesson = Lesson(namespace)
-    mi_course.lesson = lambda which: lesson
-    mi_course.exercise = lambda id: InertStub()
-    mi_course.load_model = lambda *args, **options: InertStub()
+    lesson = LessonStub(namespace)
+    vars(mi_course).update(
+        lesson=lambda which: lesson,
+        exercise=lambda id: InertStub(),
+        load_model=lambda *args, **options: InertStub(),
+    )
     for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
         send(channel, {"begin": position})
-        problem = _run_cell(position, text, namespace, job["cell_s"])
+        with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()):
+            problem = run_cell(text, position, namespace, job["cell_s"])
         if problem:
             send(channel, {"error": position, "message": problem[:2000]})
     namespace["lesson"] = lesson
     send(channel, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
     while True:
         _exercise(channel, receive(channel)["exercise"], namespace, sandboxed)
-
-
-def _run_cell(position: int, text: str, namespace: dict[str, Any], seconds: float) -> str:
-    """Why the cell stopped, or nothing."""
-    place = f"cell {position}" if position else "setup"
-    linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
-    try:
-        with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), time_limit(seconds):
-            exec(compile(text, place, "exec"), namespace)
-    except TimeUp:
-        return f"it was still running after {seconds:g} seconds."
-    except BaseException as error:
-        return format_error(error, place)
-    return ""
-
-
-def format_error(error: BaseException, place: str) -> str:
-    try:
-        with time_limit(1.0):
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
-            if isinstance(error, SyntaxError) and error.filename == place:
-                lines = [error.lineno]
-            where = f" (channel {lines[-1]})" if lines else ""
-            text = f"{type(error).__name__}: {error}"[:1000].strip().rstrip(":").splitlines()[0]
-            return re.sub(r"\s+", " ", text) + where + "."
-    except BaseException:
-        return "it raised an error whose text cannot be read."
 
 
 def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool) -> None:

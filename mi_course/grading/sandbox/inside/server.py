@@ -2,10 +2,10 @@
 
     python -m mi_sandbox.server CONTROL WALLS     CONTROL: a descriptor; WALLS: 1, or 0 where there can be none
 
-On CONTROL arrive pairs of descriptors: the channel on which a submission is asked, and the lifeline. A child that watches
-(process 1 of its namespace) holds the lifeline and runs nothing of the submission: when the grader lets go of the lifeline,
-it ends, and the kernel ends everything else in that namespace. Told "group" in place of "go", it says hello on the
-lifeline and waits to be put into a control group.
+On CONTROL arrive pairs of descriptors: the channel on which a submission is asked, and the lifeline. A child that
+watches (process 1 of its namespace) holds the lifeline and runs nothing of the submission: when the grader lets go of
+the lifeline, it ends, and the kernel ends everything else in that namespace. Told "group" in place of "go", it says
+hello on the lifeline and waits to be put into a control group.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 import torch
 from mi_sandbox import isolation, runner
@@ -45,7 +46,8 @@ def main() -> None:
     gc.freeze()
     threads = 1 + len(_other_threads())
     absent = [name for name in ("lessons", "judging", "exercises", "grading", "course") if _importable(name)]
-    control.send(json.dumps({"ready": True, "threads": threads, "visible": absent}).encode())
+    state = {"ready": True, "threads": threads, "visible": absent, "seccomp": isolation.seccomp_available()}
+    control.send(json.dumps(state).encode())
     while True:
         word, fds, _, _ = socket.recv_fds(control, 64, 2)
         if not word:
@@ -59,7 +61,7 @@ def main() -> None:
                 pass
 
 
-def warm_up(work: dict) -> None:
+def warm_up(work: dict[str, Any]) -> None:
     """Boots the models that will be asked about, so that children inherit them. Their configurations are no secret."""
     for module in work.get("include", ()):
         from mi_course.asking import include
@@ -158,7 +160,7 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
     os._exit(0)
 
 
-def _ended(runner_pid: int) -> dict | None:
+def _ended(runner_pid: int) -> dict[str, Any] | None:
     """How the runner ended, if it did. Takes leave of orphans too, whose parent we are."""
     with contextlib.suppress(ChildProcessError):
         while True:
