@@ -21,6 +21,7 @@ from typing import Any
 
 from mi_course import content, lessons, show, wire
 from mi_course.asking import include, observe
+from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.exercises import Exercise, LessonSpec, Verdict
 from mi_course.judging import judge
 from mi_course.progress import Progress
@@ -33,9 +34,6 @@ ANSWER_BYTES = 2**20
 
 SEED = 0
 """In self-study the same answer meets the same inputs every time, so that a message can be worked on."""
-
-AFTER_TIME_OUT_S = 1.0
-"""What later Asks get once one has run out of time: nobody should wait five seconds for each."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -35,8 +35,10 @@ from mi_course.content import (
 )
 from mi_course.lessons import LessonInfo, catalogue, find
 
-__all__ = ["Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
+__all__ = ["SETUP_POSITION", "Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
 
+SETUP_POSITION = 0
+"""The position under which the course's own setup cells are reported; a notebook's cells count from 1."""
 MAX_BYTES = 64 * 2**20
 MAX_VALUES = 8_000_000
 """Lists, numbers and texts in a notebook's JSON, before it is read; objects count four times."""

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 
 from mi_course import wire
+from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.content import python_only
-from mi_course.course import AFTER_TIME_OUT_S
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
 from mi_course.grading.sandbox import Lost, Sandbox, Session
-from mi_course.submission import Submission
+from mi_course.submission import SETUP_POSITION, Submission
 from mi_course.wire import Call, Error, Observation, Ref, Reply
 
-__all__ = ["CELL_S", "SETUP", "TOTAL_S", "Seen", "ask_all", "capped", "quoted"]
+__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted"]
 
 CELL_S = 10.0
 """A cell that defines answers takes milliseconds; the long work of a lesson is recorded, and not repeated here."""
@@ -37,7 +37,6 @@ GRACE_S = 4.0
 """How long a session may be silent beyond a limit that it should have kept itself: it may be booting a model."""
 TOTAL_S = 240.0
 """For one submission. What is not asked by then has timed out."""
-SETUP = 0
 MOST_REPORTS = 200
 """Messages that answer nothing, of one session at a time."""
 MOST_REASONS = 20
@@ -112,7 +111,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
             line = _Line(session, seen, own, deadline)
             defined = _run_cells(line, submission, [plan.exercise.name for plan in left.values()], skip)
             if defined is None:
-                if SETUP in skip:
+                if SETUP_POSITION in skip:
                     break
                 continue
             for id in [id for id, plan in left.items() if plan.exercise.name not in defined]:
@@ -140,7 +139,7 @@ def _run_cells(line: _Line, submission: Submission, names: list[str], skip: dict
     """The names that are defined afterwards. None: the session is lost, and `skip` names the cell to blame."""
     seen = line.seen
     cells = [[cell.position, python_only(cell.source)] for cell in submission.cells if cell.position not in skip]
-    at, known = SETUP, {SETUP, *(position for position, _ in cells)}
+    at, known = SETUP_POSITION, {SETUP_POSITION, *(position for position, _ in cells)}
     stopped: dict[int, str] = {}
     job = {"setup": list(submission.setup), "cells": cells, "cell_s": CELL_S, "patience": PATIENCE, "names": names}
     try:
@@ -198,7 +197,7 @@ def _ask(line: _Line, id: str, plan: Plan) -> bool:
             session.send(ask)
             reply = line.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
             if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
-                how = session.how_it_ended(reply["ended"])
+                how = session.describe_exit(reply["ended"])
                 out_of_time = reply["ended"] == -signal.SIGXCPU
                 seen.timed_out |= out_of_time
                 _rest(found, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)

@@ -10,27 +10,24 @@ On the channel, each message is 8 bytes of length and a frame of `mi_course.wire
     -> None    <- {"ended": status}               (the child is gone, and whatever it started with it)
                <- {"reached": what, "name"}       (at any time: see `reaching`)
 
-Limits count processor time, so that neighbors do not matter; by the clock they are `patience` times as long. "waited"
+Limits are processor time, so that neighbors do not matter; by the clock they are `patience` times as long. "waited"
 says that a time-out came by the clock.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import ctypes
-import linecache
 import os
-import re
 import resource
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 import types
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +37,8 @@ from mi_sandbox import reaching, stand_ins
 import mi_course
 from mi_course import wire
 from mi_course.asking import observe, watches
-from mi_course.asking.limits import Capture, TimeUp, time_limit
+from mi_course.asking.cells import LessonStub, main_namespace, run_cell
+from mi_course.asking.limits import Capture
 
 _libc = ctypes.CDLL(None)
 _kill = _libc.kill
@@ -54,8 +52,6 @@ _WAITED = 0.7
 """Of its limit. A time-out with less processor time than that may be the fault of others."""
 _HARD_S = 3.0
 """Seconds of processor time after its limit, at which the kernel ends what cannot be interrupted."""
-
-
 _sending = threading.RLock()
 
 
@@ -86,14 +82,10 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warnings.simplefilter("ignore")
     job = receive(channel)
-    module = types.ModuleType("__main__")
-    namespace = vars(module)
-    sys.modules["__main__"] = module
+    namespace = main_namespace()
     sys.argv = [""]
-    namespace.update(__builtins__=builtins, display=stand_ins.display)
-    lesson = stand_ins.Lesson(namespace)
-    mi_course.lesson = stand_ins.lesson_maker(lesson)
-    mi_course.exercise = mi_course.load_model = stand_ins.inert
+    lesson = LessonStub(namespace)
+    vars(mi_course).update(lesson=stand_ins.lesson_maker(lesson), exercise=stand_ins.inert, load_model=stand_ins.inert)
     watches.WATCHES["arguments"] = reaching.arguments
     for name in job["withheld"]:
         reaching.withhold(name)
@@ -101,7 +93,7 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
     reaching.report(lambda what, name: send(channel, {"reached": what, "name": name}))
     for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
         send(channel, {"begin": position})
-        problem, waited = _run_cell(position, text, namespace, job["cell_s"], job["patience"])
+        problem, waited = _run_cell(text, position, namespace, job["cell_s"], job["patience"])
         if problem:
             send(channel, {"error": position, "message": problem[:2000], "waited": waited})
     namespace["lesson"] = lesson
@@ -110,29 +102,21 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
         _exercise(channel, receive(channel)["exercise"], namespace, sandboxed, job["patience"])
 
 
-def _run_cell(position: int, text: str, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
+def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
     """Why the cell stopped, or nothing; and whether that was a time-out by the clock."""
-    place = f"cell {position}" if position else "setup"
-    linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
     began = time.process_time()
-    try:
-        with (
-            contextlib.redirect_stdout(Capture()),
-            contextlib.redirect_stderr(Capture()),
-            time_limit(seconds * patience),
-            _processor_limit(seconds),
-        ):
-            exec(compile(text, place, "exec"), namespace)
-    except TimeUp:
-        waited = time.process_time() - began < _WAITED * seconds
-        return f"it was still running after {seconds:g} seconds.", waited
-    except BaseException as error:
-        return format_error(error, place), False
-    return "", False
+    with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), _processor_limit(seconds):
+        problem = run_cell(text, position, namespace, seconds * patience)
+    if problem != _STILL.format(seconds * patience):
+        return problem, False
+    return _STILL.format(seconds), time.process_time() - began < _WAITED * seconds
+
+
+_STILL = "it was still running after {:g} seconds."
 
 
 @contextlib.contextmanager
-def _processor_limit(seconds: float) -> Any:
+def _processor_limit(seconds: float) -> Iterator[None]:
     """Raises TimeUp in the block after so much processor time, by way of the time limit that surrounds it.
 
     What swallows that is ended by the kernel a little later.
@@ -156,19 +140,6 @@ def _processor_limit(seconds: float) -> Any:
         signal.setitimer(signal.ITIMER_PROF, 0)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_CPU, (most, most))
-
-
-def format_error(error: BaseException, place: str) -> str:
-    try:
-        with time_limit(1.0):
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
-            if isinstance(error, SyntaxError) and error.filename == place:
-                lines = [error.lineno]
-            where = f" (line {lines[-1]})" if lines else ""
-            text = f"{type(error).__name__}: {error}"[:1000].strip().rstrip(":").splitlines()[0]
-            return re.sub(r"\s+", " ", text) + where + "."
-    except BaseException:
-        return "it raised an error whose text cannot be read."
 
 
 def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool, patience: float) -> None:

@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 import torch
 from mi_sandbox import isolation, runner
@@ -55,7 +56,8 @@ def main() -> None:
     gc.freeze()
     threads = 1 + len(_other_threads())
     absent = [name for name in ("lessons", "judging", "exercises", "grading", "course") if _importable(name)]
-    control.send(json.dumps({"ready": True, "threads": threads, "visible": absent}).encode())
+    state = {"ready": True, "threads": threads, "visible": absent, "seccomp": isolation.seccomp_available()}
+    control.send(json.dumps(state).encode())
     while True:
         word, fds, _, _ = socket.recv_fds(control, 64, 2)
         if not word:
@@ -80,7 +82,7 @@ def import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def warm_up(work: dict) -> None:
+def warm_up(work: dict[str, Any]) -> None:
     """Boots the models that will be asked about, so that children inherit them. Their configurations are no secret."""
     for module in work.get("include", ()):
         from mi_course.asking import include
@@ -182,7 +184,7 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
     os._exit(0)
 
 
-def _ended(runner_pid: int) -> dict | None:
+def _ended(runner_pid: int) -> dict[str, Any] | None:
     """How the runner ended, if it did. Takes leave of orphans too, whose parent we are."""
     with contextlib.suppress(ChildProcessError):
         while True:
