@@ -37,7 +37,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.LessonInfo:
 
 def forget() -> None:
     """Forgets what was read of the lessons."""
-    for name in ("tiny_course", "tiny_course_lesson"):
+    for name in [name for name in sys.modules if name.startswith("tiny_course")]:
         sys.modules.pop(name, None)
     lessons._plugins.cache_clear()
     content._read_release.cache_clear()
