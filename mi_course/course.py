@@ -22,6 +22,7 @@ from typing import Any
 
 from mi_course import content, lessons, show, wire
 from mi_course.asking import include, observe
+from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 from mi_course.errors import CourseError, UnknownName
 from mi_course.exercises import Exercise, LessonSpec, Verdict
@@ -32,9 +33,6 @@ __all__ = ["Card", "ExerciseHandle", "Lesson", "check_exercise", "subscribe"]
 
 SEED = 0
 """In self-study an answer gets the same inputs every time, so that the learner can work on a message."""
-
-AFTER_TIME_OUT_S = 1.0
-"""The time limit of later Asks once one has timed out: nobody should wait five seconds for each."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ class Complaint:
 
     message: str
     kind: str = "value"
-    """value, shape, dtype, nan, type, tidiness, crashed, timed_out or not_attempted."""
+    """value, shape, dtype, precision, nan, type, tidiness, crashed, timed_out or not_attempted."""
     mistake: str | None = None
     """Set where a judge recognises a mistake itself."""
 

@@ -61,6 +61,7 @@ def edit(path: Path, change) -> Path:
 # -- Help, errors -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_help_lists_the_verbs_and_is_quick():
     run("--help")
     began = time.monotonic()

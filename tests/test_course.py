@@ -506,6 +506,7 @@ def test_a_fault_of_ours_does_not_look_like_the_learners():
     assert "The checker itself failed, which says nothing about your answer: ZeroDivisionError" in verdict.message
 
 
+@pytest.mark.timing
 def test_once_out_of_time_later_asks_are_shorter():
     part = Part("p", 1, lambda draw, size: [case(float(n), limit_s=1.5) for n in range(4)])
     slow = Exercise("lab.s", "s", (part,), (), (), "", 1, 1, oracle=twice)

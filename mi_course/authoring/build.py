@@ -96,6 +96,8 @@ def _build_one(
         notebook = executed.notebook
         report.executed.append(info.id)
         report.notes += executed.notes
+        # nbval has not passed these outputs yet.
+        (root(info) / "tests" / "nbval_keys" / f"{info.notebook}.json").unlink(missing_ok=True)
     if notebook is not None:
         _write(target, dump(notebook), report)
     else:

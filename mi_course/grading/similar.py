@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from mi_course import content, interp, lessons
 from mi_course.grading.intake import Entry, load
+from mi_course.grading.text_files import write_csv
 from mi_course.submission import SubmissionError, parse, select_cells
 
 __all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "similar", "write"]
@@ -92,9 +91,9 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
             aliases.update(_from_the_course(tree))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        for node in tree.body:
-            for name in _bound(node):
-                nodes[name] = node
+        for statement in tree.body:
+            for name in _bound(statement):
+                nodes[name] = statement
     found = []
     for id in exercises:
         node = nodes.get(id.partition(".")[2])
@@ -171,16 +170,15 @@ def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]
 
 def write(path: Path, pairs: Sequence[Pair]) -> None:
     """similar.csv: one row for each pair of answers."""
-    from mi_course.grading.store import atomic_write, escape_csv_cell
-
-    text = io.StringIO()
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    table.writerow(["first", "second", "exercise", "similarity", "same_names", "symbols", "shared_by"])
-    for one in pairs:
-        same = "yes" if one.same_names else "no"
-        cells = [one.first, one.second, one.exercise, f"{one.similarity:.2f}", same, one.symbols, one.shared_by]
-        table.writerow([escape_csv_cell(cell) for cell in cells])
-    atomic_write(path, text.getvalue())
+    header = ["first", "second", "exercise", "similarity", "same_names", "symbols", "shared_by"]
+    rows = [
+        (
+            *(pair.first, pair.second, pair.exercise, f"{pair.similarity:.2f}"),
+            *("yes" if pair.same_names else "no", pair.symbols, pair.shared_by),
+        )
+        for pair in pairs
+    ]
+    write_csv(path, header, rows)
 
 
 def _pair(a: Answer, b: Answer, share: float, shared_by: int) -> Pair:
@@ -279,7 +277,7 @@ def _library_functions() -> dict[str, list[ast.stmt]]:
 
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
     """Names that a cell imports from mi_course -> where they are from."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mi_course":
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}

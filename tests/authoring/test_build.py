@@ -172,12 +172,17 @@ def test_prose_is_rebuilt_without_executing(ready, source, no_kernel):
 
 
 def test_changed_code_is_executed_again(ready, source):
+    key = Path(ready.folder, "tests", "nbval_keys", "07_tiny.json")  # says that nbval passed the old outputs
+    key.parent.mkdir(parents=True)
+    key.touch()
     source.write_text(source.read_text().replace('print("one")', 'print("ONE")'))
     report = build([ready], run=False)
     assert report.executed == []
+    assert key.exists()
     assert "was not executed" in report.notes[0]
     assert any("solutions/07_tiny.ipynb:1: is stale" in str(finding) for finding in check([ready]))
     assert build([ready]).executed == ["tiny"]
+    assert not key.exists()
     assert printed(solution(ready), "surprise") == "ONE\ntwo\nthree"
     assert check([ready]) == []
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from typing import TYPE_CHECKING
 
-from mi_course.exercises import Exercise
 from mi_course.grading.formats import WORDS, number, said
 from mi_course.grading.formats.html import document, lesson_title, prose, text
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
+
+if TYPE_CHECKING:
+    from mi_course.exercises import Exercise
 
 __all__ = ["MARKS", "page"]
 
