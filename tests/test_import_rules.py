@@ -93,7 +93,7 @@ def test_no_lesson_imports_another():
             assert not others, f"{path} imports {others}"
 
 
-TOPS = ("authoring", "grading", "workshop")
+TOPS = ("authoring", "grading", "testing", "workshop")
 
 
 def test_what_stands_on_top_stands_apart():
@@ -140,7 +140,7 @@ def test_every_ask_is_answered_where_no_truth_is(tmp_path: Path):
     code = """
 import sys
 from pathlib import Path
-for absent in "lessons judging exercises course content grading progress submission checking authoring".split():
+for absent in "lessons judging exercises course content grading progress submission checking authoring testing".split():
     sys.modules[f"mi_course.{absent}"] = None
 from mi_course import wire
 from mi_course.asking import observe
@@ -160,6 +160,7 @@ FORBIDDEN = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloud
 MAY_EXEC = {
     "mi_course.checking": "a learner's own notebook, on the learner's own machine",
     "mi_course.grading.sandbox.inside.runner": "a submission, inside the sandbox",
+    "mi_course.testing.answers": "a lesson's own solution and its mutants, in tests",
 }
 
 

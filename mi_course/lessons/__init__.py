@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "load"]
+__all__ = ["LessonInfo", "Plugin", "alternatives_module", "asking_modules", "catalogue", "find", "load"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Plugin:
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-    """A module with `REFERENCES` and `DRIVERS` of its own, to be had in the sandbox too."""
+    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS` of its own; the sandbox gets a copy of it."""
+    alternatives: str = ""
+    """A module with other right answers and equivalent mutants, for `mi_course.testing`."""
 
 
 OURS = (
@@ -90,6 +92,11 @@ def _plugins() -> tuple[Plugin, ...]:
 def asking_modules() -> tuple[str, ...]:
     """Modules with references and drivers that plug-ins bring."""
     return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
+
+
+def alternatives_module(lesson: str) -> str:
+    """The module with other right answers to a plug-in's lesson; empty if it names none."""
+    return next((plugin.alternatives for plugin in _plugins() for info in plugin.lessons if info.id == lesson), "")
 
 
 def catalogue() -> tuple[LessonInfo, ...]:
