@@ -93,7 +93,7 @@ def test_no_lesson_imports_another():
             assert not others, f"{path} imports {others}"
 
 
-TOPS = ("authoring", "grading", "workshop")
+TOPS = ("authoring", "grading", "testing", "workshop")
 
 
 def test_what_stands_on_top_stands_apart():
@@ -141,7 +141,7 @@ def test_every_ask_is_answered_where_no_truth_is(tmp_path: Path):
     code = """
 import sys
 from pathlib import Path
-for absent in "lessons judging exercises course content grading progress submission checking authoring".split():
+for absent in "lessons judging exercises course content grading progress submission checking authoring testing".split():
     sys.modules[f"mi_course.{absent}"] = None
 from mi_course import wire
 from mi_course.asking import observe
@@ -161,6 +161,7 @@ FORBIDDEN = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloud
 MAY_EXEC = {
     "mi_course.course": "the solution's own code, for `lesson.use`",
     "mi_course.asking.cells": "a learner's own notebook on their own machine, or a submission inside the sandbox",
+    "mi_course.testing.answers": "a lesson's own solution and its mutants, in tests",
 }
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +42,64 @@ def test_its_driver_asks_in_the_sandbox(plugin):
     assert marks.points == marks.max_points == 5, marks
 
 
+def prove(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Runs the proof of the lesson as its author would, far from the course's own pytest configuration."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+        "-p",
+        "no:cacheprovider",
+        "-q",
+    ]
+    command += ["-p", "mi_course.testing.plugin", "--pyargs", "mi_course.testing", "--mi-lesson", "tiny", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_its_exercises_are_proved(plugin):
+    code, output = prove(Path(plugin.folder))
+    assert code == 0, output
+    assert "failed" not in output
+
+
+FAULTS = {
+    "wrong_answers": {
+        ("alternatives", "x << 1", "x << 2"): ["test_the_alternatives_pass[tiny.double-0]"],
+        ("alternatives", "ANSWERS =", "EQUIVALENT = {'double': {'return x': '?'}}\nANSWERS ="): [
+            "refused now or no longer"
+        ],
+        ("lesson", "lambda x: x / 2", "lambda x: x * x"): ["test_each_mistake_is_named[tiny.double-2]", "'square'"],
+        ("lesson", '"Add it to itself.", ', ""): ["test_it_is_complete[tiny.double]"],
+    },
+    "weak_cases": {
+        ("lesson", "draw.integer(3, 9)", "0"): [
+            "test_mutants_are_refused[tiny.double]",
+            "['return x', 'return x - x']",
+        ],
+        ("lesson", "-draw.integer(10, 99)", "0"): ["test_a_guess_earns_nothing[tiny.double-zero]"],
+    },
+}
+
+
+@pytest.mark.parametrize("faults", FAULTS)
+def test_faults_of_an_exercise_are_found(plugin, faults):
+    expected = []
+    for (module, right, wrong), words in FAULTS[faults].items():
+        path = Path(plugin.folder) / f"tiny_course_{module}.py"
+        source = path.read_text()
+        assert source.count(right) == 1
+        path.write_text(source.replace(right, wrong))
+        expected += words
+    code, output = prove(Path(plugin.folder), "--tb=short")
+    assert code == 1, output
+    assert not [words for words in expected if words not in output], output
+
+
 def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(asking.plugins, "_added", {})
@@ -48,7 +110,9 @@ def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp
     def write(module: str, **entries: Any) -> None:
         (tmp_path / f"{module}.py").write_text("\n".join(f"{name} = {text}" for name, text in entries.items()))
 
-    write("first_school", DRIVERS="{'thrice': lambda answer, args: 3}", REFERENCES="{'planet': lambda resolver: 'Mars'}")
+    write(
+        "first_school", DRIVERS="{'thrice': lambda answer, args: 3}", REFERENCES="{'planet': lambda resolver: 'Mars'}"
+    )
     write("second_school", DRIVERS="{'hook': None, 'other': None}")
     write("third_school", FUNCTIONS="{'line': None}", DRIVERS="{'thrice': None}")
     monkeypatch.setitem(DRIVERS, "thrice", None)

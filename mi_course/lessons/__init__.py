@@ -21,7 +21,7 @@ from mi_course.errors import CourseError, UnknownName
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "join", "load"]
+__all__ = ["LessonInfo", "Plugin", "alternatives_module", "asking_modules", "catalogue", "find", "join", "load"]
 
 
 RENAMED = {
@@ -57,7 +57,9 @@ class Plugin:
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-    """A module with `REFERENCES` and `DRIVERS`; it is copied into the sandbox."""
+    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS` of its own; the sandbox gets a copy of it."""
+    alternatives: str = ""
+    """A module with other right answers and equivalent mutants, for `mi_course.testing`."""
 
 
 OURS = (
@@ -104,6 +106,11 @@ def _plugins() -> tuple[Plugin, ...]:
 def asking_modules() -> tuple[str, ...]:
     """The plug-ins' modules with references and drivers."""
     return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
+
+
+def alternatives_module(lesson: str) -> str:
+    """The module with other right answers to a plug-in's lesson; empty if it names none."""
+    return next((plugin.alternatives for plugin in _plugins() for info in plugin.lessons if info.id == lesson), "")
 
 
 def catalogue() -> tuple[LessonInfo, ...]:
