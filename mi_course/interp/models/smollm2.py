@@ -84,9 +84,8 @@ def load_hf(where: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     weights = {name: t.to(dtype, copy=True) for name, t in load_file(where / "model.safetensors").items()}
     model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()
-    model.model.rotary_emb = LlamaRotaryEmbedding(
-        config
-    )  # its frequencies are not weights, so they are still on "meta"
+    # Its frequencies are not weights, so they are still on "meta".
+    model.model.rotary_emb = LlamaRotaryEmbedding(config)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(where, local_files_only=True, add_bos_token=True)
     return model.eval(), tokenizer
 

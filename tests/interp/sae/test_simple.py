@@ -18,7 +18,7 @@ from mi_course.interp.sae import (
 )
 
 DICTIONARY = planted_dictionary(32, 16, seed=0)
-SETTINGS = {"relu": {"l1": 0.3}, "topk": {"k": 3}}
+SETTINGS = {"relu": {"l1": 2.0}, "topk": {"k": 3}}
 
 
 @pytest.fixture(scope="module")
