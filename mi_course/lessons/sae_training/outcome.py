@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
-from mi_course.interp.sae.by_hand import topk_activation, train_sae
+from mi_course.interp.sae.simple import encode, train_simple
 from mi_course.wire import Observation
 
 EXPLAINED, RECOVERED, COSINE, ACTIVE_SHARE = 0.8, 0.7, 0.9, 0.5
@@ -66,7 +66,7 @@ def _variance(x: Tensor, x_hat: Tensor) -> float:
 
 def _measure(sae: dict[str, Tensor], world: Planted, k: int) -> dict[str, float]:
     x = world.held_out.double()
-    f = topk_activation(((x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]).relu(), k)
+    f = encode(x, sae, k)
     x_hat = f @ sae["W_dec"] + sae["b_dec"]
     cosines = world.dictionary.double() @ normalize(sae["W_dec"], dim=-1).T
     best = cosines.amax(dim=-1)
@@ -173,7 +173,7 @@ def _untrained(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor
 
 
 def _quickly(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
-    return train_sae(x, n_latents, k, seed, steps=400)
+    return train_simple(x, n_latents, k=k, steps=400, batch=512, lr=1e-2, decay=80, seed=seed)[0]
 
 
 def _dead(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:

@@ -168,7 +168,7 @@ def test_wrong_tokens_and_places_are_refused(model, tokens):
         ModelBatches(model, tokens, 1, mask=torch.arange(16)[None].expand(20, -1) > 3)
     with pytest.raises(ValueError, match="whole numbers"):
         ModelBatches(model, tokens.float(), 1)
-    with pytest.raises(ValueError, match="empty row"):
+    with pytest.raises(ValueError, match="Prompt 1 holds no tokens"):
         ModelBatches(model, [[1, 2], []], 1)
     with pytest.raises(ValueError, match="nothing to train on"):
         ModelBatches(model, tokens[:, :1], 1).next_batch()

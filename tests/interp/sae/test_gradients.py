@@ -106,12 +106,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("dead_latents", [0, 5, 20])
-@pytest.mark.parametrize("roads", ["dense", "sparse", "dense-in-blocks", "sparse-in-blocks"])
+@pytest.mark.parametrize("products", ["dense", "sparse", "dense-in-blocks", "sparse-in-blocks"])
 @pytest.mark.parametrize("d_out", [None, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_those_of_autograd(case, d_out, roads, dead_latents, monkeypatch):
-    monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if roads.startswith("dense") else 1.0)
-    if roads.endswith("blocks"):
+def test_gradients_are_those_of_autograd(case, d_out, products, dead_latents, monkeypatch):
+    monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if products.startswith("dense") else 1.0)
+    if products.endswith("blocks"):
         monkeypatch.setattr(matmul, "BLOCK_BYTES", 7 * F * 8)
     sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, **CASES[case]))
     generator = torch.Generator().manual_seed(1)
