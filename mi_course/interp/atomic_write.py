@@ -14,8 +14,8 @@ def atomic_write(path: Path, content: str | bytes | Callable[[Path], object], mo
     """Atomically replace `path`: whatever happens, it is the old file or the new one.
 
     content: text (written as UTF-8, line endings as they are) or bytes, flushed to disk before the renaming; or a
-    function that fills the temporary sibling whose path it is given. The sibling may be a folder: then only the creation
-    is atomic, since an old folder is removed first.
+    function that fills the temporary sibling whose path it is given. The sibling may be a folder: only its creation is
+    atomic, since an old folder is removed first.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

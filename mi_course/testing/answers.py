@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 from functools import cache
@@ -53,11 +52,9 @@ def reference_source(lesson: str) -> dict[str, str]:
 
 @cache
 def _definitions(lesson: str) -> str:
-    """The imports, functions and classes of the lesson's setup cells. What else they do (load a model) is left out."""
+    """What the lesson's setup cells define. What else they do (load a model) is left out."""
     cells = content.setup_cells(content.read_notebook(lessons.find(lesson), solution=True))
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    trees = [ast.parse(content.python_only(cell)) for cell in cells]
-    return "\n".join(ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, kept))
+    return "\n".join(map(content.definitions, cells))
 
 
 def namespace(lesson: str, replaced: dict[str, str] | None = None) -> dict[str, Any]:
