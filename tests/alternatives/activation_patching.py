@@ -199,11 +199,11 @@ def agreement_by_pandas(exact, estimate):
 
 
 def strongest_heads(case):
-    return case.hidden.found(22)
+    return case.judge_data.strongest(22)
 
 
 def strongest_as_tensor(case):
-    return torch.tensor(case.hidden.found(26))
+    return torch.tensor(case.judge_data.strongest(26))
 
 
 ANSWERS = {

@@ -15,11 +15,11 @@ from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInput
 
 def _recovery(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
     """Oracle: sums in Python."""
-    whole = sum(c - k for c, k in zip(clean.tolist(), corrupted.tolist(), strict=True))
+    effect = sum(c - k for c, k in zip(clean.tolist(), corrupted.tolist(), strict=True))
     part = sum(p - k for p, k in zip(patched.tolist(), corrupted.tolist(), strict=True))
-    if whole == 0:
+    if effect == 0:
         raise ValueError("clean and corrupted have the same mean")
-    return part / whole
+    return part / effect
 
 
 def _means(patched: Tensor, clean: Tensor, corrupted: Tensor) -> tuple[float, float, float]:

@@ -43,7 +43,7 @@ class Planted:
         generator = torch.Generator().manual_seed(self._seed)
         total = self.n_layers * self.n_heads
         sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(n)]
-        return sorted(self.score([divmod(place, self.n_heads) for place in one]) for one in sets)
+        return sorted(self.score([divmod(index, self.n_heads) for index in heads]) for heads in sets)
 
     def strongest(self, n: int) -> list[tuple[int, int]]:
         """The heads with the largest effects of either sign."""
@@ -51,7 +51,7 @@ class Planted:
         return [divmod(place, self.n_heads) for place in order]
 
     def helping(self) -> list[tuple[int, int]]:
-        return [head for head in self.found(22) if head not in self.negative]
+        return [head for head in self.strongest(22) if head not in self.negative]
 
 
 class SmolLM2:
@@ -110,7 +110,7 @@ def _every(case: Case) -> list[tuple[int, int]]:
 
 
 def _weakest(case: Case) -> list[tuple[int, int]]:
-    strong = set(case.judge_data.found(22))
+    strong = set(case.judge_data.strongest(22))
     return [head for head in _every(case) if head not in strong][:20]
 
 
@@ -134,7 +134,7 @@ MY_CIRCUIT = Exercise(
         Mistake(
             "head_first",
             "Your pairs are (head, layer). Layer comes first: head 3 of layer 23 is (23, 3).",
-            lambda case: [(head, layer) for layer, head in case.judge_data.found(22)],
+            lambda case: [(head, layer) for layer, head in case.judge_data.strongest(22)],
         ),
         Mistake(
             "negative_heads_left_out",
@@ -150,7 +150,7 @@ MY_CIRCUIT = Exercise(
         Mistake(
             "too_few",
             "So few heads cannot do the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
-            lambda case: case.judge_data.found(22)[:2],
+            lambda case: case.judge_data.strongest(22)[:2],
         ),
         Mistake(
             "too_weak",

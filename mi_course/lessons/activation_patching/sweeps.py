@@ -69,13 +69,13 @@ def _residual_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metri
     for layer in range(n_layers):
         clean = clean_cache[f"blocks.{layer}.hook_resid_pre"]
         for position in range(n_positions):
-            here = torch.zeros(1, n_positions, 1, dtype=torch.bool)
-            here[:, position] = True
+            chosen = torch.zeros(1, n_positions, 1, dtype=torch.bool)
+            chosen[:, position] = True
             result[layer, position] = _run(
                 model,
                 corrupted_tokens,
                 f"blocks.{layer}.hook_resid_pre",
-                lambda resid, here=here, clean=clean: torch.where(here, clean, resid),
+                lambda resid, chosen=chosen, clean=clean: torch.where(chosen, clean, resid),
                 metric,
             )
     return result

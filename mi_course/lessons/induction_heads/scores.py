@@ -353,7 +353,7 @@ def _score_hook(scores: Tensor, period: int) -> Callable[[Tensor, object], None]
     """Oracle: by loops over the batch."""
 
     def hook(pattern: Tensor, hook) -> None:
-        rows = [_induction(one, period) for one in pattern]
+        rows = [_induction(sequence, period) for sequence in pattern]
         for head in range(pattern.shape[1]):
             scores[hook.layer(), head] = sum(float(row[head]) for row in rows) / len(rows)
 
@@ -373,7 +373,7 @@ def _hook_with(write: Callable[[Tensor, int, Tensor, int], object]) -> Callable[
 
 
 def _batch_mean(pattern: Tensor, period: int) -> Tensor:
-    return torch.stack([_induction(one, period) for one in pattern]).mean(0)
+    return torch.stack([_induction(sequence, period) for sequence in pattern]).mean(0)
 
 
 def _put(scores: Tensor, index: object, value: object) -> None:

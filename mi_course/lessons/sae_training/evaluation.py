@@ -138,9 +138,9 @@ def _loss_recovered(clean: float, spliced: float, zero: float) -> float:
     """Oracle: how far between `zero` and `clean` the spliced model is."""
     if zero == clean:
         raise ValueError("zero ablation costs nothing")
-    whole = zero - clean
+    cost = zero - clean
     missing = spliced - clean
-    return 1 - missing / whole
+    return 1 - missing / cost
 
 
 def _recovered_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -324,13 +324,13 @@ def _cosines(W: Tensor, D: Tensor) -> Tensor:
 
 def _matched_once(W: Tensor, D: Tensor) -> Tensor:
     """Greedy: each latent may serve one row of the dictionary only."""
-    left, found = _cosines(W, D).clone(), []
+    left, matched = _cosines(W, D).clone(), []
     for _ in range(min(left.shape)):
         at = int(left.argmax())
         g, i = divmod(at, left.shape[1])
-        found.append(left[g, i].clone())
+        matched.append(left[g, i].clone())
         left[g], left[:, i] = -9.0, -9.0
-    return torch.stack(found).mean()
+    return torch.stack(matched).mean()
 
 
 MEAN_MAX_COSINE = Exercise(

@@ -355,7 +355,7 @@ GATED_LOSS = Exercise(
         Mistake(
             "no_gradient",
             "The values are right, but nothing can be learned from them: they are detached numbers (`.item()`, `float` or `.detach()`). Return the tensors.",
-            lambda *args: tuple(float(one.detach()) for one in _gated_loss(*args)),
+            lambda *args: tuple(float(term.detach()) for term in _gated_loss(*args)),
             degenerate=True,
         ),
     ),

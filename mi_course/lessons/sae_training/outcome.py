@@ -48,14 +48,14 @@ def _read(value: Any, d: int, F: int) -> dict[str, Tensor] | Complaint:
         seen = f"a dict with {sorted(map(str, value))[:8]}" if isinstance(value, dict) else f"a {type(value).__name__}"
         return Complaint(f"The result is {seen}, expected a dict with {', '.join(shapes)}.", "type")
     for name, shape in shapes.items():
-        one = value[name]
-        if not isinstance(one, Tensor) or not one.is_floating_point():
+        tensor = value[name]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             return Complaint(f"`{name}` is not a tensor of floating-point numbers.", "type")
-        if tuple(one.shape) != shape:
-            if name in ("W_enc", "W_dec") and tuple(one.shape) == shape[::-1]:
+        if tuple(tensor.shape) != shape:
+            if name in ("W_enc", "W_dec") and tuple(tensor.shape) == shape[::-1]:
                 return Complaint("", mistake="transposed")
-            return Complaint(f"`{name}` has shape {tuple(one.shape)}, expected {shape}.", "shape")
-        if not one.isfinite().all():
+            return Complaint(f"`{name}` has shape {tuple(tensor.shape)}, expected {shape}.", "shape")
+        if not tensor.isfinite().all():
             return Complaint(f"`{name}` contains NaN or infinite numbers: the training diverged.", "nan")
     return {name: value[name].double() for name in shapes}
 

@@ -384,7 +384,7 @@ SAE_LOSS = Exercise(
         Mistake(
             "no_gradient",
             "The values are right, but nothing can be learned from them: they are detached numbers (`.item()`, `float` or `.detach()`). Return the tensors.",
-            lambda *args: tuple(float(one.detach()) for one in _sae_loss(*args)),
+            lambda *args: tuple(float(term.detach()) for term in _sae_loss(*args)),
             degenerate=True,
         ),
     ),

@@ -231,7 +231,7 @@ _WRONG: dict[str, tuple[str, Change]] = {
 
 def _ablate_direction(resid: Tensor, hook: object, direction: Tensor) -> Tensor:
     """Spec."""
-    return torch.stack([_without(one, direction) for one in resid])
+    return torch.stack([_without(prompt, direction) for prompt in resid])
 
 
 def _ablation_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:

@@ -305,19 +305,19 @@ def _grouped_by(dots: Callable[[Tensor], Tensor], keep_all: bool = False) -> Cal
 
 def _direct_only(W: Tensor, threshold: float) -> list[list[int]]:
     """Each ungrouped feature takes its direct neighbours, but not their neighbours."""
-    linked, left, found = (W.T @ W).abs() > threshold, list(range(W.shape[1])), []
+    linked, left, groups = (W.T @ W).abs() > threshold, list(range(W.shape[1])), []
     left = [i for i in left if linked[i, i]]
     while left:
         group = [j for j in left if j == left[0] or linked[left[0], j]]
-        found.append(group)
+        groups.append(group)
         left = [j for j in left if j not in group]
-    return found
+    return groups
 
 
 def _linked_by_all(W: Tensor, threshold: float) -> list[list[int]]:
     """Features below the threshold are left out only at the end, after they have linked others."""
-    whole = _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True)(W, threshold)
-    kept = [[i for i in group if float(W[:, i] @ W[:, i]) > threshold] for group in whole]
+    linked = _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True)(W, threshold)
+    kept = [[i for i in group if float(W[:, i] @ W[:, i]) > threshold] for group in linked]
     return sorted(group for group in kept if group)
 
 

@@ -17,8 +17,8 @@ def _toy_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """Oracle: by loops. Each feature writes its column of W into the hidden space, and reads with the same column."""
     n_hidden, n_features = W.shape
     rows = []
-    for one in x.tolist():
-        hidden = [sum(float(W[d, j]) * one[j] for j in range(n_features)) for d in range(n_hidden)]
+    for row in x.tolist():
+        hidden = [sum(float(W[d, j]) * row[j] for j in range(n_features)) for d in range(n_hidden)]
         read = [sum(float(W[d, i]) * hidden[d] for d in range(n_hidden)) + float(b[i]) for i in range(n_features)]
         rows.append([max(value, 0.0) for value in read])
     return torch.tensor(rows)

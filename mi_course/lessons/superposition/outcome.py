@@ -157,7 +157,7 @@ def _hidden(draw: RandomInputs, apart: bool) -> dict[str, Any]:
 
 def _sparse_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = [(6, 3, 0.1, torch.ones(6)), (8, 3, 0.05, _steep(draw, 8, 0.6)), (12, 4, 0.02, _steep(draw, 12, 0.6))]
-    calls = [Call((*one, draw.seed()), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
+    calls = [Call((*setting, draw.seed()), watch=("arguments",)) for setting in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
@@ -172,7 +172,7 @@ def _sparse_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _dense_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed = draw.seed()
     settings = [(6, 3, 1.0, _steep(draw, 6, 0.7)), (6, 3, 0.1, torch.ones(6)), (5, 2, 1.0, _steep(draw, 5, 0.7))]
-    calls = [Call((*one, seed), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
+    calls = [Call((*setting, seed), watch=("arguments",)) for setting in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
