@@ -167,12 +167,12 @@ def emergence_by_minimum(steps, scores, threshold):
 
 
 def strongest_six(case):
-    table = torch.tensor(case.hidden["induction"])
+    table = torch.tensor(case.judge_data["induction"])
     return [divmod(int(i), table.shape[1]) for i in table.flatten().topk(6).indices]
 
 
 def strongest_as_tensor(case):
-    table = torch.tensor(case.hidden["induction"])
+    table = torch.tensor(case.judge_data["induction"])
     return (table > 0.4).nonzero()
 
 

@@ -157,15 +157,15 @@ def kl_by_distributions(base_logits, steered_logits):
 
 
 def half_a_dose(case):
-    return case.hidden.direction(14), 14, 0.75
+    return case.judge_data.direction(14), 14, 0.75
 
 
 def as_a_list_of_numbers(case):
-    return [(case.hidden.direction(10) * 2).tolist(), torch.tensor(10), torch.tensor(0.4)]
+    return [(case.judge_data.direction(10) * 2).tolist(), torch.tensor(10), torch.tensor(0.4)]
 
 
 def negative_of_the_negative(case):
-    return -case.hidden.direction(18), 18, -1
+    return -case.judge_data.direction(18), 18, -1
 
 
 ANSWERS = {

@@ -70,7 +70,7 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
     return _scaled(torch.randn(n, len(vector)), vector)
 
 
-def _looks(rows: object, vector: Tensor, n: int) -> Complaint | None:
+def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
     """A complaint about one result, or None."""
     d, length = len(vector), float(vector.norm())
     if not isinstance(rows, Tensor):
@@ -127,15 +127,15 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
     return None
 
 
-def _judge_looks(case: Case, observation: Observation) -> Complaint | None:
+def _judge_directions(case: Case, observation: Observation) -> Complaint | None:
     for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _looks(reply.value, call.args[0], call.args[1]):
+        if problem := _directions_complaint(reply.value, call.args[0], call.args[1]):
             return problem
     return None
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_looks(case, observation):
+    if problem := _judge_directions(case, observation):
         return problem
     return seed_complaint(
         *(reply.value for reply in observation.replies),
@@ -148,7 +148,7 @@ def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     for n, d in ((3, 8), (1, 5), (400, 40)):
         vector = draw.normal(d, mean=0.5, std=3.0)
-        cases.append(case(vector, n, draw.seed(), judge=_judge_looks, about=f"{n} directions in {d} dimensions"))
+        cases.append(case(vector, n, draw.seed(), judge=_judge_directions, about=f"{n} directions in {d} dimensions"))
     return cases
 
 
