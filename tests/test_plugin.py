@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from require import require
+from tiny_plugin import forget, install
 
 import mi_course
 from mi_course import asking, content, lessons
@@ -124,3 +125,32 @@ def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp
             asking.include(module)
     assert "other" not in DRIVERS
     assert "line" not in asking.references.FUNCTIONS
+
+
+RENAMED = {
+    "task=": ("asks=", "the field 'asks' of Exercise is now called 'task'"),
+    "oracle=": ("spec=", "the field 'spec' of Exercise is now called 'oracle'"),
+    "fallback=": ("own=", "the field 'own' of Exercise is now called 'fallback'"),
+    "LESSON = ": ("case(hidden=1)\nLESSON = ", "the field 'hidden' of Case is now called 'judge_data'"),
+    '"primes", "These are primes.", ': ("'primes', 'm', wrong=", "the field 'wrong' of Mistake is now called 'implem"),
+    "primes.\", ": ("primes.\", sign=1, implementation=", "the field 'sign' of Mistake is now called 'detect'"),
+}
+
+
+@pytest.mark.parametrize("new", RENAMED)
+def test_a_former_field_is_named_with_its_new_name(new, tmp_path, monkeypatch):
+    old, words = RENAMED[new]
+    try:
+        install(tmp_path, monkeypatch)
+        path = tmp_path / "tiny_course_lesson.py"
+        path.write_text(path.read_text().replace(new, old))
+        with pytest.raises(TypeError, match=words):
+            lessons.load("tiny")
+        # A plug-in that imports its exercises at once is left out, with a warning.
+        (tmp_path / "tiny_course.py").write_text("import tiny_course_lesson")
+        forget()
+        with pytest.warns(UserWarning, match=f"could not be loaded: TypeError.*{words}"):
+            assert len(lessons.catalogue()) == len(lessons.OURS)
+    finally:
+        monkeypatch.undo()
+        forget()

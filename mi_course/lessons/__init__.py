@@ -9,6 +9,7 @@ Other people's lessons join through the entry-point group `mi_course.lessons`. T
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -69,6 +70,25 @@ OURS = (
 )
 
 
+_RENAMED = {
+    ("Exercise", "asks"): "task",
+    ("Exercise", "spec"): "oracle",
+    ("Exercise", "own"): "fallback",
+    ("Case", "hidden"): "judge_data",
+    ("Mistake", "wrong"): "implementation",
+    ("Mistake", "sign"): "detect",
+}
+"""Fields as they were called up to version 0.1, for the message to a plug-in that still has one of them."""
+
+
+def _reason(error: Exception) -> str:
+    """Why a plug-in could not be loaded; where it uses a former name, with the one that took its place."""
+    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    new = _RENAMED.get((match[1], match[2])) if match else None
+    hint = f"; the field {match[2]!r} of {match[1]} is now called {new!r}" if match and new else ""
+    return f"{type(error).__name__}: {error}{hint}"
+
+
 @cache
 def _plugins() -> tuple[Plugin, ...]:
     found = []
@@ -76,9 +96,7 @@ def _plugins() -> tuple[Plugin, ...]:
         try:
             plugin = point.load()
         except Exception as error:  # one broken plug-in must not take the course with it
-            warnings.warn(
-                f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
-            )
+            warnings.warn(f"the lessons of {point.value!r} could not be loaded: {_reason(error)}", stacklevel=2)
             continue
         if isinstance(plugin, Plugin):
             found.append(plugin)
@@ -117,5 +135,11 @@ def find(which: str | int) -> LessonInfo:
 
 
 def load(which: str | int) -> LessonSpec:
-    """The lesson itself: its exercises with cases, mistakes and hints. Imports torch."""
-    return importlib.import_module(find(which).module).LESSON
+    """The lesson itself: its exercises with cases, mistakes and hints. Imports torch.
+
+    Raises TypeError, with the new name, where a plug-in's exercise has a field that was renamed.
+    """
+    try:
+        return importlib.import_module(find(which).module).LESSON
+    except TypeError as error:
+        raise TypeError(_reason(error).removeprefix("TypeError: ")) from error
