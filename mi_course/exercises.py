@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mi_course.errors import UnknownName
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
@@ -374,7 +375,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class LessonSpec:
-    """A lesson as `course` and `authoring` see it. Other people's lessons offer one through `mi_course.lessons`."""
+    """A lesson's catalogue entry and its exercises; `mi_course.lessons.load` makes it."""
 
     id: str
     number: int
@@ -388,11 +389,19 @@ class LessonSpec:
 
     def exercise(self, name: str) -> Exercise:
         name = self.aliases.get(name, name)
+<<<<<<< HEAD
         for exercise in self.exercises:
             if exercise.name == name:
                 return exercise
         known = ", ".join(exercise.name for exercise in self.exercises)
         raise KeyError(f"no exercise {name!r} in lesson {self.id}; it has {known}")
+=======
+        for one in self.exercises:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.exercises)
+        raise UnknownName(f"no exercise {name!r} in lesson {self.id}; it has {known}")
+>>>>>>> main
 
 
 @dataclass(frozen=True)

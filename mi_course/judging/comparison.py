@@ -17,6 +17,11 @@ __all__ = ["UNFIT", "compare", "compare_error", "degenerate", "is_half", "same",
 UNFIT = (TypeError, ValueError, AttributeError, LookupError, RuntimeError, ArithmeticError)
 """What reading a value raises that is not of the form that was expected."""
 
+LONGEST_LIST = 10_000
+"""A longer list is made into a tensor only if it is as long as the one that was expected."""
+SHOWN = 60
+"""Characters of a learner's text that a sentence quotes."""
+
 
 def same(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
     """Whether two plain values agree: within tolerance for floats, exactly for everything else."""
@@ -148,6 +153,8 @@ def _half_precision(seen: Any, expected: Tensor, path: str) -> Complaint | None:
 
 def _as_tensor(seen: Sequence[Any], expected: Tensor) -> Tensor | None:
     """A list as the tensor that was expected; None where it is none. A list of tensors is stacked."""
+    if len(seen) > LONGEST_LIST and len(seen) != expected.shape[:1].numel():
+        return None
     try:
         if seen and all(isinstance(item, Tensor) for item in seen):
             return torch.stack([item.reshape(()) if item.numel() == 1 == expected.ndim else item for item in seen])
@@ -168,9 +175,8 @@ def _at(index: tuple[int, ...]) -> str:
 
 
 def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: float, path: str) -> Complaint | None:
-    if isinstance(seen, Tensor) and seen.ndim >= 1:
-        seen = seen.tolist()
-    if not isinstance(seen, (list, tuple)):
+    # Length before content: a tensor of shape (n, 1, 1, ...) is small, and the lists that it would make are not.
+    if not (isinstance(seen, (list, tuple)) or (isinstance(seen, Tensor) and seen.ndim >= 1)):
         return Complaint(f"{path} is {say(seen)}, expected a list of {len(expected)}.", "type")
     if len(seen) != len(expected):
         return Complaint(
@@ -184,14 +190,19 @@ def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: flo
 
 def _compare_dict(seen: Any, expected: dict[Any, Any], rtol: float, atol: float, path: str) -> Complaint | None:
     if not isinstance(seen, dict) or set(seen) != set(expected):
-        what = f"a dict with {sorted(map(str, seen))[:20]}" if isinstance(seen, dict) else say(seen)
-        return Complaint(f"{path} is {what}, expected a dict with {sorted(map(str, expected))}.", "shape")
+        what = f"a dict with {_keys(seen)}" if isinstance(seen, dict) else say(seen)
+        return Complaint(f"{path} is {what}, expected a dict with {_keys(expected)}.", "shape")
     for key, e in expected.items():
         # What a driver recorded is told in its own words.
         where = f"{path}[{key!r}]" if path != "the result" or key not in _RECORDED else _RECORDED[key]
         if problem := compare(seen[key], e, rtol=rtol, atol=atol, path=where):
             return problem
     return None
+
+
+def _keys(found: dict[Any, Any]) -> str:
+    shown = [str(key)[:SHOWN] for key in list(found)[:1000]]
+    return f"{sorted(shown)[:20]}"
 
 
 _RECORDED = {
@@ -206,6 +217,8 @@ _RECORDED = {
 
 
 def _shape(tensor: Tensor) -> str:
+    if tensor.ndim > 16:
+        return f"({', '.join(map(str, tensor.shape[:16]))}, ...)"
     return f"({', '.join(map(str, tensor.shape))})" if tensor.ndim != 1 else f"({tensor.shape[0]},)"
 
 
@@ -232,8 +245,10 @@ def say(value: Any, depth: int = 0) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {_shape(value)}" if value.ndim else _figure(value.item())
-    if value is None or isinstance(value, (bool, str)):
-        return f"{value!r:.60}"
+    if isinstance(value, str):
+        return f"{value[:SHOWN]!r:.60}"
+    if value is None or isinstance(value, bool):
+        return repr(value)
     if isinstance(value, (int, float)):
         return _figure(value)
     if isinstance(value, (list, tuple)):
@@ -248,14 +263,20 @@ def compare_error(seen: Any, truth: Any) -> Complaint | None:
         return Complaint("The record of what it raised cannot be read.", "type")
     expected = truth["raised"][0] if truth["raised"] else None
     raised = seen["raised"]
+    kind = _class_name(raised[0]) if raised else ""
     if expected is None:
         if raised:
-            return Complaint(f"It raised {raised[0]} ({seen['message']}) where an answer was expected.")
+            return Complaint(f"It raised {kind} ({say(seen['message'])}) where an answer was expected.")
         return compare(seen["returned"], truth["returned"])
     if expected in raised:
         return None
-    got = f"raised {raised[0]}" if raised else f"returned {say(seen['returned'])}"
+    got = f"raised {kind}" if raised else f"returned {say(seen['returned'])}"
     return Complaint(f"It {got} where a {expected} was expected: there is no right value to return.")
+
+
+def _class_name(text: Any) -> str:
+    """The name of an exception's class, of which a learner chose every character: no sentence fits into it."""
+    return "".join(c if c.isalnum() else "_" for c in text[:SHOWN]) if isinstance(text, str) else say(text)
 
 
 def degenerate(value: Any) -> bool:
