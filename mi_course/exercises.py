@@ -167,7 +167,7 @@ class Case:
     about: str = ""
     """The inputs in words, for messages: "period 7, 3 heads"."""
     truth: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
-    """An expected value for each call, or a function that returns these. None: what the oracle returns for the same Ask."""
+    """An expected value for each call, or a function that returns these. None: what the oracle returns."""
     judge: Callable[[Case, Observation], Complaint | None] | None = None
     """Judges by properties, instead of comparing with the truth. Called only where every call returned."""
     judge_data: Any = None
@@ -389,19 +389,11 @@ class LessonSpec:
 
     def exercise(self, name: str) -> Exercise:
         name = self.aliases.get(name, name)
-<<<<<<< HEAD
         for exercise in self.exercises:
             if exercise.name == name:
                 return exercise
         known = ", ".join(exercise.name for exercise in self.exercises)
-        raise KeyError(f"no exercise {name!r} in lesson {self.id}; it has {known}")
-=======
-        for one in self.exercises:
-            if one.name == name:
-                return one
-        known = ", ".join(one.name for one in self.exercises)
         raise UnknownName(f"no exercise {name!r} in lesson {self.id}; it has {known}")
->>>>>>> main
 
 
 @dataclass(frozen=True)

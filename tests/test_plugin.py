@@ -16,6 +16,7 @@ from tiny_plugin import forget, install
 import mi_course
 from mi_course import asking, content, lessons
 from mi_course.asking.drivers import DRIVERS
+from mi_course.errors import CourseError
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import mark
 from mi_course.grading.sandbox import Sandbox
@@ -128,28 +129,29 @@ def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp
 
 
 RENAMED = {
-    "task=": ("asks=", "the field 'asks' of Exercise is now called 'task'"),
-    "oracle=": ("spec=", "the field 'spec' of Exercise is now called 'oracle'"),
-    "fallback=": ("own=", "the field 'own' of Exercise is now called 'fallback'"),
-    "LESSON = ": ("case(hidden=1)\nLESSON = ", "the field 'hidden' of Case is now called 'judge_data'"),
-    '"primes", "These are primes.", ': ("'primes', 'm', wrong=", "the field 'wrong' of Mistake is now called 'implem"),
-    "primes.\", ": ("primes.\", sign=1, implementation=", "the field 'sign' of Mistake is now called 'detect'"),
+    "asks": ("task=", "asks=", "task"),
+    "spec": ("oracle=", "spec=", "oracle"),
+    "own": ("kind=", "own='', kind=", "fallback"),
+    "hidden": ("EXERCISES = ", "case(hidden=1)\nEXERCISES = ", "judge_data"),
+    "wrong": ('"primes", "These are primes.", ', "'primes', 'm', wrong=", "implementation"),
+    "sign": ('"primes", "These are primes.", ', "'primes', 'm', sign=1, implementation=", "detect"),
 }
 
 
-@pytest.mark.parametrize("new", RENAMED)
-def test_a_former_field_is_named_with_its_new_name(new, tmp_path, monkeypatch):
-    old, words = RENAMED[new]
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_former_field_is_named_with_its_new_name(old, tmp_path, monkeypatch):
+    right, wrong, new = RENAMED[old]
     try:
         install(tmp_path, monkeypatch)
         path = tmp_path / "tiny_course_lesson.py"
-        path.write_text(path.read_text().replace(new, old))
-        with pytest.raises(TypeError, match=words):
+        assert right in path.read_text()
+        path.write_text(path.read_text().replace(right, wrong))
+        with pytest.raises(CourseError, match=f"`{old}` is called `{new}` now"):
             lessons.load("tiny")
         # A plug-in that imports its exercises at once is left out, with a warning.
         (tmp_path / "tiny_course.py").write_text("import tiny_course_lesson")
         forget()
-        with pytest.warns(UserWarning, match=f"could not be loaded: TypeError.*{words}"):
+        with pytest.warns(UserWarning, match=f"could not be loaded: TypeError.* `{old}` is called `{new}` now"):
             assert len(lessons.catalogue()) == len(lessons.OURS)
     finally:
         monkeypatch.undo()

@@ -76,8 +76,8 @@ def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complai
     halves = [t for reply in observation.replies for t in wire.tensors_in(reply.value) if is_half(t)]
     if halves:
         return Complaint(
-            f"The result is in {str(halves[0].dtype).removeprefix('torch.')}, which keeps too few digits to tell a right "
-            "answer from a nearly right one. Return float32.",
+            f"The result is in {str(halves[0].dtype).removeprefix('torch.')}, which keeps too few digits to tell a "
+            "right answer from a nearly right one. Return float32.",
             "precision",
         )
     return _with_message(complaint, exercise)

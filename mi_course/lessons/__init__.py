@@ -21,10 +21,7 @@ from mi_course.errors import CourseError, UnknownName
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-<<<<<<< HEAD
-__all__ = ["LessonInfo", "Plugin", "alternatives_module", "asking_modules", "catalogue", "find", "load"]
-=======
-__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "join", "load"]
+__all__ = ["LessonInfo", "Plugin", "alternatives_module", "asking_modules", "catalogue", "find", "join", "load"]
 
 
 RENAMED = {
@@ -36,7 +33,6 @@ RENAMED = {
     "sign": "detect",
 }
 """Former fields of Exercise, Case and Mistake, which plug-ins may still name."""
->>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -61,13 +57,9 @@ class Plugin:
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-<<<<<<< HEAD
-    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS` of its own; the sandbox gets a copy of it."""
+    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS`; it is copied into the sandbox."""
     alternatives: str = ""
     """A module with other right answers and equivalent mutants, for `mi_course.testing`."""
-=======
-    """A module with `REFERENCES` and `DRIVERS`; it is copied into the sandbox."""
->>>>>>> main
 
 
 OURS = (
@@ -91,23 +83,12 @@ OURS = (
 )
 
 
-_RENAMED = {
-    ("Exercise", "asks"): "task",
-    ("Exercise", "spec"): "oracle",
-    ("Exercise", "own"): "fallback",
-    ("Case", "hidden"): "judge_data",
-    ("Mistake", "wrong"): "implementation",
-    ("Mistake", "sign"): "detect",
-}
-"""Fields as they were called up to version 0.1, for the message to a plug-in that still has one of them."""
-
-
-def _reason(error: Exception) -> str:
-    """Why a plug-in could not be loaded; where it uses a former name, with the one that took its place."""
-    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    new = _RENAMED.get((match[1], match[2])) if match else None
-    hint = f"; the field {match[2]!r} of {match[1]} is now called {new!r}" if match and new else ""
-    return f"{type(error).__name__}: {error}{hint}"
+def _new_name(error: Exception) -> str:
+    """What to write instead, if the error is about a field that was renamed; otherwise empty."""
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not isinstance(error, TypeError) or keyword is None or keyword[1] not in RENAMED:
+        return ""
+    return f"`{keyword[1]}` is called `{RENAMED[keyword[1]]}` now."
 
 
 @cache
@@ -116,15 +97,9 @@ def _plugins() -> tuple[Plugin, ...]:
     for point in entry_points(group="mi_course.lessons"):
         try:
             plugin = point.load()
-<<<<<<< HEAD
-        except Exception as error:  # one broken plug-in must not take the course with it
-            warnings.warn(f"the lessons of {point.value!r} could not be loaded: {_reason(error)}", stacklevel=2)
-=======
         except Exception as error:  # one broken plug-in must not break the course
-            warnings.warn(
-                f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
-            )
->>>>>>> main
+            reason = f"{type(error).__name__}: {error}. {_new_name(error)}".strip()
+            warnings.warn(f"the lessons of {point.value!r} could not be loaded: {reason}", stacklevel=2)
             continue
         if isinstance(plugin, Plugin):
             plugins.append(plugin)
@@ -163,16 +138,6 @@ def find(which: str | int) -> LessonInfo:
 
 
 def load(which: str | int) -> LessonSpec:
-<<<<<<< HEAD
-    """The lesson itself: its exercises with cases, mistakes and hints. Imports torch.
-
-    Raises TypeError, with the new name, where a plug-in's exercise has a field that was renamed.
-    """
-    try:
-        return importlib.import_module(find(which).module).LESSON
-    except TypeError as error:
-        raise TypeError(_reason(error).removeprefix("TypeError: ")) from error
-=======
     """The lesson with its exercises. Imports torch. Raises UnknownName or CourseError."""
     return join(find(which))
 
@@ -187,10 +152,9 @@ def join(info: LessonInfo) -> LessonSpec:
     try:
         module = importlib.import_module(info.module)
     except TypeError as error:
-        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if keyword is None or keyword[1] not in RENAMED:
-            raise
-        raise CourseError(f"{info.module}: {error}. `{keyword[1]}` is called `{RENAMED[keyword[1]]}` now.") from error
+        if hint := _new_name(error):
+            raise CourseError(f"{info.module}: {error}. {hint}") from error
+        raise
     if not hasattr(module, "EXERCISES"):
         raise CourseError(
             f"{info.module} has no EXERCISES. Define it as the tuple of the lesson's exercises; "
@@ -198,4 +162,3 @@ def join(info: LessonInfo) -> LessonSpec:
         )
     aliases = getattr(module, "ALIASES", {})
     return LessonSpec(info.id, info.number, info.title, info.minutes, tuple(module.EXERCISES), info.notebook, aliases)
->>>>>>> main
