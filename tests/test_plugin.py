@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from require import require
+from tiny_plugin import forget, install
 
 import mi_course
 from mi_course import asking, content, lessons
 from mi_course.asking.drivers import DRIVERS
+from mi_course.errors import CourseError
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import mark
 from mi_course.grading.sandbox import Sandbox
@@ -124,3 +126,33 @@ def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp
             asking.include(module)
     assert "other" not in DRIVERS
     assert "line" not in asking.references.FUNCTIONS
+
+
+RENAMED = {
+    "asks": ("task=", "asks=", "task"),
+    "spec": ("oracle=", "spec=", "oracle"),
+    "own": ("kind=", "own='', kind=", "fallback"),
+    "hidden": ("EXERCISES = ", "case(hidden=1)\nEXERCISES = ", "judge_data"),
+    "wrong": ('"primes", "These are primes.", ', "'primes', 'm', wrong=", "implementation"),
+    "sign": ('"primes", "These are primes.", ', "'primes', 'm', sign=1, implementation=", "detect"),
+}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_former_field_is_named_with_its_new_name(old, tmp_path, monkeypatch):
+    right, wrong, new = RENAMED[old]
+    try:
+        install(tmp_path, monkeypatch)
+        path = tmp_path / "tiny_course_lesson.py"
+        assert right in path.read_text()
+        path.write_text(path.read_text().replace(right, wrong))
+        with pytest.raises(CourseError, match=f"`{old}` is called `{new}` now"):
+            lessons.load("tiny")
+        # A plug-in that imports its exercises at once is left out, with a warning.
+        (tmp_path / "tiny_course.py").write_text("import tiny_course_lesson")
+        forget()
+        with pytest.warns(UserWarning, match=f"could not be loaded: TypeError.* `{old}` is called `{new}` now"):
+            assert len(lessons.catalogue()) == len(lessons.OURS)
+    finally:
+        monkeypatch.undo()
+        forget()

@@ -57,7 +57,7 @@ class Plugin:
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS` of its own; the sandbox gets a copy of it."""
+    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS`; it is copied into the sandbox."""
     alternatives: str = ""
     """A module with other right answers and equivalent mutants, for `mi_course.testing`."""
 
@@ -83,6 +83,14 @@ OURS = (
 )
 
 
+def _new_name(error: Exception) -> str:
+    """What to write instead, if the error is about a field that was renamed; otherwise empty."""
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not isinstance(error, TypeError) or keyword is None or keyword[1] not in RENAMED:
+        return ""
+    return f"`{keyword[1]}` is called `{RENAMED[keyword[1]]}` now."
+
+
 @cache
 def _plugins() -> tuple[Plugin, ...]:
     plugins = []
@@ -90,9 +98,8 @@ def _plugins() -> tuple[Plugin, ...]:
         try:
             plugin = point.load()
         except Exception as error:  # one broken plug-in must not break the course
-            warnings.warn(
-                f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
-            )
+            reason = f"{type(error).__name__}: {error}. {_new_name(error)}".strip()
+            warnings.warn(f"the lessons of {point.value!r} could not be loaded: {reason}", stacklevel=2)
             continue
         if isinstance(plugin, Plugin):
             plugins.append(plugin)
@@ -145,10 +152,9 @@ def join(info: LessonInfo) -> LessonSpec:
     try:
         module = importlib.import_module(info.module)
     except TypeError as error:
-        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if keyword is None or keyword[1] not in RENAMED:
-            raise
-        raise CourseError(f"{info.module}: {error}. `{keyword[1]}` is called `{RENAMED[keyword[1]]}` now.") from error
+        if hint := _new_name(error):
+            raise CourseError(f"{info.module}: {error}. {hint}") from error
+        raise
     if not hasattr(module, "EXERCISES"):
         raise CourseError(
             f"{info.module} has no EXERCISES. Define it as the tuple of the lesson's exercises; "

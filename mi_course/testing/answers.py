@@ -1,4 +1,4 @@
-"""The answers that the proof checks: references from solutions, stubs from notebooks, alternatives from their module."""
+"""The answers that the proof checks: references from solutions, stubs from notebooks, alternatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every exercise of a lesson: right answers pass, wrong ones are refused in the right words. See `mi_course.testing`."""
+"""Right answers pass, wrong ones are refused in the right words. `mi_course.testing` says how to run it."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _in_precision(value: Any, dtype: torch.dtype) -> Any:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_other_precisions_are_judged_as_such(function, dtype):
-    """Double passes. Half passes where it is exact enough; elsewhere the message asks for float32, and blames no mistake."""
+    """Double passes. Half passes if it is exact enough; otherwise the message asks for float32 and names no mistake."""
     right = reference(function.id)
     verdict = checker(function).verdict(lambda *args: _in_precision(right(*args), dtype))
     assert verdict.mistake is None

@@ -1,4 +1,4 @@
-"""Other right answers to the plug-in's exercises, for `pytest -p mi_course.testing.plugin --pyargs mi_course.testing`."""
+"""Other right answers to the plug-in's exercises, for `mi_course.testing`."""
 
 from __future__ import annotations
 
