@@ -86,7 +86,7 @@ def density_histogram(share: Float[Tensor, " F"], bins: int = 40, lowest: float 
 def explained_variance(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> float:
     """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²: 1 is perfect, 0 is as good as always predicting the mean, below 0 is worse.
 
-    Gao et al. 2024 report one minus it, as normalised MSE. ValueError when all rows of x are the same.
+    Gao et al. 2024 report one minus it, as normalized MSE. ValueError when all rows of x are the same.
     """
     error, deviation = _squares(x, x_hat)
     return 1 - float(error.sum() / deviation.sum())
@@ -117,7 +117,7 @@ def explained_variance_variants(x: Float[Tensor, "batch d"], x_hat: Float[Tensor
 
 
 def shrinkage(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> float:
-    """The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short and would gain by being stretched.
+    """The γ that minimizes E‖x̂/γ − x‖²: below 1, reconstructions are too short.
 
     γ = E‖x̂‖² / E[x̂·x], not centred (Rajamanoharan et al. 2024a, "relative reconstruction bias"). With a large mean it
     reads close to 1 whatever happens to the rest; subtract the mean from both to see that.
@@ -173,20 +173,20 @@ class FiringWindow:
         if n_latents < 1 or window < 1:
             raise ValueError(f"n_latents is {n_latents} and window {window}, expected at least 1 each.")
         self.window = window
-        self.silent = torch.zeros(n_latents, dtype=torch.long)
+        self.inactive_for = torch.zeros(n_latents, dtype=torch.long)
         """Tokens since each latent was last active; since the start for one that never was."""
 
     def update(self, f: Float[Tensor, "batch F"]) -> None:
         """Count these rows, in their order."""
         fired = (f > 0).cpu()
-        _same_width(self.silent, fired[0] if len(fired) else self.silent)
+        _same_width(self.inactive_for, fired[0] if len(fired) else self.inactive_for)
         # Rows since the last activation: the argmax of the reversed column.
-        since = fired.flip(0).int().argmax(dim=0) if len(fired) else self.silent
-        self.silent = torch.where(fired.any(dim=0), since, self.silent + len(fired))
+        since = fired.flip(0).int().argmax(dim=0) if len(fired) else self.inactive_for
+        self.inactive_for = torch.where(fired.any(dim=0), since, self.inactive_for + len(fired))
 
     def dead(self) -> Bool[Tensor, " F"]:
         """Inactive for at least `window` tokens."""
-        return self.silent >= self.window
+        return self.inactive_for >= self.window
 
     def share(self) -> float:
         """Share of latents that are dead."""

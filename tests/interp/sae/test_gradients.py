@@ -124,8 +124,8 @@ def test_gradients_are_those_of_autograd(case, d_out, products, dead_latents, mo
     expected = dict(zip(names(sae), torch.autograd.grad(sum(parts), list(sae.parameters())), strict=True))
     step = sae.gradients(x, None if d_out is None else target, dead, scale=0.7)
 
-    for found, part in zip((step.reconstruction, step.sparsity, step.auxiliary), parts, strict=True):
-        assert found == pytest.approx(part.item(), rel=1e-10)
+    for value, part in zip((step.reconstruction, step.sparsity, step.auxiliary), parts, strict=True):
+        assert value == pytest.approx(part.item(), rel=1e-10)
     for name, gradient in expected.items():
         torch.testing.assert_close(dict(sae.named_parameters())[name].grad, gradient, rtol=1e-9, atol=1e-12, msg=name)
 
