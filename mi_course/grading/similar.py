@@ -15,11 +15,11 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
-from mi_course import content, interp, lessons
+from mi_course import content, lessons
 from mi_course.grading.intake import Entry, load
+from mi_course.grading.library import library_functions
 from mi_course.grading.text_files import write_csv
 from mi_course.submission import SubmissionError, parse, select_cells
 
@@ -101,8 +101,8 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
             continue
         try:
             own = _calls_own(node, id.partition(".")[2], aliases)
-            library = _library_functions().get(id.partition(".")[2], [node]) if own else [node]
-            answer = replace(_answer(submission, id, library[0]), calls_own=own)
+            library = library_functions().get(id.partition(".")[2], {}) if own else {}
+            answer = replace(_answer(submission, id, next(iter(library.values()), node)), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
         found.append(answer)
@@ -115,7 +115,7 @@ def references(lesson: str) -> list[Answer]:
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
             found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        found += [_answer(OWN, exercise.id, node) for node in _library_functions().get(exercise.name, ())]
+        found += [_answer(OWN, exercise.id, node) for node in library_functions().get(exercise.name, {}).values()]
     return found
 
 
@@ -262,17 +262,6 @@ class _Bare(ast.NodeTransformer):
 
 def _is_stub(one: Answer) -> bool:
     return "NotImplementedError" in one.symbols[:6] or one.literal.strip() in ("...", "pass")
-
-
-@cache
-def _library_functions() -> dict[str, list[ast.stmt]]:
-    """Name -> the functions of this name in `mi_course.interp`."""
-    functions: dict[str, list[ast.stmt]] = defaultdict(list)
-    for path in sorted(Path(interp.__file__).parent.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef):
-                functions[node.name].append(node)
-    return dict(functions)
 
 
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
