@@ -19,7 +19,8 @@ with show.live_lines(xlabel="step", ylabel="loss (nats)", title="It falls", ever
 
 GROUND = {"light": (255, 255, 255), "dark": (17, 17, 17)}
 
-# Texts whose contrast with what lies behind them is under 4.5 (WCAG 2, level AA), as "ratio: text".
+# Texts whose contrast with what lies behind them is under 4.5 (WCAG 2, level AA), as "ratio: text". The headers of an
+# Accordion have colors of ipywidgets' own.
 FAINT = """(output) => {
     const parse = (css) => {
         const [r, g, b, a = 1] = (css.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
@@ -38,7 +39,8 @@ FAINT = """(output) => {
     for (const node of output.querySelectorAll("*")) {
         const text = [...node.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join("").trim();
         const style = getComputedStyle(node);
-        if (!text || !node.getClientRects().length || style.opacity < 1 || node.matches("style, [aria-hidden]")) continue;
+        const hidden = !node.getClientRects().length || node.matches("style, [aria-hidden], [class*=Collapse-header]");
+        if (!text || hidden || style.opacity < 1) continue;
         const behind = ground(node instanceof SVGElement ? node.closest("div") : node);
         const ink = over(parse(node instanceof SVGElement ? style.fill : style.color), behind);
         const [low, high] = [light(ink), light(behind)].sort((a, b) => a - b);
