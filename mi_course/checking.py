@@ -1,7 +1,7 @@
 """Checks a learner's own notebook outside Jupyter: `mi-course check NOTEBOOK`.
 
-The cells run in a fresh Python process, without a kernel. An error stops only its cell; a cell that takes too long, or
-ends the process, is left out and the rest is run again. This is the learner's own code on the learner's own machine:
+The cells run in a fresh Python process, without a kernel. An error stops only its cell. A cell that takes too long or
+ends the process is left out, and the rest is run again. This is the learner's own code on the learner's own machine:
 nothing here is a sandbox, and no marks should rest on it.
 """
 
@@ -13,20 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mi_course.submission import Submission
+from mi_course.content import python_only
+from mi_course.errors import CourseError
+from mi_course.submission import SETUP_POSITION, Submission
 
 __all__ = ["Outcome", "Result", "check_submission"]
 
 CELL_S = 300.0
 RESTARTS = 3
-"""How many cells may hang or end the process before the rest is given up."""
-SETUP = 0
-"""The position under which the course's own setup cells are reported."""
+"""How many cells may hang or end the process before the check stops."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class Result:
 
 @dataclass
 class Outcome:
+    """What running and checking a notebook came to."""
+
     results: list[Result] = field(default_factory=list)
     """One for each exercise of the lesson, in order."""
     errors: dict[int, str] = field(default_factory=dict)
@@ -53,26 +54,27 @@ class Outcome:
 
 
 def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_S) -> Outcome:
-    """Runs the cells of a submission in `folder`, and checks every exercise of its lesson.
+    """Run the cells of a submission in `folder`, and check every exercise of its lesson.
 
-    Raises RuntimeError when the course's own setup fails.
+    cell_s: seconds without an event after which a cell counts as hanging.
+    Raises CourseError if the course's own setup fails.
     """
     skip: dict[int, str] = {}
     while True:
         events, reason = _run(submission, folder, cell_s, skip)
         begun = [event["cell"] for event in events if event["kind"] == "begin"]
-        if reason is None or len(skip) >= RESTARTS or not begun or begun[-1] == SETUP:
+        if reason is None or len(skip) >= RESTARTS or not begun or begun[-1] == SETUP_POSITION:
             break
         skip[begun[-1]] = reason
     errors = dict(skip) | {event["cell"]: event["message"] for event in events if event["kind"] == "error"}
     if reason is not None:
-        errors[begun[-1] if begun else SETUP] = reason
-    if SETUP in errors:
-        raise RuntimeError(
-            f"The setup of lesson {submission.info.id} fails here: {errors[SETUP]} Try `mi-course doctor`."
+        errors[begun[-1] if begun else SETUP_POSITION] = reason
+    if SETUP_POSITION in errors:
+        raise CourseError(
+            f"The setup of lesson {submission.info.id} fails here: {errors[SETUP_POSITION]} Try `mi-course doctor`."
         )
     checked = {event["exercise"]: event for event in events if event["kind"] == "verdict"}
-    worth = {event["exercise"]: event["points"] for event in events if event["kind"] == "exercise"}
+    max_points = {event["exercise"]: event["points"] for event in events if event["kind"] == "exercise"}
     outcome = Outcome(errors=errors)
     for exercise in submission.exercises:
         event = checked.get(exercise)
@@ -85,23 +87,23 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
         stopped = next((c.position for c in submission.cells if name in c.answers and c.position in errors), None)
         status = "not_attempted" if stopped is None else "crashed"
         message = f"{name} is not defined." if stopped is None else f"Cell {stopped} stopped: {errors[stopped]}"
-        outcome.results.append(Result(exercise, status, 0, worth.get(exercise, 0), message))
+        outcome.results.append(Result(exercise, status, 0, max_points.get(exercise, 0), message))
     return outcome
 
 
 def _run(
     submission: Submission, folder: Path, cell_s: float, skip: dict[int, str]
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """One process. Returns what it told, and why it ended early (None: it did not)."""
+    """Run one process. Returns its events, and why it ended early (None: it did not)."""
     with tempfile.TemporaryDirectory(prefix="mi-course-check-") as scratch:
-        told, job = Path(scratch, "told"), Path(scratch, "job")
+        events_file, job = Path(scratch, "events"), Path(scratch, "job")
         cells = [asdict(cell) for cell in submission.cells if cell.position not in skip]
         job.write_text(
             json.dumps({"lesson": submission.info.id, "setup": submission.setup, "cells": cells}), encoding="utf-8"
         )
-        told.touch()
+        events_file.touch()
         process = subprocess.Popen(
-            [sys.executable, "-m", "mi_course.checking", str(job), str(told), str(folder)],
+            [sys.executable, "-m", "mi_course.checking", str(job), str(events_file), str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if os.environ.get("MI_COURSE_DEBUG") else subprocess.DEVNULL,
@@ -110,7 +112,7 @@ def _run(
         size, since, reason = 0, time.monotonic(), None
         while process.poll() is None:
             time.sleep(0.02)
-            now = told.stat().st_size
+            now = events_file.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
             elif time.monotonic() - since > cell_s:
@@ -118,7 +120,9 @@ def _run(
                 process.kill()
                 break
         process.wait()
-        events = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        events = [
+            json.loads(line) for line in events_file.read_text(encoding="utf-8").splitlines() if line.endswith("}")
+        ]
         if reason is None and not any(event["kind"] == "end" for event in events):
             reason = f"it ended the Python process (exit status {process.returncode})."
         return events, reason
@@ -128,55 +132,46 @@ def _run(
 # In the child
 
 
-def _child(job: dict[str, Any], told: Path) -> None:
-    import linecache
-
+def _child(job: dict[str, Any], events: Path) -> None:
     import mi_course
-    from mi_course.content import python_only
+    from mi_course.asking.cells import main_namespace, run_cell
     from mi_course.course import Lesson
     from mi_course.exercises import Verdict
 
-    out = open(told, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (open as long as the process lives)
+    out = open(events, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (open as long as the process lives)
 
-    def tell(kind: str, **event: Any) -> None:
+    def report(kind: str, **event: Any) -> None:
         out.write(json.dumps({"kind": kind, **event}) + "\n")
 
     check = Lesson.check
     checked: dict[str, Any] = {}
 
-    def check_and_tell(self: Lesson, answer: Any, *, name: str | None = None) -> Any:
+    def check_and_report(self: Lesson, answer: Any, *, name: str | None = None) -> Any:
         card = check(self, answer, name=name)
         if isinstance(card, Verdict):
             checked[card.exercise] = answer
-            names = ("exercise", "status", "points", "max_points", "message")
-            tell("verdict", **{one: getattr(card, one) for one in names})
+            fields = ("exercise", "status", "points", "max_points", "message")
+            report("verdict", **{field: getattr(card, field) for field in fields})
         return card
 
-    # What looks something up is for the notebook; here it would count as looked up.
-    Lesson.check = check_and_tell
-    for name in ("hint", "solution", "status"):
-        setattr(Lesson, name, lambda self, *args, **options: None)
+    # Hints and solutions are for the notebook; here they would count as looked up.
+    inert = dict.fromkeys(("hint", "solution", "status"), lambda self, *args, **options: None)
+    for method, replacement in {"check": check_and_report, **inert}.items():
+        setattr(Lesson, method, replacement)
+    namespace = main_namespace()
 
-    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *args, **options: None}
+    def run(position: int, source: str) -> bool:
+        report("begin", cell=position)
+        message = run_cell(python_only(source), position, namespace)
+        if message:
+            report("error", cell=position, message=message)
+        return not message
 
-    def run(position: int, text: str) -> bool:
-        tell("begin", cell=position)
-        place = f"cell {position}" if position else "setup"
-        code = python_only(text)
-        linecache.cache[place] = (len(code), None, code.splitlines(keepends=True), place)
-        try:
-            exec(compile(code, place, "exec"), namespace)
-        except BaseException as error:
-            tell("error", cell=position, message=format_error(error, place))
-            return False
-        return True
-
-    for text in job["setup"]:
-        if not run(SETUP, text):
-            return
+    if not all(run(SETUP_POSITION, source) for source in job["setup"]):
+        return
     lesson = mi_course.lesson(job["lesson"])
     for exercise in lesson.spec.exercises:
-        tell("exercise", exercise=exercise.id, points=exercise.points)
+        report("exercise", exercise=exercise.id, points=exercise.points)
     namespace.setdefault("lesson", lesson)
     for cell in job["cells"]:
         run(cell["position"], cell["source"])
@@ -184,33 +179,23 @@ def _child(job: dict[str, Any], told: Path) -> None:
     for exercise in lesson.spec.exercises:
         answer = namespace.get(exercise.name)
         if exercise.name in namespace and (exercise.id not in checked or checked[exercise.id] is not answer):
-            tell("begin", cell=_definer(job, exercise.name))
+            report("begin", cell=_defining_cell(job, exercise.name))
             lesson.check(answer, name=exercise.name)
-    tell("end")
+    report("end")
 
 
-def _definer(job: dict[str, Any], name: str) -> int:
-    return max((cell["position"] for cell in job["cells"] if name in cell["answers"]), default=SETUP)
-
-
-def format_error(error: BaseException, place: str) -> str:
-    """The error in one line, with the line of the cell in which it was raised."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
-    if isinstance(error, SyntaxError) and error.filename == place:
-        lines = [error.lineno]
-    where = f" (line {lines[-1]})" if lines else ""
-    text = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
-    return f"{text}{where}."
+def _defining_cell(job: dict[str, Any], name: str) -> int:
+    return max((cell["position"] for cell in job["cells"] if name in cell["answers"]), default=SETUP_POSITION)
 
 
 def _main() -> None:
-    job, told, folder = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    job, events, folder = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     work = json.loads(job.read_text(encoding="utf-8"))
     sys.argv = [sys.argv[0]]
     os.chdir(folder)
     sys.path[0] = ""  # as in a notebook: modules beside it can be imported
-    _child(work, told)
-    # Threads and exit hooks of the learner's have nothing more to say.
+    _child(work, events)
+    # Skip the learner's threads and exit hooks.
     os._exit(0)
 
 

@@ -17,6 +17,9 @@ import time
 import types
 from collections.abc import Iterator
 
+AFTER_TIME_OUT_S = 1.0
+"""The limit of later Asks once one has run out of time: nobody should wait five seconds for each."""
+
 
 class TimeUp(BaseException):
     """The answer ran too long. Not an Exception, so that a learner's `except Exception` does not swallow it."""

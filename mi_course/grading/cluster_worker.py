@@ -1,9 +1,9 @@
-"""A grader that is handed one submission after the other: what runs on each node of a cluster.
+"""A grader process that marks one submission after another, on a node of a cluster.
 
     python -m mi_course.grading.cluster_worker sandboxed|unsandboxed
 
-Reads jobs, one JSON text on a line, and answers each with a line: {"marks": ...}, or {"refused": reason} where this
-node cannot mark anything. A process of its own, since a Dask worker has threads, and marking is for one thread.
+Reads requests, one JSON text per line, and answers each with a line: {"marks": ...}, or {"refused": reason} if this
+node cannot mark anything. A process of its own, since a Dask worker has threads and marking needs a single one.
 """
 
 from __future__ import annotations
@@ -14,62 +14,51 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import Any
 
-if TYPE_CHECKING:
-    from mi_course.grading.intake import Loaded
-
-__all__ = ["job_of"]
-
-
-def job_of(name: str, loaded: Loaded, lesson: str | int | None, secret: bytes, fingerprint: str) -> str:
-    """All that a node needs in order to mark one submission, as one line."""
-    files = [[file, base64.b64encode(raw).decode()] for file, raw in loaded.files]
-    told = {"name": name, "files": files, "problem": loaded.problem, "notes": list(loaded.notes), "lesson": lesson}
-    return json.dumps({**told, "secret": secret.hex(), "fingerprint": fingerprint})
+from mi_course.grading.intake import Loaded
+from mi_course.grading.sandbox import Sandbox, SandboxError
+from mi_course.grading.store import course_fingerprint
 
 
 def main() -> None:
-    _end_with_the_parent()
+    _exit_with_parent()
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
-    from mi_course.grading import prepare
-    from mi_course.grading.sandbox import Sandbox, SandboxError
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
 
-    def answer(told: dict[str, Any]) -> None:
-        out.write(json.dumps(told) + "\n")
+    def answer(reply: dict[str, Any]) -> None:
+        out.write(json.dumps(reply) + "\n")
         out.flush()
 
     try:
         with Sandbox.start(unsandboxed=sys.argv[1:] == ["unsandboxed"]) as sandbox:
-            import torch
+            # Imported here, so that this process and the sandbox's server import torch at the same time.
+            from mi_course.grading.marking import prepare
 
-            torch.set_num_threads(1)
             prepare(sandbox)
             for line in sys.stdin:
-                answer(_marked(json.loads(line), sandbox))
+                answer(_reply(json.loads(line), sandbox))
     except SandboxError as error:
         answer({"refused": str(error)})
 
 
-def _marked(job: dict[str, Any], sandbox: Any) -> dict[str, Any]:
-    import warnings
-
-    from mi_course.grading.intake import Loaded
+def _reply(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     from mi_course.grading.marking import mark
-    from mi_course.grading.store import course_fingerprint
 
-    warnings.simplefilter("ignore")  # Python warns of what it parses: a learner's `"\\d"` is no concern of ours
-    if job["fingerprint"] != course_fingerprint():
-        here = f"this node has {course_fingerprint()}, the grader {job['fingerprint']}"
-        return {"refused": f"The course is another one here: {here}. Install the same version on all nodes."}
-    files = tuple((name, base64.b64decode(raw)) for name, raw in job["files"])
-    loaded = Loaded(files, job["problem"], tuple(job["notes"]))
-    return {"marks": mark(job["name"], loaded, sandbox, bytes.fromhex(job["secret"]), job["lesson"]).to_json()}
+    warnings.simplefilter("ignore")  # what Python says of a learner's "\d" is no concern of ours
+    own = course_fingerprint()
+    if request["fingerprint"] != own:
+        difference = f"this node has {own}, the grader {request['fingerprint']}"
+        return {"refused": f"The course differs here: {difference}. Install the same version on all nodes."}
+    files = tuple((name, base64.b64decode(raw)) for name, raw in request["files"])
+    loaded = Loaded(files, request["problem"], tuple(request["notes"]))
+    marks = mark(request["name"], loaded, sandbox, bytes.fromhex(request["secret"]), request["lesson"])
+    return {"marks": marks.to_json()}
 
 
-def _end_with_the_parent() -> None:
-    """A killed Dask worker takes this process with it, in the middle of a submission too."""
+def _exit_with_parent() -> None:
+    """When the Dask worker is killed, so is this process, even in the middle of a submission."""
     parent = os.getppid()
 
     def watch() -> None:

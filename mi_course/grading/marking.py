@@ -1,93 +1,38 @@
-"""One submission from bytes to marks. Runs outside the sandbox; no code of the learner's runs here."""
+"""Marks one submission, from bytes to points. Runs outside the sandbox; no code of the learner's runs here."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from mi_course import lessons
-from mi_course.asking import observe
+from mi_course.asking import include, observe
 from mi_course.asking.limits import TimeUp, time_limit
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
+from mi_course.grading.jobs import content_hash
+from mi_course.grading.marks import ExerciseMark, Marks, failed
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import SETUP, TOTAL_S, Seen, ask_all, claimed
+from mi_course.grading.sandboxed_asking import TOTAL_S, Seen, ask_all, claimed
 from mi_course.judging import judge
-from mi_course.submission import Submission, SubmissionError, parse, select_cells
-from mi_course.wire import Observation
+from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
+from mi_course.wire import Ask, Call, Observation, Ref
 
-__all__ = ["ExerciseMark", "Marks", "content_hash", "failed", "mark"]
+__all__ = ["mark", "prepare"]
 
 UNSANDBOXED = "Marked WITHOUT a sandbox: what the submission ran could read and change whatever the grader can."
+NO_SECCOMP = (
+    "system calls were not filtered (no seccomp filter for this processor); namespaces and limits held the submission"
+)
 JUDGE_S = 60.0
-
-
-@dataclass(frozen=True)
-class ExerciseMark:
-    """One exercise of one submission."""
-
-    exercise: str
-    revision: int
-    status: str
-    points: float
-    """Whole, but where an instructor gave others."""
-    max_points: int
-    message: str = ""
-    mistake: str | None = None
-    details: tuple[dict[str, Any], ...] = ()
-    printed: str = ""
-    """What the answer printed in the first case that failed. It may hold inputs: for instructors only."""
-    given: float | None = None
-    """The points that the course gave, where an instructor's override took their place."""
-    comment: str = ""
-    """An instructor's."""
-
-
-@dataclass(frozen=True)
-class Marks:
-    """One row: a submission, whatever it contains."""
-
-    submission: str
-    status: str
-    """marked, or unreadable."""
-    reason: str
-    """Why it has the marks that it has, in a sentence or several."""
-    points: float = 0
-    max_points: int = 0
-    exercises: tuple[ExerciseMark, ...] = ()
-    lessons: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    sandboxed: bool = True
-    seconds: float = 0.0
-    files: tuple[str, ...] = field(default=())
-    reflections: tuple[dict[str, str], ...] = ()
-    """What was written below the reflect questions: lesson, question, answer. For reading; no points depend on it."""
-    comment: str = ""
-    """An instructor's."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def content_hash(loaded: Loaded) -> str:
-    """Of names and bytes, so that any change is another submission."""
-    told = hashlib.sha256()
-    for name, raw in loaded.files:
-        for part in (name.encode("utf-8", "surrogateescape"), raw):
-            told.update(len(part).to_bytes(8, "little") + part)
-    told.update(loaded.problem.encode("utf-8", "surrogatepass"))
-    return told.hexdigest()
-
-
-def failed(name: str, reason: str, sandboxed: bool = True, notes: Sequence[str] = ()) -> Marks:
-    """The row of a submission that cannot be marked."""
-    return Marks(name, "unreadable", reason, notes=tuple(notes), sandboxed=sandboxed)
 
 
 def mark(
@@ -98,16 +43,18 @@ def mark(
     lesson: str | int | None = None,
     total_s: float = TOTAL_S,
 ) -> Marks:
-    """Marks one submission. Raises SandboxError only: whatever is wrong with a submission ends in its row.
+    """Mark one submission. Raises SandboxError only: whatever is wrong with a submission ends in its row.
 
-    secret: with the content it seeds the inputs that the answers are asked with, so nobody can know them beforehand.
+    secret: seeds the inputs, together with the content, so that nobody can know them beforehand.
+    total_s: seconds for asking all answers.
     """
     began = time.monotonic()
-    if loaded.problem:
-        return failed(name, loaded.problem, sandbox.sandboxed, loaded.notes)
     notes, problems = list(loaded.notes), []
-    chosen: dict[str, tuple[str, Submission, dict[str, Any]]] = {}
-    written: dict[str, list[dict[str, str]]] = {}
+    if sandbox.sandboxed and not sandbox.seccomp:
+        notes.append(NO_SECCOMP)
+    if loaded.problem:
+        return failed(name, loaded.problem, sandbox.sandboxed, notes)
+    chosen: dict[str, tuple[str, Submission, dict[str, Any], list[dict[str, str]]]] = {}
     for file, raw in loaded.files:
         try:
             notebook = parse(raw, file.rpartition("/")[2])
@@ -123,18 +70,17 @@ def mark(
         id = submission.info.id
         if id in chosen:
             notes.append(f"{chosen[id][0]} and {file} are both of lesson {id}; the last one counts")
-        chosen[id] = (file, submission, claims)
-        written[id] = reflections
+        chosen[id] = (file, submission, claims, reflections)
     if not chosen:
         return failed(name, " ".join(problems) or "Nothing to mark.", sandbox.sandboxed, notes)
     marks: list[ExerciseMark] = []
     reasons = list(problems)
     seed = seed_of(secret, content_hash(loaded))
-    for file, submission, claims in chosen.values():
+    for file, submission, claims, _ in chosen.values():
         notes += submission.notes
-        found, why = _mark_lesson(submission, claims, sandbox, seed, total_s)
-        marks += found
-        reasons += [f"{file}: {one}" if len(chosen) > 1 else one for one in why]
+        lesson_marks, why = _mark_lesson(submission, claims, sandbox, seed, total_s)
+        marks += lesson_marks
+        reasons += [f"{file}: {reason}" if len(chosen) > 1 else reason for reason in why]
     passed = sum(one.status == "passed" for one in marks)
     reason = " ".join([f"{passed} of {len(marks)} exercises passed.", *reasons])
     if not sandbox.sandboxed:
@@ -150,56 +96,65 @@ def mark(
         notes=tuple(notes),
         sandboxed=sandbox.sandboxed,
         seconds=round(time.monotonic() - began, 3),
-        files=tuple(file for file, _, _ in chosen.values()),
-        reflections=tuple(one for found in written.values() for one in found),
+        files=tuple(file for file, *_ in chosen.values()),
+        reflections=tuple(one for *_, reflections in chosen.values() for one in reflections),
     )
 
 
 def seed_of(secret: bytes, content: str) -> int:
+    """The seed of all inputs of a submission, from the secret and the hash of its content."""
     return int.from_bytes(hmac.new(secret, content.encode(), hashlib.sha256).digest()[:7], "little")
 
 
 def _mark_lesson(
     submission: Submission, claims: dict[str, Any], sandbox: Sandbox, seed: int, total_s: float
 ) -> tuple[list[ExerciseMark], list[str]]:
+    """The marks of one lesson's exercises, and what to say about them."""
     exercises = lessons.load(submission.info.id).exercises
     plans = {exercise.id: exercise.plan(seed) for exercise in exercises}
-    observed: dict[str, list[Observation]] = {}
-    for id, plan in plans.items():
-        # A recorded value is what `check` saw; where there is none the name itself is asked, a list written down say.
-        if plan.exercise.kind == "value" and id in claims:
-            observed[id] = claimed(plan, claims[id])
-    seen = ask_all(submission, {id: plan for id, plan in plans.items() if id not in observed}, sandbox, total_s)
-    observed.update(seen.observations)
-    marks = [_mark(exercise, plans[exercise.id], observed.get(exercise.id), submission, seen) for exercise in exercises]
-    return marks, list(_reasons(submission, seen, set(observed) - set(seen.observations)))
+    # A recorded value is what `check` saw. Without one the name itself is asked; it may be a list written by hand.
+    recorded = {
+        id: claimed(plan, claims[id]) for id, plan in plans.items() if plan.exercise.kind == "value" and id in claims
+    }
+    seen = ask_all(submission, {id: plan for id, plan in plans.items() if id not in recorded}, sandbox, total_s)
+    observed = recorded | seen.observations
+    marks = [_mark_exercise(plan, observed.get(id), submission, seen) for id, plan in plans.items()]
+    return marks, list(_reasons(submission, seen, set(recorded)))
 
 
-def _reasons(submission: Submission, seen: Seen, recorded: set[str]) -> list[str]:
-    """recorded: exercises whose recorded value was taken; that their cell needs SmolLM2 and stops here is no matter."""
-    told = []
+def _reasons(submission: Submission, seen: Seen, recorded: set[str]) -> Iterator[str]:
+    """What stopped. recorded: exercises whose recorded value counts, so that it does not matter if their cell stops
+    here for want of SmolLM2."""
     names = {id.partition(".")[2] for id in recorded}
-    idle = {cell.position for cell in submission.cells if cell.answers and names.issuperset(cell.answers)}
+    ignored = {cell.position for cell in submission.cells if cell.answers and names.issuperset(cell.answers)}
     for position, why in sorted(seen.stopped.items()):
-        if position in idle:
-            continue
-        told.append(f"The course's setup stopped: {why}" if position == SETUP else f"Cell {position} stopped: {why}")
-    told += [f"{id.partition('.')[2]}: {why}." for id, why in seen.lost.items()]
-    return told
+        if position not in ignored:
+            where = "The course's setup" if position == SETUP_POSITION else f"Cell {position}"
+            yield f"{where} stopped: {why}"
+    for id, why in seen.lost.items():
+        yield f"{id.partition('.')[2]}: {why}."
 
 
-def _mark(
-    exercise: Exercise, plan: Plan, observations: list[Observation] | None, submission: Submission, seen: Seen
+def _mark_exercise(
+    plan: Plan, observations: list[Observation] | None, submission: Submission, seen: Seen
 ) -> ExerciseMark:
     if observations is None:
-        return _undefined(exercise, submission, seen)
-    verdict = _judged(exercise, plan, observations)
-    details = tuple(asdict(one) for one in verdict.details)
-    names = ("exercise", "revision", "status", "points", "max_points", "message", "mistake", "printed")
-    return ExerciseMark(**{one: getattr(verdict, one) for one in names}, details=details)
+        return _undefined(plan.exercise, submission, seen)
+    verdict = _judge(plan, observations)
+    return ExerciseMark(
+        verdict.exercise,
+        verdict.revision,
+        verdict.status,
+        verdict.points,
+        verdict.max_points,
+        verdict.message,
+        verdict.mistake,
+        details=tuple(asdict(part) for part in verdict.details),
+        printed=verdict.printed,
+    )
 
 
-def _judged(exercise: Exercise, plan: Plan, observations: list[Observation]) -> Verdict:
+def _judge(plan: Plan, observations: list[Observation]) -> Verdict:
     try:
         with time_limit(JUDGE_S):
             return judge(plan, observations, ask=observe)
@@ -210,19 +165,53 @@ def _judged(exercise: Exercise, plan: Plan, observations: list[Observation]) -> 
             f"This answer could not be judged ({type(error).__name__}: {str(error)[:300]}). Look at it by hand, and "
             "please report it."
         )
+    exercise = plan.exercise
     return Verdict(exercise.id, exercise.revision, "crashed", 0, exercise.points, message)
 
 
 def _undefined(exercise: Exercise, submission: Submission, seen: Seen) -> ExerciseMark:
-    """The name is not there: its cell stopped, or there is none."""
-    where = [cell.position for cell in submission.cells if exercise.name in cell.answers]
-    stopped = next((position for position in where if position in seen.stopped), None)
-    if SETUP in seen.stopped and not where:
-        stopped = None
+    """The mark for a name that is not defined: its cell stopped, or there is none."""
+    positions = [cell.position for cell in submission.cells if exercise.name in cell.answers]
+    stopped = next((position for position in positions if position in seen.stopped), None)
     if stopped is None:
-        message = f"{exercise.name} is not defined." if not where else f"{exercise.name} is not defined any more."
-        return ExerciseMark(exercise.id, exercise.revision, "not_attempted", 0, exercise.points, message)
-    why = seen.stopped[stopped]
-    status = "timed_out" if "still running" in why else "crashed"
-    message = f"Cell {stopped} stopped: {why}"
+        status = "not_attempted"
+        message = f"{exercise.name} is not defined any more." if positions else f"{exercise.name} is not defined."
+    else:
+        status = "timed_out" if "still running" in seen.stopped[stopped] else "crashed"
+        message = f"Cell {stopped} stopped: {seen.stopped[stopped]}"
     return ExerciseMark(exercise.id, exercise.revision, status, 0, exercise.points, message)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Starting
+
+
+def prepare(sandbox: Sandbox) -> None:
+    """Wait for the sandbox's server. Boots the models that the lessons ask about, in the server and here, for judging.
+
+    Raises SandboxError.
+    """
+    torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
+    for module in lessons.asking_modules():
+        include(module)
+    configs: dict[str, dict[str, Any]] = {}
+    for info in lessons.catalogue():
+        for exercise in lessons.load(info.id).exercises:
+            if exercise.kind == "function":
+                for ask in exercise.plan(0).asks:
+                    configs |= {repr(config): config for config in _configs(ask.calls)}
+    sandbox.wait(list(configs.values()), lessons.asking_modules())
+    for config in configs.values():
+        observe(lambda model: 0, Ask((Call((Ref("model", {"config": config, "seed": 0}),)),)))
+
+
+def _configs(value: Any) -> list[dict[str, Any]]:
+    """The configurations of all models that calls refer to."""
+    if isinstance(value, Ref):
+        own = [value.options["config"]] if value.kind == "model" and "config" in value.options else []
+        return own + _configs(value.options)
+    if isinstance(value, Call):
+        return _configs([value.args, value.options])
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [config for item in value for config in _configs(item)] if isinstance(value, (list, tuple)) else []

@@ -1,4 +1,4 @@
-"""An instructor's hand: `OUT/overrides.toml`, points and comments that survive regrading.
+"""An instructor's own points and comments, from `OUT/overrides.toml`.
 
     ["ada.ipynb"]
     comment = "Handed in on paper, too."
@@ -7,8 +7,8 @@
     points = 2
     comment = "Right idea; one index off."
 
-They are laid over the marks when tables are written, and are never kept with them: regrading leaves them alone. What
-cannot be applied is told, name by name, and the rest is applied.
+They are applied whenever tables are written, and never stored with the marks, so they survive regrading. What cannot
+be applied is reported by name, and the rest is applied.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mi_course.grading.marking import ExerciseMark, Marks
-from mi_course.grading.store import escape_csv_cell
+from mi_course import lessons
+from mi_course.grading.marks import ExerciseMark, Marks
+from mi_course.grading.text_files import escape_csv_cell
 
 __all__ = ["FILE", "apply", "read"]
 
@@ -35,13 +36,12 @@ def read(out: Path) -> tuple[dict[str, Any], list[str]]:
     path = out / FILE
     try:
         if path.stat().st_size > MAX_BYTES:
-            return {}, [f"{path} has more than {MAX_BYTES // 2**20} MB and was not applied."]
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            return {}, [f"{path} is larger than {MAX_BYTES // 2**20} MB, and was not applied."]
+        return tomllib.loads(path.read_text(encoding="utf-8-sig")), []
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, RecursionError) as error:
         return {}, [f"{path} cannot be read, and NONE of it was applied: {error}."]
-    return found, []
 
 
 def apply(rows: Sequence[Marks], out: Path) -> tuple[tuple[Marks, ...], list[str]]:
@@ -52,24 +52,24 @@ def apply(rows: Sequence[Marks], out: Path) -> tuple[tuple[Marks, ...], list[str
     names = {escape_csv_cell(row.submission): row.submission for row in rows} | {
         row.submission: row.submission for row in rows
     }
-    wanted: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for name, entry in table.items():
         if name not in names:
-            quote = any(one.startswith(f"{name}.") for one in names) and isinstance(entry, dict)
-            hint = " A name with a dot stands in quotes." if quote else _like(name, names)
+            unquoted = any(known.startswith(f"{name}.") for known in names) and isinstance(entry, dict)
+            hint = " Put a name with a dot in quotes." if unquoted else _suggestion(name, names)
             problems.append(f"{FILE}: there is no submission {name!r}.{hint}")
         elif not isinstance(entry, dict):
             problems.append(f"{FILE}: {name!r} is {entry!r:.60}; expected a table with points or a comment.")
         else:
-            wanted.setdefault(names[name], {}).update(entry)
-    return tuple(_row(row, wanted.get(row.submission, {}), problems) for row in rows), problems
+            entries.setdefault(names[name], {}).update(entry)
+    return tuple(_override_row(row, entries.get(row.submission, {}), problems) for row in rows), problems
 
 
-def _row(row: Marks, entry: dict[str, Any], problems: list[str]) -> Marks:
+def _override_row(row: Marks, entry: dict[str, Any], problems: list[str]) -> Marks:
     if not entry:
         return row
-    comment, marks = row.comment, {one.exercise: one for one in row.exercises}
-    for key, value in _flat(entry):
+    comment, marks = row.comment, {mark.exercise: mark for mark in row.exercises}
+    for key, value in _flatten(entry):
         if key == "comment":
             if isinstance(value, str):
                 comment = value
@@ -77,40 +77,37 @@ def _row(row: Marks, entry: dict[str, Any], problems: list[str]) -> Marks:
                 problems.append(f"{FILE}: the comment on {row.submission!r} is {value!r:.60}; expected text.")
         elif not isinstance(value, dict):
             problems.append(
-                f"{FILE}: {row.submission!r} has {key} = {value!r:.60}; points go below an exercise: "
+                f"{FILE}: {row.submission!r} has {key} = {value!r:.60}; points belong to an exercise: "
                 f'["{row.submission}"."lesson.exercise"].'
             )
         else:
-            one = _exercise(key, row, marks, problems)
-            if one is not None:
-                marks[one.exercise] = _overridden(one, value, row.submission, problems)
+            mark = _mark(key, row, marks, problems)
+            if mark is not None:
+                marks[mark.exercise] = _override_mark(mark, value, row.submission, problems)
     changed = tuple(marks.values())
     return replace(
         row,
         comment=comment,
         exercises=changed,
-        points=sum(one.points for one in changed),
-        max_points=sum(one.max_points for one in changed),
+        points=sum(mark.points for mark in changed),
+        max_points=sum(mark.max_points for mark in changed),
     )
 
 
-def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Without quotes `[name.lesson.exercise]` is a table within a table: read as it is meant."""
+def _flatten(entry: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Without quotes `[name.lesson.exercise]` is a table within a table; read it as one key."""
     for key, value in entry.items():
-        nested = isinstance(value, dict) and value and all(isinstance(one, dict) for one in value.values())
-        if nested:
-            yield from ((f"{key}.{name}", one) for name, one in value.items())
+        if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())
         else:
             yield key, value
 
 
-def _exercise(key: str, row: Marks, marks: dict[str, ExerciseMark], problems: list[str]) -> ExerciseMark | None:
-    """The exercise of this id or name. One that the submission does not have is added: it may be unreadable."""
-    from mi_course import lessons
-
+def _mark(key: str, row: Marks, marks: dict[str, ExerciseMark], problems: list[str]) -> ExerciseMark | None:
+    """The exercise with this id or name. One that the submission lacks is added: the file may be unreadable."""
     if key in marks:
         return marks[key]
-    named = [one for id, one in marks.items() if id.partition(".")[2] == key]
+    named = [mark for id, mark in marks.items() if id.partition(".")[2] == key]
     if len(named) == 1:
         return named[0]
     lesson, _, name = key.partition(".")
@@ -120,7 +117,7 @@ def _exercise(key: str, row: Marks, marks: dict[str, ExerciseMark], problems: li
         exercise = None
     if exercise is None:
         known = [*marks, *(id.partition(".")[2] for id in marks)]
-        problems.append(f"{FILE}: {row.submission!r} has no exercise {key!r}.{_like(key, known)}")
+        problems.append(f"{FILE}: {row.submission!r} has no exercise {key!r}.{_suggestion(key, known)}")
         return None
     if exercise.id in marks:  # by a former name
         return marks[exercise.id]
@@ -128,25 +125,25 @@ def _exercise(key: str, row: Marks, marks: dict[str, ExerciseMark], problems: li
     return ExerciseMark(exercise.id, exercise.revision, "not_attempted", 0, exercise.points, message)
 
 
-def _overridden(one: ExerciseMark, entry: dict[str, Any], name: str, problems: list[str]) -> ExerciseMark:
-    where = f"{FILE}: {name!r}, {one.exercise}:"
+def _override_mark(mark: ExerciseMark, entry: dict[str, Any], name: str, problems: list[str]) -> ExerciseMark:
+    where = f"{FILE}: {name!r}, {mark.exercise}:"
     for key in entry:
         if key not in ("points", "comment"):
-            problems.append(f"{where} there is no setting {key!r}; there are points and comment.")
+            problems.append(f"{where} there is no setting {key!r}; use points or comment.")
     points, comment = entry.get("points"), entry.get("comment", "")
     if not isinstance(comment, str):
         problems.append(f"{where} the comment is {comment!r:.60}; expected text.")
         comment = ""
     if points is None:
-        return replace(one, comment=comment)
+        return replace(mark, comment=comment)
     number = isinstance(points, int | float) and not isinstance(points, bool) and math.isfinite(points)
-    if not number or not 0 <= points <= one.max_points:
-        problems.append(f"{where} points are {points!r:.60}; expected a number from 0 to {one.max_points}.")
-        return replace(one, comment=comment)
+    if not number or not 0 <= points <= mark.max_points:
+        problems.append(f"{where} points are {points!r:.60}; expected a number from 0 to {mark.max_points}.")
+        return replace(mark, comment=comment)
     points = int(points) if points == int(points) else points
-    return replace(one, points=points, given=one.points, comment=comment)
+    return replace(mark, points=points, given=mark.points, comment=comment)
 
 
-def _like(name: str, known: Any) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
-    return f" Is {close[0]!r} meant?" if close else ""
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,112 +1,178 @@
-"""Worker processes: each marks one submission after the other, and its end costs one submission only.
+"""Marks on this machine, in worker processes: a crash costs one submission only.
 
-They are forks of the grader, which has imported everything once. They share the one sandbox server. What passes
-between grader and worker is the number of a submission, in ten digits.
+The workers are forks of the grader, which has imported everything and booted the models once, and share its sandbox
+server. (Pools such as Pebble's would import and boot again, or pass what they return as pickles.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import selectors
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["run"]
+from mi_course.grading.jobs import Job
+from mi_course.grading.marks import Failure, Marks
+from mi_course.grading.sandbox import Sandbox
 
+__all__ = ["LocalBackend", "run"]
+
+SUBMISSION_S = 1800.0
 _WIDTH = 10
+"""Digits of the numbers that pass between grader and worker: the index of a job, the length of its result."""
+
+
+class LocalBackend:
+    """One sandbox server, and worker processes that mark. Raises SandboxError without a sandbox.
+
+    count: workers; by default one for each core.
+    """
+
+    def __init__(self, unsandboxed: bool = False, count: int | None = None) -> None:
+        self.sandboxed, self.count = not unsandboxed, count or os.cpu_count() or 1
+        self.sandbox = Sandbox.start(unsandboxed)
+
+    def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
+        if not jobs:
+            return
+        # Imported here, so that this process and the sandbox's server import torch at the same time.
+        from mi_course.grading.marking import mark, prepare
+
+        def work(i: int) -> bytes:
+            warnings.simplefilter("ignore")  # what Python says of a learner's "\d" is no concern of ours
+            job = jobs[i]
+            return json.dumps(mark(job.name, job.load(), self.sandbox, job.secret, job.lesson).to_json()).encode()
+
+        prepare(self.sandbox)
+        for i, result in run(self.count, work, range(len(jobs)), SUBMISSION_S):
+            yield i, result if isinstance(result, Failure) else Marks.from_json(json.loads(result))
+
+    def __enter__(self) -> LocalBackend:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.sandbox.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Worker processes
 
 
 @dataclass
 class _Worker:
     pid: int
-    line: socket.socket
-    at: int | None = None
+    channel: socket.socket
+    job: int | None = None
     since: float = 0.0
 
 
-def run(count: int, work: Callable[[int], None], todo: list[int], limit_s: float) -> Iterator[tuple[int, str]]:
-    """Calls `work(i)` for each i of `todo` in `count` forked processes.
+def run(
+    count: int, work: Callable[[int], bytes], todo: Sequence[int], limit_s: float
+) -> Iterator[tuple[int, bytes | Failure]]:
+    """Call `work(i)` for each i in `todo`, in `count` forked processes.
 
-    Yields (i, "") when one is done, and (i, reason) when its worker died or took more than `limit_s` seconds.
+    Yields (i, what it returned), or (i, Failure) if its worker died or took more than `limit_s` seconds.
     """
     waiting = list(reversed(todo))
     selector = selectors.DefaultSelector()
     workers: dict[int, _Worker] = {}
 
     def hire() -> None:
-        worker = _forked(work, [other.line for other in workers.values()])
+        worker = _fork(work, [other.channel for other in workers.values()])
         workers[worker.pid] = worker
-        selector.register(worker.line, selectors.EVENT_READ, worker)
-        give(worker)
+        selector.register(worker.channel, selectors.EVENT_READ, worker)
+        assign(worker)
 
-    def give(worker: _Worker) -> None:
+    def assign(worker: _Worker) -> None:
+        worker.job = None
         if waiting:
-            worker.at, worker.since = waiting.pop(), time.monotonic()
-            worker.line.sendall(f"{worker.at:{_WIDTH}d}".encode())
-        else:
-            worker.at = None
+            worker.job, worker.since = waiting.pop(), time.monotonic()
+            with contextlib.suppress(OSError):  # a worker that is gone shows in the next select
+                worker.channel.sendall(f"{worker.job:{_WIDTH}d}".encode())
 
-    def dismiss(worker: _Worker) -> str:
-        selector.unregister(worker.line)
-        worker.line.close()
+    def dismiss(worker: _Worker) -> int:
+        """End a worker. Returns its exit status."""
+        selector.unregister(worker.channel)
+        worker.channel.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         del workers[worker.pid]
-        return f"exit status {status}"
+        return os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+
+    def replace(worker: _Worker, reason: str) -> Iterator[tuple[int, Failure]]:
+        status = dismiss(worker)
+        if worker.job is not None:
+            yield worker.job, Failure(f"{reason.format(status=status)} Look at it by hand.")
+        if waiting:
+            hire()
 
     try:
         for _ in range(min(count, len(waiting))):
             hire()
-        while any(worker.at is not None for worker in workers.values()):
+        while any(worker.job is not None for worker in workers.values()):
             for key, _ in selector.select(1.0):
                 worker = key.data
-                told = worker.line.recv(_WIDTH)
-                if told:
-                    done = worker.at
-                    give(worker)
-                    yield done, ""
-                else:
-                    at, how = worker.at, dismiss(worker)
-                    if at is not None:
-                        yield at, f"The grader's own worker ended on this submission ({how}). Look at it by hand."
-                    if waiting:
-                        hire()
+                result = _receive(worker.channel)
+                if result is None:
+                    reason = "The grader's own worker ended on this submission (exit status {status})."
+                    yield from replace(worker, reason)
+                elif worker.job is not None:
+                    done = worker.job
+                    assign(worker)
+                    yield done, result
             for worker in list(workers.values()):
-                if worker.at is not None and time.monotonic() - worker.since > limit_s:
-                    at = worker.at
-                    dismiss(worker)
-                    yield at, f"Marking this submission took more than {limit_s:g} seconds. Look at it by hand."
-                    if waiting:
-                        hire()
+                if worker.job is not None and time.monotonic() - worker.since > limit_s:
+                    yield from replace(worker, f"Marking this submission took more than {limit_s:g} seconds.")
     finally:
         for worker in list(workers.values()):
             dismiss(worker)
 
 
-def _forked(work: Callable[[int], None], others: list[socket.socket]) -> _Worker:
+def _fork(work: Callable[[int], bytes], others: Sequence[socket.socket]) -> _Worker:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid:
         theirs.close()
         return _Worker(pid, ours)
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle
-        gc.freeze()  # else each collection would look at, and so copy, all that was imported before the fork
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the grader handles Ctrl-C
+        gc.freeze()  # a collection would touch, and so copy, all that was imported before the fork
         ours.close()
-        for other in others:  # else these workers would not notice that the grader is gone
+        for other in others:  # open copies of these would hide the grader's end from the other workers
             other.close()
-        while told := theirs.recv(_WIDTH, socket.MSG_WAITALL):
-            work(int(told))
-            theirs.sendall(told)
+        while number := _exactly(theirs, _WIDTH):
+            result = work(int(number))
+            theirs.sendall(f"{len(result):{_WIDTH}d}".encode() + result)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     finally:
         os._exit(0)
+
+
+def _receive(channel: socket.socket) -> bytes | None:
+    """A worker's result; None if the worker is gone."""
+    length = _exactly(channel, _WIDTH)
+    return _exactly(channel, int(length)) if length else None
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes | None:
+    """The next `count` bytes; None if the other end closes before."""
+    received = b""
+    while len(received) < count:
+        try:
+            chunk = channel.recv(count - len(received), socket.MSG_WAITALL)
+        except ConnectionError:
+            return None
+        if not chunk:
+            return None
+        received += chunk
+    return received

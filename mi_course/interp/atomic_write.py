@@ -1,4 +1,4 @@
-"""Files that are there whole, or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from pathlib import Path
 __all__ = ["atomic_write"]
 
 
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` gets a path beside it; what stands there afterwards becomes the file. An old one stays until then."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def atomic_write(path: Path, content: str | bytes | Callable[[Path], object], mode: int = 0o644) -> None:
+    """Atomically replace `path`: whatever happens, it is the old file or the new one.
+
+    content: text (written as UTF-8, line endings as they are) or bytes, flushed to disk before the renaming; or a
+    function that fills the temporary sibling whose path it is given.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(part)
-        part.chmod(0o644)  # safetensors makes it private, but a course is shared
+        if callable(content):
+            content(part)
+        else:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        part.chmod(mode)  # safetensors makes it private, but a course is shared
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

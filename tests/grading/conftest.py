@@ -11,8 +11,9 @@ import torch
 from grading_kit import loaded, notebook
 from require import require
 
-from mi_course.grading import prepare, sandboxed_asking
-from mi_course.grading.marking import Marks, mark
+from mi_course.grading import sandboxed_asking
+from mi_course.grading.marking import mark, prepare
+from mi_course.grading.marks import Marks
 from mi_course.grading.sandbox import Sandbox
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
 

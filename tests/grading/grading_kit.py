@@ -10,7 +10,7 @@ from typing import Any
 
 from mi_course import content, lessons
 from mi_course.grading.intake import Loaded
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
 
 TOP, ZERO = "start_here.top_next_tokens", "start_here.zero_head"
 WORTH = {TOP: 3, ZERO: 2}

@@ -20,7 +20,7 @@ from mi_course.grading.formats.classroom import results as classroom
 from mi_course.grading.formats.feedback import page
 from mi_course.grading.formats.gradescope import results as gradescope
 from mi_course.grading.formats.junit import junit
-from mi_course.grading.marking import ExerciseMark, Marks, failed
+from mi_course.grading.marks import ExerciseMark, Marks, failed
 
 PASSED = ExerciseMark(
     TOP,

@@ -14,7 +14,7 @@ from test_formats import CRASHED, PARTLY, PASSED, row
 from mi_course import content, lessons
 from mi_course.grading import overrides, similar
 from mi_course.grading.intake import Entry
-from mi_course.grading.marking import failed
+from mi_course.grading.marks import failed
 from mi_course.grading.outputs import finish, reflections_page
 from mi_course.grading.reflections import questions, reflections_in
 from mi_course.submission import parse
@@ -56,11 +56,11 @@ def test_points_and_comments(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('["adda.ipynb"]\ncomment = "x"', "no submission 'adda.ipynb'. Is 'ada.ipynb' meant?"),
-        ("[ada.ipynb]\ncomment = 'x'", "no submission 'ada'. A name with a dot stands in quotes."),
-        ('["ada.ipynb".zero_haed]\npoints = 1', "no exercise 'zero_haed'. Is 'zero_head' meant?"),
+        ('["adda.ipynb"]\ncomment = "x"', "no submission 'adda.ipynb'. Did you mean 'ada.ipynb'?"),
+        ("[ada.ipynb]\ncomment = 'x'", "no submission 'ada'. Put a name with a dot in quotes."),
+        ('["ada.ipynb".zero_haed]\npoints = 1', "no exercise 'zero_haed'. Did you mean 'zero_head'?"),
         ('["ada.ipynb"."start_here.nothing"]\npoints = 1', "no exercise 'start_here.nothing'"),
-        ('["ada.ipynb"]\npoints = 3', "points go below an exercise"),
+        ('["ada.ipynb"]\npoints = 3', "points belong to an exercise"),
         ('["ada.ipynb".zero_head]\npoints = 3', "points are 3; expected a number from 0 to 2"),
         ('["ada.ipynb".zero_head]\npoints = -1', "points are -1"),
         ('["ada.ipynb".zero_head]\npoints = nan', "points are nan"),

@@ -1,1 +1,1 @@
-"""The course's exercises for other people's graders: nbgrader, Gradescope, GitHub Classroom."""
+"""Exports the exercises to other graders: nbgrader, Gradescope, GitHub Classroom."""

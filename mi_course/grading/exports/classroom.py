@@ -1,6 +1,6 @@
 """GitHub Classroom: a workflow that marks each push, and the older list of tests.
 
-.github/workflows/classroom.yml          marks with one command and hands the result to Classroom's reporter
+.github/workflows/classroom.yml          marks with one command and passes the result to Classroom's reporter
 .github/classroom/autograding.json       one test for each part of an exercise, for Classroom's older runner
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from mi_course import lessons
 
@@ -66,14 +67,14 @@ EARNED = f"python -m mi_course.grading.exports.earned {MARKS} {{exercise}} {{par
 
 
 def export(folder: Path, lesson: str | int, install: str = "mi-course") -> list[Path]:
-    """Writes both files for one lesson. install: what pip is given to install the course.
+    """Write both files for one lesson. install: what pip installs the course from.
 
-    Raises KeyError for an unknown lesson, ValueError for an `install` that a shell would read otherwise.
+    Raises KeyError for an unknown lesson, ValueError if a shell would not take `install` literally.
     """
     info = lessons.find(lesson)
     if not re.fullmatch(r"[\w\s./:=+@~\[\],<>!-]+", install):
-        raise ValueError(f"{install!r} is nothing that pip installs: a name, a file or an address.")
-    tests = []
+        raise ValueError(f"{install!r} is nothing that pip installs; use a name, a file or a URL.")
+    tests: list[dict[str, Any]] = []
     for exercise in lessons.load(info.id).exercises:
         for i, part in enumerate(exercise.parts):
             tests.append(

@@ -1,6 +1,7 @@
 """Whether a part of an exercise was earned: `python -m mi_course.grading.exports.earned MARKS EXERCISE PART`.
 
-Status 0 if it was, 1 if not. For graders that know passed and failed only. Reads MARKS/marks.json of one submission.
+Exit status 0 if it was, 1 if not, for graders that know only passed and failed. Reads MARKS/marks.json, which must hold
+a single submission. PART counts from 0.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pathlib import Path
 
 def main(marks: str, exercise: str, part: str) -> int:
     (row,) = json.loads(Path(marks, "marks.json").read_text(encoding="utf-8"))["submissions"]
-    one = next((one for one in row["exercises"] if one["exercise"] == exercise), None)
-    if one is None or not one["details"]:
-        print(one["message"] if one else row["reason"])
+    mark = next((mark for mark in row["exercises"] if mark["exercise"] == exercise), None)
+    if mark is None or not mark["details"]:
+        print(mark["message"] if mark else row["reason"])
         return 1
-    found = one["details"][int(part)]
-    earned = found["earned"] == found["points"]
-    print(found["name"] if earned else one["message"])
+    detail = mark["details"][int(part)]
+    earned = detail["earned"] == detail["points"]
+    print(detail["name"] if earned else mark["message"])
     return 0 if earned else 1
 
 

@@ -1,6 +1,6 @@
 """A Gradescope autograder: `setup.sh`, which builds its image, `run_autograder`, and the course, truth included.
 
-AUTOGRADER_ROOT      where Gradescope's /autograder is; tests take another place
+AUTOGRADER_ROOT      replaces Gradescope's /autograder, in tests
 source/setup.sh      installs Python, bubblewrap and what the course needs, once
 source/run_autograder
 source/course/       the package as a wheel lays it out
@@ -10,21 +10,22 @@ source/autograder.json
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 from mi_course import content, lessons
+from mi_course.interp.atomic_write import atomic_write
 
 __all__ = ["export"]
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SKIPPED = {"__pycache__", ".ipynb_checkpoints", "_content"}
 WHEN = (2020, 1, 1, 0, 0, 0)
-"""One time for all files, so that the same course makes the same zip."""
+"""The same time for all files, so that the same course makes the same zip."""
 
 SETUP = """\
 #!/usr/bin/env bash
@@ -71,29 +72,30 @@ exec "$python" -m mi_course.grading.exports.autograder "$root"
 
 
 def export(path: Path, lesson: str | int | None = None, torch_options: str = "") -> Path:
-    """Writes the zip. lesson: what all hand in, where the files are not to tell. torch_options: pip's, for torch.
+    """Write the zip. lesson: which lesson all submissions answer; by default the files say so.
 
-    Raises KeyError for an unknown lesson, ValueError for one of other people's or for options that pip would not read.
+    torch_options: options for pip when it installs torch.
+    Raises KeyError for an unknown lesson, ValueError for a plug-in's lesson or for options that a shell would not take
+    literally.
     """
     info = None if lesson is None else lessons.find(lesson)
     if info is not None and info.folder:
-        raise ValueError(f"{info.id} is a lesson of another package, which this zip does not carry.")
+        raise ValueError(f"{info.id} is a lesson of another package, which this zip does not hold.")
     if not re.fullmatch(r"[\w\s./:=+@~-]*", torch_options):
-        raise ValueError(f"{torch_options!r} holds more than options and addresses.")
+        raise ValueError(f"{torch_options!r} holds more than options and URLs.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+
+    def write(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             _add(archive, "setup.sh", SETUP.replace("@TORCH_OPTIONS@", torch_options).encode(), 0o755)
             _add(archive, "run_autograder", RUN.encode(), 0o755)
             settings = {"lesson": info.id if info else None}
             _add(archive, "autograder.json", (json.dumps(settings) + "\n").encode())
-            _add(archive, "requirements.txt", "".join(f"{one}\n" for one in _requirements()).encode())
+            _add(archive, "requirements.txt", "".join(f"{line}\n" for line in _requirements()).encode())
             for source, name in _course():
                 _add(archive, f"course/{name}", source.read_bytes())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+
+    atomic_write(path, write)
     return path
 
 
@@ -122,10 +124,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _requirements() -> list[str]:
-    """What the course depends on, without its extras: as the clone says, or the installed package."""
-    from importlib.metadata import requires
-
+    """The course's dependencies without extras: those of the clone, or of the installed package."""
     project = content.root() / "pyproject.toml"
     if project.is_file():
-        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return [one for one in requires("mi-course") or [] if "extra ==" not in one]
+        dependencies: list[str] = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+        return dependencies
+    return [line for line in requires("mi-course") or [] if "extra ==" not in line]

@@ -1,9 +1,9 @@
 """An nbgrader 0.9 course folder: `source/<lesson>/<notebook>.ipynb`, with solutions and hidden tests (schema 3).
 
-nbgrader runs a learner's whole notebook in one kernel, and believes that kernel. So there is no sandbox, and no
-secret: an answer can read the hidden tests or write the number that they end in. What can be kept is kept: each test
-cell ends in the verdict's points as a number, since nbgrader gives full marks for any other last value, and nothing is
-written to standard error, for which nbgrader takes all points.
+nbgrader runs a learner's whole notebook in one kernel, and trusts that kernel. So there is no sandbox and no secret: an
+answer can read the hidden tests, or print the number that they end in. Still, each test cell ends in the verdict's
+points as a number, since nbgrader gives full marks for any other last value, and nothing is written to standard error,
+for which nbgrader takes all points.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mi_course.lessons import LessonInfo
 __all__ = ["assignment", "export", "points"]
 
 SKIP = "skip-execution"
-"""A tag that nbclient heeds and JupyterLab does not."""
+"""A tag that nbclient obeys and JupyterLab ignores."""
 STUB = "...  # your turn"
-"""In nbgrader's notebooks: one that does not stop "Run All", not even where a value is asked."""
+"""The stub in nbgrader's notebooks: it never stops "Run All", not even in a value exercise."""
 OWN_STUB = 'raise NotImplementedError("your turn")'
 CONFIG = """\
 # Written by `mi-course export nbgrader`. nbgrader reads it in this folder.
@@ -46,12 +46,12 @@ os.environ.setdefault("MI_COURSE_HOME", os.path.join(tempfile.gettempdir(), "mi-
 
 
 def export(folder: Path, which: Sequence[str | int] = ()) -> list[Path]:
-    """Writes the folder, for these lessons or all. Returns what was written.
+    """Write the folder, for these lessons or all. Returns the files.
 
-    Raises FileExistsError rather than write over a notebook that is not one of these. `nbgrader_config.py` is written
-    only where there is none.
+    An existing `nbgrader_config.py` is kept. Raises FileExistsError rather than overwrite a notebook that this export
+    did not write.
     """
-    infos = [lessons.find(one) for one in which] or list(lessons.catalogue())
+    infos = [lessons.find(lesson) for lesson in which] or list(lessons.catalogue())
     written = []
     for info in infos:
         path = folder / "source" / info.id / f"{info.notebook}.ipynb"
@@ -69,7 +69,7 @@ def export(folder: Path, which: Sequence[str | int] = ()) -> list[Path]:
 
 def _ours(path: Path) -> bool:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["metadata"]["mi_course"]["export"] == "nbgrader"
+        return bool(json.loads(path.read_text(encoding="utf-8"))["metadata"]["mi_course"]["export"] == "nbgrader")
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -78,39 +78,39 @@ def assignment(info: LessonInfo) -> dict[str, Any]:
     """The source notebook of one lesson."""
     spec = lessons.load(info.id)
     solved = content.answer_cells(content.read_notebook(info, solution=True))
-    found = copy.deepcopy(content.read_notebook(info))
-    found["metadata"].setdefault("mi_course", {})["export"] = "nbgrader"
-    # What a learner computes and has judged rests on demonstrations. Without such exercises they need not be run.
-    idle = all(exercise.kind == "function" for exercise in spec.exercises)
-    asked = questions(found)
+    notebook = copy.deepcopy(content.read_notebook(info))
+    notebook["metadata"].setdefault("mi_course", {})["export"] = "nbgrader"
+    # Values that a learner computes rest on demonstration cells. Without such exercises these need not run.
+    skippable = all(exercise.kind == "function" for exercise in spec.exercises)
+    asked = questions(notebook)
     cells = []
-    for cell in found["cells"]:
+    for cell in notebook["cells"]:
         id, exercise = cell["id"], content.exercise_of(cell)
         cells.append(cell)
         if exercise:
-            cell["source"] = _marked(content.source(cell), solved[exercise])
+            cell["source"] = _with_markers(content.source(cell), solved[exercise])
             cell["metadata"]["nbgrader"] = _role(id, solution=True)
             cells.append(_test_cell(exercise, spec.exercise(exercise.partition(".")[2]).points))
         elif content.is_setup(cell):
             cell["metadata"]["nbgrader"] = _role(id, locked=True)
-        elif cell["cell_type"] == "code" and idle:
+        elif cell["cell_type"] == "code" and skippable:
             cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), SKIP]
         if cell["cell_type"] == "markdown":
             cell["source"] = content.source(cell).replace(OWN_STUB, STUB)
         if id in asked:
             cells.append(_reflect_cell(id))
-    found["cells"] = cells
-    return found
+    notebook["cells"] = cells
+    return notebook
 
 
-def _marked(stub: str, solved: str) -> str:
-    """The solved cell, with nbgrader's marks around what the learner's has not."""
+def _with_markers(stub: str, solved: str) -> str:
+    """The solved cell, with nbgrader's markers around the lines that the learner's lacks."""
     empty, full, lines = stub.splitlines(), solved.splitlines(), []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, empty, full, autojunk=False).get_opcodes():
         if kind == "equal":
             lines += full[c:d]
             continue
-        lines += [line for line in empty[a:b] if line.endswith(" = ...")]  # the name stays, and the check finds it
+        lines += [line for line in empty[a:b] if line.endswith(" = ...")]  # the name stays, so that the check finds it
         first = next((line for line in full[c:d] if line.strip()), "")
         indent = first[: len(first) - len(first.lstrip())]
         lines += [f"{indent}### BEGIN SOLUTION", *full[c:d], f"{indent}### END SOLUTION"]
@@ -129,11 +129,11 @@ def _role(id: str, *, solution: bool = False, grade: bool = False, locked: bool 
     }
 
 
-def _test_cell(exercise: str, worth: int) -> dict[str, Any]:
+def _test_cell(exercise: str, max_points: int) -> dict[str, Any]:
     name = exercise.partition(".")[2]
     id = f"points-{name}"
     text = (
-        f"# The points of {name}: {worth}. They are given when this notebook is marked.\n"
+        f"# The points of {name}: {max_points}. They are given when this notebook is marked.\n"
         "### BEGIN HIDDEN TESTS\n"
         "from mi_course.grading.exports.nbgrader import points\n\n"
         f'points("{exercise}", globals())\n'
@@ -143,14 +143,14 @@ def _test_cell(exercise: str, worth: int) -> dict[str, Any]:
         "cell_type": "code",
         "execution_count": None,
         "id": id[:64],
-        "metadata": {"nbgrader": _role(id, grade=True, locked=True, points=worth)},
+        "metadata": {"nbgrader": _role(id, grade=True, locked=True, points=max_points)},
         "outputs": [],
         "source": text,
     }
 
 
 def _reflect_cell(id: str) -> dict[str, Any]:
-    """Written answers are for reading: worth nothing, and shown to whoever marks by hand."""
+    """A cell for a written answer: no points, shown to whoever marks by hand."""
     own = f"{id}-answer"
     return {
         "cell_type": "markdown",
@@ -165,7 +165,7 @@ def _reflect_cell(id: str) -> dict[str, Any]:
 
 
 def points(exercise: str, namespace: Mapping[str, Any]) -> int:
-    """What the answer in this namespace earns, as the last value of a test cell. Says why on standard output.
+    """The points of the answer in this namespace, as the last value of a test cell. Prints the message.
 
     Raises nothing, and keeps standard error empty whatever the answer writes there.
     """
@@ -187,7 +187,7 @@ def points(exercise: str, namespace: Mapping[str, Any]) -> int:
 
 @contextlib.contextmanager
 def _no_standard_error() -> Iterator[None]:
-    """Neither Python's nor the process's: libraries warn on the second."""
+    """Silences Python's standard error and the process's, on which libraries warn."""
     with open(os.devnull, "w") as null, contextlib.redirect_stderr(io.StringIO()):
         kept = os.dup(2)
         os.dup2(null.fileno(), 2)

@@ -12,14 +12,12 @@ What learners see holds no inputs: not what an answer printed, and of an error's
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
 
-__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "said", "told", "write"]
+__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "said", "told"]
 
 FORMATS = ("csv", "json", "junit", "gradescope", "classroom", "feedback")
 WORDS = {
@@ -40,41 +38,6 @@ def chosen(text: str) -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"There is no format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}.")
     return found
-
-
-def write(out: Path, rows: Sequence[Marks], formats: Iterable[str]) -> list[Path]:
-    """Writes what is asked beyond csv and json. Returns the files, or the folder where each learner has one."""
-    from mi_course.grading.store import atomic_write
-
-    names, written = file_names(rows), []
-    for name in formats:
-        if name == "junit":
-            from mi_course.grading.formats.junit import junit
-
-            atomic_write(out / "junit.xml", junit(rows))
-            written.append(out / "junit.xml")
-        elif name in ("gradescope", "classroom", "feedback"):
-            folder = out / name
-            folder.mkdir(parents=True, exist_ok=True)
-            for row in rows:
-                suffix = ".html" if name == "feedback" else ".json"
-                atomic_write(folder / f"{names[row.submission]}{suffix}", _one(name, row))
-            written.append(folder)
-    return written
-
-
-def _one(format: str, row: Marks) -> str:
-    if format == "gradescope":
-        from mi_course.grading.formats.gradescope import results
-
-        return json.dumps(results(row), indent=1)
-    if format == "classroom":
-        from mi_course.grading.formats.classroom import results
-
-        return json.dumps(results(row), indent=1)
-    from mi_course.grading.formats.feedback import page
-
-    return page(row)
 
 
 def file_names(rows: Iterable[Marks]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mi_course.grading.formats import told
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["results"]
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from typing import TYPE_CHECKING
 
-from mi_course.exercises import Exercise
 from mi_course.grading.formats import WORDS, number, said
 from mi_course.grading.formats.html import document, lesson_title, prose, text
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
+
+if TYPE_CHECKING:
+    from mi_course.exercises import Exercise
 
 __all__ = ["MARKS", "page"]
 
@@ -149,7 +152,7 @@ def _reflections(row: Marks) -> str:
 
 
 def _footer(row: Marks) -> str:
-    from mi_course import __version__
+    from mi_course.version import __version__
 
     notes = "".join(f"<li>{text(note)}</li>" for note in row.notes)
     reason = row.reason.rpartition("exercises passed.")[2].strip() if row.status == "marked" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mi_course.grading.formats import told
-from mi_course.grading.marking import Marks
+from mi_course.grading.marks import Marks
 
 __all__ = ["results"]
 

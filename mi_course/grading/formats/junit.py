@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from mi_course.grading.formats import WORDS, number, told
-from mi_course.grading.marking import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["junit"]
 

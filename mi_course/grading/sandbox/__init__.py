@@ -1,41 +1,46 @@
-"""Where the answers run: a warm server behind bubblewrap, and one walled child of it for each submission.
+"""Where answers run: a warm server behind bubblewrap, and one isolated child of it per submission.
 
     with Sandbox.start() as sandbox:
         with sandbox.session() as session:
             session.send(...)
             session.receive(seconds)
 
-Nothing that comes out of a session is believed. It is a plain value, or `Lost` says why there is none.
+Nothing that comes out of a session is trusted. It is a plain value, or `Lost` says why there is none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mi_course.errors import CourseError
 from mi_course.grading.sandbox import bwrap, cgroups
+from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
 __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
 
 START_S = 120.0
 GROUP_BYTES = 2 * 2**30
-"""What the kernel lets one sandbox hold where it can be told to: a little more than the watcher does, who says why."""
+"""The kernel's memory limit for one session, where control groups are available. A little more than the watching
+process allows, which can say why it ended the session."""
 
 
-class SandboxError(RuntimeError):
-    """There is no sandbox to be had. The text says why, and what to do."""
+class SandboxError(CourseError):
+    """No sandbox can be had. The text says why, and what to do."""
 
 
 class Lost(Exception):
-    """A session that gives no answer any more. `kind`: timed_out, died, memory or garbage."""
+    """A session that gives no more answers. `kind`: timed_out, died, memory or garbage."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -43,36 +48,36 @@ class Lost(Exception):
 
 
 class Sandbox:
-    """The warm server. `walled` is False where somebody chose to go without."""
+    """The warm server. `sandboxed` is False if the user chose to go without isolation."""
+
+    seccomp = False
+    """Whether system calls are filtered. Known after `wait`."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, folder: str, sandboxed: bool) -> None:
         self.process, self.control, self.folder, self.sandboxed = process, control, folder, sandboxed
         self._ready = False
         self.groups = cgroups.writable_cgroup(GROUP_BYTES) if sandboxed else None
-        """Where each submission gets a control group of its own; None where that is not to be had."""
+        """Where each session gets a control group of its own; None if there is no such place."""
 
     @classmethod
     def start(cls, unsandboxed: bool = False) -> Sandbox:
-        """Starts the server and returns at once; `wait` waits until torch is there.
+        """Start the server and return at once; `wait` waits until it has imported torch.
 
-        Raises SandboxError where bubblewrap or namespaces are missing, unless `unsandboxed`.
+        Raises SandboxError if bubblewrap or namespaces are missing, unless `unsandboxed`.
         """
         if not unsandboxed:
-            from mi_course.grading.sandbox.diagnosis import sandbox_problem
-
             problem = sandbox_problem()
             if problem:
                 raise SandboxError(
                     f"Submissions are not run without a sandbox, and there is none here: {problem[0]}. {problem[1]} "
                     "--unsandboxed runs them with your rights and says so in every result: use it only for code that "
-                    "you trust, or in a machine that you throw away."
+                    "you trust, or on a machine that you throw away."
                 )
         folder = tempfile.mkdtemp(prefix="mi-course-sandbox-")
         bwrap.remove_at_exit(folder)
         bwrap.stage_files(Path(folder))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            log = open(Path(folder, "log"), "wb")  # noqa: SIM115
+        with theirs, open(Path(folder, "log"), "wb") as log:
             process = subprocess.Popen(
                 bwrap.server_command(folder, theirs.fileno(), sandboxed=not unsandboxed),
                 pass_fds=[theirs.fileno()],
@@ -82,51 +87,55 @@ class Sandbox:
                 env=bwrap.environment(folder) if unsandboxed else None,
                 cwd="/" if not unsandboxed else folder,
             )
-            log.close()
         return cls(process, ours, folder, not unsandboxed)
 
-    def wait(self, models: list[dict[str, Any]] | None = None, include: tuple[str, ...] = ()) -> Sandbox:
-        """Until the server is ready. models: configurations to boot beforehand. Raises SandboxError."""
+    def wait(self, models: Sequence[dict[str, Any]] = (), include: Sequence[str] = ()) -> Sandbox:
+        """Wait until the server is ready. Raises SandboxError.
+
+        models: configurations to boot beforehand. include: plug-ins' modules with references and drivers.
+        """
         try:
-            self.control.send(json.dumps({"models": models or [], "include": include}).encode())
+            self.control.send(json.dumps({"models": list(models), "include": list(include)}).encode())
             self.control.settimeout(START_S)
-            told = json.loads(self.control.recv(2**16) or b"{}")
+            state = json.loads(self.control.recv(2**16) or b"{}")
             self.control.settimeout(None)
         except (OSError, ValueError):
-            told = {}
-        if not told.get("ready"):
-            said = Path(self.folder, "log").read_text(errors="replace").strip().splitlines()[-3:]
+            state = {}
+        if not state.get("ready"):
+            log = Path(self.folder, "log").read_text(errors="replace").strip().splitlines()[-3:]
             self.close()
             raise SandboxError(
-                f"The sandbox did not start: {' '.join(said) or 'it gave no reason'}. As root it runs as the user "
-                f"nobody, who must be able to read {sys.prefix} and {sys.base_prefix}. `mi-course doctor` tells more."
+                f"The sandbox did not start: {' '.join(log) or 'it gave no reason'}. As root it runs as the user "
+                f"nobody, who must be able to read {sys.prefix} and {sys.base_prefix}. See `mi-course doctor`."
             )
-        if self.sandboxed and told["visible"]:
+        if self.sandboxed and state["visible"]:
             self.close()
-            raise SandboxError(f"The sandbox shows what it must not: mi_course.{', mi_course.'.join(told['visible'])}.")
-        if told["threads"] != 1:
+            modules = ", ".join(f"mi_course.{name}" for name in state["visible"])
+            raise SandboxError(f"The sandbox shows what it must hide: {modules}.")
+        if state["threads"] != 1:
             self.close()
-            raise SandboxError(f"The server has {told['threads']} threads after its imports; forks of it would hang.")
+            raise SandboxError(f"The server has {state['threads']} threads after its imports; forks of it would hang.")
+        self.seccomp = bool(state["seccomp"])
         self._ready = True
         return self
 
     def session(self) -> Session:
-        """A fresh child of the server."""
+        """A fresh child of the server. Raises SandboxError."""
         if not self._ready:
             self.wait()
         channel, their_channel = socket.socketpair()
-        lifeline, their_leash = socket.socketpair()
+        lifeline, their_lifeline = socket.socketpair()
         if self.groups:
             lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with their_channel, their_leash:
+        with their_channel, their_lifeline:
             try:
                 word = b"group" if self.groups else b"go"
-                socket.send_fds(self.control, [word], [their_channel.fileno(), their_leash.fileno()])
+                socket.send_fds(self.control, [word], [their_channel.fileno(), their_lifeline.fileno()])
             except OSError as error:
                 channel.close()
                 lifeline.close()
                 raise SandboxError(f"The sandbox's server is gone ({error}).") from None
-        return Session(channel, lifeline, _grouped(lifeline, self.groups) if self.groups else None)
+        return Session(channel, lifeline, _put_in_group(lifeline, self.groups) if self.groups else None)
 
     def close(self) -> None:
         self.control.close()
@@ -142,13 +151,13 @@ class Sandbox:
 
 
 class Session:
-    """One walled child. Closing it ends whatever runs in there."""
+    """One isolated child. Closing the session ends whatever runs in it."""
 
     def __init__(self, channel: socket.socket, lifeline: socket.socket, group: cgroups.Group | None = None) -> None:
         self.channel, self.lifeline, self.group = channel, lifeline, group
 
     def send(self, message: Any) -> None:
-        """Raises Lost."""
+        """Send one message. Raises Lost."""
         from mi_course import wire
 
         frame = wire.encode(message)
@@ -156,63 +165,63 @@ class Session:
             self.channel.settimeout(30.0)
             self.channel.sendall(len(frame).to_bytes(8, "little") + frame)
         except TimeoutError:
-            raise Lost("timed_out", "it took in nothing more") from None
+            raise Lost("timed_out", "it stopped reading") from None
         except OSError:
             raise self._lost() from None
 
-    def receive(self, seconds: float, most: int = 2**20) -> Any:
-        """One message of at most `most` bytes. Raises Lost."""
+    def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
+        """One message of at most `max_bytes`. Raises Lost."""
         from mi_course import wire
 
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._exactly(8, deadline), "little")
-        if length > most:
-            raise Lost("garbage", f"its reply would have {length:,} bytes, at most {most:,} are read")
+        if length > max_bytes:
+            raise Lost("garbage", f"its reply would have {length:,} bytes, at most {max_bytes:,} are read")
         try:
-            return wire.decode(self._exactly(length, deadline), wire.Limits(bytes=most))
+            return wire.decode(self._exactly(length, deadline), wire.Limits(bytes=max_bytes))
         except wire.WireError as error:
             raise Lost("garbage", f"its reply cannot be read: {str(error)[:300]}") from None
 
     def _exactly(self, count: int, deadline: float) -> bytes:
-        found = bytearray()
-        while len(found) < count:
+        received = bytearray()
+        while len(received) < count:
             try:
                 self.channel.settimeout(max(deadline - time.monotonic(), 0.001))
-                part = self.channel.recv(min(count - len(found), 2**20))
+                chunk = self.channel.recv(min(count - len(received), 2**20))
             except TimeoutError:
                 raise Lost("timed_out", "it did not answer in time") from None
             except OSError:
-                part = b""
-            if not part:
+                chunk = b""
+            if not chunk:
                 raise self._lost()
-            found += part
-        return bytes(found)
+            received += chunk
+        return bytes(received)
 
     def _lost(self) -> Lost:
-        """Why the channel is dead: what the watching process says, which runs nothing of the learner's."""
-        told = self._last_words()
-        if "isolation" in told:
-            raise SandboxError(f"A sandbox could not be made: {told['isolation']}.")
-        if "memory" in told:
-            return Lost("memory", f"it held more than {told['memory'] / 2**30:.1f} GB of memory")
-        return Lost("died", self.how_it_ended(told.get("ended", 0)))
+        """Why the channel is dead, from the watching process, which runs none of the learner's code."""
+        report = self._last_report()
+        if "isolation" in report:
+            raise SandboxError(f"A sandbox could not be made: {report['isolation']}.")
+        if "memory" in report:
+            return Lost("memory", f"it held more than {report['memory'] / 2**30:.1f} GB of memory")
+        return Lost("died", self.describe_exit(report.get("ended", 0)))
 
-    def how_it_ended(self, status: int) -> str:
+    def describe_exit(self, status: int) -> str:
         """An exit status in words."""
-        for_memory = self.group is not None and status == -9 and self.group.kills() > 0
-        how = how_it_ended(status)
-        return f"{how} by the kernel, for the memory that the submission held" if for_memory else how
+        out_of_memory = self.group is not None and status == -signal.SIGKILL and self.group.kills() > 0
+        how = _describe_exit(status)
+        return f"{how} by the kernel, for the memory that the submission held" if out_of_memory else how
 
-    def _last_words(self) -> dict[str, Any]:
+    def _last_report(self) -> dict[str, Any]:
         try:
             self.lifeline.settimeout(3.0)
-            found = json.loads(self.lifeline.recv(4096) or b"{}")
+            report = json.loads(self.lifeline.recv(4096) or b"{}")
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return report if isinstance(report, dict) else {}
 
     def close(self) -> None:
-        """Lets go, and waits until nothing in there runs any more."""
+        """Close the session; wait until its processes have exited."""
         self.channel.close()
         try:
             self.lifeline.shutdown(socket.SHUT_WR)
@@ -232,31 +241,28 @@ class Session:
         self.close()
 
 
-def how_it_ended(status: int) -> str:
-    """An exit status in words."""
-    import signal
-
-    if status < 0:
-        try:
-            return f"killed by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"killed by signal {-status}"
-    return f"exit status {status}"
+def _describe_exit(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
 
 
-def _grouped(lifeline: socket.socket, groups: Path) -> cgroups.Group | None:
-    """Puts the child that says hello on the lifeline into a group of its own, and lets it go on."""
+def _put_in_group(lifeline: socket.socket, groups: Path) -> cgroups.Group | None:
+    """Put the child that says hello on the lifeline into a control group of its own, and let it continue."""
     group = None
     try:
         lifeline.settimeout(START_S)
         _, ancillary, _, _ = lifeline.recvmsg(16, socket.CMSG_SPACE(struct.calcsize("3i")))
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                pid = struct.unpack("3i", data)[0]  # as the kernel numbers it out here
+                pid = struct.unpack("3i", data)[0]  # its number in our PID namespace
                 group = cgroups.Group(groups, GROUP_BYTES)
                 group.add(pid)
     except OSError:
-        pass  # the watcher is there in any case
+        pass  # the watching process limits memory in any case
     finally:
         with contextlib.suppress(OSError):
             lifeline.send(b"1")

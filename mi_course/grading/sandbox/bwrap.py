@@ -1,4 +1,4 @@
-"""What a sandbox is made of: the folder that it shows, the places of this machine that it binds, the command."""
+"""The parts of a sandbox: the folder that it shows, the paths of this machine that it binds, the bwrap command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+
+from mi_course.content import data_dir
+from mi_course.lessons import asking_modules, catalogue
 
 __all__ = ["environment", "forget", "probe", "remove_at_exit", "server_command", "stage_files"]
 
@@ -17,47 +22,42 @@ PACKAGE = HERE.parents[1]
 VISIBLE = ("wire", "asking", "interp", "show")
 
 
+_removers: dict[str, subprocess.Popen[bytes]] = {}
+
+
 def remove_at_exit(folder: str) -> None:
-    """The folder goes when this process does, even if that is killed: a shell waits for the end of its input."""
+    """Remove the folder when this process ends, even if it is killed: a shell waits for the end of its input."""
     command = ["/bin/sh", "-c", 'read -r _; rm -rf -- "$1"', "sh", folder]
     with contextlib.suppress(OSError):
-        _KEEPERS[folder] = subprocess.Popen(
+        _removers[folder] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
 
 
-_KEEPERS: dict[str, subprocess.Popen[bytes]] = {}
-
-
 def forget(folder: str) -> None:
-    """Removes the folder now."""
+    """Remove the folder now."""
     shutil.rmtree(folder, ignore_errors=True)
-    keeper = _KEEPERS.pop(folder, None)
-    if keeper:
-        keeper.stdin.close()
-        keeper.wait()
+    remover = _removers.pop(folder, None)
+    if remover:
+        remover.communicate()
 
 
 def stage_files(folder: Path) -> None:
-    """Copies what a sandbox may see: the visible rooms, plug-ins' asking modules, models, the server. No truth."""
-    from importlib.util import find_spec
-
-    from mi_course.content import data_dir
-    from mi_course.lessons import asking_modules
-
+    """Copy what a sandbox may see: the visible packages, plug-ins' asking modules, models, the server. No truth."""
     skip = shutil.ignore_patterns("__pycache__")
     target = folder / "course" / "mi_course"
     target.mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "__init__.py", target / "__init__.py")
+    for name in ("__init__.py", "errors.py", "version.py"):
+        shutil.copyfile(PACKAGE / name, target / name)
     for name in VISIBLE:
         shutil.copytree(PACKAGE / name, target / name, ignore=skip)
     shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)
     for module in asking_modules():
         spec = find_spec(module)
         if spec is not None and spec.origin:
-            place = folder.joinpath("course", *module.split(".")).with_suffix(".py")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(spec.origin, place)
+            copy = folder.joinpath("course", *module.split(".")).with_suffix(".py")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(spec.origin, copy)
     (folder / "course" / "data").mkdir()
     for path in data_dir().glob("*.safetensors"):
         shutil.copyfile(path, folder / "course" / "data" / path.name)
@@ -67,7 +67,7 @@ def stage_files(folder: Path) -> None:
 
 
 def environment(folder: str) -> dict[str, str]:
-    """Nothing of the grader's own environment."""
+    """Environment variables inside; none of the grader's own."""
     return {
         "PATH": os.defpath,
         "HOME": "/tmp",
@@ -86,6 +86,7 @@ def environment(folder: str) -> dict[str, str]:
 
 
 def server_command(folder: str, control: int, sandboxed: bool) -> list[str]:
+    """The command that starts the server. control: a descriptor that it inherits."""
     server = ["-s", "-m", "mi_sandbox.server", str(control), "1" if sandboxed else "0"]
     if not sandboxed:
         return ["/usr/bin/env", f"PYTHONPATH={folder}/course", sys.executable, *server]
@@ -93,23 +94,23 @@ def server_command(folder: str, control: int, sandboxed: bool) -> list[str]:
     binds[f"{folder}/course"] = "/course"
     masks = _masks(binds)
     hidden = {
-        "folders": [_placed(one, binds) for one in masks if os.path.isdir(one)],
-        "files": [_placed(one, binds) for one in masks if os.path.isfile(one)],
+        "folders": [_inside(path, binds) for path in masks if os.path.isdir(path)],
+        "files": [_inside(path, binds) for path in masks if os.path.isfile(path)],
     }
     return _launch(binds, links, hidden, environment("/course"), server)
 
 
 def probe(seconds: float) -> str:
-    """Goes through all of the isolation once, without torch or a submission. Returns what stands in the way, or nothing.
+    """Go through the whole isolation once, without torch or a submission. Returns what fails, or nothing.
 
-    Raises OSError or subprocess.TimeoutExpired where nothing can be started.
+    Raises OSError or subprocess.TimeoutExpired if nothing can be started.
     """
     binds, links = _system()
     binds[str(HERE / "inside" / "isolation.py")] = "/probe/isolation.py"
     command = _launch(binds, links, {"folders": [], "files": []}, {}, ["-I", "-S", "-c", _PROBE])
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, cwd="/")
-    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return "" if said == ["fine"] else (said[-1] if said else f"exit status {done.returncode}")
+    output = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return "" if output == ["fine"] else (output[-1] if output else f"exit status {done.returncode}")
 
 
 _PROBE = """
@@ -134,7 +135,7 @@ print(b"".join(iter(lambda: os.read(ours, 4096), b"")).decode())
 
 
 def _system() -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """What of the machine is bound: place there -> place inside; and symbolic links."""
+    """What of this machine is bound (path here -> path inside), and symbolic links (target, path)."""
     binds: dict[str, str] = {}
     links = []
     for path in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin"):
@@ -146,50 +147,46 @@ def _system() -> tuple[dict[str, str], list[tuple[str, str]]]:
         if os.path.exists(path):
             binds[path] = path
     for path in dict.fromkeys((sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable)))):
-        if _placed(path, binds) is None:
-            # Every submission gets a /tmp of its own, which would hide an environment that lies there.
+        if _inside(path, binds) is None:
+            # Every submission gets a /tmp of its own, which would hide an environment that is installed there.
             binds[path] = f"/env/{len(binds)}" if f"{path}/".startswith("/tmp/") else path
     return binds, links
 
 
 def _launch(
-    binds: dict[str, str],
-    links: list[tuple[str, str]],
-    masks: dict[str, list[str | None]],
-    env: dict[str, str],
-    words: list[str],
+    binds: Mapping[str, str],
+    links: Sequence[tuple[str, str]],
+    masks: Mapping[str, Sequence[str | None]],
+    env: Mapping[str, str],
+    args: Sequence[str],
 ) -> list[str]:
-    """The command that runs Python with these words behind bubblewrap."""
-    python = _placed(sys.executable, binds) or sys.executable
+    """The command that runs Python with these arguments behind bubblewrap."""
+    python = _inside(sys.executable, binds) or sys.executable
     plan = {"bwrap": shutil.which("bwrap"), "binds": binds, "links": links, "masks": masks, "env": env}
-    return [sys.executable, "-I", "-S", str(HERE / "launch.py"), json.dumps({**plan, "command": [python, *words]})]
+    return [sys.executable, "-I", "-S", str(HERE / "launch.py"), json.dumps({**plan, "command": [python, *args]})]
 
 
-def _placed(path: str, binds: dict[str, str]) -> str | None:
-    """Where a path of this machine is found inside; None if it is not."""
-    for there, place in binds.items():
-        if path == there or path.startswith(f"{there}/"):
-            return place + path[len(there) :]
+def _inside(path: str, binds: Mapping[str, str]) -> str | None:
+    """The path inside of a path of this machine; None if it is not bound."""
+    for source, target in binds.items():
+        if path == source or path.startswith(f"{source}/"):
+            return target + path[len(source) :]
     return None
 
 
-def _masks(binds: dict[str, str]) -> list[str]:
-    """What is bound and holds truth: an installed course, and other people's lessons beside it. Files or folders."""
-    from importlib.util import find_spec
-
-    from mi_course.lessons import catalogue
-
-    found = [str(PACKAGE)]
+def _masks(binds: Mapping[str, str]) -> list[str]:
+    """Files and folders that are bound and hold truth: an installed course, plug-ins' lessons beside it."""
+    paths = [str(PACKAGE)]
     for info in catalogue():
         if info.folder:
-            found.append(info.folder)
+            paths.append(info.folder)
             try:
                 spec = find_spec(info.module.partition(".")[0])
             except (ImportError, ValueError):
                 spec = None
             if spec:
-                found += spec.submodule_search_locations or [spec.origin or ""]
+                paths += spec.submodule_search_locations or [spec.origin or ""]
     root = PACKAGE.parent
     if (root / "solutions").is_dir():  # a clone that holds its own environment
-        found += [str(root / name) for name in ("solutions", "tests", "notebooks")]
-    return sorted({one for one in found if os.path.exists(one) and any(one.startswith(f"{b}/") for b in binds)})
+        paths += [str(root / name) for name in ("solutions", "tests", "notebooks")]
+    return sorted({path for path in paths if os.path.exists(path) and any(path.startswith(f"{b}/") for b in binds)})

@@ -1,0 +1,35 @@
+"""The grader's text files: written atomically, safe for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mi_course.interp.atomic_write import atomic_write
+
+__all__ = ["escape_csv_cell", "write_csv", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically write `text` as UTF-8. Lone surrogates, which a submission may hold, become escapes."""
+    atomic_write(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Atomically write a table that a spreadsheet shows as it is: no cell is a formula."""
+    text = io.StringIO()
+    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    table.writerow(header)
+    table.writerows([escape_csv_cell(cell) for cell in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def escape_csv_cell(cell: Any) -> Any:
+    """A cell on one line that a spreadsheet does not take for a formula. Numbers stay as they are."""
+    if not isinstance(cell, str):
+        return cell
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
+    return f"'{shown}" if shown.lstrip()[:1] in ("=", "+", "-", "@", "|", "%") or cell[:1] in ("\t", "\r") else shown
