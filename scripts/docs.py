@@ -1,6 +1,7 @@
 """Render the documents and the executed lessons as a website: `python scripts/docs.py FOLDER`.
 
-Uses nbconvert, which JupyterLab brings. A document becomes a notebook of one Markdown cell, so that all pages look alike.
+Uses nbconvert, which JupyterLab brings. A document becomes a notebook of one Markdown cell, so that all pages look
+alike. Lessons are shown executed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main(site: Path) -> None:
     )  # fmt: skip
     exporter = HTMLExporter()
     for name in filter(None, listed.stdout.split("\0")):
-        page = site / re.sub(r"^solutions/", "notebooks/", name)  # links lead to the lessons; a site shows them executed
+        page = site / re.sub(r"^solutions/", "notebooks/", name)
         if name.startswith((".github/", "tests/")):
             continue
         page.parent.mkdir(parents=True, exist_ok=True)
