@@ -65,7 +65,7 @@ def bars(
     ]
     marks += [Rule(control_name, y=level)] if level is not None else []
     angle = 45 if longest * 7.5 > 540 / count else 0
-    x = Axis(xlabel, dict(enumerate(shown)), angle, grid=False)
+    x = Axis(xlabel, dict(enumerate(shown)), angle, (-0.5, count - 0.5), grid=False)
     chart = Chart((680, int(340 + (4.6 * longest if angle else 0))), marks, x, Axis(ylabel))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 

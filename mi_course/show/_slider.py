@@ -16,7 +16,7 @@ INSIDE, OUTSIDE = "#2a8a4a", "#b35900"
 
 
 class SliderPanel(Live):
-    """A slider for a coefficient, a text and a layer; `respond(text, layer, coefficient)` says what comes of it."""
+    """A slider for a coefficient, a text and a layer; `respond(text, layer, coefficient)` completes the text."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class SliderPanel(Live):
     def _mark(self, coefficient: float) -> str:
         inside = self._coherent[0] <= coefficient <= self._coherent[1]
         word, color = ("coherent", INSIDE) if inside else ("outside", OUTSIDE)
-        return f'<span style="color:{color};font-size:11px">{word}</span>'
+        return f'<span style="color:{SOFT};border-bottom:2px solid {color};font-size:11px">{word}</span>'
 
     def widget(self) -> Any:
         """Text, layer and coefficient; below them the completion and its log-odds, made anew at each change."""
@@ -98,7 +98,7 @@ class SliderPanel(Live):
                     known[asked] = self._respond(*asked)
                 except Exception as error:  # an error in a widget's callback would be shown nowhere
                     shown.value = (
-                        f'<span style="color:{OUTSIDE}">{escape(type(error).__name__)}: {escape(str(error))}</span>'
+                        f'<span style="color:{INK}">{escape(type(error).__name__)}: {escape(str(error))}</span>'
                     )
                     return
             written, value = known[asked]
@@ -155,7 +155,7 @@ def slider_panel(
         raise ValueError("rows is empty; expected (coefficient, completion, number) triples for the static table.")
     if not low <= coherent[0] < coherent[1] <= high:
         raise ValueError(f"coherent is {coherent}, expected a range inside {low:g} … {high:g}.")
-    checked = [(number(c, "rows"), str(said), number(value, "rows")) for c, said, value in rows]
+    checked = [(number(c, "rows"), str(written), number(value, "rows")) for c, written, value in rows]
     return SliderPanel(
         respond,
         checked,

@@ -143,5 +143,7 @@ def _marked(token: str) -> str:
 
 
 def _glyph(char: str) -> str:
-    seen = visible(char) if char != " " else " "
-    return f'<span style="opacity:0.6">{escape(seen)}</span>' if seen != char else escape(char)
+    if char == "$":
+        return "<span>$</span>"  # an element of its own, or JupyterLab would read $…$ as math
+    shown = visible(char) if char != " " else " "
+    return f'<span style="opacity:0.6">{escape(shown)}</span>' if shown != char else escape(char)
