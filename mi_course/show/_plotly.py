@@ -117,7 +117,7 @@ NUMBERS = {"tickprefix": SPAN, "ticksuffix": "</span>"}  # plotly puts these aro
 
 def _axis(axis: Axis) -> dict[str, Any]:
     span = None if axis.range is None else [round(float(np.log10(v) if axis.log else v), 4) for v in axis.range]
-    more = {} if span is None else {"range": span}
+    more: dict[str, Any] = {} if span is None else {"range": span}
     if not axis.visible:
         return {"visible": False, "fixedrange": True, **more}
     if axis.log:
@@ -147,7 +147,7 @@ def _left(axis: Axis) -> int:
 def _bottom(axis: Axis) -> int:
     if not axis.visible:
         return 10
-    return 58 if not axis.angle else int(50 + 6.2 * max(map(len, (axis.ticks or {"": ""}).values())))
+    return 58 if not axis.angle else int(50 + 6.2 * max(map(len, (axis.ticks or {0.0: ""}).values())))
 
 
 @singledispatch
