@@ -22,7 +22,7 @@ from mi_course.asking.references import Function, forward_hooks
 __all__ = ["WATCHES"]
 
 Watch = Callable[[list[Any]], Callable[[], Any]]
-"""Takes the arguments before the call, and returns a function that is called afterwards and returns what it observed."""
+"""Takes the arguments before the call; returns a function that returns what it observes after the call."""
 
 
 def _copy(value: Any) -> Any:
