@@ -13,9 +13,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from grading_kit import ZERO, notebook
+from grading_kit import ZERO, loaded, notebook
 
 from mi_course.grading import workers
+from mi_course.grading.intake import Loaded
+from mi_course.grading.marking import mark
 from mi_course.grading.marks import ExerciseMark, Failure, Marks
 from mi_course.grading.outputs import write_tables
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
@@ -178,6 +180,16 @@ def test_errors_are_one_paragraph(tmp_path: Path):
 
 def test_doctor_and_grade_agree(needs_sandbox):
     assert sandbox_problem() is None
+
+
+def test_every_row_says_that_system_calls_were_not_filtered(sandbox, monkeypatch):
+    unreadable = Loaded(problem="It holds no notebook.")
+    assert sandbox.seccomp
+    assert not mark("ada", unreadable, sandbox, bytes(32)).notes
+    monkeypatch.setattr(sandbox, "seccomp", False)
+    for submission in (unreadable, loaded(notebook())):
+        row = mark("ada", submission, sandbox, bytes(32))
+        assert any("system calls were not filtered" in note for note in row.notes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
