@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["Finding", "examine", "table", "to_json"]
+__all__ = ["Finding", "examine", "to_json"]
 
 MODEL_MB = 700
 """Free space that the first load of SmolLM2 needs: 93 MB wheel, 91 MB GGUF, 269 MB stored, and some air."""
@@ -63,24 +63,6 @@ def _safely(part: Callable[[], Finding]) -> Finding:
 
 def to_json(findings: list[Finding]) -> str:
     return json.dumps([asdict(finding) for finding in findings], indent=1)
-
-
-def table(findings: list[Finding]) -> object:
-    """A rich table of the findings."""
-    from rich.table import Table
-    from rich.text import Text
-
-    colors = {"ok": "green", "warn": "yellow", "missing": "red"}
-    made = Table(box=None, padding=(0, 2, 0, 0))
-    made.add_column("")
-    made.add_column("what", no_wrap=True)
-    made.add_column("seen", overflow="fold")
-    for finding in findings:
-        seen = Text(finding.seen)
-        if finding.todo:
-            seen.append(f"\n→ {finding.todo}", style="italic")
-        made.add_row(Text(finding.state, style=colors[finding.state]), finding.what, seen)
-    return made
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +33,27 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
+from mi_course.errors import CourseError
 from mi_course.lessons import LessonInfo, catalogue, find
 
 __all__ = ["SETUP_POSITION", "Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
 
-MAX_BYTES = 64 * 2**20
 SETUP_POSITION = 0
 """The position under which the course's own setup cells are reported; a notebook's cells count from 1."""
+MAX_BYTES = 64 * 2**20
+MAX_VALUES = 8_000_000
+"""Lists, numbers and texts in a notebook's JSON, before it is read; objects count four times."""
+CELL_CHARACTERS = 2**20
+"""Of the source of a cell that is run."""
+SOURCE_CHARACTERS = 4 * 2**20
+"""Of all cells together."""
+MAX_CELLS = 5_000
+MAX_NOTES = 20
+PARSED_CHARACTERS = 100_000
+"""Of a cell that is parsed to see what it defines: a tree takes 500 times the memory of its text."""
 
 
-class SubmissionError(Exception):
+class SubmissionError(CourseError):
     """A file that is no notebook, or one of no lesson. The text is one paragraph: what was seen, and what to do."""
 
 
@@ -112,6 +124,8 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
         return {"cells": list(_python_cells(text)), "metadata": {}}
     if not text.strip():
         raise SubmissionError(f"{name} is empty.")
+    if len(raw) > 2**20 and _values(raw) > MAX_VALUES:
+        raise SubmissionError(f"{name} holds more than {MAX_VALUES // 10**6} million values. Clear its outputs.")
     try:
         found = json.loads(text)
     except RecursionError:
@@ -131,6 +145,16 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
         "cells": [_plain_cell(cell) for cell in cells if isinstance(cell, dict)],
         "metadata": metadata if isinstance(metadata, dict) else {},
     }
+
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string of JSON, or the rest of the text where it is never closed. Possessive, so that it never looks back."""
+
+
+def _values(raw: bytes) -> int:
+    """How many values a JSON text holds, at most, in one pass over it."""
+    bare = _STRING.sub(b"", raw)
+    return bare.count(b"[") + 4 * bare.count(b"{") + bare.count(b",")
 
 
 def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
@@ -172,24 +196,45 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
     course_ids = set(known) - answer_ids
     taken: list[SubmittedCell] = []
     places: dict[str, list[int]] = {}
+    notes: list[str] = []
+    room = SOURCE_CHARACTERS
     for position, cell in enumerate(notebook["cells"], 1):
         text = source(cell)
         if cell["cell_type"] != "code" or not text.strip() or source_hash(text) in delivered:
             continue
-        defines = tuple(sorted(top_level_names(text) & names))
+        if len(text) > min(CELL_CHARACTERS, room) or len(taken) == MAX_CELLS:
+            notes.append(
+                f"cell {position} is not run: at most {CELL_CHARACTERS // 2**20} MB of source in a cell are, "
+                f"{SOURCE_CHARACTERS // 2**20} MB in all, and {MAX_CELLS:,} cells"
+            )
+            if len(notes) == MAX_NOTES:
+                break
+            continue
+        room -= len(text)
+        defines = tuple(sorted(defined(text, names)))
         for one in defines:
             places.setdefault(one, []).append(position)
         role = "changed" if cell["id"] in course_ids else "added"
         if defines or cell["id"] in answer_ids:
             role = "answer"
         taken.append(SubmittedCell(position, role, text, defines))
-    notes = tuple(
-        f"{one} is defined in cells {', '.join(map(str, where[:-1]))} and {where[-1]}; the last counts"
+    notes += [
+        f"{one} is defined in cells {', '.join(map(str, where[:-1][:MAX_NOTES]))} and {where[-1]}; the last counts"
         for one, where in places.items()
         if len(where) > 1
-    )
+    ]
     setup = tuple(source(cell) for cell in code_cells(ours) if is_setup(cell))
-    return Submission(info, setup, tuple(taken), tuple(exercises), notes)
+    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes))
+
+
+def defined(text: str, names: frozenset[str] | set[str]) -> frozenset[str]:
+    """Which of these names a cell binds at top level. In a long cell only what begins a line is looked at."""
+    if len(text) <= PARSED_CHARACTERS:
+        return top_level_names(text) & names
+    return frozenset(m[1] or m[2] for m in _DEFINES.finditer(text) if (m[1] or m[2]) in names)
+
+
+_DEFINES = re.compile(r"^(?:(?:(?:async +)?def|class) +(\w+)|(\w+) *(?::[^=\n]*)?=(?!=))", re.MULTILINE)
 
 
 def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> LessonInfo:
@@ -203,21 +248,29 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Le
     for info in catalogue():
         if info.id == said or Path(name).stem.startswith(info.notebook):
             return info
-    best = max(catalogue(), key=lambda info: _resemblance(notebook, info), default=None)
-    if best is None or not _resemblance(notebook, best):
-        known = ", ".join(info.notebook for info in catalogue())
+    known = {info: _exercise_names(info) for info in catalogue()}
+    wanted = frozenset[str]().union(*known.values())
+    counts = Counter[str]()
+    room = SOURCE_CHARACTERS
+    for cell in notebook["cells"]:
+        text = source(cell)
+        room -= len(text)
+        if room < 0:
+            break
+        if cell["cell_type"] == "code":
+            counts.update(defined(text, wanted))
+    best = max(known, key=lambda info: sum(counts[one] for one in known[info]), default=None)
+    if best is None or not sum(counts[one] for one in known[best]):
         raise SubmissionError(
-            f"{name} holds no answer to any lesson of the course; there are {known}. "
-            "If it is one of them, say which: --lesson NN."
+            f"{name} holds no answer to any lesson of the course; there are "
+            f"{', '.join(info.notebook for info in known)}. If it is one of them, say which: --lesson NN."
         )
     return best
 
 
-def _resemblance(notebook: dict[str, Any], info: LessonInfo) -> int:
-    """How many of a lesson's exercises a notebook defines."""
+def _exercise_names(info: LessonInfo) -> frozenset[str]:
     try:
         exercises = [exercise_of(cell) for cell in code_cells(read_notebook(info))]
     except (OSError, ValueError):
-        return 0
-    names = {exercise.partition(".")[2] for exercise in exercises if exercise}
-    return sum(len(names & top_level_names(source(cell))) for cell in notebook["cells"] if cell["cell_type"] == "code")
+        return frozenset()
+    return frozenset(exercise.partition(".")[2] for exercise in exercises if exercise)

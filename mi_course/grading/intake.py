@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from mi_course.submission import MAX_BYTES
 
@@ -24,6 +25,10 @@ MAX_MEMBERS = 2000
 ZIP_BYTES = 64 * 2**20
 TOTAL_BYTES = 2 * MAX_BYTES
 DEPTH = 6
+DIRECTORY_BYTES = 2 * 2**20
+"""Of a zip's list of members, which `zipfile` reads whole before anybody can count them."""
+MAX_NOTES = 20
+CHUNK = 2**20
 KINDS = (".ipynb", ".py")
 SKIPPED = ("__MACOSX", "__pycache__")
 
@@ -71,7 +76,7 @@ def find(place: Path) -> list[Entry]:
 
 
 def load(entry: Entry) -> Loaded:
-    """Reads a submission. Raises nothing: what is wrong with it is told in `problem`."""
+    """Reads a submission. Raises nothing: whatever is wrong with it stands in `problem`."""
     notes: list[str] = []
     try:
         mode = os.lstat(entry.path).st_mode
@@ -86,15 +91,20 @@ def load(entry: Entry) -> Loaded:
         else:
             files = [(entry.name, _read(entry.path, MAX_BYTES))]
     except _Refused as refused:
-        return Loaded((), f"Not read: {refused}.", tuple(notes))
-    except (OSError, ValueError, RuntimeError, NotImplementedError, MemoryError, RecursionError) as error:
-        return Loaded((), f"Not read: {type(error).__name__}: {str(error)[:300]}.", tuple(notes))
+        return Loaded((), f"Not read: {refused}.", _first(notes))
+    except Exception as error:  # no list of what archives and file systems come up with is complete
+        return Loaded((), f"Not read: {type(error).__name__}: {str(error)[:300]}.", _first(notes))
     notebooks = [one for one in files if _kind(one[0]) == ".ipynb"] or files
     if not notebooks:
-        return Loaded((), "It holds no notebook (.ipynb) and no Python file (.py).", tuple(notes))
+        return Loaded((), "It holds no notebook (.ipynb) and no Python file (.py).", _first(notes))
     if len(notebooks) > MAX_FILES:
-        return Loaded((), f"It holds {len(notebooks)} notebooks; at most {MAX_FILES} are read.", tuple(notes))
-    return Loaded(tuple(sorted(notebooks)), "", tuple(notes))
+        return Loaded((), f"It holds {len(notebooks)} notebooks; at most {MAX_FILES} are read.", _first(notes))
+    return Loaded(tuple(sorted(notebooks)), "", _first(notes))
+
+
+def _first(notes: list[str]) -> tuple[str, ...]:
+    more = len(notes) - MAX_NOTES
+    return (*notes[:MAX_NOTES], *([f"and {more:,} more like these"] if more > 0 else []))
 
 
 def _hidden(name: str) -> bool:
@@ -119,6 +129,7 @@ def _read(path: Path, most: int) -> bytes:
 def _from_folder(folder: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
     total, members = 0, 0
     for here, folders, names in os.walk(folder, followlinks=False):
+        members += len(folders)
         folders[:] = sorted(name for name in folders if not _hidden(name))
         if len(Path(here).relative_to(folder).parts) >= DEPTH:
             folders.clear()
@@ -143,7 +154,7 @@ def _from_zip(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
     if path.stat().st_size > ZIP_BYTES:
         raise _Refused(f"the zip file has more than {ZIP_BYTES // 2**20} MB")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file, zipfile.ZipFile(_Bounded(file)) as archive:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS:
                 raise _Refused(f"the zip file holds more than {MAX_MEMBERS:,} files")
@@ -154,13 +165,26 @@ def _from_zip(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
                 raw = _unpacked(archive, member, min(MAX_BYTES, TOTAL_BYTES - total))
                 total += len(raw)
                 yield member.filename, raw
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _Refused(f"it is no zip file that can be read ({str(error)[:200]})") from None
+
+
+class _Bounded:
+    """A file that is never read in one piece of more than `DIRECTORY_BYTES`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.seek, self.tell, self.close, self.seekable = file.seek, file.tell, file.close, file.seekable
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= DIRECTORY_BYTES:
+            raise _Refused("the zip file's list of members is too long")
+        return self.file.read(count)
 
 
 def _wanted(member: zipfile.ZipInfo, notes: list[str]) -> bool:
     parts = PurePosixPath(member.filename.replace("\\", "/"))
-    if member.is_dir() or any(_hidden(part) for part in parts.parts if part != ".."):
+    if not parts.parts or member.is_dir() or any(_hidden(part) for part in parts.parts if part != ".."):
         return False
     shown = f"{member.filename!r:.100}"
     if stat.S_ISLNK(member.external_attr >> 16):
@@ -177,8 +201,12 @@ def _wanted(member: zipfile.ZipInfo, notes: list[str]) -> bool:
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
     if member.flag_bits & 1:
         raise _Refused("the zip file is encrypted")
+    if member.compress_type == zipfile.ZIP_LZMA:  # its header says how much memory unpacking takes
+        raise _Refused("the zip file is compressed with LZMA; make an ordinary one")
+    raw = bytearray()
     with archive.open(member) as file:
-        raw = file.read(most + 1)
+        while len(raw) <= most and (chunk := file.read(CHUNK)):
+            raw += chunk
     if len(raw) > most:
         raise _Refused(f"{member.filename!r:.100} unpacks to more than {most // 2**20} MB")
-    return raw
+    return bytes(raw)

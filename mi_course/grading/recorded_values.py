@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from typing import Any
 
 from mi_course import wire
+from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 
-__all__ = ["ANSWER_MIME", "claims_in"]
+__all__ = ["claims_in"]
 
-ANSWER_MIME = "application/vnd.mi-course.answer+json"
-ANSWER_BYTES = 2**20
+MAX_RECORDS = 500
+LIMIT_S = 20.0
+"""For decoding all records of a notebook."""
 
 
-def claims_in(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Exercise id -> recorded value; the last record counts. What is malformed is no record."""
-    found = {}
+def claims_in(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, Any]:
+    """Exercise id -> recorded value; the last record counts. What is malformed is no record.
+
+    Only the last `MAX_RECORDS` records are looked at, and none after `limit_s` seconds.
+    """
+    records: list[dict[str, Any]] = []
     for cell in notebook["cells"]:
         for output in cell["outputs"]:
             data = output.get("data") if isinstance(output, dict) else None
             record = data.get(ANSWER_MIME) if isinstance(data, dict) else None
             if isinstance(record, dict) and isinstance(record.get("exercise"), str) and record.get("format") == 1:
-                try:
+                records.append(record)
+    found: dict[str, Any] = {}
+    with contextlib.suppress(TimeUp), time_limit(limit_s):
+        for record in reversed(records[-MAX_RECORDS:]):
+            if record["exercise"] not in found:
+                with contextlib.suppress(wire.WireError, binascii.Error, ValueError, MemoryError):
                     found[record["exercise"]] = _value(record.get("value"))
-                except (wire.WireError, binascii.Error, ValueError):
-                    continue
     return found
 
 

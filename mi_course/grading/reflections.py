@@ -13,6 +13,8 @@ __all__ = ["QUESTION", "questions", "reflections_in"]
 QUESTION = re.compile(r"^\*Reflect\.\*\s*(.+?)(?:\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 LONGEST = 20_000
 """Characters of an answer that are kept."""
+MAX_TEXT = 32 * 2**20
+"""Characters of all text cells, above which nobody wrote them by hand."""
 UNTOUCHED = ("YOUR ANSWER HERE", "*Your answer:*")
 
 
@@ -33,17 +35,20 @@ def reflections_in(notebook: dict[str, Any], info: LessonInfo, python: bool = Fa
     """
     ours = read_notebook(info)
     asked = questions(ours)
+    if sum(len(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] != "code") > MAX_TEXT:
+        return []
     texts = {cell["id"]: source(cell) for cell in ours["cells"]}
     delivered = {value for values in known_hashes(info).values() for value in values}
     cells = [
         {**cell, "source": _uncommented(cell["source"]) if python and cell["cell_type"] != "code" else cell["source"]}
         for cell in notebook["cells"]
     ]
-    found = []
+    found: list[dict[str, str]] = []
+    flat: list[str] = []
     for id, question in asked.items():
         at = next((i for i, cell in enumerate(cells) if cell["id"] == id and cell["cell_type"] != "code"), None)
         if at is None:
-            flat = (" ".join(cell["source"].split()) for cell in cells)
+            flat = flat or [" ".join(cell["source"].split()) for cell in cells]
             at = next((i for i, text in enumerate(flat) if question in text), None)
         if at is None:
             continue

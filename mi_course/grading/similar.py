@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
-import inspect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from mi_course import content, lessons
+from mi_course import content, interp, lessons
 from mi_course.grading.intake import Entry, load
 from mi_course.grading.text_files import write_csv
 from mi_course.submission import SubmissionError, parse, select_cells
@@ -101,8 +100,9 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
         if node is None:
             continue
         try:
-            own = _own_source(id) if _calls_own(node, id, aliases) else None
-            answer = replace(_answer(submission, id, own or node), calls_own=own is not None)
+            own = _calls_own(node, id.partition(".")[2], aliases)
+            library = _library_functions().get(id.partition(".")[2], [node]) if own else [node]
+            answer = replace(_answer(submission, id, library[0]), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
         found.append(answer)
@@ -110,14 +110,12 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
 
 
 def references(lesson: str) -> list[Answer]:
-    """The course's own answers: the solution's, and what `lesson.use` falls back on."""
+    """The course's own answers: the solution's, and the library's functions of the same name."""
     found = []
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
             found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        own = _own_source(exercise.id)
-        if own is not None:
-            found.append(_answer(OWN, exercise.id, own))
+        found += [_answer(OWN, exercise.id, node) for node in _library_functions().get(exercise.name, ())]
     return found
 
 
@@ -266,15 +264,15 @@ def _is_stub(one: Answer) -> bool:
     return "NotImplementedError" in one.symbols[:6] or one.literal.strip() in ("...", "pass")
 
 
-def _own_source(id: str) -> ast.stmt | None:
-    """The course's own implementation, which `lesson.use` hands out."""
-    lesson, _, name = id.partition(".")
-    module, _, own = lessons.load(lesson).exercise(name).fallback.partition(":")
-    try:
-        value = getattr(importlib.import_module(module), own)
-        return ast.parse(inspect.cleandoc("\n" + inspect.getsource(value))).body[0]
-    except (ImportError, AttributeError, ValueError, OSError, TypeError, SyntaxError):
-        return None
+@cache
+def _library_functions() -> dict[str, list[ast.stmt]]:
+    """Name -> the functions of this name in `mi_course.interp`."""
+    functions: dict[str, list[ast.stmt]] = defaultdict(list)
+    for path in sorted(Path(interp.__file__).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                functions[node.name].append(node)
+    return dict(functions)
 
 
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
@@ -290,12 +288,8 @@ def _from_the_course(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-def _calls_own(node: ast.stmt, id: str, aliases: dict[str, str]) -> bool:
-    """Whether an answer names the course's own implementation of the same exercise."""
-    lesson, _, name = id.partition(".")
-    own = lessons.load(lesson).exercise(name).fallback.partition(":")[2]
-    if not own:
-        return False
+def _calls_own(node: ast.stmt, own: str, aliases: dict[str, str]) -> bool:
+    """Whether an answer names a function of the course that is called as its exercise is."""
     aliases = {**aliases, **_from_the_course(ast.Module([node], []))}
     for one in ast.walk(node):
         if isinstance(one, ast.Name) and aliases.get(one.id, "").rpartition(".")[2] == own:

@@ -12,10 +12,15 @@ from torch import Tensor
 from mi_course import wire
 from mi_course.exercises import Complaint
 
-__all__ = ["UNFIT", "compare", "compare_error", "degenerate", "same", "say"]
+__all__ = ["UNFIT", "compare", "compare_error", "degenerate", "is_half", "same", "say"]
 
 UNFIT = (TypeError, ValueError, AttributeError, LookupError, RuntimeError, ArithmeticError)
 """What reading a value raises that is not of the form that was expected."""
+
+LONGEST_LIST = 10_000
+"""A longer list is made into a tensor only if it is as long as the one that was expected."""
+SHOWN = 60
+"""Characters of a learner's text that a sentence quotes."""
 
 
 def same(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
@@ -29,7 +34,8 @@ def compare(
     """The first difference, in words; None where there is none.
 
     A float, an int and a 0-d tensor with one value are the same number; so are lists and tuples of the same items.
-    Tensors must have the same shape and kind of dtype (bool, whole or floating; float64 for float32 is fine).
+    Tensors must have the same shape and kind of dtype (bool, whole or floating; float64 for float32 is fine). One in
+    float16 or bfloat16 that is right only to that precision gets a complaint of the kind `precision`.
     """
     if _is_number(expected):
         return _compare_number(seen, expected, rtol, atol, path)
@@ -77,6 +83,8 @@ def _compare_number(seen: Any, expected: Any, rtol: float, atol: float, path: st
     # A whole number may come as a float, but not as its neighbour; and nothing is close to infinity.
     if abs(s - e) <= (min(tolerance, 0.01) if isinstance(e, int) else tolerance) and math.isfinite(e):
         return None
+    if problem := _half_precision(seen, torch.as_tensor(float(e)), path):
+        return problem
     return Complaint("{path} is {}, expected {}.".format(*_figures(s, e), path=path))
 
 
@@ -112,6 +120,8 @@ def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path:
     close = seen == expected if exact else torch.isclose(s, e, rtol=rtol, atol=atol, equal_nan=True)
     if close.all():
         return None
+    if problem := _half_precision(seen, e, path):
+        return problem
     # The largest difference tells more than the first.
     gap = (s - e).abs().masked_fill(close, -1).nan_to_num(posinf=1e300)
     index = _index(gap == gap.max())
@@ -120,8 +130,31 @@ def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path:
     return Complaint(f"{path}{_at(index)} is {one}, expected {other}; {wrong} of {s.numel()} values differ.")
 
 
+def is_half(value: Any) -> bool:
+    """Whether a value is a tensor in float16 or bfloat16."""
+    return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+
+
+def _half_precision(seen: Any, expected: Tensor, path: str) -> Complaint | None:
+    """The complaint about a tensor that agrees with what is expected to its own precision, and no further."""
+    if not is_half(seen):
+        return None
+    eps = torch.finfo(seen.dtype).eps
+    scale = expected.abs().nan_to_num(0, 0, 0).max().item()
+    if not torch.isclose(seen.double(), expected.double(), rtol=2 * eps, atol=eps * scale, equal_nan=True).all():
+        return None
+    digits = {torch.bfloat16: "two or three", torch.float16: "three or four"}[seen.dtype]
+    return Complaint(
+        f"{path} is right to half precision: {_dtype(seen)} keeps {digits} digits, too few to tell a right answer from a "
+        "nearly right one. Return float32.",
+        "precision",
+    )
+
+
 def _as_tensor(seen: Sequence[Any], expected: Tensor) -> Tensor | None:
     """A list as the tensor that was expected; None where it is none. A list of tensors is stacked."""
+    if len(seen) > LONGEST_LIST and len(seen) != expected.shape[:1].numel():
+        return None
     try:
         if seen and all(isinstance(item, Tensor) for item in seen):
             return torch.stack([item.reshape(()) if item.numel() == 1 == expected.ndim else item for item in seen])
@@ -142,9 +175,8 @@ def _at(index: tuple[int, ...]) -> str:
 
 
 def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: float, path: str) -> Complaint | None:
-    if isinstance(seen, Tensor) and seen.ndim >= 1:
-        seen = seen.tolist()
-    if not isinstance(seen, (list, tuple)):
+    # Length before content: a tensor of shape (n, 1, 1, ...) is small, and the lists that it would make are not.
+    if not (isinstance(seen, (list, tuple)) or (isinstance(seen, Tensor) and seen.ndim >= 1)):
         return Complaint(f"{path} is {say(seen)}, expected a list of {len(expected)}.", "type")
     if len(seen) != len(expected):
         return Complaint(
@@ -158,14 +190,19 @@ def _compare_sequence(seen: Any, expected: Sequence[Any], rtol: float, atol: flo
 
 def _compare_dict(seen: Any, expected: dict[Any, Any], rtol: float, atol: float, path: str) -> Complaint | None:
     if not isinstance(seen, dict) or set(seen) != set(expected):
-        what = f"a dict with {sorted(map(str, seen))[:20]}" if isinstance(seen, dict) else say(seen)
-        return Complaint(f"{path} is {what}, expected a dict with {sorted(map(str, expected))}.", "shape")
+        what = f"a dict with {_keys(seen)}" if isinstance(seen, dict) else say(seen)
+        return Complaint(f"{path} is {what}, expected a dict with {_keys(expected)}.", "shape")
     for key, e in expected.items():
         # What a driver recorded is told in its own words.
         where = f"{path}[{key!r}]" if path != "the result" or key not in _RECORDED else _RECORDED[key]
         if problem := compare(seen[key], e, rtol=rtol, atol=atol, path=where):
             return problem
     return None
+
+
+def _keys(found: dict[Any, Any]) -> str:
+    shown = [str(key)[:SHOWN] for key in list(found)[:1000]]
+    return f"{sorted(shown)[:20]}"
 
 
 _RECORDED = {
@@ -180,6 +217,8 @@ _RECORDED = {
 
 
 def _shape(tensor: Tensor) -> str:
+    if tensor.ndim > 16:
+        return f"({', '.join(map(str, tensor.shape[:16]))}, ...)"
     return f"({', '.join(map(str, tensor.shape))})" if tensor.ndim != 1 else f"({tensor.shape[0]},)"
 
 
@@ -206,8 +245,10 @@ def say(value: Any, depth: int = 0) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {_shape(value)}" if value.ndim else _figure(value.item())
-    if value is None or isinstance(value, (bool, str)):
-        return f"{value!r:.60}"
+    if isinstance(value, str):
+        return f"{value[:SHOWN]!r:.60}"
+    if value is None or isinstance(value, bool):
+        return repr(value)
     if isinstance(value, (int, float)):
         return _figure(value)
     if isinstance(value, (list, tuple)):
@@ -222,14 +263,20 @@ def compare_error(seen: Any, truth: Any) -> Complaint | None:
         return Complaint("The record of what it raised cannot be read.", "type")
     expected = truth["raised"][0] if truth["raised"] else None
     raised = seen["raised"]
+    kind = _class_name(raised[0]) if raised else ""
     if expected is None:
         if raised:
-            return Complaint(f"It raised {raised[0]} ({seen['message']}) where an answer was expected.")
+            return Complaint(f"It raised {kind} ({say(seen['message'])}) where an answer was expected.")
         return compare(seen["returned"], truth["returned"])
     if expected in raised:
         return None
-    got = f"raised {raised[0]}" if raised else f"returned {say(seen['returned'])}"
+    got = f"raised {kind}" if raised else f"returned {say(seen['returned'])}"
     return Complaint(f"It {got} where a {expected} was expected: there is no right value to return.")
+
+
+def _class_name(text: Any) -> str:
+    """The name of an exception's class, of which a learner chose every character: no sentence fits into it."""
+    return "".join(c if c.isalnum() else "_" for c in text[:SHOWN]) if isinstance(text, str) else say(text)
 
 
 def degenerate(value: Any) -> bool:

@@ -161,15 +161,29 @@ def decode(frame: bytes, limits: Limits | None = None) -> Any:
     return message
 
 
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string of JSON, or the rest of the text where it is never closed. Possessive, so that it never looks back."""
+MAX_TENSORS = 20_000
+MAX_DIMENSIONS = 16
+MAX_SAME_HASH = 64
+"""Keys of one dict that may share a hash: each costs a comparison with all the others."""
+
+
+def count_values(text: bytes) -> int:
+    """How many values a JSON text holds, at most, in one pass over it. Objects count four times: they are larger."""
+    bare = _STRING.sub(b"", text)
+    return bare.count(b"[") + 4 * bare.count(b"{") + bare.count(b",")
+
+
 def _refuse_bombs(text: bytes, blob: bytes, limits: Limits) -> None:
     """Refuses what is small as bytes and large once it is read: millions of empty lists, or of empty tensors."""
-    if len(text) > 2**20:
-        bare = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)
-        values = bare.count(b"[") + bare.count(b"{") + bare.count(b",")
-        if values > 16 * limits.items:
-            raise WireError(f"more than {limits.items:,} values")
+    if len(text) > 2**20 and count_values(text) > 16 * limits.items:
+        raise WireError(f"more than {limits.items:,} values")
     header = int.from_bytes(blob[:8], "little")
-    if header > 2**16 and header > 1024 * (1 + text.count(b'"tensor"')):
+    tensors = text.count(b'"tensor"')
+    if tensors > MAX_TENSORS:
+        raise WireError(f"more than {MAX_TENSORS:,} tensors")
+    if header > 2**16 and header > 1024 * (1 + tensors):
         raise WireError(f"not safetensors: a header of {header:,} bytes for the tensors that the message names")
 
 
@@ -214,12 +228,17 @@ class _Reader:
 
     def _dict(self, pairs: list[Any], path: str, depth: int, records: frozenset[str]) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
+        same_hash: dict[int, int] = {}
         for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2):
                 raise WireError(f"{path}: a dict entry that is no pair")
             key = self.read(pair[0], f"{path} key", depth + 1, frozenset())
             if not hashable(key):
                 raise WireError(f"{path}: {article(type(key))} cannot be a key")
+            code = hash(key)
+            same_hash[code] = same_hash.get(code, 0) + 1
+            if same_hash[code] > MAX_SAME_HASH:
+                raise WireError(f"{path}: more than {MAX_SAME_HASH} keys that collide")
             if key in result:
                 raise WireError(f"{path}: the key {short(key)} is there twice")
             result[key] = self.read(pair[1], f"{path}[{short(key)}]", depth + 1, records)
@@ -231,6 +250,8 @@ class _Reader:
             raise WireError(f"{path}: a tensor is announced without its number and dtype")
         if not (isinstance(shape, list) and all(type(size) is int for size in shape)):
             raise WireError(f"{path}: a tensor is announced without its shape")
+        if len(shape) > MAX_DIMENSIONS:
+            raise WireError(f"{path}: a tensor of {len(shape)} dimensions; at most {MAX_DIMENSIONS} cross")
         tensor = self.tensors.pop(str(n), None)
         if tensor is None:
             raise WireError(f"{path}: tensor {n!r:.40} is missing, or was named before")

@@ -134,6 +134,8 @@ def plain_tensor(value: torch.Tensor, path: str, depth: int, budget: Budget) -> 
             raise WireError(f"{path}: a tensor of {dtype} cannot cross; use floats, integers or bool")
         try:
             bare = base.as_subclass(base.detach(value), torch.Tensor)
+            if bare.ndim > 16:
+                raise RuntimeError(f"it has {bare.ndim} dimensions; at most 16 cross")
             budget.spend(path, depth, bare.numel() * bare.element_size())  # before it is copied
             _require_memory(bare)
             return torch.empty(bare.shape, dtype=dtype, device="cpu").copy_(bare.cpu().resolve_neg())

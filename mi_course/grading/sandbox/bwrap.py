@@ -47,7 +47,8 @@ def stage_files(folder: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__")
     target = folder / "course" / "mi_course"
     target.mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "__init__.py", target / "__init__.py")
+    for name in ("__init__.py", "errors.py", "version.py"):
+        shutil.copyfile(PACKAGE / name, target / name)
     for name in VISIBLE:
         shutil.copytree(PACKAGE / name, target / name, ignore=skip)
     shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)

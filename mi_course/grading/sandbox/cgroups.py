@@ -1,4 +1,4 @@
-"""Memory limits by the kernel, where somebody has given us a control group to make others in.
+"""Limits on memory, and equal shares of the processor, by the kernel, where we were given a control group for it.
 
 The process that watches looks every 50 ms; what a submission takes in between, a group's limit stops at once. Groups
 are made below the nearest group around us that we may write to and that hands memory on. A service manager delegates
@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 __all__ = ["Group", "writable_cgroup"]
 
 MOUNT = Path("/sys/fs/cgroup")
+PERIOD_US = 100_000
 _number = count()
 
 
@@ -23,10 +25,14 @@ class Group:
     """A group with a limit, for one submission. Raises OSError where it cannot be made."""
 
     def __init__(self, parent: Path, most: int) -> None:
-        self.path = parent / f"mi-course-{os.getpid()}-{next(_number)}"
+        name = f"mi-course-{os.getpid()}-{next(_number)}"
+        self.path = parent / name
         self.path.mkdir()
+        self.others: list[Path] = []
+        """Groups of this submission in other hierarchies, of version 1."""
         try:
             self._limit(most)
+            self._share(name)
         except OSError:
             self.close()
             raise
@@ -41,9 +47,27 @@ class Group:
             with contextlib.suppress(OSError):  # only where swap is accounted for
                 (self.path / "memory.memsw.limit_in_bytes").write_text(str(most))
 
+    def _share(self, name: str) -> None:
+        """One processor at most, and as much of a scarce one as every other submission, where that may be set."""
+        if (self.path / "cpu.max").exists():
+            with contextlib.suppress(OSError):
+                (self.path / "cpu.max").write_text(f"{PERIOD_US} {PERIOD_US}")
+                (self.path / "cpu.weight").write_text("100")
+        elif (parent := _cpu_of_version_1()) is not None:
+            with contextlib.suppress(OSError):
+                path = parent / name
+                path.mkdir()
+                self.others.append(path)
+                (path / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+                (path / "cpu.cfs_quota_us").write_text(str(PERIOD_US))
+                (path / "cpu.shares").write_text("1024")
+
     def add(self, pid: int) -> None:
         """Takes a process in, and what it will start. Raises OSError."""
         (self.path / "cgroup.procs").write_text(str(pid))
+        for other in self.others:
+            with contextlib.suppress(OSError):
+                (other / "cgroup.procs").write_text(str(pid))
 
     def kills(self) -> int:
         """How many processes the kernel has ended here for memory."""
@@ -57,10 +81,13 @@ class Group:
     def close(self) -> None:
         """Removes it. Its processes have been ended by then, but the kernel may take a moment."""
         until = time.monotonic() + 2
-        while True:
+        left = [self.path, *self.others]
+        while left:
             try:
-                self.path.rmdir()
-                return
+                left[-1].rmdir()
+                left.pop()
+            except FileNotFoundError:
+                left.pop()
             except OSError:
                 if time.monotonic() > until:
                     return
@@ -72,6 +99,8 @@ def writable_cgroup(most: int = 2**30) -> Path | None:
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             sweep(candidate)
+            if (cpu := _cpu_of_version_1()) is not None:
+                sweep(cpu)
             Group(candidate, most).close()
             return candidate
     return None
@@ -96,6 +125,18 @@ def _candidates() -> list[Path]:
                 own = MOUNT / place.lstrip("/")
                 found += [one for one in (own, *own.parents) if one.is_relative_to(MOUNT) and _hands_on(one)]
     return [one for one in found if one.is_dir() and os.access(one, os.W_OK)]
+
+
+@cache
+def _cpu_of_version_1() -> Path | None:
+    """The group of version 1 that shares out the processor among us, if we may make others in it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if "cpu" in controllers.split(","):
+                found = MOUNT / controllers / place.lstrip("/")
+                return found if found.is_dir() and os.access(found, os.W_OK) else None
+    return None
 
 
 def _hands_on(path: Path) -> bool:

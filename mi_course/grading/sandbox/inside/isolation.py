@@ -15,13 +15,17 @@ TMPFS_BYTES = 64 * 2**20
 """Size of /tmp and of /dev/shm."""
 EXTRA_BYTES = 1024 * 2**20
 """What a process may allocate beyond the server it was forked from."""
-PROCESSES = 64
+ADDRESS_BYTES = 8 * 2**30
+"""What it may map beyond that: page tables of what is mapped and never written are no data."""
+PROCESSES = 32
 """Processes and threads in one sandbox."""
+FILES = 64
+"""Descriptors of one process. Each may be a socket, whose buffers are no memory of the process."""
 FILE_BYTES = 64 * 2**20
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 1 << 18
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 0x4000, 1 << 18
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 22, 24, 38, 47
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,9 +49,11 @@ def close_all_but(*kept: int) -> None:
             os.dup2(null, fd)
 
 
-def enter_namespaces() -> None:
+def enter_namespaces(hidden: tuple[str, ...] = ()) -> None:
     """Leaves the caller in fresh namespaces, as process 1, without any right. Forks: only the child returns.
 
+    It leads a session of its own, among which a kernel with autogroups shares the processor. hidden: folders that are
+    empty from here on.
     Raises OSError where the kernel refuses; nothing of the submission has been read by then.
     """
     uid, gid = os.getuid(), os.getgid()
@@ -59,6 +65,10 @@ def enter_namespaces() -> None:
     size = f"size={TMPFS_BYTES},nr_inodes=8192,mode=700".encode()
     for place in (b"/tmp", b"/dev/shm"):
         _need(_libc.mount(b"tmpfs", place, b"tmpfs", _MS_NOSUID | _MS_NODEV, size), f"tmpfs on {place.decode()}")
+    for folder in hidden:
+        flags = _MS_NOSUID | _MS_NODEV | _MS_RDONLY
+        _need(_libc.mount(b"tmpfs", folder.encode(), b"tmpfs", flags, b"size=4096,mode=755"), f"tmpfs on {folder}")
+    os.setsid()
     if os.fork():
         os._exit(0)
     _need(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None), "proc")
@@ -82,23 +92,27 @@ def _drop_rights() -> None:
 def set_rlimits(seconds: float) -> None:
     """Resource limits of this process and its children."""
     with open("/proc/self/status") as file:
-        data = next(int(line.split()[1]) for line in file if line.startswith("VmData:")) * 1024
+        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.startswith("Vm")}
     for what, most in (
-        (resource.RLIMIT_DATA, data + EXTRA_BYTES),
+        (resource.RLIMIT_DATA, sizes["VmData"] + EXTRA_BYTES),
+        (resource.RLIMIT_AS, sizes["VmSize"] + ADDRESS_BYTES),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NPROC, PROCESSES),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, FILES),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_CPU, int(seconds) + 1),
     ):
         resource.setrlimit(what, (most, most))
+    # What an answer starts may not take the processor from the answers of others by being many: see `server.calm`.
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that process 1 can count the descriptors
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# System calls that no answer needs: those that hold memory outside the limits, look into other processes, or make
-# namespaces. A list of what is allowed would be longer and break with torch, glibc or the kernel.
+# System calls that no answer needs: those that hold memory outside the limits, look into other processes, make
+# namespaces, or make sessions, each of which has a share of the processor of its own. A list of what is allowed would
+# be longer and break with torch, glibc or the kernel.
 
 _CALLS = {  # name: numbers on x86-64 and on 64-bit ARM; a test compares them with the kernel's headers
     **{"memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196)},
@@ -110,12 +124,15 @@ _CALLS = {  # name: numbers on x86-64 and on 64-bit ARM; a test compares them wi
     **{"bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282)},
     **{"io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427)},
     **{"name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265)},
-    **{"personality": (135, 92), "fanotify_init": (300, 262)},
+    **{"personality": (135, 92), "fanotify_init": (300, 262), "setsid": (112, 157)},
 }
 _CLONE3 = 435
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 """Name of the architecture -> its number for seccomp, and the column of `_CALLS`."""
-_EPERM, _ENOSYS = 0x00050001, 0x00050026
+_SETSOCKOPT = (54, 208)
+_BUFFER_OPTIONS = (7, 8, 32, 33)
+"""SO_SNDBUF, SO_RCVBUF and their forced forms: setting them succeeds and changes nothing."""
+_EPERM, _ENOSYS, _NOTHING = 0x00050001, 0x00050026, 0x00050000
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
 
 
@@ -137,7 +154,12 @@ def install_seccomp_filter() -> None:
     program += [(greater, 0, 1, 0x40000000), (give, 0, 0, _EPERM)]
     for numbers in _CALLS.values():
         program += [(equal, 0, 1, numbers[column]), (give, 0, 0, _EPERM)]
-    program += [(equal, 0, 1, _CLONE3), (give, 0, 0, _ENOSYS), (give, 0, 0, _ALLOW)]
+    program += [(equal, 0, 1, _CLONE3), (give, 0, 0, _ENOSYS)]
+    # setsockopt(_, SOL_SOCKET, one of these, ...); whatever follows is an ordinary call.
+    options = [step for option in _BUFFER_OPTIONS for step in ((equal, 0, 1, option), (give, 0, 0, _NOTHING))]
+    skip = len(options) + 3
+    program += [(equal, 0, skip, _SETSOCKOPT[column]), (load, 0, 0, 24), (equal, 0, skip - 2, 1), (load, 0, 0, 32)]
+    program += [*options, (give, 0, 0, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     whole = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
     _need(_libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(whole), 0, 0), "seccomp")

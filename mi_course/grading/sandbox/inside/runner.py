@@ -3,11 +3,15 @@
 What it says is therefore believed by nobody: the grader takes plain values from it, and judges them elsewhere.
 
 On the channel, each message is 8 bytes of length and a frame of `mi_course.wire`:
-    -> {"setup", "cells", "cell_s", "names"}      <- {"begin": position}, {"error": position, "message"} ...,
-                                                     {"ready": names}
+    -> {"setup", "cells", "cell_s", "patience", "names", "withheld"}
+               <- {"begin": position}, {"error": position, "message", "waited"} ..., {"ready": names}
     -> {"exercise": name}                         (forks)
-    -> Ask     <- Observation                     (as often as wanted, in the forked child)
+    -> Ask     <- {"waited": id}, Observation     (as often as wanted, in the forked child)
     -> None    <- {"ended": status}               (the child is gone, and whatever it started with it)
+               <- {"reached": what, "name"}       (at any time: see `reaching`)
+
+Limits are processor time, so that neighbors do not matter; by the clock they are `patience` times as long. "waited"
+says that a time-out came by the clock.
 """
 
 from __future__ import annotations
@@ -15,20 +19,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
+import types
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
+from mi_sandbox import reaching, stand_ins
 
 import mi_course
 from mi_course import wire
-from mi_course.asking import observe
-from mi_course.asking.cells import InertStub, LessonStub, main_namespace, run_cell
+from mi_course.asking import observe, watches
+from mi_course.asking.cells import LessonStub, main_namespace, run_cell
 from mi_course.asking.limits import Capture
 
 _libc = ctypes.CDLL(None)
@@ -37,11 +46,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 2.0
 _LOOK_S = 0.02
 """How long to look whether threads that an answer left behind are idle."""
+_BOOTING_S = 0.3
+"""Processor time that making the inputs may take."""
+_WAITED = 0.7
+"""Of its limit. A time-out with less processor time than that may be the fault of others."""
+_HARD_S = 3.0
+"""Seconds of processor time after its limit, at which the kernel ends what cannot be interrupted."""
+_sending = threading.RLock()
 
 
 def send(channel: socket.socket, message: Any) -> None:
     frame = wire.encode(message)
-    channel.sendall(len(frame).to_bytes(8, "little") + frame)
+    with _sending:
+        channel.sendall(len(frame).to_bytes(8, "little") + frame)
 
 
 def receive(channel: socket.socket) -> Any:
@@ -68,24 +85,64 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
     namespace = main_namespace()
     sys.argv = [""]
     lesson = LessonStub(namespace)
-    vars(mi_course).update(
-        lesson=lambda which: lesson,
-        exercise=lambda id: InertStub(),
-        load_model=lambda *args, **options: InertStub(),
-    )
+    vars(mi_course).update(lesson=stand_ins.lesson_maker(lesson), exercise=stand_ins.inert, load_model=stand_ins.inert)
+    watches.WATCHES["arguments"] = reaching.arguments
+    for name in job["withheld"]:
+        reaching.withhold(name)
+    reaching.forget_our_modules()
+    reaching.report(lambda what, name: send(channel, {"reached": what, "name": name}))
     for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
         send(channel, {"begin": position})
-        with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()):
-            problem = run_cell(text, position, namespace, job["cell_s"])
+        problem, waited = _run_cell(text, position, namespace, job["cell_s"], job["patience"])
         if problem:
-            send(channel, {"error": position, "message": problem[:2000]})
+            send(channel, {"error": position, "message": problem[:2000], "waited": waited})
     namespace["lesson"] = lesson
     send(channel, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
     while True:
-        _exercise(channel, receive(channel)["exercise"], namespace, sandboxed)
+        _exercise(channel, receive(channel)["exercise"], namespace, sandboxed, job["patience"])
 
 
-def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool) -> None:
+def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
+    """Why the cell stopped, or nothing; and whether that was a time-out by the clock."""
+    began = time.process_time()
+    with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), _processor_limit(seconds):
+        problem = run_cell(text, position, namespace, seconds * patience)
+    if problem != _STILL.format(seconds * patience):
+        return problem, False
+    return _STILL.format(seconds), time.process_time() - began < _WAITED * seconds
+
+
+_STILL = "it was still running after {:g} seconds."
+
+
+@contextlib.contextmanager
+def _processor_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeUp in the block after so much processor time, by way of the time limit that surrounds it.
+
+    What swallows that is ended by the kernel a little later.
+    """
+
+    def ring(signum: int, frame: types.FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGALRM)
+        if callable(handler):
+            handler(signum, frame)
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    end = int(used.ru_utime + used.ru_stime + seconds + _HARD_S) + 1
+    if most == resource.RLIM_INFINITY or end < most:
+        resource.setrlimit(resource.RLIMIT_CPU, (end, most))
+    signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+
+
+def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool, patience: float) -> None:
     """Asks one answer in a forked child, and says how that ended."""
     news, its_news = os.pipe()
     os.set_blocking(news, False)  # what the answer starts may hold the other end for ever
@@ -94,7 +151,7 @@ def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sand
         try:
             torch.set_num_threads(1)
             while (ask := receive(channel)) is not None:
-                send(channel, observe(namespace.get(name), ask))
+                _answer(channel, namespace.get(name), ask, patience)
                 if _busy_threads():
                     _go_on_in_a_copy(its_news)
         finally:
@@ -112,6 +169,17 @@ def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sand
                 if not os.waitpid(-1, os.WNOHANG)[0]:
                     time.sleep(0.002)
     send(channel, {"ended": status})
+
+
+def _answer(channel: socket.socket, answer: Any, ask: wire.Ask, patience: float) -> None:
+    """limit_s of the Ask is processor time here."""
+    began = time.process_time()
+    with _processor_limit(ask.limit_s + _BOOTING_S):
+        observation = observe(answer, replace(ask, limit_s=ask.limit_s * patience))
+    late = any(reply.status == wire.TIMED_OUT for reply in observation.replies)
+    if late and time.process_time() - began < _WAITED * ask.limit_s:
+        send(channel, {"waited": ask.id})
+    send(channel, observation)
 
 
 def _ended(child: int) -> int:

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from mi_sandbox import isolation, runner
 
+import mi_course
 from mi_course import wire
 from mi_course.asking import observe
 
@@ -34,9 +35,18 @@ TICK_S = 0.05
 MEMORY_BYTES = 1536 * 2**20
 """What all processes of one sandbox may hold together, beyond what each shares with the server."""
 CPU_S = 600.0
+SOCKET_BYTES = 2 * 212_992
+"""What the buffers of a socket hold at most, at the size that the kernel gives them."""
+FEW_FILES = 16
+"""Descriptors of a process that are not counted as sockets."""
+CROWD = 4
+"""Processes or threads of one sandbox above which they stand back from the processor."""
+HIDDEN = tuple(os.path.dirname(os.path.realpath(module.__file__)) for module in (mi_course, isolation))
+"""The folders of our own code, which sessions do not see: it is in memory, and holds what the lessons ask for."""
 
 
 def main() -> None:
+    import_all()
     control = socket.socket(fileno=int(sys.argv[1]))
     sandboxed = sys.argv[2] == "1"
     torch.set_num_threads(1)
@@ -59,6 +69,17 @@ def main() -> None:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def import_all() -> None:
+    """All that answers may use of the course: sessions find it in memory only."""
+    import importlib
+    import pkgutil
+
+    for package in (importlib.import_module(f"mi_course.{name}") for name in ("interp", "show")):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            with contextlib.suppress(ImportError):  # an extra that is not installed
+                importlib.import_module(module.name)
 
 
 def warm_up(work: dict[str, Any]) -> None:
@@ -101,7 +122,7 @@ def serve(channel: int, lifeline: int, sandboxed: bool, grouped: bool) -> None:
     try:
         isolation.close_all_but(channel, lifeline)
         if sandboxed:
-            isolation.enter_namespaces()
+            isolation.enter_namespaces(HIDDEN)
         else:
             os.setsid()
         if grouped:
@@ -141,8 +162,11 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
         if poll.poll(TICK_S * 1000):
             break  # the grader let go
         told = _ended(pid)
-        if told is None and sandboxed and held(base) > MEMORY_BYTES:
-            told = {"memory": MEMORY_BYTES}
+        if told is None and sandboxed:
+            pids = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+            if held(pids, base) > MEMORY_BYTES:
+                told = {"memory": MEMORY_BYTES}
+            calm(pids)
     if not sandboxed:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
@@ -172,19 +196,44 @@ def _ended(runner_pid: int) -> dict[str, Any] | None:
     return {"ended": 0}
 
 
-def held(base: int) -> int:
-    """Bytes that the processes of this namespace hold beyond what they were forked with."""
-    pids = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-    return sum(max(0, memory_of(pid) - base) for pid in pids)
+def held(pids: list[str], base: int) -> int:
+    """Bytes that these processes hold beyond what they were forked with, and sockets at most."""
+    sockets = sum(max(0, _files_of(pid) - FEW_FILES) for pid in pids)
+    return sum(max(0, memory_of(pid) - base) for pid in pids) + sockets * SOCKET_BYTES
 
 
 def memory_of(pid: str) -> int:
-    """Anonymous and shared memory of a process, in bytes."""
+    """Anonymous and shared memory of a process and its page tables, in bytes."""
     try:
         with open(f"/proc/{pid}/status") as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+            kinds = ("RssAnon:", "RssShmem:", "VmPTE:")
+            return sum(int(line.split()[1]) for line in file if line.startswith(kinds)) * 1024
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _files_of(pid: str) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except PermissionError:  # it forbade us to look
+        return isolation.FILES
+    except OSError:
+        return 0
+
+
+def calm(pids: list[str]) -> None:
+    """Where there are many processes or threads, all of them get the least weight: neighbors are not to wait for them.
+
+    Control groups see to it where there are some; this holds everywhere.
+    """
+    tasks = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            tasks += [int(task) for task in os.listdir(f"/proc/{pid}/task")]
+    if len(tasks) > CROWD:
+        for task in tasks:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, task, 19)
 
 
 if __name__ == "__main__":

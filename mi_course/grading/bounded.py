@@ -1,0 +1,70 @@
+"""Work on a learner's text outside the sandbox: in a process that is bounded, whose end costs one submission."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["limit_memory", "run_each"]
+
+EXTRA_BYTES = 4 * 2**30
+"""What a worker may map beyond what it was forked with: judging may load SmolLM2."""
+
+
+def limit_memory(extra: int = EXTRA_BYTES) -> None:
+    """Bounds this process, and all that it will fork. What asks for more meets a MemoryError."""
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as file:
+        size = next(int(line.split()[1]) for line in file if line.startswith("VmSize:")) * 1024
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = size + extra if hard == resource.RLIM_INFINITY else min(size + extra, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def run_each(work: Callable[[int], Any], count: int, seconds: float) -> Iterator[tuple[int, Any, str]]:
+    """Yields (i, what `work(i)` returned, "") for each i, or (i, None, why there is nothing).
+
+    The work is done in forks, with a memory limit and so many seconds for each i; what it returns must be JSON.
+    """
+    done = 0
+    while done < count:
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if not pid:
+            _child(theirs, work, range(done, count), seconds)
+        os.close(theirs)
+        with open(ours, encoding="utf-8") as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    break  # it died while it wrote
+                found, problem = json.loads(line)
+                yield done, found, problem
+                done += 1
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if done < count:  # it died over this one
+            yield done, None, f"it could not be looked at (exit status {status})"
+            done += 1
+
+
+def _child(out: int, work: Callable[[int], Any], todo: range, seconds: float) -> None:
+    try:
+        limit_memory()
+        warnings.simplefilter("ignore")
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in the middle of a call into C too
+        with open(out, "w", encoding="utf-8") as file:
+            for i in todo:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                try:
+                    line = json.dumps([work(i), ""])
+                except Exception as error:
+                    line = json.dumps([None, f"{type(error).__name__}: {str(error)[:200]}"])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                file.write(line + "\n")
+                file.flush()
+    finally:
+        os._exit(0)
