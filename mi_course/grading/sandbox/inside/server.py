@@ -42,7 +42,7 @@ FEW_FILES = 16
 """Descriptors of a process that are not counted as sockets."""
 CROWD = 4
 """Processes or threads of one sandbox above which they stand back from the processor."""
-HIDDEN = tuple(os.path.dirname(os.path.realpath(module.__file__)) for module in (mi_course, isolation))
+HIDDEN = tuple(os.path.dirname(os.path.realpath(str(module.__file__))) for module in (mi_course, isolation))
 """The folders of our own code, which sessions do not see: it is in memory, and holds what the lessons ask for."""
 
 
@@ -236,7 +236,7 @@ def _files_of(pid: str) -> int:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except PermissionError:  # it forbade us to look
-        return isolation.FILES
+        return int(isolation.FILES)
     except OSError:
         return 0
 
