@@ -65,7 +65,7 @@ def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     told = run(folder, "--out", out, "-j", 2, "--format", "junit,gradescope,classroom,feedback", "--similar")
     assert told.returncode == 0, told.stderr
-    assert "Alike, for you to look at" in told.stdout
+    assert "Similar answers, for you to look at" in told.stdout
     assert "9 submissions, 0 of them as marked before, 1 unreadable" in told.stdout
     rows = rows_of(out)
     assert {name: int(row["points"]) for name, row in rows.items()} == {
