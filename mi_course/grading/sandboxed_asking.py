@@ -62,6 +62,11 @@ class Seen:
     """Something timed out by the clock, having had less of the processor than its limit: others may be at fault."""
     sessions: int = 0
 
+    @property
+    def time_out(self) -> str:
+        """As in `Marks.time_out`."""
+        return "waiting" if self.waited else "computing" if self.timed_out else ""
+
 
 class _Line:
     """A session and the submission's deadline. Sorts out the messages that answer nothing."""
