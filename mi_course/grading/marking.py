@@ -80,7 +80,8 @@ def mark(
     seed = seed_of(secret, content)
     for file, submission, claims, _ in chosen.values():
         notes += submission.notes
-        lesson_marks, why, seen = _mark_lesson(submission, claims, sandbox, seed, total_s)
+        left_s = total_s - (time.monotonic() - began)  # one deadline for all lessons of a submission
+        lesson_marks, why, seen = _mark_lesson(submission, claims, sandbox, seed, max(left_s, 0.0))
         marks += lesson_marks
         own += seen.own
         time_out = max(time_out, seen.time_out)

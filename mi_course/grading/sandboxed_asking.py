@@ -131,7 +131,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
     for id, plan in left.items():
         if time.monotonic() > deadline:
             seen.observations[id] = [Observation(ask.id, (Reply(wire.TIMED_OUT),)) for ask in plan.asks]
-            seen.lost[id] = f"the submission as a whole took more than {total_s:g} seconds"
+            seen.lost[id] = "the time for the submission as a whole was over"
             seen.timed_out = True
         else:
             seen.observations[id] = [_died(ask.id, "the cells before it could not be run") for ask in plan.asks]
