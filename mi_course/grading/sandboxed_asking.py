@@ -73,7 +73,7 @@ class _Line:
 
     def __init__(self, session: Session, seen: Seen, names: dict[str, str], deadline: float) -> None:
         self.session, self.seen, self.names, self.deadline = session, seen, names, deadline
-        self.where, self.reports = "the course's setup", 0
+        self.where, self.reports = "The course's setup", 0
 
     def receive(self, seconds: float, most: int = 2**20) -> Any:
         """Raises Lost."""
@@ -96,7 +96,7 @@ class _Line:
             if id not in self.seen.own:
                 self.seen.own.append(id)
         elif isinstance(what, str) and what in reaching.WORDS:
-            note = f"{self.where[:1].upper()}{self.where[1:]} reaches into the grader ({reaching.WORDS[what]})."
+            note = f"{self.where} reaches into the grader ({reaching.WORDS[what]})."
             if note not in self.seen.reached:
                 self.seen.reached.append(note)
 
@@ -156,7 +156,7 @@ def _run_cells(line: _Line, submission: Submission, names: list[str], skip: dict
             begun, failed = message.get("begin"), message.get("error")
             if type(begun) is int and begun in known:
                 at = begun
-                line.where = f"cell {at}" if at else "the course's setup"
+                line.where = f"Cell {at}" if at else "The course's setup"
             elif type(failed) is int and failed in known:
                 text = str(message.get("message", ""))
                 late = text == _STILL.format(CELL_S)

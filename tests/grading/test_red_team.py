@@ -114,7 +114,8 @@ IN_A_LOOP = {ZERO: "def zero_head(z, hook, head):\n    while True: pass"}
 def test_what_is_honest_is_not_named(marked):
     """Frames that libraries look at, collections of garbage, errors that are caught."""
     row = marked(
-        before="import collections, dataclasses, gc, logging, typing, warnings\nP = collections.namedtuple('P', 'a b')\n"
+        before="import collections, dataclasses, gc, logging, typing, warnings\n"
+        "P = collections.namedtuple('P', 'a b')\n"
         "@dataclasses.dataclass\nclass D: x: int = 0\ngc.collect()\nwarnings.warn('x')\nlogging.warning('x')\n"
         "T = typing.NewType('T', int)\ntry: 1 / 0\nexcept ZeroDivisionError as e: str(e)\n"
         "import traceback\ntry: 1 / 0\nexcept ZeroDivisionError: traceback.format_exc()"

@@ -39,9 +39,7 @@ def top_next_tokens(logits, k):
 """
 NOTHING = "def top_next_tokens(logits, k):\n    return None"
 BASICS = "import importlib\nb = importlib.import_module('mi_course.in' + 'terp.basics')\n"
-FRAME = (
-    "f = sys._getframe()\nwhile f:\n    if 'observe' in f.f_globals: f.f_globals['observe'] = None\n    f = f.f_back\n"
-)
+FRAME = "f = sys._getframe()\nwhile f:\n    print(sorted(f.f_globals)[:3])\n    f = f.f_back\n"
 REDOS = """
 import os
 def zero_head(z, hook, head):
@@ -98,7 +96,7 @@ ATTACKS = {
             "    return own[0](*a)",
             ZERO: WRONG,
         },
-        says="calls the course's own implementation",
+        says="it looks at all objects there are",
     ),
     "reference_from_its_source": Attack(
         0,
