@@ -202,8 +202,8 @@ ATTACKS = {
         "import os\ntry: os.setsid(); made = True\nexcept PermissionError: made = False\nassert not made",
     ),
     "says_that_all_is_ready": Attack(
-        3,
-        "Messages that were not asked for are ignored, or end the session",
+        0,
+        "Messages that were not asked for end the session, at the expense of who sent them",
         {ZERO: WRONG},
         "import os, socket\nfrom mi_course import wire\n"
         "f = wire.encode({'ready': ['zero_head'], 'passed': True})\n"

@@ -62,10 +62,19 @@ def report(tell: Callable[[str, str], None]) -> None:
             busy = False
 
     sys.addaudithook(hook)
+    sys.meta_path.insert(0, Sought())
+
+
+class Sought:
+    """A finder that finds nothing: `importlib.import_module` causes no event of its own."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        sys.audit("mi_course.sought", name)
 
 
 WATCHED = {
     "import": "import",
+    "mi_course.sought": "import",
     "sys._getframe": "frames",
     "sys._current_frames": "frames",
     "sys.settrace": "frames",
