@@ -5,8 +5,8 @@
     python tests/benchmarks/patching.py --repeat 3
 
 Eight prompts of fifteen tokens, float32, two threads. It checks that the values agree to 1e-4 in normalized units, and
-prints seconds and ratios with the load of the machine, and at the end the peak memory. In full it takes some ten minutes
-on two cores.
+prints seconds and ratios with the load of the machine, and at the end the peak memory. In full it takes some ten
+minutes on two cores.
 """
 
 from __future__ import annotations
