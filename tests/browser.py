@@ -57,7 +57,7 @@ class Lab:
     console: list[str] = field(default_factory=list)  # console errors of every page
 
     def page(self) -> Any:
-        """A new page (Playwright, synchronous). Requests that leave the machine are refused, and recorded in `outside`."""
+        """A new page (Playwright, synchronous). Requests beyond this machine are refused and recorded in `outside`."""
         page = self.context.new_page()
         page.set_default_timeout(120_000)
         page.on("request", lambda request: self._note(request.url))
