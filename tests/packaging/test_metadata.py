@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -200,3 +201,12 @@ def test_the_architecture_names_what_exists():
             pkgutil.resolve_name(f"mi_course.{name}")
     for path in re.findall(r"`((?:asking|grading|tests)/[\w./]+)`", prose):
         assert (ROOT / path).exists() or (ROOT / "mi_course" / path).exists(), path
+
+
+def test_building_without_the_extra_says_what_to_install(tmp_path):
+    (tmp_path / "jupytext.py").write_text("raise ModuleNotFoundError('jupytext')")
+    command = [sys.executable, "-m", "mi_course", "build", "--check"]
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode != 0
+    assert 'pip install "mi-course[author]"' in " ".join(done.stderr.split())

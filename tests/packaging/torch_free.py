@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mi_course
 from mi_course import content, lessons, submission
+from mi_course.errors import CourseError
 from mi_course.workspace import Workspace
 
 PACKAGE = Path(mi_course.__file__).parent
@@ -28,6 +29,8 @@ def import_everything() -> int:
         try:
             importlib.import_module(".".join(parts).removesuffix(".__init__"))
             imported += 1
+        except CourseError as error:
+            assert "mi-course[author]" in str(error)  # noqa: PT017
         except ModuleNotFoundError as error:
             if str(error.name).partition(".")[0] not in ABSENT:
                 raise
