@@ -71,13 +71,18 @@ def test_that_measures_seconds(): assert not WORKER
 
 def test_that_is_skipped(): pytest.skip("no reason")
 """
+FAILING_TESTS = """
+def test_that_fails(): assert 0
+def test_with_an_error(no_such_fixture): pass
+def test_that_kills_its_worker(): os._exit(1)
+"""
 
 
 @pytest.mark.parametrize(
     ("more", "options", "status", "last"),
     [
         ("", ["-k", "measures"], 0, "1 passed, 0 failed, 0 skipped"),
-        ("def test_it(): 1 / 0\ndef test_that(broken): 1 / 0", [], 1, "2 passed, 2 failed, 1 skipped"),
+        (FAILING_TESTS, [], 1, "2 passed, 3 failed, 1 skipped"),
         ("", ["--no-such-option"], 4, "0 passed, 0 failed, 0 skipped"),
     ],
     ids=["passes", "fails", "usage"],

@@ -1,4 +1,4 @@
-"""Pictures that change while something trains: a line plot that grows, vectors that move."""
+"""Pictures that change during training: a line plot that grows, vectors that move."""
 
 from __future__ import annotations
 

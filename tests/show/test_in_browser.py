@@ -10,16 +10,18 @@ import browser
 import nbformat
 import pytest
 from require import require
-from show_examples import ATTENTION, EVERYTHING, OTHERS, PICTURES, SETUP
+from show_examples import ATTENTION, EVERYTHING, OTHERS, PICTURES, SETUP, make
 
 LIVE = """import time
 with show.live_lines(xlabel="step", ylabel="loss (nats)", title="It falls", every_s=0.1) as live:
     for step in range(30):
         live.update(step, loss=1 / (1 + step)); time.sleep(0.02)"""
 
+METADATA = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 GROUND = {"light": (255, 255, 255), "dark": (17, 17, 17)}
 
-# Texts whose contrast with what lies behind them is under 4.5 (WCAG 2, level AA), as "ratio: text".
+# Texts whose contrast with what lies behind them is under 4.5 (WCAG 2, level AA), as "ratio: text". The headers of an
+# Accordion have colors of ipywidgets' own.
 FAINT = """(output) => {
     const parse = (css) => {
         const [r, g, b, a = 1] = (css.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
@@ -38,7 +40,8 @@ FAINT = """(output) => {
     for (const node of output.querySelectorAll("*")) {
         const text = [...node.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join("").trim();
         const style = getComputedStyle(node);
-        if (!text || !node.getClientRects().length || style.opacity < 1 || node.matches("style, [aria-hidden]")) continue;
+        const hidden = !node.getClientRects().length || node.closest("style, [aria-hidden], [class*=Collapse-header]");
+        if (!text || hidden || style.opacity < 1) continue;
         const behind = ground(node instanceof SVGElement ? node.closest("div") : node);
         const ink = over(parse(node instanceof SVGElement ? style.fill : style.color), behind);
         const [low, high] = [light(ink), light(behind)].sort((a, b) => a - b);
@@ -57,6 +60,15 @@ def colors_of(locator: Any) -> list[tuple[int, tuple[int, int, int]]]:
     return sorted(pixels.getcolors(1 << 24), reverse=True)
 
 
+def unsigned(*names: str) -> Any:
+    """A notebook with outputs that this JupyterLab has not signed."""
+    cells = []
+    for name in names:
+        output = nbformat.v4.new_output("display_data", make(name)._repr_mimebundle_())
+        cells.append(nbformat.v4.new_code_cell(name, id=name, outputs=[output], execution_count=1))
+    return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -65,9 +77,10 @@ def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
     cells = {"setup": SETUP, **EVERYTHING, "live": LIVE}
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source, id=name) for name, source in cells.items()],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata=METADATA,
     )
     nbformat.write(notebook, tmp_path / "all.ipynb")
+    nbformat.write(unsigned("lines", "attention", "tokens"), tmp_path / "untrusted.ipynb")
     with browser.jupyterlab(tmp_path, theme) as lab:
         page = lab.page()
         browser.open_notebook(page, "all.ipynb")
@@ -104,6 +117,16 @@ def test_everything_is_drawn(theme: str, tmp_path: Path) -> None:
         assert ink > 3 * 130, "the letters stand out"
         error = browser.cell_output(again, "attention").get_by_text("model not found")
         assert error.count() == 0 or error.bounding_box()["width"] <= 1
+
+        # Without a signature JupyterLab takes styles and scripts out: the picture must not need them.
+        untrusted = lab.page()
+        browser.open_notebook(untrusted, "untrusted.ipynb", kernel=False)
+        browser.cell_output(untrusted, "lines").locator(".main-svg").first.wait_for(timeout=90_000)
+        assert browser.cell_output(untrusted, "lines").evaluate(FAINT) == []
+        image = browser.cell_output(untrusted, "attention").locator("img")
+        image.wait_for(state="visible")
+        assert colors_of(image)[0][1] == GROUND[theme]
+        assert browser.cell_output(untrusted, "tokens").evaluate(FAINT) == []
 
         saved = nbformat.read(tmp_path / "all.ipynb", as_version=4)
         stored = next(cell for cell in saved.cells if cell.source == ATTENTION)
