@@ -15,7 +15,7 @@ from mi_course.errors import CourseError
 from mi_course.workspace import Workspace
 
 PACKAGE = Path(mi_course.__file__).parent
-ABSENT = ("torch", "numpy", "jaxtyping", "safetensors", "nbformat", "jupytext", "nbclient", "resource")
+ABSENT = ("torch", "numpy", "jaxtyping", "safetensors", "nbformat", "nbclient", "pytest", "resource")
 
 
 def import_everything() -> int:
