@@ -136,8 +136,8 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
         case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
             yield copy.deepcopy(operand)
         case ast.Compare(ops=[op], left=left):
-            for other in _COMPARE.get(type(op), []):
-                yield _with(node, ops=[other()])
+            for comparison in _COMPARE.get(type(op), []):
+                yield _with(node, ops=[comparison()])
         case ast.BoolOp(op=op):
             yield _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
         case ast.IfExp(body=body, orelse=orelse):
