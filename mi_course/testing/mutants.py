@@ -18,7 +18,7 @@ class Mutant:
     """The statement as it is now, its first line: how equivalent mutants are named."""
 
 
-_BINARY = {
+_BINARY: dict[type[ast.operator], list[type[ast.operator]]] = {
     ast.Add: [ast.Sub],
     ast.Sub: [ast.Add],
     ast.Mult: [ast.Div, ast.Add],
@@ -28,7 +28,7 @@ _BINARY = {
     ast.MatMult: [ast.Mult],
     ast.Pow: [ast.Mult],
 }
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
     ast.Gt: [ast.GtE, ast.Lt],
     ast.GtE: [ast.Gt, ast.LtE],
     ast.Lt: [ast.LtE, ast.Gt],
@@ -136,8 +136,8 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
         case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
             yield copy.deepcopy(operand)
         case ast.Compare(ops=[op], left=left):
-            for other in _COMPARE.get(type(op), []):
-                yield _with(node, ops=[other()])
+            for comparison in _COMPARE.get(type(op), []):
+                yield _with(node, ops=[comparison()])
         case ast.BoolOp(op=op):
             yield _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
         case ast.IfExp(body=body, orelse=orelse):
