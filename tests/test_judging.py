@@ -91,6 +91,23 @@ def test_what_is_wrong_is_told_with_what_was_seen_and_where(seen, expected, kind
     assert words in complaint.message
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("expected", [t([0.1, 0.7, 1.3]), t(0.1), 0.1, [t([0.1]), 3], {"a": t([[0.1, 7.3]])}])
+def test_half_precision_is_refused_with_what_to_do(dtype, expected):
+    def cast(value: Any, off: float = 0.0) -> Any:
+        if isinstance(value, (list, dict)):
+            return [cast(v, off) for v in value] if isinstance(value, list) else {k: cast(value[k], off) for k in value}
+        return (torch.as_tensor(value) + off).to(dtype) if not isinstance(value, int) else value
+
+    complaint = compare(cast(expected), expected)
+    assert complaint.kind == "precision"
+    assert f"right to half precision: {str(dtype)[6:]} keeps" in complaint.message
+    assert "Return float32" in complaint.message
+    wrong = compare(cast(expected, off=0.5), expected)
+    assert wrong.kind == "value"
+    assert compare(cast([1.0, 0.5, 512.0]), [1.0, 0.5, 512.0]) is None, "exact is right in any precision"
+
+
 numbers = st.floats(width=32) | st.booleans() | st.integers(-9, 9)
 full = st.builds(torch.full, st.lists(st.integers(0, 2), max_size=3), numbers)
 anything = st.recursive(
@@ -217,6 +234,42 @@ def test_a_mistake_is_named_only_if_it_reproduces_everything_that_was_returned()
     assert check(one, lambda x: 2 * x if x < 10 else 3.0).mistake is None
     assert check(one, lambda x: 2 * x if x < 10 else 1 / 0).mistake == "no_one"
     assert check(one, lambda x: 2 * x + 1).mistake is None
+
+
+def test_half_precision_is_no_mistake():
+    near = Mistake("near", "It is off by a thousandth.", lambda x: torch.tensor(2 * x + 1).half().float())
+    seen = Mistake("seen", "Recognized by its record.", None, detect=lambda case, observation: True)
+    verdict = check(exercise(mistakes=(near, seen)), lambda x: torch.tensor(2 * x + 1).half())
+    assert (verdict.status, verdict.points, verdict.mistake) == ("wrong", 0, None)
+    assert "Return float32" in verdict.message
+
+    def exactly(case: Case, observation: Observation) -> Complaint | None:
+        right = 2 * case.calls[0].args[0] + 1
+        return None if abs(float(observation.replies[0].value) - right) < 1e-6 else Complaint("", mistake="near")
+
+    part = Part("judged", 1, lambda draw, size: [case(draw.number(1, 2), judge=exactly)])
+    verdict = check(exercise(part, mistakes=(near,)), lambda x: torch.tensor(2 * x + 1).bfloat16())
+    assert verdict.mistake is None
+    assert verdict.message.startswith("The result is in bfloat16")
+    assert check(exercise(part, mistakes=(near,)), lambda x: 2 * x).mistake == "near"
+
+
+def test_ours_is_asked_once_and_only_where_the_verdict_needs_it():
+    def asked(answer: Any) -> list[Any]:
+        plan = exercise(
+            Part("all", 1, lambda draw, size: [case(draw.number(1, 2)) for _ in range(4)]), mistakes=two
+        ).plan(0)
+        ours: list[Any] = []
+        observations = [observe(answer, ask) for ask in plan.asks]
+        judge(plan, observations, ask=lambda mine, ask: ours.append((mine, ask.id)) or observe(mine, ask))
+        assert len(set(ours)) == len(ours)
+        return [mine for mine, _ in ours]
+
+    two = (SQUARE, DOUBLE)
+    assert len(asked(lambda x: 2 * x + 1)) == 4, "each case is compared"
+    wrong = asked(lambda x: x - 7)
+    assert len(wrong) == 3, "the part is lost in its first case, and each mistake differs there"
+    assert len(asked(lambda x: 2 * x)) == 1 + 1 + 4, "a mistake that explains one case is asked about all"
 
 
 def test_degenerate_values_get_no_name():
