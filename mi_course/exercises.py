@@ -31,6 +31,7 @@ from mi_course.errors import UnknownName
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
+    "Call",
     "Case",
     "Complaint",
     "Exercise",

@@ -16,7 +16,7 @@ _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF", "RETURN_VA
 def is_empty(answer: Any) -> bool:
     """Whether a function does nothing but return None: `pass`, `...`, or only a docstring."""
     code = _code(answer)
-    if code is None:
+    if code is None or code.co_names:  # disassembling takes longer than a small answer
         return False
     steps = [step for step in dis.get_instructions(code) if step.opname not in ("RESUME", "NOP", "CACHE")]
     returns_none = {"RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"}
@@ -26,7 +26,7 @@ def is_empty(answer: Any) -> bool:
 def has_gaps(answer: Any) -> bool:
     """Whether the function assigns or returns `...` somewhere. As an index, `x[..., 0]`, it is ordinary code."""
     code = _code(answer)
-    if code is None:
+    if code is None or not any(constant is Ellipsis for constant in code.co_consts):
         return False
     steps = list(dis.get_instructions(code))
     return any(step.opname == "RETURN_CONST" and step.argval is Ellipsis for step in steps) or any(

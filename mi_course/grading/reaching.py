@@ -91,7 +91,7 @@ def fold(node: ast.expr, depth: int = 0) -> str | None:
         return left + right if left is not None and right is not None and len(left) + len(right) < 1000 else None
     if isinstance(node, ast.JoinedStr):
         parts = [fold(part.value if isinstance(part, ast.FormattedValue) else part, depth + 1) for part in node.values]
-        return "".join(parts) if all(part is not None for part in parts) else None
+        return _join("", parts)
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -100,5 +100,10 @@ def fold(node: ast.expr, depth: int = 0) -> str | None:
         and isinstance(node.args[0], (ast.List, ast.Tuple))
     ):
         glue, parts = fold(node.func.value, depth + 1), [fold(one, depth + 1) for one in node.args[0].elts]
-        return glue.join(parts) if glue is not None and all(part is not None for part in parts) else None
+        return _join(glue, parts)
     return None
+
+
+def _join(glue: str | None, parts: list[str | None]) -> str | None:
+    known = [part for part in parts if part is not None]
+    return glue.join(known) if glue is not None and len(known) == len(parts) else None

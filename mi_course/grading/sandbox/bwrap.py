@@ -61,7 +61,6 @@ def stage_files(folder: Path) -> None:
     (folder / "course" / "data").mkdir()
     for path in data_dir().glob("*.safetensors"):
         shutil.copyfile(path, folder / "course" / "data" / path.name)
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder / "course")], check=False)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
