@@ -172,8 +172,8 @@ DOUBLE = Mistake("no_one", "Add one.", lambda x: 2 * x)
 SQUARE = Mistake("square", "That is the square.", lambda x: x * x)
 
 
-def check(one: Exercise, answer: Any) -> Verdict:
-    plan = one.plan(0)
+def check(checked: Exercise, answer: Any) -> Verdict:
+    plan = checked.plan(0)
     return judge(plan, [observe(answer, ask) for ask in plan.asks], ask=observe)
 
 
@@ -228,12 +228,12 @@ def test_statuses(answer, status, points):
 
 
 def test_a_mistake_is_named_only_if_it_reproduces_everything_that_was_returned():
-    one = exercise(mistakes=(SQUARE, DOUBLE))
-    assert check(one, lambda x: 2 * x).mistake == "no_one"
-    assert check(one, lambda x: 2 * x).message == "Add one."
-    assert check(one, lambda x: 2 * x if x < 10 else 3.0).mistake is None
-    assert check(one, lambda x: 2 * x if x < 10 else 1 / 0).mistake == "no_one"
-    assert check(one, lambda x: 2 * x + 1).mistake is None
+    named = exercise(mistakes=(SQUARE, DOUBLE))
+    assert check(named, lambda x: 2 * x).mistake == "no_one"
+    assert check(named, lambda x: 2 * x).message == "Add one."
+    assert check(named, lambda x: 2 * x if x < 10 else 3.0).mistake is None
+    assert check(named, lambda x: 2 * x if x < 10 else 1 / 0).mistake == "no_one"
+    assert check(named, lambda x: 2 * x + 1).mistake is None
 
 
 def test_half_precision_is_no_mistake():
@@ -285,9 +285,9 @@ def test_a_wrong_value_of_a_value_exercise_is_named():
         Mistake("turned", "Turn it.", [2, 1]),
         Mistake("secret", "From the case.", lambda case: case.judge_data),
     )
-    one = exercise(part, mistakes=mistakes, oracle=None, kind="value")
-    assert [check(one, v).mistake for v in ([2, 1], [5, 6], [9, 9])] == ["turned", "secret", None]
-    assert check(one, [1, 2]).passed
+    value = exercise(part, mistakes=mistakes, oracle=None, kind="value")
+    assert [check(value, v).mistake for v in ([2, 1], [5, 6], [9, 9])] == ["turned", "secret", None]
+    assert check(value, [1, 2]).passed
 
 
 def test_diagnosis_has_a_budget():
@@ -367,8 +367,7 @@ def test_the_first_reply_counts_and_replies_to_other_asks_do_not():
 
 def test_too_many_and_too_few_replies():
     calls = (Call((1.0,)), Call((2.0,)))
-    one = exercise(Part("p", 1, lambda draw, size: [Case(calls=calls)]), mistakes=(SQUARE,))
-    plan = one.plan(0)
+    plan = exercise(Part("p", 1, lambda draw, size: [Case(calls=calls)]), mistakes=(SQUARE,)).plan(0)
     (ask,) = plan.asks
     good = [Reply("returned", 3.0), Reply("returned", 5.0)]
     for replies, points in ((good, 1), (good[:1], 0), (good[::-1], 0), ([], 0), ([*good, Reply("raised")], 1)):
@@ -438,5 +437,5 @@ def test_only_our_code_is_run_by_judging():
 
     judge(plan, seen, ask=asker)
     ours = [plan.exercise.oracle, *(m.implementation for m in plan.exercise.mistakes)]
-    assert all(any(answer is one for one in ours) for answer in ran)
+    assert all(any(answer is mine for mine in ours) for answer in ran)
     assert judging.DIAGNOSIS_S <= 5

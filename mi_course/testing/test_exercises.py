@@ -26,9 +26,11 @@ _KINDS: dict[str, Callable[[Exercise], bool]] = {
     "exercise": lambda exercise: True,
     "function": lambda exercise: exercise.kind == "function",
     "mutated": lambda exercise: exercise.kind == "function" and not exercise.outcome,
+    "with_fallback": lambda exercise: exercise.kind == "function" and bool(exercise.fallback),
+    "with_oracle": lambda exercise: exercise.kind == "function" and exercise.oracle is not None,
     "value": lambda exercise: exercise.kind == "value",
 }
-"""Argument of a test -> the exercises that it gets, one after the other."""
+"""Argument of a test -> the exercises that it runs with."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,18 +74,15 @@ def test_the_alternatives_pass(exercise: Exercise, seed: int) -> None:
         assert verdict.passed, f"{getattr(alternative, '__name__', alternative)}: {verdict.message}"
 
 
-def test_the_fallback_passes(function: Exercise) -> None:
-    if not function.fallback:
-        pytest.skip("lesson.use takes the solution's own code")
-    verdict = checker(function).verdict(pkgutil.resolve_name(function.fallback))
+def test_the_fallback_passes(with_fallback: Exercise) -> None:
+    """What `lesson.use` gives instead of the solution's own code."""
+    verdict = checker(with_fallback).verdict(pkgutil.resolve_name(with_fallback.fallback))
     assert verdict.passed, verdict.message
 
 
-def test_the_oracle_passes(function: Exercise) -> None:
+def test_the_oracle_passes(with_oracle: Exercise) -> None:
     """No proof that the oracle is right, but that it is tidy and gives the same twice."""
-    if function.oracle is None:
-        pytest.skip("its cases bring their truth or their judge")
-    assert check_exercise(function, function.oracle, size="small").passed
+    assert check_exercise(with_oracle, with_oracle.oracle, size="small").passed
 
 
 def test_the_stub_is_not_attempted(exercise: Exercise) -> None:
