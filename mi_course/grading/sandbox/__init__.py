@@ -158,7 +158,7 @@ class Session:
 
     def send(self, message: Any) -> None:
         """Send one message. Raises Lost."""
-        from mi_course import wire
+        from mi_course import wire  # imports torch, for which starting the server must not wait
 
         frame = wire.encode(message)
         try:
@@ -171,7 +171,7 @@ class Session:
 
     def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
         """One message of at most `max_bytes`. Raises Lost."""
-        from mi_course import wire
+        from mi_course import wire  # imports torch, for which starting the server must not wait
 
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._exactly(8, deadline), "little")
