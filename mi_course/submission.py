@@ -121,6 +121,8 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SubmissionError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     if name.endswith(".py"):
+        if text.count("\n# %%") > MAX_CELLS:
+            raise SubmissionError(f"{name} holds more than {MAX_CELLS:,} cells.")
         return {"cells": list(_python_cells(text)), "metadata": {}}
     if not text.strip():
         raise SubmissionError(f"{name} is empty.")
@@ -140,6 +142,8 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
         cells = [cell for sheet in sheets for cell in sheet.get("cells") or ()]
     if not isinstance(cells, list):
         raise SubmissionError(f"{name} is no notebook: it holds no list of cells.")
+    if len(cells) > 4 * MAX_CELLS:
+        raise SubmissionError(f"{name} holds more than {4 * MAX_CELLS:,} cells.")
     metadata = found.get("metadata")
     return {
         "cells": [_plain_cell(cell) for cell in cells if isinstance(cell, dict)],

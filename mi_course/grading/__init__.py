@@ -15,7 +15,7 @@ in a submission the last by name; a note in the row says so. The value of an out
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,7 +90,7 @@ def grade(
     final, problems, files = finish(rows, out, formats)
     pairs = None
     if similar:
-        pairs = tuple(similarity.similar(entries, lesson, [row.submission for row in final]))
+        pairs = tuple(similarity.similar(entries, lesson, final))
         similarity.write(out / "similar.csv", pairs)
         files.append(out / "similar.csv")
     return Report(final, cached, time.monotonic() - began, tuple(files), tuple(problems), pairs)
@@ -101,17 +101,37 @@ def _mark(
 ) -> tuple[list[Marks], int]:
     """The rows of all entries, in order, and how many of them were kept from an earlier run."""
     jobs = [Job(printable_name(entry.name), partial(load, entry), lesson, store.secret) for entry in entries]
-    keys = [store.key(content_hash(job.load()), lesson, backend.sandboxed) for job in jobs]
-    rows = {i: row for i, job in enumerate(jobs) if (row := store.get(keys[i], job.name)) is not None}
+    rows: dict[int, Marks] = {}
+    unreadable, vanished = set(), set()
+    for i, job in enumerate(jobs):
+        loaded = job.load()
+        if loaded.problem:
+            unreadable.add(i)
+        elif row := store.get(store.key(content_hash(loaded), lesson, backend.sandboxed), job.name):
+            rows[i] = row
     cached, todo = len(rows), [i for i in range(len(jobs)) if i not in rows]
+
+    def mark_all(numbers: Sequence[int], alone: bool = False) -> Iterator[None]:
+        for number, result in backend.mark_all([jobs[i] for i in numbers], alone):
+            i = numbers[number]
+            if isinstance(result, Failure):
+                rows[i] = failed(jobs[i].name, result.reason, backend.sandboxed)
+            else:
+                rows[i] = result
+                if not result.content and i not in unreadable:
+                    vanished.add(i)
+                # Under the hash of what was marked, whatever the file held before. Neither a time-out nor a file that
+                # could not be read is kept: the next run may have more luck.
+                if result.status == "marked" and not result.time_out:
+                    store.put(store.key(result.content, lesson, backend.sandboxed), result)
+            yield
+
     began = time.monotonic()
-    for done, (number, result) in enumerate(backend.mark_all([jobs[i] for i in todo]), 1):
-        i = todo[number]
-        if isinstance(result, Failure):
-            rows[i] = failed(jobs[i].name, result.reason, backend.sandboxed)
-        else:
-            rows[i] = result
-            store.put(keys[i], result)
+    for done, _ in enumerate(mark_all(todo), 1):
         if progress:
             progress(done, len(todo), (time.monotonic() - began) / done * (len(todo) - done))
+    # What waited for a processor is asked again while nobody else is; so is what vanished after it had been read.
+    again = [i for i in todo if rows[i].time_out == "waiting" or i in vanished]
+    for _ in mark_all(again, alone=True):
+        pass
     return [rows[i] for i in range(len(jobs))], cached

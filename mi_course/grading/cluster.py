@@ -51,7 +51,7 @@ class DaskBackend:
                 "`dask scheduler`, and give the address that it prints: tcp://HOST:8786."
             ) from None
 
-    def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
+    def mark_all(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[tuple[int, Marks | Failure]]:
         """Raises ClusterError. Few jobs are on their way at a time, so that a large class fits into memory."""
         if not jobs:
             return
@@ -66,7 +66,7 @@ class DaskBackend:
                 pending[future] = i
                 done.add(future)
 
-        submit(2 * max(1, sum(self.client.nthreads().values())))
+        submit(1 if alone else 2 * max(1, sum(self.client.nthreads().values())))
         for future in done:
             yield pending.pop(future), self._result(future)
             submit(1)

@@ -34,9 +34,11 @@ def main() -> None:
     try:
         with Sandbox.start(unsandboxed=sys.argv[1:] == ["unsandboxed"]) as sandbox:
             # Imported here, so that this process and the sandbox's server import torch at the same time.
+            from mi_course.grading.bounded import limit_memory
             from mi_course.grading.marking import prepare
 
             prepare(sandbox)
+            limit_memory()
             for line in sys.stdin:
                 answer(_reply(json.loads(line), sandbox))
     except SandboxError as error:

@@ -177,9 +177,10 @@ class _Bounded:
         self.seek, self.tell, self.close, self.seekable = file.seek, file.tell, file.close, file.seekable
 
     def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= DIRECTORY_BYTES:
+        chunk = self.file.read(count if 0 <= count <= DIRECTORY_BYTES else DIRECTORY_BYTES + 1)
+        if len(chunk) > DIRECTORY_BYTES:
             raise _Refused("the zip file's list of members is too long")
-        return self.file.read(count)
+        return chunk
 
 
 def _wanted(member: zipfile.ZipInfo, notes: list[str]) -> bool:

@@ -31,8 +31,8 @@ class Backend(Protocol):
 
     sandboxed: bool
 
-    def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
-        """Yield (index in `jobs`, result) for each job, in the order in which they are done."""
+    def mark_all(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[tuple[int, Marks | Failure]]:
+        """Yield (index in `jobs`, result) for each job, in the order in which they are done. alone: one at a time."""
         ...
 
 
@@ -40,7 +40,7 @@ def content_hash(loaded: Loaded) -> str:
     """A hash of file names and bytes: any change makes it another submission."""
     digest = hashlib.sha256()
     for name, raw in loaded.files:
-        for part in (name.encode("utf-8", "surrogateescape"), raw):
+        for part in (name.encode("utf-8", "surrogatepass"), raw):
             digest.update(len(part).to_bytes(8, "little") + part)
     digest.update(loaded.problem.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

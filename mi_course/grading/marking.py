@@ -21,7 +21,7 @@ from mi_course.grading.marks import ExerciseMark, Marks, failed
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import TOTAL_S, Seen, ask_all, claimed
+from mi_course.grading.sandboxed_asking import TOTAL_S, Seen, ask_all, capped, claimed
 from mi_course.judging import judge
 from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Ask, Call, Observation, Ref
@@ -64,7 +64,7 @@ def mark(
         except SubmissionError as error:
             problems.append(str(error))
             continue
-        except (ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        except Exception as error:
             problems.append(f"{file} cannot be read as a notebook ({type(error).__name__}).")
             continue
         id = submission.info.id
@@ -72,16 +72,22 @@ def mark(
             notes.append(f"{chosen[id][0]} and {file} are both of lesson {id}; the last one counts")
         chosen[id] = (file, submission, claims, reflections)
     if not chosen:
-        return failed(name, " ".join(problems) or "Nothing to mark.", sandbox.sandboxed, notes)
+        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, notes)
+        return replace(row, content=content_hash(loaded))
     marks: list[ExerciseMark] = []
-    reasons = list(problems)
-    seed = seed_of(secret, content_hash(loaded))
+    reasons, own, time_out = list(problems), list[str](), ""
+    content = content_hash(loaded)
+    seed = seed_of(secret, content)
     for file, submission, claims, _ in chosen.values():
         notes += submission.notes
-        lesson_marks, why = _mark_lesson(submission, claims, sandbox, seed, total_s)
+        left_s = total_s - (time.monotonic() - began)  # one deadline for all lessons of a submission
+        lesson_marks, why, seen = _mark_lesson(submission, claims, sandbox, seed, max(left_s, 0.0))
         marks += lesson_marks
+        own += seen.own
+        time_out = max(time_out, seen.time_out)
         reasons += [f"{file}: {reason}" if len(chosen) > 1 else reason for reason in why]
     passed = sum(one.status == "passed" for one in marks)
+    reasons = capped(reasons)
     reason = " ".join([f"{passed} of {len(marks)} exercises passed.", *reasons])
     if not sandbox.sandboxed:
         reason = f"{UNSANDBOXED} {reason}"
@@ -98,6 +104,10 @@ def mark(
         seconds=round(time.monotonic() - began, 3),
         files=tuple(file for file, *_ in chosen.values()),
         reflections=tuple(one for *_, reflections in chosen.values() for one in reflections),
+        reasons=tuple(reasons),
+        content=content,
+        time_out=time_out,
+        own=tuple(own),
     )
 
 
@@ -108,7 +118,7 @@ def seed_of(secret: bytes, content: str) -> int:
 
 def _mark_lesson(
     submission: Submission, claims: dict[str, Any], sandbox: Sandbox, seed: int, total_s: float
-) -> tuple[list[ExerciseMark], list[str]]:
+) -> tuple[list[ExerciseMark], list[str], Seen]:
     """The marks of one lesson's exercises, and what to say about them."""
     exercises = lessons.load(submission.info.id).exercises
     plans = {exercise.id: exercise.plan(seed) for exercise in exercises}
@@ -119,7 +129,7 @@ def _mark_lesson(
     seen = ask_all(submission, {id: plan for id, plan in plans.items() if id not in recorded}, sandbox, total_s)
     observed = recorded | seen.observations
     marks = [_mark_exercise(plan, observed.get(id), submission, seen) for id, plan in plans.items()]
-    return marks, list(_reasons(submission, seen, set(recorded)))
+    return marks, list(_reasons(submission, seen, set(recorded))), seen
 
 
 def _reasons(submission: Submission, seen: Seen, recorded: set[str]) -> Iterator[str]:
@@ -127,12 +137,15 @@ def _reasons(submission: Submission, seen: Seen, recorded: set[str]) -> Iterator
     here for want of SmolLM2."""
     names = {id.partition(".")[2] for id in recorded}
     ignored = {cell.position for cell in submission.cells if cell.answers and names.issuperset(cell.answers)}
+    yield from seen.reached
     for position, why in sorted(seen.stopped.items()):
         if position not in ignored:
             where = "The course's setup" if position == SETUP_POSITION else f"Cell {position}"
             yield f"{where} stopped: {why}"
     for id, why in seen.lost.items():
         yield f"{id.partition('.')[2]}: {why}."
+    for id in seen.own:
+        yield f"{id.partition('.')[2]} calls the course's own implementation."
 
 
 def _mark_exercise(
@@ -186,7 +199,7 @@ def _undefined(exercise: Exercise, submission: Submission, seen: Seen) -> Exerci
         status = "not_attempted"
         message = f"{exercise.name} is not defined any more." if positions else f"{exercise.name} is not defined."
     else:
-        status = "timed_out" if "still running" in seen.stopped[stopped] else "crashed"
+        status = "timed_out" if seen.stopped[stopped].startswith("it was still running") else "crashed"
         message = f"Cell {stopped} stopped: {seen.stopped[stopped]}"
     return ExerciseMark(exercise.id, exercise.revision, status, 0, exercise.points, message)
 

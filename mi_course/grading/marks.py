@@ -50,6 +50,14 @@ class Marks:
     files: tuple[str, ...] = ()
     reflections: tuple[dict[str, str], ...] = ()
     """Answers to the reflect questions (lesson, question, answer). For reading; no points depend on them."""
+    reasons: tuple[str, ...] = ()
+    """The sentences of `reason` one by one, without the first."""
+    content: str = ""
+    """A hash of what was marked; empty where nothing could be read."""
+    time_out: str = ""
+    """"computing" where something used up its processor time, "waiting" where it did not and others may be at fault."""
+    own: tuple[str, ...] = ()
+    """Exercises whose answer called the course's own implementation."""
     comment: str = ""
     """An instructor's."""
 
@@ -63,7 +71,7 @@ class Marks:
         Raises ValueError, TypeError, KeyError or AttributeError for anything else.
         """
         exercises = [ExerciseMark(**{**mark, "details": tuple(mark["details"])}) for mark in tree["exercises"]]
-        tuples = {name: tuple(tree[name]) for name in ("lessons", "notes", "files", "reflections")}
+        tuples = {name: tuple(tree[name]) for name in ("lessons", "notes", "files", "reflections", "reasons", "own")}
         name = tree["submission"] if submission is None else submission
         return cls(**{**tree, **tuples, "exercises": tuple(exercises), "submission": name})
 
@@ -81,5 +89,5 @@ def failed(name: str, reason: str, sandboxed: bool = True, notes: Sequence[str] 
 
 
 def printable_name(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A file name as text: bytes that are not UTF-8 become escapes, and a backslash two, so that no two names meet."""
+    return name.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -16,7 +16,7 @@ from typing import Any
 
 from mi_course import __version__
 from mi_course.grading import overrides
-from mi_course.grading.formats import classroom, feedback, file_names, gradescope
+from mi_course.grading.formats import classroom, feedback, file_names, gradescope, or_failed
 from mi_course.grading.formats.html import document, lesson_title, prose, text
 from mi_course.grading.formats.junit import junit
 from mi_course.grading.marks import Marks
@@ -101,7 +101,7 @@ def _write_formats(out: Path, rows: Sequence[Marks], formats: Sequence[str]) -> 
             suffix, render = PER_SUBMISSION[format]
             (out / format).mkdir(parents=True, exist_ok=True)
             for row in rows:
-                write_text(out / format / f"{names[row.submission]}{suffix}", render(row))
+                write_text(out / format / f"{names[row.submission]}{suffix}", or_failed(render, row))
             written.append(out / format)
     return written
 

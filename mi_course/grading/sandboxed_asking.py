@@ -23,6 +23,7 @@ from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.content import python_only
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
+from mi_course.grading.library import library_functions
 from mi_course.grading.sandbox import Lost, Sandbox, Session
 from mi_course.submission import SETUP_POSITION, Submission
 from mi_course.wire import Call, Error, Observation, Ref, Reply
@@ -62,13 +63,18 @@ class Seen:
     """Something timed out by the clock, having had less of the processor than its limit: others may be at fault."""
     sessions: int = 0
 
+    @property
+    def time_out(self) -> str:
+        """As in `Marks.time_out`."""
+        return "waiting" if self.waited else "computing" if self.timed_out else ""
+
 
 class _Line:
     """A session and the submission's deadline. Sorts out the messages that answer nothing."""
 
     def __init__(self, session: Session, seen: Seen, names: dict[str, str], deadline: float) -> None:
         self.session, self.seen, self.names, self.deadline = session, seen, names, deadline
-        self.where, self.reports = "the course's setup", 0
+        self.where, self.reports = "The course's setup", 0
 
     def receive(self, seconds: float, most: int = 2**20) -> Any:
         """Raises Lost."""
@@ -91,7 +97,7 @@ class _Line:
             if id not in self.seen.own:
                 self.seen.own.append(id)
         elif isinstance(what, str) and what in reaching.WORDS:
-            note = f"{self.where[:1].upper()}{self.where[1:]} reaches into the grader ({reaching.WORDS[what]})."
+            note = f"{self.where} reaches into the grader ({reaching.WORDS[what]})."
             if note not in self.seen.reached:
                 self.seen.reached.append(note)
 
@@ -99,7 +105,7 @@ class _Line:
 def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, total_s: float = TOTAL_S) -> Seen:
     """Asks every exercise in `plans` what its plan asks. Raises SandboxError only."""
     seen = Seen(reached=list(reaching.reaches(submission.cells)))
-    own = {plan.exercise.fallback: id for id, plan in plans.items() if plan.exercise.fallback}
+    own = {function: id for id, plan in plans.items() for function in library_functions().get(plan.exercise.name, ())}
     left = dict(plans)
     skip: dict[int, str] = {}
     deadline = time.monotonic() + total_s
@@ -126,7 +132,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
     for id, plan in left.items():
         if time.monotonic() > deadline:
             seen.observations[id] = [Observation(ask.id, (Reply(wire.TIMED_OUT),)) for ask in plan.asks]
-            seen.lost[id] = f"the submission as a whole took more than {total_s:g} seconds"
+            seen.lost[id] = "the time for the submission as a whole was over"
             seen.timed_out = True
         else:
             seen.observations[id] = [_died(ask.id, "the cells before it could not be run") for ask in plan.asks]
@@ -151,7 +157,7 @@ def _run_cells(line: _Line, submission: Submission, names: list[str], skip: dict
             begun, failed = message.get("begin"), message.get("error")
             if type(begun) is int and begun in known:
                 at = begun
-                line.where = f"cell {at}" if at else "the course's setup"
+                line.where = f"Cell {at}" if at else "The course's setup"
             elif type(failed) is int and failed in known:
                 text = str(message.get("message", ""))
                 late = text == _STILL.format(CELL_S)

@@ -13,15 +13,19 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
+from typing import Any
 
-from mi_course import content, interp, lessons
+from mi_course import content, lessons
+from mi_course.grading.bounded import run_each
 from mi_course.grading.intake import Entry, load
+from mi_course.grading.library import library_functions
+from mi_course.grading.marks import Marks
+from mi_course.grading.reaching import fold
 from mi_course.grading.text_files import write_csv
-from mi_course.submission import SubmissionError, parse, select_cells
+from mi_course.submission import PARSED_CHARACTERS, parse, select_cells
 
 __all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "similar", "write"]
 
@@ -33,8 +37,10 @@ ALIKE = 0.8
 COMMON = 0.2
 """Of the submissions of a lesson. What more than these share, and more than `FEW`, is common."""
 FEW = 4
-LONGEST = 20_000
+LONGEST = 5_000
 """Symbols of an answer that are looked at."""
+ENTRY_S = 30.0
+"""For reading and parsing one submission."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +71,46 @@ class Pair:
     """Submissions whose answer has the first one's form."""
 
 
-def similar(entries: Iterable[Entry], lesson: str | int | None, names: Iterable[str]) -> list[Pair]:
-    """The alike answers among submissions, and with the course's own. names: as they stand in the marks."""
+def similar(entries: Sequence[Entry], lesson: str | int | None, rows: Sequence[Marks]) -> list[Pair]:
+    """The alike answers among submissions, and with the course's own. rows: the marks of these entries.
+
+    Hand-ins are read and parsed in a process that is bounded; one that is too much for it has no answers. What an
+    answer did when it was marked counts too: it may have called the course's own by a road that no text shows.
+    """
     found: list[Answer] = []
-    for entry, name in zip(entries, names, strict=True):
-        for file, raw in load(entry).files:
-            try:
-                base = file.rpartition("/")[2]
-                submission = select_cells(parse(raw, base), base, lesson)
-            except (SubmissionError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
-                continue
-            sources = [cell.source for cell in submission.cells]
-            found += answers_in(name, submission.exercises, sources)
+    for i, answers, _ in run_each(lambda i: _answers_of(entries[i], lesson), len(entries), ENTRY_S):
+        name = rows[i].submission
+        found += [Answer(name, one[0], tuple(one[1]), one[2], one[3]) for one in answers or ()]
+        by_text = {one.exercise for one in found if one.submission == name and one.calls_own}
+        found += [Answer(name, id, (), "", calls_own=True) for id in rows[i].own if id not in by_text]
     lessons_met = dict.fromkeys(one.exercise.partition(".")[0] for one in found)
     return compare(found, [one for id in lessons_met for one in references(id)])
+
+
+def _answers_of(entry: Entry, lesson: str | int | None) -> list[list[Any]]:
+    """The answers of one submission, as JSON."""
+    found: list[Answer] = []
+    for file, raw in load(entry).files:
+        base = file.rpartition("/")[2]
+        try:
+            submission = select_cells(parse(raw, base), base, lesson)
+        except Exception:  # whatever is wrong with it stands in its row
+            continue
+        found += answers_in("", submission.exercises, [cell.source for cell in submission.cells])
+    return [[one.exercise, one.symbols, one.literal, one.calls_own] for one in found]
 
 
 def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]) -> list[Answer]:
     """The last definition of each exercise in these cells. What cannot be parsed holds none."""
     nodes: dict[str, ast.stmt] = {}
     aliases: dict[str, str] = {}
+    texts: set[str] = set()
     for text in sources:
+        if len(text) > PARSED_CHARACTERS:
+            continue
         try:
             tree = ast.parse(content.python_only(text))
+            texts.update(_texts(tree))
             aliases.update(_from_the_course(tree))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
@@ -100,9 +123,10 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
         if node is None:
             continue
         try:
-            own = _calls_own(node, id.partition(".")[2], aliases)
-            library = _library_functions().get(id.partition(".")[2], [node]) if own else [node]
-            answer = replace(_answer(submission, id, library[0]), calls_own=own)
+            name = id.partition(".")[2]
+            own = _calls_own(node, name, aliases) or (name in texts and bool(ROADS & texts))
+            library = library_functions().get(name, {}) if own else {}
+            answer = replace(_answer(submission, id, next(iter(library.values()), node)), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
         found.append(answer)
@@ -115,7 +139,7 @@ def references(lesson: str) -> list[Answer]:
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
             found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        found += [_answer(OWN, exercise.id, node) for node in _library_functions().get(exercise.name, ())]
+        found += [_answer(OWN, exercise.id, node) for node in library_functions().get(exercise.name, {}).values()]
     return found
 
 
@@ -264,17 +288,6 @@ def _is_stub(one: Answer) -> bool:
     return "NotImplementedError" in one.symbols[:6] or one.literal.strip() in ("...", "pass")
 
 
-@cache
-def _library_functions() -> dict[str, list[ast.stmt]]:
-    """Name -> the functions of this name in `mi_course.interp`."""
-    functions: dict[str, list[ast.stmt]] = defaultdict(list)
-    for path in sorted(Path(interp.__file__).parent.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef):
-                functions[node.name].append(node)
-    return dict(functions)
-
-
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
     """Names that a cell imports from mi_course -> where they are from."""
     found: dict[str, str] = {}
@@ -286,6 +299,26 @@ def _from_the_course(tree: ast.Module) -> dict[str, str]:
                 if alias.name.split(".")[0] == "mi_course":
                     found[alias.asname or "mi_course"] = alias.name if alias.asname else "mi_course"
     return found
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """Names, and strings of constants, but for what is said to the lesson: `lesson.use("name")` names no function."""
+    ignored = {
+        id(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LESSON_METHODS
+        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr) and id(node) not in ignored and (text := fold(node)):
+            yield text.rpartition(":")[2]
+        elif isinstance(node, ast.Name | ast.Attribute):
+            yield node.id if isinstance(node, ast.Name) else f".{node.attr}"
+
+
+LESSON_METHODS = ("use", "check", "hint", "solution", "exercise")
+ROADS = {"getattr", "vars", "eval", "exec", "__import__", ".import_module", ".__dict__", ".attrgetter", ".modules"}
+"""How a name in a string becomes a function."""
 
 
 def _calls_own(node: ast.stmt, own: str, aliases: dict[str, str]) -> bool:

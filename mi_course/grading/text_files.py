@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,5 +32,11 @@ def escape_csv_cell(cell: Any) -> Any:
     """A cell on one line that a spreadsheet does not take for a formula. Numbers stay as they are."""
     if not isinstance(cell, str):
         return cell
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
-    return f"'{shown}" if shown.lstrip()[:1] in ("=", "+", "-", "@", "|", "%") or cell[:1] in ("\t", "\r") else shown
+    shown = _AFTER_SEMICOLON.sub(";'", "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell))
+    return f"'{shown}" if shown.lstrip(" \"'")[:1] in tuple(_FORMULA) or cell[:1] in ("\t", "\r") else shown
+
+
+_FORMULA = "=+-@|%\uff1d\uff0b\uff0d\uff20"
+"""What makes a cell a formula; in full width too."""
+_AFTER_SEMICOLON = re.compile(rf";(?=[\s\"']*[{re.escape(_FORMULA)}])")
+"""Where a spreadsheet that separates cells by semicolons would begin one with a formula."""

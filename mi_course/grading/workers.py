@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mi_course.grading.bounded import limit_memory
 from mi_course.grading.jobs import Job
 from mi_course.grading.marks import Failure, Marks
 from mi_course.grading.sandbox import Sandbox
@@ -39,8 +40,9 @@ class LocalBackend:
     def __init__(self, unsandboxed: bool = False, count: int | None = None) -> None:
         self.sandboxed, self.count = not unsandboxed, count or os.cpu_count() or 1
         self.sandbox = Sandbox.start(unsandboxed)
+        self.prepared = False
 
-    def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
+    def mark_all(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[tuple[int, Marks | Failure]]:
         if not jobs:
             return
         # Imported here, so that this process and the sandbox's server import torch at the same time.
@@ -51,8 +53,10 @@ class LocalBackend:
             job = jobs[i]
             return json.dumps(mark(job.name, job.load(), self.sandbox, job.secret, job.lesson).to_json()).encode()
 
-        prepare(self.sandbox)
-        for i, result in run(self.count, work, range(len(jobs)), SUBMISSION_S):
+        if not self.prepared:
+            prepare(self.sandbox)
+            self.prepared = True
+        for i, result in run(1 if alone else self.count, work, range(len(jobs)), SUBMISSION_S):
             yield i, result if isinstance(result, Failure) else Marks.from_json(json.loads(result))
 
     def __enter__(self) -> LocalBackend:
@@ -145,6 +149,7 @@ def _fork(work: Callable[[int], bytes], others: Sequence[socket.socket]) -> _Wor
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the grader handles Ctrl-C
         gc.freeze()  # a collection would touch, and so copy, all that was imported before the fork
+        limit_memory()
         ours.close()
         for other in others:  # open copies of these would hide the grader's end from the other workers
             other.close()

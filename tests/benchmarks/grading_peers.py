@@ -472,7 +472,10 @@ def report(scratch: Path) -> None:
             f"exercises. nbgrader, serial: {each['nbgrader']:.0f} ms, {each['nbgrader'] / each['ours']:.0f} times. "
             f"otter, serial: {each['otter']:.0f} ms, {each['otter'] / each['ours']:.0f} times.",
         ]
-    (ROOT / "docs" / "faults.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    from red_team import PAGE, section_of
+
+    lines += ["", *section_of(PAGE.read_text(encoding="utf-8")).splitlines()]
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from mi_course.grading.marks import ExerciseMark, Marks
+from mi_course.grading.marks import ExerciseMark, Marks, failed
 
-__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "said", "told"]
+__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "or_failed", "said", "told"]
+
+_T = TypeVar("_T")
 
 FORMATS = ("csv", "json", "junit", "gradescope", "classroom", "feedback")
 WORDS = {
@@ -40,23 +43,23 @@ def chosen(text: str) -> tuple[str, ...]:
     return found
 
 
+def or_failed(render: Callable[[Marks], _T], row: Marks) -> _T:
+    """What `render(row)` returns or, where it raises, what it returns for a row that says so."""
+    try:
+        return render(row)
+    except Exception as error:
+        return render(failed(row.submission, f"The marks cannot be written in this form: {type(error).__name__}."))
+
+
 def file_names(rows: Iterable[Marks]) -> dict[str, str]:
-    """Submission -> a name that is safe as a file's anywhere, and different for each."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for row in rows:
-        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", row.submission).lstrip(".-")[:80].rstrip(".")
-        if (
-            not safe
-            or safe != row.submission
-            or safe.lower() in taken
-            or re.match(r"(con|prn|aux|nul|com\d|lpt\d)\b", safe, re.I)
-        ):
-            told = hashlib.sha256(row.submission.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-            safe = f"submission-{safe}-{told}"
-        taken.add(safe.lower())
-        found[row.submission] = safe
-    return found
+    """Submission -> a name that is safe for a file anywhere: some letters to read, and a hash that tells all apart."""
+    return {row.submission: _file_name(row.submission) for row in rows}
+
+
+def _file_name(submission: str) -> str:
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", submission).strip("_-")[:60] or "submission"
+    digest = hashlib.sha256(submission.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{safe}-{digest[:20]}"
 
 
 def number(points: float) -> str:

@@ -155,9 +155,8 @@ def _footer(row: Marks) -> str:
     from mi_course.version import __version__
 
     notes = "".join(f"<li>{text(note)}</li>" for note in row.notes)
-    reason = row.reason.rpartition("exercises passed.")[2].strip() if row.status == "marked" else ""
-    if reason:
-        notes = f"<li>{text(reason)}</li>{notes}"
+    if row.status == "marked":
+        notes = "".join(f"<li>{text(reason)}</li>" for reason in row.reasons) + notes
     told = f'<ul class="notes">{notes}</ul>' if notes else ""
     if row.status == "marked":
         where = "in a sandbox, on inputs that nobody knew" if row.sandboxed else "without a sandbox"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from mi_course.grading.formats import WORDS, number, told
+from mi_course.grading.formats import WORDS, number, or_failed, told
 from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["junit"]
@@ -21,13 +21,8 @@ def junit(rows: Sequence[Marks]) -> str:
     root = ET.Element("testsuites", name="mi_course")
     sums = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for row in rows:
-        suite = ET.SubElement(root, "testsuite", name=_clean(row.submission), time=f"{row.seconds:.3f}")
-        _properties(suite, row)
-        cases = [_case(suite, one) for one in row.exercises]
-        if row.status != "marked":
-            case = ET.SubElement(suite, "testcase", classname="submission", name="can be read", time="0")
-            _outcome(case, "error", row.reason, row.reason)
-            cases.append("error")
+        suite, cases = or_failed(_suite, row)
+        root.append(suite)
         counts = {
             "tests": len(cases),
             "failures": cases.count("failure"),
@@ -41,6 +36,18 @@ def junit(rows: Sequence[Marks]) -> str:
         root.set(name, str(count))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(row: Marks) -> tuple[ET.Element, list[str]]:
+    """The suite of one submission, and the outcomes of its cases."""
+    suite = ET.Element("testsuite", name=_clean(row.submission), time=f"{row.seconds:.3f}")
+    _properties(suite, row)
+    cases = [_case(suite, one) for one in row.exercises]
+    if row.status != "marked":
+        case = ET.SubElement(suite, "testcase", classname="submission", name="can be read", time="0")
+        _outcome(case, "error", row.reason, row.reason)
+        cases.append("error")
+    return suite, cases
 
 
 def _properties(suite: ET.Element, row: Marks) -> None:

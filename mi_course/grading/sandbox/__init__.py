@@ -30,6 +30,8 @@ from mi_course.grading.sandbox.diagnosis import sandbox_problem
 __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
 
 START_S = 120.0
+DECODE_S = 20.0
+"""For reading one reply."""
 GROUP_BYTES = 2 * 2**30
 """The kernel's memory limit for one session, where control groups are available. A little more than the watching
 process allows, which can say why it ended the session."""
@@ -172,14 +174,19 @@ class Session:
     def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
         """One message of at most `max_bytes`. Raises Lost."""
         from mi_course import wire  # imports torch, for which starting the server must not wait
+        from mi_course.asking.limits import TimeUp, time_limit
 
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._exactly(8, deadline), "little")
         if length > max_bytes:
             raise Lost("garbage", f"its reply would have {length:,} bytes, at most {max_bytes:,} are read")
+        frame = self._exactly(length, deadline)
         try:
-            return wire.decode(self._exactly(length, deadline), wire.Limits(bytes=max_bytes))
-        except wire.WireError as error:
+            with time_limit(DECODE_S):
+                return wire.decode(frame, wire.Limits(bytes=max_bytes))
+        except TimeUp:
+            raise Lost("garbage", f"its reply takes more than {DECODE_S:g} seconds to read") from None
+        except (wire.WireError, MemoryError) as error:
             raise Lost("garbage", f"its reply cannot be read: {str(error)[:300]}") from None
 
     def _exactly(self, count: int, deadline: float) -> bytes:

@@ -62,10 +62,19 @@ def report(tell: Callable[[str, str], None]) -> None:
             busy = False
 
     sys.addaudithook(hook)
+    sys.meta_path.insert(0, Sought())
+
+
+class Sought:
+    """A finder that finds nothing: `importlib.import_module` causes no event of its own."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        sys.audit("mi_course.sought", name)
 
 
 WATCHED = {
     "import": "import",
+    "mi_course.sought": "import",
     "sys._getframe": "frames",
     "sys._current_frames": "frames",
     "sys.settrace": "frames",
@@ -123,7 +132,9 @@ def _code(name: str, instead_of: CodeType) -> CodeType:
     texts = {"NAME": name, "MESSAGE": message}
     code = withheld.__code__
     constants = tuple(texts.get(one, one) if isinstance(one, str) else one for one in code.co_consts)
-    return code.replace(co_consts=constants, co_name=instead_of.co_name, co_freevars=instead_of.co_freevars)
+    place = f"{sys.prefix}/lib/{name}"  # as a library's, so that an error is told at the line that called it
+    names = {"co_name": instead_of.co_name, "co_freevars": instead_of.co_freevars, "co_filename": place}
+    return code.replace(co_consts=constants, **names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

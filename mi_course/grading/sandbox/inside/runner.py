@@ -19,20 +19,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import socket
 import sys
 import threading
 import time
-import types
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from mi_sandbox import reaching, stand_ins
+from mi_sandbox.processor import processor_limit
 
 import mi_course
 from mi_course import wire
@@ -50,8 +48,6 @@ _BOOTING_S = 0.3
 """Processor time that making the inputs may take."""
 _WAITED = 0.7
 """Of its limit. A time-out with less processor time than that may be the fault of others."""
-_HARD_S = 3.0
-"""Seconds of processor time after its limit, at which the kernel ends what cannot be interrupted."""
 _sending = threading.RLock()
 
 
@@ -105,7 +101,7 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
 def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
     """Why the cell stopped, or nothing; and whether that was a time-out by the clock."""
     began = time.process_time()
-    with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), _processor_limit(seconds):
+    with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), processor_limit(seconds):
         problem = run_cell(text, position, namespace, seconds * patience)
     if problem != _STILL.format(seconds * patience):
         return problem, False
@@ -113,33 +109,6 @@ def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: floa
 
 
 _STILL = "it was still running after {:g} seconds."
-
-
-@contextlib.contextmanager
-def _processor_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeUp in the block after so much processor time, by way of the time limit that surrounds it.
-
-    What swallows that is ended by the kernel a little later.
-    """
-
-    def ring(signum: int, frame: types.FrameType | None) -> None:
-        handler = signal.getsignal(signal.SIGALRM)
-        if callable(handler):
-            handler(signum, frame)
-
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    end = int(used.ru_utime + used.ru_stime + seconds + _HARD_S) + 1
-    if most == resource.RLIM_INFINITY or end < most:
-        resource.setrlimit(resource.RLIMIT_CPU, (end, most))
-    signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, seconds, 0.2)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CPU, (most, most))
 
 
 def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool, patience: float) -> None:
@@ -174,7 +143,7 @@ def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sand
 def _answer(channel: socket.socket, answer: Any, ask: wire.Ask, patience: float) -> None:
     """limit_s of the Ask is processor time here."""
     began = time.process_time()
-    with _processor_limit(ask.limit_s + _BOOTING_S):
+    with processor_limit(ask.limit_s + _BOOTING_S):
         observation = observe(answer, replace(ask, limit_s=ask.limit_s * patience))
     late = any(reply.status == wire.TIMED_OUT for reply in observation.replies)
     if late and time.process_time() - began < _WAITED * ask.limit_s:
