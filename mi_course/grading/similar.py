@@ -320,7 +320,7 @@ def _own_name(id: str) -> str:
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
-    """Names, and strings of constants, but for what is said to the lesson: `lesson.use("name")` names no function."""
+    """Roads, and strings of constants but for what is said to the lesson: `lesson.use("name")` names no function."""
     ignored = {
         id(argument)
         for node in ast.walk(tree)
@@ -331,7 +331,9 @@ def _texts(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.expr) and id(node) not in ignored and (text := fold(node)):
             yield text.rpartition(":")[2]
         elif isinstance(node, ast.Name | ast.Attribute):
-            yield node.id if isinstance(node, ast.Name) else f".{node.attr}"
+            name = node.id if isinstance(node, ast.Name) else f".{node.attr}"
+            if name in ROADS:
+                yield name
 
 
 LESSON_METHODS = ("use", "check", "hint", "solution", "exercise")
