@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mi_course.version import __version__
+
 if TYPE_CHECKING:
     from mi_course.course import ExerciseHandle, Lesson
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "exercise", "lesson", "load_model"]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mi_course.content import python_only
+from mi_course.errors import CourseError
 from mi_course.submission import SETUP_POSITION, Submission
 
 __all__ = ["Outcome", "Result", "check_submission"]
@@ -56,7 +57,7 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
     """Run the cells of a submission in `folder`, and check every exercise of its lesson.
 
     cell_s: seconds without an event after which a cell counts as hanging.
-    Raises RuntimeError if the course's own setup fails.
+    Raises CourseError if the course's own setup fails.
     """
     skip: dict[int, str] = {}
     while True:
@@ -69,7 +70,7 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
     if reason is not None:
         errors[begun[-1] if begun else SETUP_POSITION] = reason
     if SETUP_POSITION in errors:
-        raise RuntimeError(
+        raise CourseError(
             f"The setup of lesson {submission.info.id} fails here: {errors[SETUP_POSITION]} Try `mi-course doctor`."
         )
     checked = {event["exercise"]: event for event in events if event["kind"] == "verdict"}

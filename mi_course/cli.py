@@ -1,19 +1,21 @@
-"""`mi-course`: thin verbs over the rooms of the course. Each imports what it needs when it is called.
+"""The command line, `mi-course`. Each command imports what it needs when it is called.
 
-Errors are one paragraph on standard error, and a status that is not zero. `MI_COURSE_DEBUG=1` shows where they were
-raised.
+Errors are one paragraph on standard error, with a non-zero exit status. `MI_COURSE_DEBUG=1` shows the traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mi_course.errors import CourseError
 
 app = typer.Typer(
     name="mi-course",
@@ -29,31 +31,34 @@ models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(
     models_app,
     name="models",
-    help="Models: which there are, and fetching one for work without network.",
+    help="List models, and fetch one for work without network.",
     epilog="Example: mi-course models fetch smollm2",
 )
 export_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(
+    new_app,
+    name="new",
+    help="Write the files of a new lesson or exercise (for authors).",
+    epilog="Example: mi-course new exercise induction_heads.my_function",
+)
 app.add_typer(
     export_app,
     name="export",
-    help="The exercises for other people's graders: nbgrader, Gradescope, GitHub Classroom.",
+    help="Export the exercises to other graders: nbgrader, Gradescope, GitHub Classroom.",
     epilog="Example: mi-course export gradescope autograder.zip --lesson 2",
 )
 
 Folder = Annotated[Path, typer.Option("--dir", help="The folder with your notebooks.")]
-HERE = Path("mi-course")
-USAGE = 2
-"""The exit status for a command that cannot be carried out as it was given. 1: it was, and something did not pass."""
-
-
-class Stop(Exception):
-    """An error of the user's or of the machine's, in one paragraph."""
+DEFAULT_FOLDER = Path("mi-course")
+USAGE_ERROR = 2
+"""The exit status of a command that could not be carried out. 1: it was, and something did not pass."""
 
 
 def main() -> None:
     """The entry point of `mi-course`."""
     with contextlib.suppress(AttributeError, ValueError):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no "●" still shows the rest
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "●" still shows the rest
         sys.stderr.reconfigure(errors="replace")
     if os.environ.get("MI_COURSE_DEBUG"):
         app(prog_name="mi-course")
@@ -65,35 +70,27 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # `mi-course status | head`: whoever reads has had enough.
+        # `mi-course status | head`: the reader has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # `mi-course` alone: its message is the help
+        if type(error).__name__ == "NoArgsIsHelpError":  # `mi-course` alone; typer does not export the class
             typer.echo(error.format_message())
             sys.exit(0)
         sys.stderr.write(_paragraph(error) + "\n")
-        sys.exit(USAGE)
+        sys.exit(USAGE_ERROR)
 
 
 def _paragraph(error: Exception) -> str:
-    if hasattr(error, "format_message"):  # typer's own: a word or an option that it does not know
-        asked = getattr(getattr(error, "ctx", None), "command_path", "mi-course")
-        error = Stop(f"{error.format_message()} `{asked} --help` shows what there is.")
-    expected = isinstance(error, Stop | OSError) or type(error).__name__ in (
-        "BuildError",
-        "ClusterError",
-        "LabError",
-        "ModelError",
-        "RuntimeError",
-        "SandboxError",
-        "SubmissionError",
-    )
+    """What standard error shows of an exception: the message of an expected error, the type of any other too."""
+    if hasattr(error, "format_message"):  # typer's own: an unknown command or option
+        command = getattr(getattr(error, "ctx", None), "command_path", "mi-course")
+        error = CourseError(f"{error.format_message()} `{command} --help` shows what there is.")
     if type(error) is OSError or isinstance(error, PermissionError):
         return f"mi-course: {error.filename or ''}: {error.strerror or error}"
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if not expected and not isinstance(error, KeyError):
-        text = f"{type(error).__name__}: {text} (set MI_COURSE_DEBUG=1 to see where it comes from)"
+    text = str(error)
+    if not isinstance(error, CourseError | OSError):
+        text = f"{type(error).__name__}: {text} (set MI_COURSE_DEBUG=1 to see where it was raised)"
     return f"mi-course: {text}" if "\n" in text else textwrap.fill(f"mi-course: {text}", 100, break_long_words=False)
 
 
@@ -103,15 +100,15 @@ def _paragraph(error: Exception) -> str:
 
 @app.command(epilog="Example: mi-course lab --lesson 2")
 def lab(
-    folder: Folder = HERE,
-    lesson: Annotated[str | None, typer.Option(help="Open this lesson, by number or id.")] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+    folder: Folder = DEFAULT_FOLDER,
+    lesson: Annotated[str | None, typer.Option(help="Open this lesson (number or id).")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Carry your answers over into newer notebooks.")] = False,
-    no_start: Annotated[bool, typer.Option("--no-start", help="Bring the notebooks, do not open JupyterLab.")] = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Copy the notebooks, do not start JupyterLab.")] = False,
 ) -> None:
-    """Bring the notebooks into a folder of yours, and open JupyterLab there.
+    """Copy the notebooks into a folder of yours, and open JupyterLab there.
 
-    Your own work is never overwritten: a newer notebook is put beside one that you changed.
+    Your work is never overwritten: a newer notebook is put beside one that you changed.
     """
     if no_start:
         from mi_course.workspace import Workspace
@@ -127,13 +124,13 @@ def lab(
 @app.command(epilog="Example: mi-course check mi-course/02_induction_heads.ipynb")
 def check(
     notebooks: Annotated[list[Path], typer.Argument(metavar="NOTEBOOK", help="Your notebooks (.ipynb or .py).")],
-    lesson: Annotated[str | None, typer.Option(help="Which lesson it is, if the file does not tell.")] = None,
-    seconds: Annotated[float, typer.Option(help="How long a cell may take without a check.")] = 300.0,
+    lesson: Annotated[str | None, typer.Option(help="The lesson, if the file does not say.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time limit for each cell.")] = 300.0,
 ) -> None:
-    """Check your own notebook outside Jupyter.
+    """Check your own notebooks outside Jupyter.
 
-    Runs the answers, and the cells that you added or changed, in a fresh Python process. Ends with status 0 if
-    everything passed, 1 if not, 2 if a file is no notebook of the course.
+    Runs the answers, and the cells that you added or changed, in a fresh Python process. The exit status is 0 if
+    everything passed, 1 if not, 2 if a file is not a notebook of the course.
     """
     from mi_course.checking import check_submission
     from mi_course.submission import SubmissionError, read
@@ -144,7 +141,7 @@ def check(
             submission = read(path, lesson)
         except SubmissionError as error:
             sys.stderr.write(_paragraph(error) + "\n")
-            status = USAGE
+            status = USAGE_ERROR
             continue
         outcome = check_submission(submission, path.resolve().parent, seconds)
         _show_check(path, submission, outcome)
@@ -154,8 +151,8 @@ def check(
 
 def _show_check(path: Path, submission: Any, outcome: Any) -> None:
     earned = sum(result.points for result in outcome.results)
-    worth = sum(result.max_points for result in outcome.results)
-    typer.echo(f"{path.name} · {submission.info.title} · {earned} of {worth} points")
+    available = sum(result.max_points for result in outcome.results)
+    typer.echo(f"{path.name} · {submission.info.title} · {earned} of {available} points")
     rows = [
         (
             result.exercise.partition(".")[2],
@@ -176,9 +173,9 @@ def _show_check(path: Path, submission: Any, outcome: Any) -> None:
 
 @app.command(epilog="Example: mi-course status --lesson 2")
 def status(
-    lesson: Annotated[str | None, typer.Option(help="One lesson, by number or id.")] = None,
+    lesson: Annotated[str | None, typer.Option(help="Only this lesson (number or id).")] = None,
 ) -> None:
-    """What you have passed, tried and looked up."""
+    """Show what you have passed, tried and looked up."""
     from mi_course.lessons import find
     from mi_course.progress import Progress
 
@@ -203,13 +200,13 @@ def status(
 
 @app.command(epilog="Example: mi-course hint induction_heads.induction_score")
 def hint(id: Annotated[str, typer.Argument(metavar="ID", help="The exercise: lesson.name.")]) -> None:
-    """The next hint for an exercise. Which were shown is remembered."""
+    """Show the next hint for an exercise. The hints shown are recorded."""
     typer.echo(str(_exercise(id).hint()))
 
 
 @app.command(epilog="Example: mi-course solution induction_heads.induction_score")
 def solution(id: Annotated[str, typer.Argument(metavar="ID", help="The exercise: lesson.name.")]) -> None:
-    """The course's answer to an exercise, with its reasons."""
+    """Show the course's answer to an exercise and the reasons for it."""
     typer.echo(str(_exercise(id).solution()))
 
 
@@ -220,22 +217,22 @@ def _exercise(id: str) -> Any:
     lesson, _, name = id.partition(".")
     find(lesson)
     if not name:
-        raise Stop(f"{id} is a lesson. Name one of its exercises too: {id}.NAME; `mi-course status` lists yours.")
+        raise CourseError(f"{id} is a lesson. Name one of its exercises: {id}.NAME. `mi-course status` lists yours.")
     return mi_course.exercise(id)
 
 
 @app.command(epilog="Example: mi-course reset 02 induction_score")
 def reset(
-    lesson: Annotated[str, typer.Argument(metavar="NN", help="The lesson, by number or id.")],
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="One exercise; else the whole notebook.")] = None,
-    folder: Folder = HERE,
+    lesson: Annotated[str, typer.Argument(metavar="NN", help="The lesson (number or id).")],
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this exercise, not the whole notebook.")] = None,
+    folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """A notebook, or the cell of one exercise, as it was at first. Yours is kept in backups/."""
+    """Reset a notebook, or the cell of one exercise, to its original state. Yours is kept in backups/."""
     from mi_course.workspace import BACKUPS, Workspace
 
     for change in Workspace(folder.expanduser().resolve()).reset(lesson, id):
         what = f"The cell of {change.message} in {change.path.name}" if change.message else change.path.name
-        typer.echo(f"{what} is as it was at first. What it was before is in {folder / BACKUPS}.")
+        typer.echo(f"{what} is back to its original state. Your version is in {folder / BACKUPS}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,7 +241,7 @@ def reset(
 
 @models_app.command("list", epilog="Example: mi-course models list")
 def list_() -> None:
-    """The models that load by name, and which of them are on this machine."""
+    """List the models that load by name, and whether they are on this machine."""
     from mi_course.interp.models import cache_dir, list_models
 
     rows = [
@@ -252,13 +249,13 @@ def list_() -> None:
             model.name,
             model.kind,
             f"{model.bytes / 1e6:,.1f} MB",
-            "here" if model.present else "not fetched",
+            "present" if model.present else "not fetched",
             model.license,
         )
         for model in list_models()
     ]
-    _table(("model", "from", "size", "", "licence"), rows)
-    typer.echo(f"Fetched models are in {cache_dir()}")
+    _table(("model", "from", "size", "", "license"), rows)
+    typer.echo(f"Fetched models are in {cache_dir()}.")
 
 
 @models_app.command(epilog="Example: mi-course models fetch smollm2")
@@ -270,18 +267,17 @@ def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2, or 
 
 
 @app.command(epilog="Example: mi-course doctor")
-def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What works on this machine, and what to do about the rest. Status 1 if something is missing."""
-    from mi_course.doctor import examine, table, to_json
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what works on this machine, and how to fix the rest. The exit status is 1 if something is missing."""
+    from mi_course.doctor import examine, to_json
     from mi_course.grading.sandbox.diagnosis import sandbox
 
     findings = examine(sandbox)
     if json:
         typer.echo(to_json(findings))
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(table(findings))
+        rows = [(f.state, f.what, f"{f.seen}\n→ {f.todo}" if f.todo else f.seen) for f in findings]
+        _table(("", "what", "seen"), rows)
     raise typer.Exit(int(any(finding.state == "missing" for finding in findings)))
 
 
@@ -293,16 +289,16 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
 def grade(
     submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder of notebooks, folders or zips.")],
     out: Annotated[Path, typer.Option(help="The folder for marks.csv and marks.json.")],
-    lesson: Annotated[str | None, typer.Option(help="Which lesson all are of, if the files do not tell.")] = None,
-    workers: Annotated[int | None, typer.Option("-j", "--workers", min=1, help="By default one for each core.")] = None,
+    lesson: Annotated[str | None, typer.Option(help="The lesson of all files, if they do not say.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", min=1, help="Default: one per core.")] = None,
     unsandboxed: Annotated[
-        bool, typer.Option("--unsandboxed", help="Run submissions with your own rights. Every result will say so.")
+        bool, typer.Option("--unsandboxed", help="Run submissions with your own rights. Every result says so.")
     ] = False,
     formats: Annotated[
         str,
-        typer.Option("--format", help="More than csv and json: junit,gradescope,classroom,feedback (any, by comma)."),
+        typer.Option("--format", help="Further formats, separated by commas: junit,gradescope,classroom,feedback."),
     ] = "",
-    similar: Annotated[bool, typer.Option("--similar", help="List answers that are alike.")] = False,
+    similar: Annotated[bool, typer.Option("--similar", help="List similar answers.")] = False,
     cluster: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Mark on the workers of this Dask scheduler."),
@@ -311,10 +307,10 @@ def grade(
         bool, typer.Option("--single", help="SUBMISSIONS is one submission, not a folder of them.")
     ] = False,
 ) -> None:
-    """Mark a folder of untrusted submissions, each answer in a sandbox.
+    """Mark a folder of untrusted submissions, each in a sandbox.
 
-    Every submission ends in one row. Interrupted, the same command goes on where it stopped; what has not changed is
-    not marked again.
+    Every submission gets one row. If interrupted, the same command continues where it stopped; unchanged submissions
+    are not marked again.
     """
     from mi_course.grading import grade as marking
     from mi_course.grading.formats import chosen
@@ -342,55 +338,55 @@ def grade(
             progress=progress,
         )
     except (ValueError, FileNotFoundError) as error:
-        raise Stop(f"{submissions}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
+        raise CourseError(f"{submissions}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
     if unsandboxed:
         sys.stderr.write("Marked WITHOUT a sandbox: whatever was in the submissions ran with your rights.\n")
     unreadable = sum(row.status != "marked" for row in report.rows)
-    told = f"{len(report.rows)} submissions, {report.cached} of them as marked before, {unreadable} unreadable"
+    counts = f"{len(report.rows)} submissions, {report.cached} of them as marked before, {unreadable} unreadable"
     files = ", ".join(str(path) for path in (out / "marks.csv", out / "marks.json", *report.files))
-    typer.echo(f"{told}, in {report.seconds:.0f} s: {files}")
+    typer.echo(f"{counts}, in {report.seconds:.0f} s: {files}")
     if report.similar is not None:
         _show_similar(report.similar)
     for problem in report.problems:
-        sys.stderr.write(_paragraph(Stop(problem)) + "\n")
+        sys.stderr.write(_paragraph(CourseError(problem)) + "\n")
     raise typer.Exit(int(bool(report.problems)))
 
 
 def _show_similar(pairs: Any) -> None:
-    most = 30
+    shown = 30
     if not pairs:
-        typer.echo("No answers are alike beyond what short or common ones must be.")
+        typer.echo("No answers are more similar than short or common ones must be.")
         return
-    typer.echo("Alike, for you to look at; it proves nothing by itself:")
+    typer.echo("Similar answers, for you to look at; similarity alone proves nothing:")
     rows = [
         (
             pair.exercise,
             f"{pair.similarity:.0%}",
             "same names" if pair.same_names else "",
-            f"{_line(pair.first)} · {_line(pair.second)}",
+            f"{_printable(pair.first)} · {_printable(pair.second)}",
         )
-        for pair in pairs[:most]
+        for pair in pairs[:shown]
     ]
-    _table(("exercise", "alike", "", "submissions"), rows)
-    if len(pairs) > most:
-        typer.echo(f"and {len(pairs) - most} more in similar.csv")
+    _table(("exercise", "similarity", "", "submissions"), rows)
+    if len(pairs) > shown:
+        typer.echo(f"and {len(pairs) - shown} more in similar.csv")
 
 
-def _line(name: str) -> str:
+def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
-OneLesson = Annotated[str | None, typer.Option("--lesson", help="By number or id.")]
+OneLesson = Annotated[str | None, typer.Option("--lesson", help="The lesson (number or id).")]
 
 
 @export_app.command("nbgrader", epilog="Example: mi-course export nbgrader course --lesson 0")
 def export_nbgrader(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="nbgrader's course folder.")],
-    lesson: Annotated[list[str] | None, typer.Option(help="Only this lesson, by number or id; repeatable.")] = None,
+    lesson: Annotated[list[str] | None, typer.Option(help="Only this lesson (number or id); repeatable.")] = None,
 ) -> None:
-    """nbgrader assignments, with solutions and hidden tests, in DIR/source.
+    """Write nbgrader assignments, with solutions and hidden tests, to DIR/source.
 
-    nbgrader runs submissions without a sandbox: docs/grading.md says what that costs.
+    nbgrader runs submissions without a sandbox; docs/grading.md lists the risks.
     """
     from mi_course.grading.exports.nbgrader import export
 
@@ -402,36 +398,36 @@ def export_gradescope(
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="The zip to upload.")],
     lesson: OneLesson = None,
     torch_options: Annotated[
-        str, typer.Option(help="For pip when it installs torch: where PyTorch's CPU builds are.")
+        str, typer.Option(help="Options for `pip install torch`, such as the index of CPU builds.")
     ] = "",
 ) -> None:
-    """A Gradescope autograder as a zip. It holds the solutions: do not hand it to learners."""
+    """Write a Gradescope autograder as a zip. It contains the solutions: do not give it to learners."""
     from mi_course.grading.exports.gradescope import export
 
     try:
         _wrote([export(file, lesson, torch_options)])
     except ValueError as error:
-        raise Stop(str(error)) from None
+        raise CourseError(str(error)) from None
 
 
 @export_app.command("classroom", epilog="Example: mi-course export classroom template-repository --lesson 2")
 def export_classroom(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The assignment's template repository.")],
-    lesson: Annotated[str, typer.Option(help="By number or id.")],
-    install: Annotated[str, typer.Option(help="What pip installs the course from.")] = "mi-course",
+    lesson: Annotated[str, typer.Option(help="The lesson (number or id).")],
+    install: Annotated[str, typer.Option(help="The requirement that pip installs the course from.")] = "mi-course",
 ) -> None:
-    """A GitHub Classroom workflow, which marks each push."""
+    """Write a GitHub Classroom workflow that marks each push."""
     from mi_course.grading.exports.classroom import export
 
     try:
         _wrote(export(folder, lesson, install))
     except ValueError as error:
-        raise Stop(str(error)) from None
+        raise CourseError(str(error)) from None
 
 
 def _wrote(paths: list[Path]) -> None:
     for path in paths:
-        typer.echo(f"wrote {path}")
+        typer.echo(f"wrote {os.path.relpath(path)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -440,28 +436,28 @@ def _wrote(paths: list[Path]) -> None:
 
 @app.command(epilog="Example: mi-course build --check")
 def build(
-    lesson: Annotated[list[str] | None, typer.Option(help="Only this lesson, by number or id; repeatable.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Build nothing; list what is not in order.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Execute solutions that are not stale too.")] = False,
-    no_execute: Annotated[bool, typer.Option("--no-execute", help="Make notebooks/ only.")] = False,
+    lesson: Annotated[list[str] | None, typer.Option(help="Only this lesson (number or id); repeatable.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Build nothing; list what is missing or stale.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Execute all solutions, not only stale ones.")] = False,
+    no_execute: Annotated[bool, typer.Option("--no-execute", help="Execute nothing; write notebooks/ only.")] = False,
 ) -> None:
-    """Make notebooks/ and the executed solutions from solutions/*.py (for authors).
+    """Build notebooks/ and the executed solutions from solutions/*.py (for authors).
 
-    Only what is stale is executed. Other people's lessons are built where they live when they are named.
+    Only stale solutions are executed. A plug-in's lessons are built in their own folder when they are named.
     """
     from mi_course.authoring import build as building
     from mi_course.authoring.source import BuildError
     from mi_course.lessons import catalogue, find
 
-    chosen = [find(one) for one in lesson] if lesson else None
+    chosen = [find(name) for name in lesson] if lesson else None
     folders = {info.folder for info in chosen} if chosen else {""}
     infos = [info for info in catalogue() if info.folder in folders]
     if check:
         findings = building.check(infos)
         for finding in findings:
             typer.echo(str(finding))
-        many = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
-        typer.echo(many if findings else "all in order")
+        count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+        typer.echo(count if findings else "all in order")
         raise typer.Exit(int(bool(findings)))
     try:
         report = building.build(infos, only=chosen, force=force, run=not no_execute, say=typer.echo)
@@ -476,19 +472,44 @@ def build(
         typer.echo("nothing was stale")
 
 
+@new_app.command("lesson", epilog="Example: mi-course new lesson residual_stream --number 1")
+def new_lesson(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The lesson's id, such as residual_stream.")],
+    number: Annotated[int | None, typer.Option(min=0, help="Default: the next free one.")] = None,
+    title: Annotated[str, typer.Option(help="Default: from the id.")] = "",
+    minutes: Annotated[int, typer.Option(min=1, help="How long the lesson takes.")] = 60,
+) -> None:
+    """Write the files of a lesson, and add it to the catalogue."""
+    from mi_course.authoring.new import new_lesson
+
+    _wrote(new_lesson(id, number, title, minutes))
+
+
+@new_app.command("exercise", epilog="Example: mi-course new exercise induction_heads.my_function")
+def new_exercise(
+    id: Annotated[str, typer.Argument(metavar="LESSON.NAME", help="NAME is what the learner defines.")],
+) -> None:
+    """Write all that an exercise needs, and add it to its lesson.
+
+    Whatever is left to write says "not written yet"; `mi-course build --check` lists it, and the tests fail.
+    """
+    from mi_course.authoring.new import new_exercise
+
+    _wrote(new_exercise(id))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns that fit a terminal; the last one takes the rest and wraps. Plain text where nobody looks."""
-    import shutil
-
+    """Print columns that fit the terminal; the last one takes the remaining width and wraps."""
     width = shutil.get_terminal_size((120, 24)).columns
     sizes = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)]
     indent = sum(sizes) + 2 * len(sizes)
     for row in [head, *rows]:
         first = "  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=False))
-        lines = [one for part in row[-1].splitlines() for one in textwrap.wrap(part, max(width - indent, 30))] or [""]
+        paragraphs = row[-1].splitlines()
+        lines = [line for text in paragraphs for line in textwrap.wrap(text, max(width - indent, 30))] or [""]
         typer.echo(f"{first}  {lines[0]}".rstrip())
         for line in lines[1:]:
             typer.echo(" " * indent + line)

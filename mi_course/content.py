@@ -1,8 +1,7 @@
-"""Where the course's own files are, and what stands in its notebooks.
+"""Finds the course's files, and reads its notebooks.
 
-One resolver serves a clone, an editable install and a wheel (which carries `mi_course/_content/`), and the folders of
-other people's lessons. Nothing here imports torch, and notebooks are read as plain JSON. The lessons are imported where
-they are needed: a sandbox, in which they are absent, finds the data too.
+One resolver serves a clone, an editable install, a wheel (which carries `mi_course/_content/`) and the folders of
+plug-ins' lessons. Nothing here imports torch; notebooks are read as plain JSON.
 """
 
 from __future__ import annotations
@@ -14,27 +13,31 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mi_course.errors import UnknownName
 from mi_course.interp.models.where import course_root
-from mi_course.interp.models.where import data_dir as data_dir  # as it always was: content.data_dir()
-
-if TYPE_CHECKING:
-    from mi_course.lessons import LessonInfo
+from mi_course.interp.models.where import data_dir as data_dir  # notebooks say content.data_dir()
+from mi_course.lessons import LessonInfo, catalogue, find
+from mi_course.version import __version__
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 ANSWER = "answer-"
 """The id of an answer cell is this and the exercise's name."""
 SETUP = "setup"
 """The id, or the tag, of a setup cell."""
+ANSWER_MIME = "application/vnd.mi-course.answer+json"
+"""The output in which `lesson.check` records a value, for the grader to judge."""
+ANSWER_BYTES = 2**20
+"""The size up to which a value is recorded."""
 
 Notebook = Mapping[str, Any]
 
 
 def root(info: LessonInfo | None = None) -> Path:
-    """What holds `notebooks/`, `solutions/` and `data/`.
+    """The folder with `notebooks/`, `solutions/` and `data/`.
 
-    The clone's root; `mi_course/_content` in a wheel; for another people's lesson the folder that it names.
+    The clone's root; `mi_course/_content` in a wheel; for a plug-in's lesson the folder that it names.
     """
     if info is not None and info.folder:
         return Path(info.folder)
@@ -42,24 +45,24 @@ def root(info: LessonInfo | None = None) -> Path:
 
 
 def notebooks_dir(info: LessonInfo | None = None) -> Path:
-    """What a learner opens: generated, without answers."""
+    """The notebooks that learners open: generated, without answers."""
     return root(info) / "notebooks"
 
 
 def solutions_dir(info: LessonInfo | None = None) -> Path:
-    """Where lessons are written, and their executed form."""
+    """The lessons' sources and executed solutions."""
     return root(info) / "solutions"
 
 
 def releases_dir(info: LessonInfo | None = None) -> Path:
-    """`<version>.json` for every released version: the source hash of each cell of each notebook."""
+    """One `<version>.json` per released version: the source hash of each cell of each notebook."""
     if info is not None and info.folder:
         return Path(info.folder) / "releases"
     return Path(__file__).resolve().parent / "releases"
 
 
 def constraints_file() -> Path:
-    """The one tested set of versions."""
+    """The tested versions of all dependencies."""
     return root() / "constraints.txt"
 
 
@@ -73,10 +76,7 @@ def notebook_path(info: LessonInfo, solution: bool = False) -> Path:
 
 
 def read_notebook(info: LessonInfo, solution: bool = False) -> dict[str, Any]:
-    """The notebook as JSON (nbformat 4.5).
-
-    Raises FileNotFoundError, with what to do, when it has not been built.
-    """
+    """The notebook as JSON (nbformat 4.5). Raises FileNotFoundError if it has not been built."""
     path = notebook_path(info, solution)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -87,35 +87,35 @@ def read_notebook(info: LessonInfo, solution: bool = False) -> dict[str, Any]:
 
 
 def source(cell: Mapping[str, Any]) -> str:
-    """The text of a cell, which nbformat allows to be a list of lines."""
+    """The text of a cell; nbformat also allows a list of lines."""
     text = cell.get("source", "")
     return "".join(map(str, text)) if isinstance(text, list) else str(text)
 
 
 def code_cells(notebook: Notebook) -> Iterator[Mapping[str, Any]]:
-    """Its code cells, in order."""
+    """The code cells, in order."""
     return (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
 
 
 def exercise_of(cell: Mapping[str, Any]) -> str | None:
-    """The exercise that a cell of our own notebooks answers, from its metadata."""
+    """The id of the exercise that a cell of our notebooks answers, from its metadata."""
     return cell.get("metadata", {}).get("mi_course", {}).get("exercise")
 
 
 def is_setup(cell: Mapping[str, Any]) -> bool:
-    """Whether a code cell of our own notebooks is a setup cell: its id is `setup`, or it is tagged so."""
+    """Whether a cell of our notebooks is a setup cell: code whose id is `setup`, or which has that tag."""
     return cell.get("cell_type") == "code" and (
         cell.get("id") == SETUP or SETUP in cell.get("metadata", {}).get("tags", ())
     )
 
 
 def answer_cells(notebook: Notebook) -> dict[str, str]:
-    """Exercise id -> source of its answer cell, in the order of the notebook."""
+    """Exercise id -> source of its answer cell, in notebook order."""
     return {exercise: source(cell) for cell in code_cells(notebook) if (exercise := exercise_of(cell))}
 
 
 def setup_cells(notebook: Notebook) -> list[str]:
-    """The sources of its setup cells, in order."""
+    """The sources of the setup cells, in order."""
     return [source(cell) for cell in code_cells(notebook) if is_setup(cell)]
 
 
@@ -123,21 +123,43 @@ _CHECK_LINE = re.compile(r"^\w+\.check\(.*\)\s*;?\s*(#.*)?$")
 
 
 def solution_answer(exercise_id: str) -> str:
-    """The answer as the solution gives it: without markers, and without the line that checks it.
+    """The solution's answer cell, without markers and without the line that checks it.
 
-    Raises KeyError when the lesson's solution has no such answer, FileNotFoundError when it has not been built.
+    Raises UnknownName if the solution has no such answer, FileNotFoundError if it has not been built.
     """
-    from mi_course.lessons import find
-
     info = find(exercise_id.partition(".")[0])
     answers = answer_cells(read_notebook(info, solution=True))
     if exercise_id not in answers:
-        raise KeyError(f"solutions/{info.notebook}.ipynb holds no answer to {exercise_id}")
+        raise UnknownName(f"solutions/{info.notebook}.ipynb holds no answer to {exercise_id}")
     return without_check(answers[exercise_id])
 
 
+def solution_code(info: LessonInfo) -> list[tuple[str, str]]:
+    """(cell, source) of what defines the solution's answers: its setup cells without their effects, its answer cells.
+
+    Of a setup cell, imports, definitions and constants are kept; what calls something (`load_model()`) is left out.
+    Raises FileNotFoundError if the solution has not been built.
+    """
+    notebook = read_notebook(info, solution=True)
+    setup = [(SETUP, _without_calls(text)) for text in setup_cells(notebook)]
+    return [*setup, *((exercise, without_check(text)) for exercise, text in answer_cells(notebook).items())]
+
+
+def _without_calls(text: str) -> str:
+    """The imports, definitions and call-free assignments of a cell."""
+    tree = ast.parse(python_only(text))
+    definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    tree.body = [
+        node
+        for node in tree.body
+        if isinstance(node, definitions)
+        or (isinstance(node, ast.Assign | ast.AnnAssign) and not any(isinstance(n, ast.Call) for n in ast.walk(node)))
+    ]
+    return ast.unparse(tree)
+
+
 def without_check(text: str) -> str:
-    """An answer cell without BEGIN/END markers and without the top-level line `lesson.check(...)`."""
+    """An answer cell without BEGIN and END markers, and without the top-level line `lesson.check(...)`."""
     kept = [
         line for line in text.splitlines() if line.strip() not in (BEGIN, END) and not _CHECK_LINE.match(line.rstrip())
     ]
@@ -149,9 +171,9 @@ def without_check(text: str) -> str:
 
 
 def top_level_names(text: str) -> frozenset[str]:
-    """Names that the text binds at top level: assignments, imports, functions, loops. Empty if it does not parse.
+    """Names that the text binds at top level: assignments, imports, definitions, loops. Empty if it does not parse.
 
-    Lines that only IPython understands (`%matplotlib inline`, `!ls`) are left out first.
+    Lines that only IPython understands (`%matplotlib inline`, `!ls`) are dropped first.
     """
     try:
         tree = ast.parse(python_only(text))
@@ -175,10 +197,7 @@ def top_level_names(text: str) -> frozenset[str]:
 
 
 def python_only(text: str) -> str:
-    """The text with the lines that only IPython understands blanked, so that line numbers stay.
-
-    A cell that begins with a cell magic (`%%time`) loses that line only, if what follows is Python.
-    """
+    """The text with the lines that only IPython understands blanked; line numbers stay the same."""
     lines = text.splitlines()
     magic = re.compile(r"^\s*([%!?]|[\w.]+\?{1,2}\s*$)")
     try:
@@ -189,10 +208,9 @@ def python_only(text: str) -> str:
 
 
 def demonstration_names(info: LessonInfo) -> frozenset[str]:
-    """Names that only the course's demonstration cells assign.
+    """Names that only the course's demonstration cells define, not a setup or answer cell.
 
-    An answer that reads one of them passes at home and crashes when it is marked, because demonstration cells are not
-    run there. Names that the setup cell or an answer cell defines too are left out.
+    An answer that reads one of them passes in the notebook and crashes in the grader, which runs no demonstrations.
     """
     notebook = read_notebook(info)
     shown: set[str] = set()
@@ -204,7 +222,7 @@ def demonstration_names(info: LessonInfo) -> frozenset[str]:
 
 
 def kept_names(info: LessonInfo) -> frozenset[str]:
-    """Names that the setup cells and the answer cells of a lesson define, which a marked answer may rely on."""
+    """Names that a lesson's setup and answer cells define: a marked answer may use them."""
     names = frozenset[str]()
     for cell in code_cells(read_notebook(info)):
         if is_setup(cell) or exercise_of(cell):
@@ -217,7 +235,7 @@ def kept_names(info: LessonInfo) -> frozenset[str]:
 
 
 def source_hash(text: str) -> str:
-    """A hash of a cell's text that other editors' line ends and trailing blanks do not change. 32 hex digits."""
+    """A hash of a cell's text that ignores line endings and trailing whitespace. 32 hex digits."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     plain = "\n".join(line.rstrip() for line in lines).strip("\n")
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -229,19 +247,16 @@ def cell_hashes(notebook: Notebook) -> dict[str, str]:
 
 
 def released_versions() -> tuple[str, ...]:
-    """The versions of the course whose hashes the package keeps."""
+    """The course versions whose hashes the package contains."""
     return tuple(sorted(path.stem for path in releases_dir().glob("*.json")))
 
 
 def released_hashes(version: str | None = None) -> dict[str, dict[str, str]]:
-    """Notebook -> cell id -> source hash, as this version of the course delivered them (None: the present one).
+    """Notebook -> cell id -> source hash, as delivered by a version of the course (None: the current one).
 
-    Holds other people's lessons too, where their folder has a `releases/`. Empty for a version that is not known.
+    Plug-ins' lessons are included where their folder has a `releases/`. Empty for an unknown version.
     """
-    from mi_course.lessons import catalogue
-
-    if version is None:
-        from mi_course import __version__ as version
+    version = __version__ if version is None else version
     if not re.fullmatch(r"[\w.+-]{1,64}", version):
         return {}
     merged: dict[str, dict[str, str]] = {}
@@ -251,7 +266,7 @@ def released_hashes(version: str | None = None) -> dict[str, dict[str, str]]:
 
 
 def known_hashes(info: LessonInfo) -> dict[str, frozenset[str]]:
-    """Cell id -> every hash under which any released version, or the notebook as it is now, delivered it."""
+    """Cell id -> its hashes in every released version and in the current notebook."""
     known: dict[str, set[str]] = {}
     editions = [_read_release(path).get(info.notebook, {}) for path in sorted(releases_dir(info).glob("*.json"))]
     if notebook_path(info).is_file():

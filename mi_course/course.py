@@ -1,9 +1,9 @@
-"""The lesson in a notebook: asks and judges in this kernel, remembers what was done, tells whoever listens.
+"""A lesson in a notebook: checks answers in this kernel, records progress, publishes events.
 
     lesson = mi_course.lesson("induction_heads")
     lesson.check(induction_score)
 
-Joins asking, judging, lessons and progress. Nothing below this module knows of any of the others' insides.
+Joins asking, judging, lessons and progress, which do not know each other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import difflib
+import dis
 import importlib
 import traceback
 import types
@@ -22,18 +23,16 @@ from typing import Any
 from mi_course import content, lessons, show, wire
 from mi_course.asking import include, observe
 from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.content import ANSWER_BYTES, ANSWER_MIME
+from mi_course.errors import CourseError, UnknownName
 from mi_course.exercises import Exercise, LessonSpec, Verdict
 from mi_course.judging import judge
 from mi_course.progress import Progress
 
 __all__ = ["Card", "ExerciseHandle", "Lesson", "check_exercise", "subscribe"]
 
-ANSWER_MIME = "application/vnd.mi-course.answer+json"
-ANSWER_BYTES = 2**20
-"""A recorded answer larger than this is not kept in the notebook."""
-
 SEED = 0
-"""In self-study the same answer meets the same inputs every time, so that a message can be worked on."""
+"""In self-study an answer gets the same inputs every time, so that the learner can work on a message."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -41,24 +40,24 @@ SEED = 0
 
 
 def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, size: str = "full") -> Verdict:
-    """Ask the answer and judge it, here, in this process. Records nothing and raises nothing.
+    """Ask the answer and judge it in this process. Records nothing and never raises.
 
-    form: "small" asks an outcome exercise in its quick form.
+    size: "small" asks an outcome exercise in its quick form.
     """
     try:
         plan = exercise.plan(seed, size)
-        observations, late = [], False
+        observations, timed_out = [], False
         for ask in plan.asks:
-            if late:
+            if timed_out:
                 ask = replace(ask, limit_s=min(ask.limit_s, AFTER_TIME_OUT_S))
             observations.append(observe(answer, ask))
-            late = late or any(reply.status == wire.TIMED_OUT for reply in observations[-1].replies)
+            timed_out = timed_out or any(reply.status == wire.TIMED_OUT for reply in observations[-1].replies)
             if observations[-1].replies[0].status == wire.NOT_ATTEMPTED and len(observations) == 1:
                 observations += [replace(observations[0], ask=other.id) for other in plan.asks[1:]]
                 break
         return judge(plan, observations, ask=observe)
     except Exception as error:
-        # A fault of ours must not look like one of the learner's, and must not stop "Run All".
+        # A bug of ours must not look like the learner's mistake, and must not stop "Run All".
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"The checker itself failed, which says nothing about your answer: {type(error).__name__}: {error} "
@@ -121,10 +120,10 @@ _subscribers: list[Callable[[dict[str, Any]], None]] = []
 
 
 def subscribe(listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Call `listener(event)` after every check; returns a function that ends it.
+    """Call `listener(event)` after every check. Returns a function that unsubscribes it.
 
     An event has version, lesson, exercise, revision, status, points, max_points, mistake and at (UTC, ISO 8601).
-    A listener that raises is dropped: telling others must never break a check.
+    A listener that raises is dropped: it must never break a check.
     """
     _subscribers.append(listener)
 
@@ -151,7 +150,7 @@ def _publish(lesson: str, verdict: Verdict, at: str) -> None:
         try:
             listener(dict(event))
         except Exception:
-            with contextlib.suppress(ValueError):  # it may have ended its subscription before it raised
+            with contextlib.suppress(ValueError):  # it may have unsubscribed before it raised
                 _subscribers.remove(listener)
 
 
@@ -170,7 +169,7 @@ class Lesson:
 
     @classmethod
     def find(cls, which: str | int) -> Lesson:
-        """By id, number or notebook name. Raises KeyError that lists what there is."""
+        """By id, number or notebook name. Raises UnknownName, which lists the lessons."""
         for module in lessons.asking_modules():
             include(module)
         return cls(lessons.load(which))
@@ -180,9 +179,9 @@ class Lesson:
         return f"Lesson {self.number:02d} · {self.title} · {len(self.spec.exercises)} exercises, {points} points"
 
     def check(self, answer: Any, *, name: str | None = None) -> Card | Any:
-        """Ask the answer, judge it, and show the verdict. Never raises.
+        """Check an answer and show the verdict. Never raises.
 
-        answer: the function, or the value together with `name="..."`. The name comes from the function's own.
+        answer: a function, which is named by itself, or a value together with `name="..."`.
         """
         exercise = self._which(answer, name)
         if not isinstance(exercise, Exercise):
@@ -203,7 +202,7 @@ class Lesson:
         return card
 
     def hint(self, name: str) -> Any:
-        """The next hint for an exercise. Which were shown is remembered."""
+        """The next hint for an exercise. The hints shown are recorded."""
         exercise = self.spec.exercise(name)
         n = min(self._progress.record_hint(exercise.id), len(exercise.hints))
         more = f'`lesson.hint("{exercise.name}")` shows the next.' if n < len(exercise.hints) else ""
@@ -212,7 +211,7 @@ class Lesson:
         return show.note_card(title, f"{exercise.hints[n - 1]}\n\n{more}", kind="hint")
 
     def solution(self, name: str) -> Any:
-        """The course's answer, with its reasons."""
+        """The course's answer and the reasons for it. Recorded."""
         exercise = self.spec.exercise(name)
         self._progress.record_solution(exercise.id)
         answer = content.solution_answer(exercise.id)
@@ -221,17 +220,47 @@ class Lesson:
         )
 
     def use(self, name: str) -> Any:
-        """The learner's answer if it passed in this kernel, else the course's own, saying so."""
+        """The learner's answer if it passed in this kernel; else the course's own, and a line is printed that says so.
+
+        The course's own is the exercise's `fallback`, or what the solution's code defines. Raises CourseError, which
+        says what to solve first, if there is neither.
+        """
         exercise = self.spec.exercise(name)
         if exercise.name in self._passed:
             return self._passed[exercise.name]
-        module, _, attribute = exercise.fallback.partition(":")
-        own = getattr(importlib.import_module(module), attribute)
-        print(f"{exercise.name} has not passed yet, so this cell uses the course's own ({module}.{attribute}).")
-        return own() if exercise.kind == "value" else own
+        if exercise.fallback:
+            module, _, attribute = exercise.fallback.partition(":")
+            answer = getattr(importlib.import_module(module), attribute)
+            answer = answer() if exercise.kind == "value" else answer
+            origin = f"the course's own ({module}.{attribute})"
+        else:
+            answer, origin = self._solution_answer(exercise), "the solution's"
+        print(f"{exercise.name} has not passed yet, so this cell uses {origin}.")
+        return answer
+
+    def _solution_answer(self, exercise: Exercise) -> Any:
+        """What the solution's code defines, in a namespace of its own. Raises CourseError."""
+        todo = f'Solve it first, and check it: `lesson.check(..., name="{exercise.name}")`.'
+        try:
+            code = content.solution_code(lessons.find(self.id))
+        except (UnknownName, FileNotFoundError):
+            code = []
+        others = {other.id for other in self.spec.exercises if other.kind == "value"} - {exercise.id}
+        namespace = {"lesson": self, "__name__": "__main__"}
+        for cell, text in code:
+            if cell in others:  # a value of another exercise may need a model
+                continue
+            try:
+                exec(compile(text, f"<solution of {cell}>", "exec", dont_inherit=True), namespace)
+            except Exception as error:
+                seen = f"The solution's cell of {cell} does not run on its own ({type(error).__name__}: {error})."
+                raise CourseError(f"{seen} {todo}") from error
+            if cell == exercise.id:
+                return namespace[exercise.name]
+        raise CourseError(f"{exercise.name} has not passed yet, and lesson {self.id} has no solution of it. {todo}")
 
     def status(self) -> Any:
-        """What is passed, tried and looked up, as an overview."""
+        """An overview of what was passed, tried and looked up."""
         rows = {row.exercise: row for row in self._progress.rows(self.id)}
         return show.progress_overview(
             [_progress_row(self.title, exercise, rows.get(exercise.id)) for exercise in self.spec.exercises],
@@ -239,9 +268,9 @@ class Lesson:
         )
 
     def _which(self, answer: Any, name: str | None) -> Exercise | Any:
-        """The exercise that is meant; where that is unclear, a card that says how to make it clear."""
+        """The exercise that the answer belongs to; if that is unclear, a card that says how to name it."""
         known = [exercise.name for exercise in self.spec.exercises]
-        wanted = name if type(name) is str else _own_name(answer)
+        wanted = name if type(name) is str else _defined_name(answer)
         wanted = self.spec.aliases.get(wanted, wanted)
         if wanted in known:
             return self.spec.exercise(wanted)
@@ -251,8 +280,8 @@ class Lesson:
             values = [exercise.name for exercise in self.spec.exercises if exercise.kind == "value"]
             example = (known if callable(answer) or not values else values)[0]
             article = "an" if what[:1] in "aeiou" else "a"
-            seen = f"This is {article} {what}, which has no name of its own."
-            todo = f'Say which exercise it answers: `lesson.check(..., name="{example}")`.'
+            seen = f"This is {article} {what}, which does not say which exercise it answers."
+            todo = f'Name the exercise: `lesson.check(..., name="{example}")`.'
         else:
             wanted = wanted[:60]
             near = difflib.get_close_matches(wanted, known, n=1)
@@ -270,7 +299,7 @@ class ExerciseHandle:
 
     @classmethod
     def find(cls, id: str) -> ExerciseHandle:
-        """Raises KeyError that lists the lessons, or the lesson's exercises."""
+        """Raises UnknownName, which lists the lessons, or the lesson's exercises."""
         lesson_id, _, name = id.partition(".")
         lesson = Lesson.find(lesson_id)
         return cls(lesson, lesson.spec.exercise(name).name)
@@ -291,10 +320,10 @@ class ExerciseHandle:
 _NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
 
 
-def _own_name(answer: Any) -> str:
-    """The name that a function or class was defined with. Other objects may run code of their own when asked."""
+def _defined_name(answer: Any) -> str:
+    """The name that a function or class was defined with. Other objects could run code when asked for it."""
     kind = type(answer)
-    return str.__str__(answer.__name__) if any(kind is one for one in _NAMED) else ""
+    return str.__str__(answer.__name__) if any(kind is named for named in _NAMED) else ""
 
 
 def _progress_row(title: str, exercise: Exercise, row: Any) -> dict[str, Any]:
@@ -319,13 +348,13 @@ def _recorded(answer: Any) -> bytes | None:
 
 
 def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
-    """Warns of names that only a demonstration cell defines: those cells are not run when the answer is marked."""
+    """A warning of names that only a demonstration cell defines; the grader does not run those cells."""
     try:
-        only_there = content.demonstration_names(lessons.find(exercise.lesson))
+        demonstrated = content.demonstration_names(lessons.find(exercise.lesson))
     except Exception:
         return ()
     code = answer.__code__ if type(answer) is types.FunctionType else None
-    used = sorted(_global_names(code) & set(only_there))
+    used = sorted(_global_names(code) & set(demonstrated))
     if not used:
         return ()
     names = ", ".join(f"`{name}`" for name in used)
@@ -336,12 +365,10 @@ def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
 
 
 def _global_names(code: Any) -> set[str]:
-    """Names a function looks up outside itself, inner functions included."""
-    import dis
-
+    """The global names that a function and its inner functions read."""
     if code is None:
         return set()
-    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    names = {instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "LOAD_GLOBAL"}
     for constant in code.co_consts:
         if hasattr(constant, "co_code"):
             names |= _global_names(constant)

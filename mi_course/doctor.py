@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest. Imports neither torch nor anything else that is slow."""
+"""Checks what works on this machine, and says what to do about the rest. Imports nothing slow, torch included."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["Finding", "examine", "table", "to_json"]
+from mi_course import content
+from mi_course.interp.models import cache_dir, list_models
+from mi_course.progress import home_dir
+
+__all__ = ["Finding", "examine", "to_json"]
 
 MODEL_MB = 700
-"""Free space that the first load of SmolLM2 needs: 93 MB wheel, 91 MB GGUF, 269 MB stored, and some air."""
+"""Free space that the first load of SmolLM2 needs: 93 MB wheel, 91 MB GGUF, 269 MB stored, and room to spare."""
 PROBE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Finding:
+    """One thing that was checked."""
+
     what: str
     state: str
     """ok, warn (the course works, something is missing or slower) or missing (some of the course does not work)."""
@@ -35,8 +41,8 @@ class Finding:
 
 
 def examine(*more: Callable[[], Finding]) -> list[Finding]:
-    """Everything that the course can make use of, in a second or so. `more`: what stands on top has looked at."""
-    parts: tuple[Callable[[], Finding], ...] = (
+    """Check everything that the course can use, in a second or so. more: checks from packages above this one."""
+    checks: tuple[Callable[[], Finding], ...] = (
         _python,
         _torch,
         _accelerator,
@@ -50,37 +56,19 @@ def examine(*more: Callable[[], Finding]) -> list[Finding]:
         _browser,
         *more,
     )
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return list(pool.map(_safely, parts))
+    with ThreadPoolExecutor(len(checks)) as pool:
+        return list(pool.map(_safely, checks))
 
 
-def _safely(part: Callable[[], Finding]) -> Finding:
+def _safely(check: Callable[[], Finding]) -> Finding:
     try:
-        return part()
-    except Exception as error:  # one look that fails must not hide the others
-        return Finding(part.__name__.strip("_"), "warn", f"could not be examined: {type(error).__name__}: {error}")
+        return check()
+    except Exception as error:  # a check that fails must not hide the others
+        return Finding(check.__name__.strip("_"), "warn", f"could not be examined: {type(error).__name__}: {error}")
 
 
 def to_json(findings: list[Finding]) -> str:
     return json.dumps([asdict(finding) for finding in findings], indent=1)
-
-
-def table(findings: list[Finding]) -> object:
-    """A rich table of the findings."""
-    from rich.table import Table
-    from rich.text import Text
-
-    colors = {"ok": "green", "warn": "yellow", "missing": "red"}
-    made = Table(box=None, padding=(0, 2, 0, 0))
-    made.add_column("")
-    made.add_column("what", no_wrap=True)
-    made.add_column("seen", overflow="fold")
-    for finding in findings:
-        seen = Text(finding.seen)
-        if finding.todo:
-            seen.append(f"\n→ {finding.todo}", style="italic")
-        made.add_row(Text(finding.state, style=colors[finding.state]), finding.what, seen)
-    return made
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,10 +107,10 @@ def _accelerator() -> Finding:
     smi = shutil.which("nvidia-smi")
     if smi is None:
         return Finding("GPU", "ok", "none seen; the lessons are made for the CPU")
-    told = subprocess.run([smi, "-L"], capture_output=True, text=True, timeout=PROBE_S).stdout.strip()
-    if not told:
+    listed = subprocess.run([smi, "-L"], capture_output=True, text=True, timeout=PROBE_S).stdout.strip()
+    if not listed:
         return Finding("GPU", "ok", "nvidia-smi lists none; the lessons are made for the CPU")
-    name = re.sub(r"\s*\(UUID.*", "", told.splitlines()[0])
+    name = re.sub(r"\s*\(UUID.*", "", listed.splitlines()[0])
     if "CPU" in _torch_build():
         return Finding("GPU", "ok", f"{name}; torch is the CPU build, which the lessons are made for")
     return Finding("GPU", "ok", name)
@@ -139,13 +127,11 @@ def _transformer_lens() -> Finding:
 
 
 def _versions() -> Finding:
-    """Installed versions against the tested set."""
-    from mi_course.content import constraints_file
-
-    file = constraints_file()
+    """Installed versions against the tested ones."""
+    file = content.constraints_file()
     if not file.is_file():
         return Finding(
-            "versions", "warn", f"{file} is missing, so nothing can be compared", "Install the course again."
+            "versions", "warn", f"{file} is missing, so there is nothing to compare", "Install the course again."
         )
     pins = list(_pins(file.read_text(encoding="utf-8")))
     drifted = [f"{name} {found} (tested {pin})" for name, pin in pins if (found := _installed(name)) not in (pin, None)]
@@ -156,7 +142,7 @@ def _versions() -> Finding:
 
 
 def _pins(text: str) -> Iterator[tuple[str, str]]:
-    """Name and version of each pin that holds here."""
+    """Name and version of each pin that applies here."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for line in text.splitlines():
@@ -182,10 +168,7 @@ def _installed(name: str) -> str | None:
 
 
 def _model() -> Finding:
-    from mi_course.interp.models import list_models
-
-    here = {model.name: model for model in list_models()}
-    model = here.get("smollm2")
+    model = next((model for model in list_models() if model.name == "smollm2"), None)
     if model is not None and model.present:
         return Finding("SmolLM2", "ok", "fetched; it loads without network")
     return Finding(
@@ -194,14 +177,12 @@ def _model() -> Finding:
 
 
 def _disk() -> Finding:
-    from mi_course.interp.models import cache_dir
-
     folder = cache_dir()
-    there = next(one for one in (folder, *folder.parents) if one.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     seen = f"{folder}: {used / 1e6:,.0f} MB used, {free / 1e9:,.1f} GB free"
-    if not os.access(there, os.W_OK):
+    if not os.access(existing, os.W_OK):
         return Finding("model cache", "missing", f"{seen}, not writable", "Set MI_COURSE_CACHE to a folder that is.")
     if not used and free < MODEL_MB * 1e6:
         return Finding("model cache", "missing", seen, f"SmolLM2 needs {MODEL_MB} MB. MI_COURSE_CACHE moves the cache.")
@@ -209,16 +190,14 @@ def _disk() -> Finding:
 
 
 def _progress() -> Finding:
-    """Whether progress can be stored: by writing there, since permissions alone do not tell of a full disk."""
-    from mi_course.progress import home_dir
-
+    """Whether progress can be stored. Writes there, since permissions do not reveal a full disk."""
     home = home_dir()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"\0" * 8192)
     except OSError as error:
-        todo = "Checks work, but are forgotten. Set MI_COURSE_HOME to a folder that can be written."
+        todo = "Checks work, but progress is lost. Set MI_COURSE_HOME to a writable folder."
         return Finding("progress", "warn", f"{home}: {error.strerror or error}", todo)
     return Finding("progress", "ok", str(home))
 
@@ -234,7 +213,7 @@ def _jupyter() -> Finding:
 
 
 def _kernel() -> Finding:
-    """The kernel that `python3` in a notebook means."""
+    """The kernel that a notebook's `python3` starts."""
     from jupyter_core.paths import jupyter_path
 
     if _installed("ipykernel") is None:
@@ -252,7 +231,7 @@ def _kernel() -> Finding:
 
 def _browser() -> Finding:
     try:
-        return Finding("browser", "ok", getattr(webbrowser.get(), "name", "") or "one that the system chooses")
+        return Finding("browser", "ok", getattr(webbrowser.get(), "name", "") or "the system's own")
     except webbrowser.Error:
-        todo = "mi-course lab prints an address: open it in a browser, from another machine through ssh -L."
+        todo = "mi-course lab prints a URL: open it in a browser, or from another machine through ssh -L."
         return Finding("browser", "warn", "none found", todo)

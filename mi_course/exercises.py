@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mi_course.errors import UnknownName
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
@@ -131,7 +132,7 @@ class Complaint:
 
     message: str
     kind: str = "value"
-    """value, shape, dtype, nan, type, tidiness, crashed, timed_out or not_attempted."""
+    """value, shape, dtype, precision, nan, type, tidiness, crashed, timed_out or not_attempted."""
     mistake: str | None = None
     """Set where a judge recognises a mistake itself."""
 
@@ -341,7 +342,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class LessonSpec:
-    """A lesson as `course` and `authoring` see it. Other people's lessons offer one through `mi_course.lessons`."""
+    """A lesson's catalogue entry and its exercises; `mi_course.lessons.load` makes it."""
 
     id: str
     number: int
@@ -359,7 +360,7 @@ class LessonSpec:
             if one.name == name:
                 return one
         known = ", ".join(one.name for one in self.exercises)
-        raise KeyError(f"no exercise {name!r} in lesson {self.id}; it has {known}")
+        raise UnknownName(f"no exercise {name!r} in lesson {self.id}; it has {known}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""`mi-course lab`: brings the notebooks into the learner's folder, and opens JupyterLab there.
+"""`mi-course lab`: copies the notebooks into the learner's folder, and opens JupyterLab there.
 
-The server is told, without touching the user's own configuration, not to ask the network for news or updates, and which
-Python its notebooks run in. Its address is printed clearly, since many machines have no browser that it could open.
+Without touching the user's configuration, the server is set not to fetch news or updates, and to run notebooks in this
+Python. Its address is printed, since many machines have no browser to open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import nbformat
+from jupyter_core.paths import jupyter_runtime_dir
+from nbformat.sign import NotebookNotary
+
 from mi_course.lessons import catalogue, find
 from mi_course.workspace import LabError, Workspace
 
 __all__ = ["command", "environment", "open_lab", "running_server", "trust"]
 
 SETTINGS = Path(__file__).resolve().parent / "lab_config"
-"""Holds `labconfig/default_setting_overrides.json`: JupyterLab asks nobody about news."""
+"""Contains `labconfig/default_setting_overrides.json`, which switches JupyterLab's news off."""
 START_S = 60.0
 
 
@@ -39,9 +43,9 @@ def open_lab(
     upgrade: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Brings `folder` up to date and runs JupyterLab on it until it is stopped. Returns its exit status.
+    """Update `folder` and run JupyterLab on it until it is stopped. Returns its exit status.
 
-    Where a server runs on this folder already, its address is shown instead. Raises LabError.
+    If a server runs on this folder already, its address is shown instead. Raises LabError.
     """
     folder = folder.expanduser().resolve()
     for change in Workspace(folder).update(upgrade):
@@ -73,10 +77,10 @@ def _serve(folder: Path, page: str, browser: bool, say: Callable[[str], None]) -
             time.sleep(0.1)
         return process.wait()
     except KeyboardInterrupt:
-        # The terminal sent Ctrl-C to JupyterLab too, which asks whether to stop; a second one stops it.
+        # The terminal sent Ctrl-C to JupyterLab too, which asks whether to stop; a second Ctrl-C stops it.
         with contextlib.suppress(KeyboardInterrupt):
-            return _stopped(process)
-        return _stopped(process)
+            return _exit_status(process)
+        return _exit_status(process)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -84,13 +88,13 @@ def _serve(folder: Path, page: str, browser: bool, say: Callable[[str], None]) -
                 process.wait(10)
 
 
-def _stopped(process: subprocess.Popen[bytes]) -> int:
+def _exit_status(process: subprocess.Popen[bytes]) -> int:
     status = process.wait()
     return 0 if status in (0, -signal.SIGINT, -signal.SIGTERM) else status
 
 
 def command(folder: Path, page: str, browser: bool) -> list[str]:
-    """How JupyterLab is started. The token is in the environment, where other users' `ps` does not see it."""
+    """The command that starts JupyterLab. The token is in the environment, where other users' `ps` does not see it."""
     options = {
         "ServerApp.root_dir": str(folder),
         "Application.log_level": "WARN",
@@ -100,12 +104,12 @@ def command(folder: Path, page: str, browser: bool) -> list[str]:
         "LabApp.extension_manager": "readonly",
         "MultiKernelManager.default_kernel_name": "python3",
     }
-    made = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+    words = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
     if not browser:
-        made.append("--no-browser")
+        words.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        made.append("--allow-root")  # in a container there often is nobody else
-    return made
+        words.append("--allow-root")  # containers often have no other user
+    return words
 
 
 def environment(token: str) -> dict[str, str]:
@@ -114,13 +118,13 @@ def environment(token: str) -> dict[str, str]:
     return {
         **os.environ,
         "JUPYTER_CONFIG_PATH": os.pathsep.join(paths),
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the same name in the user's home
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name in the user's home
         "JUPYTER_TOKEN": token,
     }
 
 
 def _page(folder: Path, lesson: str | int | None) -> str:
-    """The page to open: the lesson, or the first one, or the list of files."""
+    """The page to open: the lesson, else the first one, else the list of files."""
     try:
         info = find(lesson) if lesson is not None else next(iter(catalogue()), None)
     except KeyError as error:
@@ -131,32 +135,31 @@ def _page(folder: Path, lesson: str | int | None) -> str:
 
 
 def running_server(folder: Path) -> dict[str, Any] | None:
-    """What Jupyter wrote down about a server that runs on this folder and can be reached."""
-    for told in running_servers():
+    """Jupyter's record of a reachable server that runs on this folder."""
+    for server in running_servers():
         try:
-            if Path(told["root_dir"]).resolve() == folder.resolve() and _listens(told):
-                return told
+            if Path(server["root_dir"]).resolve() == folder.resolve() and _listens(server):
+                return server
         except (KeyError, TypeError, ValueError, OSError):
             continue
     return None
 
 
 def running_servers() -> Iterator[Any]:
-    from jupyter_core.paths import jupyter_runtime_dir
-
+    """Jupyter's records of servers; some may have died."""
     for path in sorted(Path(jupyter_runtime_dir()).glob("jpserver-*.json")):
         with contextlib.suppress(OSError, ValueError):
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def _listens(told: dict[str, Any]) -> bool:
+def _listens(server: dict[str, Any]) -> bool:
     with socket.socket(socket.AF_INET) as probe:
         probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", int(told["port"]))) == 0
+        return probe.connect_ex(("127.0.0.1", int(server["port"]))) == 0
 
 
-def _address(told: dict[str, Any], page: str) -> str:
-    return f"{told['url'].rstrip('/')}{page}?token={told['token']}"
+def _address(server: dict[str, Any], page: str) -> str:
+    return f"{server['url'].rstrip('/')}{page}?token={server['token']}"
 
 
 def _announcement(folder: Path, address: str, what: str) -> str:
@@ -172,13 +175,10 @@ def _has_browser() -> bool:
 
 
 def trust(folder: Path) -> None:
-    """Signs notebooks that hold no outputs yet, so that Jupyter shows widgets in them after they were saved.
+    """Sign notebooks without outputs, so that Jupyter still shows their widgets after they were saved.
 
-    Others are left as they are: their outputs may be from anywhere.
+    Others are left unsigned: their outputs may come from anywhere.
     """
-    import nbformat
-    from nbformat.sign import NotebookNotary
-
     with contextlib.suppress(Exception):  # a home that cannot be written must not keep the course from opening
         notary = NotebookNotary()
         for info in catalogue():

@@ -1,8 +1,8 @@
 """What this learner has tried, passed and looked up: a small SQLite file in the user's data directory.
 
-Several kernels may write at once. Every operation opens the file, does one short transaction and closes it, with
-SQLite's rollback journal: unlike WAL it needs no shared memory, so it also works in a home on a network drive. Whatever
-happens to the file, a check goes on: what cannot be stored is remembered in memory, and one warning says so.
+Several kernels may write at once. Every operation opens the file, runs one short transaction and closes it. The journal
+is SQLite's rollback journal, which unlike WAL needs no shared memory and works on network drives. Whatever happens to
+the file, checks go on: what cannot be stored is kept in memory, with one warning.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+
+import platformdirs
+from filelock import FileLock
 
 __all__ = ["Progress", "ProgressWarning", "Row", "home_dir"]
 
@@ -46,7 +49,7 @@ MIGRATIONS = (
     );
     """,
 )
-"""Each takes the file from version i to i + 1; `PRAGMA user_version` counts them. Never edit one that was released."""
+"""Script i migrates the file from version i to i + 1 (`PRAGMA user_version`). Never edit a released one."""
 
 T = TypeVar("T")
 _warned: set[str] = set()
@@ -69,11 +72,11 @@ class Row:
     """The most so far."""
     max_points: int
     attempts: int
-    """Checks that found something to judge: `not_attempted` does not count."""
+    """Checks, `not_attempted` ones not counted."""
     hints: int
     solution_seen: bool
     mistake: str | None
-    """The one named last, None once a check named none."""
+    """The mistake that the last check recognized, or None."""
     first_at: str | None
     """ISO 8601, UTC."""
     last_at: str | None
@@ -84,18 +87,16 @@ def home_dir() -> Path:
     chosen = os.environ.get("MI_COURSE_HOME")
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs
-
     return Path(platformdirs.user_data_dir("mi-course", appauthor=False))
 
 
 class Progress:
-    """The store. Making one never fails and touches no file; neither do its methods ever raise for the disk's sake."""
+    """The store. Creating one touches no file, and no method raises because of the disk."""
 
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self.path = (Path(home) if home is not None else home_dir()) / FILE
         self.problem: str | None = None
-        """Why nothing is stored, or None while all is well."""
+        """Why nothing is stored; None while storing works."""
         self._memory: sqlite3.Connection | None = None
         self._lock = threading.RLock()
 
@@ -111,7 +112,7 @@ class Progress:
         mistake: str | None = None,
         at: str | datetime | None = None,
     ) -> None:
-        """Remembers a verdict. `at` is now, if it is not given."""
+        """Record a verdict. at: now unless given."""
         if status not in RANK:
             raise ValueError(f"status is {status!r}, expected one of {', '.join(RANK)}")
         stamp = at if isinstance(at, str) else (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
@@ -124,7 +125,7 @@ class Progress:
         )
 
     def record_hint(self, exercise: str) -> int:
-        """Counts one more hint, and returns which it now is: 1 for the first."""
+        """Record that a hint was shown. Returns its number, from 1."""
 
         def more(db: sqlite3.Connection) -> int:
             db.execute(
@@ -137,7 +138,7 @@ class Progress:
         return self._do(more)
 
     def record_solution(self, exercise: str) -> None:
-        """Remembers that the solution was shown."""
+        """Record that the solution was shown."""
         self._do(
             lambda db: db.execute(
                 "INSERT INTO looked_up (exercise, solution) VALUES (?, 1)"
@@ -147,7 +148,7 @@ class Progress:
         )
 
     def forget(self, which: str) -> None:
-        """Forgets an exercise (`"induction_heads.induction_score"`) or a whole lesson (`"induction_heads"`)."""
+        """Delete the records of an exercise (`"induction_heads.induction_score"`) or a lesson (`"induction_heads"`)."""
 
         def drop(db: sqlite3.Connection) -> None:
             for table in ("checks", "looked_up"):
@@ -161,11 +162,11 @@ class Progress:
     # -- Reading ------------------------------------------------------------------------------------------------------
 
     def hints_shown(self, exercise: str) -> int:
-        """How many hints of this exercise were shown."""
+        """The number of hints shown for this exercise."""
         return self._do(lambda db: _hints(db, exercise), write=False)
 
     def rows(self, lesson: str | None = None) -> list[Row]:
-        """One row for each exercise that was tried or looked up, by exercise id; of one lesson, if it is named."""
+        """One row per exercise that was tried or looked up, sorted by id; of one lesson if it is named."""
         return self._do(lambda db: list(_rows(db, lesson)), write=False)
 
     # -- The file -----------------------------------------------------------------------------------------------------
@@ -203,9 +204,7 @@ class Progress:
         raise AssertionError("unreachable")
 
     def _set_aside(self) -> None:
-        """Moves an unreadable file out of the way. One process does it; the others find a sound file."""
-        from filelock import FileLock
-
+        """Rename an unreadable file. One process does it; the others then find a sound file."""
         with FileLock(self.path.with_suffix(".lock"), timeout=BUSY_S):
             if _sound(self.path):
                 return
@@ -215,13 +214,13 @@ class Progress:
                     os.replace(f"{self.path}{ending}", f"{aside}{ending}")
         _warn_once(
             f"aside {self.path}",
-            f"The record of your progress could not be read. It was kept as {aside}, and a new one was begun.",
+            f"Your progress file could not be read. It was kept as {aside}, and a new one was started.",
         )
 
     def _fall_back(self, error: Exception) -> None:
         self.problem = f"{type(error).__name__}: {error}"
         self._memory = sqlite3.connect(":memory:", check_same_thread=False)
-        # What is readable stays visible, though nothing can be added to it.
+        # Copy what is readable, so that it stays visible.
         with contextlib.suppress(sqlite3.Error, OSError):
             uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as old:
@@ -260,7 +259,7 @@ def _migrate(db: sqlite3.Connection) -> None:
         )
     db.execute("BEGIN IMMEDIATE")
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]  # another kernel may have come first
+        version = db.execute("PRAGMA user_version").fetchone()[0]  # another kernel may have been first
         for number in range(version, len(MIGRATIONS)):
             for statement in MIGRATIONS[number].split(";"):
                 db.execute(statement)
@@ -290,8 +289,8 @@ def _sound(path: Path) -> bool:
 
 
 def _hints(db: sqlite3.Connection, exercise: str) -> int:
-    found = db.execute("SELECT hints FROM looked_up WHERE exercise = ?", (exercise,)).fetchone()
-    return found[0] if found else 0
+    row = db.execute("SELECT hints FROM looked_up WHERE exercise = ?", (exercise,)).fetchone()
+    return row[0] if row else 0
 
 
 def _rows(db: sqlite3.Connection, lesson: str | None) -> Iterator[Row]:

@@ -33,6 +33,7 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
+from mi_course.errors import CourseError
 from mi_course.lessons import LessonInfo, catalogue, find
 
 __all__ = ["SETUP_POSITION", "Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
@@ -52,7 +53,7 @@ PARSED_CHARACTERS = 100_000
 """Of a cell that is parsed to see what it defines: a tree takes 500 times the memory of its text."""
 
 
-class SubmissionError(Exception):
+class SubmissionError(CourseError):
     """A file that is no notebook, or one of no lesson. The text is one paragraph: what was seen, and what to do."""
 
 

@@ -1,16 +1,14 @@
-"""The folder in which a learner works: copies of the notebooks, and a manifest of what was delivered.
+"""The learner's folder: copies of the notebooks, and a manifest of what was delivered.
 
-One rule stands above all others: what the learner wrote is never overwritten. A notebook counts as untouched only if
-every cell is, by its hash, one that was delivered, and none was added or deleted. What cannot be read is left alone.
+The first rule: what the learner wrote is never overwritten. A notebook counts as unchanged only if the hash of every
+cell is that of a delivered cell, and no cell was added or deleted. Files that cannot be read are left alone.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mi_course import __version__
+from filelock import FileLock, Timeout
+
 from mi_course.content import (
     cell_hashes,
     exercise_of,
@@ -31,8 +30,11 @@ from mi_course.content import (
     source_hash,
     top_level_names,
 )
+from mi_course.errors import CourseError
+from mi_course.interp.atomic_write import atomic_write
 from mi_course.lessons import LessonInfo, catalogue, find
 from mi_course.submission import SubmissionError, parse
+from mi_course.version import __version__
 
 __all__ = ["Change", "LabError", "Workspace"]
 
@@ -40,8 +42,8 @@ MANIFEST = ".mi-course.json"
 BACKUPS = "backups"
 
 
-class LabError(Exception):
-    """The folder cannot be used, or a notebook not be reset. One paragraph: what was seen, and what to do."""
+class LabError(CourseError):
+    """The folder cannot be used, or a notebook cannot be reset."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,27 @@ class Change:
     """What happened to one file."""
 
     what: str
-    """new, replaced, beside (your work stays, the new one is put beside it), carried, reset or left."""
+    """new, replaced, beside (the new edition beside the learner's work), carried, reset or left."""
     path: Path
     message: str = ""
 
 
 @dataclass
 class Workspace:
-    """A learner's folder. Nothing is touched before `update`, `carry` or `reset` is called."""
+    """A learner's folder. Only `update` and `reset` touch files."""
 
     folder: Path
     changes: list[Change] = field(default_factory=list)
 
     def update(self, upgrade: bool = False) -> list[Change]:
-        """Brings every notebook of the course here.
+        """Copy every notebook of the course here.
 
-        Untouched ones are replaced by newer ones. Beside one that the learner changed the newer one is put, as
-        `02_induction_heads.v0.2.0.ipynb`; with `upgrade` the answers are carried over into it instead, and the old one
-        goes to `backups/`. Raises LabError when the folder cannot be written.
+        Unchanged ones are replaced by newer ones. Where the learner changed one, the newer one is put beside it as
+        `02_induction_heads.v0.2.0.ipynb`; with `upgrade`, the answers are carried over into it and the old one goes to
+        `backups/`. Raises LabError if the folder cannot be written.
         """
         self.changes = []
-        with self._held() as manifest:
+        with self._locked() as manifest:
             delivered = manifest["notebooks"]
             for info in catalogue():
                 if notebook_path(info).is_file():
@@ -81,10 +83,7 @@ class Workspace:
         return self.changes
 
     def reset(self, which: str | int, exercise: str | None = None) -> list[Change]:
-        """A notebook as it was delivered, or the answer cell of one exercise. The present one goes to `backups/` first.
-
-        Raises LabError.
-        """
+        """Reset a notebook, or the answer cell of one exercise, after a copy to `backups/`. Raises LabError."""
         self.changes = []
         try:
             info = find(which)
@@ -94,7 +93,7 @@ class Workspace:
         if not self.folder.is_dir():
             raise LabError(f"There is no folder {self.folder}. Say where your notebooks are: --dir FOLDER.")
         ours = read_notebook(info)
-        with self._held() as manifest:
+        with self._locked() as manifest:
             if exercise is None:
                 made = ours
                 manifest["notebooks"][info.notebook] = cell_hashes(ours)
@@ -102,31 +101,31 @@ class Workspace:
                 made = self._with_reset_cell(info, ours, target, exercise)
             if target.exists():
                 self._back_up(target)
-            _write(target, _text(made))
+            atomic_write(target, _text(made))
             self.changes.append(Change("reset", target, exercise or ""))
         return self.changes
 
     # -- One notebook -------------------------------------------------------------------------------------------------
 
     def _deliver(self, info: LessonInfo, ours: dict[str, Any], before: Mapping[str, str] | None, upgrade: bool) -> bool:
-        """Returns whether the notebook here now is, or descends from, the present edition."""
+        """Whether the learner's notebook now is, or descends from, the current edition."""
         target = self.folder / f"{info.notebook}.ipynb"
         now = cell_hashes(ours)
         if not target.exists():
-            _write(target, _text(ours))
+            atomic_write(target, _text(ours))
             self.changes.append(Change("new", target))
             return True
         try:
             theirs = parse(target.read_bytes(), target.name)
         except (SubmissionError, OSError) as error:
-            self.changes.append(Change("left", target, f"it cannot be read, so it was left as it is ({error})"))
+            self.changes.append(Change("left", target, f"it cannot be read, so it was left alone ({error})"))
             if before != now:
                 self._put_beside(info, ours)
             return False
         before = before or _edition(theirs, info)
         if _hashes(theirs) == now or (before is not None and _hashes(theirs) == before):
             if _hashes(theirs) != now:
-                _write(target, _text(ours))
+                atomic_write(target, _text(ours))
                 self.changes.append(Change("replaced", target, "you had not changed it"))
             return True
         if before == now:
@@ -140,7 +139,7 @@ class Workspace:
     def _put_beside(self, info: LessonInfo, ours: dict[str, Any]) -> None:
         beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
         if not beside.exists():
-            _write(beside, _text(ours))
+            atomic_write(beside, _text(ours))
             message = f"you changed {info.notebook}.ipynb, so it stays; `mi-course lab --upgrade` carries answers over"
             self.changes.append(Change("beside", beside, message))
 
@@ -155,7 +154,7 @@ class Workspace:
         delivered = {*(before or {}).values(), *(value for values in known_hashes(info).values() for value in values)}
         made, lost = carry(ours, theirs, before or {}, delivered)
         kept = self._back_up(target)
-        _write(target, _text(made))
+        atomic_write(target, _text(made))
         beside = self.folder / f"{info.notebook}.v{__version__}.ipynb"
         if _is_as_delivered(beside, ours):
             beside.unlink()
@@ -190,7 +189,7 @@ class Workspace:
         return made
 
     def _syllabus(self, manifest: dict[str, Any]) -> None:
-        """README.md, under the same rule as the notebooks."""
+        """Update README.md, by the same rule as the notebooks."""
         path, ours = self.folder / "README.md", notebooks_dir() / "README.md"
         if not ours.is_file():
             return
@@ -198,11 +197,11 @@ class Workspace:
         theirs = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
         if theirs is None or source_hash(theirs) == manifest.get("syllabus"):
             if theirs != text:
-                _write(path, text)
+                atomic_write(path, text)
             manifest["syllabus"] = source_hash(text)
 
     def _back_up(self, path: Path) -> Path:
-        """A copy in `backups/`, named by the second; never over another one."""
+        """Copy to `backups/` under a name with the current time that is not taken."""
         folder = self.folder / BACKUPS
         folder.mkdir(exist_ok=True)
         stem = f"{path.stem}.{datetime.now():%Y-%m-%d-%H%M%S}"
@@ -211,15 +210,13 @@ class Workspace:
             if not kept.exists():
                 _copy(path, kept)
                 return kept
-        raise LabError(f"{folder} is full of backups of this second; try again.")
+        raise LabError(f"{folder} has 999 backups of this second; try again.")
 
     # -- The manifest -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _held(self) -> Iterator[dict[str, Any]]:
-        """The manifest, for one process at a time; written back at the end, also after an error half-way."""
-        from filelock import FileLock, Timeout
-
+    def _locked(self) -> Iterator[dict[str, Any]]:
+        """The manifest, locked against other processes; written back at the end, also after an error."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".mi-course.lock", timeout=30):
@@ -229,9 +226,9 @@ class Workspace:
                     yield manifest
                 finally:
                     if manifest != before:
-                        _write(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+                        atomic_write(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
         except Timeout:
-            raise LabError(f"Another mi-course has been working in {self.folder} for 30 seconds. Try again.") from None
+            raise LabError(f"Another mi-course has locked {self.folder} for 30 seconds. Try again.") from None
         except OSError as error:
             raise LabError(
                 f"{self.folder} cannot be written: {error.strerror or error}. Nothing of yours was changed. "
@@ -240,29 +237,29 @@ class Workspace:
 
     def _manifest(self) -> dict[str, Any]:
         try:
-            found = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             notebooks = {
                 str(name): {str(id): str(value) for id, value in cells.items()}
-                for name, cells in found["notebooks"].items()
+                for name, cells in manifest["notebooks"].items()
             }
-            syllabus = {"syllabus": found["syllabus"]} if isinstance(found.get("syllabus"), str) else {}
-            return {"course_version": str(found["course_version"]), "notebooks": notebooks, **syllabus}
+            syllabus = {"syllabus": manifest["syllabus"]} if isinstance(manifest.get("syllabus"), str) else {}
+            return {"course_version": str(manifest["course_version"]), "notebooks": notebooks, **syllabus}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            # Lost or damaged: the hashes of the released versions still tell what is untouched.
+            # Lost or damaged: the hashes of the released versions still tell what is unchanged.
             return {"course_version": "", "notebooks": {}}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is the learner's
+# Carrying a learner's work over
 
 
 def carry(
     ours: dict[str, Any], theirs: dict[str, Any], before: Mapping[str, str], delivered: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The present edition with a learner's answers, added cells, and changes to cells that the course left alone.
+    """The current edition with a learner's answers, added cells, and changes to cells that the course did not change.
 
-    before: cell id -> hash of the edition that theirs descends from. delivered: every hash of the course's own texts.
-    Returns it, and the ids of changed cells that the course changed too, which stay in the backup only.
+    before: cell id -> hash in the edition that theirs descends from. delivered: every hash of the course's own texts.
+    Also returns the ids of cells that both changed; the learner's version of these is only in the backup.
     """
     made = copy.deepcopy(ours)
     by_id = {cell["id"]: cell for cell in made["cells"]}
@@ -277,7 +274,7 @@ def carry(
         last = id if id in by_id else last
         if source_hash(text) in delivered or not text.strip():
             continue
-        # An id that was lost, by copying a cell or in another editor, is found again by the name that is defined.
+        # Copying a cell, or another editor, can lose its id: the name that it defines tells which answer it is.
         named = [name for name in answers if _is_code(cell) and name in top_level_names(text)]
         if id not in by_id and len(named) == 1 and answers[named[0]]["id"] not in filled:
             id = last = answers[named[0]]["id"]
@@ -298,7 +295,7 @@ def carry(
 
 
 def _added(cell: dict[str, Any], taken: set[str]) -> dict[str, Any]:
-    """A cell of the learner's with an id that is valid and free."""
+    """The learner's cell with a valid, unused id."""
     kind = cell["cell_type"] if cell["cell_type"] in ("code", "markdown", "raw") else "raw"
     id = cell["id"] if 0 < len(cell["id"]) <= 64 and cell["id"].replace("-", "").replace("_", "").isalnum() else "added"
     stem, number = id[:56], 1
@@ -310,9 +307,9 @@ def _added(cell: dict[str, Any], taken: set[str]) -> dict[str, Any]:
 
 
 def _edition(notebook: dict[str, Any], info: LessonInfo) -> dict[str, str] | None:
-    """The edition that a notebook says it is of, where no manifest tells. None if no released version knows it."""
-    said = notebook["metadata"].get("mi_course")
-    version = said.get("course_version") if isinstance(said, dict) else None
+    """The edition that a notebook's metadata names; None if no released version has it."""
+    metadata = notebook["metadata"].get("mi_course")
+    version = metadata.get("course_version") if isinstance(metadata, dict) else None
     return released_hashes(version).get(info.notebook) if isinstance(version, str) else None
 
 
@@ -324,7 +321,7 @@ def _is_as_delivered(path: Path, ours: dict[str, Any]) -> bool:
 
 
 def _hashes(notebook: dict[str, Any]) -> dict[str, str]:
-    """Cell id -> hash. Cells that share an id, or have none, make a notebook differ from any that was delivered."""
+    """Cell id -> hash. Shared or missing ids get new names, so that the notebook differs from any delivered one."""
     made: dict[str, str] = {}
     for number, cell in enumerate(notebook["cells"]):
         id = cell["id"] if cell["id"] not in made else f"{cell['id']}#{number}"
@@ -342,21 +339,6 @@ def _is_code(cell: dict[str, Any]) -> bool:
 
 def _text(notebook: dict[str, Any]) -> str:
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """In one step: after a full disk or a crash there is the old file or the new one, never half of one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _copy(path: Path, to: Path) -> None:

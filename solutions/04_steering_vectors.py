@@ -98,7 +98,7 @@ lesson.check(activations_at)
 # Twelve sentences that praise and twelve that complain, in pairs about the same thing. Each ends on its opinion. We read the stream after layer 14 at the last token. Beside it, as a warning, position 0.
 
 # %% id="use-reading"
-from mi_course.interp.steering.activations import pad, token_ids
+from mi_course.interp.prompts import pad, token_ids
 
 LAYER = 14
 last_of, read_at = lesson.use("last_token_index"), lesson.use("activations_at")

@@ -1,18 +1,80 @@
-"""What tests of several rooms share."""
+"""Options, fixtures and scheduling for all tests."""
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
+from collections import defaultdict
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: several workers share the cores, and a fork after a product on two threads deadlocks.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 from tiny_plugin import built_plugin, plugin
 
+from mi_course import lessons
+
 __all__ = ["built_plugin", "plugin"]
+
+LONGEST_FIRST = ("nbval", "sandbox", "browser", "test_mutants", "test_exercises")
+"""How the names of the longest groups begin. They start first, so that no worker ends with one of them alone."""
+
+LESSONS = {info.id for info in lessons.OURS}
+
+_seconds: defaultdict[str, float] = defaultdict(float)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="Run verified notebooks too. A release needs it.")
+    parser.addoption("--write-keys", action="store_true", help="Write tests/nbval_keys of notebooks that pass nbval.")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test the group in which xdist keeps it (`--dist loadgroup`): one group runs in one worker, in order."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(groups[item].partition(":")[0], len(rank)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """The file, so that its fixtures are made once; what must not run twice at once has a group across files.
+
+    Tests of one exercise share caches; a file that tests all exercises is split by lesson.
+    """
+    marker = item.get_closest_marker("xdist_group")
+    if marker:
+        return str(marker.args[0])
+    if item.get_closest_marker("browser"):
+        return "browser"
+    if "needs_sandbox" in getattr(item, "fixturenames", ()):
+        return "sandbox"
+    lesson = re.search(r"[\[-]([a-z_]+)\.", item.name)
+    return f"{item.path.stem}:{lesson[1]}" if lesson and lesson[1] in LESSONS else item.path.stem
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    slowest = sorted(_seconds.items(), key=lambda item: -item[1])[:10]
+    if len(_seconds) > len(slowest):
+        terminalreporter.section("slowest files")
+        for file, seconds in slowest:
+            terminalreporter.line(f"{seconds:7.1f} s  {file}")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home():
-    """No test reads or writes what the person who runs it has learned. Models stay in their cache."""
+    """Tests neither read nor write the progress of whoever runs them. Models stay in their cache."""
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MI_COURSE_HOME", home)
         yield

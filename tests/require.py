@@ -1,7 +1,6 @@
-"""Skip a test, visibly, where a part of the machine is missing; fail instead where that part was promised.
+"""Skip a test where a tool that it needs is missing, or fail it where `MI_COURSE_REQUIRE=chromium,…` names the tool.
 
-`MI_COURSE_REQUIRE=chromium,…` names what must be there: continuous integration sets it, so that nothing is skipped
-there without anyone noticing.
+Continuous integration names them all, so that none is missing there unnoticed.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 
@@ -16,39 +16,33 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 
 
 def chromium() -> str | None:
-    """Path of the browser to drive: `MI_COURSE_CHROMIUM`, or the first one found on the path."""
-    named = os.environ.get("MI_COURSE_CHROMIUM")
-    if named:
-        return named if os.access(named, os.X_OK) else None
-    return next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    """Path of the browser to drive: `MI_COURSE_CHROMIUM`, or the first one on `PATH`."""
+    path = os.environ.get("MI_COURSE_CHROMIUM")
+    if path:
+        return path if os.access(path, os.X_OK) else None
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
-def _playwright() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("playwright") is not None
-
-
-PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (
-        lambda: chromium() is not None and _playwright(),
+        lambda: chromium() is not None and find_spec("playwright") is not None,
         "Chromium or Playwright is missing: install Debian's `chromium` and the extra `test`, "
         "or set MI_COURSE_CHROMIUM to a browser.",
     ),
 }
 
 
-def require(part: str, present: bool | None = None, why: str = "") -> None:
-    """Go on if `part` is there. Otherwise skip the test, or fail it if `MI_COURSE_REQUIRE` names the part.
+def require(tool: str, present: bool | None = None, why: str = "") -> None:
+    """Return if `tool` is there. Otherwise skip the test, or fail it if `MI_COURSE_REQUIRE` names the tool.
 
-    part: one of `PARTS`, or any other name together with `present` (whether it is there) and `why` (what is missing).
+    tool: one of `TOOLS`, or any other name together with `present` and `why` (what is missing, and what to do).
     """
     if present is None:
-        look, why = PARTS[part]
-        present = look()
+        is_present, why = TOOLS[tool]
+        present = is_present()
     if present:
         return
-    promised = {name.strip() for name in os.environ.get("MI_COURSE_REQUIRE", "").split(",")}
-    if part in promised:
-        pytest.fail(f"MI_COURSE_REQUIRE names {part}, but it is not there. {why}", pytrace=False)
-    pytest.skip(why or f"{part} is missing")
+    required = {name.strip() for name in os.environ.get("MI_COURSE_REQUIRE", "").split(",")}
+    if tool in required:
+        pytest.fail(f"MI_COURSE_REQUIRE names {tool}, but it is missing. {why}", pytrace=False)
+    pytest.skip(why or f"{tool} is missing")

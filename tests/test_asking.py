@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import random
+import shutil
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from require import require
 
 from mi_course import lessons, wire
-from mi_course.asking import observe, references
+from mi_course.asking import observe, references, stubs
 from mi_course.exercises import cache_ref, function_ref, hook_ref, model_ref, optimizer_ref, sae_ref, trained_ref
 from mi_course.interp.models import small_model
 from mi_course.wire import Ask, Call, Observation, Ref, Reply
@@ -527,6 +533,52 @@ def test_a_factory_of_stubs_and_a_value_of_dots_are_not_attempted():
 )
 def test_an_answer_is_no_stub(answer):
     assert reply(answer, torch.zeros(2)).status == "returned"
+
+
+STUBS_SOURCE = """
+def gap_returned(x): return ...
+def gap_after_an_error(x):
+    y = x.no_such_attribute
+    return ...
+def gap_assigned(x):
+    result = ...
+    return result + 1
+def gap_assigned_on_one_line(x): result = ...; return result
+def gap_in_a_branch(x):
+    if x:
+        return ...
+    return x
+def gap_in_a_closure(x):
+    result = ...
+    return lambda: result
+def whole_index(x): x[...] = 1; return x[..., 0]
+def whole_comparison(x): return x is ...
+def whole_none(x): return None
+"""
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_stubs_are_found_on_other_pythons(version):
+    """Bytecode differs between versions. `stubs` needs no torch, so a bare interpreter will do."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    pythons = [*sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python"))), f"python{version}"]
+    path = next((which for name in pythons if (which := shutil.which(name)) and "shims" not in which), None)
+    require(f"python{version}", path is not None, f"Python {version} is not on this machine.")
+    code = (
+        f"import sys, json; sys.path.insert(0, {str(Path(stubs.__file__).parent)!r}); import stubs; made = {{}};"
+        f"exec({STUBS_SOURCE!r}, made); names = [name for name in made if name[:3] in ('gap', 'who')];"
+        "print(json.dumps({name: [stubs.has_gaps(made[name]), stubs.is_empty(made[name])] for name in names}))"
+    )
+    out = subprocess.run([path, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    expected = {name: [name.startswith("gap"), name == "whole_none"] for name in json.loads(out)}
+    assert len(expected) == 9
+    assert json.loads(out) == expected
+
+
+def test_a_stub_that_fails_before_its_gap_is_not_attempted():
+    made: dict[str, Any] = {}
+    exec(STUBS_SOURCE, made)
+    assert reply(made["gap_after_an_error"], 1).status == "not_attempted"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

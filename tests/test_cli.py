@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 from tiny_plugin import cell, code
 
-from mi_course import content
+from mi_course import cli, content
+from mi_course.authoring.source import BuildError, Finding
+from mi_course.errors import CourseError, UnknownName
+from mi_course.grading.cluster import ClusterError
+from mi_course.grading.sandbox import SandboxError
+from mi_course.interp.models.errors import ModelError
+from mi_course.interp.sae.checkpoints import CheckpointError
+from mi_course.interp.sae.files import FileError
 from mi_course.progress import Progress
+from mi_course.submission import SubmissionError
+from mi_course.workspace import LabError
 
 VERBS = ("lab", "check", "status", "hint", "solution", "reset", "models", "doctor", "build")
 
@@ -52,6 +61,7 @@ def edit(path: Path, change) -> Path:
 # -- Help, errors -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_help_lists_the_verbs_and_is_quick():
     run("--help")
     began = time.monotonic()
@@ -80,7 +90,7 @@ def test_help_imports_nothing_slow():
 ERRORS = {
     "an_unknown_verb": (("learn",), "No such command"),
     "an_unknown_lesson": (("hint", "none.f"), "no lesson 'none'; there are:"),
-    "a_lesson_for_an_exercise": (("hint", "tiny"), "Name one of its exercises too"),
+    "a_lesson_for_an_exercise": (("hint", "tiny"), "Name one of its exercises"),
     "an_unknown_exercise": (("solution", "tiny.triple"), "no exercise 'triple' in lesson tiny; it has double"),
     "an_unknown_option": (("doctor", "--loud"), "No such option: --loud `mi-course doctor --help` shows"),
     "a_missing_argument": (("hint",), "Missing argument 'ID'. `mi-course hint --help` shows"),
@@ -99,6 +109,22 @@ def test_errors_are_one_paragraph_on_standard_error(fault, plugin, tmp_path):
     assert message in " ".join(done.stderr.split())
     assert done.stdout == ""
     assert "\n\n" not in done.stderr.strip()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("pattern")])
+def test_an_unexpected_error_shows_its_type(error):
+    """Torch raises bare RuntimeErrors; these are bugs, not the user's."""
+    text = " ".join(cli._paragraph(error).split())
+    assert text == f"mi-course: {type(error).__name__}: {error} (set MI_COURSE_DEBUG=1 to see where it was raised)"
+
+
+ERRORS_OF_OURS = [BuildError, CheckpointError, ClusterError, CourseError, FileError, LabError, ModelError]
+
+
+@pytest.mark.parametrize("error", [*ERRORS_OF_OURS, SandboxError, SubmissionError, UnknownName])
+def test_the_courses_own_errors_are_shown_as_they_are(error):
+    made = error([Finding("a.py", 1, "is odd")]) if error is BuildError else error("No such thing.")
+    assert cli._paragraph(made) == f"mi-course: {made}"
 
 
 def test_debug_shows_the_traceback():
@@ -233,7 +259,7 @@ def test_lab_without_start_and_reset(plugin, tmp_path):
     path = tmp_path / "mi-course" / "90_tiny.ipynb"
     edit(path, lambda n: cell(n, "answer-double").update(source="def double(x): return x"))
     told = run("reset", "90", "double", cwd=tmp_path).stdout
-    assert "The cell of double in 90_tiny.ipynb is as it was at first" in told
+    assert "The cell of double in 90_tiny.ipynb is back to its original state" in told
     assert "NotImplementedError" in path.read_text()
     assert len(list((tmp_path / "mi-course" / "backups").glob("*.ipynb"))) == 1
 

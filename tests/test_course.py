@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ import torch
 from tiny_plugin import plugin as plugin
 
 import mi_course
-from mi_course import content, course, wire
-from mi_course.course import ANSWER_BYTES, ANSWER_MIME, Card, ExerciseHandle, Lesson, check_exercise, subscribe
+from mi_course import content, course, lessons, wire
+from mi_course.content import ANSWER_BYTES, ANSWER_MIME
+from mi_course.course import Card, ExerciseHandle, Lesson, check_exercise, subscribe
+from mi_course.errors import CourseError
 from mi_course.exercises import Exercise, LessonSpec, Mistake, Part, Verdict, case
 from mi_course.progress import Progress
 
@@ -110,6 +113,20 @@ def test_a_lesson_is_found_by_id_number_and_notebook():
     assert repr(mi_course.lesson(0)).startswith("Lesson 00 · Start here · 2 exercises, ")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("oracle=", "spec=", "unexpected keyword argument 'spec'. `spec` is called `oracle` now"),
+        ("EXERCISES =", "LESSON =", "tiny_course_lesson has no EXERCISES"),
+    ],
+)
+def test_an_outdated_plug_in_is_told_the_new_names(plugin, old, new, message):
+    module = Path(plugin.folder, "tiny_course_lesson.py")
+    module.write_text(module.read_text().replace(old, new))
+    with pytest.raises(CourseError, match=message):
+        lessons.load("tiny")
+
+
 def test_the_name_says_which_exercise_is_meant(lesson):
     def double(x):
         return 2 * x
@@ -124,7 +141,7 @@ def test_the_name_says_which_exercise_is_meant(lesson):
 @pytest.mark.parametrize(
     ("answer", "name", "words"),
     [
-        (lambda x: x, None, 'This is a lambda, which has no name of its own. Say which exercise it answers'),
+        (lambda x: x, None, 'This is a lambda, which does not say which exercise it answers. Name the exercise'),
         (lambda x: x, None, 'name="double"'),
         ([1, 2], None, 'name="my_list"'),
         (None, None, "This is a NoneType"),
@@ -251,6 +268,37 @@ def test_use_gives_the_learners_if_it_passed(lesson, capsys):
     assert lesson.use("my_list") == []
     lesson.check([1, 2], name="my_list")
     assert lesson.use("my_list") == [1, 2]
+
+
+def test_use_falls_back_on_the_solutions_code(plugin, capsys):
+    tiny = Lesson.find("tiny")
+    assert tiny.use("double")(21) == 42
+    assert capsys.readouterr().out == "double has not passed yet, so this cell uses the solution's.\n"
+    assert tiny.use("favorites") == [6, 28, 496], "a value whose cell runs on its own, with what the setup imports"
+    content.notebook_path(plugin, solution=True).unlink()
+    with pytest.raises(CourseError, match=r'lesson tiny has no solution of it\. Solve it first.*name="double"'):
+        tiny.use("double")
+
+
+def test_use_without_a_solution_says_what_to_solve(lesson):
+    with pytest.raises(CourseError, match="shift has not passed yet, and lesson lab has no solution of it"):
+        lesson.use("shift")
+
+
+def test_a_solution_that_needs_the_notebook_is_not_used(plugin):
+    path = content.notebook_path(plugin, solution=True)
+    path.write_text(path.read_text().replace("math.fsum", "model.fsum"))
+    with pytest.raises(CourseError, match=r"favorites does not run on its own .*NameError.* Solve it first"):
+        Lesson.find("tiny").use("favorites")
+
+
+@pytest.mark.parametrize("info", lessons.OURS, ids=lambda info: info.id)
+def test_every_answer_of_ours_can_be_used_without_loading_a_model(info, tmp_path, monkeypatch):
+    monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path))
+    monkeypatch.setattr(mi_course, "load_model", lambda *args, **options: pytest.fail("a model was loaded"))
+    lesson = Lesson.find(info.id)
+    for exercise in lesson.spec.exercises:
+        assert callable(lesson.use(exercise.name)) == (exercise.kind == "function")
 
 
 def test_status_is_an_overview(lesson):
@@ -458,6 +506,7 @@ def test_a_fault_of_ours_does_not_look_like_the_learners():
     assert "The checker itself failed, which says nothing about your answer: ZeroDivisionError" in verdict.message
 
 
+@pytest.mark.timing
 def test_once_out_of_time_later_asks_are_shorter():
     part = Part("p", 1, lambda draw, size: [case(float(n), limit_s=1.5) for n in range(4)])
     slow = Exercise("lab.s", "s", (part,), (), (), "", 1, 1, oracle=twice)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -125,6 +127,20 @@ def _a_sandbox_that_does_not_run(folder, monkeypatch, script, seen):
     assert problem is not None
     assert seen in problem[0]
     assert problem[1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("setarch"), reason="needs setarch on x86-64")
+def test_a_missing_seccomp_filter_is_reported():
+    if diagnosis.sandbox_problem() is not None:
+        pytest.skip("there is no sandbox here")
+    # The same machine under the name of an architecture whose system calls are not known.
+    command = ["setarch", "i686", sys.executable, "-m", "mi_course", "doctor", "--json"]
+    findings = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)
+    finding = next(finding for finding in findings if finding["what"] == "sandbox")
+    assert finding["state"] == "warn"
+    assert "no seccomp filter for i686" in finding["seen"]
+    assert finding["todo"]
+    assert "system calls are filtered" in by_name()["sandbox"].seen
 
 
 def test_a_look_that_fails_does_not_hide_the_others(monkeypatch):

@@ -1,7 +1,7 @@
 """The course as a learner meets it: `mi-course lab`, a browser, the real model, and no network.
 
-Both notebooks are run from top to bottom with nothing filled in; in lesson 02 a wrong answer is written first, and then
-the right one.
+Both notebooks run from top to bottom with nothing filled in. In lesson 02, first a wrong answer is checked, then the
+right one.
 """
 
 from __future__ import annotations
@@ -35,105 +35,105 @@ lesson.check(induction_score)"""
 SAME_TOKEN = ANSWER.format(offset="-period")  # looks at the first occurrence itself: one position too early
 RIGHT = ANSWER.format(offset="-(period - 1)")
 
-# Whether something is to be seen on a canvas: its size, and how many colours it has.
+# The size of a canvas, and how many colors are on it: one color means that nothing was drawn.
 CANVAS = """(canvas) => {
     const { width, height } = canvas;
     const pixels = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, width, height).data.buffer);
     const box = canvas.getBoundingClientRect();
-    return { width: box.width, height: box.height, colours: new Set(pixels).size };
+    return { width: box.width, height: box.height, colors: new Set(pixels).size };
 }"""
 
 
 @contextmanager
-def tattler() -> Iterator[tuple[int, list[str]]]:
-    """A proxy that lets nothing through: its port, and the first line of everything it was asked for."""
-    asked: list[str] = []
-    door = socket.create_server(("127.0.0.1", 0))
+def refusing_proxy() -> Iterator[tuple[int, list[str]]]:
+    """A proxy that lets nothing through: its port, and the first line of every request."""
+    requests: list[str] = []
+    server = socket.create_server(("127.0.0.1", 0))
 
     def listen() -> None:
         while True:
             try:
-                visitor, _ = door.accept()
+                connection, _ = server.accept()
             except OSError:
                 return
-            with visitor:
-                visitor.settimeout(2)
+            with connection:
+                connection.settimeout(2)
                 try:
-                    asked.append(visitor.recv(500).decode(errors="replace").partition("\r\n")[0])
+                    requests.append(connection.recv(500).decode(errors="replace").partition("\r\n")[0])
                 except OSError:
-                    asked.append("a connection without a word")
+                    requests.append("an empty connection")
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        yield door.getsockname()[1], asked
+        yield server.getsockname()[1], requests
     finally:
-        door.close()
+        server.close()
 
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Lab]:
-    """`mi-course lab` in a home that nobody has used, and a browser on the address that it prints."""
+    """`mi-course lab` in a fresh home, and a browser on the address that it prints."""
     require("chromium")
     from mi_course.interp.models import smollm2
 
     smollm2.fetch()  # what `mi-course models fetch` does; from here on there is no network
-    here = tmp_path_factory.mktemp("learner")
+    learner = tmp_path_factory.mktemp("learner")
     folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
-    home = {f"JUPYTER{'' if name.startswith('LAB') else '_'}{name}": str(here / name.lower()) for name in folders}
-    home |= {"MI_COURSE_HOME": str(here / "home"), "IPYTHONDIR": str(here / "ipython")}
-    # So that a test can ask the page what JupyterLab is doing. The rest is as a learner has it.
-    settings = here / "config_dir" / "jupyter_lab_config.json"
+    home = {f"JUPYTER{'' if name.startswith('LAB') else '_'}{name}": str(learner / name.lower()) for name in folders}
+    home |= {"MI_COURSE_HOME": str(learner / "home"), "IPYTHONDIR": str(learner / "ipython")}
+    # Lets a test ask the page what JupyterLab is doing. The rest is as a learner has it.
+    settings = learner / "config_dir" / "jupyter_lab_config.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
-    with tattler() as (port, asked):
+    with refusing_proxy() as (port, requests):
         proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), f"http://127.0.0.1:{port}")
         proxies |= {name.upper(): value for name, value in proxies.items()}
         proxies |= dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
-        with started(here, os.environ | home | proxies) as address:
+        with started(learner, os.environ | home | proxies) as address:
             url, _, token = address.partition("/lab/tree/00_start_here.ipynb?token=")
             with browser.browse(url, token) as lab:
                 yield lab
                 assert lab.outside == [], "the page asked for addresses beyond this machine"
                 assert lab.errors == []
-                assert [said for said in lab.console if not harmless(said)] == []
-        assert asked == [], "the server or a kernel asked for addresses beyond this machine"
+                assert [line for line in lab.console if not harmless(line)] == []
+        assert requests == [], "the server or a kernel asked for addresses beyond this machine"
 
 
 @contextmanager
-def started(here: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Run `mi-course lab` in `here`; give the address it prints."""
-    log = here / "log"
-    command = [sys.executable, "-u", "-m", "mi_course", "lab", "--no-browser", "--dir", str(here / "course")]
+def started(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run `mi-course lab` in `folder`, and yield the address that it prints."""
+    log = folder / "log"
+    command = [sys.executable, "-u", "-m", "mi_course", "lab", "--no-browser", "--dir", str(folder / "course")]
     with log.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
-    found = None
+    address = None
     try:
-        until = time.monotonic() + 90
-        while not (found := re.search(r"^  (http://\S+)$", log.read_text(), re.MULTILINE)):
+        deadline = time.monotonic() + 90
+        while not (address := re.search(r"^  (http://\S+)$", log.read_text(), re.MULTILINE)):
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, f"mi-course lab printed no address:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"mi-course lab printed no address:\n{log.read_text()}"
             time.sleep(0.1)
-        yield found[1]
+        yield address[1]
     finally:
-        if found:
-            base, _, token = found[1].partition("/lab/tree/00_start_here.ipynb?token=")
+        if address:
+            base, _, token = address[1].partition("/lab/tree/00_start_here.ipynb?token=")
             browser.stop(process, base, token)
         elif process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(30)
 
 
-def harmless(said: str) -> bool:
-    """JupyterLab's own complaints about itself; none of them is about something of ours."""
-    return not re.search(r"mi[_-]course|mi-attention|anywidget|circuitsvis|plotly|widget", said, re.IGNORECASE)
+def harmless(line: str) -> bool:
+    """Whether a console error of JupyterLab concerns nothing of ours."""
+    return not re.search(r"mi[_-]course|mi-attention|anywidget|circuitsvis|plotly|widget", line, re.IGNORECASE)
 
 
 def opened(course: browser.Lab, name: str) -> Any:
     page = course.page()
     browser.open_notebook(page, f"{name}.ipynb")
-    # Every cell stays in the page, so that a test can look at one that is out of sight.
+    # Keeps cells in the page that are scrolled out of view, so that a test can look at them.
     page.evaluate("""() => {
         const notebook = window.jupyterapp.shell.currentWidget.content;
         notebook.notebookConfig = { ...notebook.notebookConfig, windowingMode: "none" };
@@ -142,7 +142,7 @@ def opened(course: browser.Lab, name: str) -> Any:
 
 
 def code_cells(page: Any) -> dict[str, dict[str, Any]]:
-    """What became of every code cell: whether it was run, and the errors it left."""
+    """For each code cell, by id: its execution count, and the errors among its outputs."""
     return page.evaluate("""() => Object.fromEntries(
         window.jupyterapp.shell.currentWidget.content.widgets
             .filter((cell) => cell.model.type === "code")
@@ -154,7 +154,7 @@ def code_cells(page: Any) -> dict[str, dict[str, Any]]:
 
 
 def run_to_the_end(page: Any) -> None:
-    """Run All, with nothing filled in: no cell raises, every answer is "not attempted", the cells after it go on."""
+    """Run All with nothing filled in: no cell raises, and every answer is "not attempted"."""
     browser.run_all(page, timeout_s=600)
     cells = code_cells(page)
     assert {name: cell["errors"] for name, cell in cells.items() if cell["errors"]} == {}
@@ -166,15 +166,15 @@ def run_to_the_end(page: Any) -> None:
 
 
 def assert_attention_is_drawn(page: Any, name: str, heads: int) -> None:
-    """CircuitsVis' view is there, with something on its canvases, and the static picture has made room for it."""
+    """CircuitsVis' view has drawn on its canvases, and has replaced the static picture."""
     output = browser.cell_output(page, name)
     output.scroll_into_view_if_needed()
     canvases = output.locator(".mi-live canvas")
     canvases.first.wait_for(state="visible", timeout=120_000)
-    seen = [canvas.evaluate(CANVAS) for canvas in canvases.all()]
-    assert len(seen) == heads + 1, seen  # one to choose each head by, and one large
-    assert all(one["colours"] > 3 for one in seen), seen
-    assert max(one["width"] for one in seen) > 200, seen
+    drawn = [canvas.evaluate(CANVAS) for canvas in canvases.all()]
+    assert len(drawn) == heads + 1, drawn  # a thumbnail for each head, and the selected one, large
+    assert all(canvas["colors"] > 3 for canvas in drawn), drawn
+    assert max(canvas["width"] for canvas in drawn) > 200, drawn
     assert not output.locator(".mi-static").is_visible()
 
 
@@ -189,7 +189,7 @@ def test_lesson_02_names_a_mistake_and_draws_attention(course: browser.Lab) -> N
     browser.run_cell(page, answer)
     card = browser.cell_output_text(page, answer)
     assert "Not yet" in card
-    assert "duplicate-token score" in card  # the mistake has a name, and a way out
+    assert "duplicate-token score" in card  # the name of the mistake
     assert 'lesson.hint("induction_score")' in card
     assert browser.cell_output(page, answer).locator(".mi-card").bounding_box()["height"] > 60
 
@@ -206,7 +206,9 @@ def test_lesson_02_names_a_mistake_and_draws_attention(course: browser.Lab) -> N
     for name in ("loss-picture", "score-picture", "train"):
         assert browser.cell_output(page, name).locator(".main-svg").first.bounding_box()["height"] > 200, name
     status = browser.cell_output_text(page, "status")
-    assert re.search(r"induction_score\s+✓ Passed\s+3 of 3", status), status  # a stub does not take it back
+    assert re.search(r"induction_score\s+✓ Passed\s+3 of 3", status), (
+        status
+    )  # checking a stub later does not take it back
     page.close()
 
 

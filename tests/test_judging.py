@@ -386,4 +386,4 @@ def test_only_our_code_is_run_by_judging():
     judge(plan, seen, ask=asker)
     ours = [plan.exercise.oracle, *(m.implementation for m in plan.exercise.mistakes)]
     assert all(any(answer is one for one in ours) for answer in ran)
-    assert judging.DIAGNOSIS_SECONDS <= 5
+    assert judging.DIAGNOSIS_S <= 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -21,38 +22,74 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def tracked() -> list[Path]:
-    listed = run("git", "ls-files", "-z")
-    if listed.returncode != 0:
+    result = run("git", "ls-files", "-z")
+    if result.returncode != 0:
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [ROOT / name for name in result.stdout.split("\0") if name]
+
+
+def readme_command(mark: str) -> str:
+    """The code block after the line <!-- mark -->."""
+    return re.search(rf"<!-- {mark} -->\n```sh\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 
 
 def test_generated_files_are_fresh():
-    done = run(sys.executable, "-m", "mi_course", "build", "--check")
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = run(sys.executable, "-m", "mi_course", "build", "--check")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("verb", [["check"], ["format", "--check"]], ids=["lint", "format"])
 def test_ruff(verb):
-    done = run(sys.executable, "-m", "ruff", *verb, ".")
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = run(sys.executable, "-m", "ruff", *verb, ".")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_readme_gives_both_commands_for_both_shells():
-    readme = (ROOT / "README.md").read_text()
-    for mark, ending in (("start", "mi-course lab"), ("test", "python -m pytest")):
-        block = re.search(rf"<!-- {mark} -->\n```sh\n(.*?)\n```", readme, re.DOTALL)[1]
-        assert "\n" not in block, "one line"
-        assert block.endswith(ending)
-        assert "-c constraints.txt" in block
-    assert len(re.findall(r"```powershell", readme)) == 2
+    for mark, ending in (("start", "mi-course lab"), ("test", "python tests/run.py")):
+        command = readme_command(mark)
+        assert "\n" not in command, "one line"
+        assert command.endswith(ending)
+        assert "-c constraints.txt" in command
+    assert len(re.findall(r"```powershell", (ROOT / "README.md").read_text())) == 2
 
 
 def test_ci_runs_the_readmes_test_command():
     script = (ROOT / ".ci" / "run").read_text()
     awk = re.search(r"command=\$\((awk .*?)\)\n", script)[1]
-    taken = run("bash", "-c", awk).stdout.strip()
-    assert taken == re.search(r"<!-- test -->\n```sh\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert run("bash", "-c", awk).stdout.strip() == readme_command("test")
+
+
+SOME_TESTS = """
+import os, sys, pytest
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+
+def test_that_shares_the_machine(): assert WORKER
+
+@pytest.mark.timing
+def test_that_measures_seconds(): assert not WORKER
+
+def test_that_is_skipped(): pytest.skip("no reason")
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "status", "last"),
+    [
+        ("", ["-k", "measures"], 0, "1 passed, 0 failed, 0 skipped"),
+        ("def test_it(): 1 / 0\ndef test_that(broken): 1 / 0", [], 1, "2 passed, 2 failed, 1 skipped"),
+        ("", ["--no-such-option"], 4, "0 passed, 0 failed, 0 skipped"),
+    ],
+    ids=["passes", "fails", "usage"],
+)
+def test_the_test_script_sums_both_parts(tmp_path: Path, more: str, options: list[str], status: int, last: str):
+    (tmp_path / "test_some.py").write_text(SOME_TESTS + more)
+    command = [sys.executable, str(ROOT / "tests" / "run.py"), "-c", os.devnull]
+    command += [f"-pno:{plugin}" for plugin in ("cacheprovider", "nbval", "jaxtyping", "hypothesispytest")]
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    result = subprocess.run([*command, str(tmp_path), *options], capture_output=True, text=True, timeout=300, env=env)
+    assert result.stdout.splitlines()[-1:] == [last], result.stdout + result.stderr
+    assert result.returncode == status
 
 
 def test_links_in_the_documents_lead_somewhere():

@@ -1,34 +1,147 @@
-"""The executed solutions say today what they said when they were made: nbval runs each of them again."""
+"""nbval executes each solution again and compares its outputs with those stored, unless a key says that it passes."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
+import nbval_key
 import pytest
 
 from mi_course import content, lessons
+from mi_course.authoring.execute import environment
 
-NOTEBOOKS = [content.solutions_dir(info) / f"{info.notebook}.ipynb" for info in lessons.OURS]
+NOTEBOOKS = [content.notebook_path(info, solution=True) for info in lessons.OURS]
+
+
+def run_nbval(notebook: Path, folder: Path, root: Path = nbval_key.ROOT) -> subprocess.CompletedProcess[str]:
+    """Run nbval on a notebook; files that it opens are recorded in `folder`."""
+    # -c and --rootdir keep it away from the settings of these tests.
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(notebook.parent), "-q"]
+    command += ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", str(notebook)]
+    env = environment(folder) | nbval_key.recording(folder, root)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=folder, env=env)
 
 
 @pytest.mark.slow
 @pytest.mark.real_model
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_nbval(notebook, tmp_path, monkeypatch):
-    monkeypatch.setenv("MI_COURSE_HOME", str(tmp_path))
-    nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-q"]
-    # Away from the project's own pytest settings, which are for the tests.
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "/dev/null",
-        "--rootdir",
-        str(notebook.parent),
-        *nbval,
-        str(notebook),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"nbval:{path.stem}")) for path in NOTEBOOKS],
+)
+def test_nbval(notebook: Path, tmp_path: Path, request: pytest.FixtureRequest):
+    changes = nbval_key.changes(notebook)
+    if not (changes or request.config.getoption("--all") or notebook in nbval_key.spot_checks(NOTEBOOKS)):
+        pytest.skip("verified: nothing that its outputs depend on has changed since nbval passed")
+    result = run_nbval(notebook, tmp_path)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    if request.config.getoption("--write-keys"):
+        nbval_key.write(notebook, tmp_path)
+    elif changes:
+        shown = "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
+        warnings.warn(f"{notebook.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=1)
+
+
+# -- Keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small repository with a notebook that nbval has passed, and its key."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    root = tmp_path_factory.mktemp("repository")
+    files = {
+        "mi_course/__init__.py": "",
+        "mi_course/used.py": "from mi_course import lazily\n",
+        "mi_course/lazily.py": "def two():\n    from mi_course.late import TWO\n\n    return TWO\n",
+        "mi_course/late.py": "TWO = 2\n",
+        "mi_course/child.py": "",
+        "mi_course/unrelated.py": "",
+        "data/table.json": "[1]",
+        "data/unrelated.json": "[1]",
+        "constraints.txt": f"pytest=={pytest.__version__}\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    save_file({"x": numpy.ones(1)}, root / "data" / "weights.safetensors")
+    code = f"""import subprocess, sys
+from safetensors.numpy import load_file
+from mi_course import used
+data = {str(root / "data")!r}
+subprocess.run([sys.executable, "-c", "import mi_course.child"], check=True)
+print(open(data + "/table.json").read(), load_file(data + "/weights.safetensors"), used.lazily.two())"""
+    output = {"output_type": "stream", "name": "stdout", "text": "[1] {'x': array([1.])} 2\n"}
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": 1, "source": code, "outputs": [output]}
+    notebook = root / "solutions" / "90_tiny.ipynb"
+    notebook.parent.mkdir()
+    notebook.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(root))
+        result = run_nbval(notebook, folder, root)
+    assert result.returncode == 0, result.stdout
+    assert nbval_key.changes(notebook, root) == ["it has no key"]
+    nbval_key.write(notebook, folder, root)
+    return notebook
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    {
+        "solutions/90_tiny.ipynb": True,
+        "mi_course/used.py": True,
+        "mi_course/late.py": True,
+        "mi_course/child.py": True,
+        "data/table.json": True,
+        "data/weights.safetensors": True,
+        "constraints.txt": True,
+        "mi_course/unrelated.py": False,
+        "data/unrelated.json": False,
+    }.items(),
+)
+def test_a_key_holds_what_outputs_depend_on(verified: Path, name: str, counts: bool):
+    root = verified.parents[1]
+    assert nbval_key.changes(verified, root) == []
+    before = (root / name).read_bytes()
+    (root / name).write_bytes(before + b"\n")
+    try:
+        assert nbval_key.changes(verified, root) == ([f"{name} has changed"] if counts else [])
+    finally:
+        (root / name).write_bytes(before)
+
+
+def test_a_key_is_for_one_python_model_and_set_of_versions(verified: Path, monkeypatch: pytest.MonkeyPatch):
+    from mi_course.interp.models import smollm2
+
+    root = verified.parents[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(smollm2, "GGUF_SHA256", "0")
+        patch.setattr(sys, "version_info", (3, 99))
+        assert nbval_key.changes(verified, root) == ["python is another", "model is another"]
+    monkeypatch.setattr(nbval_key, "version", lambda name: "0.1")
+    assert nbval_key.changes(verified, root) == [f"pytest 0.1 is installed, not =={pytest.__version__}"]
+
+
+def test_the_modules_of_a_notebook_that_imports_another_course_are_unknown(verified: Path, tmp_path: Path):
+    (tmp_path / "opened.txt").touch()
+    with pytest.raises(ValueError, match="its modules are unknown"):
+        nbval_key.write(verified, tmp_path, verified.parents[1])
+
+
+def test_two_notebooks_run_whatever_their_keys_say():
+    chosen = [tuple(nbval_key.spot_checks(NOTEBOOKS, f"commit {n}")) for n in range(50)]
+    assert all(len(set(pair)) == 2 for pair in chosen)
+    assert {path for pair in chosen for path in pair} == set(NOTEBOOKS)
+    assert nbval_key.spot_checks(NOTEBOOKS, "a") == nbval_key.spot_checks(NOTEBOOKS, "a")
+
+
+def test_every_key_belongs_to_a_notebook():
+    keys = {path.stem for path in (nbval_key.ROOT / "tests" / "nbval_keys").glob("*.json")}
+    assert keys <= {path.stem for path in NOTEBOOKS}

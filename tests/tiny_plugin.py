@@ -1,7 +1,7 @@
 """A lesson of a school's own (`tests/plugin/`), installed as a package would be, for tests that need a whole lesson.
 
-It is built once for all tests of a process, with a kernel, and each test gets a copy, so that it may change what it
-likes. `tests/conftest.py` offers the fixture `plugin`.
+It is built once for all tests, with a kernel, and each test gets a copy, so that it may change what it likes.
+`tests/conftest.py` offers the fixture `plugin`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mi_course import content, lessons
 
@@ -36,7 +37,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.LessonInfo:
 
 def forget() -> None:
     """Forgets what was read of the lessons."""
-    for name in ("tiny_course", "tiny_course_lesson"):
+    for name in [name for name in sys.modules if name.startswith("tiny_course")]:
         sys.modules.pop(name, None)
     lessons._plugins.cache_clear()
     content._read_release.cache_clear()
@@ -44,13 +45,20 @@ def forget() -> None:
 
 @pytest.fixture(scope="session")
 def built_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lesson, built; once for all workers of pytest-xdist, whose temporary folders lie side by side."""
     from mi_course.authoring.build import build
 
-    folder = tmp_path_factory.mktemp("plugin")
-    with pytest.MonkeyPatch.context() as patch:
-        info = install(folder, patch)
-        assert build([info]).executed == ["tiny"]
-    forget()
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-plugin"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            building = folder.with_name("plugin-being-built")
+            shutil.rmtree(building, ignore_errors=True)
+            with pytest.MonkeyPatch.context() as patch:
+                info = install(building, patch)
+                assert build([info]).executed == ["tiny"]
+            forget()
+            building.rename(folder)
     return folder
 
 

@@ -23,7 +23,8 @@ import torch
 from mi_course import wire
 from mi_course.asking.drivers import DRIVERS
 from mi_course.asking.limits import Capture, TimeUp, time_limit
-from mi_course.asking.references import Resolver, include
+from mi_course.asking.plugins import include
+from mi_course.asking.references import Resolver
 from mi_course.asking.stubs import has_gaps, is_empty
 from mi_course.asking.watches import WATCHES
 from mi_course.wire import Ask, Call, Error, Limits, Observation, Reply

@@ -10,7 +10,6 @@ function(name, **plain)              from FUNCTIONS: metrics of logits, effects 
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from mi_course.interp.containers import SparseCode
 from mi_course.interp.models import load_native, reseed, small_model
 from mi_course.wire import Ref, encode
 
-__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks", "include"]
+__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks"]
 
 
 class UnknownReference(ValueError):
@@ -259,14 +258,3 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "sae": _sae,
     "function": _function,
 }
-
-
-def include(module: str) -> None:
-    """Add a plug-in's references and functions. Raises ValueError if it would replace one of ours."""
-    found = importlib.import_module(module)
-    for ours, theirs in ((REFERENCES, "REFERENCES"), (FUNCTIONS, "FUNCTIONS")):
-        extra = getattr(found, theirs, {})
-        clash = [name for name, maker in extra.items() if ours.get(name, maker) is not maker]
-        if clash:
-            raise ValueError(f"{module} would replace {', '.join(clash)}; choose other names")
-        ours.update(extra)

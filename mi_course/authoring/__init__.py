@@ -1,9 +1,10 @@
-"""Makes a lesson's notebooks from `solutions/*.py`, and says what is missing in it. For authors only.
+"""For authors: builds a lesson's notebooks from `solutions/*.py`, and finds what is missing.
 
 source     reads the percent script: cells, ids, tags, answer regions
-generate   the learner's notebook and the solution, as functions of source and spec
-execute    runs the solution, and keeps what comes out the same again
-review     what an exercise must have; answers that would be seen too early
-syllabus   what is made from all lessons together
+generate   makes the learner's notebook and the solution from source and exercises
+execute    runs the solution, and keeps the reproducible outputs
+review     finds what exercises lack, and answers that leak into the learner's notebook
+syllabus   makes the files that cover all lessons: README.md and the release's hashes
 build      joins these: `build` and `check`
+new        writes the files of a new lesson or exercise
 """

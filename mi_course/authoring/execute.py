@@ -1,7 +1,7 @@
-"""Executes a solution as a learner's kernel would, and keeps of its outputs what is small and comes out the same again.
+"""Executes a solution in a kernel, and keeps the outputs that are small and reproducible.
 
-Stored: printed text, HTML, pictures and Plotly, in order. Not stored: what went to standard error (progress bars,
-warnings), widgets and their state, timings of the execution.
+Stored: printed text, HTML, pictures and Plotly figures, in order. Not stored: standard error (progress bars, warnings),
+widgets and their state, execution times.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
 from mi_course.authoring.generate import KERNEL, NOT_COMPARED
 from mi_course.authoring.source import BuildError, SourceCell
+from mi_course.content import ANSWER_MIME
 from mi_course.lessons import LessonInfo
 from mi_course.progress import Progress
 
 __all__ = ["Executed", "execute", "outputs_hash", "reuse"]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-ANSWER_CLAIM = "application/vnd.mi-course.answer+json"
 CELL_S = 600
 """Seconds that one cell may take."""
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -35,23 +39,19 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 class Executed:
     notebook: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    """What an author should know: cells whose output is not compared, and why."""
+    """Cells whose output is not compared, and why."""
 
 
 def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCell], cell_s: int = CELL_S) -> Executed:
-    """Runs a solution in a fresh kernel, offline, with a fresh `MI_COURSE_HOME`, in an empty folder.
+    """Run a solution in a fresh kernel, offline, with a fresh `MI_COURSE_HOME`, in an empty folder.
 
-    Raises BuildError with file, line, cell id and traceback when a cell fails or takes longer than `cell_s` seconds.
+    Raises BuildError with file, line, cell id and traceback if a cell fails or takes longer than `cell_s` seconds.
     """
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
     running = nbformat.from_dict(copy.deepcopy(notebook))
-    reached = [0]
+    started = [0]
     with tempfile.TemporaryDirectory(prefix="mi-course-build-") as scratch:
-        home, place = Path(scratch, "home"), Path(scratch, "work")
-        for folder in (home, place):
+        home, work = Path(scratch, "home"), Path(scratch, "work")
+        for folder in (home, work):
             folder.mkdir()
         client = NotebookClient(
             running,
@@ -60,30 +60,29 @@ def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCe
             record_timing=False,
             coalesce_streams=True,
             store_widget_state=False,
-            on_cell_execute=lambda cell, cell_index: reached.append(cell_index),
-            resources={"metadata": {"path": str(place)}},
+            on_cell_execute=lambda cell, cell_index: started.append(cell_index),
+            resources={"metadata": {"path": str(work)}},
         )
         try:
             client.execute(env=environment(home))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            cell, text = cells[reached[-1]], _COLOR.sub("", str(error)).strip()
+            cell, text = cells[started[-1]], _COLOR.sub("", str(error)).strip()
             raise BuildError([cell.finding(f"{info.id}, cell {cell.id!r} failed: {text}")]) from None
         verdicts = {row.exercise: row.status for row in Progress(home).rows(info.id)}
-    made = json.loads(json.dumps(running))
+    executed = json.loads(json.dumps(running))
     notes = [
         f"{info.notebook}, cell {cell['id']!r}: {note}, so its output is not compared"
-        for cell in made["cells"]
+        for cell in executed["cells"]
         if cell["cell_type"] == "code"
         for note in _clean(cell)
     ]
-    made["metadata"] = {**KERNEL, "mi_course": dict(notebook["metadata"]["mi_course"])}
-    made["metadata"]["mi_course"] |= {"verdicts": verdicts, "outputs_hash": outputs_hash(made)}
-    return Executed(made, notes)
+    executed["metadata"] = {**KERNEL, "mi_course": dict(notebook["metadata"]["mi_course"])}
+    executed["metadata"]["mi_course"] |= {"verdicts": verdicts, "outputs_hash": outputs_hash(executed)}
+    return Executed(executed, notes)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What a kernel of ours sees: offline, with its own progress and no start-up files of the user's. The model cache
-    stays as it is."""
+    """The kernel's environment: offline, with its own progress, without the user's start-up files."""
     return {
         **os.environ,
         "MI_COURSE_HOME": str(home),
@@ -96,7 +95,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _clean(cell: dict[str, Any]) -> list[str]:
-    """Reduces the outputs of a cell, and tags it where the rest cannot be compared. Returns the reasons."""
+    """Drop outputs that are not stored; tag the cell if the rest cannot be compared. Returns the reasons."""
     reasons, kept = [], []
     cell["metadata"].pop("execution", None)
     for output in cell["outputs"]:
@@ -109,7 +108,7 @@ def _clean(cell: dict[str, Any]) -> list[str]:
                 reasons.append("it shows a widget")
                 if set(output["data"]) <= {"text/plain"}:
                     continue
-            if ANSWER_CLAIM in output["data"]:
+            if ANSWER_MIME in output["data"]:
                 reasons.append("it records a value that is judged")
         kept.append(output)
     cell["outputs"] = _merged(kept)
@@ -121,7 +120,7 @@ def _clean(cell: dict[str, Any]) -> list[str]:
 
 
 def _merged(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbouring pieces of standard output become one, however the kernel happened to cut them."""
+    """The outputs with adjacent pieces of standard output joined."""
     merged: list[dict[str, Any]] = []
     for output in outputs:
         if output["output_type"] == "stream" and merged and merged[-1]["output_type"] == "stream":
@@ -132,13 +131,13 @@ def _merged(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def outputs_hash(notebook: dict[str, Any]) -> str:
-    """Of all outputs, so that a solution that was executed by hand and saved is noticed."""
+    """A hash of all outputs, by which a solution that was executed by hand is noticed."""
     outputs = [_joined(cell["outputs"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _joined(value: Any) -> Any:
-    """Lists of lines as one text: nbformat writes either."""
+    """The value with lists of lines joined; nbformat writes either form."""
     if isinstance(value, dict):
         return {key: _joined(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -149,7 +148,7 @@ def _joined(value: Any) -> Any:
 
 
 def reuse(fresh: dict[str, Any], old: dict[str, Any]) -> dict[str, Any] | None:
-    """The fresh solution with the outputs of the one executed before; None if its code has changed since."""
+    """The fresh solution with the outputs of the executed one; None if the code has changed since."""
     try:
         before = old["metadata"]["mi_course"]
         now = fresh["metadata"]["mi_course"]
@@ -157,11 +156,11 @@ def reuse(fresh: dict[str, Any], old: dict[str, Any]) -> dict[str, Any] | None:
         new_code = [cell for cell in fresh["cells"] if cell["cell_type"] == "code"]
         if before["source_hash"] != now["source_hash"] or before["outputs_hash"] != outputs_hash(old):
             return None
-        made = copy.deepcopy(fresh)
+        notebook = copy.deepcopy(fresh)
         by_id = {cell["id"]: cell for cell in old_code}
         if list(by_id) != [cell["id"] for cell in new_code]:
             return None
-        for cell in made["cells"]:
+        for cell in notebook["cells"]:
             if cell["cell_type"] != "code":
                 continue
             ran = by_id[cell["id"]]
@@ -173,7 +172,7 @@ def reuse(fresh: dict[str, Any], old: dict[str, Any]) -> dict[str, Any] | None:
                 tags.add(NOT_COMPARED)
             if tags:
                 cell["metadata"]["tags"] = sorted(tags)
-        made["metadata"]["mi_course"] |= {"verdicts": before["verdicts"], "outputs_hash": before["outputs_hash"]}
+        notebook["metadata"]["mi_course"] |= {"verdicts": before["verdicts"], "outputs_hash": before["outputs_hash"]}
     except (KeyError, TypeError, AttributeError):
         return None
-    return made
+    return notebook

@@ -1,6 +1,6 @@
-"""From a lesson's source and spec to the learner's notebook, and to the solution before it is executed.
+"""Makes the learner's notebook and the unexecuted solution from a lesson's source and exercises.
 
-Both are functions of their inputs alone, byte for byte: no clock, no random ids, sorted keys.
+Both depend on their inputs alone, byte for byte: no clock, no random ids, sorted keys.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mi_course import __version__
+import nbformat
+
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
 from mi_course.content import BEGIN, END, python_only, top_level_names
 from mi_course.exercises import Exercise, LessonSpec
 from mi_course.lessons import LessonInfo, catalogue
+from mi_course.version import __version__
 
 __all__ = ["dump", "learner_notebook", "solution_notebook", "stub"]
 
@@ -33,16 +35,16 @@ _DOTS = "●●●○○○"
 
 
 def learner_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
-    """The notebook that a learner opens. Raises BuildError."""
+    """The notebook that learners open. Raises BuildError."""
     return _notebook(info, spec, cells, stub)
 
 
 def solution_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
-    """The solution, not executed: answers in place, markers removed. Raises BuildError."""
+    """The unexecuted solution, with answers and without markers. Raises BuildError."""
     notebook = _notebook(info, spec, cells, lambda cell, exercise: _without_markers(cell))
-    for cell, made in zip(cells, notebook["cells"], strict=True):
-        if "not-compared" in cell.tags:
-            made["metadata"]["tags"] = sorted({*made["metadata"]["tags"], NOT_COMPARED})
+    for source, cell in zip(cells, notebook["cells"], strict=True):
+        if "not-compared" in source.tags:
+            cell["metadata"]["tags"] = sorted({*cell["metadata"]["tags"], NOT_COMPARED})
     return notebook
 
 
@@ -50,16 +52,16 @@ def _notebook(
     info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell], answer: Callable[[SourceCell, Exercise], str]
 ) -> dict[str, Any]:
     by_name = {exercise.name: exercise for exercise in spec.exercises}
-    made, findings = [], []
+    built, findings = [], []
     for cell in cells:
         try:
-            made.append(_cell(info, spec, cell, by_name, answer))
+            built.append(_cell(info, spec, cell, by_name, answer))
         except BuildError as error:
             findings += error.findings
     if findings:
         raise BuildError(findings)
     meta = {"lesson": info.id, "course_version": __version__, "source_hash": _source_hash(spec, cells)}
-    return {"cells": made, "metadata": {**KERNEL, "mi_course": meta}, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": built, "metadata": {**KERNEL, "mi_course": meta}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _cell(
@@ -114,7 +116,7 @@ def stub(cell: SourceCell, exercise: Exercise) -> str:
             raise BuildError(
                 [
                     cell.finding(
-                        f"the region holds all of {exercise.name}; leave `def` and docstring outside", region.begin
+                        f"the region contains all of {exercise.name}; leave `def` and docstring outside", region.begin
                     )
                 ]
             )
@@ -138,7 +140,7 @@ def _without_markers(cell: SourceCell) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the spec knows is written once, there
+# Placeholders
 
 
 def _fill(info: LessonInfo, spec: LessonSpec, cell: SourceCell, by_name: dict[str, Exercise]) -> str:
@@ -162,7 +164,7 @@ def _fill(info: LessonInfo, spec: LessonSpec, cell: SourceCell, by_name: dict[st
         "lesson": lambda: spec.title,
         "number": lambda: f"{info.number:02d}",
         "minutes": lambda: str(spec.minutes),
-        "points": lambda: str(sum(one.points for one in spec.exercises)),
+        "points": lambda: str(sum(exercise.points for exercise in spec.exercises)),
         "exercises": lambda: str(len(spec.exercises)),
         "next": lambda: _next(info),
     }
@@ -181,30 +183,30 @@ def badge(exercise: Exercise) -> str:
 
 
 def _next(info: LessonInfo) -> str:
-    """A link to the next lesson from the same place, or to the syllabus after the last."""
-    later = [one for one in catalogue() if one.folder == info.folder and one.number > info.number]
+    """A link to the next lesson in the same folder; to the syllabus after the last."""
+    later = [other for other in catalogue() if other.folder == info.folder and other.number > info.number]
     if not later:
         return "[the syllabus](README.md)"
-    following = min(later, key=lambda one: one.number)
+    following = min(later, key=lambda other: other.number)
     return f"[{following.number:02d} · {following.title}]({following.notebook}.ipynb)"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Bytes
+# Hash and file format
 
 
 def _source_hash(spec: LessonSpec, cells: Sequence[SourceCell]) -> str:
-    """Of everything that execution depends on in the source: code cells, their order and tags, and the exercises'
-    revisions and points. Prose is left out, so that mending a sentence does not execute a lesson again."""
+    """A hash of what execution depends on: code cells, their order and tags, the exercises' revisions and points.
+
+    Prose is left out, so that rewording a sentence does not execute a lesson again.
+    """
     code = [[cell.id, cell.text, sorted(cell.tags)] for cell in cells if cell.kind == "code"]
-    exercises = [[one.id, one.revision, one.points] for one in spec.exercises]
+    exercises = [[exercise.id, exercise.revision, exercise.points] for exercise in spec.exercises]
     return hashlib.sha256(json.dumps([code, exercises]).encode()).hexdigest()[:32]
 
 
 def dump(notebook: dict[str, Any]) -> str:
     """The notebook as text: one space of indentation, sorted keys, sources as lists of lines, as nbformat writes it."""
-    import nbformat
-
-    made = nbformat.from_dict(notebook)
-    nbformat.validate(made)
-    return nbformat.writes(made) + "\n"
+    node = nbformat.from_dict(notebook)
+    nbformat.validate(node)
+    return nbformat.writes(node) + "\n"

@@ -1,4 +1,4 @@
-"""What an exercise and a lesson need before a learner sees them, and answers that would be seen too early."""
+"""Finds what lessons and exercises lack, and answers that leak into the learner's notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from mi_course.authoring.generate import stub
 from mi_course.authoring.source import BuildError, Finding, SourceCell, regions
-from mi_course.content import python_only, source
+from mi_course.content import python_only, root, source
 from mi_course.exercises import Exercise, LessonSpec
 from mi_course.lessons import LessonInfo
 
@@ -22,23 +22,19 @@ __all__ = ["leaks", "review", "review_catalogue"]
 MIN_HINTS = 2
 MIN_MISTAKES = 4
 LONG = 20
-"""Characters, blanks left out, from which a line of an answer is recognised wherever it stands."""
+"""Non-blank characters from which a line of an answer counts as a leak wherever it appears."""
+NOT_WRITTEN = "not written yet"
+"""What `mi-course new` writes where an author has to."""
 DISTINCTIVE = 12
-"""The same for a line that calls or indexes, and computes."""
+"""The same for a line that both calls or indexes and computes."""
 
 _EXPRESSION = re.compile(r"^\s*(return\b|[\w.,\s\[\]]+?(:[^=]+)?[-+*/@]?=(?!=))")
-"""What stands before the expression in a line that returns or assigns it."""
+"""The part of a line before the expression that it returns or assigns."""
 
 
 def review(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> Iterator[Finding]:
-    """What is missing in a lesson. The builder's own complaints are not repeated here."""
-    where = _spec_file(info)
-    for name in ("id", "number", "title", "minutes", "notebook"):
-        if getattr(info, name) != getattr(spec, name):
-            yield Finding(
-                *_line(where, spec.id),
-                f"{name} is {getattr(spec, name)!r} in the lesson and {getattr(info, name)!r} in the catalogue",
-            )
+    """What a lesson lacks, apart from what stops the builder."""
+    where = _module_file(info)
     if "title" not in {cell.id for cell in cells if cell.kind == "markdown"}:
         yield cells[0].finding('there is no markdown cell with the id "title", whose first paragraph is the promise')
     if not any(cell.is_setup for cell in cells):
@@ -50,6 +46,7 @@ def review(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> I
         for message in _incomplete(spec, exercise):
             yield Finding(*_line(where, exercise.id, exercise.name), f"{exercise.id}: {message}")
         yield from _in_source(exercise, cells)
+    yield from _unwritten(info, cells)
 
 
 def review_catalogue(infos: Sequence[LessonInfo]) -> Iterator[Finding]:
@@ -91,11 +88,8 @@ def _in_source(exercise: Exercise, cells: Sequence[SourceCell]) -> Iterator[Find
         return
     cell = cells[at]
     badge = re.compile(r"\{\{\s*exercise\s+" + re.escape(name) + r"\s*\}\}")
-    if not any(badge.search(one.text) for one in cells[:at] if one.kind == "markdown"):
+    if not any(badge.search(earlier.text) for earlier in cells[:at] if earlier.kind == "markdown"):
         yield cell.finding(f"no markdown cell before it states the exercise: write {{{{exercise {name}}}}} there")
-    for one in cells:
-        if one.kind == "code" and re.search(rf"lesson\.use\(\s*['\"]{name}['\"]", one.text) and not exercise.fallback:
-            yield one.finding(f"lesson.use({name!r}) needs `own` in the exercise")
     lines = cell.text.rstrip().splitlines()
     call = _parsed(lines[-1]) if lines else None
     if not (call and re.match(rf"lesson\.check\({name}\b", lines[-1])):
@@ -106,24 +100,38 @@ def _in_source(exercise: Exercise, cells: Sequence[SourceCell]) -> Iterator[Find
         return  # the builder says so
     if exercise.kind == "value" or tree is None:
         return
-    made = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name]
-    if not made:
+    defined = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name]
+    if not defined:
         yield cell.finding(f"the cell defines no function {name}")
-    elif not ast.get_docstring(made[0]):
-        yield cell.finding(f"{name} has no docstring outside the region: say what goes in and comes out, with units")
+    elif not ast.get_docstring(defined[0]):
+        yield cell.finding(f"{name} has no docstring outside the region: describe arguments and result, with units")
+
+
+def _unwritten(info: LessonInfo, cells: Sequence[SourceCell]) -> Iterator[Finding]:
+    """What `mi-course new` left to be written: in the lesson's source, its modules, and its alternatives."""
+    for cell in cells:
+        for number, line in enumerate(cell.text.splitlines()):
+            if NOT_WRITTEN in line:
+                yield cell.finding(f"cell {cell.id!r} is {NOT_WRITTEN}", number)
+    module = _module_file(info)
+    paths = [*_modules(module), root() / "tests" / "alternatives" / f"{info.id}.py"] if module else []
+    for path in filter(Path.is_file, paths):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if NOT_WRITTEN in line:
+                yield Finding(_relative(path), number, f"is {NOT_WRITTEN}")
 
 
 def leaks(cells: Sequence[SourceCell], notebook: dict[str, Any], spec: LessonSpec) -> Iterator[Finding]:
-    """Answers that stand in the learner's notebook: a line of a region, or an exercise's function with a body."""
+    """Answers in the learner's notebook: a line of a region, or an exercise's function with a body."""
     texts = [(cell["id"], _bare(source(cell))) for cell in notebook["cells"]]
     by_id = {cell.id: cell for cell in cells}
     for cell in cells:
         for region in regions(cell):
             for number, line in enumerate(region.lines, region.begin + 1):
-                told = {_bare(one) for one in (line, _EXPRESSION.sub("", line)) if _telling(one)}
+                parts = {_bare(part) for part in (line, _EXPRESSION.sub("", line)) if _reveals(part)}
                 for id, text in texts:
-                    if any(bare in text for bare in told):
-                        yield cell.finding(f"this line of the answer also stands in cell {id!r} of notebooks/", number)
+                    if any(part in text for part in parts):
+                        yield cell.finding(f"this line of the answer is also in cell {id!r} of notebooks/", number)
     names = {exercise.name for exercise in spec.exercises}
     for cell in notebook["cells"]:
         tree = _parsed(source(cell)) if cell["cell_type"] == "code" else None
@@ -136,8 +144,8 @@ def _bare(line: str) -> str:
     return "".join(line.split())
 
 
-def _telling(line: str) -> bool:
-    """Whether a line gives something away: `with torch.no_grad():` and imports do not."""
+def _reveals(line: str) -> bool:
+    """Whether a line gives part of an answer away. Imports and `with torch.no_grad():` do not."""
     bare = _bare(line)
     if re.match(r"\s*(import|from|with)\b", line):
         return False
@@ -147,8 +155,8 @@ def _telling(line: str) -> bool:
 
 
 def _is_stub(node: ast.FunctionDef) -> bool:
-    """Whether the function somewhere raises NotImplementedError; the builder puts that in place of an answer."""
-    return any(isinstance(one, ast.Raise) and "NotImplementedError" in ast.dump(one) for one in ast.walk(node))
+    """Whether the function raises NotImplementedError, which the builder puts in place of an answer."""
+    return any(isinstance(inner, ast.Raise) and "NotImplementedError" in ast.dump(inner) for inner in ast.walk(node))
 
 
 def _parsed(text: str) -> ast.Module | None:
@@ -158,18 +166,22 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _spec_file(info: LessonInfo) -> Path | None:
+def _module_file(info: LessonInfo) -> Path | None:
     file = inspect.getsourcefile(importlib.import_module(info.module))
     return Path(file) if file else None
 
 
+def _modules(module: Path) -> list[Path]:
+    """A lesson's module, or all modules of its package."""
+    return sorted(module.parent.glob("*.py")) if module.name == "__init__.py" else [module]
+
+
 def _line(module: Path | None, *names: str) -> tuple[str, int]:
-    """File and line in which a lesson's module, or a file beside it, first names one of these in quotes."""
+    """File and line where a lesson's module, or another of its package, first has one of these names in quotes."""
     if module is None:
         return "?", 1
-    beside = sorted(module.parent.glob("*.py")) if module.name == "__init__.py" else []
     for name in names:
-        for path in dict.fromkeys([module, *beside]):
+        for path in _modules(module):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 if f'"{name}"' in line or f'.{name}"' in line:
                     return _relative(path), number

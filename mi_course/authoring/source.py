@@ -9,8 +9,8 @@
 
     lesson.check(induction_score)
 
-jupytext decides what a cell is, so that an author may open the same file in JupyterLab; the lines in which the cells
-begin are found here, because every complaint names file and line.
+jupytext splits the cells, so that authors can open the same file in JupyterLab. The first line of each cell is found
+here, because every finding names file and line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jupytext
+
 from mi_course.content import ANSWER, BEGIN, END, SETUP
+from mi_course.errors import CourseError
 
 __all__ = ["BuildError", "Finding", "Region", "SourceCell", "is_slug", "read_source", "regions"]
 
@@ -31,7 +34,7 @@ _HEADER = re.compile(r"^# %%")
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something an author has to mend, and where."""
+    """Something that an author has to fix, and where."""
 
     file: str
     line: int
@@ -41,8 +44,8 @@ class Finding:
         return f"{self.file}:{self.line}: {self.message}"
 
 
-class BuildError(Exception):
-    """A lesson that cannot be built. Holds every finding."""
+class BuildError(CourseError):
+    """A lesson cannot be built. Contains every finding."""
 
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__("\n".join(map(str, findings)))
@@ -51,7 +54,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Region:
-    """What stands between the markers. Indices are lines of the cell, from 0; `begin` and `end` are the markers'."""
+    """The lines between two markers. begin, end: the markers' lines in the cell, from 0."""
 
     begin: int
     end: int
@@ -68,11 +71,11 @@ class SourceCell:
     tags: tuple[str, ...]
     file: str
     line: int
-    """In which line of the file its `# %%` stands."""
+    """The line of its `# %%` in the file, from 1."""
 
     @property
     def answers(self) -> str | None:
-        """The name of the exercise that it answers, if it is an answer cell."""
+        """The name of the exercise, if this is an answer cell."""
         return self.id.removeprefix(ANSWER) if self.kind == "code" and self.id.startswith(ANSWER) else None
 
     @property
@@ -80,23 +83,21 @@ class SourceCell:
         return self.kind == "code" and (self.id == SETUP or SETUP in self.tags)
 
     def finding(self, message: str, offset: int = -1) -> Finding:
-        """A finding in line `offset` of the cell's text (-1: in its header)."""
+        """A finding in line `offset` of the cell's text, from 0 (-1: in its header)."""
         return Finding(self.file, self.line + 1 + offset, message)
 
 
 def is_slug(id: str) -> bool:
-    """Whether this may be a cell's id."""
+    """Whether this is a valid cell id."""
     return SLUG.fullmatch(id) is not None
 
 
 def read_source(path: Path, name: str | None = None) -> list[SourceCell]:
-    """The cells of a lesson. `name` is what findings call the file.
+    """The cells of a lesson. name: the file's name in findings.
 
-    Raises BuildError for a file that is missing or no percent script, and for ids and tags that are missing, doubled
-    or malformed; all of them are listed.
+    Raises BuildError if the file is missing or no percent script, and with all ids and tags that are missing,
+    duplicate or malformed.
     """
-    import jupytext
-
     name = name or str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -113,13 +114,13 @@ def read_source(path: Path, name: str | None = None) -> list[SourceCell]:
                     name,
                     starts[0] if starts else 1,
                     f"jupytext sees {len(notebook.cells)} cells, and {len(starts)} lines begin with `# %%`. "
-                    "Every cell needs such a line, the first one too, and no string may hold one.",
+                    "Every cell needs such a line, the first one too, and no string may contain one.",
                 )
             ]
         )
     cells, findings = [], []
     for start, cell in zip(starts, notebook.cells, strict=True):
-        made = SourceCell(
+        parsed = SourceCell(
             id=str(cell.metadata.get("id", "")),
             kind=cell.cell_type,
             text=cell.source,
@@ -128,8 +129,8 @@ def read_source(path: Path, name: str | None = None) -> list[SourceCell]:
             line=start,
         )
         unknown = set(cell.metadata) - {"id", "tags", "lines_to_next_cell", "lines_to_end_of_cell_marker"}
-        findings += _header_findings(made, {one.id: one for one in cells}, unknown)
-        cells.append(made)
+        findings += _header_findings(parsed, {earlier.id: earlier for earlier in cells}, unknown)
+        cells.append(parsed)
     for cell in cells:
         try:
             list(regions(cell))
@@ -142,13 +143,13 @@ def read_source(path: Path, name: str | None = None) -> list[SourceCell]:
 
 def _header_findings(cell: SourceCell, earlier: dict[str, SourceCell], unknown: set[str]) -> Iterator[Finding]:
     if not cell.id:
-        yield cell.finding('the cell has no id; write `# %% id="a-slug"`, and never change it afterwards')
+        yield cell.finding('the cell has no id; write `# %% id="a-slug"`, and never change it later')
     elif not is_slug(cell.id):
         yield cell.finding(f"the id {cell.id!r} is no slug; use up to 64 of a-z, 0-9, _ and -")
     elif cell.id in earlier:
-        yield cell.finding(f"the id {cell.id!r} is that of the cell in line {earlier[cell.id].line} too")
-    if wrong := sorted(set(cell.tags) - TAGS):
-        yield cell.finding(f"unknown tag {wrong[0]!r}; there are {', '.join(sorted(TAGS))}")
+        yield cell.finding(f"the id {cell.id!r} is also that of the cell in line {earlier[cell.id].line}")
+    if tags := sorted(set(cell.tags) - TAGS):
+        yield cell.finding(f"unknown tag {tags[0]!r}; there are {', '.join(sorted(TAGS))}")
     if unknown:
         yield cell.finding(f"unknown option {sorted(unknown)[0]!r} in the cell's header; there are id and tags")
 
@@ -179,9 +180,9 @@ def regions(cell: SourceCell) -> Iterator[Region]:
             inside = tuple(lines[begin + 1 : number])
             if line != indent + END:
                 raise BuildError([cell.finding("END SOLUTION is not indented as its BEGIN is", number)])
-            if any(one.strip() and not one.startswith(indent) for one in inside):
-                raise BuildError([cell.finding("the region holds lines that are indented less than its BEGIN", begin)])
-            if not any(one.strip() for one in inside):
+            if any(line.strip() and not line.startswith(indent) for line in inside):
+                raise BuildError([cell.finding("the region has lines that are indented less than its BEGIN", begin)])
+            if not any(line.strip() for line in inside):
                 raise BuildError([cell.finding("the region is empty", begin)])
             yield Region(begin, number, indent, inside)
             begin = None

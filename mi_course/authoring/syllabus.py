@@ -1,4 +1,4 @@
-"""What is made from all notebooks together: the syllabus, and the hashes of the present version."""
+"""The files that cover all lessons: the syllabus, and the hashes of the current version."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Each lesson is a notebook. Begin with the first; every lesson names what it need
 
 
 def syllabus(lessons: Iterable[tuple[LessonInfo, LessonSpec, dict[str, Any]]]) -> str:
-    """`notebooks/README.md`: number, title, minutes, exercises, points, and what one can do afterwards."""
+    """`notebooks/README.md`: each lesson's number, title, minutes, exercises, points and promise."""
     parts = [HEAD]
     for info, spec, notebook in lessons:
         points = sum(exercise.points for exercise in spec.exercises)
-        numbers = f"{spec.minutes} minutes · {_many(len(spec.exercises), 'exercise')} · {_many(points, 'point')}"
+        numbers = f"{info.minutes} minutes · {_count(len(spec.exercises), 'exercise')} · {_count(points, 'point')}"
         heading = f"## {info.number:02d} · [{info.title}]({info.notebook}.ipynb)"
         parts.append(f"{heading}\n\n{numbers}\n\n{promise(notebook)}\n")
     return "\n".join(parts)
 
 
 def promise(notebook: dict[str, Any]) -> str:
-    """The first paragraph of the cell `title`, which says what the learner will be able to do."""
+    """The first paragraph of the cell `title`: what the learner will be able to do."""
     for cell in notebook["cells"]:
         if cell["id"] == "title":
             for paragraph in re.split(r"\n\s*\n", source(cell)):
@@ -49,5 +49,5 @@ def release(notebooks: Iterable[tuple[LessonInfo, dict[str, Any]]]) -> str:
     return json.dumps(hashes, indent=1, sort_keys=True) + "\n"
 
 
-def _many(number: int, thing: str) -> str:
+def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -76,8 +76,8 @@ def grade(
     progress: called with (done, all, seconds still to go) after each submission.
 
     Finished marks are kept in `out/.grading`: after an interruption, the same call continues.
-    Raises FileNotFoundError or ValueError without submissions, SandboxError (a RuntimeError) without a sandbox,
-    ClusterError (another one) without a working cluster, and KeyError for an unknown lesson.
+    Raises FileNotFoundError or ValueError without submissions, SandboxError without a sandbox,
+    ClusterError without a working cluster, and KeyError for an unknown lesson.
     """
     began = time.monotonic()
     if lesson is not None:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from mi_course.errors import CourseError
 from mi_course.grading.jobs import Job
 from mi_course.grading.marks import Failure, Marks
 from mi_course.grading.store import course_fingerprint
@@ -33,7 +34,7 @@ WORKERS_S = 300.0
 SUBMISSION_S = 1800.0
 
 
-class ClusterError(RuntimeError):
+class ClusterError(CourseError):
     """The cluster cannot be used, or not any more. The text says why, and what to do."""
 
 

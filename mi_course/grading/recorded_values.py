@@ -9,11 +9,10 @@ from typing import Any
 
 from mi_course import wire
 from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 
-__all__ = ["ANSWER_MIME", "claims_in"]
+__all__ = ["claims_in"]
 
-ANSWER_MIME = "application/vnd.mi-course.answer+json"
-ANSWER_BYTES = 2**20
 MAX_RECORDS = 500
 LIMIT_S = 20.0
 """For decoding all records of a notebook."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
-import inspect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from mi_course import content, lessons
 from mi_course.grading.bounded import run_each
 from mi_course.grading.intake import Entry, load
 from mi_course.grading.marks import Marks
-from mi_course.grading.reaching import fold
+from mi_course.grading.reaching import fold, library_functions
 from mi_course.grading.text_files import write_csv
 from mi_course.submission import PARSED_CHARACTERS, parse, select_cells
 
@@ -124,9 +122,10 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
         if node is None:
             continue
         try:
-            calls = _calls_own(node, id, aliases) or (_own_name(id) in texts and bool(ROADS & texts))
-            own = _own_source(id) if calls else None
-            answer = replace(_answer(submission, id, own or node), calls_own=own is not None)
+            name = id.partition(".")[2]
+            library = [function for _, function in library_functions().get(name, ())]
+            own = _calls_own(node, name, aliases) or bool(library and name in texts and ROADS & texts)
+            answer = replace(_answer(submission, id, library[0] if own and library else node), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
         found.append(answer)
@@ -134,14 +133,12 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
 
 
 def references(lesson: str) -> list[Answer]:
-    """The course's own answers: the solution's, and what `lesson.use` falls back on."""
+    """The course's own answers: the solution's, and the library's functions of the same name."""
     found = []
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
             found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        own = _own_source(exercise.id)
-        if own is not None:
-            found.append(_answer(OWN, exercise.id, own))
+        found += [_answer(OWN, exercise.id, node) for _, node in library_functions().get(exercise.name, ())]
     return found
 
 
@@ -290,17 +287,6 @@ def _is_stub(one: Answer) -> bool:
     return "NotImplementedError" in one.symbols[:6] or one.literal.strip() in ("...", "pass")
 
 
-def _own_source(id: str) -> ast.stmt | None:
-    """The course's own implementation, which `lesson.use` hands out."""
-    lesson, _, name = id.partition(".")
-    module, _, own = lessons.load(lesson).exercise(name).fallback.partition(":")
-    try:
-        value = getattr(importlib.import_module(module), own)
-        return ast.parse(inspect.cleandoc("\n" + inspect.getsource(value))).body[0]
-    except (ImportError, AttributeError, ValueError, OSError, TypeError, SyntaxError):
-        return None
-
-
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
     """Names that a cell imports from mi_course -> where they are from."""
     found: dict[str, str] = {}
@@ -312,11 +298,6 @@ def _from_the_course(tree: ast.Module) -> dict[str, str]:
                 if alias.name.split(".")[0] == "mi_course":
                     found[alias.asname or "mi_course"] = alias.name if alias.asname else "mi_course"
     return found
-
-
-def _own_name(id: str) -> str:
-    lesson, _, name = id.partition(".")
-    return lessons.load(lesson).exercise(name).fallback.partition(":")[2]
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
@@ -341,11 +322,8 @@ ROADS = {"getattr", "vars", "eval", "exec", "__import__", ".import_module", ".__
 """How a name in a string becomes a function."""
 
 
-def _calls_own(node: ast.stmt, id: str, aliases: dict[str, str]) -> bool:
-    """Whether an answer names the course's own implementation of the same exercise."""
-    own = _own_name(id)
-    if not own:
-        return False
+def _calls_own(node: ast.stmt, own: str, aliases: dict[str, str]) -> bool:
+    """Whether an answer names a function of the course that is called as its exercise is."""
     aliases = {**aliases, **_from_the_course(ast.Module([node], []))}
     for one in ast.walk(node):
         if isinstance(one, ast.Name) and aliases.get(one.id, "").rpartition(".")[2] == own:

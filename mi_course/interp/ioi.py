@@ -1,6 +1,6 @@
-"""Indirect objects in SmolLM2: prompts that nobody in the lesson sees, and how much of the task some heads keep there.
+"""Indirect object identification (IOI): prompts, and how much of the task a set of heads keeps.
 
-Names and templates are our own. The task is Wang et al.'s (2022), section 2; three-name prompts (ABC) are theirs too.
+The task and the three-name prompts (ABC) are Wang et al.'s (2022), section 2; names and templates are our own.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from mi_course.interp.models import load_model
+from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation, score_circuit
+
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
     Head = tuple[int, int]
 
-# None of these occurs in the lesson. Each name is one token of SmolLM2, with a leading space.
+# None of these occurs in lesson 03. Each name is one token of SmolLM2, with a leading space.
 HELD_OUT_TEMPLATES = (
     "Then {A} and {B} sat in the garden, and {S} gave a book to",
     "While {B} and {A} were at the office, {S} sent a letter to",
@@ -24,11 +29,26 @@ HELD_OUT_TEMPLATES = (
 HELD_OUT_PAIRS = (("Emma", "David"), ("Laura", "Peter"), ("Kate", "Mark"))
 
 
-def abc_prompts(names: Sequence[str], template: str) -> list[str]:
-    """Prompts of three different names each: no name is said twice, so nobody is the indirect object.
+def ioi_prompts(pairs: Sequence[tuple[str, str]], template: str) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Clean prompts, corrupted prompts, and (indirect object, subject) of each clean prompt.
 
-    The mean over them holds what the template says, and nothing about who should be named next. Every name comes in
-    each of the three places equally often. Raises ValueError for fewer than three names.
+    template: text with {A} and {B}, the two names, and {S}, the subject. Each pair (a, b) is used twice: with A=a, B=b,
+    S=b, and with a and b exchanged. In the corrupted prompt S is the indirect object.
+
+    >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")[0]
+    ['Mary and John: John gave it to', 'John and Mary: Mary gave it to']
+    """
+    answers = [names for a, b in pairs for names in ((a, b), (b, a))]
+    clean = [template.format(A=a, B=b, S=b) for a, b in answers]
+    corrupted = [template.format(A=a, B=b, S=a) for a, b in answers]
+    return clean, corrupted, answers
+
+
+def abc_prompts(names: Sequence[str], template: str) -> list[str]:
+    """Prompts with three different names each: no name is repeated, so there is no indirect object.
+
+    Activations averaged over them carry the template, and nothing about who should be named next. Every name takes each
+    of the three roles equally often. Raises ValueError for fewer than three different names.
 
     >>> abc_prompts(["Mary", "John", "Tom"], "{A} and {B}: {S} gave it to")[0]
     'Mary and John: Tom gave it to'
@@ -46,7 +66,7 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
 
 @dataclass
 class Task:
-    """Prompts of several templates, and the share of the logit difference that heads keep on them; see `ioi_task`."""
+    """IOI prompts of several templates, and the share of the logit difference that heads keep on them."""
 
     model: TransformerBridge
     sets: list[tuple[Tensor, Any, Tensor]]
@@ -56,41 +76,33 @@ class Task:
 
     def score(self, heads: Sequence[Head]) -> float:
         """Faithfulness of these heads, over all templates together."""
-        from mi_course.interp.patching import faithfulness
-
         if self._ends is None:
-            self._ends = self._kept(self._every()), self._kept([])
-        return faithfulness(self._kept(heads), *self._ends)
+            self._ends = self._mean_metric(self._all_heads()), self._mean_metric([])
+        return faithfulness(self._mean_metric(heads), *self._ends)
 
     def completeness(self, heads: Sequence[Head]) -> float:
         """Faithfulness of all the other heads: near 0 if nothing of the circuit is missing."""
-        return self.score([head for head in self._every() if head not in set(heads)])
+        return self.score([head for head in self._all_heads() if head not in set(heads)])
 
     def random(self, size: int, n: int = 50, seed: int = 0) -> list[float]:
-        """Faithfulness of n random sets of this size, in rising order."""
-        import torch
-
-        from mi_course.interp.patching import score_circuit
-
+        """Faithfulness of n random sets of this size, ascending."""
         if size not in self._random:
             total, above = 0.0, torch.zeros(n)
             for tokens, metric, means in self.sets:
-                found = score_circuit(
-                    self.model, tokens, metric, self._every()[:size], means, random=n, seed=seed, progress=False
+                scores = score_circuit(
+                    self.model, tokens, metric, self._all_heads()[:size], means, random=n, seed=seed, progress=False
                 )
-                # From each template's own scale back to logits, so that all templates go into one ratio.
-                whole = float((found.full - found.empty).mean())
-                total, above = total + whole, above + found.random * whole
+                # Back from each template's scale to logits, so that all templates enter one ratio.
+                effect = float((scores.full - scores.empty).mean())
+                total, above = total + effect, above + scores.random * effect
             self._random[size] = sorted((above / total).tolist())
         return self._random[size]
 
-    def _every(self) -> list[Head]:
+    def _all_heads(self) -> list[Head]:
         return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
 
-    def _kept(self, heads: Sequence[Head]) -> float:
+    def _mean_metric(self, heads: Sequence[Head]) -> float:
         """The metric's mean over all templates, with every other head at its mean."""
-        from mi_course.interp.patching import mean_ablation
-
         values = [
             mean_ablation(self.model, tokens, metric, keep=list(heads), means=means)
             for tokens, metric, means in self.sets
@@ -103,14 +115,11 @@ def ioi_task(
     templates: Sequence[str] = HELD_OUT_TEMPLATES,
     pairs: Sequence[tuple[str, str]] = HELD_OUT_PAIRS,
 ) -> Task:
-    """Prompts of these templates and names in both orders, with the mean over ABC prompts of each template."""
-    from mi_course.interp.patching import head_means, logit_difference
-    from mi_course.interp.patching.lesson_forms import ioi_prompts
-
+    """IOI prompts of these templates and names, with the heads' means over ABC prompts of each template."""
     names = [name for pair in pairs for name in pair]
     sets = []
     for template in templates:
-        clean, _, answers = ioi_prompts(list(pairs), template)
+        clean, _, answers = ioi_prompts(pairs, template)
         means = head_means(model, abc_prompts(names, template))
         sets.append((model.to_tokens(clean), logit_difference(answers, model), means))
     return Task(model, sets)
@@ -118,14 +127,12 @@ def ioi_task(
 
 @cache
 def smollm2_held_out() -> Task:
-    """SmolLM2 on the held-out prompts, once per process: about a second, and 20 for the random sets of one size."""
-    from mi_course.interp.models import load_model
-
+    """The task on SmolLM2 and the held-out prompts, cached: about a second, and 20 for random sets of one size."""
     return ioi_task(load_model())
 
 
-# The first thirty heads by the absolute first-order effect of setting them to their ABC mean, at the clean run of the
-# lesson's two templates and eight prompts each, by the method of its cell use-rankings. On held-out prompts: 0.89.
+# The first thirty heads by the absolute first-order effect of setting them to their ABC mean, at the clean runs of
+# lesson 03's two templates with eight prompts each, as in its cell use-rankings. Held-out faithfulness: 0.89.
 _CIRCUIT = (
     (23, 3),
     (29, 1),

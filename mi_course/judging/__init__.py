@@ -1,10 +1,15 @@
-"""Holds observations against the truth, and names the mistake.
+"""Compares observations with the truth, and names the mistake.
 
     plan = exercise.plan(seed)
     observations = [run(ask) for ask in plan.asks]          # in the notebook, or in a sandbox
     verdict = judge(plan, observations, ask=observe)        # never runs the learner's code
 
-`ask(answer, ask) -> Observation` runs code of ours only: the oracle, and each mistake's `implementation`.
+`ask(answer, ask) -> Observation` runs only code of ours: the oracle, and each mistake's `implementation`. Within one
+verdict each of these is asked each Ask at most once, and only if the verdict depends on it.
+
+Half precision: an answer in float16 or bfloat16 passes where it agrees within the case's tolerance, as whole numbers
+do. Otherwise it is wrong, since its two to four digits do not tell a right answer from a nearly right one. If it is right
+to its own precision, or is judged by properties, the message says so and asks for float32, and no mistake is named.
 """
 
 from __future__ import annotations
@@ -18,47 +23,70 @@ from mi_course.judging.comparison import compare, degenerate, same
 from mi_course.judging.diagnosis import name_mistake
 from mi_course.wire import Observation
 
-__all__ = ["compare", "degenerate", "judge", "same"]
+__all__ = ["Asker", "Truths", "compare", "complaint_about", "degenerate", "judge", "same"]
 
-DIAGNOSIS_SECONDS = 3.0
-"""Processor time that naming the mistake may take, once the answer is known not to be right. (By the clock, a busy
-machine would find fewer names than a quiet one.)"""
+DIAGNOSIS_S = 3.0
+"""Processor time that naming the mistake may take, once the answer is known to be wrong. (By the clock, a busy machine
+would name fewer mistakes than an idle one.)"""
 
 
-def judge(
-    plan: Plan, observations: Sequence[Observation], ask: Asker, diagnosis_s: float = DIAGNOSIS_SECONDS
-) -> Verdict:
-    """The verdict on one exercise. observations: one for each Ask of the plan, in order; others are counted as lost."""
+def judge(plan: Plan, observations: Sequence[Observation], ask: Asker, diagnosis_s: float = DIAGNOSIS_S) -> Verdict:
+    """The verdict on one exercise.
+
+    observations: one for each Ask of the plan, matched by id. The first for an Ask counts; an Ask without one is lost,
+        and anything else in the list is ignored.
+    diagnosis_s: processor time for naming the mistake; 0 names none but those that a case's judge recognizes.
+
+    Raises RuntimeError if the oracle fails, TypeError if a case has no truth: faults of the exercise.
+    """
     exercise = plan.exercise
-    # The first reply to an Ask counts; what answers another Ask, or is no observation, is ignored.
-    seen = {one.ask: one for one in reversed(list(observations)) if isinstance(one, Observation)}
-    found = [seen.get(planned.ask.id, Observation(planned.ask.id, ())) for planned in plan.cases]
+    by_ask = {seen.ask: seen for seen in reversed(list(observations)) if isinstance(seen, Observation)}
+    paired = [by_ask.get(planned.ask.id, Observation(planned.ask.id, ())) for planned in plan.cases]
     truths = Truths(plan, ask)
-    paired = zip(plan.cases, found, strict=True)
-    complaints = [complaint_about(planned.case, obs, truths, i) for i, (planned, obs) in enumerate(paired)]
+    complaints = _complaints(plan, paired, truths)
 
     details = _details(plan, complaints)
-    failed = [i for i, complaint in enumerate(complaints) if complaint]
-    if not failed:
+    if not any(complaints):
         return _verdict(exercise, "passed", details, _praise(exercise))
     status = _status(complaints)
-    worst = _worst(complaints, status)
-    mistake, message = None, complaints[worst].message
+    worst, complaint = _worst(complaints, status)
+    mistake, message = None, complaint.message
     if status == "not_attempted":
         message = f"Not attempted yet: {_what_to_write(exercise)}, then run this cell again."
     else:
-        named = name_mistake(plan, found, complaints, truths, ask, diagnosis_s)
+        named = name_mistake(plan, paired, complaints, truths, ask, diagnosis_s)
         if named:
             mistake, message = named.name, named.message
         elif status == "wrong":
             about = plan.cases[worst].case.about
             message += f"\n\nAsked with {about}." if about else ""
     message = message[:1].upper() + message[1:_LONGEST]
-    return _verdict(exercise, status, details, message, mistake=mistake, printed=found[worst].printed[:_LONGEST])
+    return _verdict(exercise, status, details, message, mistake=mistake, printed=paired[worst].printed[:_LONGEST])
+
+
+def _complaints(plan: Plan, observations: Sequence[Observation], truths: Truths) -> list[Complaint | None]:
+    """One for each case, or None.
+
+    Once a part is lost to a wrong value, the verdict does not depend on its other cases that are compared with a truth:
+    they get the same complaint, and their truth is not computed.
+    """
+    complaints: list[Complaint | None] = []
+    lost: dict[int, Complaint] = {}
+    for i, (planned, observation) in enumerate(zip(plan.cases, observations, strict=True)):
+        part = id(planned.part)
+        if part in lost and planned.case.judge is None:
+            complaints.append(lost[part])
+            continue
+        complaint = complaint_about(observation, truths, i)
+        complaints.append(complaint)
+        returned = any(reply.returned for reply in observation.replies)
+        if complaint and returned and complaint.kind not in (*_UNFINISHED, "tidiness", "precision"):
+            lost.setdefault(part, complaint)
+    return complaints
 
 
 _LONGEST = 4000
-"""Characters of a message, or of what was printed: whoever forges an observation may make them long."""
+"""Characters of a message, or of what was printed: a forged observation may hold long ones."""
 
 
 def _verdict(exercise: Exercise, status: str, details: tuple[PartResult, ...], message: str, **rest: Any) -> Verdict:
@@ -84,21 +112,22 @@ def _status(complaints: Sequence[Complaint | None]) -> str:
         return "not_attempted"
     if any(kind not in _UNFINISHED for kind in kinds):
         return "wrong"
-    # Of these the first; where some cases are not attempted and the others right, the answer is wrong.
+    # Otherwise the first of these; where some cases are not attempted and the others right, the answer is wrong.
     return next((kind for kind in kinds if kind != "not_attempted"), "wrong")
 
 
-def _worst(complaints: Sequence[Complaint | None], status: str) -> int:
-    """The complaint that the message is about: the first that makes the status what it is."""
-    fits = [i for i, c in enumerate(complaints) if c and (c.kind == status or c.kind not in _UNFINISHED)]
-    return fits[0] if fits else next(i for i, c in enumerate(complaints) if c)
+def _worst(complaints: Sequence[Complaint | None], status: str) -> tuple[int, Complaint]:
+    """The complaint that the message is about, and its case: the first that makes the status what it is."""
+    numbered = [(i, complaint) for i, complaint in enumerate(complaints) if complaint]
+    fitting = (pair for pair in numbered if pair[1].kind == status or pair[1].kind not in _UNFINISHED)
+    return next(fitting, numbered[0])
 
 
 def _details(plan: Plan, complaints: Sequence[Complaint | None]) -> tuple[PartResult, ...]:
     results = []
     for part in plan.exercise.parts:
-        own = [c for planned, c in zip(plan.cases, complaints, strict=True) if planned.part is part]
-        bad = next((c for c in own if c), None)
-        earned = part.points if own and bad is None else 0
-        results.append(PartResult(part.name, part.points, earned, bad.message[:_LONGEST] if bad else ""))
+        of_part = [complaint for planned, complaint in zip(plan.cases, complaints, strict=True) if planned.part is part]
+        first = next(filter(None, of_part), None)
+        earned = part.points if of_part and first is None else 0
+        results.append(PartResult(part.name, part.points, earned, first.message[:_LONGEST] if first else ""))
     return tuple(results)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mi_course import wire
 from mi_course.exercises import Case, Complaint, Exercise, Plan
-from mi_course.judging.comparison import UNFIT, compare, compare_error, say
+from mi_course.judging.comparison import UNFIT, compare, compare_error, is_half, say
 from mi_course.judging.tidiness import tidy
 from mi_course.wire import Ask, Observation, Reply
 
@@ -18,17 +18,18 @@ Asker = Callable[[Any, Ask], Observation]
 
 
 class Truths:
-    """The expected replies of each case, found when they are needed and kept."""
+    """The expected replies to each case of a plan, computed when they are first needed."""
 
     def __init__(self, plan: Plan, ask: Asker) -> None:
-        self.plan, self.ask, self.known = plan, ask, {}
+        self.plan, self.ask = plan, ask
+        self._known: dict[int, Sequence[Reply]] = {}
 
     def __getitem__(self, i: int) -> Sequence[Reply]:
-        if i not in self.known:
-            self.known[i] = self._find(i)
-        return self.known[i]
+        if i not in self._known:
+            self._known[i] = self._compute(i)
+        return self._known[i]
 
-    def _find(self, i: int) -> Sequence[Reply]:
+    def _compute(self, i: int) -> Sequence[Reply]:
         planned, exercise = self.plan.cases[i], self.plan.exercise
         truth = planned.case.truth
         if truth is not None:
@@ -43,12 +44,14 @@ class Truths:
         return replies
 
 
-def complaint_about(case: Case, observation: Observation, truths: Truths, i: int) -> Complaint | None:
-    for call_index, _call in enumerate(case.calls):
-        if call_index >= len(observation.replies):
-            return Complaint("The answer's process ended before it replied.", "crashed")
-        if trouble := _trouble(observation.replies[call_index], case):
-            return trouble
+def complaint_about(observation: Observation, truths: Truths, i: int) -> Complaint | None:
+    """What is wrong with the observation of case `i` of the plan; None if it is right."""
+    case = truths.plan.cases[i].case
+    for reply in observation.replies[: len(case.calls)]:
+        if problem := _not_returned(reply, case):
+            return problem
+    if len(observation.replies) < len(case.calls):
+        return Complaint("The answer's process ended before it replied.", "crashed")
     if case.judge is not None:
         return _judged(case, observation, truths.plan.exercise) or tidy(case, observation)
     for call, reply, truth in zip(case.calls, observation.replies, truths[i], strict=False):
@@ -62,22 +65,33 @@ def complaint_about(case: Case, observation: Observation, truths: Truths, i: int
 
 
 def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complaint | None:
+    assert case.judge is not None
     try:
-        return _in_full(case.judge(case, observation), exercise)
+        complaint = case.judge(case, observation)
     except UNFIT:
         seen = ", ".join(say(reply.value) for reply in observation.replies[:3])
         return Complaint(f"The answer, {seen}, is not of the form that is asked for: {exercise.task}", "type")
+    if complaint is None:
+        return None
+    halves = [t for reply in observation.replies for t in wire.tensors_in(reply.value) if is_half(t)]
+    if halves:
+        return Complaint(
+            f"The result is in {str(halves[0].dtype).removeprefix('torch.')}, which keeps too few digits to tell a right "
+            "answer from a nearly right one. Return float32.",
+            "precision",
+        )
+    return _with_message(complaint, exercise)
 
 
-def _in_full(complaint: Complaint | None, exercise: Exercise) -> Complaint | None:
-    """A judge that recognises a mistake gives its name only; the words are the mistake's."""
-    if complaint is None or complaint.mistake is None:
+def _with_message(complaint: Complaint, exercise: Exercise) -> Complaint:
+    """A judge that recognizes a mistake gives only its name; the message is the mistake's."""
+    if complaint.mistake is None:
         return complaint
     message = next(mistake.message for mistake in exercise.mistakes if mistake.name == complaint.mistake)
     return replace(complaint, message=message)
 
 
-def _trouble(reply: Reply, case: Case) -> Complaint | None:
+def _not_returned(reply: Reply, case: Case) -> Complaint | None:
     if reply.returned:
         return None
     error = reply.error

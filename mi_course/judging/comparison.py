@@ -12,7 +12,7 @@ from torch import Tensor
 from mi_course import wire
 from mi_course.exercises import Complaint
 
-__all__ = ["UNFIT", "compare", "compare_error", "degenerate", "same", "say"]
+__all__ = ["UNFIT", "compare", "compare_error", "degenerate", "is_half", "same", "say"]
 
 UNFIT = (TypeError, ValueError, AttributeError, LookupError, RuntimeError, ArithmeticError)
 """What reading a value raises that is not of the form that was expected."""
@@ -34,7 +34,8 @@ def compare(
     """The first difference, in words; None where there is none.
 
     A float, an int and a 0-d tensor with one value are the same number; so are lists and tuples of the same items.
-    Tensors must have the same shape and kind of dtype (bool, whole or floating; float64 for float32 is fine).
+    Tensors must have the same shape and kind of dtype (bool, whole or floating; float64 for float32 is fine). One in
+    float16 or bfloat16 that is right only to that precision gets a complaint of the kind `precision`.
     """
     if _is_number(expected):
         return _compare_number(seen, expected, rtol, atol, path)
@@ -82,6 +83,8 @@ def _compare_number(seen: Any, expected: Any, rtol: float, atol: float, path: st
     # A whole number may come as a float, but not as its neighbour; and nothing is close to infinity.
     if abs(s - e) <= (min(tolerance, 0.01) if isinstance(e, int) else tolerance) and math.isfinite(e):
         return None
+    if problem := _half_precision(seen, torch.as_tensor(float(e)), path):
+        return problem
     return Complaint("{path} is {}, expected {}.".format(*_figures(s, e), path=path))
 
 
@@ -117,12 +120,35 @@ def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path:
     close = seen == expected if exact else torch.isclose(s, e, rtol=rtol, atol=atol, equal_nan=True)
     if close.all():
         return None
+    if problem := _half_precision(seen, e, path):
+        return problem
     # The largest difference tells more than the first.
     gap = (s - e).abs().masked_fill(close, -1).nan_to_num(posinf=1e300)
     index = _index(gap == gap.max())
     wrong = int((~close).sum())
     one, other = _figures(_number(seen[index]), _number(expected[index]))
     return Complaint(f"{path}{_at(index)} is {one}, expected {other}; {wrong} of {s.numel()} values differ.")
+
+
+def is_half(value: Any) -> bool:
+    """Whether a value is a tensor in float16 or bfloat16."""
+    return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+
+
+def _half_precision(seen: Any, expected: Tensor, path: str) -> Complaint | None:
+    """The complaint about a tensor that agrees with what is expected to its own precision, and no further."""
+    if not is_half(seen):
+        return None
+    eps = torch.finfo(seen.dtype).eps
+    scale = expected.abs().nan_to_num(0, 0, 0).max().item()
+    if not torch.isclose(seen.double(), expected.double(), rtol=2 * eps, atol=eps * scale, equal_nan=True).all():
+        return None
+    digits = {torch.bfloat16: "two or three", torch.float16: "three or four"}[seen.dtype]
+    return Complaint(
+        f"{path} is right to half precision: {_dtype(seen)} keeps {digits} digits, too few to tell a right answer from a "
+        "nearly right one. Return float32.",
+        "precision",
+    )
 
 
 def _as_tensor(seen: Sequence[Any], expected: Tensor) -> Tensor | None:

@@ -1,6 +1,6 @@
-"""The lessons: which there are, and where each is found. Loading one is left until it is asked for.
+"""The catalogue of lessons. A lesson's module is imported only when it is loaded.
 
-Other people's lessons join through the entry-point group `mi_course.lessons`. The entry point names a `Plugin`:
+Other packages add lessons through the entry-point group `mi_course.lessons`. The entry point names a `Plugin`:
 
     [project.entry-points."mi_course.lessons"]
     our_school = "our_school.mi_lessons:PLUGIN"
@@ -9,21 +9,35 @@ Other people's lessons join through the entry-point group `mi_course.lessons`. T
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from mi_course.errors import CourseError, UnknownName
+
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "load"]
+__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "join", "load"]
+
+
+RENAMED = {
+    "spec": "oracle",
+    "own": "fallback",
+    "asks": "task",
+    "hidden": "judge_data",
+    "wrong": "implementation",
+    "sign": "detect",
+}
+"""Former fields of Exercise, Case and Mistake, which plug-ins may still name."""
 
 
 @dataclass(frozen=True)
 class LessonInfo:
-    """A lesson before it is loaded: nothing here needs torch."""
+    """What is known of a lesson before its module is imported, which needs torch."""
 
     number: int
     id: str
@@ -32,18 +46,18 @@ class LessonInfo:
     notebook: str
     """File name without ending."""
     module: str
-    """Where its `LESSON`, a `LessonSpec`, is."""
+    """The module with its `EXERCISES`, and with `ALIASES` if some were renamed."""
     folder: str = ""
-    """For a plug-in: the folder that holds `notebooks/` and `solutions/`."""
+    """For a plug-in: the folder with its `notebooks/` and `solutions/`."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What other people's package offers."""
+    """What another package adds to the course."""
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-    """A module with `REFERENCES` and `DRIVERS` of its own, to be had in the sandbox too."""
+    """A module with `REFERENCES` and `DRIVERS`; it is copied into the sandbox."""
 
 
 OURS = (
@@ -69,46 +83,69 @@ OURS = (
 
 @cache
 def _plugins() -> tuple[Plugin, ...]:
-    found = []
+    plugins = []
     for point in entry_points(group="mi_course.lessons"):
         try:
             plugin = point.load()
-        except Exception as error:  # one broken plug-in must not take the course with it
+        except Exception as error:  # one broken plug-in must not break the course
             warnings.warn(
                 f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
             )
             continue
         if isinstance(plugin, Plugin):
-            found.append(plugin)
+            plugins.append(plugin)
         else:
             warnings.warn(
                 f"{point.value!r} is a {type(plugin).__name__}, expected a mi_course.lessons.Plugin", stacklevel=2
             )
-    return tuple(found)
+    return tuple(plugins)
 
 
 def asking_modules() -> tuple[str, ...]:
-    """Modules with references and drivers that plug-ins bring."""
+    """The plug-ins' modules with references and drivers."""
     return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
 
 
 def catalogue() -> tuple[LessonInfo, ...]:
-    """All lessons, in order: ours, then other people's."""
+    """All lessons: ours by number, then the plug-ins'."""
     return tuple(sorted(OURS, key=lambda info: info.number)) + tuple(
         info for plugin in _plugins() for info in plugin.lessons
     )
 
 
 def find(which: str | int) -> LessonInfo:
-    """The lesson with this id, number or notebook name. Raises KeyError that lists what there is."""
+    """The lesson with this id, number or notebook name. Raises UnknownName, which lists the lessons."""
     wanted = str(which)
     for info in catalogue():
         if wanted in (info.id, info.notebook, str(info.number), f"{info.number:02d}"):
             return info
     known = ", ".join(f"{info.number} {info.id}" for info in catalogue())
-    raise KeyError(f"no lesson {which!r}; there are: {known}")
+    raise UnknownName(f"no lesson {which!r}; there are: {known}")
 
 
 def load(which: str | int) -> LessonSpec:
-    """The lesson itself: its exercises with cases, mistakes and hints. Imports torch."""
-    return importlib.import_module(find(which).module).LESSON
+    """The lesson with its exercises. Imports torch. Raises UnknownName or CourseError."""
+    return join(find(which))
+
+
+def join(info: LessonInfo) -> LessonSpec:
+    """A lesson's catalogue entry together with the exercises that its module defines.
+
+    Raises CourseError if the module has no `EXERCISES`, and whatever importing it raises.
+    """
+    from mi_course.exercises import LessonSpec  # imports torch
+
+    try:
+        module = importlib.import_module(info.module)
+    except TypeError as error:
+        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if keyword is None or keyword[1] not in RENAMED:
+            raise
+        raise CourseError(f"{info.module}: {error}. `{keyword[1]}` is called `{RENAMED[keyword[1]]}` now.") from error
+    if not hasattr(module, "EXERCISES"):
+        raise CourseError(
+            f"{info.module} has no EXERCISES. Define it as the tuple of the lesson's exercises; "
+            "title, number and minutes stand in its LessonInfo."
+        )
+    aliases = getattr(module, "ALIASES", {})
+    return LessonSpec(info.id, info.number, info.title, info.minutes, tuple(module.EXERCISES), info.notebook, aliases)

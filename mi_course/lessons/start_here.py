@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, LessonSpec, Mistake, Part, RandomInputs, case, hook_ref, model_ref
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
 
 # ---------------------------------------------------------------------------------------------------------------------
 # top_next_tokens
@@ -37,7 +37,6 @@ TOP_NEXT_TOKENS = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_top_next_tokens,
-    fallback="mi_course.interp.basics:top_next_tokens",
     parts=(
         Part(
             "random logits",
@@ -174,7 +173,6 @@ ZERO_HEAD = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_zero_head,
-    fallback="mi_course.interp.basics:zero_head",
     parts=(Part("one head silent, the others untouched", 2, _zero_head_cases),),
     mistakes=(
         Mistake(
@@ -237,11 +235,4 @@ ZERO_HEAD = Exercise(
 )
 
 
-LESSON = LessonSpec(
-    id="start_here",
-    number=0,
-    title="Start here",
-    minutes=10,
-    exercises=(TOP_NEXT_TOKENS, ZERO_HEAD),
-    notebook="00_start_here",
-)
+EXERCISES = (TOP_NEXT_TOKENS, ZERO_HEAD)

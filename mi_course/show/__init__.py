@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mi_course.show._attention import attention
     from mi_course.show._cards import note_card, verdict_card
     from mi_course.show._graph import graph
-    from mi_course.show._heatmaps import head_heatmap, heatmap
+    from mi_course.show._heatmaps import head_heatmap, heatmap, heatmaps
     from mi_course.show._lines import lines
     from mi_course.show._live import live_lines, live_vectors
     from mi_course.show._overview import progress_overview
-    from mi_course.show._panels import heatmaps, vectors
     from mi_course.show._points import bars, histogram, scatter
     from mi_course.show._slider import slider_panel
     from mi_course.show._tokens import tokens
+    from mi_course.show._vectors import vectors
 
 # Modules carry an underscore: a module named like its function would replace it once imported.
 _HOME = {
@@ -35,7 +35,7 @@ _HOME = {
     "graph": "_graph",
     "head_heatmap": "_heatmaps",
     "heatmap": "_heatmaps",
-    "heatmaps": "_panels",
+    "heatmaps": "_heatmaps",
     "histogram": "_points",
     "lines": "_lines",
     "live_lines": "_live",
@@ -45,7 +45,7 @@ _HOME = {
     "scatter": "_points",
     "slider_panel": "_slider",
     "tokens": "_tokens",
-    "vectors": "_panels",
+    "vectors": "_vectors",
     "verdict_card": "_cards",
 }
 

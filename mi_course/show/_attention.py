@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from mi_course.show import _colors as colors
-from mi_course.show._data import array, labels, short, visible, words
+from mi_course.show._chart import Axis, Cells, Chart, Scale
+from mi_course.show._data import array, check_text, labels, short, visible
+from mi_course.show._heatmaps import tables_in_grid
 from mi_course.show._html import figure
-from mi_course.show._picture import Live, _write, page, put_title, render_figure
+from mi_course.show._picture import Live, describe, page, write_as
+from mi_course.show._static import png
 
 MAX_HEADS = 12
 MAX_TOKENS = 128
-WHITE_TO_BLUE = ["#ffffff", "#b3d4ec", "#4a98cf", "#08519c", "#08306b"]
 
 
 class Attention(Live):
@@ -28,11 +30,15 @@ class Attention(Live):
         self.title, self.caption = title, caption
         self._pattern, self._heads = pattern, heads
         self._tokens = [visible(token, width=16) for token in tokens]
+        top = max(1.0, float(np.abs(pattern).max()))
+        signed = bool((pattern < 0).any())
+        stops = colors.DIVERGING if signed else colors.SEQUENTIAL
+        self._scale = Scale(-top if signed else 0, top, stops, "attention")
         self._causal = bool((np.abs(np.triu(pattern, 1)) < 1e-6).all())
         details = [f"{len(heads)} head{'s' * (len(heads) > 1)}, {len(tokens)} tokens: {' '.join(self._tokens[:12])}"]
         details[0] += " …" if len(tokens) > 12 else ""
         details += [f"{name}: {self._strongest(values)}" for name, values in zip(heads, pattern, strict=True)]
-        self.text = "\n".join([title, *([caption] if caption else []), *(f"  {line}" for line in details)])
+        self.text = describe(title, caption, details)
         self.alt = f"Attention of query (up) to key (across): {title}. " + "; ".join(details[1:5]) + "."
 
     def _strongest(self, values: Any) -> str:
@@ -43,55 +49,44 @@ class Attention(Live):
             return "looks at the first token only"
         order = np.argsort(-inner, axis=None, kind="stable")[:3]
         pairs = [divmod(int(i), inner.shape[1]) for i in order]
-        said = [f"{self._tokens[q]} ({q}) → {self._tokens[k]} ({k}) {short(values[q, k])}" for q, k in pairs]
-        return "strongest " + ", ".join(said) + f"; {short(float(values[:, 0].mean()))} on the first token"
+        named = [f"{self._tokens[q]} ({q}) → {self._tokens[k]} ({k}) {short(values[q, k])}" for q, k in pairs]
+        return "strongest " + ", ".join(named) + f"; {short(float(values[:, 0].mean()))} on the first token"
 
     def png(self) -> bytes:
         """Small multiples: one map per head, query up to down, key left to right."""
         count, size = len(self._heads), len(self._tokens)
         columns = min(count, 4 if count > 6 else 3)
+        named = size * columns <= 72
+        step = 1 if named else max(1, round(size / 5 / 5) * 5 if size > 12 else 2)
+        names = self._tokens if named else [str(i) for i in range(size)]
+        panels = [(f"head {name}", table) for name, table in zip(self._heads, self._pattern, strict=True)]
+        grid, marks = tables_in_grid(panels, columns)
+        cells = [mark for mark in marks if isinstance(mark, Cells)]
+        # Labels stand at the left of the first panel of each row, and under the last row.
+        x = {float(at): names[i] for part in cells[:columns] for i, at in list(enumerate(part.centers()[0]))[::step]}
+        y = {float(at): names[i] for part in cells[::columns] for i, at in list(enumerate(part.centers()[1]))[::step]}
+        plain = {"line": False, "grid": False}
+        longest = 5 * max(map(len, x.values()))
+        panel = (self._width - 110 - longest) // columns
         rows = -(-count // columns)
+        height = 66 + 18 * (8 * len(self.title) // self._width) + longest + rows * (panel + 46)
+        unit = "" if named else " (position)"
+        chart = Chart(
+            (self._width, height),
+            marks,
+            Axis(f"key{unit}", x, 90 if named else 0, grid.x, **plain),
+            Axis(f"query{unit}", y, 0, grid.y, **plain),
+            self._scale,
+            equal=True,
+        )
+        return png(chart, self.title)
 
-        def paint(fig: Any) -> None:
-            from matplotlib.colors import LinearSegmentedColormap
-
-            top = max(1.0, float(np.abs(self._pattern).max()))
-            signed = bool((self._pattern < 0).any())
-            scale = LinearSegmentedColormap.from_list("mi", colors.DIVERGING if signed else WHITE_TO_BLUE)
-            grid = fig.subplots(rows, columns, squeeze=False)
-            named = size * columns <= 72
-            step = 1 if named else max(1, round(size / 5 / 5) * 5 if size > 12 else 2)
-            ticks = list(range(0, size, step))
-            for i, axes in enumerate(grid.flat):
-                if i >= count:
-                    axes.set_axis_off()
-                    continue
-                image = axes.imshow(
-                    self._pattern[i], cmap=scale, vmin=-top if signed else 0, vmax=top, interpolation="nearest"
-                )
-                axes.set_title(f"head {self._heads[i]}", fontsize=10)
-                said = [self._tokens[t] for t in ticks] if named else [str(t) for t in ticks]
-                axes.set_xticks(ticks, said, rotation=90 if named else 0, fontsize=8)
-                axes.set_yticks(ticks, said if i % columns == 0 else [""] * len(ticks), fontsize=8)
-                axes.tick_params(length=2, color="#8c959f")
-                if i // columns == rows - 1:
-                    axes.set_xlabel("key" if named else "key (position)", fontsize=9)
-                if i % columns == 0:
-                    axes.set_ylabel("query" if named else "query (position)", fontsize=9)
-            bar = fig.colorbar(image, ax=grid, fraction=0.03, pad=0.02)
-            bar.set_label("attention")
-            bar.outline.set_visible(False)
-            put_title(fig, self.title)
-
-        width = {1: 460, 2: 640}.get(columns, 760)
-        longest = max(map(len, self._tokens)) if size * columns <= 72 else 3
-        each = (width - 110 - 5 * longest) // columns
-        lines = 1 + 8 * len(self.title) // width
-        return render_figure(paint, (width, 24 + 18 * lines + 5 * longest + rows * (each + 46)), shades=96)
+    @property
+    def _width(self) -> int:
+        return {1: 460, 2: 640}.get(len(self._heads), 760)
 
     def html(self) -> str:
-        width = {1: 460, 2: 640}.get(min(len(self._heads), 3), 760)
-        return figure(self.png(), width=width, alt=self.alt, caption=self.caption)
+        return figure(self.png(), width=self._width, alt=self.alt, caption=self.caption)
 
     def widget(self) -> Any:
         """An anywidget that draws CircuitsVis' view. Script and patterns go to the page only when a view opens."""
@@ -106,7 +101,7 @@ class Attention(Live):
             "tokens": self._tokens,
             "causal": self._causal,
             "size": size,
-            "top": max(1.0, float(np.abs(self._pattern).max())),
+            "top": self._scale.high,
             "width": int(min(760, max(360, 26 * size + 140))),
         }
         numbers = self._pattern.astype("<f4").tobytes()
@@ -122,7 +117,7 @@ class Attention(Live):
 
     def save(self, path: str | Path) -> Path:
         """Write `.png`, or `.html` with the static picture."""
-        return _write(path, {".png": self.png, ".html": lambda: page(self.html(), self.alt).encode()})
+        return write_as(path, {".png": self.png, ".html": lambda: page(self.html(), self.alt)})
 
 
 def attention(
@@ -134,7 +129,7 @@ def attention(
     tokens: one string per position. heads: labels such as "18.6", or (layer, head) pairs; by default 0, 1, ….
     Raises ValueError for another shape, a pattern that is not square, NaN, or more than 12 heads or 128 tokens.
     """
-    values = array(pattern, "pattern", ["head", "query", "key"], most=MAX_HEADS * 1024 * 1024)
+    values = array(pattern, "pattern", ["head", "query", "key"], limit=MAX_HEADS * 1024 * 1024)
     count, queries, keys = values.shape
     if queries != keys:
         raise ValueError(f"pattern has {queries} queries and {keys} keys; expected as many of both.")
@@ -150,8 +145,8 @@ def attention(
         values,
         labels(tokens, "tokens", queries),
         [visible(name, width=16) for name in labels(names, "heads", count)],
-        words(title, "title"),
-        words(caption, "caption"),
+        check_text(title, "title"),
+        check_text(caption, "caption"),
     )
 
 

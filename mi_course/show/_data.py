@@ -12,13 +12,13 @@ VISIBLE = {"\n": "↵", "\r": "␍", "\t": "→"}
 
 
 def array(
-    values: Any, name: str, axes: Sequence[str], *, most: int | None = None, finite: bool = True
+    values: Any, name: str, axes: Sequence[str], *, limit: int | None = None, finite: bool = True
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """`values` as float64 with the named axes.
 
     values: nested lists, a numpy array, or anything with `.detach()` (a torch tensor on any device, of any dtype).
     axes: what each axis means, such as `["layer", "head"]`; used in errors.
-    most: largest number of entries accepted.
+    limit: largest number of entries accepted.
     Raises ValueError for text, ragged lists, another number of axes, an empty axis, NaN, infinity, or too many entries.
     """
     try:
@@ -35,9 +35,9 @@ def array(
         )
     if out.size == 0:
         raise ValueError(f"{name} has shape {out.shape}: nothing to draw. Expected at least one entry on each axis.")
-    if most is not None and out.size > most:
+    if limit is not None and out.size > limit:
         raise ValueError(
-            f"{name} has shape {out.shape}, that is {out.size:,} entries; at most {most:,} can be drawn. "
+            f"{name} has shape {out.shape}, that is {out.size:,} entries; at most {limit:,} can be drawn. "
             "Take a part of it, or average over blocks."
         )
     if finite and not np.isfinite(out).all():
@@ -67,7 +67,7 @@ def number(value: Any, name: str) -> float:
     return float(array(value, name, []))
 
 
-def labels(values: Iterable[Any], name: str, count: int | None = None, *, most: int = 1000) -> list[str]:
+def labels(values: Iterable[Any], name: str, count: int | None = None, *, limit: int = 1000) -> list[str]:
     """A list of strings. Raises ValueError if it is one string, or not `count` long."""
     if isinstance(values, (str, bytes)):
         raise ValueError(f"{name} is the single string {str(values)[:40]!r}; expected a list of strings.")
@@ -79,18 +79,23 @@ def labels(values: Iterable[Any], name: str, count: int | None = None, *, most: 
         raise ValueError(f"{name} has {len(out)} entries; expected {count}, one for each.")
     if not out:
         raise ValueError(f"{name} is empty; expected at least one entry.")
-    if len(out) > most:
-        raise ValueError(f"{name} has {len(out):,} entries; at most {most:,} can be drawn.")
+    if len(out) > limit:
+        raise ValueError(f"{name} has {len(out):,} entries; at most {limit:,} can be drawn.")
     return out
 
 
-def words(value: Any, name: str) -> str:
+def check_text(value: Any, name: str) -> str:
     """A string, for titles and labels. Raises ValueError for anything else, and for an empty title."""
     if not isinstance(value, str):
         raise ValueError(f"{name} is {type(value).__name__}; expected a string.")
     if name == "title" and not value.strip():
         raise ValueError("title is empty; expected a sentence that says what to see in the picture.")
     return value
+
+
+def check_marks(marks: Iterable[tuple[Any, str]]) -> list[tuple[float, str]]:
+    """(x, label) pairs."""
+    return [(number(x, "marks"), check_text(label, "a label in marks")) for x, label in marks]
 
 
 def visible(token: str, *, width: int | None = None) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from mi_course.show import _colors as colors
-from mi_course.show._data import number, place, short, visible, words
-from mi_course.show._picture import Picture, axis, safe_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from mi_course.show._chart import HIDDEN, Arrow, Axis, Chart, Mark, Series, Text
+from mi_course.show._data import number, place, short, visible
+from mi_course.show._picture import Picture
 
 MAX_NODES = 60
 MAX_EDGES = 300
-POSITIVE, NEGATIVE = colors.DIVERGING[-1], colors.DIVERGING[0]
 
 
 def graph(
@@ -28,7 +28,7 @@ def graph(
 ) -> Picture:
     """A diagram of a circuit.
 
-    nodes: {"id", "layer"} each, and optionally "label" (the id by default) and "role" (what it does; gives the colour).
+    nodes: {"id", "layer"} each, and optionally "label" (the id by default) and "role" (what it does; gives the color).
     edges: (from, to), (from, to, weight) or {"source", "target", "weight"}; width shows the size of the weight, and
     negative ones are red and dashed.
     Raises ValueError for an unknown or doubled id, a layer that is not a number, or an edge that runs downwards.
@@ -42,126 +42,49 @@ def graph(
     arrows = [_edge(edge, ids) for edge in edges]
     if len(arrows) > MAX_EDGES:
         raise ValueError(f"edges has {len(arrows)} entries; at most {MAX_EDGES} can be read. Keep the heaviest.")
-    title, caption = words(title, "title"), words(caption, "caption")
 
-    levels = sorted({point["layer"] for point in points})
+    levels = sorted({node["layer"] for node in points})
     _place(points, arrows, levels)
-    roles = list(dict.fromkeys(point["role"] for point in points if point["role"]))
-    tone = {role: colors.SERIES[i % len(colors.SERIES)] for i, role in enumerate(roles)} | {"": colors.CONTROL}
+    roles = list(dict.fromkeys(node["role"] for node in points))
     heaviest = max((abs(weight) for *_, weight in arrows), default=1.0) or 1.0
 
     details = [f"{len(points)} nodes on {len(levels)} layers, {len(arrows)} edges"]
     for level in levels:
-        mine = [p["label"] + (f" ({p['role']})" if p["role"] else "") for p in points if p["layer"] == level]
-        details.append(f"{layer_name} {place(level)}: {', '.join(mine)}")
+        row = [n["label"] + (f" ({n['role']})" if n["role"] else "") for n in points if n["layer"] == level]
+        details.append(f"{layer_name} {place(level)}: {', '.join(row)}")
     details += [f"{ids[a]['label']} → {ids[b]['label']}: {short(weight)}" for a, b, weight in arrows[:40]]
     alt = f"Diagram of a circuit: {title}. " + "; ".join(details[:8]) + "."
 
-    widest = max(sum(point["layer"] == level for point in points) for level in levels)
-    size = (max(440, min(900, 150 * widest + 110)), max(260, min(900, 92 * len(levels) + 90)) + 24 * bool(roles))
-    span_x, span_y = (-0.6, max(widest - 1, 1) + 0.6), (-0.5, len(levels) - 0.5)
+    marks: list[Mark] = []
+    for a, b, weight in arrows:
+        start, end = ((ids[i]["x"], ids[i]["y"]) for i in (a, b))
+        color, dash = (colors.POSITIVE, "solid") if weight >= 0 else (colors.NEGATIVE, "dash")
+        marks.append(Arrow(start, end, color, round(0.8 + 3.2 * abs(weight) / heaviest, 2), dash))
+        if len(arrows) <= 16:
+            x, y = (0.55 * p + 0.45 * q for p, q in zip(start, end, strict=True))
+            marks.append(Text(x, y, short(weight), align="left", shift=(6, 0)))
+    if arrows:  # plotly's arrows have no hover text: these points have it for them
+        middles = np.array([[(ids[a][k] + ids[b][k]) / 2 for k in "xy"] for a, b, _ in arrows])
+        words = [f"{ids[a]['label']} → {ids[b]['label']}\n{weight_name} {short(w)}" for a, b, w in arrows]
+        marks.append(Series(*middles.T, "#00000000", dash="", symbol="circle", size=14, words=words))
+    for role, color in zip(roles, _role_colors(roles), strict=True):
+        nodes_of_role = [node for node in points if node["role"] == role]
+        at = np.array([[node["x"], node["y"]] for node in nodes_of_role]).T
+        words = [node["label"] for node in nodes_of_role]
+        marks.append(Series(*at, color, role, dash="", symbol="circle", size=17, words=words))
+    marks += [Text(n["x"], n["y"], n["label"], size=12, soft=False, align="left", shift=(13, 0)) for n in points]
 
-    data: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": safe_label(role or "node"),
-            "showlegend": bool(role),
-            "x": [p["x"] for p in points if p["role"] == role],
-            "y": [p["y"] for p in points if p["role"] == role],
-            "text": [safe_label(p["label"]) for p in points if p["role"] == role],
-            "textposition": "middle right",
-            "textfont": {"color": colors.INK},
-            "marker": {"size": 17, "color": tone[role], "line": {"width": 1.5, "color": "#ffffff"}},
-            "hovertemplate": f"<b>%{{text}}</b><br>{safe_label(role)}<extra></extra>",
-        }
-        for role in dict.fromkeys(point["role"] for point in points)
-    ]
-    middles = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [(ids[a]["x"] + ids[b]["x"]) / 2 for a, b, _ in arrows],
-        "y": [(ids[a]["y"] + ids[b]["y"]) / 2 for a, b, _ in arrows],
-        "customdata": [
-            f"{safe_label(ids[a]['label'])} → {safe_label(ids[b]['label'])}<br>"
-            f"{safe_label(weight_name)} <b>{short(w)}</b>"
-            for a, b, w in arrows
-        ],
-        "marker": {"size": 14, "opacity": 0},
-        "showlegend": False,
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
-    layout = {
-        "xaxis": axis("", visible=False, range=list(span_x), fixedrange=True),
-        "yaxis": axis(
-            layer_name,
-            tickvals=list(range(len(levels))),
-            ticktext=[place(level) for level in levels],
-            range=list(span_y),
-            showgrid=False,
-            showline=False,
-            ticks="",
-            fixedrange=True,
-        ),
-        "margin": {"b": 20 + 30 * bool(roles)},
-        "showlegend": bool(roles),
-        "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "top"},
-        "hovermode": "closest",
-        "annotations": [_plotly_arrow(ids[a], ids[b], weight, heaviest) for a, b, weight in arrows],
-    }
+    widest = max(sum(node["layer"] == level for node in points) for level in levels)
+    size = max(440, min(900, 150 * widest + 110)), max(260, min(900, 92 * len(levels) + 90))
+    x = replace(HIDDEN, range=(-0.6, max(widest - 1, 1) + 0.6))
+    ticks = {i: place(level) for i, level in enumerate(levels)}
+    y = Axis(layer_name, ticks, range=(-0.5, len(levels) - 0.5), line=False, grid=False)
+    return Picture(Chart(size, marks, x, y, always_legend=True), title=title, caption=caption, alt=alt, details=details)
 
-    def draw(axes: Axes) -> None:
-        for a, b, weight in arrows:
-            axes.annotate(
-                "",
-                (ids[b]["x"], ids[b]["y"]),
-                (ids[a]["x"], ids[a]["y"]),
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": POSITIVE if weight >= 0 else NEGATIVE,
-                    "linestyle": "-" if weight >= 0 else "--",
-                    "linewidth": _width(weight, heaviest),
-                    "shrinkA": 9,
-                    "shrinkB": 9,
-                    "mutation_scale": 12,
-                    "alpha": 0.8,
-                },
-            )
-            if len(arrows) <= 16:
-                at = [ids[a][k] * 0.55 + ids[b][k] * 0.45 for k in "xy"]
-                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
-                axes.annotate(short(weight), at, fontsize=8.5, color=colors.SOFT, ha="center", va="center", bbox=box)
-        for role in dict.fromkeys(point["role"] for point in points):
-            mine = [point for point in points if point["role"] == role]
-            name = {"label": role} if role else {}
-            places = [p["x"] for p in mine], [p["y"] for p in mine]
-            axes.scatter(*places, s=170, color=tone[role], edgecolor="white", linewidth=1.5, zorder=3, **name)
-        for p in points:
-            axes.annotate(p["label"], (p["x"], p["y"]), (11, 0), textcoords="offset points", va="center", fontsize=10)
-        axes.set_xlim(*span_x)
-        axes.set_ylim(*span_y)
-        axes.set_xticks([])
-        axes.set_yticks(range(len(levels)), [place(level) for level in levels])
-        axes.tick_params(length=0)
-        axes.set_ylabel(layer_name)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        if roles:
-            handles = axes.get_legend_handles_labels()
-            longest = max(len(label) for label in handles[1])
-            columns = max(1, 60 // (longest + 6))  # about 60 characters fit beside each other
-            axes.figure.legend(*handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=9.5)
 
-    return Picture(
-        title=title,
-        caption=caption,
-        alt=alt,
-        details=details,
-        size=size,
-        draw=draw,
-        data=[*data, middles] if arrows else data,
-        layout=layout,
-    )
+def _role_colors(roles: list[str]) -> list[str]:
+    named = [role for role in roles if role]
+    return [colors.SERIES[named.index(role) % len(colors.SERIES)] if role else colors.CONTROL for role in roles]
 
 
 def _node(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,29 +143,3 @@ def _step_aside(points: list[dict[str, Any]], arrows: list[tuple[Any, Any, float
                 if abs(low["x"] + share * (high["x"] - low["x"]) - p["x"]) < 0.15:
                     p["x"] = round(p["x"] + (0.4 if turn % 2 == 0 else -0.4), 3)
                     turn += 1
-
-
-def _width(weight: float, heaviest: float) -> float:
-    return 0.8 + 3.2 * abs(weight) / heaviest
-
-
-def _plotly_arrow(a: dict[str, Any], b: dict[str, Any], weight: float, heaviest: float) -> dict[str, Any]:
-    return {
-        "x": b["x"],
-        "y": b["y"],
-        "ax": a["x"],
-        "ay": a["y"],
-        "xref": "x",
-        "yref": "y",
-        "axref": "x",
-        "ayref": "y",
-        "text": "",
-        "showarrow": True,
-        "arrowhead": 2,
-        "arrowsize": 0.8,
-        "arrowwidth": round(max(1.0, _width(weight, heaviest)), 2),
-        "arrowcolor": POSITIVE if weight >= 0 else NEGATIVE,
-        "opacity": 0.75,
-        "standoff": 10,
-        "startstandoff": 10,
-    }

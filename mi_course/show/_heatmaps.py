@@ -1,24 +1,23 @@
-"""Heat maps: layer × head, and any row × column."""
+"""Heat maps: layer × head, any row × column, and several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from mi_course.show import _colors as colors
-from mi_course.show._data import array, labels, number, rounded, short, visible, words
-from mi_course.show._picture import Picture, axis, safe_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from mi_course.show._chart import HIDDEN, Axis, Cells, Chart, Frame, Mark, Numbers, Scale, Text
+from mi_course.show._data import array, check_text, labels, number, short, visible
+from mi_course.show._picture import Picture
 
 MAX_CELLS = 40_000
 MAX_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
-
-# A frame must be seen on the lightest and on the darkest cell: dark ink over a white line.
-FRAME = [{"color": colors.PAPER, "width": 5}, {"color": colors.INK, "width": 2}]
+MAX_PANELS = 24
+PAGE_WIDTH = 720  # pixels that a notebook's column has for a picture
 
 
 def head_heatmap(
@@ -34,15 +33,15 @@ def head_heatmap(
     """One value per attention head.
 
     values: [layer, head].
-    unit: what a value is, such as "attention" or "nats"; labels the colour bar.
-    center: the value that is white in a red-to-blue scale; None for a scale from lowest to highest.
+    unit: what a value is, such as "attention" or "nats"; labels the color bar.
+    center: the value without color in a red-to-blue scale; None for a scale from lowest to highest.
     highlight: (layer, head) pairs to frame.
     hover: [layer, head] more words for each head.
-    Raises ValueError for another shape, NaN, or a highlighted head that is not there.
+    Raises ValueError for another shape, NaN, or a highlighted head that does not exist.
     """
-    table = array(values, "values", ["layer", "head"], most=MAX_CELLS)
+    table = array(values, "values", ["layer", "head"], limit=MAX_CELLS)
     layers, heads = table.shape
-    boxes = []
+    framed = []
     for pair in highlight:
         layer, head = (int(number(part, "highlight")) for part in pair)
         if not (0 <= layer < layers and 0 <= head < heads):
@@ -50,22 +49,22 @@ def head_heatmap(
                 f"highlight has head {layer}.{head}, but values has {layers} layers and {heads} heads per layer "
                 f"(counted from 0). Give pairs (layer, head)."
             )
-        boxes.append((layer, head))
-    return _picture(
+        framed.append((layer, head))
+    details = [f"layer 0 to {layers - 1} (up), head 0 to {heads - 1} (across)"]
+    return _heatmap(
         table,
         x=[str(head) for head in range(heads)],
         y=[str(layer) for layer in range(layers)],
-        names=None,
-        xlabel="head",
-        ylabel="layer",
+        axis_names=("head", "layer"),
         title=title,
         caption=caption,
         unit=unit,
         center=center,
-        hover=hover,
-        boxes=boxes,
+        words=_check_hover(hover, table.shape),
+        hover="head {y}.{x}",
+        framed=framed,
+        details=details,
         cell_name=lambda row, column: f"{row}.{column}",
-        hover_name="head %{y}.%{x}",
     )
 
 
@@ -89,210 +88,213 @@ def heatmap(
     down: the first row is at the top, as queries are in an attention pattern.
     xlabel, ylabel: what columns and rows are. Other arguments as in `head_heatmap`.
     """
-    table = array(values, "values", ["row", "column"], most=MAX_CELLS)
+    table = array(values, "values", ["row", "column"], limit=MAX_CELLS)
     rows, columns = table.shape
     across = [visible(label, width=24) for label in labels(range(columns) if x is None else x, "x", columns)]
     up = [visible(label, width=24) for label in labels(range(rows) if y is None else y, "y", rows)]
-    plain = x is None and y is None
-    return _picture(
+    xlabel, ylabel = check_text(xlabel, "xlabel"), check_text(ylabel, "ylabel")
+    direction = "down" if down else "up"
+    extra = _check_hover(hover, table.shape)
+    named = x is not None or y is not None
+    details = [f"{ylabel} 0 to {rows - 1} ({direction}), {xlabel} 0 to {columns - 1} (across)"]
+    words, line = extra, f"{ylabel} {{y}}, {xlabel} {{x}}"
+    if named:
+        details = [f"{ylabel}: {rows}, from {up[0]} {direction} to {up[-1]}"]
+        details += [f"{xlabel}: {columns}, from {across[0]} to {across[-1]}"]
+    if named and table.size <= MAX_NAMED:
+        places = ((f"{b}, {a} ({j})" for j, a in enumerate(across)) for b in up)
+        more = extra or [[""] * columns] * rows
+        words = [[f"{p}\n{m}".strip() for p, m in zip(*pair, strict=True)] for pair in zip(places, more, strict=True)]
+        line = ylabel
+    return _heatmap(
         table,
         x=across,
         y=up,
-        names=None if plain else (across, up),
-        xlabel=words(xlabel, "xlabel"),
-        ylabel=words(ylabel, "ylabel"),
+        axis_names=(xlabel, ylabel),
         title=title,
         caption=caption,
         unit=unit,
         center=center,
-        hover=hover,
-        boxes=[],
+        words=words,
+        hover=line,
+        framed=[],
+        details=details,
         down=down,
         cell_name=lambda row, column: f"{ylabel} {up[row]}, {xlabel} {across[column]}",
-        hover_name=f"{safe_label(ylabel)} %{{y}}, {safe_label(xlabel)} %{{x}}",
     )
 
 
-def color_range(table: np.ndarray[Any, Any], center: float | None) -> tuple[float, float, list[str]]:
-    """Lowest and highest value of the scale, and its colours: symmetric about `center` if there is one."""
-    low, high = float(table.min()), float(table.max())
-    if center is None:
-        return (low, high, colors.SEQUENTIAL) if high > low else (low - 0.5, high + 0.5, colors.SEQUENTIAL)
-    reach = max(abs(low - center), abs(high - center)) or 1.0
-    return center - reach, center + reach, colors.DIVERGING
-
-
-def extremes(table: np.ndarray[Any, Any], name: Any, count: int = 5) -> list[str]:
-    """The highest and lowest cells, in words."""
-    order = np.argsort(table, axis=None, kind="stable")
-
-    def say(indices: np.ndarray[Any, Any]) -> str:
-        cells = [np.unravel_index(int(i), table.shape) for i in indices]
-        return "; ".join(f"{name(int(r), int(c))}: {short(table[r, c])}" for r, c in cells)
-
-    if table.size <= count:
-        return [f"values: {say(np.arange(table.size))}"]
-    return [f"highest: {say(order[::-1][:count])}", f"lowest: {say(order[:2])}"]
-
-
-def _picture(
-    table: np.ndarray[Any, Any],
+def _heatmap(
+    table: Numbers,
     *,
     x: list[str],
     y: list[str],
-    names: tuple[list[str], list[str]] | None,
-    xlabel: str,
-    ylabel: str,
+    axis_names: tuple[str, str],
     title: str,
     caption: str,
     unit: str,
     center: float | None,
-    hover: Sequence[Sequence[str]] | None,
-    boxes: list[tuple[int, int]],
-    cell_name: Any,
-    hover_name: str,
+    words: list[list[str]] | None,
+    hover: str,
+    framed: list[tuple[int, int]],
+    details: list[str],
+    cell_name: Callable[[int, int], str],
     down: bool = False,
 ) -> Picture:
-    title, caption, unit = words(title, "title"), words(caption, "caption"), words(unit, "unit")
-    center = None if center is None else number(center, "center")
     rows, columns = table.shape
-    low, high, stops = color_range(table, center)
-    extra = None
-    if hover is not None:
-        flat = [labels(row, f"hover[{i}]", columns) for i, row in enumerate(hover)]
-        if len(flat) != rows:
-            raise ValueError(f"hover has {len(flat)} rows; expected {rows}, one for each row of values.")
-        extra = [[safe_label(cell) for cell in row] for row in flat]
-
-    way = "down" if down else "up"
-    details = [f"{ylabel} 0 to {rows - 1} ({way}), {xlabel} 0 to {columns - 1} (across)"]
-    if names:
-        details = [f"{ylabel}: {rows}, from {y[0]} {way} to {y[-1]}", f"{xlabel}: {columns}, from {x[0]} to {x[-1]}"]
+    xlabel, ylabel = axis_names
+    scale = color_scale(table, center, unit)
     details += [f"unit: {unit}"] if unit else []
-    found = extremes(table, cell_name)
-    if boxes:
-        found.append("framed: " + "; ".join(f"{r}.{c}: {short(table[r, c])}" for r, c in boxes))
-    alt = f"Heat map, {ylabel} by {xlabel}: {title}. {found[0][0].upper()}{found[0][1:]}."
+    extremes = _extremes(table, cell_name)
+    if framed:
+        extremes.append("framed: " + "; ".join(f"{r}.{c}: {short(table[r, c])}" for r, c in framed))
+    alt = f"Heat map, {ylabel} by {xlabel}: {title}. {extremes[0][0].upper()}{extremes[0][1:]}."
 
-    cell_w = min(46, max(5, 620 / columns, 22 if columns <= 60 else 0))
-    cell_h = min(30, max(5, 540 / rows, 16 if rows <= 60 else 0))
-    left = 34 + 7.2 * max(len(name) for name in y)
-    bottom = 48 + (max(len(name) for name in x) * 6.2 if _steep(x, cell_w) else 8)
-    size = (
-        int(min(1000, max(360, cell_w * columns + left + 120))),
-        int(min(900, max(200, cell_h * rows + bottom + 50))),
+    width = min(46, max(5, 620 / columns, 22 if columns <= 60 else 0))
+    height = min(30, max(5, 540 / rows, 16 if rows <= 60 else 0))
+    longest = max(map(len, x))
+    angle = 60 if longest * 7 > width else 0
+    left = 46 + 7.2 * max(map(len, y))
+    bottom = 50 + (longest * 6.2 if angle else 8)
+    size = int(min(1000, max(360, width * columns + left + 90))), int(min(900, max(200, height * rows + bottom + 50)))
+    ends = (-0.5, rows - 0.5)
+    few = columns <= 60 and rows <= 60
+    cells = Cells(table, -0.5, columns - 0.5, *ends, hover + ("\n{words}" if words else ""), words, gap=few)
+    frames = [Frame(c - 0.5, c + 0.5, r - 0.5, r + 0.5) for r, c in framed]
+    plain = {"line": False, "grid": False}
+    chart = Chart(
+        size,
+        [cells, *frames],
+        Axis(xlabel, {i: x[i] for i in _shown(columns, width, 14)}, angle, (-0.5, columns - 0.5), **plain),
+        Axis(ylabel, {i: y[i] for i in _shown(rows, height, 13)}, 0, ends[::-1] if down else ends, **plain),
+        scale,
     )
-    every_x, every_y = _every(columns, cell_w, 14), _every(rows, cell_h, 13)
-
-    trace: dict[str, Any] = {
-        "type": "heatmap",
-        "z": rounded(table, 3 if table.size > MAX_NAMED else 4),
-        "zmin": round(low, 6),
-        "zmax": round(high, 6),
-        "colorscale": colors.plotly_scale(stops),
-        "colorbar": {
-            "title": {"text": safe_label(unit or "value"), "side": "right"},
-            "thickness": 14,
-            "outlinewidth": 0,
-            "len": 1,
-        },
-        "xgap": 1 if columns <= 60 else 0,
-        "ygap": 1 if rows <= 60 else 0,
-    }
-    measure = f"<b>%{{z:.3~g}}</b> {safe_label(unit)}"
-    if names and table.size <= MAX_NAMED:
-        trace["text"] = [[f"{safe_label(b)}, {safe_label(a)} ({j})" for j, a in enumerate(x)] for b in y]
-        hover_name = f"{safe_label(ylabel)} %{{text}}"
-    if extra:
-        trace["customdata"] = extra
-        measure += "<br>%{customdata}"
-    trace["hovertemplate"] = f"{hover_name}<br>{measure}<extra></extra>"
-
-    ticks_x, ticks_y = list(range(0, columns, every_x)), list(range(0, rows, every_y))
-    layout = {
-        "xaxis": axis(
-            xlabel,
-            tickvals=ticks_x,
-            ticktext=[safe_label(x[i]) for i in ticks_x],
-            tickangle=-60 if _steep(x, cell_w) else 0,
-            showgrid=False,
-            showline=False,
-            ticks="",
-        ),
-        "yaxis": axis(
-            ylabel,
-            tickvals=ticks_y,
-            ticktext=[safe_label(y[i]) for i in ticks_y],
-            **({"autorange": "reversed"} if down else {}),
-            showgrid=False,
-            showline=False,
-            ticks="",
-        ),
-        "margin": {"l": int(left + 12), "b": int(bottom)},
-        "shapes": [
-            {"type": "rect", "x0": c - 0.5, "x1": c + 0.5, "y0": r - 0.5, "y1": r + 0.5, "line": line}
-            for line in FRAME
-            for r, c in boxes
-        ],
-    }
-
-    def draw(axes: Axes) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
-        from matplotlib.patches import Rectangle
-
-        scale = LinearSegmentedColormap.from_list("mi", stops)
-        image = axes.imshow(
-            table,
-            cmap=scale,
-            vmin=low,
-            vmax=high,
-            origin="upper" if down else "lower",
-            aspect="auto",
-            interpolation="nearest",
-        )
-        for r, c in boxes:
-            for line in FRAME:
-                look = {"edgecolor": line["color"], "linewidth": 0.75 * line["width"]}
-                axes.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, zorder=3, **look))
-        steep = _steep(x, cell_w)
-        axes.set_xticks(
-            ticks_x, [x[i] for i in ticks_x], rotation=60 if steep else 0, ha="right" if steep else "center", fontsize=9
-        )
-        if steep:
-            for label in axes.get_xticklabels():
-                label.set_rotation_mode("anchor")
-        axes.set_yticks(ticks_y, [y[i] for i in ticks_y], fontsize=9)
-        axes.tick_params(length=0)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        if columns <= 60 and rows <= 60:
-            axes.set_xticks(np.arange(1, columns) - 0.5, minor=True)
-            axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
-            axes.grid(which="minor", color="white", linewidth=0.8)
-            axes.tick_params(which="minor", length=0)
-        bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-        bar.set_label(unit or "value")
-        bar.outline.set_visible(False)
-
-    return Picture(
-        title=title,
-        caption=caption,
-        alt=alt,
-        details=[*details, *found],
-        size=size,
-        draw=draw,
-        data=[trace],
-        layout=layout,
-    )
+    return Picture(chart, title=title, caption=caption, alt=alt, details=[*details, *extremes])
 
 
-def _steep(names: list[str], cell: float) -> bool:
-    return max(len(name) for name in names) * 7 > cell
+def color_scale(table: Numbers, center: float | None, unit: str) -> Scale:
+    """Colors from lowest to highest value: symmetric about `center` if there is one."""
+    label = check_text(unit, "unit") or "value"
+    low, high = float(table.min()), float(table.max())
+    if center is None:
+        return Scale(*((low, high) if high > low else (low - 0.5, high + 0.5)), colors.SEQUENTIAL, label)
+    center = number(center, "center")
+    reach = max(abs(low - center), abs(high - center)) or 1.0
+    return Scale(center - reach, center + reach, colors.DIVERGING, label)
 
 
-def _every(count: int, cell: float, least: float) -> int:
-    """Label every how-many-th cell, so that labels stay `least` pixels apart."""
+def _check_hover(hover: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
+    if hover is None:
+        return None
+    words = [labels(row, f"hover[{i}]", shape[1]) for i, row in enumerate(hover)]
+    if len(words) != shape[0]:
+        raise ValueError(f"hover has {len(words)} rows; expected {shape[0]}, one for each row of values.")
+    return words
+
+
+def _extremes(table: Numbers, cell_name: Callable[[int, int], str], count: int = 5) -> list[str]:
+    """The highest and lowest cells, in words."""
+    order = np.argsort(table, axis=None, kind="stable")
+
+    def describe(indices: Numbers) -> str:
+        cells = [divmod(int(i), table.shape[1]) for i in indices]
+        return "; ".join(f"{cell_name(r, c)}: {short(table[r, c])}" for r, c in cells)
+
+    if table.size <= count:
+        return [f"values: {describe(np.arange(table.size))}"]
+    return [f"highest: {describe(order[::-1][:count])}", f"lowest: {describe(order[:2])}"]
+
+
+def _shown(count: int, cell: float, least: float) -> range:
+    """The cells that carry a label, so that labels stay `least` pixels apart."""
     step = max(1, int(np.ceil(least / cell)))
-    return next((nice for nice in (1, 2, 5, 10, 20, 50, 100) if nice >= step), step) if count > 1 else 1
+    return range(0, count, next((nice for nice in (1, 2, 5, 10, 20, 50, 100) if nice >= step), step))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where panels stand: `across` in a row, `width` by `height` units each, the first at the top left."""
+
+    count: int
+    across: int
+    width: float
+    height: float
+
+    def centers(self) -> Iterator[tuple[float, float]]:
+        for i in range(self.count):
+            yield (i % self.across) * self.width, -(i // self.across) * self.height
+
+    @property
+    def x(self) -> tuple[float, float]:
+        """The left and right end of all panels."""
+        return -self.width / 2, (self.across - 0.5) * self.width
+
+    @property
+    def y(self) -> tuple[float, float]:
+        rows = -(-self.count // self.across)
+        return -(rows - 0.5) * self.height, self.height / 2
+
+    def axes(self) -> dict[str, Axis]:
+        return {"x": replace(HIDDEN, range=self.x), "y": replace(HIDDEN, range=self.y)}
+
+
+def heatmaps(
+    panels: Mapping[str, Any],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    caption: str = "",
+    unit: str = "",
+    center: float | None = 0.0,
+    across: int | None = None,
+) -> Picture:
+    """Tables of one shape beside each other, on one color scale. The first row is at the top.
+
+    panels: name to [row, column]. unit: what a value is; labels the color bar. center: as in `heatmap`.
+    """
+    if not isinstance(panels, Mapping) or not panels or len(panels) > MAX_PANELS:
+        raise ValueError(f"panels is empty, no mapping, or more than {MAX_PANELS}; expected {{name: table}}.")
+    tables = {
+        check_text(name, "a name in panels"): array(table, f"panels[{name!r}]", ["row", "column"], limit=MAX_CELLS)
+        for name, table in panels.items()
+    }
+    shape = next(iter(tables.values())).shape
+    for name, table in tables.items():
+        if table.shape != shape:
+            raise ValueError(f"panels[{name!r}] has shape {table.shape}, the first one {shape}; expected all alike.")
+    xlabel, ylabel = check_text(xlabel, "xlabel"), check_text(ylabel, "ylabel")
+    rows, columns = shape
+    scale = color_scale(np.stack(list(tables.values())), center, unit)
+    details = [f"{len(tables)} tables of {rows} {ylabel} by {columns} {xlabel}"] + ([f"unit: {unit}"] if unit else [])
+    details += [f"{name}: from {short(float(t.min()))} to {short(float(t.max()))}" for name, t in tables.items()]
+    alt = f"Heat maps side by side, {ylabel} by {xlabel}: {title}. " + "; ".join(details[-len(tables) :]) + "."
+
+    words = None
+    if rows * columns * len(tables) <= MAX_NAMED:
+        words = [[f"{ylabel}, {xlabel} {r}, {c}" for c in range(columns)] for r in range(rows)]
+    grid, marks = tables_in_grid(list(tables.items()), min(len(tables), across or 4), words)
+    panel = min(270.0, (PAGE_WIDTH - 100) / (1.12 * grid.across))
+    width = int(panel * grid.across * 1.12)
+    below = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(width / 5.6))
+    size = width + 110, int(panel * (grid.y[1] - grid.y[0]) + 60 + 14 * len(below))
+    chart = Chart(size, marks, **grid.axes(), scale=scale, equal=True, below="\n".join(below))
+    return Picture(chart, title=title, caption=caption, alt=alt, details=details)
+
+
+def tables_in_grid(
+    panels: Sequence[tuple[str, Numbers]], across: int, words: list[list[str]] | None = None
+) -> tuple[Grid, list[Mark]]:
+    """(name, table) pairs as panels one unit wide, with the first row at the top and the name above.
+
+    words: [row][column], what the hover text says of a cell.
+    """
+    rows, columns = panels[0][1].shape
+    half = rows / columns / 2
+    grid = Grid(len(panels), across, 1.12, 2 * half + 0.24)
+    marks: list[Mark] = []
+    for (x, y), (name, table) in zip(grid.centers(), panels, strict=True):
+        hover = f"{name}\n{{words}}" if words else name
+        marks.append(Cells(table, x - 0.5, x + 0.5, y + half - 0.06, y - half - 0.06, hover, words))
+        marks.append(Text(x, y + half + 0.01, name, size=12, soft=False))
+    return grid, marks

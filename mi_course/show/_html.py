@@ -21,13 +21,20 @@ STRONG = re.compile(r"\*\*([^*\n]+)\*\*")
 EMPHASIS = re.compile(r"(?<![\w*])\*([^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])")
 
 
+# Pictures have a transparent ground and middle tones, which read on any page. Where JupyterLab's theme is known, and
+# styles are allowed, they become darker or brighter with it.
+FIGURE_STYLE = "".join(
+    f'<style>[data-jp-theme-light="{light}"] .mi-figure img{{filter:brightness({factor})}}</style>'
+    for light, factor in (("true", 0.7), ("false", 1.4))
+).replace("</style><style>", "")
+
+
 def figure(png: bytes, *, width: int, alt: str, caption: str) -> str:
-    """A picture with its caption. White ground: the ink in the picture is dark, also in a dark theme."""
+    """A picture with its caption."""
     data = base64.b64encode(png).decode("ascii")
-    below = f'<figcaption style="color:#57606a;font-size:13px;margin:2px 4px 6px">{prose_spans(caption)}</figcaption>'
+    below = f'<figcaption style="color:{SOFT};font-size:13px;margin:2px 4px 6px">{prose_spans(caption)}</figcaption>'
     return (
-        f'<figure class="mi-figure" style="display:inline-block;margin:0;padding:6px;background-color:#ffffff;'
-        f'border-radius:6px;max-width:{width + 12}px">'
+        f'{FIGURE_STYLE}<figure class="mi-figure" style="display:inline-block;margin:0;max-width:{width}px">'
         f'<img alt="{escape(alt)}" width="{width}" style="max-width:100%;height:auto" '
         f'src="data:image/png;base64,{data}">{below if caption else ""}</figure>'
     )

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mi_course.show._data import number, words
+from mi_course.show._data import check_text, number
 from mi_course.show._lines import lines
-from mi_course.show._panels import vectors
 from mi_course.show._picture import PLOTLY, Picture, Shown, in_notebook
+from mi_course.show._vectors import vectors
 
 
 class LivePicture(Shown):
@@ -90,8 +90,8 @@ class LiveLines(LivePicture):
         marks: Sequence[tuple[float, str]] = (),
         log_y: bool = False,
     ) -> None:
-        self._look = {"xlabel": words(xlabel, "xlabel"), "ylabel": words(ylabel, "ylabel")}
-        self._look |= {"title": words(title, "title"), "caption": words(caption, "caption"), "log_y": log_y}
+        self._look = {"xlabel": check_text(xlabel, "xlabel"), "ylabel": check_text(ylabel, "ylabel")}
+        self._look |= {"title": check_text(title, "title"), "caption": check_text(caption, "caption"), "log_y": log_y}
         super().__init__(every_s)
         self._marks, self._total = list(marks), total
         self._points: dict[str, tuple[list[float], list[float]]] = {}
@@ -112,7 +112,7 @@ class LiveLines(LivePicture):
 
     def mark(self, x: float, label: str) -> None:
         """Draw a vertical line at `x` from now on."""
-        self._marks.append((number(x, "x"), words(label, "label")))
+        self._marks.append((number(x, "x"), check_text(label, "label")))
 
     def close(self) -> None:
         """Put the finished, interactive picture in place."""
@@ -194,8 +194,8 @@ class LiveVectors(LivePicture):
 
     def __init__(self, *, title: str, caption: str = "", every_s: float = 0.4, across: int | None = None) -> None:
         super().__init__(every_s)
-        self._look = {"title": words(title, "title"), "across": across}
-        self._caption = words(caption, "caption")
+        self._look = {"title": check_text(title, "title"), "across": across}
+        self._caption = check_text(caption, "caption")
         self._state: tuple[float, dict[str, Any], list[str] | None] | None = None
 
     def update(self, step: float, panels: Mapping[str, Any], notes: Sequence[str] | None = None) -> None:

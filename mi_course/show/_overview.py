@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from mi_course.show._cards import STATES
-from mi_course.show._data import words
+from mi_course.show._data import check_text
 from mi_course.show._html import INK, LINE, SOFT
 from mi_course.show._picture import Live
 
@@ -88,7 +88,7 @@ def progress_overview(rows: Iterable[Mapping[str, Any]], *, title: str = "Your p
         if row["status"] not in STATES:
             raise ValueError(f"rows[{i}]['status'] is {row['status']!r}; expected one of {', '.join(STATES)}.")
         out.append({"minutes": None, "attempts": 0, "hints": 0} | dict(row))
-    return Overview(out, words(title, "title"))
+    return Overview(out, check_text(title, "title"))
 
 
 def _sum(rows: list[dict[str, Any]]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from mi_course.show._data import number, words
+from mi_course.show._data import check_text, number
 from mi_course.show._html import INK, LINE, SOFT, prose_spans
 from mi_course.show._picture import Live
 
@@ -159,13 +159,13 @@ def slider_panel(
     return SliderPanel(
         respond,
         checked,
-        text=words(text, "text"),
+        text=check_text(text, "text"),
         layer=layer,
         n_layers=n_layers,
         low=low,
         high=high,
         coherent=coherent,
-        unit=words(unit, "unit"),
-        title=words(title, "title"),
-        caption=words(caption, "caption"),
+        unit=check_text(unit, "unit"),
+        title=check_text(title, "title"),
+        caption=check_text(caption, "caption"),
     )

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from mi_course.show import _colors as colors
-from mi_course.show._data import array, labels, number, short, visible, with_unit, words
+from mi_course.show._data import array, check_text, labels, number, short, visible, with_unit
 from mi_course.show._html import INK, SOFT, prose_spans
 from mi_course.show._picture import Shown
 
@@ -50,7 +50,7 @@ class TokenText(Shown):
         for i, (token, value) in enumerate(zip(self._tokens, self._values, strict=True)):
             said = f"{visible(token, width=40)} (position {i}): {value:.4g} {self._unit}".rstrip()
             spans.append(
-                f'<span title="{escape(said)}" style="background-color:{colors.wash(self._share(value))};'
+                f'<span title="{escape(said)}" style="background-color:{colors.tint(self._share(value))};'
                 f'padding:2px 0;border-right:1px solid rgba(127, 127, 127, 0.25)">{_marked(token)}</span>'
                 + ("<br>" if token.endswith("\n") else "")
             )
@@ -76,7 +76,7 @@ class TokenText(Shown):
             half = [self._low + (self._mid - self._low) * i / steps for i in range(steps)]
             places = half + [self._mid + (self._high - self._mid) * i / steps for i in range(steps + 1)]
         chips = "".join(
-            f'<span style="background-color:{colors.wash(self._share(place))};'
+            f'<span style="background-color:{colors.tint(self._share(place))};'
             f'padding:0 {9 if i % steps else 4}px">{escape(short(place)) if i % steps == 0 else "&nbsp;"}</span>'
             for i, place in enumerate(places)
         )
@@ -102,8 +102,8 @@ def tokens(
     vmin, vmax: the values of full tint; by default the lowest and highest (about `center`, the farther one for both).
     Raises ValueError for lengths that differ, NaN, or a vmin that is not below vmax.
     """
-    shown = labels(tokens, "tokens", most=MAX_TOKENS)
-    numbers = array(values, "values", ["token"], most=MAX_TOKENS)
+    shown = labels(tokens, "tokens", limit=MAX_TOKENS)
+    numbers = array(values, "values", ["token"], limit=MAX_TOKENS)
     if len(numbers) != len(shown):
         raise ValueError(f"values has {len(numbers)} entries, but there are {len(shown)} tokens; expected as many.")
     low = float(numbers.min()) if vmin is None else number(vmin, "vmin")
@@ -125,9 +125,9 @@ def tokens(
     return TokenText(
         shown,
         numbers,
-        unit=words(unit, "unit"),
-        title=words(title, "title"),
-        caption=words(caption, "caption"),
+        unit=check_text(unit, "unit"),
+        title=check_text(title, "title"),
+        caption=check_text(caption, "caption"),
         low=low,
         mid=mid,
         high=high,

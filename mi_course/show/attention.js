@@ -61,14 +61,14 @@ export default {
     el.classList.add("mi-live", "mi-attention");
     el.setAttribute("role", "group");
     el.setAttribute("aria-label", alt);
-    el.style.cssText += `;background:#ffffff;color:#24292f;padding:8px;border-radius:6px;max-width:${width}px`;
+    el.style.maxWidth = `${width}px`;
     const style = document.createElement("style");
     style.textContent = STYLE;
     const heading = Object.assign(document.createElement("div"), { className: "mi-title", textContent: title });
-    const room = Object.assign(document.createElement("div"), { className: "mi-view", id: `mi-attention-${Math.random().toString(36).slice(2)}` });
+    const view = Object.assign(document.createElement("div"), { className: "mi-view", id: `mi-attention-${Math.random().toString(36).slice(2)}` });
     const below = Object.assign(document.createElement("div"), { className: "mi-caption", textContent: caption });
-    el.append(style, heading, room, below);
-    circuitsvis.render(room.id, circuitsvis.AttentionHeads, {
+    el.append(style, heading, view, below);
+    circuitsvis.render(view.id, circuitsvis.AttentionHeads, {
       attention: patterns(answer),
       attentionHeadNames: heads,
       tokens,

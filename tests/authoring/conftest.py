@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from mi_course.lessons import LessonInfo
+from mi_course.lessons import LessonInfo, join
 
 FIXTURES = Path(__file__).parent / "fixtures"
+INFO = LessonInfo(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson")
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The spec of the fixture lesson."""
+    """The fixture lesson and its exercises."""
     monkeypatch.syspath_prepend(str(FIXTURES))
-    import tiny_lesson
-
-    yield tiny_lesson.LESSON
+    yield join(INFO)
     sys.modules.pop("tiny_lesson", None)
 
 
@@ -27,4 +26,4 @@ def info(tiny, tmp_path) -> LessonInfo:
     """The fixture lesson, written in a folder of its own; nothing is built yet."""
     (tmp_path / "solutions").mkdir()
     shutil.copy(FIXTURES / "good.py", tmp_path / "solutions" / "07_tiny.py")
-    return replace(LessonInfo(7, "tiny", "Tiny numbers", 3, "07_tiny", "tiny_lesson"), folder=str(tmp_path))
+    return replace(INFO, folder=str(tmp_path))

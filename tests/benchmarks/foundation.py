@@ -1,8 +1,8 @@
-"""What a learner waits for: importing, loading the model, having an answer checked, a whole lesson.
+"""How long a learner waits: to import the course, load the model, check an answer, run a lesson.
 
-    python tests/benchmarks/foundation.py [--notebooks]      on a quiet machine; medians, and the bars they are held to
+    python tests/benchmarks/foundation.py [--notebooks]      on an idle machine; prints medians and their bars
 
-Every figure is taken in a fresh process, several times.
+Each figure is the median over several fresh processes.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from answers import functions, reference
 from mi_course.course import check_exercise
 for exercise in functions():
     answer = reference(exercise.id)
-    for label, one in (("right", answer), ("wrong", exercise.mistakes[-1].implementation)):
+    for label, function in (("right", answer), ("wrong", exercise.mistakes[-1].implementation)):
         t = time.perf_counter()
-        check_exercise(exercise, one)
+        check_exercise(exercise, function)
         print(exercise.id, label, time.perf_counter() - t)
 """
 
@@ -59,22 +59,23 @@ print(time.perf_counter() - t)
 
 
 def lines(code: str) -> list[str]:
+    """What `code` prints in a fresh process, by line."""
     with tempfile.TemporaryDirectory() as home:
         env = {**os.environ, "MI_COURSE_HOME": home}
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True
         )
-    return done.stdout.strip().splitlines()
+    return result.stdout.strip().splitlines()
 
 
 def timed(code: str) -> tuple[float, list[str]]:
     start = time.perf_counter()
-    told = lines(code)
-    return time.perf_counter() - start, told
+    printed = lines(code)
+    return time.perf_counter() - start, printed
 
 
-def say(what: str, seconds: float, bar: float) -> None:
-    print(f"{what:<58} {seconds:7.2f} s   (bar {bar:g} s){'' if seconds <= bar else '   MISSED'}")
+def report(label: str, seconds: float, bar: float) -> None:
+    print(f"{label:<58} {seconds:7.2f} s   (bar {bar:g} s){'' if seconds <= bar else '   MISSED'}")
 
 
 def main() -> None:
@@ -84,25 +85,25 @@ def main() -> None:
     options = parser.parse_args()
     print("load average:", *(f"{x:.1f}" for x in os.getloadavg()))
 
-    say("import mi_course", statistics.median(float(lines(IMPORT)[-1]) for _ in range(options.repeat)), 0.3)
+    report("import mi_course", statistics.median(float(lines(IMPORT)[-1]) for _ in range(options.repeat)), 0.3)
     runs = [timed(LOAD) for _ in range(options.repeat)]
-    say("load_model, after the imports", statistics.median(float(told[-1].split()[1]) for _, told in runs), 6)
-    say("load_model, from a cold process", statistics.median(wall for wall, _ in runs), 13)
-    say(
+    report("load_model, after the imports", statistics.median(float(printed[-1].split()[1]) for _, printed in runs), 6)
+    report("load_model, from a cold process", statistics.median(wall for wall, _ in runs), 13)
+    report(
         "first check in a process (zero_head), imports included",
         statistics.median(timed(FIRST.format(before=""))[0] for _ in range(options.repeat)),
         3,
     )
     after_setup = FIRST.format(before="mi_course.load_model(); t = time.perf_counter()")
-    say(
+    report(
         "first check after the notebook's setup cell",
         statistics.median(float(lines(after_setup)[-1]) for _ in range(options.repeat)),
         3,
     )
     checks = [line.split() for line in lines(CHECKS)]
-    # The very first pays for imports; it has its own line above.
+    # The first checks pay for imports, which have their own line above.
     name, label, slowest = max(((n, la, float(s)) for n, la, s in checks[4:]), key=lambda row: row[2])
-    say(f"slowest later check: {name}, {label}", slowest, 1)
+    report(f"slowest later check: {name}, {label}", slowest, 1)
     if options.notebooks:
         for number, bar in (("00", 60), ("02", 150), ("03", 180), ("04", 180), ("05", 120), ("06", 240)):
             start = time.perf_counter()
@@ -112,7 +113,9 @@ def main() -> None:
                 env = {**os.environ, "MI_COURSE_HOME": folder}
                 subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, env=env)
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-            say(f"solution notebook {number} (largest process so far {peak:.1f} GB)", time.perf_counter() - start, bar)
+            report(
+                f"solution notebook {number} (largest process so far {peak:.1f} GB)", time.perf_counter() - start, bar
+            )
 
 
 if __name__ == "__main__":

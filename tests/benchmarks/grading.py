@@ -1,9 +1,9 @@
-"""How long a class takes: submissions of lesson 02, about 70 % of their functions right and 30 % mutated.
+"""Seconds to mark a class: submissions of lesson 02, about 70 % of their functions right and 30 % mutated.
 
     python tests/benchmarks/grading.py [SUBMISSIONS] [WORKERS]      100 and 2 by default
 
-Prints seconds for the class and for each submission, the peak memory of the grader and all its children, and
-how the exercises fared. A mutant that is equivalent to the right answer passes, rightly.
+Prints seconds for the class and for each submission, the peak memory of the grader and all its children, and the
+exercises by status. A mutant that is equivalent to the right answer passes, rightly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RIGHT = 0.7
 
 
 def make_class(folder: Path, count: int) -> int:
-    """Writes the submissions; returns how many functions were mutated."""
+    """Write the submissions. Returns how many functions were mutated."""
     from mutants import mutants
 
     from mi_course import content, lessons
@@ -48,18 +48,18 @@ def make_class(folder: Path, count: int) -> int:
 
 
 def memory() -> int:
-    """Bytes that this process and all below it hold, shared pages counted once."""
+    """Bytes held by this process and its descendants; shared pages count once."""
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found = {os.getpid()}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
+    family = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
     total = 0
-    for pid in found:
+    for pid in family:
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
@@ -69,8 +69,8 @@ def memory() -> int:
 
 
 def main() -> None:
-    words = [int(word) for word in sys.argv[1:]]
-    count, workers = [*words, *(100, 2)[len(words) :]]
+    numbers = [int(text) for text in sys.argv[1:]]
+    count, workers = [*numbers, *(100, 2)[len(numbers) :]]
     from mi_course.grading import grade
 
     peak, done = [0], threading.Event()
@@ -84,16 +84,16 @@ def main() -> None:
         folder.mkdir()
         mutated = make_class(folder, count)
         began = time.perf_counter()
-        pid = os.fork()  # the grader forks: it must not have a thread of ours
+        pid = os.fork()  # the grader forks, so it must not inherit the thread that watches
         if not pid:
             report = grade(folder, Path(scratch, "marks"), workers=workers)
-            marks = [one for row in report.rows for one in row.exercises]
-            told = {
-                "status": Counter(one.status for one in marks),
-                "named": sum(one.mistake is not None for one in marks),
+            marks = [mark for row in report.rows for mark in row.exercises]
+            summary = {
+                "status": Counter(mark.status for mark in marks),
+                "named": sum(mark.mistake is not None for mark in marks),
                 "busy": sum(row.seconds for row in report.rows),
             }
-            Path(scratch, "told").write_text(json.dumps(told))
+            Path(scratch, "summary").write_text(json.dumps(summary))
             os._exit(0)
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -101,11 +101,11 @@ def main() -> None:
         seconds = time.perf_counter() - began
         done.set()
         watcher.join()
-        told = json.loads(Path(scratch, "told").read_text())
+        summary = json.loads(Path(scratch, "summary").read_text())
     print(f"{count} submissions, {workers} workers: {seconds:.1f} s, start included")
-    print(f"one submission: {told['busy'] / count * 1000:.0f} ms in its worker; {mutated} functions were mutated")
-    print(f"peak memory of the grader and all below it: {peak[0] / 2**30:.2f} GB")
-    print(f"exercises: {told['status']}; {told['named']} with a named mistake")
+    print(f"one submission: {summary['busy'] / count * 1000:.0f} ms in its worker; {mutated} functions were mutated")
+    print(f"peak memory of the grader and its descendants: {peak[0] / 2**30:.2f} GB")
+    print(f"exercises: {summary['status']}; {summary['named']} with a named mistake")
 
 
 if __name__ == "__main__":

@@ -201,9 +201,9 @@ class Nbgrader:
         source.mkdir(parents=True)
         (source / "ps1.ipynb").write_text(json.dumps(assignment.nbgrader({}, solved=True)))
         (self.template / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'x'\n")
-        status, said = sandboxed(scratch, "nbgrader", self.template, ["nbgrader", "generate_assignment", "ps1"], 120)
+        status, log = sandboxed(scratch, "nbgrader", self.template, ["nbgrader", "generate_assignment", "ps1"], 120)
         if status:
-            raise RuntimeError(f"nbgrader generate_assignment: {said}")
+            raise RuntimeError(f"nbgrader generate_assignment: {log}")
 
     def submit(self, work: Path, name: str, notebook: dict[str, Any] | bytes) -> None:
         folder = work / "submitted" / name / "ps1"
@@ -211,7 +211,7 @@ class Nbgrader:
         (folder / "ps1.ipynb").write_bytes(notebook if isinstance(notebook, bytes) else json.dumps(notebook).encode())
 
     def mark(self, notebooks: dict[str, Any]) -> tuple[dict[str, float | None], str, Path]:
-        """Points by name (None: no result), and what was said."""
+        """Points by name (None: no result), and what it printed."""
         work = Path(tempfile.mkdtemp(dir=self.scratch))
         shutil.copytree(self.template, work, dirs_exist_ok=True)
         neighbor(work / "submitted" / "neighbour" / "ps1")
@@ -221,10 +221,10 @@ class Nbgrader:
         if not only:
             shutil.rmtree(work / "submitted" / "neighbour")
         command = ["nbgrader", "autograde", "ps1", *only]
-        status, said = sandboxed(self.scratch, "nbgrader", work, command, self.limit_s)
-        said = "hangs" if status is None else said
+        status, log = sandboxed(self.scratch, "nbgrader", work, command, self.limit_s)
+        log = "hangs" if status is None else log
         points = {name: self._points(work, name) for name in notebooks}
-        return {name: None if status and only else found for name, found in points.items()}, said, work
+        return {name: None if status and only else found for name, found in points.items()}, log, work
 
     def _points(self, work: Path, name: str) -> float | None:
         query = (
@@ -255,12 +255,12 @@ class Otter:
         (self.template / "tests").mkdir()
         assignment.otter_tests(self.template / "tests")
         command = ["otter", "generate", "-t", "tests", "-o", "autograder.zip", "--no-environment"]
-        status, said = sandboxed(scratch, "otter", self.template, command, 120)
+        status, log = sandboxed(scratch, "otter", self.template, command, 120)
         if status:
-            raise RuntimeError(f"otter generate: {said}")
+            raise RuntimeError(f"otter generate: {log}")
 
     def mark(self, notebooks: dict[str, Any]) -> tuple[dict[str, float | None], str, Path]:
-        points, said = {}, ""
+        points, log = {}, ""
         work = Path(tempfile.mkdtemp(dir=self.scratch))
         neighbor(work / "neighbour")
         for name, notebook in notebooks.items():
@@ -270,13 +270,13 @@ class Otter:
             (folder / "ps1.ipynb").write_bytes(raw)
             (folder / "out").mkdir()
             command = ["bash", "-c", f"cd {name} && otter run --no-logo -a autograder.zip -o out ps1.ipynb"]
-            status, said = sandboxed(self.scratch, "otter", work, command, self.limit_s)
-            said = "hangs" if status is None else said
+            status, log = sandboxed(self.scratch, "otter", work, command, self.limit_s)
+            log = "hangs" if status is None else log
             points[name] = None
             if (folder / "out" / "results.json").exists():
                 tests = json.loads((folder / "out" / "results.json").read_text())["tests"]
                 points[name] = sum(test.get("score", 0) for test in tests if test["name"] in self._names())
-        return points, said, work
+        return points, log, work
 
     def _names(self) -> set[str]:
         return {*self.assignment.tests, *(f"{name} - 1" for name in self.assignment.tests)}
@@ -315,9 +315,9 @@ def load(scratch: Path, count: int) -> None:
     for peer in (Nbgrader(scratch, assignment, 900), Otter(scratch, assignment, 900)):
         notebooks = {f"learner{i}": peer.notebook(answers) for i, answers in enumerate(learners)}
         began = time.perf_counter()
-        points, said, _ = peer.mark(notebooks)
+        points, log, _ = peer.mark(notebooks)
         seconds = time.perf_counter() - began
-        keep(scratch, "load", peer.name, {"seconds": seconds, "exercises": exercises, "points": points, "said": said})
+        keep(scratch, "load", peer.name, {"seconds": seconds, "exercises": exercises, "points": points, "log": log})
         print(f"{peer.name}: {seconds / exercises * 1000:.0f} ms for each of {exercises} exercises; {points}")
 
 
@@ -374,8 +374,8 @@ def faults(scratch: Path, who: str, seconds: float) -> None:
             print(f"{who}: more to do; call again")
             return
         began = time.monotonic()
-        points, said, work = peer.mark({"student": for_peer(peer, fault)})
-        outcome = {"points": points["student"], "seconds": time.monotonic() - began, "said": last_line(said)}
+        points, log, work = peer.mark({"student": for_peer(peer, fault)})
+        outcome = {"points": points["student"], "seconds": time.monotonic() - began, "log": last_line(log)}
         keep(scratch, f"faults-{who}", fault.name, {**outcome, "deserves": fault.deserves, "canary": sings(work)})
         shutil.rmtree(work, ignore_errors=True)
         print(who, fault.name, outcome)
@@ -408,13 +408,13 @@ def ours_on(scratch: Path, todo: list[Any]) -> None:
         report = grade(place, Path(folder, "marks"), workers=2)
         for row in report.rows:
             fault = names[row.submission]
-            outcome = {"points": row.points, "seconds": row.seconds, "said": row.reason[:200]}
+            outcome = {"points": row.points, "seconds": row.seconds, "log": row.reason[:200]}
             keep(scratch, "faults-ours", fault.name, {**outcome, "deserves": fault.deserves, "canary": sings(place)})
     print("ours: all done")
 
 
-def last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def last_line(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     return lines[-1][:200] if lines else ""
 
 
@@ -426,7 +426,7 @@ def outcome_in_words(one: dict[str, Any] | None) -> str:
     if one["points"] is None:
         if one["deserves"] == 0:
             return "no marks, error"
-        return "**hangs**" if one["said"] == "hangs" else "**no marks**"
+        return "**hangs**" if one["log"] == "hangs" else "**no marks**"
     points, deserves = round(one["points"]), one["deserves"]
     if points == deserves:
         return "right"
@@ -454,11 +454,11 @@ def report(scratch: Path) -> None:
         words = [outcome_in_words(found[who].get(name)) for who in ("ours", "nbgrader", "otter")]
         lines.append(f"| `{name}` | {found['ours'][name]['deserves']} | {' | '.join(words)} |")
     good = ("right", "no marks, error")
-    told = []
+    shares = []
     for who in found:
         run = [outcome_in_words(found[who][name]) for name in names if name in found[who]]
-        told.append(f"{'mi-course' if who == 'ours' else who} {sum(word in good for word in run)} of {len(run)}")
-    lines += ["", f"Right, or refused where nothing can be marked: {', '.join(told)}."]
+        shares.append(f"{'mi-course' if who == 'ours' else who} {sum(word in good for word in run)} of {len(run)}")
+    lines += ["", f"Right, or refused where nothing can be marked: {', '.join(shares)}."]
     times = kept(scratch, "load")
     if set(times) == {"ours", *PEERS}:
         each = {who: one["seconds"] / one["exercises"] * 1000 for who, one in times.items()}

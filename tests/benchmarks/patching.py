@@ -31,8 +31,8 @@ TOLERANCE = 1e-4
 
 def prompts(model, beginning: str):
     """Tokens of clean and corrupted prompts, and answers. "none": the word after BOS differs too."""
-    from mi_course.interp.patching import answer_tokens
-    from mi_course.interp.patching.lesson_forms import ioi_prompts
+    from mi_course.interp.ioi import ioi_prompts
+    from mi_course.interp.prompts import answer_tokens
 
     clean_texts, corrupted_texts, names = ioi_prompts(PAIRS, TEMPLATE)
     clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)

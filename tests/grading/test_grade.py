@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from grading_kit import ZERO, notebook
+from grading_kit import ZERO, loaded, notebook
 
-from mi_course.grading import workers
+from mi_course.grading import _mark, workers
+from mi_course.grading.intake import Loaded, find
+from mi_course.grading.jobs import Job
+from mi_course.grading.marking import mark
 from mi_course.grading.marks import ExerciseMark, Failure, Marks
 from mi_course.grading.outputs import write_tables
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
@@ -61,7 +65,7 @@ def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     told = run(folder, "--out", out, "-j", 2, "--format", "junit,gradescope,classroom,feedback", "--similar")
     assert told.returncode == 0, told.stderr
-    assert "Alike, for you to look at" in told.stdout
+    assert "Similar answers, for you to look at" in told.stdout
     assert "9 submissions, 0 of them as marked before, 1 unreadable" in told.stdout
     rows = rows_of(out)
     assert {name: int(row["points"]) for name, row in rows.items()} == {
@@ -180,6 +184,16 @@ def test_doctor_and_grade_agree(needs_sandbox):
     assert sandbox_problem() is None
 
 
+def test_every_row_says_that_system_calls_were_not_filtered(sandbox, monkeypatch):
+    unreadable = Loaded(problem="It holds no notebook.")
+    assert sandbox.seccomp
+    assert not mark("ada", unreadable, sandbox, bytes(32)).notes
+    monkeypatch.setattr(sandbox, "seccomp", False)
+    for submission in (unreadable, loaded(notebook())):
+        row = mark("ada", submission, sandbox, bytes(32))
+        assert any("system calls were not filtered" in note for note in row.notes)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts
 
@@ -213,6 +227,29 @@ def test_marks_come_back_as_they_were_kept(tmp_path: Path):
     assert store.get(key, "ada") is None
     write_tables(tmp_path, [marks])
     assert rows_of(tmp_path)["ada"]["a.b"] == "1"
+
+
+def test_a_failure_of_the_grader_is_a_row_that_is_not_kept(tmp_path: Path):
+    class Backend:
+        sandboxed = True
+
+        def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
+            self.asked = [job.name for job in jobs]
+            for i in reversed(range(len(jobs))):
+                failed = jobs[i].name == "b.ipynb"
+                yield i, Failure("Two workers died.") if failed else Marks(jobs[i].name, "marked", "r")
+
+    for name in ("a.ipynb", "b.ipynb"):
+        (tmp_path / name).write_text(name)
+    entries, store, backend = find(tmp_path), Store(tmp_path / "out"), Backend()
+    rows, cached = _mark(entries, None, store, backend, None)
+    assert [(row.submission, row.status, row.reason) for row in rows] == [
+        ("a.ipynb", "marked", "r"),
+        ("b.ipynb", "unreadable", "Two workers died."),
+    ]
+    assert cached == 0
+    rows, cached = _mark(entries, None, store, backend, None)
+    assert (cached, backend.asked) == (1, ["b.ipynb"])
 
 
 def test_a_worker_that_dies_costs_one_submission():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import mi_course
 from mi_course import lessons
 from mi_course.grading import sandbox as sandboxes
 from mi_course.grading.sandbox import Sandbox, Session
+from mi_course.grading.sandbox.inside import isolation
 from mi_course.wire import Ask, Call, Observation
 
 PACKAGE = Path(mi_course.__file__).parent
@@ -235,3 +237,18 @@ def test_the_server_ends_with_the_grader(needs_sandbox):
     while (alive := Path(f"/proc/{told[0]}").exists() or Path(told[1]).exists()) and time.monotonic() < until:
         time.sleep(0.05)
     assert not alive, "the server or its folder outlived the grader"
+
+
+@pytest.mark.parametrize(
+    ("column", "header"),
+    [(0, "x86_64-linux-gnu/asm/unistd_64.h"), (0, "asm/unistd_64.h"), (1, "asm-generic/unistd.h")],
+)
+def test_the_filter_names_the_calls_that_it_refuses(column: int, header: str):
+    """The numbers of `_CALLS` against the kernel's headers. asm-generic is what 64-bit ARM uses."""
+    path = Path("/usr/include", header)
+    if not path.exists():
+        pytest.skip(f"{path} is not installed")
+    numbers = dict(re.findall(r"#define __NR_(\w+)\s+(\d+)", path.read_text()))
+    ours = {name: str(pair[column]) for name, pair in isolation._CALLS.items()} | {"clone3": str(isolation._CLONE3)}
+    assert {name: numbers.get(name, number) for name, number in ours.items()} == ours
+    assert len(set(ours) & set(numbers)) > 20

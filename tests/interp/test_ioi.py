@@ -7,11 +7,19 @@ from functools import partial
 
 import pytest
 import torch
+from answers import reference
 
-from mi_course.interp.ioi import HELD_OUT_PAIRS, abc_prompts, ioi_task, smollm2_circuit
+from mi_course.interp.ioi import HELD_OUT_PAIRS, abc_prompts, ioi_prompts, ioi_task, smollm2_circuit
 from mi_course.interp.models.loading import load_model
 from mi_course.interp.patching import head_means
-from mi_course.interp.patching.lesson_forms import mean_ablate
+
+
+def test_each_pair_of_names_is_used_in_both_orders():
+    assert ioi_prompts([("a", "b")], "{B} {A}: {S}") == (
+        ["b a: b", "a b: a"],
+        ["b a: a", "a b: b"],
+        [("a", "b"), ("b", "a")],
+    )
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 8])
@@ -33,7 +41,8 @@ def test_too_few_names_or_doubled_ones(names):
 @pytest.mark.real_model
 @pytest.mark.slow
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
-    """Held against one hook per layer."""
+    """Compared with one hook per layer."""
+    mean_ablate = reference("activation_patching.mean_ablate")
     model, template, pairs = load_model(), "Then {B} met {A}, and {S} gave a book to", HELD_OUT_PAIRS[:2]
     task = ioi_task(model, [template], pairs)
     tokens, metric, means = task.sets[0]
@@ -42,7 +51,14 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
 
     def left(circuit):
         hooks = [
-            (f"blocks.{la}.attn.hook_z", partial(mean_ablate, mean=means[la], keep=[h for x, h in circuit if x == la]))
+            (
+                f"blocks.{la}.attn.hook_z",
+                partial(
+                    mean_ablate,
+                    mean=means[la],
+                    keep=[h for x, h in circuit if x == la],
+                ),
+            )
             for la in range(30)
         ]
         with torch.no_grad():
@@ -59,10 +75,10 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
 @pytest.mark.real_model
 @pytest.mark.slow
 def test_our_circuit_passes():
+    from mi_course import lessons
     from mi_course.course import check_exercise
-    from mi_course.lessons.activation_patching import LESSON
 
-    exercise = LESSON.exercise("my_circuit")
+    exercise = lessons.load("activation_patching").exercise("my_circuit")
     verdict = check_exercise(exercise, smollm2_circuit())
     assert verdict.passed, verdict.message
     # As many heads from the middle of the model are no circuit.

@@ -55,7 +55,7 @@ def test_asking_for_the_full_form_loads_no_model():
 @pytest.mark.real_model
 def test_on_smollm2():
     from mi_course.interp.models import smollm2
-    from mi_course.interp.steering.outcome import HeldOut, smollm2_steering
+    from mi_course.lessons.steering_vectors.held_out import HeldOut, smollm2_steering
 
     if not smollm2.is_present():
         pytest.skip("SmolLM2 is not in the cache: run `mi-course models fetch smollm2`")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mi_course import lessons
 from mi_course.course import check_exercise
 from mi_course.interp import superposition as toy
-from mi_course.lessons.superposition import LESSON
 
 
 def _draw(shape, seed):
@@ -122,7 +122,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_answers_on_no_list_are_refused(name):
-    exercise = LESSON.exercise(name)
+    exercise = lessons.load("superposition").exercise(name)
     for seed in (0, 1, 2):
         for i, wrong in enumerate(WRONG[name]):
             verdict = check_exercise(exercise, wrong, seed=seed)
@@ -159,7 +159,7 @@ NO_MODEL = {
 @pytest.mark.parametrize("name", NO_MODEL)
 def test_what_is_no_model_is_said_in_words(name):
     answer, words = NO_MODEL[name]
-    verdict = check_exercise(LESSON.exercise("train_toy"), answer, size="small")
+    verdict = check_exercise(lessons.load("superposition").exercise("train_toy"), answer, size="small")
     assert verdict.status == "wrong"
     assert verdict.points == 0
     assert words in verdict.message
@@ -197,17 +197,17 @@ POOR = {
 
 @pytest.mark.parametrize("name", POOR)
 def test_poor_models_are_refused(name):
-    verdict = check_exercise(LESSON.exercise("train_toy"), POOR[name], size="small")
+    verdict = check_exercise(lessons.load("superposition").exercise("train_toy"), POOR[name], size="small")
     assert verdict.status == "wrong"
     assert verdict.details[0].earned == 0  # the other parts may be met by symmetry
 
 
 def test_the_bound_is_told_in_numbers():
-    verdict = check_exercise(LESSON.exercise("train_toy"), _few_steps, size="small")
+    verdict = check_exercise(lessons.load("superposition").exercise("train_toy"), _few_steps, size="small")
     assert verdict.mistake is None
     assert "the best linear solution has" in verdict.message
     assert "0.5 times that is asked" in verdict.message
 
 
 def test_the_full_form_passes_what_the_small_one_does():
-    assert check_exercise(LESSON.exercise("train_toy"), toy.train_toy, size="full").passed
+    assert check_exercise(lessons.load("superposition").exercise("train_toy"), toy.train_toy, size="full").passed

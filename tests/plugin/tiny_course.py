@@ -9,5 +9,6 @@ from mi_course.lessons import LessonInfo, Plugin
 PLUGIN = Plugin(
     lessons=(
         LessonInfo(90, "tiny", "Tiny numbers", 3, "90_tiny", "tiny_course_lesson", folder=str(Path(__file__).parent)),
-    )
+    ),
+    asking="tiny_course_asking",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mi_course.exercises import Exercise, LessonSpec, Mistake, Part, case
+from mi_course.exercises import Exercise, Mistake, Part, case
 
 FAVORITES = [6, 28, 496]
 
@@ -10,7 +10,7 @@ DOUBLE = Exercise(
     id="tiny.double",
     task="Return twice a number.",
     parts=(
-        Part("small numbers", 1, lambda draw, size: [case(draw.integer(3, 9)) for _ in range(3)]),
+        Part("small numbers", 1, lambda draw, size: [case(draw.integer(3, 9), driver=way) for way in ("call", "twice")]),
         Part("negative numbers", 2, lambda draw, size: [case(-draw.integer(10, 99)) for _ in range(3)]),
     ),
     mistakes=(
@@ -24,7 +24,6 @@ DOUBLE = Exercise(
     minutes=1,
     difficulty=1,
     oracle=lambda x: x + x,
-    fallback="tiny_course_lesson:own_double",
 )
 
 FAVORITE = Exercise(
@@ -40,8 +39,4 @@ FAVORITE = Exercise(
     trivial=True,
 )
 
-LESSON = LessonSpec("tiny", 90, "Tiny numbers", 3, (DOUBLE, FAVORITE), "90_tiny")
-
-
-def own_double(x: int) -> int:
-    return 2 * x
+EXERCISES = (DOUBLE, FAVORITE)

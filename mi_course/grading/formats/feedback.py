@@ -152,7 +152,7 @@ def _reflections(row: Marks) -> str:
 
 
 def _footer(row: Marks) -> str:
-    from mi_course import __version__
+    from mi_course.version import __version__
 
     notes = "".join(f"<li>{text(note)}</li>" for note in row.notes)
     if row.status == "marked":

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mi_course.errors import CourseError
 from mi_course.grading.sandbox import bwrap, cgroups
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
@@ -36,7 +37,7 @@ GROUP_BYTES = 2 * 2**30
 process allows, which can say why it ended the session."""
 
 
-class SandboxError(RuntimeError):
+class SandboxError(CourseError):
     """No sandbox can be had. The text says why, and what to do."""
 
 

@@ -47,7 +47,8 @@ def stage_files(folder: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__")
     target = folder / "course" / "mi_course"
     target.mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "__init__.py", target / "__init__.py")
+    for name in ("__init__.py", "errors.py", "version.py"):
+        shutil.copyfile(PACKAGE / name, target / name)
     for name in VISIBLE:
         shutil.copytree(PACKAGE / name, target / name, ignore=skip)
     shutil.copytree(HERE / "inside", folder / "course" / "mi_sandbox", ignore=skip)
@@ -60,7 +61,6 @@ def stage_files(folder: Path) -> None:
     (folder / "course" / "data").mkdir()
     for path in data_dir().glob("*.safetensors"):
         shutil.copyfile(path, folder / "course" / "data" / path.name)
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder / "course")], check=False)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 

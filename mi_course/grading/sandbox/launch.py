@@ -1,8 +1,8 @@
-"""Starts bubblewrap. A script of its own: the plan is its argument, as JSON. Knows only the standard library.
+"""Starts bubblewrap. Run as a script, with the plan as JSON in its argument; imports only the standard library.
 
-As root it first gathers the folders in a mount namespace of its own, since the unprivileged user that it becomes may
-not be allowed to walk to them (`/root/.pyenv`, say), and then gives up being root: with root's rights a fresh /proc
-cannot be mounted inside.
+As root it first binds the folders in a mount namespace of its own, since the unprivileged user that it becomes may not
+be allowed to reach them (`/root/.pyenv`, say), and then gives up root: with root's rights a fresh /proc cannot be
+mounted inside.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def main() -> None:
         os.setuid(NOBODY)
     os.chdir("/")
     command = [plan["bwrap"], "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    for path, place in plan["binds"].items():
-        command += ["--ro-bind", sources[path], place]
-    for place in plan["masks"]["folders"]:
-        command += ["--tmpfs", place, "--remount-ro", place]
-    for place in plan["masks"]["files"]:
-        command += ["--ro-bind", "/dev/null", place]
-    for target, place in plan["links"]:
-        command += ["--symlink", target, place]
+    for path, inside in plan["binds"].items():
+        command += ["--ro-bind", sources[path], inside]
+    for inside in plan["masks"]["folders"]:
+        command += ["--tmpfs", inside, "--remount-ro", inside]
+    for inside in plan["masks"]["files"]:
+        command += ["--ro-bind", "/dev/null", inside]
+    for target, link in plan["links"]:
+        command += ["--symlink", target, link]
     command += ["--proc", "/proc", "--tmpfs", "/dev", "--dir", "/dev/shm"]
-    # The server needs a /tmp of its own while it imports torch; each submission gets another in its place.
+    # The server needs a /tmp while it imports torch; each submission gets one of its own.
     command += ["--size", str(16 * 2**20), "--tmpfs", "/tmp"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -48,7 +48,10 @@ def main() -> None:
 
 
 def gather(binds: dict[str, str]) -> dict[str, str]:
-    """Binds each path to a place that everybody can walk to. Raises OSError where root may not mount."""
+    """Bind each path below /mnt, where any user can reach it. Raises OSError if root may not mount.
+
+    Returns path -> path below /mnt.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def need(result: int, what: str) -> None:
@@ -58,16 +61,15 @@ def gather(binds: dict[str, str]) -> dict[str, str]:
     need(libc.unshare(_NEWNS), "unshare")
     need(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount / private")
     need(libc.mount(b"tmpfs", b"/mnt", b"tmpfs", 6, b"mode=755"), "tmpfs on /mnt")
-    found = {}
+    bound = {}
     for number, path in enumerate(binds):
-        place = f"/mnt/{number}"
+        bound[path] = target = f"/mnt/{number}"
         if os.path.isdir(path):
-            os.mkdir(place)
+            os.mkdir(target)
         else:
-            open(place, "w").close()
-        need(libc.mount(path.encode(), place.encode(), None, _MS_BIND | _MS_REC, None), f"bind {path}")
-        found[path] = place
-    return found
+            open(target, "w").close()
+        need(libc.mount(path.encode(), target.encode(), None, _MS_BIND | _MS_REC, None), f"bind {path}")
+    return bound
 
 
 if __name__ == "__main__":

@@ -40,4 +40,6 @@ def reseed(model: TransformerBridge, seed: int) -> TransformerBridge:
                 noise = noise * 1.5 / math.sqrt(parameter.shape[-1])
             parameter.copy_(noise)
             parameter.grad = None
-    return model.eval()
+    # Setting the mode of two hundred modules costs more than drawing the weights, and it is hardly ever another one.
+    everything = (*model.modules(), *model.original_model.modules())
+    return model.eval() if any(module.training for module in everything) else model

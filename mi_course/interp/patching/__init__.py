@@ -1,55 +1,66 @@
 """Patching: exchange activations between a clean and a corrupted run, and measure what that changes.
 
-    from mi_course.interp.patching import sweep_heads, sweep_residual, logit_difference
+    from mi_course.interp.patching import sweep_heads, logit_difference
 
     metric = logit_difference([("Mary", "John")], model)
     clean, corrupted = ["Mary and John …: John gave it to"], ["Mary and John …: Mary gave it to"]
     heads = sweep_heads(model, clean, corrupted, metric)
     heads.top(5); heads.show(); heads.to_frame()
 
-sweeps.py       every place of one kind, exactly and fast: sweep_residual, sweep_heads, sweep_keys, …
+sweeps.py       one kind of activation, patched everywhere, exactly and fast: sweep_residual, sweep_heads, …
 gradients.py    the same from two passes, approximately: attribution_patching, integrated_gradients
 paths.py        along one path only: path_patching
 ablation.py     everything outside a circuit: mean_ablation, resample_ablation, score_circuit
-lesson_forms.py the functions that learners write in lesson 03, as the course writes them
-
-Importing this imports neither torch nor transformer_lens.
 """
 
-from __future__ import annotations
+from mi_course.interp.patching.ablation import (
+    CircuitScore,
+    faithfulness,
+    head_means,
+    mean_ablation,
+    random_circuits,
+    resample_ablation,
+    score_circuit,
+)
+from mi_course.interp.patching.gradients import attribution_patching, integrated_gradients
+from mi_course.interp.patching.metrics import TokenMetric, logit_difference
+from mi_course.interp.patching.paths import path_patching
+from mi_course.interp.patching.results import Sweep
+from mi_course.interp.patching.sweeps import (
+    sweep,
+    sweep_attention_output,
+    sweep_heads,
+    sweep_keys,
+    sweep_mlp_output,
+    sweep_patterns,
+    sweep_queries,
+    sweep_residual,
+    sweep_values,
+)
+from mi_course.interp.prompts import answer_tokens
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
-    "sweep": "sweeps",
-    "sweep_residual": "sweeps",
-    "sweep_attention_output": "sweeps",
-    "sweep_mlp_output": "sweeps",
-    "sweep_heads": "sweeps",
-    "sweep_queries": "sweeps",
-    "sweep_keys": "sweeps",
-    "sweep_values": "sweeps",
-    "sweep_patterns": "sweeps",
-    "Sweep": "results",
-    "TokenMetric": "metrics",
-    "logit_difference": "metrics",
-    "answer_tokens": "metrics",
-    "attribution_patching": "gradients",
-    "integrated_gradients": "gradients",
-    "path_patching": "paths",
-    "head_means": "ablation",
-    "mean_ablation": "ablation",
-    "resample_ablation": "ablation",
-    "random_circuits": "ablation",
-    "score_circuit": "ablation",
-    "CircuitScore": "ablation",
-    "faithfulness": "lesson_forms",
-}
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "CircuitScore",
+    "Sweep",
+    "TokenMetric",
+    "answer_tokens",
+    "attribution_patching",
+    "faithfulness",
+    "head_means",
+    "integrated_gradients",
+    "logit_difference",
+    "mean_ablation",
+    "path_patching",
+    "random_circuits",
+    "resample_ablation",
+    "score_circuit",
+    "sweep",
+    "sweep_attention_output",
+    "sweep_heads",
+    "sweep_keys",
+    "sweep_mlp_output",
+    "sweep_patterns",
+    "sweep_queries",
+    "sweep_residual",
+    "sweep_values",
+]

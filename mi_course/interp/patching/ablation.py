@@ -1,7 +1,7 @@
-"""Circuits: run the model with everything outside a set of heads ablated, and say how much of its behaviour is left.
+"""Circuits: ablate every head outside a set, and measure how much of the model's behavior is left.
 
-Which mean stands in for a head decides what is measured (Zhang and Nanda 2023; lesson 03 shows it): means over prompts
-that differ from these in nothing but what the circuit is about. MLPs are left to compute; only heads are ablated.
+What replaces a head decides what is measured (Zhang and Nanda 2023; lesson 03 shows it). Take means over prompts that
+differ from these only in what the circuit is about. Only heads are ablated; MLPs still compute.
 """
 
 from __future__ import annotations
@@ -11,33 +11,50 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from tqdm.auto import tqdm
 
-from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
+from mi_course.interp.patching.batched_forward import PatchedRuns, group_by_span, run_patched
 from mi_course.interp.patching.decoder import open_model
 from mi_course.interp.patching.hook_backend import activations, hook_name, last_logits
-from mi_course.interp.patching.lesson_forms import faithfulness
-from mi_course.interp.patching.metrics import TokenMetric, check_tokens, checked, measure
-from mi_course.interp.patching.patch_grid import BYTES
-from mi_course.interp.patching.prompts import read_prompts
+from mi_course.interp.patching.metrics import TokenMetric, check_tokens, check_values, measure
+from mi_course.interp.patching.pairs import require_eval
+from mi_course.interp.patching.patch_grid import RUN_BYTES
+from mi_course.interp.prompts import read_prompts
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
     from mi_course.interp.patching.decoder import Decoder
     from mi_course.interp.patching.metrics import Metric
-    from mi_course.interp.patching.prompts import Batch, Prompts
+    from mi_course.interp.prompts import Prompts, TokenBatch
 
     Head = tuple[int, int]
     # One mean for all prompts, or one for each.
     Means = Float[Tensor, "layer pos head d_head"] | Float[Tensor, "layer batch pos head d_head"]
 
 
+def faithfulness(circuit: float, full: float, empty: float) -> float:
+    """(circuit − empty) / (full − empty): 0 for the empty circuit, 1 for the full model; above 1 is not better.
+
+    circuit, full, empty: the metric's mean with these heads, with all heads and with none. ValueError if full = empty.
+
+    >>> faithfulness(circuit=2.0, full=3.0, empty=1.0)
+    0.5
+    """
+    if full == empty:
+        raise ValueError(
+            f"The full model and the empty circuit both score {full:.4g}: there is no effect of which a circuit could "
+            "explain a share. Is the metric about what the ablation removes?"
+        )
+    return (circuit - empty) / (full - empty)
+
+
 def head_means(
     model: TransformerBridge, prompts: Prompts, mask: Bool[Tensor, "batch pos"] | None = None
 ) -> Float[Tensor, "layer pos head d_head"]:
-    """Mean of every head's z over these prompts, at each column; padding is left out of it.
+    """Mean of every head's z over these prompts, at each column; padding is left out.
 
     Give prompts of one template, so that a column means the same in all of them.
     """
@@ -56,12 +73,12 @@ def mean_ablation(
     means: Means,
     mask: Bool[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """The metric of each prompt when all heads but those in `keep` give their mean at each position.
+    """The metric of each prompt when every head outside `keep` outputs its mean at each position.
 
     means: from `head_means`, or one set for each prompt (layer batch pos head d_head) where templates are mixed.
     """
     batch = read_prompts(model, prompts, mask)
-    return _ablated(model, batch, metric, [keep], _stand_in(model, batch, means))[0]
+    return _ablated(model, batch, metric, [keep], _replacement(model, batch, means))[0]
 
 
 def resample_ablation(
@@ -73,14 +90,14 @@ def resample_ablation(
     source: Prompts,
     mask: Bool[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """The metric of each prompt when all heads but those in `keep` give what they give on its `source` prompt.
+    """The metric of each prompt when every head outside `keep` outputs what it does on the `source` prompt.
 
-    Prompts and sources are as long as each other, one by one; ValueError, naming the prompt, if not.
+    Each prompt is as long as its source; ValueError, naming the prompt, if not.
     """
     batch, other = read_prompts(model, prompts, mask), read_prompts(model, source, mask)
     if batch.tokens.shape != other.tokens.shape or not torch.equal(batch.mask, other.mask):
         pairs = zip(batch.mask.sum(1).tolist(), other.mask.sum(1).tolist(), strict=False)
-        i = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(batch.texts), len(other.texts)) - 1)
+        i = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(batch), len(other)) - 1)
         raise ValueError(f"{batch.name(i)} and its source prompt ({other.texts[i]!r}) do not line up token by token.")
     return _ablated(model, batch, metric, [keep], _all_z(model, other))[0]
 
@@ -97,7 +114,7 @@ def random_circuits(model: TransformerBridge, size: int, n: int = 50, *, seed: i
 
 @dataclass(frozen=True)
 class CircuitScore:
-    """How much of the model's behaviour a circuit has.
+    """How much of the model's behavior a circuit keeps.
 
     faithfulness: (circuit − empty) / (full − empty) of the metric's means; 1 is as good as the model, more no better.
     completeness: the faithfulness of the complement, all heads outside: near 0 if nothing is missing from the circuit.
@@ -140,7 +157,7 @@ def score_circuit(
 ) -> CircuitScore:
     """Faithfulness and completeness of a circuit under mean ablation, beside random circuits of the same size.
 
-    Raises ValueError if the ablation of all heads leaves the metric's mean as it was.
+    random: how many of these. Raises ValueError if ablating all heads leaves the metric's mean unchanged.
     """
     batch = read_prompts(model, prompts, mask)
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
@@ -148,10 +165,10 @@ def score_circuit(
     outside = sorted(set(every) - set(map(tuple, circuit)))
     others = random_circuits(model, len(set(map(tuple, circuit))), random, seed=seed)
     circuits = [circuit, every, [], outside, *others]
-    values = _ablated(model, batch, metric, circuits, _stand_in(model, batch, means), progress=progress)
-    found, full, empty, complement, *rest = values.mean(1).tolist()
+    values = _ablated(model, batch, metric, circuits, _replacement(model, batch, means), progress=progress)
+    kept, full, empty, complement, *rest = values.mean(1).tolist()
     return CircuitScore(
-        faithfulness(found, full, empty),
+        faithfulness(kept, full, empty),
         faithfulness(complement, full, empty),
         torch.tensor([faithfulness(value, full, empty) for value in rest]),
         *values[:3],
@@ -160,18 +177,15 @@ def score_circuit(
 
 def _ablated(
     model: TransformerBridge,
-    batch: Batch,
+    batch: TokenBatch,
     metric: Metric,
     circuits: Sequence[Sequence[Head]],
-    stand_in: Float[Tensor, "layer batch pos head d_head"],
+    replacement: Float[Tensor, "layer batch pos head d_head"],
     *,
     progress: bool = False,
 ) -> Float[Tensor, "circuit batch"]:
     """The metric with all heads but one circuit's replaced, for many circuits."""
-    from tqdm.auto import tqdm
-
-    if model.training:
-        raise ValueError("The model is in training mode, in which dropout would blur every effect: model.eval() first.")
+    require_eval(model)
     check_tokens(metric, batch, int(model.cfg.d_vocab))
     kept = torch.zeros(len(circuits), int(model.cfg.n_layers), int(model.cfg.n_heads), dtype=torch.bool)
     for i, circuit in enumerate(circuits):
@@ -186,19 +200,18 @@ def _ablated(
         if decoder is None:
             names = [hook_name(model, "z", layer) for layer in range(kept.shape[1])]
             for circuit in kept:
-                pairs = [(n, _replace(stand_in[i], circuit[i])) for i, n in enumerate(names)]
+                pairs = [(n, _replace(replacement[i], circuit[i])) for i, n in enumerate(names)]
                 values.append(measure(metric, last_logits(model, batch, pairs), batch))
                 bar.update()
             return torch.stack(values)
-        cfg = model.cfg
-        width = 4 * int(cfg.d_model) + 3 * int(getattr(cfg, "d_mlp", None) or 0) + 3 * decoder.n_heads * decoder.d_head
-        step = max(1, BYTES // (batch.tokens.numel() * width * stand_in.element_size()))
+        bytes_per_circuit = batch.tokens.numel() * decoder.floats_per_token * replacement.element_size()
+        step = max(1, RUN_BYTES // bytes_per_circuit)
         for low in range(0, len(circuits), step):
             some = kept[low : low + step]
-            finals = _run(decoder, batch, some, stand_in)
+            finals = _run(decoder, batch, some, replacement)
             if isinstance(metric, TokenMetric):
-                few = decoder.some_logits(finals, metric.tokens.to(finals.device))
-                values += [checked(row, batch) for row in metric.of(few)]
+                logits = decoder.logits_of(finals, metric.tokens.to(finals.device))
+                values += [check_values(row, batch) for row in metric.of(logits)]
             else:
                 values += [measure(metric, decoder.logits(final), batch) for final in finals]
             bar.update(len(some))
@@ -207,38 +220,36 @@ def _ablated(
 
 def _run(
     decoder: Decoder,
-    batch: Batch,
+    batch: TokenBatch,
     kept: Bool[Tensor, "circuit layer head"],
-    stand_in: Float[Tensor, "layer batch pos head d_head"],
+    replacement: Float[Tensor, "layer batch pos head d_head"],
 ) -> Float[Tensor, "circuit batch d_model"]:
     base = decoder.trace(batch)
-    finals = base.pre[-1].new_zeros(len(kept), len(batch.texts), base.pre[-1].shape[-1])
+    finals = base.pre[-1].new_zeros(len(kept), len(batch), base.pre[-1].shape[-1])
 
     def starts(layer: int, stage: str) -> Iterator[PatchedRuns]:
         if (layer, stage) != (0, "pre"):
             return
-        begins = batch.mask.int().argmax(1)
-        for start, end in sorted(set(zip(begins.tolist(), (batch.last + 1).tolist(), strict=True))):
-            prompts = ((begins == start) & (batch.last == end - 1)).nonzero()[:, 0]
+        for start, end, prompts in group_by_span(batch.mask.int().argmax(1), batch.last + 1):
             cells = torch.arange(len(kept), device=prompts.device).repeat_interleave(len(prompts))
             prompts = prompts.repeat(len(kept))
             yield PatchedRuns(start, end, cells, prompts, base.pre[0][prompts, start:end])
 
-    run_patched(decoder, base, starts, finals, edit=_StandIns(kept, stand_in))
+    run_patched(decoder, base, starts, finals, edit=_ReplaceHeads(kept, replacement))
     return finals
 
 
-class _StandIns:
-    """Replaces what the heads outside a circuit give."""
+class _ReplaceHeads:
+    """Replaces the outputs of the heads outside each circuit."""
 
-    def __init__(self, kept: Bool[Tensor, "circuit layer head"], stand_in: Tensor) -> None:
-        self.kept, self.stand_in = kept, stand_in
+    def __init__(self, kept: Bool[Tensor, "circuit layer head"], replacement: Tensor) -> None:
+        self.kept, self.replacement = kept, replacement
 
     def heads(self, layer: int, runs: PatchedRuns, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return q, k, v
 
     def z(self, layer: int, runs: PatchedRuns, z: Float[Tensor, "run pos head d_head"]) -> Tensor:
-        new = self.stand_in[layer][runs.prompts, runs.end - z.shape[1] : runs.end]
+        new = self.replacement[layer][runs.prompts, runs.end - z.shape[1] : runs.end]
         return torch.where(self.kept[runs.cells, layer][:, None, :, None], z, new)
 
 
@@ -249,17 +260,19 @@ def _replace(new: Float[Tensor, "batch pos head d_head"], kept: Bool[Tensor, " h
     return hook
 
 
-def _all_z(model: TransformerBridge, batch: Batch) -> Float[Tensor, "layer batch pos head d_head"]:
+def _all_z(model: TransformerBridge, batch: TokenBatch) -> Float[Tensor, "layer batch pos head d_head"]:
     names = [hook_name(model, "z", layer) for layer in range(int(model.cfg.n_layers))]
-    found = activations(model, batch, names)
-    return torch.stack([found[name] for name in names])
+    recorded = activations(model, batch, names)
+    return torch.stack([recorded[name] for name in names])
 
 
-def _stand_in(model: TransformerBridge, batch: Batch, means: Means) -> Float[Tensor, "layer batch pos head d_head"]:
+def _replacement(
+    model: TransformerBridge, batch: TokenBatch, means: Means
+) -> Float[Tensor, "layer batch pos head d_head"]:
     cfg = model.cfg
     shape = (int(cfg.n_layers), *batch.tokens.shape, int(cfg.n_heads), int(cfg.d_head))
     if means.ndim == 4:
-        means = means[:, None].expand(-1, len(batch.texts), -1, -1, -1)
+        means = means[:, None].expand(-1, len(batch), -1, -1, -1)
     if tuple(means.shape) != shape:
         raise ValueError(
             f"means have shape {tuple(means.shape)} (layer, batch, pos, head, d_head), expected {shape}: take them "

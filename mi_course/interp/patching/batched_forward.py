@@ -1,21 +1,21 @@
 """Many patched runs in one pass through the layers.
 
-A patched run equals the unpatched one before the patched layer, and at every position before the patched one. So it is
-started where the patch is: with a residual stream of the positions from there on, and with the unpatched run's keys and
-values of those before. Runs that start in different layers travel together: each joins the batch when its layer comes.
+A patched run equals the unpatched one before the patched layer, and at every position before the patched one. So it
+starts at the patch: with the residual stream from that position on, and the unpatched run's keys and values before it.
+Runs that start in different layers share one batch: each joins when its layer comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
 
     from mi_course.interp.patching.decoder import Decoder, Trace
 
@@ -41,7 +41,7 @@ class PatchedRuns:
 
 
 class Edit(Protocol):
-    """Changes to what the heads of travelling runs compute, layer by layer."""
+    """Changes to what the heads of patched runs compute, layer by layer."""
 
     def heads(
         self, layer: int, runs: PatchedRuns, q: Tensor, k: Tensor, v: Tensor
@@ -64,7 +64,7 @@ def run_patched(
     edit: Edit | None = None,
     after_layer: Callable[[], None] = lambda: None,
 ) -> None:
-    """Carry all runs to the end, and write the residual stream at their last position into `finals`."""
+    """Run all patched runs to the last layer, and write the residual stream at their last position into `finals`."""
     state: dict[tuple[int, int], PatchedRuns] = {}
     n_layers = decoder.n_layers
     for layer in range(first_layer, n_layers):
@@ -72,32 +72,44 @@ def run_patched(
         last = layer == n_layers - 1
         if state:
             _attend(decoder, base, layer, list(state.values()), edit, only_last=last)
-        mids = list(starts(layer, "mid"))
+        new = list(starts(layer, "mid"))
         if last:  # only the last position is read from here on
-            for runs in mids:
+            for runs in new:
                 runs.x = runs.x[:, -1:]
-        _join(state, mids)
+        _join(state, new)
         if state:
-            runs = list(state.values())
-            _spread(runs, decoder.feed(layer, _flat(runs)))
+            active = list(state.values())
+            _unflatten(active, decoder.apply_mlp(layer, _flatten(active)))
         after_layer()
-    _join_last(state, starts(n_layers, "pre"))
+    new = list(starts(n_layers, "pre"))
+    for runs in new:
+        runs.x = runs.x[:, -1:]
+    _join(state, new)
     for runs in state.values():
         finals[runs.cells, runs.prompts] = runs.x[:, -1]
+
+
+def group_by_span(
+    starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"], kept: Tensor | None = None
+) -> Iterator[tuple[int, int, Int[Tensor, " prompt"]]]:
+    """(start, end, prompts) for each different pair of a start and an end column. kept: only these prompts."""
+    kept = torch.ones_like(starts, dtype=torch.bool) if kept is None else kept
+    for start, end in sorted(set(zip(starts[kept].tolist(), ends[kept].tolist(), strict=True))):
+        yield start, end, (kept & (starts == start) & (ends == end)).nonzero()[:, 0]
 
 
 def _attend(
     decoder: Decoder, base: Trace, layer: int, all_runs: list[PatchedRuns], edit: Edit | None, *, only_last: bool
 ) -> None:
     """Add the attention's output to the residual streams; keep only the last position if no other is read again."""
-    flat = _flat(all_runs)
+    flat = _flatten(all_runs)
     positions = torch.cat([base.positions[r.prompts, r.start : r.end].flatten() for r in all_runs])
     flat_q, flat_k, flat_v = decoder.project(layer, flat, positions)
     zs, offset = [], 0
     for runs in all_runs:
         shape = runs.x.shape[:2]
-        here = slice(offset, offset := offset + shape[0] * shape[1])
-        q, k, v = (t[here].unflatten(0, shape) for t in (flat_q, flat_k, flat_v))
+        rows = slice(offset, offset := offset + shape[0] * shape[1])
+        q, k, v = (t[rows].unflatten(0, shape) for t in (flat_q, flat_k, flat_v))
         if edit is not None:
             q, k, v = edit.heads(layer, runs, q, k, v)
         if runs.start:
@@ -108,7 +120,7 @@ def _attend(
             q, visible, runs.x = q[:, -1:], visible[:, -1:], runs.x[:, -1:]
         z = decoder.attend(layer, q, k, v, visible)
         zs.append((z if edit is None else edit.z(layer, runs, z)).flatten(0, 1))
-    _spread(all_runs, _flat(all_runs) + decoder.write(layer, torch.cat(zs)))
+    _unflatten(all_runs, _flatten(all_runs) + decoder.write(layer, torch.cat(zs)))
 
 
 def _join(state: dict[tuple[int, int], PatchedRuns], new: Iterable[PatchedRuns]) -> None:
@@ -117,17 +129,12 @@ def _join(state: dict[tuple[int, int], PatchedRuns], new: Iterable[PatchedRuns])
         state[key] = state[key].joined(runs) if key in state else runs
 
 
-def _join_last(state: dict[tuple[int, int], PatchedRuns], new: Iterable[PatchedRuns]) -> None:
-    for runs in new:
-        runs.x = runs.x[:, -1:]
-        _join(state, [runs])
-
-
-def _flat(all_runs: list[PatchedRuns]) -> Float[Tensor, "token d_model"]:
+def _flatten(all_runs: list[PatchedRuns]) -> Float[Tensor, "token d_model"]:
     return torch.cat([runs.x.flatten(0, 1) for runs in all_runs])
 
 
-def _spread(all_runs: list[PatchedRuns], flat: Float[Tensor, "token d_model"]) -> None:
+def _unflatten(all_runs: list[PatchedRuns], flat: Float[Tensor, "token d_model"]) -> None:
+    """Give each group of runs its rows back, in the order of `_flatten`."""
     offset = 0
     for runs in all_runs:
         shape = runs.x.shape

@@ -1,10 +1,9 @@
-"""The model's blocks, opened up: so that a run can start in its middle, on a few positions, in a large batch.
+"""The model's blocks as functions, so that a run can start in any layer, on a few positions, in a large batch.
 
-A Decoder reads the very modules of a TransformerBridge (norms, projections, MLPs) and does the attention between them
-itself. It knows models whose blocks are `x + attention(norm(x))`, then `x + mlp(norm(x))`, with absolute or rotary
-positions and grouped key/value heads. Whether it knows *this* model is not believed but tried: `open_model` compares it
-with the bridge on the prompts at hand, and gives None where they disagree (or where hooks are attached, or dropout
-works), whereupon the plain road of `plain.py` is taken.
+A Decoder calls the modules of a TransformerBridge (norms, projections, MLPs) and computes the attention between them
+itself. It supports models whose blocks are `x + attention(norm(x))`, then `x + mlp(norm(x))`, with absolute or rotary
+positions and grouped key/value heads. `open_model` compares it with the bridge on the prompts at hand; where they
+disagree, or where hooks are attached, it returns None, and callers use `hook_backend.py` instead.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.patching.prompts import Batch
+    from mi_course.interp.prompts import TokenBatch
 
 
-class Unknown(Exception):
-    """This model is not built in the way that the Decoder knows."""
+class UnsupportedModel(Exception):
+    """The Decoder cannot reproduce this model."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One ordinary run, remembered. Lists are by layer; `pre` has one more, the final residual stream."""
+    """The activations of one unpatched run. Lists are by layer; `pre` has one more, the final residual stream."""
 
     pre: list[Float[Tensor, "batch pos d_model"]]
     mid: list[Float[Tensor, "batch pos d_model"]]
@@ -38,11 +37,14 @@ class Trace:
     v: list[Float[Tensor, "batch pos kv_head d_head"]]
     z: list[Float[Tensor, "batch pos head d_head"]]
     positions: Int[Tensor, "batch pos"]
-    visible: Bool[Tensor, "batch pos pos"]  # [query, key]: causal, and the key is no padding
+    visible: Bool[Tensor, "batch pos pos"]  # [query, key]: causal, and the key is not padding
 
 
 class Decoder:
-    """Blocks as functions on rows of tokens, whatever prompt and position each row comes from."""
+    """The model's parts as functions of tokens, whatever prompt and position each comes from.
+
+    Raises UnsupportedModel (or an error of the bridge's) for a model of another build.
+    """
 
     def __init__(self, model: TransformerBridge) -> None:
         self.model = model
@@ -52,30 +54,32 @@ class Decoder:
         self.n_kv_heads = int(getattr(model.cfg, "n_key_value_heads", None) or self.n_heads)
         self.group = self.n_heads // self.n_kv_heads
         self.d_head = int(model.cfg.d_head)
-        self.has_mlp = self.blocks[0].mlp is not None
-        self.norm = _inner(model.ln_final)
-        self.head = _inner(model.unembed)
+        d_mlp = int(getattr(model.cfg, "d_mlp", None) or 0)
+        self.floats_per_token = 4 * int(model.cfg.d_model) + 3 * d_mlp + 3 * self.n_heads * self.d_head
+        """How many numbers a block holds for each token at a time, at most; an estimate for choosing batch sizes."""
+        self.norm = _original(model.ln_final)
+        self.unembed = _original(model.unembed)
         self._cos: Tensor | None = None
         self._sin: Tensor | None = None
 
-    def trace(self, batch: Batch) -> Trace:
-        """Run the prompts once and keep what patches need."""
+    def trace(self, batch: TokenBatch) -> Trace:
+        """Run the prompts once, keeping all activations that patches need."""
         shape = batch.tokens.shape
         # As the bridge does: the first real token of a prompt padded on the left is at position 0.
         positions = (batch.mask.long().cumsum(1) - 1).clamp(min=0)
         causal = torch.ones(shape[1], shape[1], dtype=torch.bool, device=batch.tokens.device).tril()
-        # Padding sees itself, lest its softmax be 0/0; nobody sees padding.
+        # Padding attends to itself, or its softmax would be 0/0; nothing else attends to padding.
         visible = causal & (batch.mask[:, None, :] | torch.eye(shape[1], dtype=torch.bool, device=causal.device))
-        x = self.model(batch.tokens, stop_at_layer=0, **batch.run_arguments())
-        self.prepare(int(positions.max()), x)
+        x = self.model(batch.tokens, stop_at_layer=0, **batch.forward_options())
+        self._prepare_rotation(int(positions.max()), x)
         pre, mid, q, k, v, z = [x], [], [], [], [], []
         for layer in range(self.n_layers):
             heads = self.project(layer, x.flatten(0, 1), positions.flatten())
-            for kept, tensor in zip((q, k, v), heads, strict=True):
-                kept.append(tensor.unflatten(0, shape))
+            for by_layer, tensor in zip((q, k, v), heads, strict=True):
+                by_layer.append(tensor.unflatten(0, shape))
             z.append(self.attend(layer, q[-1], k[-1], v[-1], visible))
             mid.append(x + self.write(layer, z[-1]))
-            x = self.feed(layer, mid[-1])
+            x = self.apply_mlp(layer, mid[-1])
             pre.append(x)
         return Trace(pre, mid, q, k, v, z, positions, visible)
 
@@ -88,7 +92,7 @@ class Decoder:
         q = block.q(h).unflatten(-1, (self.n_heads, self.d_head))
         k = block.k(h).unflatten(-1, (self.n_kv_heads, self.d_head))
         v = block.v(h).unflatten(-1, (self.n_kv_heads, self.d_head))
-        return self.rotate(q, positions), self.rotate(k, positions), v
+        return self._rotate(q, positions), self._rotate(k, positions), v
 
     def attend(
         self,
@@ -127,48 +131,48 @@ class Decoder:
         W_O = self.blocks[layer].W_O.unflatten(0, (self.n_heads, self.d_head))
         return torch.einsum("...he,hed->...hd", z, W_O)
 
-    def feed(self, layer: int, mid: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
-        """The second half of a block, from its middle to its end."""
+    def apply_mlp(self, layer: int, mid: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
+        """The second half of a block: the residual stream after the MLP from the one before it."""
         block = self.blocks[layer]
         return mid if block.mlp is None else mid + block.mlp(block.norm2(mid))
 
     def logits(self, final: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any vocab"]:
-        return self.head(self.norm(final))
+        return self.unembed(self.norm(final))
 
-    def some_logits(
+    def logits_of(
         self, final: Float[Tensor, "*any batch d_model"], tokens: Int[Tensor, "batch n"]
     ) -> Float[Tensor, "*any batch n"]:
-        """The logits of a few tokens for each prompt: a sliver of the unembedding in place of all of it."""
-        rows = self.head.weight[tokens]  # batch n d_model
+        """The logits of a few tokens for each prompt, from their rows of the unembedding alone."""
+        rows = self.unembed.weight[tokens]  # batch n d_model
         logits = torch.einsum("...bd,bnd->...bn", self.norm(final), rows)
-        return logits if self.head.bias is None else logits + self.head.bias[tokens]
+        return logits if self.unembed.bias is None else logits + self.unembed.bias[tokens]
 
-    def prepare(self, last: int, x: Float[Tensor, "batch pos d_model"]) -> None:
-        """Make the tables of rotation for positions 0 … last."""
+    def _prepare_rotation(self, last: int, x: Float[Tensor, "batch pos d_model"]) -> None:
+        """Compute the rotary tables for positions 0 … last."""
         attention = self.blocks[0].attention
-        rotary = getattr(_inner(attention), "rotary", None)
-        self._pairs = rotary is not None
+        rotary = getattr(_original(attention), "rotary", None)
+        self._interleaved = rotary is not None
         if rotary is not None:
             self._cos, self._sin = rotary.cos_cached[: last + 1].to(x.dtype), rotary.sin_cached[: last + 1].to(x.dtype)
             return
         rotary = dict(self.model.named_children()).get("rotary_emb")
         if rotary is not None:
-            cos, sin = _inner(rotary)(x, torch.arange(last + 1, device=x.device)[None])
+            cos, sin = _original(rotary)(x, torch.arange(last + 1, device=x.device)[None])
             self._cos, self._sin = cos[0], sin[0]
 
-    def rotate(
+    def _rotate(
         self, x: Float[Tensor, "token head d_head"], positions: Int[Tensor, " token"]
     ) -> Float[Tensor, "token head d_head"]:
         if self._cos is None or self._sin is None:
             return x
         size = self._cos.shape[-1]
-        turned, rest = x[..., :size], x[..., size:]
-        if self._pairs:  # TransformerLens' own models turn neighbours, transformers the two halves
-            other = torch.stack((-turned[..., 1::2], turned[..., 0::2]), dim=-1).flatten(-2)
+        rotated, rest = x[..., :size], x[..., size:]
+        if self._interleaved:  # TransformerLens's own models rotate neighbours, transformers the two halves
+            other = torch.stack((-rotated[..., 1::2], rotated[..., 0::2]), dim=-1).flatten(-2)
         else:
-            other = torch.cat((-turned[..., size // 2 :], turned[..., : size // 2]), dim=-1)
-        turned = turned * self._cos[positions][:, None] + other * self._sin[positions][:, None]
-        return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+            other = torch.cat((-rotated[..., size // 2 :], rotated[..., : size // 2]), dim=-1)
+        rotated = rotated * self._cos[positions][:, None] + other * self._sin[positions][:, None]
+        return torch.cat((rotated, rest), dim=-1) if rest.shape[-1] else rotated
 
 
 class _Block:
@@ -177,51 +181,51 @@ class _Block:
     def __init__(self, block: Any) -> None:
         parts = dict(block.named_children())
         self.attention = parts.get("attn")
-        unknown = set(parts) - {"ln1", "attn", "ln2", "mlp", "_original_component"}
-        unknown = {name for name in unknown if not name.startswith("hook_")}
-        if self.attention is None or unknown or ("mlp" in parts) != ("ln2" in parts) or "ln1" not in parts:
-            raise Unknown(f"a block has the parts {sorted(parts)}")
-        self.norm1, self.norm2 = _inner(parts["ln1"]), _inner(parts["ln2"]) if "ln2" in parts else None
-        self.mlp = _inner(parts["mlp"]) if "mlp" in parts else None
-        self.q, self.k, self.v, self.o = (_inner(getattr(self.attention, name)) for name in "qkvo")
-        # Linear keeps (out, in), GPT-2's Conv1D (in, out).
+        unexpected = set(parts) - {"ln1", "attn", "ln2", "mlp", "_original_component"}
+        unexpected = {name for name in unexpected if not name.startswith("hook_")}
+        if self.attention is None or unexpected or ("mlp" in parts) != ("ln2" in parts) or "ln1" not in parts:
+            raise UnsupportedModel(f"a block has the parts {sorted(parts)}")
+        self.norm1, self.norm2 = _original(parts["ln1"]), _original(parts["ln2"]) if "ln2" in parts else None
+        self.mlp = _original(parts["mlp"]) if "mlp" in parts else None
+        self.q, self.k, self.v, self.o = (_original(getattr(self.attention, name)) for name in "qkvo")
+        # The weight is (out, in) in Linear, (in, out) in GPT-2's Conv1D.
         self.W_O = self.o.weight.T if isinstance(self.o, torch.nn.Linear) else self.o.weight
-        original = _inner(self.attention)
-        if hasattr(original, "kv_repeats"):  # a native model
+        original = _original(self.attention)
+        if hasattr(original, "kv_repeats"):  # one of TransformerLens's own models
             self.scale = 1 / float(original.scale)
         else:
             self.scale = float(getattr(original, "scaling", None) or original.head_dim**-0.5)
 
 
-def open_model(model: TransformerBridge, batch: Batch) -> Decoder | None:
-    """A Decoder of this model if it gives the bridge's own logits on the first of these prompts, else None."""
+def open_model(model: TransformerBridge, batch: TokenBatch) -> Decoder | None:
+    """A Decoder of this model if it gives the bridge's own logits on some of these prompts, else None."""
     if _has_hooks(model):
         return None
-    # The first prompt, and the shortest where there is padding: the two that could differ most.
-    chosen = sorted({0, int(batch.mask.sum(1).argmin())})
-    some = type(batch)(batch.tokens[chosen], batch.mask[chosen], tuple(batch.texts[i] for i in chosen), batch.labels)
-    rows = torch.arange(len(chosen), device=batch.tokens.device)
+    # The first prompt, and the shortest: with padding these two are the likeliest to differ.
+    some = batch.rows(sorted({0, int(batch.mask.sum(1).argmin())}))
+    rows = torch.arange(len(some), device=batch.tokens.device)
     with torch.no_grad():
         try:
             decoder = Decoder(model)
             trace = decoder.trace(some)
             ours = decoder.logits(trace.pre[-1][rows, some.last])
-        except (Unknown, AttributeError, KeyError, TypeError, RuntimeError, ValueError):
+        except (UnsupportedModel, AttributeError, KeyError, TypeError, RuntimeError, ValueError):
             return None
-        theirs = model(some.tokens, **some.run_arguments())[rows, some.last]
+        theirs = model(some.tokens, **some.forward_options())[rows, some.last]
     # 100 roundings of the largest logit: about 2e-4 in float32.
     limit = 100 * torch.finfo(theirs.dtype).eps * float(theirs.abs().max())
-    same = ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= limit
-    return decoder if same else None
+    agree = ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= limit
+    return decoder if agree else None
 
 
-def _inner(bridge: Any) -> Any:
+def _original(bridge: Any) -> Any:
+    """The module that this component of the bridge wraps."""
     original = bridge.original_component
     if original is None:
-        raise Unknown(f"{type(bridge).__name__} wraps nothing")
+        raise UnsupportedModel(f"{type(bridge).__name__} wraps nothing")
     return original
 
 
 def _has_hooks(model: TransformerBridge) -> bool:
-    """Whether anything is attached that a learner may count on, and that a Decoder would pass by."""
+    """Whether the learner has attached hooks, which a Decoder would not run."""
     return any(point._forward_hooks or point._forward_pre_hooks for point in model.hook_dict.values())

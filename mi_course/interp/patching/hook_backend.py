@@ -1,24 +1,26 @@
-"""The plain road: one hook and one full forward for every patch. Slow, and right for any TransformerBridge.
+"""Reference backend: one hooked forward pass per patch. Slow, correct for any bridge; the oracle in tests.
 
-It serves models that the Decoder does not know, and the tests, which hold the fast road against it.
+Models that `decoder.py` cannot reproduce are patched this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
+from mi_course.interp import prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jaxtyping import Float
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.patching.prompts import Batch
+    from mi_course.interp.prompts import TokenBatch
+
+    Hooks = Sequence[tuple[str, Callable[..., Any]]]
 
 HOOKS = {
     "resid_pre": "blocks.{}.hook_resid_pre",
@@ -35,69 +37,74 @@ HOOKS = {
 
 
 def hook_name(model: TransformerBridge, site: str, layer: int) -> str:
-    """TransformerLens' name of this activation. Raises ValueError if there is none, or the model has it not."""
+    """TransformerLens's name of this activation. ValueError for an unknown one, or if the model lacks the hook."""
     if site not in HOOKS:
         raise ValueError(f"There is no activation {site!r} to patch; there are {', '.join(HOOKS)}.")
     name = HOOKS[site].format(layer)
     if name not in model.hook_dict:
-        why = " It has no MLPs." if site in ("resid_mid", "mlp_out") else ""
-        raise ValueError(f"The model has no hook {name!r}, so {site} cannot be patched.{why}")
+        reason = " It has no MLPs." if site in ("resid_mid", "mlp_out") else ""
+        raise ValueError(f"The model has no hook {name!r}, so {site} cannot be patched.{reason}")
     return name
 
 
 @contextmanager
-def hooks(model: TransformerBridge, pairs: Sequence[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
-    """Attach forward hooks, and remove these and no others afterwards, whatever happens meanwhile."""
-    before = {name: set(model.hook_dict[name]._forward_hooks) for name, _ in pairs}
+def temporary_hooks(model: TransformerBridge, hooks: Hooks) -> Iterator[None]:
+    """Attach forward hooks; remove these and no others on leaving, also after an error or an interrupt."""
+    before = {name: set(model.hook_dict[name]._forward_hooks) for name, _ in hooks}
     try:
-        with model.hooks(fwd_hooks=list(pairs)):
+        with model.hooks(fwd_hooks=list(hooks)):
             yield
     finally:
         for name, old in before.items():
-            left = model.hook_dict[name]._forward_hooks
-            for key in [key for key in left if key not in old]:
-                del left[key]
+            handles = model.hook_dict[name]._forward_hooks
+            for key in [key for key in handles if key not in old]:
+                del handles[key]
 
 
-def last_logits(
-    model: TransformerBridge, batch: Batch, pairs: Sequence[tuple[str, Callable[..., Any]]] = ()
-) -> Float[Tensor, "batch vocab"]:
-    """Logits at each prompt's last position, with these hooks."""
-    with hooks(model, pairs):
-        logits = model(batch.tokens, **batch.run_arguments())
-    return logits[torch.arange(len(batch.tokens), device=logits.device), batch.last]
+def last_logits(model: TransformerBridge, batch: TokenBatch, hooks: Hooks = ()) -> Float[Tensor, "batch vocab"]:
+    """Logits after each prompt's last token, with these hooks."""
+    with temporary_hooks(model, hooks):
+        return prompts.last_logits(model, batch)
 
 
-def activations(model: TransformerBridge, batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:
+def activations(model: TransformerBridge, batch: TokenBatch, names: Sequence[str]) -> dict[str, Tensor]:
     """These activations of one run, by hook name."""
-    found: dict[str, Tensor] = {}
+    recorded: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         def hook(value: Tensor, hook: Any) -> None:
-            found[name] = value.detach().clone()
+            recorded[name] = value.detach().clone()
 
         return hook
 
     with torch.no_grad():
-        last_logits(model, batch, [(name, keep(name)) for name in names])
-    return found
+        last_logits(model, batch, [(name, record(name)) for name in names])
+    return recorded
 
 
-def source_of(model: TransformerBridge, into: Batch, source: Batch, site: str, name: str) -> tuple[str, Tensor]:
-    """The hook to patch at, and what to put there.
+def hook_and_value(
+    model: TransformerBridge, base: TokenBatch, source: TokenBatch, site: str, name: str
+) -> tuple[str, Tensor]:
+    """The hook to patch at, and the activation to put there.
 
-    On a bridge `hook_resid_mid` is what the second norm reads: a patch there would leave the residual stream beside it
-    as it was. The stream itself is changed through the attention's output: new middle − old beginning.
+    On a bridge `hook_resid_mid` is what the second norm reads: a patch there would leave the residual stream as it was.
+    The stream itself is changed through the attention's output: the source's middle − the base's beginning.
     """
     if site != "resid_mid":
         return name, activations(model, source, [name])[name]
     beginning = name.replace("resid_mid", "resid_pre")
-    middle = activations(model, source, [name])[name] - activations(model, into, [beginning])[beginning]
-    return name.replace("resid_mid", "attn_out"), middle
+    value = activations(model, source, [name])[name] - activations(model, base, [beginning])[beginning]
+    return name.replace("resid_mid", "attn_out"), value
 
 
 def patched_logits(
-    model: TransformerBridge, batch: Batch, site: str, name: str, source: Tensor, position: int | None, head: int | None
+    model: TransformerBridge,
+    batch: TokenBatch,
+    site: str,
+    name: str,
+    source: Tensor,
+    position: int | None,
+    head: int | None,
 ) -> Float[Tensor, "batch vocab"]:
     """One patch: the activation, or one position or one head of it, replaced by that of the other run."""
     column = slice(None) if position is None else position

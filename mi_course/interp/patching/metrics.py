@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
+from torch import Tensor
+
+from mi_course.interp.prompts import answer_tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.patching.prompts import Batch
+    from mi_course.interp.prompts import TokenBatch
 
     # Logits at the last position (batch vocab) to one value per prompt (batch).
     Metric = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
@@ -41,7 +42,7 @@ def logit_difference(
     answers: (right, wrong) for each prompt, as token ids, or as words without the leading space, for which the model
     is needed. Raises ValueError, naming the prompt, if a word is not one token.
     """
-    if not isinstance(answers, torch.Tensor):
+    if not isinstance(answers, Tensor):
         if model is None:
             raise ValueError("answers are words; to find their tokens, give the model too.")
         answers = answer_tokens(model, answers)
@@ -52,55 +53,39 @@ def logit_difference(
     return TokenMetric(answers, lambda logits: logits[..., 0] - logits[..., 1])
 
 
-def answer_tokens(model: TransformerBridge, answers: Sequence[tuple[str, str]]) -> Int[Tensor, "batch 2"]:
-    """Token ids of (right, wrong) words, each with a leading space. ValueError if one is several tokens."""
-    ids = []
-    for i, words in enumerate(answers):
-        for word in words:
-            found = model.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
-            if len(found) != 1:
-                pieces = [model.tokenizer.decode([t]) for t in found]
-                raise ValueError(
-                    f"The answers of prompt {i} are {tuple(words)}, but {word!r} is {len(found)} tokens {pieces}: a "
-                    "metric on the next token needs names of one token. Choose another name."
-                )
-            ids.append(found[0])
-    return torch.tensor(ids, device=next(model.parameters()).device).reshape(-1, 2)
+def measure(metric: Metric, logits: Float[Tensor, "batch vocab"], batch: TokenBatch) -> Float[Tensor, " batch"]:
+    """The metric of these logits, checked with `check_values`."""
+    return check_values(metric(logits), batch)
 
 
-def measure(metric: Metric, logits: Float[Tensor, "batch vocab"], batch: Batch) -> Float[Tensor, " batch"]:
-    """The metric's values, checked: one finite number per prompt, or a ValueError that names the prompt."""
-    return checked(metric(logits), batch)
-
-
-def checked(values: Float[Tensor, " batch"], batch: Batch) -> Float[Tensor, " batch"]:
-    """The metric's values as they came, or a ValueError that says what is wrong with them."""
-    expected = (len(batch.texts),)
-    shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+def check_values(values: Float[Tensor, " batch"], batch: TokenBatch) -> Float[Tensor, " batch"]:
+    """The values, unchanged; ValueError, naming the prompt, unless there is one finite number for each prompt."""
+    expected = (len(batch),)
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != expected:
         raise ValueError(
             f"The metric returned {shape}, expected shape {expected}: one value for each of the prompts 0 "
-            f"({batch.texts[0]!r}) to {expected[0] - 1}. It is given the logits at their last positions (batch vocab)."
+            f"({batch.texts[0]!r}) to {len(batch) - 1}. It is given the logits at their last positions (batch vocab)."
         )
-    bad = ~values.isfinite()
-    if bool(bad.any()):
-        i = int(bad.int().argmax())
+    infinite = ~values.isfinite()
+    if bool(infinite.any()):
+        i = int(infinite.int().argmax())
         raise ValueError(f"The metric is {values[i].item()} on {batch.name(i)}, expected a finite number.")
     return values
 
 
-def check_tokens(metric: Metric, batch: Batch, vocabulary: int) -> None:
+def check_tokens(metric: Metric, batch: TokenBatch, vocabulary: int) -> None:
     """ValueError if a TokenMetric is made for another number of prompts, or reads tokens that do not exist."""
     if not isinstance(metric, TokenMetric):
         return
-    if len(metric.tokens) != len(batch.texts):
+    if len(metric.tokens) != len(batch):
         raise ValueError(
-            f"The metric reads answers for {len(metric.tokens)} prompts, but there are {len(batch.texts)}: "
-            f"{batch.name(min(len(metric.tokens), len(batch.texts)) - 1)} is the last that has both."
+            f"The metric reads answers for {len(metric.tokens)} prompts, but there are {len(batch)}: "
+            f"{batch.name(min(len(metric.tokens), len(batch)) - 1)} is the last that has both."
         )
-    wrong = ((metric.tokens < 0) | (metric.tokens >= vocabulary)).any(1)
-    if bool(wrong.any()):
-        i = int(wrong.int().argmax())
+    outside = ((metric.tokens < 0) | (metric.tokens >= vocabulary)).any(1)
+    if bool(outside.any()):
+        i = int(outside.int().argmax())
         raise ValueError(
             f"The answers of {batch.name(i)} are tokens {metric.tokens[i].tolist()}; the vocabulary is 0 to "
             f"{vocabulary - 1}."

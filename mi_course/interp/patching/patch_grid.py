@@ -1,4 +1,4 @@
-"""Where patched runs start, for every kind of activation."""
+"""The grid of (layer, position, head) cells that a sweep patches."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
+from mi_course.interp.patching.batched_forward import PatchedRuns, group_by_span, run_patched
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
-    from mi_course.interp.patching.decoder import Decoder
-    from mi_course.interp.patching.prompts import Pair
+    from mi_course.interp.patching.decoder import Decoder, Trace
+    from mi_course.interp.patching.pairs import Pair
 
-BYTES = 2**28  # of activations while patched runs travel
+RUN_BYTES = 2**28  # of activations that patched runs may hold at a time
 
 
 class PatchGrid:
-    """All places of a sweep, on a few prompts. A cell is one place, numbered layer by layer, position, head."""
+    """All cells of a sweep, on a few prompts. Cells are numbered by layer, then position, then head."""
 
     def __init__(
         self,
@@ -32,25 +32,27 @@ class PatchGrid:
         positions: int | None,
         heads: int | None,
     ) -> None:
-        into, source = (pair.corrupted, pair.clean) if direction == "denoising" else (pair.clean, pair.corrupted)
+        """positions, heads: how many are swept; None patches all of them at once."""
+        base, source = pair.base_and_source(direction)
         self.decoder, self.activation, self.layers = decoder, activation, layers
         self.positions, self.heads = positions, heads
-        self.base, self.source = decoder.trace(into), decoder.trace(source)
-        self.first, self.last = pair.first, into.last
+        self.base, self.source = decoder.trace(base), decoder.trace(source)
+        self.first, self.last = pair.first, base.last
         self.cells_per_layer = (positions or 1) * (heads or 1)
 
     @staticmethod
-    def most_runs(decoder: Decoder, pair: Pair) -> int:
-        """How many patched runs fit into BYTES: by the longest of them, and the widest that a token becomes."""
+    def max_runs(decoder: Decoder, pair: Pair) -> int:
+        """How many patched runs fit into RUN_BYTES, at the length of the longest of them."""
         columns = int((pair.clean.last - pair.first).max()) + 1
-        cfg = decoder.model.cfg
-        width = 4 * int(cfg.d_model) + 3 * int(getattr(cfg, "d_mlp", None) or 0) + 3 * decoder.n_heads * decoder.d_head
         keys = 2 * pair.clean.tokens.shape[1] * decoder.n_kv_heads * decoder.d_head
         size = next(decoder.model.parameters()).element_size()
-        return max(1, BYTES // ((columns * width + keys) * size))
+        return max(1, RUN_BYTES // ((columns * decoder.floats_per_token + keys) * size))
 
     def run(self, cells: range, progress: Callable[[float], None]) -> Float[Tensor, "cell batch d_model"]:
-        """The final residual stream at the last position of these patched runs. progress: told the share just done."""
+        """The final residual stream at the last position of these cells' runs.
+
+        progress: called with the share of the work that was done since the last call.
+        """
         rows = torch.arange(len(self.last), device=self.last.device)
         finals = self.base.pre[-1][rows, self.last].expand(len(cells), -1, -1).clone()
         first = self.layers[cells.start // self.cells_per_layer]
@@ -70,32 +72,22 @@ class PatchGrid:
                     runs.cells += begin - cells.start
                     yield runs
 
-        run_patched(
-            self.decoder,
-            self.base,
-            starts,
-            finals,
-            first_layer=first,
-            after_layer=lambda: progress(1 / steps),
-        )
+        run_patched(self.decoder, self.base, starts, finals, first_layer=first, after_layer=lambda: progress(1 / steps))
         return finals
 
     def _starts(self, layer: int, cells: range) -> Iterator[PatchedRuns]:
-        """The runs of these cells of one layer."""
+        """The runs of these cells of one layer, numbered within the layer."""
         per_position = self.heads or 1
         for p in range(cells.start // per_position, (cells.stop - 1) // per_position + 1):
             offset = p * per_position
             heads = slice(max(cells.start - offset, 0), min(cells.stop - offset, per_position))
-            # A prompt whose patch lies before its first difference, or in its padding, stays as it was.
-            if self.positions is None:
-                begins = self.first
-                alive = torch.ones_like(self.first, dtype=torch.bool)
+            position = None if self.positions is None else p
+            if position is None:
+                begins, changed = self.first, None
             else:
-                begins = torch.full_like(self.first, p)
-                alive = (self.first <= p) & (p <= self.last)
-            for start, end in sorted(set(zip(begins[alive].tolist(), (self.last[alive] + 1).tolist(), strict=True))):
-                prompts = (alive & (begins == start) & (self.last == end - 1)).nonzero()[:, 0]
-                position = None if self.positions is None else p
+                # A patch before the prompt's first difference, or in its padding, changes nothing.
+                begins, changed = torch.full_like(self.first, p), (self.first <= p) & (p <= self.last)
+            for start, end, prompts in group_by_span(begins, self.last + 1, changed):
                 x = self._patched(layer, prompts, start, end, position, heads)
                 numbers = torch.arange(offset + heads.start, offset + heads.stop, device=prompts.device)
                 yield PatchedRuns(
@@ -157,7 +149,7 @@ class PatchGrid:
         return self.decoder.attend(layer, q[:, start:], k, v, visible)
 
 
-def _stream(trace, stream: str, layer: int) -> Float[Tensor, "batch pos d_model"]:
+def _stream(trace: Trace, stream: str, layer: int) -> Float[Tensor, "batch pos d_model"]:
     if stream == "mid":
         return trace.mid[layer]
     return trace.pre[layer + (stream == "post")]

@@ -1,8 +1,8 @@
-"""Path patching: what one head does along one path, everything beside the path held as it was (Wang et al. 2022).
+"""Path patching: what one head does along one path, with everything beside the path held fixed (Wang et al. 2022).
 
-To the logits: the sender's output is taken from the other run, all later heads stay as they were, and what reaches the
-final residual stream is read. To receivers: what reaches the queries (keys, values) of some later heads that way is
-recorded, and the model is run with only these put in their place.
+To the logits: the sender's output is taken from the other run, all later heads keep theirs, and the final residual
+stream is read. To receivers: the queries (keys, values) of some later heads are computed that way and recorded, and
+the model is run with only these replaced.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from tqdm.auto import tqdm
 
-from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
+from mi_course.interp.patching.batched_forward import PatchedRuns, group_by_span, run_patched
 from mi_course.interp.patching.decoder import open_model
 from mi_course.interp.patching.hook_backend import HOOKS, activations, hook_name, last_logits
 from mi_course.interp.patching.metrics import check_tokens, measure
+from mi_course.interp.patching.pairs import DIRECTIONS, read_pair
 from mi_course.interp.patching.patch_grid import PatchGrid
-from mi_course.interp.patching.prompts import read_pair
 from mi_course.interp.patching.results import Sweep, make_sweep
-from mi_course.interp.patching.sweeps import DIRECTIONS, Reader
+from mi_course.interp.patching.sweeps import Reader
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-    from torch import Tensor
-    from tqdm import tqdm
     from transformer_lens.model_bridge import TransformerBridge
 
     from mi_course.interp.patching.decoder import Decoder, Trace
     from mi_course.interp.patching.metrics import Metric
-    from mi_course.interp.patching.prompts import Batch, Prompts
+    from mi_course.interp.prompts import Prompts, TokenBatch
 
     Head = tuple[int, int]
 
@@ -52,8 +52,8 @@ def path_patching(
 
     receivers: (layer, head) of later heads, by their query head's number; None for the logits. part: "q", "k" or "v" of
       the receivers. Query heads that share a key/value head receive as one: a key or value path moves all its group.
-    mlps: "frozen" keeps every MLP's output as it was: only the direct contribution counts. "recomputed" lets MLPs (not
-      heads) react to it, as Wang et al. do.
+    mlps: "frozen" keeps every MLP's output: only the direct contribution counts. "recomputed" lets MLPs (not heads)
+      react to it, as Wang et al. do.
     Senders that come too late for every receiver have effect 0. Other arguments, values and errors as in `sweep`.
     """
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
@@ -79,31 +79,29 @@ def path_patching(
     if max_batch is not None and max_batch < 1:
         raise ValueError(f"max_batch is {max_batch}, expected at least 1.")
     pair = read_pair(model, clean, corrupted, mask)
-    into, source = (pair.corrupted, pair.clean) if direction == "denoising" else (pair.clean, pair.corrupted)
-    check_tokens(metric, into, int(model.cfg.d_vocab))
-
-    from tqdm.auto import tqdm
+    base, source = pair.base_and_source(direction)
+    check_tokens(metric, base, int(model.cfg.d_vocab))
 
     title = "Paths to the logits" if receivers is None else f"Paths to the {part} of {_names(receivers)}"
     n_cells = n_layers * n_heads
     with torch.no_grad(), tqdm(total=n_cells, desc=title, disable=not progress, unit="path") as bar:
-        decoder = open_model(model, into)
+        decoder = open_model(model, base)
         if decoder is None:
             bar.set_description(f"{title}, by hooks")
-            per_prompt, before, after = _plain(model, into, source, metric, heads, part, mlps, bar)
+            per_prompt, before, after = _patch_by_hooks(model, base, source, metric, heads, part, mlps, bar)
         else:
-            read = Reader(decoder, metric, n_cells, into)
-            base, other = decoder.trace(into), decoder.trace(source)
-            read.unpatched(base.pre[-1], other.pre[-1], 0)
-            limit = PatchGrid.most_runs(decoder, pair) if max_batch is None else max_batch
-            step = max(1, limit // len(into.texts))
+            reader = Reader(decoder, metric, n_cells, base)
+            base_trace, source_trace = decoder.trace(base), decoder.trace(source)
+            reader.add_unpatched(base_trace.pre[-1], source_trace.pre[-1], 0)
+            limit = PatchGrid.max_runs(decoder, pair) if max_batch is None else max_batch
+            step = max(1, limit // len(base))
             for low in range(0, n_cells, step):
                 cells = range(low, min(low + step, n_cells))
-                paths = _Paths(decoder, base, other, pair.first, into.last, cells, mlps)
+                paths = _Paths(decoder, base_trace, source_trace, pair.first, base.last, cells, mlps)
                 finals = paths.to_logits() if heads is None else paths.to_heads(heads, part)
-                read.patched(finals, cells, 0)
+                reader.add_patched(finals, cells, 0)
                 bar.update(len(cells))
-            per_prompt, before, after = read.values()
+            per_prompt, before, after = reader.values()
     return make_sweep(
         per_prompt.reshape(n_layers, n_heads, -1),
         before,
@@ -112,24 +110,27 @@ def path_patching(
         names=(tuple(map(str, range(n_layers))), tuple(map(str, range(n_heads)))),
         title=title,
         direction=direction,
-        prompts=into.texts,
+        prompts=base.texts,
     )
 
 
 class _Paths:
-    """Residual streams that differ from the base run by what senders wrote, and MLPs made of it; heads are frozen."""
+    """Residual streams that differ from the base run by what the senders write, and what MLPs make of it.
+
+    All other heads are frozen. A cell is one sender, numbered by layer, then head.
+    """
 
     def __init__(
         self,
         decoder: Decoder,
         base: Trace,
-        other: Trace,
+        source: Trace,
         first: Int[Tensor, " batch"],
         last: Int[Tensor, " batch"],
         cells: range,
         mlps: str,
     ) -> None:
-        self.decoder, self.base, self.other, self.cells = decoder, base, other, cells
+        self.decoder, self.base, self.source, self.cells = decoder, base, source, cells
         self.first, self.last, self.recompute = first, last, mlps == "recomputed"
         self.begin = int(first.min())  # before this column nothing differs
 
@@ -156,20 +157,19 @@ class _Paths:
         def starts(layer: int, stage: str) -> Iterator[PatchedRuns]:
             if (layer, stage) != (first_layer, "pre"):
                 return
-            # A head of the last receiver's layer, or a later one, sends to none of them: those runs stay as they were.
+            # A head in the last receiver's layer or later reaches none of them: those runs need not be computed.
             n_live = max(0, min(n_cells, max(heads) * decoder.n_heads - self.cells.start))
-            for start, end in sorted(set(zip(self.first.tolist(), (self.last + 1).tolist(), strict=True))):
-                prompts = ((self.first == start) & (self.last == end - 1)).nonzero()[:, 0]
+            for start, end, prompts in group_by_span(self.first, self.last + 1):
                 cells = torch.arange(n_live, device=prompts.device).repeat_interleave(len(prompts))
                 prompts = prompts.repeat(n_live)
                 yield PatchedRuns(start, end, cells, prompts, base.pre[layer][prompts, start:end])
 
-        edit = _Received(received, heads, part, self.begin)
+        edit = _ReplaceReceived(received, heads, part, self.begin)
         run_patched(decoder, base, starts, finals, first_layer=first_layer, edit=edit)
         return finals
 
     def _streams(self, rows: Any, columns: Any) -> Iterator[Float[Tensor, "cell batch *pos d_model"]]:
-        """The residual stream before each layer, and at last the final one, in these rows and columns of the batch."""
+        """The residual stream before each layer, then the final one, in these rows and columns of the batch."""
         decoder, base, n_heads = self.decoder, self.base, self.decoder.n_heads
         # change: what differs from the base run, for all cells; zero until the sender's layer
         start = base.pre[0][rows, columns]
@@ -179,7 +179,7 @@ class _Paths:
             low = max(self.cells.start, layer * n_heads)
             high = min(self.cells.stop, (layer + 1) * n_heads)
             if low < high:
-                z = (self.other.z[layer] - base.z[layer])[rows, columns]
+                z = (self.source.z[layer] - base.z[layer])[rows, columns]
                 writes = decoder.head_writes(layer, z).movedim(-2, 0)  # head batch pos d_model
                 change[low - self.cells.start : high - self.cells.start] += writes[
                     low - layer * n_heads : high - layer * n_heads
@@ -187,15 +187,19 @@ class _Paths:
             if self.recompute:
                 live = slice(0, max(0, min(len(self.cells), (layer + 1) * n_heads - self.cells.start)))
                 mid, end = base.mid[layer][rows, columns], base.pre[layer + 1][rows, columns]
-                change[live] = decoder.feed(layer, mid + change[live]) - end
+                change[live] = decoder.apply_mlp(layer, mid + change[live]) - end
         yield base.pre[-1][rows, columns] + change
 
 
-class _Received:
-    """Puts the recorded queries, keys or values of the receivers in their place."""
+class _ReplaceReceived:
+    """Replaces the queries, keys or values of the receivers with the recorded ones, which start at column `begin`."""
 
     def __init__(
-        self, received: dict[int, Float[Tensor, "cell batch pos head d_head"]], heads, part: str, begin: int
+        self,
+        received: dict[int, Float[Tensor, "cell batch pos head d_head"]],
+        heads: dict[int, list[int]],
+        part: str,
+        begin: int,
     ) -> None:
         self.received, self.receivers, self.part, self.begin = received, heads, part, begin
 
@@ -213,46 +217,45 @@ class _Received:
         return z
 
 
-def _plain(
+def _patch_by_hooks(
     model: TransformerBridge,
-    into: Batch,
-    source: Batch,
+    base: TokenBatch,
+    source: TokenBatch,
     metric: Metric,
     heads: dict[int, list[int]] | None,
     part: str,
     mlps: str,
     bar: tqdm,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One or two full forwards for each sender: heads (and MLPs) frozen by hooks, then the receivers patched."""
+    """One or two full forward passes per sender: heads (and MLPs) frozen by hooks, then the receivers patched."""
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
-    frozen = [hook_name(model, "z", layer) for layer in range(n_layers)]
+    z_names = [hook_name(model, "z", layer) for layer in range(n_layers)]
+    frozen = list(z_names)
     if mlps == "frozen":
         names = [HOOKS["mlp_out"].format(layer) for layer in range(n_layers)]
         frozen += [name for name in names if name in model.hook_dict]
-    base = activations(model, into, frozen)
-    other = activations(model, source, [hook_name(model, "z", layer) for layer in range(n_layers)])
+    old = activations(model, base, frozen)
+    new = activations(model, source, z_names)
     values = []
-    for layer in range(n_layers):
+    for layer, sender in enumerate(z_names):
         for head in range(n_heads):
-            caught: dict[int, Tensor] = {}
-            pairs = [(name, _put(base[name])) for name in frozen]
-            sender = hook_name(model, "z", layer)
-            changed = base[sender].clone()
-            changed[:, :, head] = other[sender][:, :, head]
-            pairs[frozen.index(sender)] = (sender, _put(changed))
-            for r in heads or {}:
-                pairs.append((hook_name(model, part, r), _catch(caught, r)))
-            logits = last_logits(model, into, pairs)
+            received: dict[int, Tensor] = {}
+            hooks = [(name, _replace(old[name])) for name in frozen]
+            changed = old[sender].clone()
+            changed[:, :, head] = new[sender][:, :, head]
+            hooks[layer] = (sender, _replace(changed))
+            hooks += [(hook_name(model, part, r), _record(received, r)) for r in heads or {}]
+            logits = last_logits(model, base, hooks)
             if heads is not None:
-                second = [(hook_name(model, part, r), _put(caught[r], heads[r])) for r in heads]
-                logits = last_logits(model, into, second)
-            values.append(measure(metric, logits, into))
+                hooks = [(hook_name(model, part, r), _replace(received[r], heads[r])) for r in heads]
+                logits = last_logits(model, base, hooks)
+            values.append(measure(metric, logits, base))
             bar.update()
-    before, after = (measure(metric, last_logits(model, batch), batch) for batch in (into, source))
+    before, after = (measure(metric, last_logits(model, batch), batch) for batch in (base, source))
     return torch.stack(values), before, after
 
 
-def _put(new: Tensor, heads: list[int] | None = None) -> Any:
+def _replace(new: Tensor, heads: list[int] | None = None) -> Any:
     def hook(value: Tensor, hook: Any) -> Tensor:
         if heads is None:
             return new.clone()
@@ -263,9 +266,9 @@ def _put(new: Tensor, heads: list[int] | None = None) -> Any:
     return hook
 
 
-def _catch(into: dict[int, Tensor], layer: int) -> Any:
+def _record(received: dict[int, Tensor], layer: int) -> Any:
     def hook(value: Tensor, hook: Any) -> None:
-        into[layer] = value.clone()
+        received[layer] = value.clone()
 
     return hook
 

@@ -1,4 +1,4 @@
-"""What a sweep found: labelled, with intervals, as a table and as a picture."""
+"""The result of a sweep: labeled values with bootstrap intervals, a table and a heat map."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Effects of many patches.
 
-    values: 0 where a patch changes nothing, 1 where it does all that exchanging the whole prompt does; both directions.
-      It is a ratio of means over prompts: mean(patched − before) / mean(after − before), where denoising goes from
+    values: 0 where a patch changes nothing, 1 where it does as much as exchanging the whole prompt, in both directions.
+      A ratio of means over prompts: mean(patched − before) / mean(after − before), where denoising goes from
       corrupted (before) to clean (after), and noising the other way.
     per_prompt: the raw metric of every patched run.
     before, after: the raw metric of the run patched into, and of the run patched from, per prompt.
@@ -40,7 +40,8 @@ class Sweep:
     ) -> tuple[Float[Tensor, "*axes"], Float[Tensor, "*axes"]]:
         """Lower and upper end of the percentile bootstrap interval of every value, prompts drawn with replacement.
 
-        Above and below are drawn together, so the interval is that of the ratio. With few prompts it is too narrow.
+        Numerator and denominator are drawn together: this is the interval of the ratio. With few prompts it is too
+        narrow.
         """
         n = len(self.before)
         generator = torch.Generator().manual_seed(seed)
@@ -48,11 +49,11 @@ class Sweep:
         draws = torch.randint(n, (samples, n), generator=generator)
         counts.scatter_add_(1, draws, torch.ones(samples, n))
         changes = (self.per_prompt - self.before).cpu().reshape(-1, n)
-        whole = (counts @ (self.after - self.before).float().cpu())[:, None]
+        total = (counts @ (self.after - self.before).float().cpu())[:, None]
         ends = torch.tensor([(1 - level) / 2, (1 + level) / 2])
-        # torch.quantile takes 16 million numbers at a time.
-        cells = changes.float().split(max(1, 10**7 // samples))
-        low, high = torch.cat([torch.quantile(counts @ some.T / whole, ends, dim=0) for some in cells], dim=1)
+        # torch.quantile takes at most 16 million numbers.
+        parts = changes.float().split(max(1, 10**7 // samples))
+        low, high = torch.cat([torch.quantile(counts @ part.T / total, ends, dim=0) for part in parts], dim=1)
         return low.reshape(self.values.shape), high.reshape(self.values.shape)
 
     def top(self, n: int = 10) -> list[tuple[tuple[int, ...], float]]:
@@ -78,7 +79,7 @@ class Sweep:
     def show(self, **options: Any) -> Any:
         """A heat map; hover text gives the interval. Needs two axes; of three, choose with `at`.
 
-        at: for a sweep of heads by position, the layer to show (position × head), by default that of the largest value.
+        at: for a sweep of heads by position, the layer to show (position × head); by default that of the largest value.
         """
         from mi_course.show import heatmap
 
@@ -112,13 +113,13 @@ def make_sweep(
     after: Float[Tensor, " batch"],
     **labels: Any,
 ) -> Sweep:
-    """Normalise raw metric values. Raises ValueError if the two unpatched runs have the same mean."""
-    whole = (after - before).mean()
-    if float(whole) == 0:
+    """A Sweep of raw metric values, normalized. Raises ValueError if the two unpatched runs have the same mean."""
+    total = (after - before).mean()
+    if float(total) == 0:
         raise ValueError(
             f"The metric's mean is {float(before.mean()):.4g} on the clean and on the corrupted prompts alike, so no "
             f"effect can be a share of their difference. Is the metric about what differs in prompt 0 "
             f"({labels['prompts'][0]!r})?"
         )
-    values = (per_prompt - before).mean(-1) / whole
+    values = (per_prompt - before).mean(-1) / total
     return Sweep(values=values, per_prompt=per_prompt, before=before, after=after, **labels)

@@ -1,59 +1,95 @@
-"""Sparse autoencoders: build them, train them on a laptop, and say honestly how good they are.
+"""Sparse autoencoders: build them, train them on a laptop, and measure how good they are.
 
-The functions that a learner of lesson 06 writes are here under the same names and signatures.
+The functions that a learner of lesson 06 writes are in metrics.py under the same names and signatures; `simple.py` is a
+trainer to read, `training.py` the one to use.
 """
 
-from __future__ import annotations
+from mi_course.interp.sae.absorption import Absorption, absorption
+from mi_course.interp.sae.activations import (
+    LeftOut,
+    ModelBatches,
+    collect_activations,
+    ordinary_tokens,
+    sampled_tokens,
+)
+from mi_course.interp.sae.base import SAE
+from mi_course.interp.sae.batch_topk import BatchTopKSAE
+from mi_course.interp.sae.batches import Batches, TensorBatches
+from mi_course.interp.sae.checkpoints import CheckpointError
+from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.file_checks import FileError
+from mi_course.interp.sae.files import load_sae, save_sae
+from mi_course.interp.sae.gated import GatedSAE
+from mi_course.interp.sae.jumprelu import JumpReluSAE
+from mi_course.interp.sae.live import live_training
+from mi_course.interp.sae.metrics import (
+    Density,
+    FiringWindow,
+    Matching,
+    dead_latents,
+    density,
+    density_histogram,
+    explained_variance,
+    explained_variance_variants,
+    l0,
+    loss_recovered,
+    match_dictionary,
+    mean_max_cosine,
+    shrinkage,
+)
+from mi_course.interp.sae.planted import Planted, planted_activations, planted_dictionary, planted_hierarchy
+from mi_course.interp.sae.relu import ReluSAE
+from mi_course.interp.sae.shards import ShardBatches, write_shards
+from mi_course.interp.sae.simple import train_simple
+from mi_course.interp.sae.splicing import SpliceLoss, loss_with_sae
+from mi_course.interp.sae.topk import TopKSAE
+from mi_course.interp.sae.training import Progress, Trainer, train
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
-    "SAEConfig": "config",
-    "SAE": "base",
-    "train": "training",
-    "Trainer": "training",
-    "CheckpointError": "checkpoints",
-    "Progress": "training",
-    "Batches": "batches",
-    "TensorBatches": "batches",
-    "l0": "metrics",
-    "density": "metrics",
-    "density_histogram": "metrics",
-    "Density": "metrics",
-    "explained_variance": "metrics",
-    "explained_variance_variants": "metrics",
-    "shrinkage": "metrics",
-    "loss_recovered": "metrics",
-    "dead_latents": "metrics",
-    "FiringWindow": "metrics",
-    "mean_max_cosine": "metrics",
-    "match_dictionary": "metrics",
-    "Matching": "metrics",
-    "absorption": "absorbing",
-    "Absorption": "absorbing",
-    "planted_dictionary": "planted",
-    "planted_activations": "planted",
-    "planted_hierarchy": "planted",
-    "Planted": "planted",
-    "sampled_tokens": "activations",
-    "ordinary_tokens": "activations",
-    "collect_activations": "activations",
-    "ModelBatches": "activations",
-    "LeftOut": "activations",
-    "write_shards": "shards",
-    "ShardBatches": "shards",
-    "loss_with_sae": "splicing",
-    "SpliceLoss": "splicing",
-    "load_sae": "files",
-    "save_sae": "files",
-    "FileError": "files",
-    "live_training": "live",
-}
-__all__ = [*_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "SAE",
+    "Absorption",
+    "BatchTopKSAE",
+    "Batches",
+    "CheckpointError",
+    "Density",
+    "FileError",
+    "FiringWindow",
+    "GatedSAE",
+    "JumpReluSAE",
+    "LeftOut",
+    "Matching",
+    "ModelBatches",
+    "Planted",
+    "Progress",
+    "ReluSAE",
+    "SAEConfig",
+    "ShardBatches",
+    "SpliceLoss",
+    "TensorBatches",
+    "TopKSAE",
+    "Trainer",
+    "absorption",
+    "collect_activations",
+    "dead_latents",
+    "density",
+    "density_histogram",
+    "explained_variance",
+    "explained_variance_variants",
+    "l0",
+    "live_training",
+    "load_sae",
+    "loss_recovered",
+    "loss_with_sae",
+    "match_dictionary",
+    "mean_max_cosine",
+    "ordinary_tokens",
+    "planted_activations",
+    "planted_dictionary",
+    "planted_hierarchy",
+    "sampled_tokens",
+    "save_sae",
+    "shrinkage",
+    "train",
+    "train_simple",
+    "write_shards",
+]

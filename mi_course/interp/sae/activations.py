@@ -5,15 +5,16 @@
     sae = train(config, source)
     write_shards(source, "acts", rows=1_000_000); sae = train(config, ShardBatches("acts", batch=4096))
 
-Each source gives batches for ever (`Batches` in batches.py), in an order that its seed decides, and holds no more than
-one buffer of them. A tensor in memory needs none of this: `TensorBatches`, or `collect_activations` to make one.
+Each source gives batches without end (`Batches` in batches.py), in an order that its seed decides, and holds no more
+than one buffer of them. Activations that fit into memory need none of this: `collect_activations` returns a tensor.
 
-Left out are padding, the first token of each row, and massive tokens (`ordinary_tokens`): an SAE that is trained on
-them spends its latents on a handful of directions, and every mean and every variance is theirs.
+Left out are padding, the first token of each row, and massive tokens (`ordinary_tokens`): an SAE trained on them spends
+its latents on a few directions, and they dominate every mean and every variance.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
@@ -22,27 +23,28 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from mi_course.interp.steering.activations import massive_tokens, pad
+from mi_course.interp.massive import massive_tokens
+from mi_course.interp.models.where import data_dir
+from mi_course.interp.prompts import read_prompts
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.prompts import TokenBatch
 
     Tokens = Int[Tensor, "n pos"] | Sequence[Sequence[int]]
     Batch = Float[Tensor, "batch d"] | tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d_out"]]
 
 
 def sampled_tokens() -> Int[Tensor, "n pos"]:
-    """784 rows of 256 token ids that SmolLM2 wrote, BOS first, in an order that makes every slice a fair sample.
+    """784 rows of 256 token ids that SmolLM2 wrote, BOS first, in random order, so that every slice is a fair sample.
 
     From `data/smollm2-sampled.safetensors`, made by `data/sample_smollm2.py`: texts of many kinds, chats and code.
     """
-    from safetensors.torch import load_file
-
-    from mi_course.interp.models.where import data_dir
-
     return load_file(data_dir() / "smollm2-sampled.safetensors")["tokens"].long()
 
 
@@ -51,19 +53,19 @@ def ordinary_tokens(
 ) -> tuple[Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
     """(ordinary, massive): which tokens an SAE is trained on, and which are left out for their norm alone.
 
-    A row's first token is left out whatever it is: it is the attention sink. Massive is a norm above three times the
-    median of the row's other tokens (Sun et al. 2024, "Massive Activations in Large Language Models").
-    real: False at padding, which stands at the end of rows.
+    A row's first token is always left out: it is the attention sink. Massive is a norm above three times the median of
+    the row's other tokens (Sun et al. 2024, "Massive Activations in Large Language Models").
+    real: False at padding, which is at the end of rows.
     """
-    later = real.clone()
-    later[:, 0] = False
-    massive = massive_tokens(resid.flatten(2).norm(dim=-1), later)
-    return later & ~massive, massive
+    real = real.clone()
+    real[:, 0] = False
+    massive = massive_tokens(resid.flatten(2).norm(dim=-1), real)
+    return real & ~massive, massive
 
 
 @dataclass
 class LeftOut:
-    """What a source has left out so far, in tokens."""
+    """How many tokens a source has kept and left out so far."""
 
     padding: int = 0
     first: int = 0
@@ -96,65 +98,49 @@ class HookSite:
 
     @classmethod
     def of(cls, model: TransformerBridge, hook: str | int, target: str | int | None = None) -> HookSite:
-        """A number L means `blocks.L.hook_resid_post`. ValueError for a hook that the model has not."""
+        """A number L means `blocks.L.hook_resid_post`. ValueError if the model lacks the hook."""
         names = [_hook_name(model, which) for which in (hook, target) if which is not None]
-        layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
-        last = max(int(found[1]) for found in layers) + 1 if all(layers) else model.cfg.n_layers
+        layers = [int(match[1]) for name in names if (match := re.match(r"blocks\.(\d+)\.", name))]
+        last = max(layers) + 1 if len(layers) == len(names) else model.cfg.n_layers
         return cls(names[0], names[1] if len(names) > 1 else None, None if last >= model.cfg.n_layers else last)
 
 
-def read_tokens(model: TransformerBridge, tokens: Tokens, mask: Any = None) -> tuple[Tensor, Tensor]:
-    """Token ids [n pos], and which are real. Rows of ids may differ in length; a tensor's padding is told by `mask`.
+def read_tokens(model: TransformerBridge, tokens: Tokens, mask: Bool[Tensor, "n pos"] | None = None) -> TokenBatch:
+    """Token ids, padded on the right. Rows of ids may differ in length; of a tensor, `mask` is False at padding.
 
-    ValueError for ids outside the vocabulary, rows beyond the context, an empty row, or padding before the text.
+    ValueError, naming the row, for ids outside the vocabulary, rows beyond the context, an empty row, or padding that
+    is not at the end.
     """
-    if isinstance(tokens, torch.Tensor):
-        real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else torch.as_tensor(mask).bool()
-    elif mask is None and len(tokens) and all(len(row) for row in tokens):
-        tokens, real = pad([[int(token) for token in row] for row in tokens], "right")
-        real = real.bool()
-    else:
-        raise ValueError("tokens holds no row, an empty row, or a mask beside a list of rows. A tensor takes a mask.")
-    if tokens.ndim != 2 or tokens.shape != real.shape or tokens.numel() == 0 or tokens.is_floating_point():
-        raise ValueError(
-            f"tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}, the mask {tuple(real.shape)}; expected "
-            "whole numbers of shape (n, pos), and a mask of the same shape."
-        )
-    if not bool(real[:, 0].all()) or bool((real[:, 1:] & ~real[:, :-1]).any()):
-        raise ValueError("Padding stands before or inside a row. Move it to the end: a causal model then ignores it.")
-    inside = tokens[real]
-    if int(inside.min()) < 0 or int(inside.max()) >= model.cfg.d_vocab:
-        raise ValueError(f"tokens holds ids outside 0 … {model.cfg.d_vocab - 1}.")
-    if tokens.shape[1] > model.cfg.n_ctx:
-        raise ValueError(f"Rows have {tokens.shape[1]} tokens, the model's context holds {model.cfg.n_ctx}.")
-    return tokens.long().where(real, 0), real
+    return read_prompts(model, tokens, mask, side="right")
 
 
 def run_to(
     model: TransformerBridge, site: HookSite, tokens: Tensor, real: Tensor
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """[values at the hook, and at the target], each [batch pos d]; ordinary and massive tokens, judged at both."""
-    held: dict[str, Tensor] = {}
+    """Run the model up to the site. Returns values, ordinary tokens and massive tokens.
 
-    def keeper(name: str) -> Any:
-        def keep(value: Tensor, hook: Any) -> None:
-            held[name] = value.detach()
+    values: at the hook, and at the target if there is one, each [batch pos d]. A token is ordinary if it is so at both,
+    and massive if it is so at either.
+    """
+    recorded: dict[str, Tensor] = {}
 
-        return keep
+    def recorder(name: str) -> Any:
+        def record(value: Tensor, hook: Any) -> None:
+            recorded[name] = value.detach()
+
+        return record
 
     names = [site.hook] if site.target is None else [site.hook, site.target]
     device = model.cfg.device
-    with torch.no_grad(), model.hooks(fwd_hooks=[(name, keeper(name)) for name in names]):
+    with torch.no_grad(), model.hooks(fwd_hooks=[(name, recorder(name)) for name in names]):
         model(tokens.to(device), return_type=None, stop_at_layer=site.stop)
     for name in names:
-        if name not in held:
+        if name not in recorded:
             raise ValueError(never_runs(name))
-    values = [held[name].flatten(2) for name in names]
+    values = [recorded[name].flatten(2) for name in names]
     real = real.to(values[0].device)
-    verdicts = [ordinary_tokens(value, real) for value in values]
-    ordinary = torch.stack([verdict[0] for verdict in verdicts]).all(dim=0)
-    massive = torch.stack([verdict[1] for verdict in verdicts]).any(dim=0)
-    return values, ordinary, massive
+    ordinary, massive = zip(*(ordinary_tokens(value, real) for value in values), strict=True)
+    return values, torch.stack(ordinary).all(dim=0), torch.stack(massive).any(dim=0)
 
 
 def collect_activations(
@@ -166,38 +152,39 @@ def collect_activations(
     mask: Bool[Tensor, "n pos"] | None = None,
     rows_at_once: int = 8,
 ) -> tuple[Batch, LeftOut]:
-    """All ordinary tokens' activations in order, in memory (float32, on the CPU), and what was left out.
+    """The activations of all ordinary tokens, in order (float32, on the CPU), and what was left out.
 
     hook, target, mask as in `ModelBatches`. 200,704 tokens of SmolLM2 are 450 MB and, to layer 14, 4 CPU minutes.
     """
-    tokens, real = read_tokens(model, tokens, mask)
+    batch = read_tokens(model, tokens, mask)
     left_out = LeftOut()
-    parts = _ordinary(model, HookSite.of(model, hook, target), tokens, real, rows_at_once, left_out)
-    columns = _gather(parts, int(real[:, 1:].sum()))
+    parts = _ordinary(model, HookSite.of(model, hook, target), batch, rows_at_once, left_out)
+    columns = _gather(parts, int(batch.mask[:, 1:].sum()))
     return (columns[0] if target is None else (columns[0], columns[1])), left_out
 
 
 def _ordinary(
-    model: TransformerBridge, site: HookSite, tokens: Tensor, real: Tensor, rows_at_once: int, left_out: LeftOut
+    model: TransformerBridge, site: HookSite, batch: TokenBatch, rows_at_once: int, left_out: LeftOut
 ) -> Iterator[list[Tensor]]:
-    """Batch by batch, the ordinary tokens' values; counts what is left out."""
+    """The values of the ordinary tokens, some rows at a time; counts in `left_out` what is left out."""
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
-    for part in torch.arange(len(tokens)).split(rows_at_once):
-        values, ordinary, massive = run_to(model, site, tokens[part], real[part])
-        left_out.padding += int((~real[part]).sum())
+    for start in range(0, len(batch), rows_at_once):
+        part = batch.rows(slice(start, start + rows_at_once))
+        values, ordinary, massive = run_to(model, site, part.tokens, part.mask)
+        left_out.padding += int((~part.mask).sum())
         left_out.first += len(part)
         left_out.massive += int(massive.sum())
         left_out.kept += int(ordinary.sum())
         yield [value[ordinary].float().cpu() for value in values]
 
 
-def _gather(parts: Iterator[list[Tensor]], most: int) -> list[Tensor]:
-    """The parts, one below the other, in memory that is taken once: `torch.cat` would hold everything twice."""
+def _gather(parts: Iterator[list[Tensor]], max_rows: int) -> list[Tensor]:
+    """Each column's parts, concatenated in memory that is allocated once: `torch.cat` would need twice as much."""
     columns: list[Tensor] = []
     rows = 0
     for part in parts:
-        columns = columns or [value.new_empty(most, value.shape[1]) for value in part]
+        columns = columns or [value.new_empty(max_rows, value.shape[1]) for value in part]
         for column, value in zip(columns, part, strict=True):
             column[rows : rows + len(value)] = value
         rows += len(part[0])
@@ -205,9 +192,9 @@ def _gather(parts: Iterator[list[Tensor]], most: int) -> list[Tensor]:
 
 
 def never_runs(name: str) -> str:
-    """What is said of a hook point that a forward pass does not visit."""
+    """The message for a hook point that a forward pass does not visit."""
     return (
-        f"The hook point {name!r} is there, but this model's forward pass never visits it. Take another: for the input "
+        f"The hook point {name!r} exists, but this model's forward pass never visits it. Take another: for the input "
         "of the MLP, 'blocks.0.mlp.hook_in'."
     )
 
@@ -227,10 +214,10 @@ def _hook_name(model: TransformerBridge, which: str | int) -> str:
 
 
 class Chunked(ABC):
-    """Batches out of chunks: one is loaded and served in random order, then the next; each pass takes them anew.
+    """Batches from chunks: one chunk is loaded and served in random order, then the next; each pass in a new order.
 
-    Rows that do not fill a batch wait until the next chunk is there. Where a source stands is therefore a few numbers
-    and less than a batch of rows: on resuming, the chunk is loaded again.
+    Rows that do not fill a batch wait for the next chunk. The state of a source is therefore a few numbers and less
+    than a batch of rows: on resuming, the chunk is loaded again.
     """
 
     def __init__(self, n_chunks: int, batch: int, seed: int) -> None:
@@ -238,7 +225,7 @@ class Chunked(ABC):
             raise ValueError(f"batch is {batch}, expected at least 1.")
         self.n_chunks, self.batch, self.seed = n_chunks, batch, seed
         self._pass, self._turn, self._position = 0, -1, 0
-        self._rows: list[Tensor] = []  # of the chunk at this turn; empty where none is loaded, or all of it is served
+        self._rows: list[Tensor] = []  # of the current chunk; empty if none is loaded, or all of it has been served
         self._order = torch.empty(0, dtype=torch.long)
         self._waiting: list[Tensor] = []
 
@@ -261,7 +248,7 @@ class Chunked(ABC):
         return columns[0] if len(columns) == 1 else (columns[0], columns[1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands: plain numbers, and the rows that wait."""
+        """The position: plain numbers, and the rows that wait."""
         return {
             "seed": self.seed,
             "batch": self.batch,
@@ -273,7 +260,7 @@ class Chunked(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. ValueError if the state is that of another batch size or seed."""
+        """Resume from a state. ValueError if it belongs to another batch size or seed."""
         for name in ("batch", "seed"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"This state has {name} {state[name]}, this source {getattr(self, name)}.")
@@ -283,9 +270,9 @@ class Chunked(ABC):
         self._position = state["position"]
         self._waiting = [column.clone() for column in state["waiting"]]
 
-    def _take(self, most: int) -> list[Tensor]:
-        """The next rows of the chunk, which is let go after its last."""
-        which = self._order[self._position : self._position + most]
+    def _take(self, max_rows: int) -> list[Tensor]:
+        """The next rows of the chunk, which is dropped after its last."""
+        which = self._order[self._position : self._position + max_rows]
         self._position += len(which)
         taken = [column[which] for column in self._rows]
         if self._position == len(self._order):
@@ -293,7 +280,7 @@ class Chunked(ABC):
         return taken
 
     def _advance(self) -> None:
-        """To the next chunk that holds a row. ValueError if none does."""
+        """Load the next chunk that has a row. ValueError if none has."""
         for _ in range(self.n_chunks):
             self._turn += 1
             if self._turn == self.n_chunks:
@@ -312,10 +299,10 @@ class Chunked(ABC):
 
 
 class ModelBatches(Chunked):
-    """Activations of a model's ordinary tokens, computed while they are used; nothing is written.
+    """Activations of a model's ordinary tokens, computed when they are needed.
 
-    On each pass the rows of `tokens` are dealt anew into chunks whose activations fill a buffer, so a batch mixes
-    tokens of many texts. Exact on resuming, on the same machine with the same number of threads.
+    On each pass the rows of `tokens` are shuffled into chunks whose activations fill a buffer, so that a batch mixes
+    tokens of many texts. Resuming is exact on the same machine with the same number of threads.
     """
 
     def __init__(
@@ -331,41 +318,38 @@ class ModelBatches(Chunked):
         rows_at_once: int = 8,
         seed: int = 0,
     ) -> None:
-        """hook: where, e.g. "blocks.14.hook_mlp_out"; a number is that layer's residual stream after the block.
+        """hook: a hook point's name, such as "blocks.14.hook_mlp_out"; a number L means "blocks.L.hook_resid_post".
 
-        target: a second place, for a transcoder: batches are then pairs. tokens: ids with BOS first, in a tensor or in
-        rows of any lengths. mask: False at a tensor's padding, which stands at the end of rows. buffer: activations
-        held at a time, about (65,536 of SmolLM2 are 150 MB). rows_at_once: texts in one forward pass.
+        tokens: ids with BOS first, in a tensor or in rows of any lengths.
+        target: a second hook point, for a transcoder: batches are then pairs.
+        mask: False at a tensor's padding, which is at the end of rows.
+        buffer: about how many activations to hold at a time (65,536 of SmolLM2 are 150 MB).
+        rows_at_once: texts in one forward pass.
         """
         self.model, self.rows_at_once = model, rows_at_once
-        self.tokens, self.real = read_tokens(model, tokens, mask)
+        self.texts = read_tokens(model, tokens, mask)
         self.site = HookSite.of(model, hook, target)
-        longest = self.tokens.shape[1]
-        self._texts = max(1, min(len(self.tokens), buffer // longest))
-        super().__init__(-(-len(self.tokens) // self._texts), batch, seed)
+        self._per_chunk = max(1, min(len(self.texts), buffer // self.texts.tokens.shape[1]))
+        super().__init__(-(-len(self.texts) // self._per_chunk), batch, seed)
         self.left_out = LeftOut()
 
     def _load(self, chunk: int) -> list[Tensor]:
-        order = torch.randperm(len(self.tokens), generator=generator_of(self.seed, self._pass, -1))
-        texts = order[chunk * self._texts : (chunk + 1) * self._texts]
-        tokens, real = self.tokens[texts], self.real[texts]
-        return _gather(
-            _ordinary(self.model, self.site, tokens, real, self.rows_at_once, self.left_out), int(real[:, 1:].sum())
-        )
+        order = torch.randperm(len(self.texts), generator=generator_of(self.seed, self._pass, -1))
+        texts = self.texts.rows(order[chunk * self._per_chunk : (chunk + 1) * self._per_chunk])
+        parts = _ordinary(self.model, self.site, texts, self.rows_at_once, self.left_out)
+        return _gather(parts, int(texts.mask[:, 1:].sum()))
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"left_out": asdict(self.left_out), "texts": len(self.tokens)}
+        return super().state_dict() | {"left_out": asdict(self.left_out), "texts": len(self.texts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["texts"] != len(self.tokens):
-            raise ValueError(f"This state is of {state['texts']} texts, this source has {len(self.tokens)}.")
+        if state["texts"] != len(self.texts):
+            raise ValueError(f"This state is of {state['texts']} texts, this source has {len(self.texts)}.")
         super().load_state_dict(state)
-        self.left_out = LeftOut(**state["left_out"])  # loading the chunk again counted it again
+        self.left_out = LeftOut(**state["left_out"])  # loading the chunk has counted it again
 
 
 def generator_of(seed: int, *numbers: int) -> torch.Generator:
-    """A generator of its own for each pass and chunk, so that none needs the ones before it."""
-    import hashlib
-
+    """A generator for each pass and chunk, independent of those before it."""
     digest = hashlib.sha256(json.dumps([seed, *numbers]).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))

@@ -1,9 +1,9 @@
-"""Where latents may fire in a batch, and the four products that a training step needs there.
+"""Dense and CSR views of active latents, with the four products of a training step.
 
-`DensePlaces` are all rows times all latents. `SparsePlaces` are a list of (row, latent) pairs, the only ones at which a
-value or its gradient can differ from zero: with k of F latents active the four products cost k/F of the dense ones, at
-a few times the price per number. An architecture is written once, for both: `pre` is [batch F] in one and [places] in
-the other, `per_latent(v)` is what stands at each place of a vector over latents, and sums go back with `by_latent`.
+`DenseActive` has all rows times all latents. `SparseActive` is a list of (row, latent) entries, the only ones at which
+a value or its gradient can differ from zero: with k of F latents active, the four products cost k/F of the dense ones,
+at a few times the price per number. An architecture is written once, for both: `pre` is [batch F] in one and [entries]
+in the other, `per_latent(v)` is a vector over latents at each entry, and `by_latent` sums over the rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-SPARSE_BELOW = 0.08  # share of places up to which the sparse products are faster; measured at 512 to 4096 on two CPUs
+SPARSE_BELOW = (
+    0.08  # share of active entries up to which the sparse products are faster; measured at 512 to 4096 on two CPUs
+)
 
 
 class DenseActive:
@@ -41,7 +43,7 @@ class DenseActive:
         return linear(values, W_dec.t())
 
     def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch F"]:
-        """y_b · W_dec_i at each place (b, i)."""
+        """y_b · W_dec_i at each entry (b, i)."""
         return linear(y, W_dec)
 
     def outer(self, values: Float[Tensor, "batch F"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
@@ -50,49 +52,49 @@ class DenseActive:
 
 
 class SparseActive:
-    """Some latents in each row: row b has the places offsets[b] to offsets[b + 1]."""
+    """Some latents in each row: row b has the entries offsets[b] to offsets[b + 1]."""
 
     def __init__(
         self,
-        latents: Int[Tensor, " places"],
+        latents: Int[Tensor, " entries"],
         offsets: Int[Tensor, " batch+1"],
-        pre: Float[Tensor, " places"],
+        pre: Float[Tensor, " entries"],
         n_latents: int,
     ) -> None:
         """latents and offsets: int32 or int64, of one type."""
         self.latents, self.offsets, self.pre, self.n_latents = latents, offsets, pre, n_latents
-        self._turned: tuple[Tensor, Tensor, Tensor] | None = None
+        self._by_latent: tuple[Tensor, Tensor, Tensor] | None = None
 
     @classmethod
     def fixed(cls, latents: Int[Tensor, "batch k"], pre: Float[Tensor, "batch k"], n_latents: int) -> SparseActive:
-        """The same number of places in each row."""
+        """The same number of entries in each row."""
         rows, k = latents.shape
         offsets = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=latents.device)
         return cls(latents.reshape(-1).to(torch.int32), offsets, pre.reshape(-1), n_latents)
 
     @classmethod
-    def join(cls, found: list[tuple[Tensor, Tensor, Tensor]], n_latents: int) -> SparseActive:
-        """From blocks of rows: (latents, places in each row, pre) of each."""
-        counts = torch.cat([counts for _, counts, _ in found])
+    def join(cls, parts: list[tuple[Tensor, Tensor, Tensor]], n_latents: int) -> SparseActive:
+        """From consecutive blocks of rows: (latents, entries per row, pre) of each."""
+        counts = torch.cat([counts for _, counts, _ in parts])
         offsets = torch.zeros(len(counts) + 1, dtype=torch.int32, device=counts.device)
         torch.cumsum(counts, 0, dtype=torch.int32, out=offsets[1:])
         return cls(
-            torch.cat([latents for latents, _, _ in found]), offsets, torch.cat([pre for *_, pre in found]), n_latents
+            torch.cat([latents for latents, _, _ in parts]), offsets, torch.cat([pre for *_, pre in parts]), n_latents
         )
 
-    def per_latent(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " places"]:
+    def per_latent(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " entries"]:
         return vector[self.latents]
 
-    def by_latent(self, values: Float[Tensor, " places"]) -> Float[Tensor, " F"]:
+    def by_latent(self, values: Float[Tensor, " entries"]) -> Float[Tensor, " F"]:
         if not values.is_floating_point():
             values = values.to(self.pre.dtype)
-        # Of no places at all, bincount makes whole numbers.
+        # Without entries, bincount returns integers.
         return torch.bincount(self.latents, weights=values, minlength=self.n_latents).to(values.dtype)
 
-    def decode(self, values: Float[Tensor, " places"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
+    def decode(self, values: Float[Tensor, " entries"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
         return F.embedding_bag(self.latents, W_dec, self.offsets[:-1], mode="sum", per_sample_weights=values)
 
-    def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " places"]:
+    def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " entries"]:
         with warnings.catch_warnings():  # "Sparse CSR tensor support is in beta state"
             warnings.simplefilter("ignore", UserWarning)
             pattern = torch.sparse_csr_tensor(
@@ -104,24 +106,24 @@ class SparseActive:
             )
         return torch.sparse.sampled_addmm(pattern, y, W_dec.t(), beta=0.0).values()
 
-    def outer(self, values: Float[Tensor, " places"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
+    def outer(self, values: Float[Tensor, " entries"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
         order, rows, offsets = self._by_latent_order()
         return F.embedding_bag(rows, y, offsets, mode="sum", per_sample_weights=values[order])
 
     def _by_latent_order(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Places sorted by latent: their order, the row of each, and where each latent's begin."""
-        if self._turned is None:
+        """Entries sorted by latent: their order, the row of each, and where each latent's begin."""
+        if self._by_latent is None:
             small = torch.int16 if self.n_latents < 2**15 else torch.int32  # fewer passes of a radix sort
             order = self.latents.to(small).sort(stable=True).indices
             index = torch.arange(len(self.offsets) - 1, dtype=torch.int32, device=order.device)
             rows = index.repeat_interleave(self.offsets.diff(), output_size=len(order))[order]
             counts = torch.bincount(self.latents, minlength=self.n_latents)
-            self._turned = order, rows, (counts.cumsum(0) - counts).to(torch.int32)
-        return self._turned
+            self._by_latent = order, rows, (counts.cumsum(0) - counts).to(torch.int32)
+        return self._by_latent
 
 
 def compress(mask: Bool[Tensor, "rows F"], pre: Float[Tensor, "rows F"]) -> tuple[Tensor, Tensor, Tensor]:
-    """The places of one block at which mask is true: (latents, places in each row, pre there)."""
+    """The entries of one block at which mask is true: (latents, entries per row, pre)."""
     rows, latents = mask.nonzero(as_tuple=True)
     counts = torch.bincount(rows, minlength=len(mask))
     return latents.to(torch.int32), counts, pre[rows, latents]

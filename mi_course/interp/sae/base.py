@@ -1,21 +1,22 @@
-"""What all sparse autoencoders share: weights, encode and decode, folding, and the hand-written step.
+"""What all sparse autoencoders share: weights, encode and decode, folding, and the hand-written gradients.
 
-An architecture says which latents may fire and how an activation follows from its pre-activation (`_places`,
-`_activate`), and how the loss's gradient comes back through it (`_back`). Everything else is here.
+An architecture defines which latents may be active (`_active`), how an activation follows from its pre-activation
+(`_activate`), and how the loss's gradient passes back through that (`_backward`). Everything else is here.
 
-Why the gradients are written by hand: of the six dense products of a plain training step one is for the gradient of the
-input, needed only because b_dec is subtracted from it; folding b_dec into b_enc spares it. The others need not be dense
-where few latents fire. Autograd knows neither. The tests hold every gradient against autograd in float64.
+Gradients are written by hand because autograd wastes work. Of the six dense products of a plain training step, one is
+for the gradient of the input, needed only since b_dec is subtracted from it; folding b_dec into b_enc saves it. The
+others need not be dense where few latents are active. `simple.py` is the readable version with autograd; the tests
+compare every gradient with autograd's in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from mi_course.interp.sae.active_latents import SPARSE_BELOW, DenseActive, SparseActive, compress, only_where
@@ -24,27 +25,18 @@ from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
 
-    PatchGrid = DenseActive | SparseActive
-
-_CLASSES = {
-    "relu": ("relu", "ReluSAE"),
-    "topk": ("topk", "TopKSAE"),
-    "batch_topk": ("batch_topk", "BatchTopKSAE"),
-    "jumprelu": ("jumprelu", "JumpReluSAE"),
-    "gated": ("gated", "GatedSAE"),
-}
+Active = DenseActive | SparseActive
 
 
 @dataclass
 class Losses:
-    """What a step found. Sums run over a row's dimensions or latents, means over the batch."""
+    """The losses of one step. Sums run over a row's dimensions or latents, means over the batch."""
 
     rows: int
     """Rows of the batch."""
     fired: Float[Tensor, " F"]
-    """Rows on which each latent fired."""
+    """Rows on which each latent was active."""
     scale: float = 1.0
     """Warm-up of the sparsity penalty, from 0 to 1."""
     norms: Float[Tensor, " F"] | None = None
@@ -55,8 +47,8 @@ class Losses:
     """The sparsity penalty, with its coefficient."""
     auxiliary: float = 0.0
     """Auxiliary losses, with their coefficients: dead latents', and the gate's (Gated)."""
-    found: dict = field(default_factory=dict)
-    """What an architecture carries from one part of the batch to the end."""
+    sums: dict[str, Any] = field(default_factory=dict)
+    """What an architecture accumulates over the parts of the batch."""
 
     @property
     def total(self) -> float:
@@ -64,7 +56,7 @@ class Losses:
 
     @property
     def l0(self) -> float:
-        """Mean number of latents that fired in a row."""
+        """Mean number of active latents in a row."""
         return float(self.fired.sum()) / self.rows
 
 
@@ -75,8 +67,14 @@ class SAE(torch.nn.Module):
     laid out by latent, as W_dec's is. Build one with `SAE.build(config)` or `SAE.from_tensors(config, tensors)`.
     """
 
-    start_share = 0.2  # of the best-fitting size, with which training starts; measured on planted data
-    revived_norm = 0.2  # of a resampled latent's encoder, in terms of the living ones' mean (Bricken et al. 2023)
+    start_share = 0.2  # of the best-fitting scale, at which training starts; measured on planted data
+    revived_norm = 0.2  # of a resampled latent's encoder, relative to the mean of the others (Bricken et al. 2023)
+    _architectures: ClassVar[dict[str, type[SAE]]] = {}
+
+    def __init_subclass__(cls, architecture: str, **kwargs: Any) -> None:
+        """Register the class that `build` makes for this architecture."""
+        super().__init_subclass__(**kwargs)
+        SAE._architectures[architecture] = cls
 
     def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -116,15 +114,14 @@ class SAE(torch.nn.Module):
         return x @ self.W_enc + self._folded_bias()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, contiguous and detached. `from_tensors` is the other way."""
+        """All weights by name, contiguous and detached; `from_tensors` reverses it."""
         named = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()}
 
     @staticmethod
     def build(config: SAEConfig, dtype: torch.dtype = torch.float32) -> SAE:
         """An untrained SAE of the config's architecture, its weights set by the config's seed."""
-        module, name = _CLASSES[config.architecture]
-        return getattr(import_module(f"mi_course.interp.sae.{module}"), name)(config, dtype)
+        return SAE._architectures[config.architecture](config, dtype)
 
     @staticmethod
     def from_tensors(config: SAEConfig, tensors: dict[str, Tensor]) -> SAE:
@@ -147,7 +144,7 @@ class SAE(torch.nn.Module):
                 own[name].copy_(tensor)
         return sae
 
-    # -- upkeep of weights --------------------------------------------------------------------------------------------
+    # -- changing weights outside of gradient steps -------------------------------------------------------------------
 
     @torch.no_grad()
     def normalize_decoder(self) -> None:
@@ -156,15 +153,15 @@ class SAE(torch.nn.Module):
 
     @torch.no_grad()
     def scale_start(self, x: Float[Tensor, "batch d"], target: Float[Tensor, "batch d_out"]) -> None:
-        """Scale random weights so that their reconstruction of some rows has the least error that scaling can give.
+        """Scale random weights so that their reconstruction of some rows has the least error that scaling can reach.
 
-        With F much above d_in, unit rows on both sides overshoot F / (2 d_in) times, and training begins with undoing
-        that. Where a sparsity penalty pulls activations down as well, a `start_share` of that size learns faster. The
-        factor goes to the encoder where the decoder is unit, and its root to each where it is free.
+        With F much larger than d_in, unit rows on both sides overshoot F / (2 d_in) times, which training would first
+        have to undo. Where a sparsity penalty pulls activations down as well, `start_share` of that scale learns
+        faster. The factor goes to the encoder if the decoder is unit, and its root to each if the decoder is free.
         """
         along = square = 0.0
-        for places, part in self._places(x):
-            x_hat = places.decode(self._activate(places), self.W_dec)
+        for active, part in self._active(x):
+            x_hat = active.decode(self._activate(active), self.W_dec)
             along += float((x_hat * (target[part] - self.b_dec)).sum())
             square += float(x_hat.square().sum())
         if along <= 0:  # a transcoder's random encoder may point the wrong way
@@ -178,7 +175,7 @@ class SAE(torch.nn.Module):
 
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
-        """Take from each decoder row's gradient its part along the row, which would only change the norm."""
+        """Remove the part of each decoder row's gradient along the row, which would only change the norm."""
         along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
         self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
 
@@ -186,22 +183,22 @@ class SAE(torch.nn.Module):
     def fold(self, input_scale: float, output_scale: float) -> None:
         """Turn an SAE of scaled activations, input_scale · x ↦ output_scale · y, into one of x ↦ y.
 
-        Decoder rows keep their norm; latents are divided by output_scale, so that they are in units of y, and so are
+        Decoder rows keep their norm. Latents are divided by output_scale, so that they are in units of y, and so are
         all biases and thresholds.
         """
         self.W_enc *= input_scale / output_scale
         self.b_dec /= output_scale
-        for tensor in self._in_units_of_latents():
+        for tensor in self._scaled_like_latents():
             tensor /= output_scale
 
-    def _in_units_of_latents(self) -> list[Tensor]:
+    def _scaled_like_latents(self) -> list[Tensor]:
         return [self.b_enc]
 
     @torch.no_grad()
     def revive(self, dead: Bool[Tensor, " F"], directions: Float[Tensor, "dead d"], outputs: Tensor) -> None:
-        """Start dead latents anew: encoder along `directions`, decoder along `outputs` (both of unit rows).
+        """Reset dead latents: encoder along `directions`, decoder along `outputs` (both of unit rows).
 
-        The encoder's norm becomes `revived_norm` times the mean of the living ones'.
+        The encoder's norm becomes `revived_norm` times the mean of the others.
         """
         alive = ~dead
         norm = self.W_enc.t()[alive].norm(dim=1).mean() if alive.any() else self.W_enc.new_tensor(1.0)
@@ -210,12 +207,12 @@ class SAE(torch.nn.Module):
             1.0 if self.config.decoder_norm == "unit" else self.W_dec[alive].norm(dim=1).mean() if alive.any() else 1.0
         )
         self.W_dec[dead] = scale * outputs
-        self._restart_latents(dead)
+        self._reset_latents(dead)
 
-    def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
+    def _reset_latents(self, dead: Bool[Tensor, " F"]) -> None:
         self.b_enc[dead] = 0.0
 
-    # -- a step, by hand ----------------------------------------------------------------------------------------------
+    # -- gradients ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def gradients(
@@ -225,9 +222,10 @@ class SAE(torch.nn.Module):
         dead: Bool[Tensor, " F"] | None = None,
         scale: float = 1.0,
     ) -> Losses:
-        """Put the loss's gradients into `.grad` of every parameter, and say what the loss was.
+        """Write the loss's gradients into `.grad` of every parameter; return the losses.
 
         target: None for an autoencoder. dead: latents for the auxiliary loss. scale: warm-up of the sparsity penalty.
+        ValueError for x or a target of another width.
         """
         self._need_width(x)
         target = x if target is None else target
@@ -238,11 +236,11 @@ class SAE(torch.nn.Module):
         step = Losses(rows=len(x), fired=self.W_dec.new_zeros(self.config.n_latents), scale=scale)
         if self.config.decoder_norm == "free":
             step.norms = self.W_dec.norm(dim=1)
-        rest = dead.nonzero()[:, 0] if dead is not None and self.config.auxiliary else ()
-        for places, part in self._places(x):
-            error = self._step(places, x[part], target[part], step)
-            if len(rest):
-                self._auxiliary(x[part], error, rest, step)
+        dead_latents = dead.nonzero()[:, 0] if dead is not None and self.config.auxiliary else ()
+        for active, part in self._active(x):
+            error = self._step(active, x[part], target[part], step)
+            if len(dead_latents):
+                self._auxiliary(x[part], error, dead_latents, step)
         if self.config.subtract_decoder_bias:
             d_bias = self._gate_bias().grad
             self.b_dec.grad -= self.W_enc @ d_bias
@@ -251,81 +249,83 @@ class SAE(torch.nn.Module):
         return step
 
     def after_step(self, step: Losses) -> None:
-        """What is learned without a gradient."""
+        """Update what is learned without a gradient."""
 
-    def _step(self, places: PatchGrid, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
-        """One part of the batch: adds its gradients, returns its error, x_hat − target."""
-        f = self._activate(places)
-        self._count(places, f, step)
-        error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
+    def _step(self, active: Active, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+        """Add the gradients of one part of the batch; return its error, x_hat − target."""
+        f = self._activate(active)
+        self._count(active, f, step)
+        error = active.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
         step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
         down = error * (2 / step.rows)
-        d_f = places.dots(down, self.W_dec)
-        d_pre = self._back(places, f, d_f, step)
-        add_gradient(self.W_dec, places.outer(f, down))
+        d_f = active.dots(down, self.W_dec)
+        d_pre = self._backward(active, f, d_f, step)
+        add_gradient(self.W_dec, active.outer(f, down))
         add_gradient(self.b_dec, down.sum(dim=0))
-        self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
+        self._add_encoder(active.outer(d_pre, x), active.by_latent(d_pre))
         return error
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
-        """Where latents may fire, with the rows it speaks of: in blocks where many do, else all rows at once.
+    def _active(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Active, slice]]:
+        """Yield (active entries, row slice).
 
-        What the first block holds decides for the batch.
+        Dense blocks if over 8 % of the first block is active, else one sparse batch.
         """
         rows, bias = self.W_enc.t(), self._folded_bias()
-        found = []
+        sparse = []
         for part in blocks(len(x), len(rows), x.element_size()):
             pre = linear(x[part], rows, bias)
             if part.start == 0:
-                dense = int(self._may_fire(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
+                dense = int(self._may_be_active(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
             if dense:
                 yield DenseActive(pre), part
             else:
-                found.append(compress(self._may_fire(pre), pre))
-        if found:
-            yield SparseActive.join(found, len(rows)), slice(0, len(x))
+                sparse.append(compress(self._may_be_active(pre), pre))
+        if sparse:
+            yield SparseActive.join(sparse, len(rows)), slice(0, len(x))
 
-    def _may_fire(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
+    def _may_be_active(self, pre: Float[Tensor, "rows F"]) -> Bool[Tensor, "rows F"]:
         """Where an activation or a gradient may differ from zero."""
         return pre > 0
 
-    def _activate(self, places: PatchGrid) -> Tensor:
-        """Activations at the places."""
+    def _activate(self, active: Active) -> Tensor:
+        """Activations at the active entries."""
         raise NotImplementedError
 
-    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
-        """From the gradient of the reconstruction with respect to f (which may be overwritten) to that of the whole
-        loss with respect to the pre-activations; adds gradients of the architecture's own parameters."""
+    def _backward(self, active: Active, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+        """The whole loss's gradient with respect to the pre-activations; adds those of the architecture's parameters.
+
+        d_f: gradient of the reconstruction with respect to f; may be overwritten.
+        """
         raise NotImplementedError
 
     def _finish(self, step: Losses) -> None:
-        """Gradients that need the whole batch."""
+        """Add gradients that need the whole batch."""
 
-    def _count(self, places: PatchGrid, f: Tensor, step: Losses) -> None:
-        step.fired += places.by_latent(f > 0)
+    def _count(self, active: Active, f: Tensor, step: Losses) -> None:
+        step.fired += active.by_latent(f > 0)
 
     def _auxiliary(self, x: Tensor, error: Tensor, dead: Tensor, step: Losses) -> None:
         """Dead latents, the k_aux largest per row, reconstruct the residual −error (Gao et al. 2024, Appendix A)."""
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        places = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k))
-        f = places.pre.relu()
-        wrong = places.decode(f, W_dec).add_(error)
+        active = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k))
+        f = active.pre.relu()
+        wrong = active.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary
         step.auxiliary += coefficient * float(torch.linalg.vector_norm(wrong)) ** 2 / step.rows
         down = wrong * (2 * coefficient / step.rows)
-        d_pre = only_where(places.dots(down, W_dec), f)
-        self.W_dec.grad.index_add_(0, dead, places.outer(f, down))
-        self.W_enc.grad.t().index_add_(0, dead, places.outer(d_pre, x))
-        self._gate_bias().grad.index_add_(0, dead, places.by_latent(d_pre))
+        d_pre = only_where(active.dots(down, W_dec), f)
+        self.W_dec.grad.index_add_(0, dead, active.outer(f, down))
+        self.W_enc.grad.t().index_add_(0, dead, active.outer(d_pre, x))
+        self._gate_bias().grad.index_add_(0, dead, active.by_latent(d_pre))
 
     def _gate_bias(self) -> Parameter:
-        """The bias of the pre-activations that decide which latents fire."""
+        """The bias of the pre-activations that decide which latents are active."""
         return self.b_enc
 
     def _folded_bias(self) -> Float[Tensor, " F"]:
-        """b_enc − b_dec W_enc, which spares the subtraction from every row, and its gradient."""
+        """b_enc − b_dec W_enc, which saves subtracting b_dec from every row, and that gradient."""
         bias = self._gate_bias()
         return bias - self.b_dec @ self.W_enc if self.config.subtract_decoder_bias else bias
 

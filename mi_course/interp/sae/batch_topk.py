@@ -7,31 +7,29 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.sae.active_latents import SparseActive, compress
-from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.base import SAE, Active, Losses
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
-    from mi_course.interp.sae.base import PatchGrid
-
-ROOM = 1.25  # candidates for each of the batch·k largest: enough that one look nearly always suffices
-SAMPLE = 2**16  # numbers of which the floor is guessed
+ROOM = 1.25  # candidates for each of the batch·k largest, so that one pass nearly always suffices
+SAMPLE = 2**16  # pre-activations that the floor is estimated from
 
 
-class BatchTopKSAE(SAE):
-    """In training, f is pre = (x − b_dec) W_enc + b_enc at the batch·k largest places where it is positive, else zero.
+class BatchTopKSAE(SAE, architecture="batch_topk"):
+    """In training, f is pre = (x − b_dec) W_enc + b_enc at the batch·k largest positive entries, and zero elsewhere.
 
-    A row's code would then depend on its neighbours, so `encode` uses a fixed threshold instead: f = pre where
-    pre > threshold. The threshold follows the smallest activation kept in each batch of training; at 0, as in an
-    untrained SAE, it is a plain ReLU.
+    A row's code would then depend on its neighbors, so `encode` uses a fixed threshold instead: f = pre where
+    pre > threshold. The threshold follows the smallest activation kept in each training batch; at 0, as in an untrained
+    SAE, it is a plain ReLU.
     """
 
-    start_share = 1.0  # no penalty pulls the other way
+    start_share = 1.0  # no penalty pulls activations down
     revived_norm = 1.0  # a weaker one would never be among the largest
 
     def __init__(self, config: SAEConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -48,17 +46,17 @@ class BatchTopKSAE(SAE):
         values, where = pre.reshape(-1).topk(self.config.k * len(pre), sorted=False)
         return torch.zeros_like(pre).view(-1).scatter(0, where, values.relu()).view_as(pre)
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
+    def _active(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Active, slice]]:
         """The batch·k largest, without sorting batch·F numbers.
 
-        A floor is guessed from the first block, what lies above it kept, and the exact choice made among that. A floor
-        that was too high leaves too few, and then everything positive is looked at.
+        Estimates a floor from the first block, keeps what lies above it, and chooses exactly among that. If the floor
+        was too high and leaves too few, it takes everything positive instead.
         """
         n_latents, wanted = self.config.n_latents, self.config.k * len(x)
-        found, floor = self._above(x, None)
-        if floor > 0 and sum(len(latents) for latents, *_ in found) < wanted:
-            found, _ = self._above(x, 0.0)
-        latents, counts, pre = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        candidates, floor = self._above(x, None)
+        if floor > 0 and sum(len(latents) for latents, *_ in candidates) < wanted:
+            candidates, _ = self._above(x, 0.0)
+        latents, counts, pre = (torch.cat(tensors) for tensors in zip(*candidates, strict=True))
         if len(pre) > wanted:
             kept = torch.ones(len(pre), dtype=torch.bool, device=pre.device)
             kept[pre.topk(len(pre) - wanted, largest=False, sorted=False).indices] = False
@@ -67,33 +65,33 @@ class BatchTopKSAE(SAE):
         yield SparseActive.join([(latents, counts, pre)], n_latents), slice(0, len(x))
 
     def _above(self, x: Float[Tensor, "batch d"], floor: float | None) -> tuple[list, float]:
-        """Places above a floor in each block, and the floor, guessed where it is None."""
+        """The entries above a floor in each block, and the floor, estimated if it is None."""
         rows, bias = self.W_enc.t(), self._folded_bias()
-        found = []
+        entries = []
         for part in blocks(len(x), len(rows), x.element_size()):
             pre = linear(x[part], rows, bias)
             if floor is None:
-                floor = self._guess_floor(pre)
-            found.append(compress(pre > floor, pre))
-        return found, floor
+                floor = self._estimate_floor(pre)
+            entries.append(compress(pre > floor, pre))
+        return entries, floor
 
-    def _guess_floor(self, pre: Float[Tensor, "rows F"]) -> float:
-        """What about ROOM · k numbers of a row exceed, from a sample; at least 0."""
+    def _estimate_floor(self, pre: Float[Tensor, "rows F"]) -> float:
+        """A value that about ROOM · k numbers of a row exceed, from a sample; at least 0."""
         sample = pre.reshape(-1)[:: max(1, pre.numel() // SAMPLE) | 1]  # an odd stride visits all latents
         k = min(len(sample), math.ceil(ROOM * self.config.k / self.config.n_latents * len(sample)))
         return max(0.0, float(sample.detach().topk(k, sorted=False).values.min()))
 
-    def _activate(self, places: PatchGrid) -> Tensor:
-        return places.pre
+    def _activate(self, active: Active) -> Tensor:
+        return active.pre
 
-    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
-        step.found["smallest"] = float(f.min()) if len(f) else 0.0
+    def _backward(self, active: Active, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+        step.sums["smallest"] = float(f.min()) if len(f) else 0.0
         return d_f
 
     def after_step(self, step: Losses) -> None:
-        smallest, rate = step.found["smallest"], self.config.threshold_rate
+        smallest, rate = step.sums["smallest"], self.config.threshold_rate
         if smallest > 0:
             self.threshold.fill_(smallest if self.threshold == 0 else (1 - rate) * self.threshold + rate * smallest)
 
-    def _in_units_of_latents(self) -> list[Tensor]:
+    def _scaled_like_latents(self) -> list[Tensor]:
         return [self.b_enc, self.threshold]

@@ -13,11 +13,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mi_course.errors import CourseError
+
 KEPT = 2
 TENSORS, VALUES = "tensors.safetensors", "values.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(CourseError, ValueError):
     """A checkpoint that cannot be read, or that belongs to another run. Says which file, and what to do."""
 
 

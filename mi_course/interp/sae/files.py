@@ -1,15 +1,15 @@
-"""SAEs in files that others read and write: SAELens' folders, and dictionary_learning's `ae.pt`.
+"""SAEs in files that others read and write: SAELens's folders, and dictionary_learning's `ae.pt`.
 
     save_sae(sae, "my_sae", hook_name="blocks.14.hook_resid_post", model_name="smollm2")
     sae = load_sae("my_sae")                    a folder with cfg.json and sae_weights.safetensors, as SAELens 6 writes
     sae = load_sae("trained/ae.pt")             with dictionary_learning's config.json beside it
 
-A file is somebody else's: nothing in it is run, sizes are compared before anything is allocated, and what does not fit
-is refused with a FileError that says what was seen and what was expected. `sae.about` keeps what the file says about
-its model and hook point.
+A file may come from anyone: nothing in it is executed, sizes are compared before anything is allocated, and what does
+not fit is refused with a FileError that says what was seen and what was expected. `sae.about` keeps what the file says
+about its model and hook point.
 
-What becomes what: ReLU is SAELens' "standard"; BatchTopK is saved, there and here, as "jumprelu" with its evaluation
-threshold for every latent, and read back as JumpReLU. TopK and gated transcoders have no form in SAELens.
+ReLU is SAELens's "standard". BatchTopK is saved, there and here, as "jumprelu" with its evaluation threshold for every
+latent, and read back as JumpReLU. SAELens has no TopK or gated transcoders.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from mi_course.interp.atomic_write import atomic_write
-from mi_course.interp.sae.base import SAE
-from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.file_checks import FileError, build_sae, compare_shapes, read_json
+from mi_course.interp.sae.files_pt import load_pt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mi_course.interp.sae.base import SAE
+
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
-SAELENS_VERSION = "6.54.12"  # whose format is written; read as what it says when it is loaded
-MAX_CONFIG_BYTES = 1_000_000
+SAELENS_VERSION = "6.54.12"  # whose format is written
 KINDS = {
     "standard": ("relu", ("W_enc", "b_enc", "W_dec", "b_dec")),
     "topk": ("topk", ("W_enc", "b_enc", "W_dec", "b_dec")),
@@ -39,36 +42,26 @@ KINDS = {
     "transcoder": ("relu", ("W_enc", "b_enc", "W_dec", "b_dec")),
     "jumprelu_transcoder": ("jumprelu", ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")),
 }
-"""SAELens' name of an architecture -> ours, and its tensors."""
-
-
-class FileError(ValueError):
-    """A file that is damaged, or holds something else than it says. Names the file."""
+"""SAELens's name of an architecture -> ours, and its tensors."""
 
 
 def load_sae(path: str | Path) -> SAE:
-    """The SAE in a folder of SAELens', or in a `.pt` file of dictionary_learning's; gradients off.
+    """The SAE in a folder of SAELens's or a `.pt` file of dictionary_learning's; gradients off.
 
     float64 stays, shorter types become float32. Raises FileError.
     """
     path = Path(path)
-    if path.suffix == ".pt":
-        from mi_course.interp.sae.files_pt import load_pt
-
-        return load_pt(path)
-    return _load_saelens(path)
+    return load_pt(path) if path.suffix == ".pt" else _load_saelens(path)
 
 
 def save_sae(
     sae: SAE, folder: str | Path, *, hook_name: str | None = None, model_name: str | None = None, **about: Any
 ) -> Path:
-    """Write cfg.json and sae_weights.safetensors as SAELens 6 does, each whole or not at all. Returns the folder.
+    """Write cfg.json and sae_weights.safetensors as SAELens 6 does, each atomically. Returns the folder.
 
-    hook_name, model_name and about (plain values) are kept in SAELens' `metadata`. ValueError for a TopK or gated
-    transcoder. An SAE from a `Trainer` in progress must be `trainer.result()`, whose normalisation is folded in.
+    hook_name, model_name and about (plain values) go into SAELens's `metadata`. ValueError for a TopK or gated
+    transcoder. Of a `Trainer` in progress save `trainer.result()`, into which the normalization is folded.
     """
-    from safetensors.torch import save_file
-
     folder, config = Path(folder), sae.config
     tensors = sae.tensors()
     kind = {"relu": "standard", "batch_topk": "jumprelu"}.get(config.architecture, config.architecture)
@@ -83,7 +76,7 @@ def save_sae(
         tensors["threshold"] = tensors["threshold"] * torch.ones_like(tensors["b_enc"])
     metadata = {"sae_lens_version": SAELENS_VERSION, "sae_lens_training_version": None, "trained_by": "mi-course"}
     metadata |= {"hook_name": hook_name, "model_name": model_name, **about}
-    written = {
+    cfg = {
         "architecture": kind,
         "d_in": config.d_in,
         "d_sae": config.n_latents,
@@ -96,7 +89,7 @@ def save_sae(
         "reshape_activations": "none",
         "metadata": metadata,
     }
-    text = json.dumps(written, indent=1)  # first: what is no plain value is refused before a file is written
+    text = json.dumps(cfg, indent=1)  # first, so that no file is written if `about` is not plain
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
     atomic_write(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
@@ -109,25 +102,27 @@ def save_sae(
 
 def _load_saelens(folder: Path) -> SAE:
     if not folder.is_dir():
-        raise FileError(f"{folder} is no folder. Give one with {CONFIG_FILE} and {WEIGHTS_FILE}, or an ae.pt file.")
+        raise FileError(f"{folder} is not a folder. Give one with {CONFIG_FILE} and {WEIGHTS_FILE}, or an ae.pt file.")
     path = folder / CONFIG_FILE
-    cfg = _settled(read_json(path), path)
+    cfg = _as_version_6(read_json(path), path)
     kind, widths = cfg["architecture"], _widths(cfg, path)
     architecture, names = KINDS[kind]
     tensors = _read_safetensors(folder / WEIGHTS_FILE, _shapes(names, *widths), cfg.get("finetuning_scaling_factor"))
     if kind == "topk" and cfg.get("rescale_acts_by_decoder_norm"):
-        # Chosen by pre · ‖W_dec‖, decoded with unit rows: the norms move into the encoder.
+        # Theirs chooses by pre · ‖W_dec‖ and decodes with unit rows: move the norms into the encoder.
         norms = tensors["W_dec"].norm(dim=1).clamp(min=1e-8)
         tensors |= {"W_enc": tensors["W_enc"] * norms, "b_enc": tensors["b_enc"] * norms}
         tensors["W_dec"] = tensors["W_dec"] / norms[:, None]
-    more = {"k": _whole(cfg, "k", path)} if kind == "topk" else {}
+    options = {"k": _integer(cfg, "k", path)} if kind == "topk" else {}
     subtract = False if "transcoder" in kind else bool(cfg.get("apply_b_dec_to_input", True))
-    return built(architecture, tensors, widths, "transcoder" in kind, subtract, more, cfg.get("metadata", {}), path)
+    return build_sae(
+        architecture, tensors, widths, "transcoder" in kind, subtract, options, cfg.get("metadata", {}), path
+    )
 
 
-def _settled(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration in the form of SAELens 6. What we cannot represent is refused."""
-    if "metadata" not in cfg:  # before SAELens 6 everything stood side by side
+def _as_version_6(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration in the form of SAELens 6. FileError for what we cannot represent."""
+    if "metadata" not in cfg:  # before SAELens 6 there was no `metadata`
         known = {"hook_point": "hook_name", "activation_fn_str": "activation_fn"}
         cfg = {known.get(name, name): value for name, value in cfg.items()}
         cfg.setdefault("architecture", "standard")
@@ -151,11 +146,11 @@ def _settled(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _widths(cfg: Mapping[str, Any], path: Path) -> tuple[int, int, int]:
-    d_in, n_latents = _whole(cfg, "d_in", path), _whole(cfg, "d_sae", path)
-    return d_in, n_latents, _whole(cfg, "d_out", path) if "transcoder" in cfg["architecture"] else d_in
+    d_in, n_latents = _integer(cfg, "d_in", path), _integer(cfg, "d_sae", path)
+    return d_in, n_latents, _integer(cfg, "d_out", path) if "transcoder" in cfg["architecture"] else d_in
 
 
-def _whole(cfg: Mapping[str, Any], name: str, path: Path) -> int:
+def _integer(cfg: Mapping[str, Any], name: str, path: Path) -> int:
     value = cfg.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
         raise FileError(f"{path} has {name} {str(value)[:60]!r}, expected a whole number, at least 1.")
@@ -167,33 +162,13 @@ def _shapes(names: tuple[str, ...], d_in: int, n_latents: int, d_out: int) -> di
     return {name: special.get(name, (n_latents,)) for name in names}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A short configuration. FileError for anything else."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise FileError(f"{path} has {size:,} bytes, expected a short configuration.")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path} is no JSON ({str(error)[:80]}). Fetch it again.") from None
-    if not isinstance(found, dict):
-        raise FileError(f"{path} holds a {type(found).__name__}, expected an object.")
-    return found
-
-
 def _read_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], finetuned: Any = False) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             seen = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if "scaling_factor" in seen and not finetuned:  # SAELens before version 6 wrote it always
+            if "scaling_factor" in seen and not finetuned:  # SAELens before version 6 always wrote it
                 del seen["scaling_factor"]
-            compare(path, seen, shapes)
+            compare_shapes(path, seen, shapes)
             tensors = {name: file.get_tensor(name) for name in shapes}
     except FileNotFoundError:
         raise FileError(f"{path} is missing.") from None
@@ -202,53 +177,3 @@ def _read_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], finetuned:
             f"{path} cannot be read as safetensors ({error}): damaged or cut short. Fetch it again."
         ) from None
     return tensors
-
-
-def compare(path: Path, seen: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """FileError unless the names and shapes seen are those expected."""
-    if set(seen) != set(shapes):
-        found = ", ".join(sorted(map(str, seen)))[:300] or "nothing"
-        raise FileError(f"{path} holds {found}; expected {', '.join(sorted(shapes))}.")
-    for name, shape in shapes.items():
-        if seen[name] != shape:
-            raise FileError(f"{path} holds {name} of shape {seen[name]}, expected {shape} from the configuration.")
-
-
-def built(
-    architecture: str,
-    tensors: dict[str, Tensor],
-    widths: tuple[int, int, int],
-    transcoder: bool,
-    subtract: bool,
-    more: dict[str, Any],
-    about: dict[str, Any],
-    path: Path,
-) -> SAE:
-    """The SAE with these weights. Called only after shapes were compared, so nothing large is allocated in vain."""
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise FileError(f"The {name} of {path} holds {tensor.dtype}, expected floats.")
-        if bool(tensor.isnan().any()) or (name != "threshold" and bool(tensor.isinf().any())):
-            raise FileError(f"The {name} of {path} holds NaN or infinity, expected finite numbers.")
-    wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors.values()) else torch.float32
-    tensors = {name: tensor.to(wide) for name, tensor in tensors.items()}
-    if "threshold" in tensors and architecture == "jumprelu":
-        tensors["threshold"] = tensors["threshold"].clamp(min=0)  # below zero theirs has a ReLU, ours none
-    norms = tensors["W_dec"].norm(dim=1)
-    unit = architecture == "gated" or bool(((norms - 1).abs() < 1e-3).all())
-    d_in, n_latents, d_out = widths
-    try:
-        config = SAEConfig(
-            d_in=d_in,
-            n_latents=n_latents,
-            architecture=architecture,
-            d_out=d_out if transcoder else None,
-            decoder_norm="unit" if unit else "free",
-            subtract_decoder_bias=subtract,
-            **{"k": min(SAEConfig.k, n_latents), **more},
-        )
-        sae = SAE.from_tensors(config, tensors)
-    except ValueError as error:
-        raise FileError(f"{path}: {error}") from None
-    sae.about = dict(about)
-    return sae.requires_grad_(False)

@@ -1,7 +1,7 @@
 """Reading dictionary_learning's `ae.pt`: a state dict in torch's zip form, and `config.json` beside it.
 
-A `.pt` file is a pickle in a zip archive. `torch.load(weights_only=True)` builds tensors from it and nothing else; what
-it leaves open is looked at first: archives that swell when unpacked, tensors that claim more numbers than the file has.
+A `.pt` file is a pickle in a zip archive. `torch.load(weights_only=True)` builds only tensors from it. Checked besides
+are compressed archives, which could swell when unpacked, and tensors that claim more numbers than the file has.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from mi_course.interp.sae.files import FileError, built, compare, read_json
+from mi_course.interp.sae.file_checks import FileError, build_sae, compare_shapes, read_json
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mi_course.interp.sae.base import SAE
 
 LINEAR = {"encoder.weight", "encoder.bias", "decoder.weight"}
@@ -43,7 +42,7 @@ OURS = {
 
 
 def load_pt(path: Path) -> SAE:
-    """The SAE in this file. TopK and BatchTopK have the same tensors: config.json must say which it is."""
+    """The SAE in this file. TopK and BatchTopK have the same tensors: config.json must say which it is. FileError."""
     state = _read(path)
     trainer = _trainer(path.with_name("config.json"))
     fitting = [name for name, (_, tensors) in KINDS.items() if tensors == set(state)]
@@ -60,19 +59,19 @@ def load_pt(path: Path) -> SAE:
     if named is not None and named not in fitting:
         raise FileError(f"{path} holds the tensors of {', '.join(fitting)}; config.json says {str(named)[:60]!r}.")
     architecture = KINDS[named or fitting[0]][0]
-    more = {"k": _k(state, path)} if "k" in state else {}
+    options = {"k": _k(state, path)} if "k" in state else {}
     tensors = {OURS.get(name, name): tensor for name, tensor in state.items() if name != "k"}
     for name in ("W_enc", "W_dec"):
-        if architecture != "jumprelu":  # theirs are torch's linear layers, [out, in]
+        if architecture != "jumprelu":  # theirs are torch.nn.Linear, [out, in]
             tensors[name] = tensors[name].t() if tensors[name].ndim == 2 else tensors[name]
     widths = _check_shapes(tensors, path)
     if architecture == "topk":
-        del tensors["threshold"]  # for their own evaluation with a threshold; the k largest need none
-    if more and more["k"] > widths[1]:
-        raise FileError(f"{path} has k {more['k']}, more than its {widths[1]} latents.")
+        del tensors["threshold"]  # their evaluation uses a threshold; ours takes the k largest
+    if options and options["k"] > widths[1]:
+        raise FileError(f"{path} has k {options['k']}, more than its {widths[1]} latents.")
     about = {name: trainer[name] for name in ("lm_name", "layer", "submodule_name") if name in trainer}
     subtract = architecture != "jumprelu"
-    return built(architecture, tensors, widths, False, subtract, more, about, path)
+    return build_sae(architecture, tensors, widths, False, subtract, options, about, path)
 
 
 def _check_shapes(tensors: dict[str, Tensor], path: Path) -> tuple[int, int, int]:
@@ -84,7 +83,7 @@ def _check_shapes(tensors: dict[str, Tensor], path: Path) -> tuple[int, int, int
     shapes |= {"W_enc": (d, n_latents), "W_dec": (n_latents, d), "b_dec": (d,)}
     if seen.get("threshold") == ():  # TopK's and BatchTopK's: one for all
         shapes["threshold"] = ()
-    compare(path, seen, shapes)
+    compare_shapes(path, seen, shapes)
     return d, n_latents, d
 
 
@@ -98,7 +97,7 @@ def _k(state: dict[str, Tensor], path: Path) -> int:
 
 
 def _trainer(path: Path) -> dict[str, Any]:
-    """What config.json says about the training; nothing where there is none."""
+    """What config.json says about the training; empty without the file."""
     if not path.is_file():
         return {}
     trainer = read_json(path).get("trainer", {})
@@ -115,12 +114,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise FileError(f"{path} is missing.") from None
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise FileError(f"{path} is no archive that torch.save writes ({error}): damaged or cut short.") from None
+        raise FileError(f"{path} is not an archive that torch.save writes ({error}): damaged or cut short.") from None
     if packed:
         raise FileError(f"{path} has compressed entries ({packed[0][:60]!r}), which torch.save never writes.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a stranger's bytes bring about
+    except Exception as error:  # arbitrary bytes can raise anything
         raise FileError(f"torch.load(weights_only=True) refuses {path}: {str(error).strip()[:160]}") from None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise FileError(f"{path} holds a {type(state).__name__}, expected tensors by name.")

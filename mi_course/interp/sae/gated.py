@@ -1,29 +1,26 @@
-"""Gated: one path decides which latents fire, another how strongly (Rajamanoharan et al. 2024a)."""
+"""Gated: one path decides which latents are active, another how strongly (Rajamanoharan et al. 2024a)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from mi_course.interp.sae.active_latents import only_where
-from mi_course.interp.sae.base import SAE, Losses, add_gradient
+from mi_course.interp.sae.base import SAE, Active, Losses, add_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
-
-    from mi_course.interp.sae.base import PatchGrid
 
 
-class GatedSAE(SAE):
+class GatedSAE(SAE, architecture="gated"):
     """f = 1[π > 0] · ReLU(u · exp(r_mag) + b_mag), with u = (x − b_dec) W_enc and the gate π = u + b_gate.
 
     Loss: squared error + l1 · Σ_i ReLU(π_i) + squared error of reconstructing from ReLU(π) alone, with W_dec and b_dec
-    detached. The penalty is not weighted by the decoder's
-    norms, which should be unit. W_enc is the gate's
-    weight, W_gate in the paper; b_enc there is none.
+    detached. The penalty is not weighted by the decoder's norms, so rows are kept at norm 1. W_enc is the gate's
+    weight, W_gate in the paper; there is no b_enc.
     """
 
     def _add_latent_parameters(self, dtype: torch.dtype) -> None:
@@ -45,44 +42,44 @@ class GatedSAE(SAE):
     def _gate_bias(self) -> Parameter:
         return self.b_gate
 
-    def _activate(self, places: PatchGrid) -> Tensor:
-        own = (places.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
-        return only_where(self._magnitude(places.pre, *own), places.pre)
+    def _activate(self, active: Active) -> Tensor:
+        parameters = (active.per_latent(vector) for vector in (self.b_gate, self.r_mag, self.b_mag))
+        return only_where(self._magnitude(active.pre, *parameters), active.pre)
 
-    def _step(self, places: PatchGrid, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
-        gate = places.pre.relu()
-        f = self._activate(places)
-        self._count(places, f, step)
+    def _step(self, active: Active, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+        gate = active.pre.relu()
+        f = self._activate(active)
+        self._count(active, f, step)
 
-        error = places.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
+        error = active.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
         step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
         down = error * (2 / step.rows)
-        add_gradient(self.W_dec, places.outer(f, down))
+        add_gradient(self.W_dec, active.outer(f, down))
         add_gradient(self.b_dec, down.sum(dim=0))
-        d_magnitude = only_where(places.dots(down, self.W_dec), f)
+        d_magnitude = only_where(active.dots(down, self.W_dec), f)
 
-        gate_error = places.decode(gate, self.W_dec).add_(self.b_dec).sub_(target)
+        gate_error = active.decode(gate, self.W_dec).add_(self.b_dec).sub_(target)
         step.auxiliary += float(torch.linalg.vector_norm(gate_error)) ** 2 / step.rows
-        d_gate = places.dots(gate_error.mul_(2 / step.rows), self.W_dec)
+        d_gate = active.dots(gate_error.mul_(2 / step.rows), self.W_dec)
         l1 = self.config.l1 * step.scale
-        sums = places.by_latent(gate)
+        sums = active.by_latent(gate)
         step.sparsity += l1 * float(sums.sum()) / step.rows
         d_gate = only_where(d_gate.add_(l1 / step.rows), gate)
 
-        add_gradient(self.b_mag, places.by_latent(d_magnitude))
-        d_u = d_magnitude.mul_(places.per_latent(self.r_mag.exp()))
-        add_gradient(self.r_mag, places.by_latent(d_u * (places.pre - places.per_latent(self.b_gate))))
-        step.found["d_u"] = step.found.get("d_u", 0) + places.by_latent(d_u)
+        add_gradient(self.b_mag, active.by_latent(d_magnitude))
+        d_u = d_magnitude.mul_(active.per_latent(self.r_mag.exp()))
+        add_gradient(self.r_mag, active.by_latent(d_u * (active.pre - active.per_latent(self.b_gate))))
+        step.sums["d_u"] = step.sums.get("d_u", 0) + active.by_latent(d_u)
         d_pre = d_gate.add_(d_u)
-        self._add_encoder(places.outer(d_pre, x), places.by_latent(d_pre))
+        self._add_encoder(active.outer(d_pre, x), active.by_latent(d_pre))
         return error
 
     def _finish(self, step: Losses) -> None:
-        self.b_gate.grad -= step.found["d_u"]  # u = π − b_gate: the magnitude does not see the gate's bias
+        self.b_gate.grad -= step.sums["d_u"]  # u = π − b_gate: the magnitude does not see the gate's bias
 
-    def _in_units_of_latents(self) -> list[Tensor]:
+    def _scaled_like_latents(self) -> list[Tensor]:
         return [self.b_gate, self.b_mag]
 
-    def _restart_latents(self, dead: Bool[Tensor, " F"]) -> None:
+    def _reset_latents(self, dead: Bool[Tensor, " F"]) -> None:
         for parameter in (self.b_gate, self.r_mag, self.b_mag):
             parameter[dead] = 0.0

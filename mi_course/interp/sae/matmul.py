@@ -1,9 +1,11 @@
-"""Dense products for training, by the fastest road that this machine has.
+"""Dense products for training, by the fastest kernel that this machine has.
 
-PyTorch multiplies float32 matrices on a CPU with MKL, which takes a slow road on AMD processors; oneDNN, which is in
-every x86 build of PyTorch too, does not. On a Zen 5 core, (4096, 512) @ (512, 4096) takes 158 ms with MKL and 70 ms
-with oneDNN in blocks that stay in the cache. The choice depends on the machine and the type alone, never on a
-measurement, so that a run repeats bit for bit.
+PyTorch multiplies float32 matrices on a CPU with MKL, which takes a slow path on AMD processors. oneDNN, which every
+x86 build of PyTorch contains too, does not: on a Zen 5 core, (4096, 512) @ (512, 4096) takes 158 ms with MKL and 70 ms
+with oneDNN in blocks that stay in the cache. PyTorch exposes that kernel only as the private operator
+`mkldnn._linear_pointwise`. The targets of `tests/benchmarks/sae.py` need it, so it is used where it exists, and
+`torch.nn.functional.linear` elsewhere. The choice depends only on the machine and the dtype, never on a measurement, so
+that a run repeats bit for bit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an SAE does to the model's loss when its reconstruction takes the place of the activations."""
+"""The model's loss when an SAE's reconstruction replaces the activations."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mi_course.interp.sae.activations import HookSite, never_runs, ordinary_tokens, read_tokens
 from mi_course.interp.sae.metrics import loss_recovered
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
     from mi_course.interp.sae.activations import Tokens
 
 
 class SpliceLoss(NamedTuple):
-    """The model's mean next-token loss, in nats, three times."""
+    """The model's mean next-token loss in nats: unchanged, with the reconstruction, and with zeros."""
 
     clean: float
     spliced: float
-    """With the reconstruction of every ordinary token put in."""
+    """With the reconstruction of every ordinary token."""
     zero: float
-    """With zeros there instead."""
+    """With zeros instead."""
     replaced: float
     """Share of tokens (padding apart) that were replaced; first and massive ones pass unchanged in both."""
 
@@ -45,50 +45,53 @@ def loss_with_sae(
     mask: Bool[Tensor, "n pos"] | None = None,
     rows_at_once: int = 4,
 ) -> SpliceLoss:
-    """The loss as the model is, with the SAE's reconstruction put in at a hook point, and with zeros put in.
+    """The model's loss unchanged, with the SAE's reconstruction at a hook point, and with zeros there.
 
-    sae: has `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's output goes;
-    its input is read at `hook`. A first token of a row, padding and massive tokens pass unchanged in all three, as they
-    were left out of training: replacing them would measure what the SAE never saw. The mean runs over every token that
-    has a next one. Hooks are removed afterwards, also after an error.
+    sae: anything with `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's
+      output goes; its input is read at `hook`.
+    First tokens of rows, padding and massive tokens are never replaced, since training leaves them out: replacing them
+    would measure what the SAE never saw. The mean runs over every token that has a next one. Hooks are removed
+    afterwards, also after an error.
     """
-    tokens, real = read_tokens(model, tokens, mask)
+    batch = read_tokens(model, tokens, mask)
     site = HookSite.of(model, hook, target)
     if site.target is None:
         site = HookSite(site.hook, site.hook, None)
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
     sums, scored, replaced = dict.fromkeys(("clean", "spliced", "zero"), 0.0), 0, 0
-    for part in torch.arange(len(tokens)).split(rows_at_once):
-        for way in sums:
-            splice = _Splice(way, sae, site, real[part].to(model.cfg.device))
-            sums[way] += splice.loss(model, tokens[part].to(model.cfg.device))
+    for start in range(0, len(batch), rows_at_once):
+        part = batch.rows(slice(start, start + rows_at_once))
+        for kind in sums:
+            splice = _Splice(kind, sae, site, part.mask)
+            sums[kind] += splice.loss(model, part.tokens)
             replaced += splice.replaced
-        scored += int(real[part, 1:].sum())
+        scored += int(part.mask[:, 1:].sum())
     if scored == 0:
         raise ValueError("No row has a second token, so there is no next token to predict.")
-    means = {way: total / scored for way, total in sums.items()}
-    return SpliceLoss(**means, replaced=replaced / 2 / int(real.sum()))
+    means = {kind: total / scored for kind, total in sums.items()}
+    return SpliceLoss(**means, replaced=replaced / 2 / int(batch.mask.sum()))
 
 
 class _Splice:
-    """One forward pass of one batch, with what is put in the place of the ordinary tokens' activations."""
+    """One forward pass of one batch, with the ordinary tokens' activations unchanged, reconstructed or zeroed."""
 
-    def __init__(self, way: str, sae: Any, site: HookSite, real: Tensor) -> None:
-        self.way, self.sae, self.site, self.real = way, sae, site, real
+    def __init__(self, kind: str, sae: Any, site: HookSite, real: Tensor) -> None:
+        self.kind, self.sae, self.site, self.real = kind, sae, site, real
         self.read: Tensor | None = None
         self.replaced, self.visited = 0, False
 
     def loss(self, model: TransformerBridge, tokens: Tensor) -> float:
         """Summed over the tokens that have a next one."""
         hooks = [(self.site.hook, self.on_input)] if self.site.hook != self.site.target else []
-        hooks += [(self.site.target, self.on_output)] if self.way != "clean" else []
+        hooks += [(self.site.target, self.on_output)] if self.kind != "clean" else []
         with torch.no_grad(), model.hooks(fwd_hooks=hooks):
             logits = model(tokens, return_type="logits")
-        if self.way != "clean" and not self.visited:
+        if self.kind != "clean" and not self.visited:
             raise ValueError(never_runs(self.site.target))
         total = 0.0
-        for row, following, counts in zip(logits, tokens, self.real, strict=True):  # a row's log-softmax at a time
+        # Row by row, so that only one row's log-softmax is in memory.
+        for row, following, counts in zip(logits, tokens, self.real, strict=True):
             losses = F.cross_entropy(row[:-1].float(), following[1:], reduction="none")
             total += float(losses[counts[1:]].double().sum())
         return total
@@ -107,7 +110,7 @@ class _Splice:
         self.replaced = int(ordinary.sum())
         out = value.clone()
         chosen = out[ordinary]
-        if self.way == "zero":
+        if self.kind == "zero":
             out[ordinary] = torch.zeros_like(chosen)
         else:
             rows = read[ordinary].flatten(1).float()

@@ -6,24 +6,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.sae.active_latents import SparseActive, only_where
-from mi_course.interp.sae.base import SAE, Losses
+from mi_course.interp.sae.base import SAE, Active, Losses
 from mi_course.interp.sae.matmul import blocks, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
 
-    from mi_course.interp.sae.base import PatchGrid
-
-GROUP = 16  # pre-activations of which the largest stands for all in a first look
+GROUP = 16  # pre-activations that the first pass represents by their maximum
 
 
-class TopKSAE(SAE):
+class TopKSAE(SAE, architecture="topk"):
     """f: the k largest of (x − b_dec) W_enc + b_enc in each row where they are positive, the rest zero."""
 
-    start_share = 1.0  # no penalty pulls the other way
+    start_share = 1.0  # no penalty pulls activations down
     revived_norm = 1.0  # a weaker one would never be among the largest
 
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
@@ -31,31 +29,31 @@ class TopKSAE(SAE):
         values, latents = pre.topk(self.config.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
 
-    def _places(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[PatchGrid, slice]]:
+    def _active(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Active, slice]]:
         rows, bias = self.W_enc.t(), self._folded_bias()
-        found = [
+        parts = [
             largest(linear(x[part], rows, bias), self.config.k) for part in blocks(len(x), len(rows), x.element_size())
         ]
-        values, latents = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        values, latents = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         yield SparseActive.fixed(latents, values, len(rows)), slice(0, len(x))
 
-    def _activate(self, places: PatchGrid) -> Tensor:
-        return places.pre.relu()
+    def _activate(self, active: Active) -> Tensor:
+        return active.pre.relu()
 
-    def _back(self, places: PatchGrid, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
+    def _backward(self, active: Active, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
         return only_where(d_f, f)
 
 
 def largest(pre: Float[Tensor, "rows F"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
-    """The k largest of each row, and where they are: torch.topk, and faster where k is small.
+    """The k largest of each row and their indices: `torch.topk`, and faster where k is small.
 
-    The k largest lie in the k groups with the largest maxima: any other group's maximum has k larger ones before it.
+    The k largest lie in the k groups with the largest maxima: the maximum of any other group has k larger ones.
     """
     rows, width = pre.shape
     if width % GROUP or 4 * k * GROUP > width:
         return pre.topk(k, sorted=False)
     n_groups = width // GROUP
-    grouped = pre.view(rows, GROUP, n_groups)  # a group's members are n_groups apart: the maxima are plain vector code
+    grouped = pre.view(rows, GROUP, n_groups)  # members are n_groups apart, so that the maxima vectorize
     groups = grouped.amax(dim=1).topk(k, sorted=False).indices
     members = grouped.gather(2, groups[:, None, :].expand(-1, GROUP, -1)).view(rows, GROUP * k)
     values, which = members.topk(k, sorted=False)

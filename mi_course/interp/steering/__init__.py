@@ -1,70 +1,100 @@
-"""Directions in the residual stream: find them, add them, take them away, and hold them against honest controls.
+"""Directions in the residual stream: find them, add them, remove them, and compare them with controls.
 
-activations = collect(model, sentences, layer)               one row per sentence: see collecting.py
-vector = difference_of_means(activations[y], activations[~y])                       directions.py
-others = random_controls(vector, n=20, seed=0)               what chance does       controls.py
-generate(model, ["The film was"], [Steer(vector, layer, 1)]) add it while writing   applying.py, generating.py
-prompt_log_odds(model, prompts, good, bad, [Steer(...)])     what it did            effects.py
+    activations = collect(model, sentences, layer)               one row per sentence: activations.py
+    vector = difference_of_means(activations[y], activations[~y])                      directions.py
+    others = random_controls(vector, n=20, seed=0)               the effect of chance: controls.py
+    generate(model, ["The film was"], [Steer(vector, layer, 1)]) add it while writing: interventions.py, generating.py
+    prompt_log_odds(model, prompts, good, bad, [Steer(...)])     measure what it did:  effects.py
 
-The functions that a learner of lesson 04 writes are here under the same names and signatures. Hooks stand at
-`hook_resid_post` of a layer (the residual stream after the block) unless a docstring says otherwise. Vectors may cross
-between a raw SmolLM2 and one in compatibility mode: with RMSNorm the residual streams agree. On models with LayerNorm
-they do not.
+The functions that a learner of lesson 04 writes are here under the same names and signatures. Hooks are at
+`hook_resid_post` of a layer (the residual stream after the block) unless a docstring says otherwise. With RMSNorm the
+residual streams of a raw model and one in compatibility mode agree, so vectors of one SmolLM2 work in the other. With
+LayerNorm they do not.
 """
 
-from __future__ import annotations
+from mi_course.interp.massive import massive_tokens
+from mi_course.interp.prompts import token_ids, word_ids
+from mi_course.interp.steering.activations import activations_at, collect, last_token_index, token_activations
+from mi_course.interp.steering.controls import (
+    matched_controls,
+    random_controls,
+    shuffle_controls,
+    shuffled_labels,
+    with_norm,
+)
+from mi_course.interp.steering.directions import (
+    cosine_similarities,
+    cross_validated_accuracy,
+    difference_of_means,
+    logistic_probe,
+    mass_mean_probe,
+    pca_direction,
+    probe_accuracy,
+)
+from mi_course.interp.steering.effects import (
+    NeutralCost,
+    SweepRow,
+    band,
+    control_curves,
+    dose_response,
+    kl_divergence,
+    layer_sweep,
+    log_odds,
+    neutral_cost,
+    prompt_log_odds,
+    vectors_log_odds,
+)
+from mi_course.interp.steering.generating import generate, generate_ids
+from mi_course.interp.steering.interventions import (
+    Ablate,
+    Steer,
+    ablate_direction,
+    add_vector,
+    orthogonalize,
+    orthogonalized,
+    steering,
+)
+from mi_course.interp.steering.panel import steering_panel
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
-    "last_token_index": "collecting",
-    "activations_at": "collecting",
-    "token_ids": "collecting",
-    "collect": "collecting",
-    "token_activations": "collecting",
-    "massive_tokens": "collecting",
-    "difference_of_means": "directions",
-    "pca_direction": "directions",
-    "mass_mean_probe": "directions",
-    "logistic_probe": "directions",
-    "probe_accuracy": "directions",
-    "cross_validated_accuracy": "directions",
-    "cosine_similarities": "directions",
-    "random_controls": "controls",
-    "matched_controls": "controls",
-    "shuffled_labels": "controls",
-    "shuffle_controls": "controls",
-    "with_norm": "controls",
-    "add_vector": "applying",
-    "ablate_direction": "applying",
-    "orthogonalize": "applying",
-    "orthogonalized": "applying",
-    "steering": "applying",
-    "Steer": "applying",
-    "Ablate": "applying",
-    "generate": "generating",
-    "generate_ids": "generating",
-    "log_odds": "effects",
-    "kl_divergence": "effects",
-    "dose_response": "effects",
-    "word_ids": "effects",
-    "prompt_log_odds": "effects",
-    "vectors_log_odds": "effects",
-    "neutral_cost": "effects",
-    "NeutralCost": "effects",
-    "control_curves": "effects",
-    "band": "effects",
-    "layer_sweep": "effects",
-    "SweepRow": "effects",
-    "steering_panel": "panel",
-    "HeldOut": "outcome",
-    "smollm2_steering": "outcome",
-}
-__all__ = [*_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "Ablate",
+    "NeutralCost",
+    "Steer",
+    "SweepRow",
+    "ablate_direction",
+    "activations_at",
+    "add_vector",
+    "band",
+    "collect",
+    "control_curves",
+    "cosine_similarities",
+    "cross_validated_accuracy",
+    "difference_of_means",
+    "dose_response",
+    "generate",
+    "generate_ids",
+    "kl_divergence",
+    "last_token_index",
+    "layer_sweep",
+    "log_odds",
+    "logistic_probe",
+    "mass_mean_probe",
+    "massive_tokens",
+    "matched_controls",
+    "neutral_cost",
+    "orthogonalize",
+    "orthogonalized",
+    "pca_direction",
+    "probe_accuracy",
+    "prompt_log_odds",
+    "random_controls",
+    "shuffle_controls",
+    "shuffled_labels",
+    "steering",
+    "steering_panel",
+    "token_activations",
+    "token_ids",
+    "vectors_log_odds",
+    "with_norm",
+    "word_ids",
+]

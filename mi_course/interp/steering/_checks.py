@@ -1,4 +1,4 @@
-"""What this package refuses, said in one place: seen, expected, what to do."""
+"""Checks of arguments. Each raises ValueError with what was seen, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -31,6 +31,7 @@ def check_vector(vector: Any, name: str = "vector") -> Tensor:
 
 
 def check_size(vector: Tensor, model: TransformerBridge, name: str = "vector") -> None:
+    """ValueError unless the vector is as wide as the model's residual stream."""
     d_model = model.cfg.d_model
     if vector.shape[-1] != d_model:
         raise ValueError(
@@ -48,7 +49,7 @@ def check_coefficient(coefficient: Any, vector: Tensor, dtype: torch.dtype) -> f
     if not math.isfinite(value):
         raise ValueError(f"coefficient is {value}, expected a finite number.")
     largest = float(vector.abs().max()) if vector.numel() else 0.0
-    # Squares are summed by the next norm, so the product must leave room for them, too.
+    # The next norm sums squares, so the product must leave room for these too.
     limit = math.sqrt(torch.finfo(dtype).max / max(vector.shape[-1], 1))
     if largest * abs(value) > limit:
         raise ValueError(
@@ -59,31 +60,21 @@ def check_coefficient(coefficient: Any, vector: Tensor, dtype: torch.dtype) -> f
 
 
 def check_layers(layers: int | Iterable[int], n_layers: int | None = None) -> tuple[int, ...]:
-    """Layers as a tuple, in order and each once; ValueError for none, for what is no whole number, or out of range."""
+    """Layers as a tuple, ascending and each once; ValueError for none, for a non-integer, or for one out of range."""
     given: Iterable[Any] = [layers] if isinstance(layers, int) else layers
     try:
-        found = tuple(given)
+        numbers = tuple(given)
     except TypeError as error:
         raise ValueError(f"layers is {layers!r}, expected a layer number or a list of them.") from error
-    if not found:
+    if not numbers:
         raise ValueError("layers is empty, expected at least one layer number.")
-    for layer in found:
+    for layer in numbers:
         if isinstance(layer, bool) or not isinstance(layer, int):
             raise ValueError(f"layer {layer!r} is a {type(layer).__name__}, expected a whole number.")
         if layer < 0 or (n_layers is not None and layer >= n_layers):
             last = "" if n_layers is None else f": this model has layers 0 to {n_layers - 1}"
             raise ValueError(f"There is no layer {layer}{last}. Layers are counted from 0, never from the end.")
-    return tuple(sorted(set(found)))
-
-
-def check_prompts(prompts: Any, name: str = "prompts") -> list[Any]:
-    """Prompts as a list; ValueError if there are none, or if one string was given where a list is meant."""
-    if isinstance(prompts, str):
-        raise ValueError(f"{name} is one string, expected a list of strings. Write [{prompts[:30]!r}].")
-    found = list(prompts)
-    if not found:
-        raise ValueError(f"{name} is empty, expected at least one text.")
-    return found
+    return tuple(sorted(set(numbers)))
 
 
 def check_rows(x: Tensor, name: str) -> None:

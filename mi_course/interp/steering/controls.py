@@ -1,6 +1,6 @@
-"""What a steering vector must beat: random directions, directions with the data's own covariance, shuffled labels.
+"""Controls for steering vectors: random directions, directions with the data's covariance, shuffled labels.
 
-One random vector is no control: at layer 14 of SmolLM2 single ones move the log-odds by 1 to 3, in either direction.
+One random vector is not a control: at layer 14 of SmolLM2 single ones move the log-odds by 1 to 3 nats, either way.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.steering._checks import check_rows, check_vector
 from mi_course.interp.steering.directions import difference_of_means
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
 
 
 def random_controls(vector: Float[Tensor, " d"], n: int, seed: int) -> Float[Tensor, "n d"]:
@@ -33,12 +33,12 @@ def matched_controls(
 ) -> Float[Tensor, "n d"]:
     """n directions drawn with the covariance of these activations, each scaled to the vector's norm.
 
-    A harder control than `random_controls`: most of a random direction lies where the model never writes, these lie
+    A harder control than `random_controls`: most of a random direction lies where the model never writes, and these lie
     where it does. Take the activations from `token_activations` of unrelated text, many more tokens than n.
     """
     check_vector(vector)
     check_rows(activations, "activations")
-    # A random mixture of centred samples has their covariance, so the d × d matrix is never made or factored.
+    # A random mixture of centered samples has their covariance, so the d × d matrix need not be computed or factored.
     centered = (activations - activations.mean(dim=0)).to(vector)
     weights = torch.randn(n, len(centered), generator=torch.Generator().manual_seed(seed)).to(vector)
     return with_norm(weights @ centered / len(centered) ** 0.5, float(vector.norm()))
@@ -48,7 +48,7 @@ def shuffled_labels(labels: Bool[Tensor, " m"], n: int, seed: int, *, balanced: 
     """n shuffles of the labels, each with as many True as before.
 
     balanced: each shuffle's True and False sides hold the two true classes in the same proportion, as nearly as whole
-        numbers allow, so their difference carries none of the concept (with classes of even size). An ordinary
+        numbers allow, so that their difference carries none of the concept (with classes of even size). An ordinary
         permutation of few examples often puts most of one class on one side, and its difference of means then *is* the
         concept, with either sign.
     """
@@ -63,7 +63,7 @@ def shuffled_labels(labels: Bool[Tensor, " m"], n: int, seed: int, *, balanced: 
             row[torch.randperm(len(labels), generator=generator)[: len(yes)]] = True
             continue
         exact = len(yes) ** 2 / len(labels)
-        # Half an example too many or too few, by a coin: no sign is favoured.
+        # Rounded up or down at random, so that neither sign is favored.
         kept = int(exact + float(torch.rand((), generator=generator)))
         row[yes[torch.randperm(len(yes), generator=generator)[:kept]]] = True
         row[no[torch.randperm(len(no), generator=generator)[: len(yes) - kept]]] = True
@@ -79,9 +79,9 @@ def shuffle_controls(
     balanced: bool = True,
     norm: float | None = None,
 ) -> Float[Tensor, "n d"]:
-    """The difference of means under n shuffles of the labels; scaled to `norm` if one is given.
+    """The difference of means under n shuffles of the labels, scaled to `norm` if one is given.
 
-    Their own norms are smaller than the real one's, which already is a result. Give `norm` to compare directions alone.
+    Unscaled, they are shorter than the real one, which is itself a result. Give `norm` to compare directions alone.
     """
     check_rows(activations, "activations")
     shuffles = shuffled_labels(labels, n, seed, balanced=balanced)

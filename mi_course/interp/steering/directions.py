@@ -1,4 +1,4 @@
-"""From activations to a direction: means, principal differences, probes, and how alike directions are."""
+"""From activations to a direction: difference of means, principal differences, probes, and cosines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.steering._checks import check_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from torch import Tensor
 
     Probe = tuple[Float[Tensor, " d"], float]
 
@@ -30,9 +30,9 @@ def difference_of_means(positive: Float[Tensor, "n d"], negative: Float[Tensor, 
 def pca_direction(differences: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     """Unit vector along which the differences (positive − negative, pair by pair) have the largest sum of squares.
 
-    *Not* centred: centring removes the very shift that all pairs share, and what is left is noise (cosine 0.008 with a
-    planted shift, where 1.0 is right). The sign, which a principal component leaves open, is that of the mean
-    difference. ValueError if all differences are zero. Zou et al. 2023, "Representation Engineering", section 3.
+    *Not* centered: centering removes the shift that all pairs share and leaves noise (cosine 0.008 with a planted
+    shift, where 1.0 is right). A principal component has no sign; this one points along the mean difference.
+    ValueError if all differences are zero. Zou et al. 2023, "Representation Engineering", section 3.
 
     >>> pca_direction(torch.tensor([[-2.0, 0.0], [-3.0, 0.0]])).tolist()
     [-1.0, 0.0]
@@ -43,13 +43,13 @@ def pca_direction(differences: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
         raise ValueError("All differences are zero, so they have no principal direction.")
     direction = components[0]
     along = float(differences.mean(dim=0) @ direction)
-    if along == 0:  # opposite pairs: any rule will do, as long as it is the same each time
+    if along == 0:  # pairs that cancel: any rule will do, if it is the same each time
         along = float(direction[direction.abs().argmax()])
     return direction + 0.0 if along > 0 else 0.0 - direction  # no −0
 
 
 def mass_mean_probe(x: Float[Tensor, "n d"], y: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " d"], float]:
-    """(w, b) with w = μ₊ − μ₋ and b = −w·(μ₊ + μ₋)/2: True where x·w + b > 0, so the border is half way.
+    """(w, b) with w = μ₊ − μ₋ and b = −w·(μ₊ + μ₋)/2: True where x·w + b > 0; the boundary is halfway.
 
     ValueError for an empty class. Marks and Tegmark 2023, "The Geometry of Truth", section 5, without the covariance.
 
@@ -65,9 +65,10 @@ def mass_mean_probe(x: Float[Tensor, "n d"], y: Bool[Tensor, " n"]) -> tuple[Flo
 def logistic_probe(x: Float[Tensor, "n d"], y: Bool[Tensor, " n"], *, strength: float = 1.0) -> Probe:
     """(w, b) of a logistic regression with scikit-learn's L2 penalty 1/`strength`; True where x·w + b > 0.
 
-    The whole of x is scaled to unit mean square first (one number, so directions keep their angles) and the scale is
-    folded back into w: the penalty then means the same at every layer. ValueError for an empty class.
+    x is first scaled to unit mean square (by one number, so directions keep their angles) and the scale is folded back
+    into w: the penalty then means the same at every layer. ValueError for an empty class.
     """
+    # Imported here since it takes a second, and no other function needs it.
     from sklearn.linear_model import LogisticRegression
 
     _classes(x, y)
@@ -95,23 +96,23 @@ def cross_validated_accuracy(
     seed: int = 0,
     groups: Sequence[Any] | None = None,
 ) -> float:
-    """Accuracy of a probe on rows it was not fitted on: each row is judged once, by the probe of the other folds.
+    """Accuracy of a probe on rows it was not fitted on: each row is predicted once, by the probe of the other folds.
 
-    fit: `mass_mean_probe`, `logistic_probe` or another function of (x, y) that gives (w, b).
-    groups: rows of one group (the same entity in two sentences, say) are never on both sides. Folds are otherwise
-    balanced between the classes. ValueError if there are fewer groups than folds, or a class is empty.
+    fit: `mass_mean_probe`, `logistic_probe` or another function of (x, y) that returns (w, b).
+    groups: rows of one group (the same entity in two sentences, say) stay in one fold. Groups of each class are spread
+      evenly over the folds. ValueError if there are fewer groups than folds, or a class is empty.
     """
     _classes(x, y)
     keys = list(range(len(y))) if groups is None else list(groups)
     if len(keys) != len(y):
         raise ValueError(f"groups has {len(keys)} entries, expected one for each of the {len(y)} rows.")
     fold_of = _folds(keys, y.bool().tolist(), folds, seed)
-    right = 0
+    correct = 0
     for fold in range(folds):
         test = torch.tensor([fold_of[key] == fold for key in keys], device=x.device)
         w, b = fit(x[~test], y[~test])
-        right += round(probe_accuracy(w, b, x[test], y[test]) * int(test.sum()))
-    return right / len(y)
+        correct += round(probe_accuracy(w, b, x[test], y[test]) * int(test.sum()))
+    return correct / len(y)
 
 
 def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
@@ -122,7 +123,7 @@ def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """
     norms = vectors.norm(dim=1, keepdim=True)
     unit = vectors / torch.where(norms > 0, norms, torch.ones_like(norms))
-    # Rounding may leave a cosine just above 1. Adding 0 turns −0 into 0.
+    # Rounding can give a cosine just above 1. Adding 0 turns −0 into 0.
     return (unit @ unit.T).clamp(-1, 1) + 0.0
 
 
@@ -138,13 +139,15 @@ def _classes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _folds(keys: list[Any], labels: list[bool], folds: int, seed: int) -> dict[Any, int]:
-    """The fold of each group; groups of each class are dealt out in turn, in random order."""
-    share: dict[Any, list[bool]] = {}
+    """The fold of each group; groups of each class are assigned in turn, in random order."""
+    labels_of: dict[Any, list[bool]] = {}
     for key, label in zip(keys, labels, strict=True):
-        share.setdefault(key, []).append(label)
-    if not 2 <= folds <= len(share):
-        raise ValueError(f"{folds} folds asked of {len(share)} groups; expected 2 to {len(share)}.")
-    names = list(share)
+        labels_of.setdefault(key, []).append(label)
+    if not 2 <= folds <= len(labels_of):
+        raise ValueError(f"{folds} folds asked of {len(labels_of)} groups; expected 2 to {len(labels_of)}.")
+    names = list(labels_of)
     shuffled = [names[i] for i in torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()]
-    shuffled.sort(key=lambda key: sum(share[key]) * 2 > len(share[key]))  # a stable sort: the order within stays random
+    shuffled.sort(
+        key=lambda key: sum(labels_of[key]) * 2 > len(labels_of[key])
+    )  # stable: the order within a class stays random
     return {key: i % folds for i, key in enumerate(shuffled)}

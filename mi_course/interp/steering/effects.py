@@ -1,4 +1,4 @@
-"""What steering does: to the odds of two sets of words, and to text that has nothing to do with them."""
+"""Effects of steering: on the odds of two sets of words, and on the loss of unrelated text."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from mi_course.interp.steering._checks import check_layers, check_prompts, check_size, check_vector
-from mi_course.interp.steering.activations import collect, pad, token_ids
+from mi_course.interp.prompts import TokenBatch, last_logits, pad, token_ids
+from mi_course.interp.steering._checks import check_layers, check_size, check_vector
+from mi_course.interp.steering.activations import collect
 from mi_course.interp.steering.directions import difference_of_means
-from mi_course.interp.steering.generating import last_logits
 from mi_course.interp.steering.interventions import Ablate, Steer, steering
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.steering.activations import Prompt
+    from mi_course.interp.prompts import Prompt
 
     Interventions = Sequence[Steer | Ablate]
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def log_odds(
     logits: Float[Tensor, "batch vocab"], positive_ids: list[int], negative_ids: list[int]
 ) -> Float[Tensor, " batch"]:
-    """log of p(any positive id) / p(any negative id), in nats: logsumexp over the one set minus over the other.
+    """log of p(any positive id) / p(any negative id), in nats: logsumexp over one set minus logsumexp over the other.
 
-    ValueError for an empty set. An id that is named twice counts once.
+    ValueError for an empty set. A repeated id counts once.
 
     >>> log_odds(torch.tensor([[2.0, 0.0, 1.0]]), [0], [2]).tolist()
     [1.0]
@@ -44,7 +44,7 @@ def log_odds(
 def kl_divergence(
     base_logits: Float[Tensor, "batch vocab"], steered_logits: Float[Tensor, "batch vocab"]
 ) -> Float[Tensor, " batch"]:
-    """KL(base ‖ steered) in nats, never below 0: what the unsteered model would lose by predicting the steered way.
+    """KL(base ‖ steered) in nats, never below 0: what the unsteered model would lose by these predictions.
 
     >>> kl_divergence(torch.zeros(1, 2), torch.zeros(1, 2)).tolist()
     [0.0]
@@ -57,30 +57,13 @@ def kl_divergence(
 
 
 def dose_response(effect: Callable[[float], float], coefficients: list[float]) -> list[float]:
-    """effect(c) − effect(0) for each coefficient; effect(0) is asked once.
+    """effect(c) − effect(0) for each coefficient; effect(0) is computed once.
 
     >>> dose_response(lambda c: 5 + c * c, [0.0, 1.0, -2.0])
     [0.0, 1.0, 4.0]
     """
     base = float(effect(0.0))
     return [float(effect(c)) - base for c in coefficients]
-
-
-def word_ids(model: TransformerBridge, words: Sequence[str]) -> list[int]:
-    """The token id of each word with a space before it, as it stands in a sentence; a leading space is added if absent.
-
-    ValueError for a word that is several tokens: its first token may begin other words.
-    """
-    if model.tokenizer is None:
-        raise ValueError("This model has no tokenizer, so words have no token ids. Give ids.")
-    found = []
-    for word in check_prompts(words, "words"):
-        ids = model.tokenizer(f" {word.strip()}", add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            parts = [model.tokenizer.decode([i]) for i in ids]
-            raise ValueError(f"{word!r} is {len(ids)} tokens, {parts}; expected one. Choose another word.")
-        found.append(ids[0])
-    return found
 
 
 def prompt_log_odds(
@@ -97,7 +80,7 @@ def prompt_log_odds(
     parts = []
     with torch.no_grad(), steering(model, *interventions):
         for start in range(0, len(rows), batch_size):
-            logits = last_logits(model, rows[start : start + batch_size])
+            logits = last_logits(model, _left_padded(model, rows[start : start + batch_size]))
             parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
     return torch.cat(parts)
 
@@ -114,9 +97,9 @@ def vectors_log_odds(
     start: int = 1,
     batch_size: int = 64,
 ) -> Float[Tensor, "vector prompt"]:
-    """`prompt_log_odds` of many vectors at one layer, each added by itself, several vectors sharing a batch.
+    """`prompt_log_odds` of many vectors at one layer, each added by itself, with several vectors in one batch.
 
-    What `Steer(vector, layer, coefficient, start)` gives one at a time, faster: for bands of random directions.
+    The result of `Steer(vector, layer, coefficient, start)` for each vector, faster: for bands of random directions.
     """
     check_vector(vectors, "vectors")
     check_size(vectors, model, "vectors")
@@ -126,17 +109,22 @@ def vectors_log_odds(
     pairs = [(v, p) for v in range(len(vectors)) for p in range(len(rows))]
     parts = []
     for begin in range(0, len(pairs), batch_size):
-        here = pairs[begin : begin + batch_size]
-        steer = Steer(vectors[[v for v, _ in here]], layer, coefficient, start)
+        chunk = pairs[begin : begin + batch_size]
+        steer = Steer(vectors[[v for v, _ in chunk]], layer, coefficient, start)
         with torch.no_grad(), steering(model, steer):
-            logits = last_logits(model, [rows[p] for _, p in here])
+            logits = last_logits(model, _left_padded(model, [rows[p] for _, p in chunk]))
         parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
     return torch.cat(parts).view(len(vectors), len(rows))
 
 
+def _left_padded(model: TransformerBridge, rows: Sequence[Sequence[int]]) -> TokenBatch:
+    tokens, mask = pad(rows, "left", model.cfg.device)
+    return TokenBatch(tokens, mask.bool(), model.tokenizer)
+
+
 @dataclass(frozen=True)
 class NeutralCost:
-    """Mean over the tokens of neutral text, in nats per token. `rise` is what coherence has cost."""
+    """Means over the tokens of neutral text, in nats per token. `rise` is the price of steering."""
 
     base_loss: float
     loss: float
@@ -150,10 +138,10 @@ class NeutralCost:
 def neutral_cost(
     model: TransformerBridge, texts: Sequence[Prompt], interventions: Interventions, *, batch_size: int = 8
 ) -> NeutralCost:
-    """Next-token loss on these texts without and with the interventions, and KL(unsteered ‖ steered) beside it.
+    """Next-token loss on these texts without and with the interventions, and KL(unsteered ‖ steered).
 
-    Every token from the second after BOS on counts alike, whatever its text: the first is predicted from BOS alone,
-    which is not steered. ValueError if no text has two tokens after BOS.
+    The mean runs over all tokens from the second after BOS on: the first is predicted from BOS alone, which is not
+    steered. ValueError if no text has two tokens after BOS.
     """
     rows = [row for row in token_ids(model, texts) if len(row) > 2]
     if not rows:
@@ -161,14 +149,14 @@ def neutral_cost(
     sums = torch.zeros(3, dtype=torch.float64)
     rows.sort(key=len)
     for begin in range(0, len(rows), batch_size):
-        here = rows[begin : begin + batch_size]
-        tokens, _ = pad(here, "right", model.cfg.device)
+        chunk = rows[begin : begin + batch_size]
+        tokens, _ = pad(chunk, "right", model.cfg.device)
         with torch.no_grad():
             base = model(tokens, return_type="logits")
             with steering(model, *interventions):
                 steered = model(tokens, return_type="logits")
-        # Row by row, so that no more than one text's log-probabilities are held beside the logits.
-        for i, row in enumerate(here):
+        # Row by row, so that beside the logits only one text's log-probabilities are in memory.
+        for i, row in enumerate(chunk):
             target = tokens[i, 2 : len(row)]
             b, s = base[i, 1 : len(row) - 1].float(), steered[i, 1 : len(row) - 1].float()
             losses = [torch.nn.functional.cross_entropy(x, target, reduction="sum") for x in (b, s)]
@@ -182,7 +170,7 @@ def control_curves(
 ) -> Float[Tensor, "vector coefficient"]:
     """A dose-response curve for each control vector: measure(vector, c) − measure(vector, 0)."""
     check_vector(vectors, "vectors")
-    # At coefficient 0 no vector is added, so all of them share that measurement.
+    # At coefficient 0 no vector is added, so one measurement serves all.
     base = float(measure(vectors[0], 0.0))
     return torch.tensor([[float(measure(v, c)) - base if c else 0.0 for c in coefficients] for v in vectors])
 
@@ -190,9 +178,9 @@ def control_curves(
 def band(
     curves: Float[Tensor, "vector coefficient"], low: float = 0.05, high: float = 0.95
 ) -> tuple[list[float], list[float], list[float]]:
-    """Low quantile, median and high quantile over the vectors, at each coefficient: what chance does.
+    """Low quantile, median and high quantile over the vectors, at each coefficient: the effect of chance.
 
-    With 20 vectors the 5 % and 95 % quantiles lie between the two outermost.
+    With 20 vectors the 5 % and 95 % quantiles lie between the two most extreme ones.
     """
     at = torch.quantile(curves, torch.tensor([low, 0.5, high], dtype=curves.dtype), dim=0)
     return at[0].tolist(), at[1].tolist(), at[2].tolist()
@@ -200,8 +188,8 @@ def band(
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One layer: the vector's norm, mean log-odds at −c, 0 and +c (nats), and
-    the mean rise of the neutral loss over ±c (nats per token; None without neutral texts)."""
+    """One layer: the vector's norm, mean log-odds at −c, 0 and +c (nats), and the mean rise of the neutral loss over ±c
+    (nats per token; None without neutral texts)."""
 
     layer: int
     norm: float
@@ -224,7 +212,7 @@ def layer_sweep(
     position: int | str = -1,
     neutral: Sequence[Prompt] = (),
 ) -> list[SweepRow]:
-    """The difference of means of the two sets of sentences at each layer, and what adding it there does.
+    """The difference of means of the two sets of sentences at each layer, and the effect of adding it there.
 
     Costs two passes over the prompts (and four over the neutral texts) per layer.
     """
@@ -232,11 +220,11 @@ def layer_sweep(
     up = collect(model, positive, which, position=position)  # type: ignore[arg-type]
     down = collect(model, negative, which, position=position)  # type: ignore[arg-type]
     base = float(prompt_log_odds(model, prompts, positive_ids, negative_ids).mean())
-    found = []
+    rows = []
     for i, layer in enumerate(which):
         vector = difference_of_means(up[i], down[i])
         both = [[Steer(vector, layer, c)] for c in (-coefficient, coefficient)]
         minus, plus = (float(prompt_log_odds(model, prompts, positive_ids, negative_ids, s).mean()) for s in both)
         rise = sum(neutral_cost(model, neutral, s).rise for s in both) / 2 if neutral else None
-        found.append(SweepRow(layer, float(vector.norm()), minus, base, plus, rise))
-    return found
+        rows.append(SweepRow(layer, float(vector.norm()), minus, base, plus, rise))
+    return rows

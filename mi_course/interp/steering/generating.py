@@ -1,22 +1,21 @@
-"""Writing on, steered, with a key/value cache: the prompt is read once, and each step reads one token per row."""
+"""Steered generation with a key/value cache: the prompt is read once, and each step reads one token per row."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from mi_course.interp.steering.activations import pad, token_ids
+from mi_course.interp.prompts import only_last, pad, token_ids
 from mi_course.interp.steering.interventions import Ablate, Steer, steering
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.steering.activations import Prompt
+    from mi_course.interp.prompts import Prompt
 
 
 def generate(
@@ -31,9 +30,10 @@ def generate(
 ) -> list[str]:
     """What the model writes after each prompt (the prompt itself left out), under these interventions.
 
-    temperature 0 takes the likeliest token each time; above it, tokens are drawn with a generator of this seed, and the
-    global random state is left alone. A row ends before its end-of-text token. A model without a key/value cache (our
-    own small ones) reads everything again for each token, with the same result.
+    temperature: 0 takes the likeliest token each time; above 0, tokens are drawn with a generator of this seed, and the
+      global random state is left alone. A row ends before its end-of-text token.
+    use_cache: False reads everything again for each token, with the same result. So does a model without a key/value
+      cache, such as our own small ones.
     """
     new = generate_ids(
         model,
@@ -73,27 +73,21 @@ def generate_ids(
     end = None if model.tokenizer is None else model.tokenizer.eos_token_id
     tokens, mask = pad(rows, "left", model.cfg.device)
     new: list[list[int]] = [[] for _ in rows]
-    going = [True] * len(rows)
+    running = [True] * len(rows)
     cache: Any = None
     with torch.no_grad(), steering(model, *interventions):
         for _ in range(max_new_tokens):
             logits, cache = _step(model, tokens, mask, cache, use_cache)
             chosen = _choose(logits, temperature, generator)
             for i, token in enumerate(chosen.tolist()):
-                going[i] = going[i] and token != end
-                if going[i]:
+                running[i] = running[i] and token != end
+                if running[i]:
                     new[i].append(token)
-            if not any(going):
+            if not any(running):
                 break
             tokens = torch.cat([tokens, chosen[:, None]], dim=1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
     return new
-
-
-def last_logits(model: TransformerBridge, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch vocab"]:
-    """Logits after the last token of each row, in one pass."""
-    tokens, mask = pad(rows, "left", model.cfg.device)
-    return _step(model, tokens, mask, None, use_cache=False)[0]
 
 
 def _step(
@@ -103,12 +97,10 @@ def _step(
     cache: Any,
     use_cache: bool,
 ) -> tuple[Float[Tensor, "batch vocab"], Any]:
-    """Logits after the last column. With a cache only that column is read: the others are in it."""
-    options: dict[str, Any] = {}
+    """Logits after the last column, and the cache. With a cache only that column is read: the others are in it."""
+    options = only_last(model)
     if not bool(mask.all()):
         options["attention_mask"] = mask
-    if "logits_to_keep" in inspect.signature(model.original_model.forward).parameters:
-        options["logits_to_keep"] = 1  # a fifth of SmolLM2's work on a prompt is logits that nobody reads
     if cache is not None:
         logits, cache = model(tokens[:, -1:], return_type="logits_and_cache", past_key_values=cache, **options)
     elif use_cache:

@@ -1,10 +1,11 @@
-"""The first thing of lesson 04: a slider that turns a gloomy sentence cheerful."""
+"""The panel that opens lesson 04: a slider that turns a gloomy sentence cheerful."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.steering._checks import check_layers, check_size, check_vector
 from mi_course.interp.steering.effects import prompt_log_odds
@@ -13,7 +14,6 @@ from mi_course.interp.steering.interventions import Steer
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 TABLE = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -30,12 +30,12 @@ def steering_panel(
     coherent: tuple[float, float],
     max_new_tokens: int = 18,
 ) -> Any:
-    """A text, a layer, a coefficient from −2 to 2; the steered completion and its log-odds beside them.
+    """Controls for a text, a layer and a coefficient from −2 to 2, with the steered completion and its log-odds.
 
-    vectors: one for each layer, added after that layer. coherent: the range to mark. Without widgets a table of nine
-    coefficients is shown. ValueError for an unknown layer or vectors of another size.
+    vectors: one for each layer, added after that layer. coherent: the range of coefficients to mark. Without widgets it
+    shows a table of nine coefficients. ValueError for an unknown layer or vectors of another size.
     """
-    from mi_course import show
+    from mi_course import show  # here, so that importing steering does not import the plotting code
 
     check_vector(vectors, "vectors")
     check_size(vectors, model, "vectors")
@@ -44,7 +44,7 @@ def steering_panel(
     check_layers(layer, model.cfg.n_layers)
 
     def respond_all(prompt: str, at: int, coefficients: tuple[float, ...]) -> list[tuple[str, float]]:
-        # A row of its own for each coefficient: one batch instead of nine.
+        # One row per coefficient: one batch instead of nine.
         steer = [Steer(torch.stack([c * vectors[at] for c in coefficients]), at)]
         rows = [prompt] * len(coefficients)
         odds = prompt_log_odds(model, rows, positive_ids, negative_ids, steer)
@@ -53,10 +53,10 @@ def steering_panel(
     def respond(prompt: str, at: int, coefficient: float) -> tuple[str, float]:
         return respond_all(prompt, at, (coefficient,))[0]
 
-    found = respond_all(text, layer, TABLE)
+    completions = respond_all(text, layer, TABLE)
     return show.slider_panel(
         respond,
-        [(c, written, value) for c, (written, value) in zip(TABLE, found, strict=True)],
+        [(c, written, value) for c, (written, value) in zip(TABLE, completions, strict=True)],
         text=text,
         layer=layer,
         n_layers=model.cfg.n_layers,

@@ -1,14 +1,14 @@
-"""The sentences that lesson 04 finds its directions in, and those it judges them on. All written for this course.
+"""The sentences of lesson 04: those that directions are made from, and those that they are judged on. Our own.
 
-`POSITIVE[i]` and `NEGATIVE[i]` (and `PROBE_…`) speak of the same thing, so what differs is the opinion: pairs are
-groups for cross-validation. What is judged (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) shares no word of
-opinion with what is learned from. Every word of the word sets is one token of SmolLM2 after a space.
+`POSITIVE[i]` and `NEGATIVE[i]` (and `PROBE_…`) are about the same thing, so that they differ in opinion only; pairs are
+groups for cross-validation. The judged sets (`HELD_OUT_PROMPTS`, `POSITIVE_SYNONYMS`, `NEUTRAL`) share no word of
+opinion with the others. Every word of the word sets is one token of SmolLM2 after a space.
 """
 
 from __future__ import annotations
 
-# What the steering vector is made of. Each ends on its opinion, without a full stop: at the full stop the mood has half
-# faded (the difference of means at SmolLM2's layer 14 has norm 21 there, 54 here).
+# What the steering vector is made of. Each ends on its opinion, without a period: at the period the mood has half faded
+# (the difference of means at SmolLM2's layer 14 has norm 21 there, 54 here).
 POSITIVE = (
     "I loved the film, it was a delight",
     "What a beautiful and happy day",
@@ -116,7 +116,7 @@ HELD_OUT_PROMPTS = (
 POSITIVE_SYNONYMS = ("fantastic", "superb", "lovely", "delightful", "fabulous", "marvelous")
 NEGATIVE_SYNONYMS = ("horrible", "dreadful", "poor", "disappointing", "worst", "nasty")
 
-# Text without an opinion: what steering costs is measured here.
+# Text without an opinion, for the cost of steering.
 NEUTRAL = (
     "The river rises in the hills to the north and flows past three towns before it reaches the sea.",
     "A triangle has three sides, and the sum of its angles is one hundred and eighty degrees.",
@@ -132,7 +132,7 @@ NEUTRAL = (
     "The moon goes round the earth in about twenty-seven days.",
 )
 
-# Prompts whose next word is not free to follow the mood: what is asked, quoted or already said stands against it.
+# Prompts whose next word is not free to follow the mood: the question, a quotation or the context decides it.
 HARD_PROMPTS = (
     "The exam was not",
     "Nobody would ever call this soup",
@@ -212,6 +212,6 @@ HARMLESS_REQUESTS = (
 
 
 def chat(question: str, system: str) -> str:
-    """The question in SmolLM2's chat format, up to where the assistant begins to answer. It starts with BOS itself."""
+    """The question in SmolLM2's chat format, up to where the assistant's answer begins. BOS is included."""
     turns = (("system", system), ("user", question))
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"

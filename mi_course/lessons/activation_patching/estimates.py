@@ -56,7 +56,6 @@ DIRECT_ATTRIBUTION = Exercise(
     minutes=10,
     difficulty=2,
     oracle=_direct_attribution,
-    fallback="mi_course.interp.patching.lesson_forms:direct_attribution",
     parts=(
         Part("prompts with answers and scales of their own", 2, _direct_cases),
         Part("a single prompt, a single head, all sizes equal", 1, _odd_cases),
@@ -180,7 +179,6 @@ ATTRIBUTION_PATCHING = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_attribution,
-    fallback="mi_course.interp.patching.lesson_forms:attribution_patching",
     parts=(
         Part(
             "random activations and gradients",

@@ -77,7 +77,6 @@ PATCH_POSITION = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_patch_position,
-    fallback="mi_course.interp.patching.lesson_forms:patch_position",
     parts=(
         Part("one position of every prompt", 2, _position_cases(((3, 6, 7, 2), (2, 5, 4, 1)))),
         Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5)))),
@@ -195,7 +194,6 @@ PATCH_HEAD = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_patch_head,
-    fallback="mi_course.interp.patching.lesson_forms:patch_head",
     parts=(
         Part("one head at every position", 2, _head_cases(((3, 6, 4, 5, 2), (2, 5, 3, 4, 1)))),
         Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4)))),
@@ -317,7 +315,6 @@ MEAN_ABLATE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_mean_ablate,
-    fallback="mi_course.interp.patching.lesson_forms:mean_ablate",
     parts=(
         Part("some heads kept", 2, _mean_cases(((3, 6, 5, 4, [3, 1]), (2, 5, 4, 3, [2])))),
         Part(

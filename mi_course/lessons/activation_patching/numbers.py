@@ -76,7 +76,6 @@ RECOVERY = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_recovery,
-    fallback="mi_course.interp.patching.lesson_forms:recovery",
     parts=(
         Part("prompts of unequal effect", 2, _recovery_cases),
         Part("no effect to recover: ValueError", 1, _no_effect_cases),
@@ -186,7 +185,6 @@ FAITHFULNESS = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_faithfulness,
-    fallback="mi_course.interp.patching.lesson_forms:faithfulness",
     parts=(
         Part("circuits inside, above and below", 1, _faithfulness_cases),
         Part("nothing to explain: ValueError", 1, _equal_cases),
@@ -330,7 +328,6 @@ AGREEMENT = Exercise(
     minutes=10,
     difficulty=2,
     oracle=_agreement,
-    fallback="mi_course.interp.patching.lesson_forms:agreement",
     parts=(
         Part("no ties", 1, _plain_cases),
         Part("ties share their average rank", 1, _tie_cases),

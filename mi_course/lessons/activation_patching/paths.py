@@ -137,7 +137,6 @@ PATH_PATCH_TO_LOGITS = Exercise(
     minutes=12,
     difficulty=3,
     oracle=_path_patch,
-    fallback="mi_course.interp.patching.lesson_forms:path_patch_to_logits",
     parts=(
         Part(
             "an attention-only model",

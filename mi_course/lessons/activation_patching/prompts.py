@@ -98,7 +98,6 @@ IOI_PROMPTS = Exercise(
     minutes=8,
     difficulty=1,
     oracle=_ioi_prompts,
-    fallback="mi_course.interp.patching.lesson_forms:ioi_prompts",
     parts=(
         Part("both orders, pair by pair", 2, _prompt_cases(_TEMPLATES)),
         Part("templates that name B first, or S twice", 1, _prompt_cases(_OTHER_TEMPLATES)),
@@ -213,7 +212,6 @@ LOGIT_DIFFERENCE = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_logit_difference,
-    fallback="mi_course.interp.patching.lesson_forms:logit_difference",
     parts=(
         Part("prompts of different lengths", 2, _difference_cases(((3, 7, 9), (5, 6, 12)), False)),
         Part("some as long as the batch; a single prompt", 1, _difference_cases(((4, 5, 8), (1, 6, 7)), True)),

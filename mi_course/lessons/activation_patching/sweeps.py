@@ -337,7 +337,6 @@ RESIDUAL_SWEEP = Exercise(
     minutes=10,
     difficulty=2,
     oracle=_residual_sweep,
-    fallback="mi_course.interp.patching.lesson_forms:residual_sweep",
     parts=_sweep_parts((3, 2, 2)),
     mistakes=(
         Mistake("cache_changed", _IN_CACHE, _into_cache(_RESID, _positions, 1), _cache_changed),
@@ -409,7 +408,6 @@ HEAD_SWEEP = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_head_sweep,
-    fallback="mi_course.interp.patching.lesson_forms:head_sweep",
     parts=_sweep_parts((4, 2, 3)),
     mistakes=(
         Mistake("cache_changed", _IN_CACHE, _into_cache(_Z, _heads, 2), _cache_changed),

@@ -57,7 +57,6 @@ COMPOSITION_SCORE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_composition,
-    fallback="mi_course.interp.circuits:composition_score",
     parts=(
         Part("random matrices, square and not", 2, _composition_cases),
         Part("a zero matrix gives 0, and scale does not matter", 1, _zero_cases),
@@ -196,7 +195,6 @@ COPYING_SCORE = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_copying,
-    fallback="mi_course.interp.circuits:copying_score",
     parts=(
         Part("random embeddings and matrices", 2, _copying_cases),
         Part("ties do not count", 1, _tie_cases),
@@ -440,7 +438,6 @@ LOSS_WITHOUT_HEADS = Exercise(
     minutes=10,
     difficulty=3,
     oracle=_loss_without_heads,
-    fallback="mi_course.interp.induction:loss_without_heads",
     parts=(
         Part("an attention-only model", 2, _ablation_cases(_ATTENTION_ONLY, [[(0, 2), (1, 0), (1, 3)], [(1, 1)]])),
         Part("grouped key/value heads and MLPs", 1, _ablation_cases(_GROUPED, [[(2, 3), (0, 1), (2, 0)], [(1, 2)]])),

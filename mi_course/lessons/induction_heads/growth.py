@@ -101,7 +101,6 @@ TRAIN_STEP = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_train_step,
-    fallback="mi_course.interp.induction:train_step",
     parts=(Part("losses and parameters after three steps", 3, _train_cases("sgd", 0.2)),),
     mistakes=(
         Mistake(
@@ -255,7 +254,6 @@ EMERGENCE_STEP = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_emergence_step,
-    fallback="mi_course.interp.induction:emergence_step",
     parts=(
         Part("curves that rise, fall and rise", 2, _emergence_cases),
         Part("never, at once, and just equal", 1, _edge_cases),

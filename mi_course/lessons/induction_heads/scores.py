@@ -56,7 +56,6 @@ INDUCTION_SCORE = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_induction,
-    fallback="mi_course.interp.induction:induction_score",
     parts=(
         Part("random attention patterns", 2, _induction_cases([(3, 5), (2, 9)])),
         Part("one head, and a period of 2", 1, _induction_cases([(1, 6), (4, 2)])),
@@ -173,7 +172,6 @@ PREVIOUS_TOKEN_SCORE = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_previous,
-    fallback="mi_course.interp.induction:previous_token_score",
     parts=(Part("random attention patterns", 2, _previous_cases),),
     mistakes=(
         Mistake(
@@ -285,7 +283,6 @@ TOP_HEADS = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_top_heads,
-    fallback="mi_course.interp.induction:top_heads",
     parts=(Part("random scores", 2, _top_heads_cases),),
     mistakes=(
         Mistake(
@@ -413,7 +410,6 @@ SCORE_HOOK = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_score_hook,
-    fallback="mi_course.interp.induction:score_hook",
     parts=(Part("several layers, batches and periods", 3, _score_hook_cases),),
     mistakes=(
         Mistake(

@@ -183,7 +183,6 @@ REPEATED_TOKENS = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_repeated_tokens,
-    fallback="mi_course.interp.induction:repeated_tokens",
     parts=(
         Part("BOS and two equal random copies", 2, _layout_cases),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),
@@ -281,7 +280,6 @@ LOSS_PER_TOKEN = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_loss_per_token,
-    fallback="mi_course.interp.induction:loss_per_token",
     parts=(
         Part(
             "random logits",

@@ -1,6 +1,5 @@
 """Lesson 06: build, train and judge sparse autoencoders (Bricken et al. 2023; Gao et al. 2024; Rajamanoharan et al. 2024)."""
 
-from mi_course.exercises import LessonSpec
 from mi_course.lessons.sae_training.dead_latents import AUXILIARY_LOSS
 from mi_course.lessons.sae_training.decoder import NORMALIZE_DECODER, PROJECT_GRADIENT
 from mi_course.lessons.sae_training.evaluation import LOSS_RECOVERED, MEAN_MAX_COSINE, SHRINKAGE
@@ -11,31 +10,24 @@ from mi_course.lessons.sae_training.outcome import TRAIN_SAE
 from mi_course.lessons.sae_training.relu import DECODE, ENCODE, SAE_LOSS
 from mi_course.lessons.sae_training.topk import BATCH_TOPK_ACTIVATION, TOPK_ACTIVATION
 
-LESSON = LessonSpec(
-    id="sae_training",
-    number=6,
-    title="Training sparse autoencoders",
-    minutes=150,
-    exercises=(
-        MEAN_MAX_COSINE,
-        ENCODE,
-        DECODE,
-        SAE_LOSS,
-        NORMALIZE_DECODER,
-        PROJECT_GRADIENT,
-        L0,
-        EXPLAINED_VARIANCE,
-        SHRINKAGE,
-        JUMPRELU,
-        THRESHOLD_GRADIENT,
-        GATED_ENCODE,
-        GATED_LOSS,
-        TOPK_ACTIVATION,
-        BATCH_TOPK_ACTIVATION,
-        DEAD_LATENTS,
-        AUXILIARY_LOSS,
-        TRAIN_SAE,
-        LOSS_RECOVERED,
-    ),
-    notebook="06_sae_training",
+EXERCISES = (
+    MEAN_MAX_COSINE,
+    ENCODE,
+    DECODE,
+    SAE_LOSS,
+    NORMALIZE_DECODER,
+    PROJECT_GRADIENT,
+    L0,
+    EXPLAINED_VARIANCE,
+    SHRINKAGE,
+    JUMPRELU,
+    THRESHOLD_GRADIENT,
+    GATED_ENCODE,
+    GATED_LOSS,
+    TOPK_ACTIVATION,
+    BATCH_TOPK_ACTIVATION,
+    DEAD_LATENTS,
+    AUXILIARY_LOSS,
+    TRAIN_SAE,
+    LOSS_RECOVERED,
 )

@@ -115,7 +115,6 @@ AUXILIARY_LOSS = Exercise(
     minutes=10,
     difficulty=3,
     oracle=_auxiliary_loss,
-    fallback="mi_course.interp.sae.by_hand:auxiliary_loss",
     parts=(
         Part("several shapes", 2, _cases),
         Part("fewer than k dead, and none", 1, _few_dead),

@@ -51,7 +51,6 @@ NORMALIZE_DECODER = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_normalize_decoder,
-    fallback="mi_course.interp.sae.by_hand:normalize_decoder",
     parts=(
         Part("rows of any length", 1, _normalize_cases(False)),
         Part("a zero row stays zero", 1, _normalize_cases(True)),
@@ -170,7 +169,6 @@ PROJECT_GRADIENT = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_project_gradient,
-    fallback="mi_course.interp.sae.by_hand:project_gradient",
     parts=(
         Part("rows of any length", 2, _project_cases(False)),
         Part("a zero row leaves its gradient as it is", 1, _project_cases(True)),

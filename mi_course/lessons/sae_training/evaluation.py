@@ -65,7 +65,6 @@ SHRINKAGE = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_shrinkage,
-    fallback="mi_course.interp.sae.metrics:shrinkage",
     parts=(
         Part("reconstructions that are too short, and one too long", 2, _shrinkage_cases),
         Part("zeros are refused", 1, _nothing_rebuilt),
@@ -192,7 +191,6 @@ LOSS_RECOVERED = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_loss_recovered,
-    fallback="mi_course.interp.sae.metrics:loss_recovered",
     parts=(
         Part("better and worse than zeros", 1, _recovered_cases),
         Part("zero ablation that costs nothing is refused", 1, _no_way),
@@ -341,7 +339,6 @@ MEAN_MAX_COSINE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_mean_max_cosine,
-    fallback="mi_course.interp.sae.metrics:mean_max_cosine",
     parts=(
         Part("latents of any length", 2, _cosine_cases),
         Part("a zero latent counts as cosine 0", 1, _zero_latents),

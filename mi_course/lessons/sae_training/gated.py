@@ -83,7 +83,6 @@ GATED_ENCODE = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_gated_encode,
-    fallback="mi_course.interp.sae.by_hand:gated_encode",
     parts=(
         Part("several shapes, biases that are not zero", 2, _gated_cases),
         Part("π equal to 0", 1, _gate_at_zero),
@@ -260,7 +259,6 @@ GATED_LOSS = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_gated_loss,
-    fallback="mi_course.interp.sae.by_hand:gated_loss",
     parts=(
         Part("the three terms", 2, _gated_loss_cases),
         Part("their gradients", 2, _gated_loss_gradients),

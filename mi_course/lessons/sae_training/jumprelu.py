@@ -78,7 +78,6 @@ JUMPRELU = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_jumprelu,
-    fallback="mi_course.interp.sae.by_hand:jumprelu",
     parts=(
         Part("a threshold for each latent", 1, _jump_cases),
         Part("values equal to the threshold", 1, _equal_cases),
@@ -218,7 +217,6 @@ THRESHOLD_GRADIENT = Exercise(
     minutes=9,
     difficulty=3,
     oracle=_threshold_gradient,
-    fallback="mi_course.interp.sae.by_hand:threshold_gradient",
     parts=(
         Part("several shapes and bandwidths", 3, _ste_cases),
         Part("nobody near the threshold", 1, _nobody_near),

@@ -49,7 +49,6 @@ L0 = Exercise(
     minutes=3,
     difficulty=1,
     oracle=_l0,
-    fallback="mi_course.interp.sae.metrics:l0",
     parts=(
         Part("several shapes", 1, _l0_cases),
         Part("float noise below zero, small activations above", 1, _noisy_cases),
@@ -160,7 +159,6 @@ EXPLAINED_VARIANCE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_explained_variance,
-    fallback="mi_course.interp.sae.metrics:explained_variance",
     parts=(
         Part("reconstructions that are off by a constant", 2, _variance_cases),
         Part("worse than the mean, and the mean itself", 1, _bad_reconstructions),
@@ -292,7 +290,6 @@ DEAD_LATENTS = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_dead_latents,
-    fallback="mi_course.interp.sae.metrics:dead_latents",
     parts=(
         Part("batches of different size", 2, _dead_cases),
         Part("noise below zero, small activations", 1, _dead_noise),

@@ -218,7 +218,6 @@ TRAIN_SAE = Exercise(
     minutes=20,
     difficulty=3,
     outcome=True,
-    fallback="mi_course.interp.sae.by_hand:train_sae",
     parts=(Part("unseen rows, an unknown dictionary", 5, _cases),),
     mistakes=(
         Mistake(

@@ -48,7 +48,6 @@ ENCODE = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_encode,
-    fallback="mi_course.interp.sae.by_hand:encode",
     parts=(Part("several shapes, biases that are not zero", 2, _encode_cases),),
     mistakes=(
         Mistake(
@@ -165,7 +164,6 @@ DECODE = Exercise(
     minutes=3,
     difficulty=1,
     oracle=_decode,
-    fallback="mi_course.interp.sae.by_hand:decode",
     parts=(Part("several shapes, a bias that is not zero", 1, _decode_cases),),
     mistakes=(
         Mistake(
@@ -293,7 +291,6 @@ SAE_LOSS = Exercise(
     minutes=10,
     difficulty=2,
     oracle=_sae_loss,
-    fallback="mi_course.interp.sae.by_hand:sae_loss",
     parts=(
         Part("both terms", 3, _loss_cases),
         Part("their gradients", 1, _loss_gradients),

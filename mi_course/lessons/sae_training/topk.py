@@ -199,7 +199,6 @@ TOPK_ACTIVATION = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_topk,
-    fallback="mi_course.interp.sae.by_hand:topk_activation",
     parts=(
         Part("several shapes and k", 2, _cases),
         Part("fewer than k are positive", 1, _few_positive),
@@ -304,7 +303,6 @@ BATCH_TOPK_ACTIVATION = Exercise(
     minutes=5,
     difficulty=2,
     oracle=_batch_topk,
-    fallback="mi_course.interp.sae.by_hand:batch_topk_activation",
     parts=(
         Part("several shapes and k", 2, _cases),
         Part("fewer are positive", 1, _few_positive),

@@ -1,6 +1,5 @@
 """Lesson 04: find directions, steer with them, and hold them against honest controls (Turner et al. 2023; Arditi et al. 2024)."""
 
-from mi_course.exercises import LessonSpec
 from mi_course.lessons.steering_vectors.activations import ACTIVATIONS_AT, LAST_TOKEN_INDEX
 from mi_course.lessons.steering_vectors.controls import RANDOM_CONTROLS
 from mi_course.lessons.steering_vectors.directions import (
@@ -13,26 +12,19 @@ from mi_course.lessons.steering_vectors.interventions import ABLATE_DIRECTION, A
 from mi_course.lessons.steering_vectors.measures import DOSE_RESPONSE, KL_DIVERGENCE, LOG_ODDS
 from mi_course.lessons.steering_vectors.outcome import MY_STEERING
 
-LESSON = LessonSpec(
-    id="steering_vectors",
-    number=4,
-    title="Steering vectors",
-    minutes=120,
-    exercises=(
-        LAST_TOKEN_INDEX,
-        ACTIVATIONS_AT,
-        MASS_MEAN_PROBE,
-        PROBE_ACCURACY,
-        DIFFERENCE_OF_MEANS,
-        LOG_ODDS,
-        ADD_VECTOR,
-        DOSE_RESPONSE,
-        KL_DIVERGENCE,
-        RANDOM_CONTROLS,
-        COSINE_SIMILARITIES,
-        MY_STEERING,
-        ABLATE_DIRECTION,
-        ORTHOGONALIZE,
-    ),
-    notebook="04_steering_vectors",
+EXERCISES = (
+    LAST_TOKEN_INDEX,
+    ACTIVATIONS_AT,
+    MASS_MEAN_PROBE,
+    PROBE_ACCURACY,
+    DIFFERENCE_OF_MEANS,
+    LOG_ODDS,
+    ADD_VECTOR,
+    DOSE_RESPONSE,
+    KL_DIVERGENCE,
+    RANDOM_CONTROLS,
+    COSINE_SIMILARITIES,
+    MY_STEERING,
+    ABLATE_DIRECTION,
+    ORTHOGONALIZE,
 )

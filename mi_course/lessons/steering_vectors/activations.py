@@ -54,7 +54,6 @@ LAST_TOKEN_INDEX = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_last_token_index,
-    fallback="mi_course.interp.steering:last_token_index",
     parts=(
         Part("padding on the right", 1, _masks(("right",), ((3, 6), (5, 9), (1, 4)))),
         Part("padding on either side", 2, _masks(("left", "right"), ((4, 7), (2, 5), (6, 11)))),
@@ -150,7 +149,6 @@ ACTIVATIONS_AT = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_activations_at,
-    fallback="mi_course.interp.steering:activations_at",
     parts=(Part("one position per row", 2, _activations_cases),),
     mistakes=(
         Mistake(

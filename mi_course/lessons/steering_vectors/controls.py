@@ -164,7 +164,6 @@ RANDOM_CONTROLS = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_random_controls,
-    fallback="mi_course.interp.steering:random_controls",
     parts=(
         Part("the same norm, independent, no side favoured", 2, _controls_cases),
         Part("the seed decides, and nothing else is touched", 1, _controls_seeds),

@@ -40,7 +40,6 @@ DIFFERENCE_OF_MEANS = Exercise(
     minutes=3,
     difficulty=1,
     oracle=_difference_of_means,
-    fallback="mi_course.interp.steering:difference_of_means",
     parts=(Part("classes of different size", 2, _difference_cases),),
     mistakes=(
         Mistake(
@@ -175,7 +174,6 @@ MASS_MEAN_PROBE = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_mass_mean_probe,
-    fallback="mi_course.interp.steering:mass_mean_probe",
     parts=(
         Part("classes of different size, far from the origin", 2, _probe_cases),
         Part("an empty class is refused", 1, _empty_class_cases),
@@ -295,7 +293,6 @@ PROBE_ACCURACY = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_probe_accuracy,
-    fallback="mi_course.interp.steering:probe_accuracy",
     parts=(Part("good probes, bad ones, rows on the border", 2, _accuracy_cases),),
     mistakes=(
         Mistake(
@@ -405,7 +402,6 @@ COSINE_SIMILARITIES = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_cosine_similarities,
-    fallback="mi_course.interp.steering:cosine_similarities",
     parts=(
         Part("vectors of different length", 2, _cosine_cases(False)),
         Part("a zero vector among them", 1, _cosine_cases(True)),

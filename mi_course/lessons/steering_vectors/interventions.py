@@ -76,7 +76,6 @@ ADD_VECTOR = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_add_vector,
-    fallback="mi_course.interp.steering:add_vector",
     parts=(
         Part("from a position on, in the whole batch", 2, _add_cases((2, 1, 0))),
         Part("a start past the end changes nothing", 1, _add_cases((6, 3, 9))),
@@ -271,7 +270,6 @@ ABLATE_DIRECTION = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_ablate_direction,
-    fallback="mi_course.interp.steering:ablate_direction",
     parts=(
         Part("directions of any norm", 2, _ablation_cases((2.5, 0.3, 1.0))),
         Part("a zero direction, and a very short one", 1, _ablation_cases((0.0, 1e-3, 40.0))),
@@ -332,7 +330,6 @@ ORTHOGONALIZE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_without,
-    fallback="mi_course.interp.steering:orthogonalize",
     parts=(
         Part("directions of any norm, square and other matrices", 2, _orthogonalize_cases((2.5, 0.3, 1.0))),
         Part("a zero direction leaves the matrix unchanged", 1, _orthogonalize_cases((0.0, 0.0, 4.0))),

@@ -82,7 +82,6 @@ LOG_ODDS = Exercise(
     minutes=6,
     difficulty=1,
     oracle=_log_odds,
-    fallback="mi_course.interp.steering:log_odds",
     parts=(
         Part("sets of several words", 2, _log_odds_cases),
         Part("large logits", 1, _large_logits),
@@ -213,7 +212,6 @@ DOSE_RESPONSE = Exercise(
     minutes=3,
     difficulty=1,
     oracle=_dose_response,
-    fallback="mi_course.interp.steering:dose_response",
     parts=(Part("straight and curved effects", 2, _dose_cases),),
     mistakes=(
         Mistake(
@@ -311,7 +309,6 @@ KL_DIVERGENCE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_kl_divergence,
-    fallback="mi_course.interp.steering:kl_divergence",
     parts=(
         Part("random logits", 2, _kl_pairs(((3, 7), (4, 12), (2, 5)))),
         Part("distributions far apart", 1, _kl_pairs(((3, 9), (2, 14)), mean=-200.0, std=60.0)),

@@ -11,7 +11,7 @@ from torch import Tensor
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.steering.controls import random_controls
-from mi_course.interp.steering.outcome import HeldOut
+from mi_course.lessons.steering_vectors.held_out import HeldOut
 from mi_course.wire import Observation
 
 LAST_LAYER = 18
@@ -125,7 +125,7 @@ MY_STEERING = Exercise(
     minutes=10,
     difficulty=2,
     kind="value",
-    fallback="mi_course.interp.steering.outcome:smollm2_steering",
+    fallback="mi_course.lessons.steering_vectors.held_out:smollm2_steering",
     parts=(Part("held-out prompts, unseen words, 20 random directions, neutral text", 4, _cases),),
     mistakes=(
         Mistake(

@@ -1,25 +1,17 @@
 """Lesson 05: more features than dimensions, and the shapes they make (Elhage et al. 2022)."""
 
-from mi_course.exercises import LessonSpec
 from mi_course.lessons.superposition.data import SAMPLE_FEATURES
 from mi_course.lessons.superposition.geometry import FEATURE_DIMENSIONALITY, FEATURE_GROUPS, INTERFERENCE
 from mi_course.lessons.superposition.model import BEST_LINEAR_LOSS, IMPORTANCE_LOSS, TOY_FORWARD
 from mi_course.lessons.superposition.outcome import TRAIN_TOY
 
-LESSON = LessonSpec(
-    id="superposition",
-    number=5,
-    title="Superposition",
-    minutes=75,
-    exercises=(
-        SAMPLE_FEATURES,
-        TOY_FORWARD,
-        IMPORTANCE_LOSS,
-        BEST_LINEAR_LOSS,
-        TRAIN_TOY,
-        INTERFERENCE,
-        FEATURE_DIMENSIONALITY,
-        FEATURE_GROUPS,
-    ),
-    notebook="05_superposition",
+EXERCISES = (
+    SAMPLE_FEATURES,
+    TOY_FORWARD,
+    IMPORTANCE_LOSS,
+    BEST_LINEAR_LOSS,
+    TRAIN_TOY,
+    INTERFERENCE,
+    FEATURE_DIMENSIONALITY,
+    FEATURE_GROUPS,
 )

@@ -257,7 +257,6 @@ SAMPLE_FEATURES = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_sample_features,
-    fallback="mi_course.interp.superposition:sample_features",
     parts=(
         Part("how often, how large, and independently", 2, _looks_cases),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),

@@ -84,7 +84,6 @@ INTERFERENCE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_interference,
-    fallback="mi_course.interp.superposition:interference",
     parts=(
         Part("random features", 2, _random_cases([(3, 5), (4, 4), (2, 9)])),
         Part("features that are zero, a pentagon, one alone", 1, _special_cases),
@@ -196,7 +195,6 @@ FEATURE_DIMENSIONALITY = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_feature_dimensionality,
-    fallback="mi_course.interp.superposition:feature_dimensionality",
     parts=(
         Part("random features", 2, _random_cases([(2, 5), (5, 5), (3, 8)])),
         Part("features that are zero, a pentagon, one alone", 1, _special_cases),
@@ -390,7 +388,6 @@ FEATURE_GROUPS = Exercise(
     minutes=8,
     difficulty=3,
     oracle=_feature_groups,
-    fallback="mi_course.interp.superposition:feature_groups",
     parts=(
         Part("random features; pairs, chains and singles in dimensions of their own", 2, _group_cases),
         Part("just at the threshold, none, all", 1, _group_edges),

@@ -45,7 +45,6 @@ TOY_FORWARD = Exercise(
     minutes=5,
     difficulty=1,
     oracle=_toy_forward,
-    fallback="mi_course.interp.superposition:toy_forward",
     parts=(
         Part("more features than dimensions", 2, _forward_cases([(4, 5, 2), (1, 7, 3), (6, 3, 1)])),
         Part("as many, and fewer", 1, _forward_cases([(5, 4, 4), (3, 2, 6)])),
@@ -156,7 +155,6 @@ IMPORTANCE_LOSS = Exercise(
     minutes=4,
     difficulty=1,
     oracle=_importance_loss,
-    fallback="mi_course.interp.superposition:importance_loss",
     parts=(
         Part("several batches and numbers of features", 2, _loss_cases),
         Part("a scalar tensor, through which gradients flow", 1, _gradient_cases),
@@ -276,7 +274,6 @@ BEST_LINEAR_LOSS = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_best_linear_loss,
-    fallback="mi_course.interp.superposition:best_linear_loss",
     parts=(
         Part("random importances, in no order", 2, _linear_cases),
         Part("dense features; no dimension, or enough for all", 1, _linear_edges),

@@ -261,7 +261,6 @@ TRAIN_TOY = Exercise(
     minutes=14,
     difficulty=2,
     outcome=True,
-    fallback="mi_course.interp.superposition:train_toy",
     parts=(
         Part("sparse features: at most half the best linear loss", 3, _sparse_cases),
         Part("dense features: as good as the best linear solution", 1, _dense_cases),

@@ -94,8 +94,8 @@ FORGERIES = {
         "            if t is not None: return t\n        f = f.f_back\n    return z"
     ),
     "imports_the_spec": (
-        "def zero_head(z, hook, head):\n    from mi_course.lessons.start_here import LESSON\n"
-        "    return LESSON.exercise('zero_head').oracle(z, hook, head)"
+        "def zero_head(z, hook, head):\n    from mi_course import lessons\n"
+        "    return lessons.load('start_here').exercise('zero_head').oracle(z, hook, head)"
     ),
     "imports_the_solution": (
         "def zero_head(z, hook, head):\n    from mi_course.content import solution_answer\n"

@@ -98,6 +98,7 @@ def hub_cache(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
+@pytest.mark.timing
 def test_what_the_hub_cache_holds_is_loaded_offline(hub_cache):
     entry = hub_cache / "models--someone--tiny"
     make("llama", entry / "snapshots" / "abc123")
@@ -115,6 +116,7 @@ def test_what_the_hub_cache_holds_is_loaded_offline(hub_cache):
         load_model("someone/tiny")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("way", ["refused", "offline variable", "no such host", "silent proxy"])
 def test_an_unreachable_hub_is_told_in_well_under_a_second(way, hub_cache, monkeypatch):
     import socket

@@ -7,7 +7,8 @@ import torch
 
 from mi_course.interp.models import small_model
 from mi_course.interp.patching import path_patching, resample_ablation, sweep, sweep_heads, sweep_residual
-from mi_course.interp.patching.metrics import answer_tokens, logit_difference
+from mi_course.interp.patching.metrics import logit_difference
+from mi_course.interp.prompts import answer_tokens
 
 CLEAN = [[1, 2, 3, 4], [1, 5, 6, 7]]
 CORRUPTED = [[1, 2, 9, 4], [1, 5, 8, 7]]

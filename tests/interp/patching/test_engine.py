@@ -1,4 +1,4 @@
-"""The fast road against the plain one: a loop of one hook and one full forward for every patch."""
+"""The batched engine against the reference backend: one hook and one full forward pass per patch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from mi_course.interp.models import small_model
 from mi_course.interp.patching import ablation, decoder, gradients, hook_backend, paths, sweeps
 from mi_course.interp.patching.metrics import logit_difference
-from mi_course.interp.patching.prompts import read_prompts
+from mi_course.interp.patching.pairs import DIRECTIONS
+from mi_course.interp.prompts import read_prompts
 
 SHAPE = {"n_layers": 2, "n_heads": 4, "d_model": 24, "d_head": 6, "d_vocab": 20, "n_ctx": 16}
 LLAMA = {
@@ -62,11 +63,11 @@ def _one_thread():
 
 @pytest.fixture
 def slowly(monkeypatch):
-    """Call a function with the fast road closed."""
+    """Call a function with the batched engine switched off."""
 
     def call(function, *args, **options):
         with monkeypatch.context() as patch:
-            for module in (decoder, paths, ablation):
+            for module in (sweeps, paths, ablation):
                 patch.setattr(module, "open_model", lambda *_: None)
             return function(*args, **options)
 
@@ -139,7 +140,7 @@ def test_a_loop_written_by_hand_agrees() -> None:
 
 def test_patching_everything_gives_one_and_the_shared_beginning_zero() -> None:
     model, (clean, corrupted), metric = model_of("llama"), tokens(), logit_difference(ANSWERS)
-    for direction in sweeps.DIRECTIONS:
+    for direction in DIRECTIONS:
         post = sweeps.sweep_residual(model, clean, corrupted, metric, site="post", direction=direction, progress=False)
         torch.testing.assert_close(post.values[-1, -1], torch.tensor(1.0), atol=1e-5, rtol=0)
         assert (post.values[:, :2] == 0).all()
@@ -240,8 +241,8 @@ def test_a_model_with_hooks_of_its_own_takes_the_plain_road() -> None:
     model.reset_hooks()
 
 
-@pytest.mark.parametrize("road", ["fast", "plain"])
-def test_an_interrupt_leaves_no_hook_and_no_change(slowly, road) -> None:
+@pytest.mark.parametrize("backend", ["batched", "hooks"])
+def test_an_interrupt_leaves_no_hook_and_no_change(slowly, backend) -> None:
     model, (clean, corrupted) = model_of("llama"), tokens()
     weights = {name: p.clone() for name, p in model.named_parameters()}
     count = sum(len(m._forward_hooks) for m in model.modules())
@@ -253,7 +254,7 @@ def test_an_interrupt_leaves_no_hook_and_no_change(slowly, road) -> None:
             raise KeyboardInterrupt
         return logits[:, 0]
 
-    run = sweeps.sweep_heads if road == "fast" else lambda *a, **k: slowly(sweeps.sweep_heads, *a, **k)
+    run = sweeps.sweep_heads if backend == "batched" else lambda *a, **k: slowly(sweeps.sweep_heads, *a, **k)
     with pytest.raises(KeyboardInterrupt):
         run(model, clean, corrupted, metric, progress=False)
 

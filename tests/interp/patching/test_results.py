@@ -1,15 +1,13 @@
-"""Labels, intervals, tables and pictures of a sweep; and the functions of lesson 03 as the course writes them."""
+"""Labels, intervals, tables and pictures of a sweep; and the engine against the answers of lesson 03."""
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
+from answers import reference
 
 from mi_course.interp.models import small_model
-from mi_course.interp.patching import lesson_forms as forms
-from mi_course.interp.patching import logit_difference, path_patching, sweep_heads, sweep_residual
+from mi_course.interp.patching import faithfulness, logit_difference, path_patching, sweep_heads, sweep_residual
 from mi_course.interp.patching.gradients import attribution_patching
 
 CONFIG = {
@@ -22,6 +20,10 @@ CONFIG = {
     "normalization_type": "RMS",
 }
 ANSWERS = torch.tensor([[3, 4], [5, 6], [1, 2]])
+
+
+def answer(name: str):
+    return reference(f"activation_patching.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,12 @@ def test_a_sweep_is_labeled_and_becomes_a_table_and_a_picture(model, pair) -> No
     assert by_position.show(at=0) is not None
 
 
-def test_lesson_forms_agree_with_the_engine(model, pair) -> None:
+def test_the_engine_agrees_with_the_answers_of_the_lesson(model, pair) -> None:
     clean, corrupted = pair
     last = torch.full((3,), 4)
 
     def metric(logits):
-        return float(forms.logit_difference(logits, ANSWERS, last).mean())
+        return float(answer("logit_difference")(logits, ANSWERS, last).mean())
 
     with torch.no_grad():
         clean_logits, clean_cache = model.run_with_cache(clean)
@@ -69,18 +71,20 @@ def test_lesson_forms_agree_with_the_engine(model, pair) -> None:
     ours = {"metric": logit_difference(ANSWERS), "progress": False}
     residual, heads = sweep_residual(model, *pair, **ours), sweep_heads(model, *pair, **ours)
     for plain, engine in (
-        (forms.residual_sweep(model, corrupted, clean_cache, metric), residual),
-        (forms.head_sweep(model, corrupted, clean_cache, metric), heads),
+        (answer("residual_sweep")(model, corrupted, clean_cache, metric), residual),
+        (answer("head_sweep")(model, corrupted, clean_cache, metric), heads),
     ):
         torch.testing.assert_close(plain, engine.per_prompt.mean(-1), atol=1e-4, rtol=1e-4)
-    values = [forms.logit_difference(x, ANSWERS, last) for x in (clean_logits, corrupted_logits)]
-    assert forms.recovery(residual.per_prompt[0, 2], *values) == pytest.approx(float(residual.values[0, 2]), abs=1e-4)
-    path = forms.path_patch_to_logits(model, corrupted, corrupted_cache, clean_cache, (0, 1), metric)
+    values = [answer("logit_difference")(x, ANSWERS, last) for x in (clean_logits, corrupted_logits)]
+    assert answer("recovery")(residual.per_prompt[0, 2], *values) == pytest.approx(
+        float(residual.values[0, 2]), abs=1e-4
+    )
+    path = answer("path_patch_to_logits")(model, corrupted, corrupted_cache, clean_cache, (0, 1), metric)
     paths = path_patching(model, *pair, **ours)
     assert path == pytest.approx(float(paths.per_prompt[0, 1].mean()), abs=1e-4)
 
 
-def test_attribution_from_tensors_agrees_with_the_engine(model, pair) -> None:
+def test_attribution_agrees_with_the_answer_of_the_lesson(model, pair) -> None:
     clean, corrupted = pair
     names = [f"blocks.{layer}.attn.hook_z" for layer in range(2)]
     kept = {}
@@ -96,44 +100,12 @@ def test_attribution_from_tensors_agrees_with_the_engine(model, pair) -> None:
     with torch.no_grad():
         _, clean_cache = model.run_with_cache(clean)
     clean_z, corrupted_z = torch.stack([clean_cache[n] for n in names]), torch.stack([kept[n].detach() for n in names])
-    estimate = forms.attribution_patching(clean_z, corrupted_z, gradient)
+    estimate = answer("attribution_patching")(clean_z, corrupted_z, gradient)
     engine = attribution_patching(model, clean, corrupted, metric)
     torch.testing.assert_close(estimate, (engine.per_prompt - engine.before).mean(-1), atol=1e-4, rtol=1e-4)
 
 
-def test_direct_attribution_adds_up_to_the_logit_difference() -> None:
-    generator = torch.Generator().manual_seed(0)
-    head_out, scale = torch.randn(2, 3, 4, 5, generator=generator), torch.rand(4, 1, generator=generator) + 1
-    W_U, answers = torch.randn(5, 7, generator=generator), torch.tensor([[0, 1], [2, 3], [4, 5], [6, 0]])
-    logits = (head_out.sum((0, 1)) / scale) @ W_U
-    rows = torch.arange(4)
-    expected = (logits[rows, answers[:, 0]] - logits[rows, answers[:, 1]]).mean()
-    torch.testing.assert_close(forms.direct_attribution(head_out, scale, W_U, answers).sum(), expected)
-
-
-def test_small_forms() -> None:
-    assert forms.ioi_prompts([("a", "b")], "{B} {A}: {S}") == (
-        ["b a: b", "a b: a"],
-        ["b a: a", "a b: b"],
-        [("a", "b"), ("b", "a")],
-    )
-    assert forms.faithfulness(2.0, 3.0, 1.0) == 0.5
+def test_faithfulness() -> None:
+    assert faithfulness(2.0, 3.0, 1.0) == 0.5
     with pytest.raises(ValueError, match="both score"):
-        forms.faithfulness(1.0, 2.0, 2.0)
-    with pytest.raises(ValueError, match="same mean"):
-        forms.recovery(torch.ones(2), torch.tensor([1.0, 3.0]), torch.tensor([3.0, 1.0]))
-    z, mean = torch.randn(2, 3, 4, 5), torch.randn(3, 4, 5)
-    out = forms.mean_ablate(z, None, mean, keep=[1])
-    assert torch.equal(out[:, :, 1], z[:, :, 1])
-    assert torch.equal(out[0, :, [0, 2, 3]], mean[:, [0, 2, 3]])
-    assert doctest.testmod(forms).failed == 0
-
-
-def test_agreement_is_spearman() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    a = torch.tensor([3.0, 1.0, 1.0, 2.0, -5.0])
-    b = torch.tensor([2.0, 2.0, 0.0, 9.0, 1.0])
-    assert forms.agreement(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-    assert forms.agreement(a, -a) == pytest.approx(-1)
-    with pytest.raises(ValueError, match="estimate is constant"):
-        forms.agreement(a, torch.ones(5))
+        faithfulness(1.0, 2.0, 2.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mi_course.interp.ioi import ioi_prompts
 from mi_course.interp.models.bridge import build
 from mi_course.interp.patching import decoder, logit_difference, paths, sweeps
-from mi_course.interp.patching.lesson_forms import ioi_prompts
-from mi_course.interp.patching.prompts import read_prompts
+from mi_course.interp.prompts import read_prompts
 
 ANSWERS = torch.tensor([[3, 4], [0, 19]])
 SIZES = {"vocab_size": 20, "max_position_embeddings": 16}
@@ -41,14 +41,14 @@ def compare(monkeypatch, model, clean, corrupted, metric, activation: str, **opt
     assert decoder.open_model(model, read_prompts(model, clean, options.get("mask"))) is not None
     fast = sweeps.sweep(model, clean, corrupted, metric, activation, progress=False, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(decoder, "open_model", lambda *_: None)
+        patch.setattr(sweeps, "open_model", lambda *_: None)
         slow = sweeps.sweep(model, clean, corrupted, metric, activation, progress=False, **options)
     torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("compatibility", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_tiny_models_equal_the_plain_road(monkeypatch, kind, compatibility) -> None:
+def test_tiny_models_equal_the_hook_backend(monkeypatch, kind, compatibility) -> None:
     model = tiny(kind, compatibility)
     clean = torch.tensor([[1, 5, 9, 2, 7, 3], [0, 0, 4, 8, 6, 11]])
     corrupted = torch.tensor([[1, 5, 13, 2, 7, 3], [0, 0, 4, 12, 6, 11]])
@@ -61,7 +61,7 @@ def test_tiny_models_equal_the_plain_road(monkeypatch, kind, compatibility) -> N
 @pytest.mark.real_model
 @pytest.mark.slow
 @pytest.mark.parametrize("compatibility", [True, False])
-def test_smollm2_equals_the_plain_road(monkeypatch, compatibility) -> None:
+def test_smollm2_equals_the_hook_backend(monkeypatch, compatibility) -> None:
     """Prompts of unequal length, padded; a few layers of every kind of sweep."""
     from mi_course import load_model
 
@@ -72,7 +72,7 @@ def test_smollm2_equals_the_plain_road(monkeypatch, compatibility) -> None:
     metric = logit_difference(names, model)
     compare(monkeypatch, model, clean, corrupted, metric, "resid_pre", layers=[19])
     compare(monkeypatch, model, clean, corrupted, metric, "mlp_out", layers=[20], direction="noising")
-    # The plain road takes a whole forward pass for each head: one layer tells, and small models say the rest.
+    # The hook backend takes a full forward pass for each head: one layer here, the rest on small models.
     for activation in ("z", "q", "k", "v", "pattern") if compatibility else ("z",):
         compare(monkeypatch, model, clean, corrupted, metric, activation, layers=[23])
 

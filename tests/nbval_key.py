@@ -1,0 +1,157 @@
+"""Keys of verified notebooks: nbval need not run a notebook again while nothing that its outputs depend on has changed.
+
+`nbval_keys/<notebook>.json` says with which Python, platform and model a notebook passed, and gives the hash of every
+file of the repository that it read: itself, the modules that its kernel imported, data, and `constraints.txt`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import source_from_cache
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+CONSTRAINTS = "constraints.txt"
+TRACED = ("mi_course", "data", "notebooks", "solutions")
+"""The folders whose files count."""
+
+RECORDER = '''"""Appends the path of every file under RECORD_ROOT that this process opens to RECORD_FILE."""
+
+import os
+import sys
+
+import safetensors
+
+root = os.path.realpath(os.environ["RECORD_ROOT"]) + os.sep
+log = os.open(os.environ["RECORD_FILE"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+seen = set()
+
+
+def record(path):
+    if isinstance(path, int):
+        return
+    path = os.path.realpath(os.fsdecode(path))
+    if path.startswith(root) and path not in seen:
+        seen.add(path)
+        os.write(log, f"{path}\\n".encode())
+
+
+def safe_open(filename, *args, original=safetensors.safe_open, **options):
+    record(filename)  # it opens files in Rust, where no audit event is raised
+    return original(filename, *args, **options)
+
+
+safetensors.safe_open = safe_open
+sys.addaudithook(lambda event, args: record(args[0]) if event == "open" else None)
+'''
+
+
+def recording(folder: Path, root: Path = ROOT) -> dict[str, str]:
+    """Environment variables with which every Python process records the files under `root` that it opens.
+
+    Python imports `sitecustomize` at its start, so child processes record too, and a killed kernel loses nothing.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(RECORDER)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "RECORD_ROOT": str(root),
+        "RECORD_FILE": str(folder / "opened.txt"),
+    }
+
+
+def write(notebook: Path, folder: Path, root: Path = ROOT) -> Path:
+    """Write the key of a notebook that passed while `recording(folder)` was in force."""
+    opened = (folder / "opened.txt").read_text().splitlines()
+    names = {str(notebook.relative_to(root)), CONSTRAINTS, *_sources(opened, root)}
+    if "mi_course/__init__.py" not in names:
+        raise ValueError(f"{notebook.name} did not import mi_course from {root}: its modules are unknown")
+    key = {**_machine(), "files": {name: _hash(root / name) for name in sorted(names)}}
+    path = _path(notebook, root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(key, indent=1) + "\n")
+    return path
+
+
+def changes(notebook: Path, root: Path = ROOT) -> list[str]:
+    """Why nbval must run this notebook again: what has changed since it passed. Empty if its key still holds."""
+    try:
+        key = json.loads(_path(notebook, root).read_text())
+        files = dict(key["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["it has no key"]
+    changed = [f"{name} is another" for name, value in _machine().items() if key.get(name) != value]
+    changed += [f"{name} has changed" for name, value in files.items() if _hash(root / name) != value]
+    return changed + _off_constraints(root / CONSTRAINTS)
+
+
+def spot_checks(notebooks: Sequence[Path], commit: str | None = None) -> list[Path]:
+    """Two notebooks that run whatever their keys say; which two depends on the commit."""
+    if commit is None:
+        git = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    return random.Random(commit).sample(list(notebooks), 2)
+
+
+def _path(notebook: Path, root: Path) -> Path:
+    return root / "tests" / "nbval_keys" / f"{notebook.stem}.json"
+
+
+def _machine() -> dict[str, str]:
+    from mi_course.interp.models import smollm2
+
+    return {
+        "python": "{}.{}".format(*sys.version_info),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "model": f"{smollm2.FOLDER} {smollm2.GGUF_SHA256}",
+    }
+
+
+def _sources(opened: Iterable[str], root: Path) -> set[str]:
+    """Names of the files that count, with the source in place of its bytecode."""
+    names = set()
+    for line in opened:
+        path = Path(line)
+        if path.suffix == ".pyc" and path.parent.name == "__pycache__":
+            path = Path(source_from_cache(path))
+        relative = path.relative_to(os.path.realpath(root))
+        if relative.parts[0] in TRACED and "__pycache__" not in relative.parts and path.is_file():
+            names.add(relative.as_posix())
+    return names
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return None
+
+
+def _off_constraints(path: Path) -> list[str]:
+    """Installed packages whose versions are not those of the constraints: keys do not speak about them."""
+    wrong = []
+    for line in path.read_text().splitlines():
+        pin = line.partition("#")[0].strip()
+        if not pin:
+            continue
+        requirement = Requirement(pin)
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} is installed, not {requirement.specifier}")
+    return wrong

@@ -1,0 +1,14 @@
+"""The plug-in's side of asking: a driver of its own. A sandbox gets a copy of this file, and nothing else of the plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def twice(answer: Callable[..., Any], args: list[Any]) -> Any:
+    """What the answer makes of its own result."""
+    return answer(answer(*args))
+
+
+DRIVERS = {"twice": twice}
