@@ -141,11 +141,11 @@ def solution_code(info: LessonInfo) -> list[tuple[str, str]]:
     Raises FileNotFoundError if the solution has not been built.
     """
     notebook = read_notebook(info, solution=True)
-    setup = [(SETUP, _without_calls(text)) for text in setup_cells(notebook)]
+    setup = [(SETUP, definitions(text)) for text in setup_cells(notebook)]
     return [*setup, *((exercise, without_check(text)) for exercise, text in answer_cells(notebook).items())]
 
 
-def _without_calls(text: str) -> str:
+def definitions(text: str) -> str:
     """The imports, definitions and call-free assignments of a cell."""
     tree = ast.parse(python_only(text))
     definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)

@@ -1,7 +1,20 @@
-"""What an exercise is made of: cases in parts, mistakes with a name, hints; and the verdict it ends in.
+"""What an exercise consists of (parts, cases, mistakes, hints), and the verdict of a check.
 
-A `Case` is an Ask plus the truth. The Ask crosses to the answer; the truth stays here. By default the truth is what the
-exercise's `oracle` returns when it is asked the same: slow, readable, and independent of the reference solution.
+A `Case` is an Ask plus the truth. The Ask crosses to the answer, which may run in a sandbox; the truth stays here. By
+default the truth is what the exercise's `oracle` returns for the same Ask: slow, readable, and independent of the
+reference solution.
+
+    DOUBLE = Exercise(
+        id="numbers.double",
+        task="Return twice a number.",
+        parts=(Part("any number", 1, lambda draw, size: [case(draw.integer(3, 99)) for _ in range(3)]),),
+        mistakes=(Mistake("square", "That is the square.", lambda x: x * x), ...),
+        hints=("Add it to itself.", "Or multiply it by two."),
+        reveal="Twice means added to itself.",
+        minutes=1,
+        difficulty=1,
+        oracle=lambda x: x + x,
+    )
 """
 
 from __future__ import annotations
@@ -18,6 +31,7 @@ from mi_course.errors import UnknownName
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
+    "Call",
     "Case",
     "Complaint",
     "Exercise",
@@ -40,6 +54,7 @@ __all__ = [
     "moved_random_state",
     "optimizer_ref",
     "sae_ref",
+    "seed_complaint",
     "trained_ref",
 ]
 
@@ -53,9 +68,11 @@ class RandomInputs:
         self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> Tensor:
+        """Normally distributed numbers."""
         return torch.randn(*shape, generator=self.generator) * std + mean
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Numbers spread evenly over [low, high)."""
         return torch.rand(*shape, generator=self.generator) * (high - low) + low
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
@@ -67,10 +84,13 @@ class RandomInputs:
         return int(self.integers(low, high, 1))
 
     def number(self, low: float = 0.0, high: float = 1.0) -> float:
+        """One number from [low, high)."""
         return float(self.uniform(1, low=low, high=high))
 
     def permutation(self, n: int) -> list[int]:
-        return torch.randperm(n, generator=self.generator).tolist()
+        """0 to n - 1 in random order."""
+        order: list[int] = torch.randperm(n, generator=self.generator).tolist()
+        return order
 
     def pattern(self, *leading: int, length: int, sharpness: float = 2.0) -> Tensor:
         """Causal attention probabilities, shape [*leading, length, length]; every row sums to 1."""
@@ -79,21 +99,24 @@ class RandomInputs:
         return scores.masked_fill(future, -torch.inf).softmax(-1)
 
     def seed(self) -> int:
-        """A fresh seed, for a reference."""
+        """A new seed, for a reference."""
         return self.integer(0, 2**31 - 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# References: what an Ask names because it cannot cross. `mi_course.asking.references` resolves them.
+# References: they stand for what cannot cross. `mi_course.asking.references` resolves them.
 
 
 def model_ref(config: dict[str, Any], seed: int) -> Ref:
-    """A small random model of this shape; two equal references within one Ask are one model."""
+    """A small model with random weights. Equal references within one Ask are the same model.
+
+    config: fields of TransformerBridgeConfig, as `mi_course.interp.models.small_model` takes them.
+    """
     return Ref("model", {"config": config, "seed": seed})
 
 
 def trained_ref(name: str) -> Ref:
-    """One of our own trained models in `data/`."""
+    """One of the course's trained models in `data/`."""
     return Ref("model", {"name": name})
 
 
@@ -103,22 +126,22 @@ def cache_ref(model: Ref, tokens: Tensor) -> Ref:
 
 
 def hook_ref(model: Ref, name: str) -> Ref:
-    """The HookPoint of this name, `blocks.0.attn.hook_z` say."""
+    """The HookPoint of this name, such as `blocks.0.attn.hook_z`."""
     return Ref("hook", {"model": model, "name": name})
 
 
 def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
-    """An optimiser (sgd, adam or adamw) over that model's parameters."""
+    """An optimizer (sgd, adam or adamw) over the model's parameters."""
     return Ref("optimizer", {"model": model, "kind": kind, "lr": lr})
 
 
 def sae_ref(**tensors: Tensor) -> Ref:
-    """A sparse autoencoder with these `W_enc b_enc W_dec b_dec`."""
+    """A sparse autoencoder with these `W_enc`, `b_enc`, `W_dec` and `b_dec`."""
     return Ref("sae", {"tensors": tensors})
 
 
 def function_ref(name: str, **options: Any) -> Ref:
-    """A function of the closed registry: logit_difference, probability, projection, polynomial, tanh."""
+    """One of the registered functions: logit_difference, probability, projection, polynomial, tanh."""
     return Ref("function", {"name": name, **options})
 
 
@@ -134,29 +157,31 @@ class Complaint:
     kind: str = "value"
     """value, shape, dtype, precision, nan, type, tidiness, crashed, timed_out or not_attempted."""
     mistake: str | None = None
-    """Set where a judge recognises a mistake itself."""
+    """The name of a mistake that a judge has recognized; its message then replaces this one."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Calls, and what is expected of them. Neither name nor truth crosses."""
+    """Calls, and what is expected of them. Only the calls and the limits cross."""
 
     calls: tuple[Call, ...]
     about: str = ""
     """The inputs in words, for messages: "period 7, 3 heads"."""
     truth: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
-    """One expected value for each call. None: what the exercise's oracle returns to the same Ask."""
+    """An expected value for each call, or a function that returns these. None: what the oracle returns."""
     judge: Callable[[Case, Observation], Complaint | None] | None = None
-    """Judges by properties instead of by comparing with a truth."""
+    """Judges by properties, instead of comparing with the truth. Called only where every call returned."""
     judge_data: Any = None
-    """What only the judge knows: a planted dictionary, scores on held-out data. It does not cross."""
+    """What only the judge knows: a planted dictionary, scores on held-out data."""
     rtol: float = 1e-4
     atol: float = 1e-5
+    """A number is right within atol + rtol · |truth|."""
     limit_s: float = 5.0
+    """Seconds for all calls together."""
     max_reply_bytes: int = 16 * 2**20
 
     def ask(self) -> Ask:
-        """A fresh Ask with a fresh id."""
+        """A new Ask, with a new random id."""
         return Ask(calls=self.calls, limit_s=self.limit_s, max_reply_bytes=self.max_reply_bytes)
 
 
@@ -166,47 +191,54 @@ def case(
     driver: str = "call",
     options: dict[str, Any] | None = None,
     watch: Sequence[str] = ("arguments",),
-    **rest: Any,
+    **fields: Any,
 ) -> Case:
-    """A case of a single call. Unless told otherwise it is seen to that the call leaves its arguments as they were."""
-    return Case(calls=(Call(args, driver, options or {}, tuple(watch)),), about=about, **rest)
+    """A case with a single call.
+
+    args: positional arguments of the answer; plain values or references.
+    about: the inputs in words, for messages.
+    driver, options: how the call is made, see `mi_course.asking.drivers`.
+    watch: what else is observed, see `mi_course.asking.watches`. By default the call may not change its arguments.
+    fields: further fields of Case, such as `truth` or `judge`.
+    """
+    return Case(calls=(Call(args, driver, options or {}, tuple(watch)),), about=about, **fields)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Points that are earned together: all its cases pass, or none of its points are given.
+    """Points that are earned together: if a single case fails, none of them is given.
 
-    At least one case must be one whose answer cannot be guessed; a constant, an identity and None earn nothing.
+    The answer to at least one case must be impossible to guess: a constant, an identity or None may earn nothing.
     """
 
     name: str
-    """What it shows, in words a learner reads: "other lengths and batches"."""
+    """What it tests, in words for the learner: "other lengths and batches"."""
     points: int
     cases: Callable[[RandomInputs, str], Sequence[Case]]
-    """Makes the cases from random inputs; the second argument is the size, "full" or "small"."""
+    """Makes the cases from random inputs and the size, "full" or "small"."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer with a name. `implementation` is the answer itself, and therefore also its test."""
+    """A wrong answer with a name. It is recognized by running it, so each mistake is its own test."""
 
     name: str
     message: str
     implementation: Any
-    """An implementation. For a value exercise: the value, or a function of the case that makes it."""
+    """The wrong answer. For a value exercise: the value, or a function of the case that returns it."""
     detect: Callable[[Case, Observation], bool] | None = None
-    """Recognises it where judging goes by properties. Otherwise: `implementation` gives the same values."""
+    """Recognizes the mistake in the first faulty case. Without it, `implementation` must give the same values."""
     degenerate: bool = False
-    """Named even where its values are zero throughout, which other broken answers come to as well."""
+    """Name it even if all its values are zero or missing, as those of many other broken answers are."""
 
 
 def changed_arguments(case: Case, observation: Observation) -> bool:
-    """A sign: an argument is not what it was before the call."""
+    """A `detect`: an argument is not what it was before the call."""
     return any(reply.watched.get("arguments") for reply in observation.replies)
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:
-    """A sign: the global random state is not where we set it."""
+    """A `detect`: the global random state is not as we set it."""
     return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
 
 
@@ -218,9 +250,11 @@ def seed_complaint(
     same: Callable[[Any, Any], bool] = torch.equal,
     alike: Callable[[Any, Any], bool] | None = None,
 ) -> Complaint | None:
-    """Of two results of one seed and one of another: `message` where the two differ, `seed_ignored` where all agree.
+    """Complain if one seed gives two results, or two seeds give one.
 
-    same: whether the two are one result. alike: whether that of the other seed is, too; `same` unless given.
+    first, again: results of the same seed. other: the result of another seed.
+    message: the complaint if the first two differ. If all three agree, it is the mistake `seed_ignored`.
+    same: compares the results of one seed. alike: compares those of two seeds; `same` by default.
     """
     if not same(first, again):
         return Complaint(message)
@@ -230,25 +264,25 @@ def seed_complaint(
 
 
 def left_hooks(case: Case, observation: Observation) -> bool:
-    """A sign: there are more forward hooks after the call than before."""
-    seen = [one for reply in observation.replies for name in ("model", "hooks") for one in reply.watched.get(name, [])]
-    return any(one["hooks"][1] > one["hooks"][0] for one in seen)
+    """A `detect`: there are more forward hooks after the call than before."""
+    watches = [reply.watched.get(name, []) for reply in observation.replies for name in ("model", "hooks")]
+    return any(model["hooks"][1] > model["hooks"][0] for watch in watches for model in watch)
 
 
 def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: str) -> list[tuple[int, int]] | Complaint:
-    """The (layer, head) pairs of an answer, each once; or what is wrong with their form.
+    """The (layer, head) pairs of an answer without duplicates, or a complaint about their form.
 
-    empty: what to say of an empty list. example: what a list looks like. Pairs that would all be heads the other way
-    round are the mistake `head_first`, which the exercise must have.
+    empty: the complaint about an empty list. example: a list of pairs, for messages. If all pairs would be heads the
+    other way round, it is the mistake `head_first`, which the exercise must have.
     """
     value = value.tolist() if isinstance(value, Tensor) else value
     if not isinstance(value, (list, tuple)):
         return Complaint(
-            f"This is a {type(value).__name__}; a list of (layer, head) pairs is asked, such as {example}.", "type"
+            f"This is a {type(value).__name__}, expected a list of (layer, head) pairs such as {example}.", "type"
         )
     if not value:
         return Complaint(empty)
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for i, item in enumerate(value):
         pair = item.tolist() if isinstance(item, Tensor) else item
         if not (
@@ -256,8 +290,8 @@ def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: st
             and len(pair) == 2
             and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
         ):
-            return Complaint(f"Entry {i} is {pair!r:.60}; a (layer, head) pair of whole numbers is asked.", "type")
-        pairs.append(tuple(pair))
+            return Complaint(f"Entry {i} is {pair!r:.60}, expected a (layer, head) pair of whole numbers.", "type")
+        pairs.append((pair[0], pair[1]))
     outside = [(layer, head) for layer, head in pairs if not (0 <= layer < n_layers and 0 <= head < n_heads)]
     if outside:
         if all(0 <= head < n_layers and 0 <= layer < n_heads for layer, head in pairs):
@@ -270,32 +304,32 @@ def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: st
 
 @dataclass(frozen=True)
 class Exercise:
-    """All of an exercise but its text, which stands in `solutions/`."""
+    """Everything about an exercise but its text and its answer, which are in `solutions/`."""
 
     id: str
-    """`<lesson>.<name>`, where name is what the learner defines."""
+    """`<lesson>.<name>`; the name is that of the function or variable that the learner writes."""
     task: str
-    """What is asked, in one sentence."""
+    """What to do, in one sentence."""
     parts: tuple[Part, ...]
     mistakes: tuple[Mistake, ...]
     hints: tuple[str, ...]
     reveal: str
-    """The reason behind the answer; shown with the solution."""
+    """Why the answer is right; shown with the solution."""
     minutes: int
     difficulty: int
     """1, 2 or 3."""
     oracle: Callable[..., Any] | None = None
-    """The truth by a second road. May be None where every case brings its truth or its judge."""
+    """Returns the truth, computed in another way than the reference. Unneeded if every case has a truth or a judge."""
     fallback: str = ""
     """`module:name` of the course's own implementation, for `lesson.use`."""
     kind: str = "function"
-    """`function`, or `value` for what the learner computed or found."""
+    """`function`, or `value` for something that the learner computed or found."""
     revision: int = 1
-    """Raised when the cases change."""
+    """To be raised when the cases change."""
     trivial: bool = False
-    """Fewer than four mistakes are enough."""
+    """Whether fewer than four mistakes are enough."""
     outcome: bool = False
-    """A function that is judged by what it achieves, and takes its time (training, say). Tests ask its small form, and
+    """Whether a function is judged by what it achieves, and takes long (training, say). Tests use its small form, and
     make no mutants of it."""
 
     @property
@@ -311,17 +345,17 @@ class Exercise:
         return sum(part.points for part in self.parts)
 
     def plan(self, seed: int, size: str = "full") -> Plan:
-        """The cases of every part, from this seed."""
+        """The cases of every part, drawn from this seed. size: "full" or "small"."""
         planned = []
         for part in self.parts:
             draw = RandomInputs(zlib.crc32(f"{self.id}/{self.revision}/{part.name}/{seed}".encode()))
-            planned += [Planned(part, one, one.ask()) for one in part.cases(draw, size)]
+            planned += [Planned(part, case, case.ask()) for case in part.cases(draw, size)]
         return Plan(self, tuple(planned))
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A case, the part it belongs to, and the Ask that goes out for it."""
+    """A case, its part, and the Ask that is sent for it."""
 
     part: Part
     case: Case
@@ -330,7 +364,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything one check of one exercise asks."""
+    """Everything that one check of an exercise asks."""
 
     exercise: Exercise
     cases: tuple[Planned, ...]
@@ -356,15 +390,17 @@ class LessonSpec:
 
     def exercise(self, name: str) -> Exercise:
         name = self.aliases.get(name, name)
-        for one in self.exercises:
-            if one.name == name:
-                return one
-        known = ", ".join(one.name for one in self.exercises)
+        for exercise in self.exercises:
+            if exercise.name == name:
+                return exercise
+        known = ", ".join(exercise.name for exercise in self.exercises)
         raise UnknownName(f"no exercise {name!r} in lesson {self.id}; it has {known}")
 
 
 @dataclass(frozen=True)
 class PartResult:
+    """What one part of an exercise earned, and why not more."""
+
     name: str
     points: int
     earned: int
@@ -373,7 +409,7 @@ class PartResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check came to."""
+    """The result of a check."""
 
     exercise: str
     revision: int
@@ -383,7 +419,7 @@ class Verdict:
     max_points: int
     message: str
     mistake: str | None = None
-    """The name of the recognised mistake, if one was."""
+    """The name of the recognized mistake, if any."""
     details: tuple[PartResult, ...] = ()
     printed: str = ""
     """What the answer printed in the first case that failed."""
@@ -394,6 +430,6 @@ class Verdict:
         return self.status == "passed"
 
     def raise_if_not_passed(self) -> None:
-        """Raises AssertionError with the message, for use in scripts and tests."""
+        """Raise AssertionError with the message, for scripts and tests."""
         if not self.passed:
             raise AssertionError(f"{self.exercise}: {self.status}. {self.message}")

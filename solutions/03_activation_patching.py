@@ -365,7 +365,7 @@ elsewhere = [p for p in range(end) if p != subject_at]
 for layer in (0, 12, 18, 20, 22, 24, 26, 29):
     row = residual.values[layer]
     print(
-        f"{layer:>5}   {row[subject_at]:28.2f}   {row[end]:12.2f}   {row[elsewhere].abs().max():18.2f}"
+        f"{layer:>5}   {row[subject_at]:z28.2f}   {row[end]:z12.2f}   {row[elsewhere].abs().max():18.2f}"
     )
 
 # %% id="residual-picture" tags=["not-compared"]

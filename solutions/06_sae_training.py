@@ -891,6 +891,16 @@ def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dic
 
 lesson.check(train_sae)
 
+# %% [markdown] id="simple-intro"
+# To compare with yours, here is the course's own trainer at its plainest: autograd, Adam, a ReLU with an L1 penalty or the k largest. With its extras switched off, the fast trainer that you have used since section 4 takes the same steps; a test compares the two.
+
+# %% id="simple-source"
+import inspect
+
+from mi_course.interp.sae import train_simple
+
+print(inspect.getsource(train_simple))
+
 # %% [markdown] id="part-8"
 # ## 8. Numbers that lie
 #

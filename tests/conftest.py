@@ -19,7 +19,7 @@ from mi_course import lessons
 
 __all__ = ["built_plugin", "plugin"]
 
-LONGEST_FIRST = ("nbval", "sandbox", "browser", "test_mutants", "test_exercises")
+LONGEST_FIRST = ("nbval", "sandbox", "browser", "test_exercises")
 """How the names of the longest groups begin. They start first, so that no worker ends with one of them alone."""
 
 LESSONS = {info.id for info in lessons.OURS}

@@ -29,13 +29,13 @@ VERBS = ("lab", "check", "status", "hint", "solution", "reset", "models", "docto
 
 
 def run(*words: str, status: int | None = 0, **options) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "mi_course", *map(str, words)], capture_output=True, text=True, timeout=120, **options
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
     if status is not None:
-        assert done.returncode == status, done.stdout + done.stderr
-    return done
+        assert result.returncode == status, result.stdout + result.stderr
+    return result
 
 
 @pytest.fixture
@@ -65,16 +65,16 @@ def edit(path: Path, change) -> Path:
 def test_help_lists_the_verbs_and_is_quick():
     run("--help")
     began = time.monotonic()
-    told = run("--help").stdout
+    output = run("--help").stdout
     assert time.monotonic() - began < 1.0  # 0.25 s on a quiet machine
     for verb in VERBS:
-        assert re.search(rf"^  {verb} ", told, re.MULTILINE), verb
+        assert re.search(rf"^  {verb} ", output, re.MULTILINE), verb
 
 
 @pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], ("models", "list"), ("models", "fetch")])
 def test_every_verb_has_help_with_an_example(words):
-    told = run(*words, "--help").stdout
-    assert re.search(rf"Example: mi-course {' '.join(words)}", told)
+    output = run(*words, "--help").stdout
+    assert re.search(rf"Example: mi-course {' '.join(words)}", output)
 
 
 def test_help_imports_nothing_slow():
@@ -105,10 +105,10 @@ ERRORS = {
 @pytest.mark.parametrize("fault", ERRORS)
 def test_errors_are_one_paragraph_on_standard_error(fault, plugin, tmp_path):
     words, message = ERRORS[fault]
-    done = run(*words, status=2, cwd=tmp_path)
-    assert message in " ".join(done.stderr.split())
-    assert done.stdout == ""
-    assert "\n\n" not in done.stderr.strip()
+    result = run(*words, status=2, cwd=tmp_path)
+    assert message in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert "\n\n" not in result.stderr.strip()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("pattern")])
@@ -128,30 +128,30 @@ def test_the_courses_own_errors_are_shown_as_they_are(error):
 
 
 def test_debug_shows_the_traceback():
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "mi_course", "hint", "none.f"],
         capture_output=True,
         text=True,
         env={**os.environ, "MI_COURSE_DEBUG": "1"},
     )
-    assert "Traceback" in done.stderr
+    assert "Traceback" in result.stderr
 
 
 def test_a_reader_that_has_enough_is_no_error(plugin):
-    done = subprocess.run(
+    result = subprocess.run(
         f"{sys.executable} -m mi_course models list | head -0", shell=True, capture_output=True, text=True
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
 
 
 def test_check_judges_every_exercise(mine):
-    done = run("check", mine, status=1)
-    assert "90_tiny.ipynb · Tiny numbers · 3 of 5 points" in done.stdout
-    assert re.search(r"^double +passed +3/3$", done.stdout, re.MULTILINE)
-    assert re.search(r"^favorites +wrong +0/2 +\S", done.stdout, re.MULTILINE)
+    result = run("check", mine, status=1)
+    assert "90_tiny.ipynb · Tiny numbers · 3 of 5 points" in result.stdout
+    assert re.search(r"^double +passed +3/3$", result.stdout, re.MULTILINE)
+    assert re.search(r"^favorites +wrong +0/2 +\S", result.stdout, re.MULTILINE)
 
 
 def test_check_of_all_right_answers_ends_with_zero_and_is_remembered(mine, plugin):
@@ -170,9 +170,9 @@ def test_the_solution_passes(plugin):
 
 
 def test_a_fresh_notebook_is_not_attempted(plugin):
-    told = run("check", content.notebook_path(plugin), status=1).stdout
-    assert re.search(r"^double +not attempted +0/3", told, re.MULTILINE)
-    assert re.search(r"^favorites +not attempted +0/2", told, re.MULTILINE)
+    output = run("check", content.notebook_path(plugin), status=1).stdout
+    assert re.search(r"^double +not attempted +0/3", output, re.MULTILINE)
+    assert re.search(r"^favorites +not attempted +0/2", output, re.MULTILINE)
 
 
 FAULTS = {
@@ -192,30 +192,30 @@ FAULTS = {
 def test_an_added_cell_stops_only_itself(mine, fault):
     source, message = FAULTS[fault]
     edit(mine, lambda n: n["cells"].insert(4, code(source, id="mine")))
-    done = run("check", mine, "--seconds", "12" if "hangs" in fault else "60", status=1)
-    assert "3 of 5 points" in done.stdout
-    assert message in done.stdout
+    result = run("check", mine, "--seconds", "12" if "hangs" in fault else "60", status=1)
+    assert "3 of 5 points" in result.stdout
+    assert message in result.stdout
 
 
 def test_an_answer_whose_cell_stops_says_why(mine):
     edit(mine, lambda n: cell(n, "answer-double").update(source="y = unknown\ndef double(x): return x"))
-    told = " ".join(run("check", mine, status=1).stdout.split())
-    assert "double crashed 0/3 Cell 5 stopped: NameError: name 'unknown' is not defined (line 1)." in told
+    output = " ".join(run("check", mine, status=1).stdout.split())
+    assert "double crashed 0/3 Cell 5 stopped: NameError: name 'unknown' is not defined (line 1)." in output
 
 
 def test_an_answer_may_not_lean_on_a_demonstration(mine):
     source = "def double(x):\n    return x * offset\n\nlesson.check(double)"
     edit(mine, lambda n: cell(n, "answer-double").update(source=source))
-    told = run("check", mine, status=1).stdout
-    assert re.search(r"^double +crashed +0/3", told, re.MULTILINE)
-    assert "offset" in told
+    output = run("check", mine, status=1).stdout
+    assert re.search(r"^double +crashed +0/3", output, re.MULTILINE)
+    assert "offset" in output
 
 
 def test_the_last_definition_is_the_one_that_is_judged(mine):
     edit(mine, lambda n: n["cells"].append(code("def double(x): return x * x", id="again")))
-    told = " ".join(run("check", mine, status=1).stdout.split())
-    assert "double wrong 0/3 That is the square." in told
-    assert "Note: double is defined in cells 5 and 10; the last counts." in told
+    output = " ".join(run("check", mine, status=1).stdout.split())
+    assert "double wrong 0/3 That is the square." in output
+    assert "Note: double is defined in cells 5 and 10; the last counts." in output
 
 
 def test_a_check_looks_nothing_up(mine):
@@ -234,9 +234,9 @@ def test_files_beside_the_notebook_can_be_read(mine):
 def test_several_files_one_of_them_no_notebook(mine, tmp_path):
     (tmp_path / "broken.ipynb").write_text("{")
     (tmp_path / "mine.py").write_text("def double(x): return 2 * x\nfavorites = [6, 28, 496]\n")
-    done = run("check", tmp_path / "broken.ipynb", tmp_path / "mine.py", status=2)
-    assert "broken.ipynb is no notebook" in done.stderr
-    assert "mine.py · Tiny numbers · 5 of 5 points" in done.stdout
+    result = run("check", tmp_path / "broken.ipynb", tmp_path / "mine.py", status=2)
+    assert "broken.ipynb is no notebook" in result.stderr
+    assert "mine.py · Tiny numbers · 5 of 5 points" in result.stdout
 
 
 # -- The other verbs --------------------------------------------------------------------------------------------------
@@ -246,27 +246,27 @@ def test_hints_solution_and_status(plugin):
     assert run("status").stdout.startswith("Nothing tried yet")
     assert "Add it to itself." in run("hint", "tiny.double").stdout
     assert "Or multiply it by two." in run("hint", "tiny.double").stdout
-    told = run("solution", "tiny.double").stdout
-    assert "return x + x" in told
-    assert "Twice means added to itself." in told
-    told = run("status").stdout
-    assert re.search(r"^tiny\.double +not attempted +2 \+ solution$", told, re.MULTILINE)
+    output = run("solution", "tiny.double").stdout
+    assert "return x + x" in output
+    assert "Twice means added to itself." in output
+    output = run("status").stdout
+    assert re.search(r"^tiny\.double +not attempted +2 \+ solution$", output, re.MULTILINE)
 
 
 def test_lab_without_start_and_reset(plugin, tmp_path):
-    told = run("lab", "--no-start", cwd=tmp_path).stdout
-    assert "new  90_tiny.ipynb" in told
+    output = run("lab", "--no-start", cwd=tmp_path).stdout
+    assert "new  90_tiny.ipynb" in output
     path = tmp_path / "mi-course" / "90_tiny.ipynb"
     edit(path, lambda n: cell(n, "answer-double").update(source="def double(x): return x"))
-    told = run("reset", "90", "double", cwd=tmp_path).stdout
-    assert "The cell of double in 90_tiny.ipynb is back to its original state" in told
+    output = run("reset", "90", "double", cwd=tmp_path).stdout
+    assert "The cell of double in 90_tiny.ipynb is back to its original state" in output
     assert "NotImplementedError" in path.read_text()
     assert len(list((tmp_path / "mi-course" / "backups").glob("*.ipynb"))) == 1
 
 
 def test_models_list():
-    told = run("models", "list").stdout
-    assert re.search(r"^smollm2 +embedded", told, re.MULTILINE)
+    output = run("models", "list").stdout
+    assert re.search(r"^smollm2 +embedded", output, re.MULTILINE)
 
 
 def test_build_and_check_of_a_plug_in(plugin):
@@ -274,16 +274,16 @@ def test_build_and_check_of_a_plug_in(plugin):
     assert run("build", "--lesson", "tiny", "--check").stdout == "all in order\n"
     source = Path(plugin.folder, "solutions", "90_tiny.py")
     source.write_text(source.read_text().replace("# Return twice", "# Give twice"))
-    told = run("build", "--lesson", "90", "--check", status=1).stdout
-    assert "90_tiny.ipynb:1: is stale" in told
-    assert "3 findings" in told
-    told = run("build", "--lesson", "tiny").stdout
-    assert "executing" not in told
-    assert told.count("wrote") == 3
+    output = run("build", "--lesson", "90", "--check", status=1).stdout
+    assert "90_tiny.ipynb:1: is stale" in output
+    assert "3 findings" in output
+    output = run("build", "--lesson", "tiny").stdout
+    assert "executing" not in output
+    assert output.count("wrote") == 3
 
 
 def test_build_names_file_and_line(plugin):
     source = Path(plugin.folder, "solutions", "90_tiny.py")
     source.write_text(source.read_text().replace("    # END SOLUTION\n", ""))
-    done = run("build", "--lesson", "tiny", status=1)
-    assert re.search(r"90_tiny\.py:\d+: BEGIN SOLUTION is never closed", done.stderr)
+    result = run("build", "--lesson", "tiny", status=1)
+    assert re.search(r"90_tiny\.py:\d+: BEGIN SOLUTION is never closed", result.stderr)

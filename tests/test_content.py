@@ -40,10 +40,10 @@ def test_a_wheel_is_found(tmp_path):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text((Path(mi_course.__file__).parent / name).read_text())
     code = "from mi_course import content; print(content.notebooks_dir(), content.constraints_file())"
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == [str(package / "_content" / name) for name in ("notebooks", "constraints.txt")]
+    assert result.stdout.split() == [str(package / "_content" / name) for name in ("notebooks", "constraints.txt")]
 
 
 def test_importing_it_imports_nothing_slow():
@@ -134,10 +134,10 @@ def roles(submission):
 
 
 def test_an_unchanged_notebook_runs_its_answer_cells_only(notebook):
-    found = taken(notebook)
-    assert roles(found) == [(5, "answer", ("double",)), (8, "answer", ("favorites",))]
-    assert found.exercises == ("tiny.double", "tiny.favorites")
-    assert found.setup == tuple(content.setup_cells(notebook))
+    submission = taken(notebook)
+    assert roles(submission) == [(5, "answer", ("double",)), (8, "answer", ("favorites",))]
+    assert submission.exercises == ("tiny.double", "tiny.favorites")
+    assert submission.setup == tuple(content.setup_cells(notebook))
 
 
 def test_added_and_changed_cells_run_too(notebook):
@@ -161,16 +161,19 @@ def test_a_demonstration_with_an_answers_id_is_still_not_run(notebook):
 
 def test_of_two_definitions_the_last_counts_and_a_note_says_so(notebook):
     notebook["cells"].append(code("def double(x): return 2 * x"))
-    found = taken(notebook)
-    assert found.notes == ("double is defined in cells 5 and 10; the last counts",)
+    submission = taken(notebook)
+    assert submission.notes == ("double is defined in cells 5 and 10; the last counts",)
 
 
 def test_a_python_file(plugin):
     text = (
         '# %% [markdown]\n# words\n\n# %% id="answer-double"\ndef double(x):\n    return x\n\n# %%\nfavorites = [6]\n'
     )
-    found = select_cells(parse(text.encode(), "mine.py"), "mine.py")
-    assert [(one.role, one.answers) for one in found.cells] == [("answer", ("double",)), ("answer", ("favorites",))]
+    submission = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [(cell.role, cell.answers) for cell in submission.cells] == [
+        ("answer", ("double",)),
+        ("answer", ("favorites",)),
+    ]
     plain = select_cells(parse(b"def double(x): return 2 * x", "mine.py"), "mine.py")
     assert [one.answers for one in plain.cells] == [("double",)]
 

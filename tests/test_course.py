@@ -525,5 +525,5 @@ def test_once_out_of_time_later_asks_are_shorter():
 
 def test_where_there_is_no_display_the_text_is_printed():
     code = "import mi_course; print(mi_course.lesson(0).check(lambda logits, k: [], name='top_next_tokens'))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("Not yet · top_next_tokens · 0 of 3\n")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.startswith("Not yet · top_next_tokens · 0 of 3\n")

@@ -405,9 +405,9 @@ def test_jupyterlab_opens_on_the_lesson_and_asks_nobody_for_news(server, space):
     notebook = get("/api/contents/90_tiny.ipynb?content=1")
     assert notebook["path"] == NAME
     assert all(one["metadata"].get("trusted") for one in notebook["content"]["cells"] if one["cell_type"] == "code")
-    told = get("/lab/api/settings/@jupyterlab/apputils-extension:notification")["schema"]["properties"]
-    assert told["fetchNews"]["default"] == "false"
-    assert told["checkForUpdates"]["default"] is False
+    settings = get("/lab/api/settings/@jupyterlab/apputils-extension:notification")["schema"]["properties"]
+    assert settings["fetchNews"]["default"] == "false"
+    assert settings["checkForUpdates"]["default"] is False
     with urllib.request.urlopen(f"{base}/lab?token={token}", timeout=20) as page:
         assert '"news": {"disabled": true}' in page.read().decode()
     assert get("/lab/api/update") == {"notification": None}

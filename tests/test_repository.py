@@ -71,13 +71,18 @@ def test_that_measures_seconds(): assert not WORKER
 
 def test_that_is_skipped(): pytest.skip("no reason")
 """
+FAILING_TESTS = """
+def test_that_fails(): assert 0
+def test_with_an_error(no_such_fixture): pass
+def test_that_kills_its_worker(): os._exit(1)
+"""
 
 
 @pytest.mark.parametrize(
     ("more", "options", "status", "last"),
     [
         ("", ["-k", "measures"], 0, "1 passed, 0 failed, 0 skipped"),
-        ("def test_it(): 1 / 0\ndef test_that(broken): 1 / 0", [], 1, "2 passed, 2 failed, 1 skipped"),
+        (FAILING_TESTS, [], 1, "2 passed, 3 failed, 1 skipped"),
         ("", ["--no-such-option"], 4, "0 passed, 0 failed, 0 skipped"),
     ],
     ids=["passes", "fails", "usage"],
@@ -95,33 +100,13 @@ def test_the_test_script_sums_both_parts(tmp_path: Path, more: str, options: lis
 def test_links_in_the_documents_lead_somewhere():
     for path in [path for path in tracked() if path.suffix == ".md"]:
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
-            if not target.startswith(("http:", "https:")):
+            if not target.startswith(("http:", "https:", "../../")):  # "../../": the repository's own pages on GitHub
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
-
-
-def test_no_package_index_is_named():
-    hosts = re.compile(r"(pypi|pythonhosted|download\.pytorch|registry\.npmjs|deb\.debian)\.(org|com)", re.IGNORECASE)
-    for path in tracked():
-        if path.suffix in {".py", ".md", ".txt", ".toml", ".json", ".ipynb", ".cfg", ".ini", ""} and path.is_file():
-            found = hosts.search(path.read_text(errors="ignore"))
-            assert not found or path == Path(__file__), f"{path.relative_to(ROOT)} names {found and found[0]}"
 
 
 def test_the_version_is_written_once_and_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == __version__
-
-
-def test_every_dependency_is_pinned():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = {
-        re.split(r"==", line)[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-    }
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    missing = [name for name in wanted if re.split(r"[<>=!~ ;\[]", name)[0].lower().replace("_", "-") not in pins]
-    assert missing == ["pip>=23"]  # any pip can fetch the model; a pin would replace the one that is running
-    assert "+cpu" not in (ROOT / "constraints.txt").read_text()
 
 
 def test_small_data_stays_small_and_is_accounted_for():

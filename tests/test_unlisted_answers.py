@@ -12,9 +12,9 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from answers import every_exercise, reference
 
 from mi_course.course import check_exercise
+from mi_course.testing.answers import exercises, reference
 
 
 def top_next_tokens_strs(logits, k):
@@ -497,7 +497,7 @@ RIGHT = {
     "activation_patching.agreement": [agreement_sp],
 }
 
-BY_ID = {exercise.id: exercise for exercise in every_exercise()}
+BY_ID = {exercise.id: exercise for exercise in exercises()}
 
 
 def _pairs(table):

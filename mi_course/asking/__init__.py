@@ -1,4 +1,4 @@
-"""Runs an answer as an Ask says, and records what was seen. Judges nothing and knows no truth.
+"""Runs an answer as an Ask says, and records what happens. Judges nothing and knows no truth.
 
     observation = observe(answer, ask)
 
@@ -33,29 +33,28 @@ __all__ = ["include", "observe"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
-
-# What a value may hold, so that it still fits into the Observation that carries it.
 _DEPTH, _ITEMS = 12, 150_000
+"""Limits of a value, tighter than those of the Observation that it must fit into."""
 
-# How soon another thread that computes gives the interpreter back; Python's own 5 ms add up.
 _SWITCH_S = 0.0002
+"""How soon another computing thread must release the interpreter; with Python's default of 5 ms, waiting adds up."""
 
-# Telling an error and looking around after a call may run code of the learner's too: `__str__`, leftover hooks.
-_AFTERWARDS_S = 1.0
+_GUARD_S = 1.0
+"""Limit for what may run the learner's code after a call: `__str__` of an error, leftover hooks."""
 
 
 def observe(answer: Any, ask: Ask) -> Observation:
-    """What the answer does when it is asked this.
+    """Make the calls of the Ask, and return a reply for each.
 
-    Never raises but for KeyboardInterrupt, and for an Ask that names a driver, watch or reference that does not exist
-    (ValueError). The learner's tensors, models and random state are as before.
+    The learner's tensors, models and random state stay as they were. Whatever the answer raises becomes a reply. Raises
+    KeyboardInterrupt, and ValueError if the Ask names a driver, watch or reference that does not exist.
     """
     _check(ask)
     replies: list[Reply] = []
     out = Capture()
     with _undisturbed(), Resolver() as resolver, contextlib.redirect_stdout(out):
-        # All inputs are made before the clock starts, since booting a model is our time and not the learner's, and
-        # before the first call, since what that leaves behind must not be met while they are made.
+        # All inputs are made before the clock starts, because booting a model is not the learner's time, and before the
+        # first call, so that nothing a call leaves behind can affect them.
         inputs = [(resolver.fill(list(call.args)), resolver.fill(call.options)) for call in ask.calls]
         deadline = time.monotonic() + ask.limit_s
         limits = Limits(bytes=ask.max_reply_bytes, items=_ITEMS // max(len(ask.calls), 1), depth=_DEPTH)
@@ -82,36 +81,37 @@ def _make_call(
     if call.driver != "value" and not callable(answer):
         if answer is None or answer is Ellipsis:
             return Reply(wire.NOT_ATTEMPTED)
-        return Reply(wire.RAISED, error=_said("TypeError", f"the answer is {_a_thing(answer)}, expected a function"))
+        message = f"the answer is {_describe(answer)}, expected a function"
+        return Reply(wire.RAISED, error=Error("TypeError", ("TypeError",), message))
     if call.driver != "value" and is_empty(answer):
         return Reply(wire.NOT_ATTEMPTED)
-    watching = {name: _guarded(WATCHES[name], args) for name in call.watch}
+    watches = {name: _guarded(WATCHES[name], args) for name in call.watch}
     try:
         with time_limit(max(seconds, 0.01)):
-            seen = DRIVERS[call.driver](answer, args, **options)
-            gap = seen is Ellipsis or (seen is None and (call.driver == "value" or has_gaps(answer)))
-            value = None if gap else wire.plain(seen, limits)
+            result = DRIVERS[call.driver](answer, args, **options)
+            gap = result is Ellipsis or (result is None and (call.driver == "value" or has_gaps(answer)))
+            value = None if gap else wire.plain(result, limits)
     except TimeUp:
         return Reply(wire.TIMED_OUT)
     except NotImplementedError as error:
         return Reply(wire.NOT_ATTEMPTED, error=format_error(error))
     except wire.WireError as error:
         return Reply(wire.UNSENDABLE, error=format_error(error))
-    except BaseException as error:  # SystemExit and worse: one answer's end is not the course's
+    except BaseException as error:  # SystemExit too: an answer that exits must not end the course's process
         if type(error) is KeyboardInterrupt:
             raise
         return Reply(wire.NOT_ATTEMPTED if has_gaps(answer) else wire.RAISED, error=format_error(error))
     if gap:
         return Reply(wire.NOT_ATTEMPTED)
-    watched = {name: look and _guarded(lambda look=look: wire.plain(look())) for name, look in watching.items()}
+    watched = {name: after and _guarded(lambda after=after: wire.plain(after())) for name, after in watches.items()}
     return Reply(wire.RETURNED, value, watched=watched)
 
 
-def _guarded(look: Any, *args: Any) -> Any:
-    """What `look` returns, or None where what the answer left behind does not let it look."""
+def _guarded(function: Any, *args: Any) -> Any:
+    """What a function of ours returns; None if code that the answer left behind makes it fail or hang."""
     try:
-        with time_limit(_AFTERWARDS_S):
-            return look(*args)
+        with time_limit(_GUARD_S):
+            return function(*args)
     except BaseException as error:
         if type(error) is KeyboardInterrupt:
             raise
@@ -119,28 +119,27 @@ def _guarded(look: Any, *args: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Telling errors, leaving no trace
+# Describing errors, leaving no trace
 
 
-def _said(kind: str, message: str) -> Error:
-    return Error(kind, (kind,), message)
-
-
-def _a_thing(value: Any) -> str:
-    """A value in a few words, without running code of its own."""
+def _describe(value: Any) -> str:
+    """A value in a few words, without running code of its class."""
     plain = value is True or value is False or any(type(value) is kind for kind in (int, float, str))
     return f"{value!r:.60}" if plain else f"a {_class_name(type(value))}"
 
 
-# The class' own `__name__` and `__mro__`, which a metaclass cannot redefine.
+# These read the real `__name__`, `__mro__` and `__traceback__`, which a class or its metaclass may redefine.
 _NAME, _MRO = (vars(type)[name].__get__ for name in ("__name__", "__mro__"))
+_TRACEBACK = vars(BaseException)["__traceback__"].__get__
 
 
 def _class_name(kind: type) -> str:
-    return _NAME(kind)[:100]
+    name: str = _NAME(kind)[:100]
+    return name
 
 
 def format_error(error: BaseException) -> Error:
+    """An exception as text."""
     kind = type(error)
     message = _guarded(lambda: "".join(str(error)[:1000]))
     if type(message) is not str:
@@ -150,8 +149,8 @@ def format_error(error: BaseException) -> Error:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line that is the learner's: not ours, and not a library's."""
-    frames = traceback.extract_tb(BaseException.__traceback__.__get__(error))
+    """The innermost line of the learner's code, as opposed to ours or a library's."""
+    frames = traceback.extract_tb(_TRACEBACK(error))
     for frame in reversed(frames):
         path = os.path.abspath(frame.filename)
         if path.startswith(_HERE) or "site-packages" in path or path.startswith(os.path.join(sys.prefix, "lib")):
@@ -163,15 +162,15 @@ def _where(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Gives back the process' random states, gradient mode, default dtype and device as they were.
+    """Restore the process's random states, gradient mode, default dtype and default device afterwards.
 
-    One thread meanwhile, as in the grader: models this small gain nothing from a second one, and on a busy machine
-    waiting for it costs many times the work. Threads that an answer left running hand over the interpreter soon, or
-    each operation of torch would wait 5 ms for each of them.
+    Within it torch uses one thread, as in the grader: models this small do not gain from a second one, and on a busy
+    machine waiting for it costs many times the work. Threads that an answer left running release the interpreter
+    sooner, or each operation of torch would wait 5 ms for each of them.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
-    device, switching = torch.get_default_device(), sys.getswitchinterval()
+    device, switch_interval = torch.get_default_device(), sys.getswitchinterval()
     torch.set_grad_enabled(True)
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_S)
@@ -188,4 +187,4 @@ def _undisturbed() -> Iterator[None]:
             torch.set_num_threads(threads)
         if torch.get_default_device() != device:
             torch.set_default_device(device)
-        sys.setswitchinterval(switching)
+        sys.setswitchinterval(switch_interval)

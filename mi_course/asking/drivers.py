@@ -1,15 +1,15 @@
-"""How a call is made. A closed list; each takes the answer, the arguments and its options, and returns what was seen.
+"""Drivers: the ways to make a call. Each takes the answer, its arguments and options, and returns what is recorded.
 
 call           the returned value
-value          the answer itself, which is no function
+value          the answer itself, which is not a function
 hook           the effective activation: what the hook returned, or its input as it is now if it returned None
-hook_factory   the answer makes a hook; it is fed activations, and the buffers it was made with are looked at
-gradients      of Σ output · cotangent with respect to chosen arguments; none counts as zero
-train          losses, and the model's parameters, after several steps
-raising        as call, with a trap late in the model, to see what is left behind after an error
+hook_factory   the answer makes a hook, which is fed activations; records these and the buffers it was made with
+gradients      of Σ output · cotangent with respect to some arguments; a missing gradient counts as zero
+train          the losses of several steps, and the model's parameters afterwards
+raising        as call, but the model raises late in its forward pass: are hooks removed after an error?
 expects_error  the class of the exception, if one was raised
 
-A stub shows itself by NotImplementedError, whatever the driver.
+The list is closed but for plug-ins (`mi_course.asking.plugins`). Every driver raises NotImplementedError for a stub.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def hook(answer: Callable[..., Any], args: list[Any]) -> Any:
 
 
 def _attempted(answer: Callable[..., Any], returned: Any) -> Any:
-    """What was returned, where it is not a stub's `...`. Inside what a driver records nobody else would see it."""
+    """What was returned. Raises NotImplementedError for a stub's `...`, which a driver's record would hide."""
     if returned is Ellipsis or (returned is None and has_gaps(answer)):
         raise NotImplementedError("the function holds `...`")
     return returned
@@ -64,7 +64,7 @@ def hook_factory(answer: Callable[..., Any], args: list[Any], feed: list[tuple[T
 
 
 def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotangents: list[Tensor]) -> dict[str, Any]:
-    """wrt: which arguments. cotangents: one for each output tensor, of its shape."""
+    """wrt: indices of the arguments. cotangents: one for each output tensor, of its shape."""
     with torch.enable_grad():
         args = [arg.detach().clone().requires_grad_(True) if i in wrt else arg for i, arg in enumerate(args)]
         output = _attempted(answer, answer(*args))
@@ -76,8 +76,8 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
         ]
         total = sum(((leaf * c).sum() for leaf, c in pairs), torch.zeros(()))
         inputs = [args[i] for i in wrt]
-        depends = total.requires_grad
-        grads = torch.autograd.grad(total, inputs, allow_unused=True) if depends else [None] * len(inputs)
+        connected = total.requires_grad
+        grads = torch.autograd.grad(total, inputs, allow_unused=True) if connected else [None] * len(inputs)
     zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]
     return {"output": output, "gradients": zeros}
 
@@ -91,7 +91,7 @@ def _leaves(output: Any) -> list[Tensor]:
 
 
 def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor]) -> dict[str, Any]:
-    """args: the model first. batches: the last argument of each step in turn."""
+    """args: the model and other arguments of a step. batches: the last argument of each step in turn."""
     model = args[0]
     with torch.enable_grad():
         losses = [_attempted(answer, answer(*args, batch)) for batch in batches]
@@ -100,7 +100,7 @@ def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor]) ->
 
 
 def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
-    model = next(arg for arg in args if isinstance(arg, torch.nn.Module))
+    model: Any = next(arg for arg in args if isinstance(arg, torch.nn.Module))
 
     def spring(module: Any, inputs: Any, output: Any) -> None:
         raise Trapped("an error late in the forward pass, set on purpose")
@@ -115,7 +115,7 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
     except Exception as error:
         if has_gaps(answer):
             raise
-        # The answer may wrap the error in its own: that is its right
+        # The answer may wrap the error in one of its own.
         return {"trapped": isinstance(error.__cause__ or error.__context__, Trapped)}
     finally:
         trap.remove()
@@ -125,7 +125,7 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
 def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
     try:
         returned = _attempted(answer, answer(*args))
-    except NotImplementedError:  # a stub, here as elsewhere
+    except NotImplementedError:  # a stub
         raise
     except Exception as error:
         if has_gaps(answer):

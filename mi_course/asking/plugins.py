@@ -27,9 +27,7 @@ def include(module: str) -> None:
     """
     imported = importlib.import_module(module)
     additions = {
-        (registry, name): entry
-        for registry in _REGISTRIES
-        for name, entry in getattr(imported, registry, {}).items()
+        (registry, name): entry for registry in _REGISTRIES for name, entry in getattr(imported, registry, {}).items()
     }
     taken = [key for key in additions if key[1] in _REGISTRIES[key[0]] and _added.get(key) != module]
     if taken:

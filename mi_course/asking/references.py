@@ -1,4 +1,4 @@
-"""What stands for what cannot cross. A closed list; each is resolved once for an Ask and shared within it.
+"""References: what stands in an Ask for what cannot cross. Each is resolved once per Ask, and shared within it.
 
 model(config, seed) or model(name)   a small random TransformerBridge, or one of ours from data/
 cache(model, tokens)                 the ActivationCache of a forward pass
@@ -6,6 +6,8 @@ hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
 function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number; each logs its calls
+
+The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ __all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference"
 
 
 class UnknownReference(ValueError):
-    """A reference that is on no list."""
+    """A reference or function that is not registered."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -35,22 +37,22 @@ class UnknownReference(ValueError):
 
 
 class Function:
-    """A function from the registry that remembers what it was called with, as plain numbers."""
+    """A registered function that logs what it was called with, as plain numbers."""
 
-    MOST = 1000
+    MAX_CALLS = 1000
 
     def __init__(self, name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self.__name__, self._function, self._options = name, function, options
         self.log: list[float] = []
 
-    def __call__(self, value: Any) -> float:
-        if len(self.log) < self.MOST:
+    def __call__(self, value: Any) -> Any:
+        if len(self.log) < self.MAX_CALLS:
             self.log.append(_summary(value))
         return self._function(value, **self._options)
 
 
 def _summary(value: Any) -> float:
-    """A number that tells calls apart: the argument itself, or a fingerprint of a tensor."""
+    """A number that identifies the argument: itself, or a fingerprint of a tensor."""
     if isinstance(value, Tensor):
         flat = value.detach().double().flatten()
         return float((flat * torch.arange(1, len(flat) + 1).double().cos()).sum())
@@ -58,7 +60,7 @@ def _summary(value: Any) -> float:
 
 
 def _logit_difference(logits: Tensor, answers: Tensor, last: Tensor | None = None) -> float:
-    """Mean over the batch of right minus wrong at the last position: linear in the logits."""
+    """Mean over the batch of right minus wrong answer at the last position: linear in the logits."""
     rows = torch.arange(len(logits), device=logits.device)
     final = logits[rows, -1 if last is None else last.to(logits.device)]
     picked = final.gather(-1, answers.to(logits.device))
@@ -100,50 +102,50 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 class _Pool:
     """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 1 ms.
 
-    A model comes back only if it is still what was booted: an answer may leave a hook, change the configuration, fold
-    the weights, put another function in the place of a module's. Else it is dropped, and the next Ask boots a new one.
+    A model is kept only if it is unchanged: an answer may leave a hook, change the configuration, fold the weights or
+    replace a method of a module. Otherwise it is dropped, and the next Ask boots a new one.
     """
 
-    MOST = 4
+    MAX_IDLE = 4
 
     def __init__(self) -> None:
         self.idle: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
 
     def take(self, config: dict[str, Any], seed: int) -> tuple[Any, Any]:
-        """The model, and its portrait, to be given back with it."""
-        shelf = self.idle[_key(config)]
-        model, portrait = shelf.pop() if shelf else _booted(config)
-        return reseed(model, seed), portrait
+        """A model with the weights of this seed, and its fingerprint, to be put back with it."""
+        idle = self.idle[_key(config)]
+        model, fingerprint = idle.pop() if idle else _boot(config)
+        return reseed(model, seed), fingerprint
 
-    def put_back(self, config: dict[str, Any], model: Any, portrait: Any) -> None:
-        shelf = self.idle[_key(config)]
-        if len(shelf) < self.MOST and _still(model, portrait):
-            shelf.append((model, portrait))
+    def put_back(self, config: dict[str, Any], model: Any, fingerprint: Any) -> None:
+        idle = self.idle[_key(config)]
+        if len(idle) < self.MAX_IDLE and _is_unchanged(model, fingerprint):
+            idle.append((model, fingerprint))
 
 
 def _key(config: dict[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-def _booted(config: dict[str, Any]) -> tuple[Any, Any]:
-    model = _warm(small_model(config, 0))
-    return model, _portrait(model)
+def _boot(config: dict[str, Any]) -> tuple[Any, Any]:
+    model = _warm_up(small_model(config, 0))
+    return model, _fingerprint(model)
 
 
-def _warm(model: Any) -> Any:
-    """The bridge hangs a hook of its own on the model at the first forward pass: let that be over before we count."""
+def _warm_up(model: Any) -> Any:
+    """Run the model once: in its first forward pass the bridge adds a hook of its own, which must not be counted."""
     with torch.no_grad():
         model(torch.zeros(1, 2, dtype=torch.long))
     return model
 
 
-def _portrait(model: Any) -> tuple[Any, Any]:
-    """What must be the same for the model to serve again: its outline, and what it says with the weights of seed 0."""
-    return _outline(model), _speech(model)
+def _fingerprint(model: Any) -> tuple[Any, Any]:
+    """What must not change if the model is to be used again: structure, and logits with the weights of seed 0."""
+    return _structure(model), _logits(model)
 
 
-def _outline(model: Any) -> Any:
-    """Hooks, modules, what was put in the place of their methods, parameters and configuration. Runs no module."""
+def _structure(model: Any) -> Any:
+    """Hooks, modules, attributes that replace their methods, parameters and configuration. Runs no module."""
     modules = [
         (name, id(module), type(module), sorted(key for key, value in vars(module).items() if callable(value)))
         for name, module in model.named_modules()
@@ -152,25 +154,26 @@ def _outline(model: Any) -> Any:
     return forward_hooks(model), modules, parameters, repr(sorted(vars(model.cfg).items()))
 
 
-def _speech(model: Any) -> list[Any]:
+def _logits(model: Any) -> list[Any]:
     model.requires_grad_(True)
     tokens = torch.arange(min(4, model.cfg.n_ctx)).remainder(model.cfg.d_vocab)[None]
     with torch.no_grad():
-        return reseed(model, 0)(tokens).tolist()
+        logits: list[Any] = reseed(model, 0)(tokens).tolist()
+    return logits
 
 
-def _still(model: Any, portrait: tuple[Any, Any]) -> bool:
+def _is_unchanged(model: Any, fingerprint: tuple[Any, Any]) -> bool:
     try:
         with time_limit(1.0):
-            return _outline(model) == portrait[0] and _speech(model) == portrait[1]
-    except BaseException as error:  # whatever was done to it
+            return bool(_structure(model) == fingerprint[0] and _logits(model) == fingerprint[1])
+    except BaseException as error:  # whatever the answer did to it
         if type(error) is KeyboardInterrupt:
             raise
         return False
 
 
 def forward_hooks(model: Any) -> int:
-    """How many hooks hang on the model's modules, forward and backward. (`hook_dict` would count aliases twice.)"""
+    """How many forward and backward hooks the model's modules have. (`hook_dict` would count aliases twice.)"""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
 
 
@@ -178,7 +181,7 @@ _POOL = _Pool()
 
 
 class Resolver:
-    """Turns the references of one Ask into things, each once. Leaving its context returns the models to the pool."""
+    """Resolves the references of one Ask, each once. On exit it returns the models to the pool."""
 
     def __init__(self) -> None:
         self.resolved: dict[bytes, Any] = {}
@@ -193,7 +196,7 @@ class Resolver:
         self.resolved.clear()
 
     def fill(self, value: Any) -> Any:
-        """A fresh copy of a plain value in which every reference is resolved."""
+        """A new copy of a plain value in which every reference is resolved."""
         if isinstance(value, Ref):
             key = encode(value)
             if key not in self.resolved:
@@ -218,9 +221,11 @@ class Resolver:
 
 def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int = 0, name: str | None = None) -> Any:
     if name is not None:
-        return _warm(load_native(name))
-    model, portrait = _POOL.take(config, seed)
-    resolver.borrowed.append((config, model, portrait))
+        return _warm_up(load_native(name))
+    if config is None:
+        raise UnknownReference("a reference to a model needs its config or its name")
+    model, fingerprint = _POOL.take(config, seed)
+    resolver.borrowed.append((config, model, fingerprint))
     return model
 
 
@@ -233,7 +238,11 @@ def _hook(resolver: Resolver, model: Any, name: str) -> Any:
     return model.hook_dict[name]
 
 
-_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 
 
 def _optimizer(resolver: Resolver, model: Any, kind: str, lr: float) -> torch.optim.Optimizer:

@@ -1,10 +1,10 @@
-"""What else is looked at around a call. Values too: forging them would mean restoring the state, or hiding untidiness.
+"""Watches: what else is observed around a call. An answer that forges them can only hide that it is untidy.
 
-arguments      which arguments differ afterwards; entries of a cache are looked at one by one
+arguments      which arguments have changed; the entries of a cache are compared one by one
 random_state   whether the global random state is as we set it
-model          logits on fresh tokens and the number of forward hooks, before and after
-hooks          the number of forward hooks, before and after (where training changes the logits)
-calls          what the functions that were passed in were called with
+model          the models' logits on new tokens and their number of hooks, before and after
+hooks          only the number of hooks, before and after (for training, which changes the logits)
+calls          what the functions among the arguments were called with
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from mi_course.asking.references import Function, forward_hooks
 
 __all__ = ["WATCHES"]
 
-# A watch is started before the call and returns a function that is called after it and tells what was seen.
 Watch = Callable[[list[Any]], Callable[[], Any]]
+"""Takes the arguments before the call; returns a function that returns what it observes after the call."""
 
 
 def _copy(value: Any) -> Any:
@@ -85,8 +85,8 @@ def random_state(args: list[Any]) -> Callable[[], Any]:
     reset()
 
     def after() -> dict[str, bool]:
-        seen = numbers()
-        return {name: s == e for name, s, e in zip(("random", "numpy", "torch"), seen, expected, strict=True)}
+        pairs = zip(("random", "numpy", "torch"), numbers(), expected, strict=True)
+        return {name: now == before for name, now, before in pairs}
 
     return after
 
@@ -98,25 +98,21 @@ def _models(args: list[Any]) -> list[Any]:
 def model(args: list[Any]) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(7)
 
-    def look(one: Any) -> tuple[Tensor | None, int]:
-        hooks = forward_hooks(one)
-        # Gradients are not asked for: what a leftover hook does to the logits shows all the same.
+    def observe(model: Any) -> tuple[Tensor | None, int]:
+        hooks = forward_hooks(model)
         try:
             with torch.no_grad():
-                return one(tokens[id(one)]), hooks
-        except Exception:  # a leftover hook, or a model taken apart
+                return model(tokens[id(model)]), hooks
+        except Exception:  # a leftover hook, or a model that was taken apart
             return None, hooks
 
     models = _models(args)
     tokens = {id(m): torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models}
-    before = [look(m) for m in models]
+    before = [observe(m) for m in models]
 
     def after() -> list[dict[str, Any]]:
-        seen = []
-        for (logits, hooks), m in zip(before, models, strict=True):
-            now, hooks_now = look(m)
-            seen.append({"logits": [logits, now], "hooks": [hooks, hooks_now]})
-        return seen
+        pairs = zip(before, map(observe, models), strict=True)
+        return [{"logits": [old[0], new[0]], "hooks": [old[1], new[1]]} for old, new in pairs]
 
     return after
 

@@ -7,16 +7,12 @@ everything: Python has too many roads. What is said in the row is therefore a re
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cache
-from pathlib import Path
 
-from mi_course import interp
 from mi_course.content import python_only
 from mi_course.submission import PARSED_CHARACTERS, SubmittedCell
 
-__all__ = ["WORDS", "fold", "library_functions", "reaches"]
+__all__ = ["WORDS", "fold", "reaches"]
 
 WORDS = {
     "import": "it imports the code that asks",
@@ -111,18 +107,3 @@ def fold(node: ast.expr, depth: int = 0) -> str | None:
 def _join(glue: str | None, parts: list[str | None]) -> str | None:
     known = [part for part in parts if part is not None]
     return glue.join(known) if glue is not None and len(known) == len(parts) else None
-
-
-@cache
-def library_functions() -> dict[str, list[tuple[str, ast.FunctionDef]]]:
-    """Name -> module and code of the functions of this name in `mi_course.interp`, the models apart."""
-    found: dict[str, list[tuple[str, ast.FunctionDef]]] = defaultdict(list)
-    root = Path(interp.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if parts[0] != "models":
-            module = ".".join(("mi_course.interp", *(part for part in parts if part != "__init__")))
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.FunctionDef):
-                    found[node.name].append((module, node))
-    return dict(found)

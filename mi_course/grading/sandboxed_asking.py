@@ -23,6 +23,7 @@ from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.content import python_only
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
+from mi_course.grading.library import library_functions
 from mi_course.grading.sandbox import Lost, Sandbox, Session
 from mi_course.submission import SETUP_POSITION, Submission
 from mi_course.wire import Call, Error, Observation, Ref, Reply
@@ -37,8 +38,6 @@ GRACE_S = 4.0
 """How long a session may be silent beyond a limit that it should have kept itself: it may be booting a model."""
 TOTAL_S = 240.0
 """For one submission. What is not asked by then has timed out."""
-LIBRARY = reaching.library_functions()
-"""Read here, once for all workers."""
 MOST_REPORTS = 200
 """Messages that answer nothing, of one session at a time."""
 MOST_REASONS = 20
@@ -106,11 +105,7 @@ class _Line:
 def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, total_s: float = TOTAL_S) -> Seen:
     """Asks every exercise in `plans` what its plan asks. Raises SandboxError only."""
     seen = Seen(reached=list(reaching.reaches(submission.cells)))
-    own = {
-        f"{module}:{plan.exercise.name}": id
-        for id, plan in plans.items()
-        for module, _ in LIBRARY.get(plan.exercise.name, ())
-    }
+    own = {function: id for id, plan in plans.items() for function in library_functions().get(plan.exercise.name, ())}
     left = dict(plans)
     skip: dict[int, str] = {}
     deadline = time.monotonic() + total_s

@@ -21,8 +21,9 @@ from typing import Any
 from mi_course import content, lessons
 from mi_course.grading.bounded import run_each
 from mi_course.grading.intake import Entry, load
+from mi_course.grading.library import library_functions
 from mi_course.grading.marks import Marks
-from mi_course.grading.reaching import fold, library_functions
+from mi_course.grading.reaching import fold
 from mi_course.grading.text_files import write_csv
 from mi_course.submission import PARSED_CHARACTERS, parse, select_cells
 
@@ -123,9 +124,10 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
             continue
         try:
             name = id.partition(".")[2]
-            library = [function for _, function in library_functions().get(name, ())]
+            library = library_functions().get(name, {})
             own = _calls_own(node, name, aliases) or bool(library and name in texts and ROADS & texts)
-            answer = replace(_answer(submission, id, library[0] if own and library else node), calls_own=own)
+            library = library if own else {}
+            answer = replace(_answer(submission, id, next(iter(library.values()), node)), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
         found.append(answer)
@@ -138,7 +140,7 @@ def references(lesson: str) -> list[Answer]:
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
             found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        found += [_answer(OWN, exercise.id, node) for _, node in library_functions().get(exercise.name, ())]
+        found += [_answer(OWN, exercise.id, node) for node in library_functions().get(exercise.name, {}).values()]
     return found
 
 
@@ -301,7 +303,7 @@ def _from_the_course(tree: ast.Module) -> dict[str, str]:
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
-    """Roads, and strings of constants but for what is said to the lesson: `lesson.use("name")` names no function."""
+    """Names, and strings of constants, but for what is said to the lesson: `lesson.use("name")` names no function."""
     ignored = {
         id(argument)
         for node in ast.walk(tree)
@@ -312,9 +314,7 @@ def _texts(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.expr) and id(node) not in ignored and (text := fold(node)):
             yield text.rpartition(":")[2]
         elif isinstance(node, ast.Name | ast.Attribute):
-            name = node.id if isinstance(node, ast.Name) else f".{node.attr}"
-            if name in ROADS:
-                yield name
+            yield node.id if isinstance(node, ast.Name) else f".{node.attr}"
 
 
 LESSON_METHODS = ("use", "check", "hint", "solution", "exercise")

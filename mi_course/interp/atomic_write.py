@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ def atomic_write(path: Path, content: str | bytes | Callable[[Path], object], mo
     """Atomically replace `path`: whatever happens, it is the old file or the new one.
 
     content: text (written as UTF-8, line endings as they are) or bytes, flushed to disk before the renaming; or a
-    function that fills the temporary sibling whose path it is given.
+    function that fills the temporary sibling whose path it is given. The sibling may be a folder: only its creation is
+    atomic, since an old folder is removed first.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -24,7 +26,13 @@ def atomic_write(path: Path, content: str | bytes | Callable[[Path], object], mo
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-        part.chmod(mode)  # safetensors makes it private, but a course is shared
+        if part.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            part.chmod(mode)  # safetensors makes files private, but a course's files are shared
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The two functions of lesson 00: what the model expects next, and a hook that silences one head."""
+"""The two functions of lesson 00: the likeliest next tokens, and a hook that zeroes one head."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def top_next_tokens(logits: Float[Tensor, "pos vocab"], k: int) -> list[tuple[in
 def zero_head(
     z: Float[Tensor, "batch pos head d_head"], hook: Any, head: int
 ) -> Float[Tensor, "batch pos head d_head"]:
-    """A hook for `hook_z` that silences one head: its output is zero at every position, the other heads' unchanged.
+    """A hook for `hook_z` that zeroes one head's output at every position, and leaves the other heads unchanged.
 
-    Give it the head with `functools.partial(zero_head, head=3)`. The tensor passed in is not changed.
+    Fix the head with `functools.partial(zero_head, head=3)`. The tensor passed in is not changed.
     """
     z = z.clone()
     z[:, :, head] = 0.0

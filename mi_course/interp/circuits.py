@@ -1,9 +1,9 @@
-"""Reading an attention head's two circuits off its weights, and checking on a real model what they do.
+"""The QK and OV circuits of an attention head, from its weights, and their effects on a real model.
 
-Row vectors throughout: x @ W. A head's OV circuit, W_V W_O, says what is written when a position is attended to; its QK
-circuit, W_Q W_Kᵀ, which positions attend to which (Elhage et al. 2021, "A Mathematical Framework for Transformer
-Circuits", sections "One-Layer" and "Two-Layer Attention-Only Transformers"). Biases and rotary
-position are left out of both, so they speak of content only.
+Row vectors throughout: x @ W. A head's OV circuit, W_V W_O, determines what is written when a position is attended to;
+its QK circuit, W_Q W_Kᵀ, which positions attend to which (Elhage et al. 2021, "A Mathematical Framework for Transformer
+Circuits", sections "One-Layer" and "Two-Layer Attention-Only Transformers"). Both leave out biases and rotary
+positions, so they are about content only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def ov_circuit(model: TransformerBridge, layer: int, head: int) -> Float[Tensor,
     """W_V W_O of one head: what a residual row vector becomes when the head moves it.
 
     Where query heads share key/value heads (SmolLM2: 9 share 3), head h reads through number h // (heads per group).
-    Raises ValueError if the norms before the head still hold weights of their own: they belong into the circuit.
+    Raises ValueError if the norm before the head still has weights of its own, which belong to the circuit.
     """
     _require_folded(model, layer)
     block = model.blocks[layer].attn
@@ -49,8 +49,8 @@ def copying_score(
 ) -> float:
     """Share of tokens whose own logit is strictly larger than every other in their row of W_E W_OV W_U.
 
-    Near 1 for a head that writes down the token it attends to, about 1 / vocab for an arbitrary one. (Elhage et al.
-    2021 summarise the same product by its eigenvalues.) The full product is vocab² numbers, so it is made in chunks of
+    Near 1 for a head that copies the token it attends to, about 1 / vocab for an arbitrary one. (Elhage et al. 2021
+    summarize the same product by its eigenvalues.) The full product has vocab² entries, so it is computed in chunks of
     rows. Meant for small vocabularies: on SmolLM2 even the identity scores 0.16, and its heads about 0.
 
     >>> copying_score(torch.eye(4), torch.eye(4), torch.eye(4))
@@ -68,10 +68,10 @@ def copying_score(
 
 
 def composition_score(W_first: Float[Tensor, "a b"], W_second: Float[Tensor, "b c"]) -> float:
-    """‖W_first W_second‖_F / (‖W_first‖_F ‖W_second‖_F): how much of what the first writes the second reads.
+    """‖W_first W_second‖_F / (‖W_first‖_F ‖W_second‖_F): how much of what the first writes, the second reads.
 
-    Between 0 and 1; 0 for a zero matrix. Two random d × d matrices score about 1/√d, which is the number to compare
-    with. The measure is that of Elhage et al. 2021, section "Two-Layer Attention-Only Transformers".
+    Between 0 and 1; 0 for a zero matrix. Two random d × d matrices score about 1/√d: compare with that. From Elhage et
+    al. 2021, section "Two-Layer Attention-Only Transformers".
 
     >>> composition_score(torch.diag(torch.tensor([1.0, 0.0])), torch.diag(torch.tensor([0.0, 5.0])))
     0.0
@@ -83,7 +83,7 @@ def composition_score(W_first: Float[Tensor, "a b"], W_second: Float[Tensor, "b 
 
 
 def k_composition(model: TransformerBridge, earlier: Head, later: Head) -> float:
-    """How much the keys of the later head read what the earlier head writes: 0 … 1.
+    """How much of what the earlier head writes, the keys of the later head read: 0 … 1.
 
     `composition_score(W_OV of the earlier, W_QK of the later, transposed)`: keys enter W_QK from the right. Raises
     ValueError unless the earlier head is in an earlier layer.
@@ -117,15 +117,15 @@ def k_composition_scores(model: TransformerBridge, later: Head) -> Float[Tensor,
 def direct_copying_effect(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"], period: int
 ) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
-    """What every head writes straight to the logits of the token that followed, on repeated tokens.
+    """What each head writes directly to the logit of the token that followed, on repeated tokens.
 
     At each token of the second copy but its last, the head's output z W_O is read through the final norm (its scale
-    frozen at the value of this run) and the unembedding. Compared are the logits of the `period` tokens of the sequence
-    only, so no product over the vocabulary is needed. Returns
-    - effect: logit of the token that followed minus the mean over the others of the sequence, mean over queries;
-    - share: how often that token gets the largest of them (chance is about 1 / period).
-    It is the direct path only: what a head causes through later heads is not counted. Other tokens equal to the one
-    that followed are left out of the comparison. Raises ValueError if the final norm still holds weights.
+    frozen at its value in this run) and the unembedding. Only the logits of the sequence's `period` tokens are
+    compared, so no product over the vocabulary is needed. Returns
+    - effect: logit of the token that followed minus the mean over the sequence's other tokens, mean over queries;
+    - share: how often that token has the largest of these logits (chance is about 1 / period).
+    This is the direct path only, without effects through later heads. Other tokens equal to the one that followed are
+    left out of the comparison. Raises ValueError if the final norm still has weights.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     final_norm = getattr(model, "ln_final", None)
@@ -133,7 +133,7 @@ def direct_copying_effect(
         raise ValueError(_UNFOLDED.format(where="the final norm"))
     names = [f"blocks.{layer}.attn.hook_z" for layer in range(n_layers)]
     with torch.no_grad():
-        # `names_filter` with the alias keeps 30 small tensors, not the whole cache.
+        # `names_filter` keeps 30 small tensors, not the whole cache.
         last = f"blocks.{n_layers - 1}.hook_resid_post"
         _, cache = model.run_with_cache(tokens, names_filter=[*names, last], return_type=None)
         scale = _norm_scale(model, cache[last])[:, period + 1 : 2 * period]  # batch query 1
@@ -145,7 +145,7 @@ def direct_copying_effect(
         for layer, name in enumerate(names):
             z = cache[name][:, period + 1 : 2 * period]
             z = z.reshape(*z.shape[:2], n_heads, -1)
-            # Only d_head × tokens numbers per head: unembedding directions are first brought back through W_O.
+            # Unembedding directions go back through W_O first: only d_head × tokens numbers per head.
             readers = torch.einsum("hed,btd->bhet", model.blocks[layer].attn.W_O, W_U)
             logits = torch.einsum("bqhe,bhet->bhqt", z, readers) / scale[:, None]
             own = logits[:, :, torch.arange(period - 1), target]
@@ -158,23 +158,23 @@ def direct_copying_effect(
 def total_copying_effect(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"], period: int, heads: list[Head]
 ) -> list[float]:
-    """How much of the margin of the token that followed is lost when a head's output is set to zero, in logits.
+    """How much of the margin of the token that followed is lost when each head's output is set to zero, in logits.
 
-    The margin, at each token of the second copy but its last: logit of the token that followed minus the mean over the
-    other tokens of the sequence. Unlike `direct_copying_effect` this counts what the head causes through later layers;
-    it costs one forward pass per head. A zero ablation: compare with heads that are no induction heads.
+    The margin at each token of the second copy but its last: the logit of the token that followed minus the mean over
+    the sequence's other tokens. Unlike `direct_copying_effect` it includes effects through later layers; it costs one
+    forward pass per head. A zero ablation: compare with heads that are not induction heads.
     """
     copy = tokens[:, 1 : period + 1]
     followed = copy[:, 1:]
     same = copy[:, None, :] == followed[:, :, None]  # batch query token
 
     def margin(heads: list[Head]) -> float:
-        def silence(z: Tensor, hook: Any) -> Tensor:
+        def zero(z: Tensor, hook: Any) -> Tensor:
             z = z.clone()
             z[:, :, [head for layer, head in heads if layer == hook.layer()]] = 0.0
             return z
 
-        hooks = [(f"blocks.{layer}.attn.hook_z", silence) for layer, _ in heads]
+        hooks = [(f"blocks.{layer}.attn.hook_z", zero) for layer, _ in heads]
         with torch.no_grad():
             logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, period + 1 : 2 * period]
         own = logits.gather(-1, followed[:, :, None])[..., 0]
@@ -186,7 +186,7 @@ def total_copying_effect(
 
 
 _UNFOLDED = (
-    "{where} still has weights of its own, which belong into the circuit. Load the model with compatibility=True, or "
+    "{where} still has weights of its own, which belong to the circuit. Load the model with compatibility=True, or "
     "call model.enable_compatibility_mode(), which folds them into the matrices."
 )
 
@@ -203,7 +203,7 @@ def _has_own_weights(norm: torch.nn.Module) -> bool:
 
 
 def _key_value_head(W: Float[Tensor, "kv_head d_model d_head"], model: TransformerBridge, head: int) -> int:
-    # The bridge shows one matrix per key/value head or, in some modes, one per query head.
+    # The bridge has one matrix per key/value head or, in some modes, one per query head.
     return head * W.shape[0] // model.cfg.n_heads
 
 
@@ -218,5 +218,5 @@ def _norm_scale(model: TransformerBridge, residual: Float[Tensor, "batch pos d_m
 
 
 def _product_norm(A: Float[Tensor, "a b"], B: Float[Tensor, "b c"]) -> float:
-    """‖A B‖_F = √tr((AᵀA)(B Bᵀ)): two b × b products in place of an a × c one."""
+    """‖A B‖_F = √tr((AᵀA)(B Bᵀ)): two b × b products instead of an a × c one."""
     return float(((A.T @ A) * (B @ B.T)).sum().clamp(min=0).sqrt())

@@ -1,4 +1,4 @@
-"""Small neutral containers that exercises are given."""
+"""Small containers that exercises are given, without training or loading code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SparseCode:
-    """The plainest sparse autoencoder: ReLU((x − b_dec) W_enc + b_enc), and back. F latents, d inputs."""
+    """A ReLU sparse autoencoder: f = ReLU((x − b_dec) W_enc + b_enc), x_hat = f W_dec + b_dec. F latents, d inputs."""
 
     W_enc: Float[Tensor, "d F"]
     b_enc: Float[Tensor, " F"]

@@ -1,7 +1,7 @@
-"""Finding induction heads: the course's own implementations of the functions of lesson 02.
+"""Finding induction heads: the tools of lesson 02.
 
-The tokens throughout: BOS, then `period` random tokens, then the same again. Position 0 is BOS, the first copy stands
-at 1 … period, the second at period+1 … 2·period. An induction head at a token of the second copy attends to the token
+The tokens throughout: BOS, then `period` random tokens, then the same again. Position 0 is BOS, the first copy is at
+1 … period, the second at period+1 … 2·period. An induction head at a token of the second copy attends to the token
 that *followed* its first occurrence: key = query − period + 1. Olsson et al. 2022, "In-context Learning and Induction
 Heads" (section "Key Concepts"; scores on repeated random tokens are theirs too).
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from mi_course.interp.models import native
+from mi_course.interp.models.where import data_dir
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -28,10 +28,10 @@ Kind = Literal["induction", "previous_token", "duplicate_token"]
 def repeated_tokens(
     batch: int, period: int, low: int, high: int, bos: int, seed: int
 ) -> Int[Tensor, "batch 1+2*period"]:
-    """BOS, then `period` tokens drawn uniformly from [low, high), then the same again; every row has tokens of its own.
+    """BOS, then `period` tokens drawn uniformly from [low, high), then the same again; rows are independent.
 
     The same seed gives the same tokens; the global random state is left alone. Tokens may occur more than once in a
-    copy: keep `high - low` well above `period` where that would blur a score.
+    copy: keep `high - low` well above `period` if that would blur a score.
 
     >>> repeated_tokens(batch=1, period=3, low=5, high=9, bos=0, seed=0).tolist()
     [[0, 5, 8, 6, 5, 8, 6]]
@@ -45,7 +45,7 @@ def loss_per_token(
     logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos-1"]:
     """Next-token loss in nats: entry i is −log p(tokens[i + 1] | tokens[0 … i])."""
-    # cross_entropy never keeps the log-probabilities of the whole vocabulary beside the logits: half the memory.
+    # cross_entropy does not keep log-probabilities of the whole vocabulary beside the logits: half the memory.
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return loss.view(tokens.shape[0], -1)
 
@@ -76,14 +76,14 @@ def top_heads(scores: Float[Tensor, "layer head"], threshold: float) -> list[tup
     >>> top_heads(torch.tensor([[0.1, 0.7], [0.9, 0.5]]), threshold=0.5)
     [(1, 0), (0, 1)]
     """
-    found = [(layer, head) for layer, head in (scores > threshold).nonzero().tolist()]
-    return sorted(found, key=lambda place: -float(scores[place]))
+    heads = [(layer, head) for layer, head in (scores > threshold).nonzero().tolist()]
+    return sorted(heads, key=lambda head: -float(scores[head]))
 
 
 def score_hook(scores: Float[Tensor, "layer head"], period: int) -> Callable[[Tensor, Any], None]:
     """A hook for `hook_pattern` that writes the batch mean of its layer's induction scores into `scores[layer]`.
 
-    One forward pass with it on every layer scores all heads; no cache is kept. It returns None, so nothing is changed.
+    With it on every layer, one forward pass scores all heads without a cache. It returns None, so it changes nothing.
     """
 
     def hook_fn(pattern: Float[Tensor, "batch head query key"], hook: Any) -> None:
@@ -95,10 +95,10 @@ def score_hook(scores: Float[Tensor, "layer head"], period: int) -> Callable[[Te
 def head_scores(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"], period: int, kind: Kind = "induction"
 ) -> Float[Tensor, "layer head"]:
-    """One score of every head, averaged over the batch, in one pass that keeps no cache and computes no gradient.
+    """One score of every head, averaged over the batch, in one pass without cache and gradients.
 
     kind: "induction", "previous_token" or "duplicate_token". Raises ValueError for another kind, or if the tokens do
-    not have length 1 + 2·period: without that, the scores would silently be those of another diagonal.
+    not have length 1 + 2·period: the scores would silently be those of another diagonal.
     """
     measures: dict[str, Callable[[Tensor], Tensor]] = {
         "induction": partial(induction_score, period=period),
@@ -125,7 +125,7 @@ def head_scores(
 def loss_without_heads(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"], heads: Iterable[tuple[int, int]]
 ) -> Float[Tensor, "batch pos-1"]:
-    """Loss per token in nats with the output (`hook_z`) of these (layer, head) set to zero; no hook is left behind.
+    """Loss per token in nats with the output (`hook_z`) of these (layer, head) set to zero. No hook is left behind.
 
     A zero ablation: it also removes the head's mean contribution, so compare with random sets of heads.
     """
@@ -133,12 +133,12 @@ def loss_without_heads(
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
 
-    def silence(z: Float[Tensor, "batch pos head d_head"], hook: Any, which: list[int]) -> Tensor:
+    def zero(z: Float[Tensor, "batch pos head d_head"], hook: Any, which: list[int]) -> Tensor:
         z = z.clone()
         z[:, :, which] = 0.0
         return z
 
-    hooks = [(f"blocks.{layer}.attn.hook_z", partial(silence, which=which)) for layer, which in by_layer.items()]
+    hooks = [(f"blocks.{layer}.attn.hook_z", partial(zero, which=which)) for layer, which in by_layer.items()]
     with torch.no_grad():
         return loss_per_token(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
 
@@ -146,14 +146,14 @@ def loss_without_heads(
 def random_heads(
     n_layers: int, n_heads: int, count: int, seed: int, exclude: Iterable[tuple[int, int]] = ()
 ) -> list[tuple[int, int]]:
-    """`count` different (layer, head) drawn uniformly among those not excluded: the control of an ablation, sorted.
+    """`count` different (layer, head) drawn uniformly from those not excluded, sorted: the control of an ablation.
 
     Raises ValueError if fewer than `count` heads are left.
     """
     excluded = {(int(layer), int(head)) for layer, head in exclude}
     left = [(la, he) for la in range(n_layers) for he in range(n_heads) if (la, he) not in excluded]
     if count > len(left):
-        raise ValueError(f"{count} heads asked, but only {len(left)} are left after excluding {len(excluded)}.")
+        raise ValueError(f"{count} heads asked for, but only {len(left)} are left after excluding {len(excluded)}.")
     order = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed))
     return sorted(left[i] for i in order[:count].tolist())
 
@@ -168,7 +168,7 @@ def train_step(model: TransformerBridge, optimizer: torch.optim.Optimizer, token
 
 
 def emergence_step(steps: list[int], scores: list[float], threshold: float) -> int | None:
-    """The first step at which the score exceeds the threshold and never falls to it or below again, or None.
+    """The first step from which on the score stays above the threshold, or None.
 
     >>> emergence_step([0, 100, 200, 300], [0.1, 0.7, 0.4, 0.8], threshold=0.5)
     300
@@ -183,10 +183,11 @@ def emergence_step(steps: list[int], scores: list[float], threshold: float) -> i
 
 
 def smollm2_scores() -> dict[str, list[list[float]]]:
-    """Scores of SmolLM2's 30 × 9 heads on sequences that the lesson does not use, by kind: induction, previous_token,
-    duplicate_token. Measured by `data/measure_smollm2_induction.py`; nothing is run here.
+    """Scores of SmolLM2's 30 × 9 heads on sequences that the lesson does not use.
+
+    By kind: induction, previous_token, duplicate_token. Read from a file that `data/measure_smollm2_induction.py` made.
     """
-    return json.loads((native.data_dir() / "smollm2-induction.json").read_text(encoding="utf-8"))["scores"]
+    return json.loads((data_dir() / "smollm2-induction.json").read_text(encoding="utf-8"))["scores"]
 
 
 def smollm2_induction_heads(threshold: float = 0.35) -> list[tuple[int, int]]:

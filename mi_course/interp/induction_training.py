@@ -1,20 +1,22 @@
-"""Growing an induction head: a two-layer attention-only model, trained from nothing on repeated random tokens.
+"""Training an induction head: a small attention-only model, trained from scratch on repeated random tokens.
 
-The period varies from batch to batch, so that the offset between the copies is no help. With a fixed one the model
-learns to look back by it, and fails at any other: a positional copy, not induction. Some periods are never trained on
-and serve as the test. Olsson et al. 2022, "In-context Learning and Induction Heads" (argument 1: the phase change).
+The period varies from batch to batch, so that the offset between the copies does not help. With a fixed period the
+model learns to look back by it, and fails at any other: a positional copy, not induction. Some periods are never
+trained on and serve as the test. Olsson et al. 2022, "In-context Learning and Induction Heads" (argument 1: the phase
+change).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mi_course.interp.induction import head_scores, loss_per_token, repeated_tokens, train_step
+from mi_course.interp.models import native
+from mi_course.interp.models.bridge import one_thread
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,11 +30,11 @@ TRAIN_PERIODS = tuple(period for period in range(6, 33) if period not in UNSEEN_
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
-    """What was measured after `step` training steps, at one test period. Losses in nats, scores between 0 and 1."""
+    """Measurements after `step` training steps, at one test period. Losses in nats, scores between 0 and 1."""
 
     step: int
-    loss_first: float  # tokens that nothing announces: the first copy, and the first token of the second
-    loss_second: float  # tokens that an induction head can know: the second copy but its first token
+    loss_first: float  # unpredictable tokens: the first copy, and the first token of the second
+    loss_second: float  # predictable for an induction head: the second copy but its first token
     induction: Float[Tensor, "layer head"]
     previous_token: Float[Tensor, "layer head"]
 
@@ -42,7 +44,7 @@ class TrainingSnapshot:
 
     @property
     def best_previous_token(self) -> float:
-        """Of the first layer only: a previous-token head serves an induction head from below."""
+        """Of the first layer only: an induction head needs a previous-token head in an earlier layer."""
         return float(self.previous_token[0].max())
 
 
@@ -50,7 +52,7 @@ def tiny_config(n_layers: int = 2) -> dict[str, Any]:
     """The shape of `data/tiny-induction` (fields of TransformerBridgeConfig): attention only, d_model 64, 4 heads.
 
     Rotary positions, because a previous-token head then forms in a few hundred steps (with learned ones it did not).
-    The norm has no weights of its own, so the matrices can be read as they are, without folding.
+    The norm has no weights, so the matrices can be read as they are, without folding.
     """
     return {
         "n_layers": n_layers,
@@ -67,8 +69,6 @@ def tiny_config(n_layers: int = 2) -> dict[str, Any]:
 
 def untrained_tiny_model(n_layers: int = 2, seed: int = 0) -> TransformerBridge:
     """An untrained model of that shape, in train mode. The seed decides its weights; the global random state stays."""
-    from mi_course.interp.models import native
-
     return native.boot({**tiny_config(n_layers), "seed": seed}, name="tiny").train()
 
 
@@ -79,7 +79,7 @@ def measure_growth(
     tokens = repeated_tokens(batch, period, low=1, high=model.cfg.d_vocab, bos=BOS, seed=seed)
     with torch.no_grad():
         loss = loss_per_token(model(tokens), tokens)
-    # Entry i of the loss predicts token i + 1; the second copy's first token, at period + 1, comes as a surprise too.
+    # Entry i of the loss predicts token i + 1; the second copy's first token, at period + 1, is unpredictable too.
     return TrainingSnapshot(
         step=step,
         loss_first=float(loss[:, : period + 1].mean()),
@@ -103,12 +103,12 @@ def train_induction(
     seed: int = 0,
     step_fn: Callable[[TransformerBridge, torch.optim.Optimizer, Tensor], float] = train_step,
 ) -> Iterator[TrainingSnapshot]:
-    """Train in place, yielding what is measured before the first step, every `every` steps, and after the last.
+    """Train in place, yielding measurements before the first step, every `every` steps, and after the last.
 
     Each step takes a fresh batch of `repeated_tokens` of one period, drawn from `periods`; the same seed gives the same
-    run, and the global random state is left alone. AdamW; the learning rate rises over `warmup` steps, and falls evenly
-    towards zero over the last quarter. `step_fn` may be the learner's own `train_step`. Between yields the model may be
-    read (kept as a checkpoint, say); stop early by leaving the loop. Raises ValueError on an impossible setting.
+    run, and the global random state is left alone. AdamW; the learning rate rises over `warmup` steps, and falls
+    linearly towards zero over the last quarter. `step_fn` may be the learner's own `train_step`. Between yields the
+    model may be read (saved as a checkpoint, say). Raises ValueError for an impossible setting.
     """
     longest = 1 + 2 * max(*periods, test_period)
     if longest > model.cfg.n_ctx:
@@ -120,23 +120,12 @@ def train_induction(
     yield measure_growth(model, 0, test_period)
     for start in range(0, steps, every):
         stop = min(start + every, steps)
-        with _one_thread():
+        with one_thread():  # products this small gain nothing from a second thread
             for step in range(start + 1, stop + 1):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * min(1.0, step / warmup, 4 * (steps - step + 1) / steps)
                 period = periods[int(torch.randint(len(periods), (1,), generator=generator))]
                 batch_seed = int(torch.randint(2**31, (1,), generator=generator))
                 step_fn(model, optimizer, repeated_tokens(batch, period, 1, model.cfg.d_vocab, BOS, batch_seed))
-            growth = measure_growth(model, stop, test_period)
-        yield growth
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products this small gain nothing from a second thread, and on a busy machine waiting for it costs sevenfold."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+            snapshot = measure_growth(model, stop, test_period)
+        yield snapshot

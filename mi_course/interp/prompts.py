@@ -159,16 +159,16 @@ def word_ids(model: TransformerBridge, words: Sequence[str]) -> list[int]:
         raise ValueError("This model has no tokenizer, so words have no token ids. Give ids.")
     if isinstance(words, str):
         raise ValueError(f"words is one string, expected a list of strings. Write [{words[:30]!r}].")
-    found = []
+    tokens = []
     for word in words:
         ids = model.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
         if len(ids) != 1:
             pieces = [model.tokenizer.decode([i]) for i in ids]
             raise ValueError(f"{word!r} is {len(ids)} tokens, {pieces}; expected one. Choose another word.")
-        found.append(ids[0])
-    if not found:
+        tokens.append(ids[0])
+    if not tokens:
         raise ValueError("words is empty, expected at least one text.")
-    return found
+    return tokens
 
 
 def answer_tokens(model: TransformerBridge, answers: Sequence[tuple[str, str]]) -> Int[Tensor, "batch 2"]:

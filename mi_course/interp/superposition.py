@@ -1,6 +1,6 @@
-"""Toy models of superposition: more features than dimensions, and what a ReLU makes of that.
+"""Toy models of superposition: more features than dimensions, with a ReLU.
 
-x̂ = ReLU(Wᵀ W x + b), trained to give back sparse features x through fewer hidden dimensions. Column i of W is the
+x̂ = ReLU(Wᵀ W x + b), trained to reconstruct sparse features x through fewer hidden dimensions. Column i of W is the
 direction in which feature i is written. Elhage et al. 2022, "Toy Models of Superposition" (sections 2 to 4 for the
 model and its phases, "The Geometry of Superposition" for the dimensionality of a feature).
 """
@@ -70,7 +70,7 @@ def importance_loss(
 def best_linear_loss(n_hidden: int, probability: float, importance: Float[Tensor, " features"]) -> float:
     """The least importance-weighted loss of any linear model with `n_hidden` dimensions and a bias.
 
-    It keeps the `n_hidden` most important features and answers the mean of the others, so what is left is their
+    It reconstructs the `n_hidden` most important features and predicts the mean of the others, so what is left is their
     variance: probability/3 − probability²/4 each. No linear map of that rank does better (Eckart and Young 1936).
 
     >>> round(best_linear_loss(1, 1.0, torch.tensor([1.0, 0.6])), 4)  # 0.6 times a variance of 1/12
@@ -89,9 +89,9 @@ def feature_dimensionality(W: Float[Tensor, "hidden features"]) -> Float[Tensor,
     [0.5, 0.5, 1.0]
     """
     norms, unit = _unit(W)
-    # Σ_j (Ŵ_i · W_j)² = Ŵ_iᵀ (W Wᵀ) Ŵ_i: a hidden × hidden matrix in place of one of features × features.
-    seen = (unit * (W @ W.T @ unit)).sum(dim=0)
-    return torch.where(norms > 0, norms.square() / seen, 0.0)
+    # Σ_j (Ŵ_i · W_j)² = Ŵ_iᵀ (W Wᵀ) Ŵ_i: a hidden × hidden matrix instead of a features × features one.
+    total = (unit * (W @ W.T @ unit)).sum(dim=0)
+    return torch.where(norms > 0, norms.square() / total, 0.0)
 
 
 def interference(W: Float[Tensor, "hidden features"]) -> Float[Tensor, " features"]:
@@ -112,8 +112,8 @@ def _unit(W: Tensor) -> tuple[Tensor, Tensor]:
 def feature_groups(W: Float[Tensor, "hidden features"], threshold: float) -> list[list[int]]:
     """Features that share dimensions: connected components of |W_i · W_j| > threshold.
 
-    A feature with ‖W_i‖² at or below the threshold is not represented and is left out. Each group ascends; the groups
-    are in the order of their first members.
+    A feature with ‖W_i‖² at or below the threshold is not represented and is left out. Groups are sorted, and so are
+    their members.
 
     >>> feature_groups(torch.tensor([[1.0, 0.0, -1.0, 0.1], [0.0, 1.0, 0.0, 0.0]]), 0.2)
     [[0, 2], [1]]
@@ -153,7 +153,7 @@ def train_toy(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Several toy models, trained side by side, after `step` steps."""
+    """Several toy models, trained together, after `step` steps."""
 
     step: int
     W: Float[Tensor, "model hidden features"]
@@ -175,10 +175,10 @@ def training(
     lr: float = 0.03,
     relu: bool = True,
 ) -> Iterator[Snapshot]:
-    """Trains one toy model for each probability, all at once; yields at the start, every `every` steps, and at the end.
+    """Train one toy model for each probability, all at once; yields at the start, every `every` steps, and at the end.
 
-    Adam; the learning rate falls along a cosine. The gradient is written out, which on models this small is several
-    times quicker than autograd. relu: False trains the linear control, x̂ = Wᵀ W x + b.
+    Adam, with cosine decay of the learning rate. The gradient is written out, which on models this small is several
+    times as fast as autograd. relu: False trains the linear control, x̂ = Wᵀ W x + b.
     """
     generator = torch.Generator().manual_seed(seed)
     p = torch.tensor(list(probabilities), dtype=torch.float32)[:, None, None]
@@ -187,7 +187,7 @@ def training(
     weight = 2 / batch * (importance if importance.ndim == 1 else importance[:, None])
     optimizer = torch.optim.Adam([W, b], lr=lr, fused=True)
     loss = torch.full((len(p),), torch.nan)
-    # Nothing here asks for a gradient. (A `no_grad` around a `yield` would reach into the code that reads on.)
+    # No tensor here requires a gradient. (A `no_grad` around a `yield` would leak into the caller.)
     for step in range(steps + 1):
         x = _draw((len(p), batch, n_features), p, generator)
         h = x @ W.mT
@@ -207,7 +207,7 @@ def training(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Looking at what came out
+# Describing the result
 
 
 _SHAPES = {
@@ -225,10 +225,10 @@ _SHAPES = {
 
 
 def shape_of(W: Float[Tensor, "hidden features"], group: Sequence[int]) -> str:
-    """What these features form: "pentagon", or "5 in 2" where they are not balanced around the origin.
+    """The shape that these features form: "pentagon", or "5 in 2" if they are not balanced around the origin.
 
-    A shape has a name by how many features there are and how many dimensions they fill (singular values above a fifth
-    of the largest), if the unit vectors add up to nearly nothing.
+    A shape is named by the number of features and the number of dimensions that they fill (singular values above a
+    fifth of the largest), if the unit vectors add up to nearly zero.
     """
     vectors = W[:, list(group)]
     sizes = torch.linalg.svdvals(vectors)
@@ -241,10 +241,10 @@ def shape_of(W: Float[Tensor, "hidden features"], group: Sequence[int]) -> str:
 def upright(
     W: Float[Tensor, "hidden features"], features: Sequence[int] | None = None
 ) -> Float[Tensor, "hidden features"]:
-    """W in another basis of the hidden space, in which the first of `features` points along the last axis: up.
+    """W in a basis of the hidden space in which the first of `features` points along the last axis: up.
 
-    A rotation or mirror of the hidden space is free in this model, since only Wᵀ W counts. features: those that decide
-    the basis, in order; by default the longest first.
+    The model is invariant to rotations and reflections of the hidden space, since only Wᵀ W matters. features: those
+    that determine the basis, in order; by default the longest first.
 
     >>> upright(torch.tensor([[-3.0, 0.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [3.0, 0.0]]

@@ -7,9 +7,10 @@
 `ask(answer, ask) -> Observation` runs only code of ours: the oracle, and each mistake's `implementation`. Within one
 verdict each of these is asked each Ask at most once, and only if the verdict depends on it.
 
-Half precision: an answer in float16 or bfloat16 passes where it agrees within the case's tolerance, as whole numbers
-do. Otherwise it is wrong, since its two to four digits do not tell a right answer from a nearly right one. If it is right
-to its own precision, or is judged by properties, the message says so and asks for float32, and no mistake is named.
+Half precision: an answer in float16 or bfloat16 passes if it agrees within the case's tolerance, as whole numbers
+do. Otherwise it is wrong, since its two to four digits do not tell a right answer from a nearly right one. If it is
+right to its own precision, or is judged by properties, the message says so and asks for float32, and no mistake is
+named.
 """
 
 from __future__ import annotations

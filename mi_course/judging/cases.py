@@ -1,4 +1,4 @@
-"""One case: what was observed, held against its truth."""
+"""Compares what was observed in one case with its truth."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complai
         complaint = case.judge(case, observation)
     except UNFIT:
         seen = ", ".join(say(reply.value) for reply in observation.replies[:3])
-        return Complaint(f"The answer, {seen}, is not of the form that is asked for: {exercise.task}", "type")
+        return Complaint(f"The answer, {seen}, does not have the form that is asked for: {exercise.task}", "type")
     if complaint is None:
         return None
     halves = [t for reply in observation.replies for t in wire.tensors_in(reply.value) if is_half(t)]
     if halves:
         return Complaint(
-            f"The result is in {str(halves[0].dtype).removeprefix('torch.')}, which keeps too few digits to tell a right "
-            "answer from a nearly right one. Return float32.",
+            f"The result is in {str(halves[0].dtype).removeprefix('torch.')}, which keeps too few digits to tell a "
+            "right answer from a nearly right one. Return float32.",
             "precision",
         )
     return _with_message(complaint, exercise)
@@ -96,11 +96,11 @@ def _not_returned(reply: Reply, case: Case) -> Complaint | None:
         return None
     error = reply.error
     if reply.status == wire.NOT_ATTEMPTED:
-        return Complaint("Here it still holds `...`, or raises NotImplementedError.", "not_attempted")
+        return Complaint("For this input it returns `...` or raises NotImplementedError.", "not_attempted")
     if reply.status == wire.TIMED_OUT:
         return Complaint(
-            f"It was still running after {case.limit_s:g} seconds. Look for a loop that never ends, or one over "
-            "elements that a tensor operation could do at once.",
+            f"It was still running after {case.limit_s:g} seconds. Look for a loop that never ends, or a loop over "
+            "elements that one tensor operation could replace.",
             "timed_out",
         )
     if reply.status == wire.UNSENDABLE:
@@ -108,7 +108,7 @@ def _not_returned(reply: Reply, case: Case) -> Complaint | None:
             f"{error.message[:1].upper()}{error.message[1:]}." if error else "The value cannot be checked.", "type"
         )
     if reply.status == wire.DIED:
-        return Complaint(f"It ended its process: {error.message if error else 'no reason is known'}.", "crashed")
+        return Complaint(f"It ended its process: {error.message if error else 'reason unknown'}.", "crashed")
     where = f" at {error.where}" if error and error.where else ""
     kind, text = (error.kind, error.message) if error else ("an error", "")
     return Complaint(f"It raised {kind}{where}\n\n`{text}`" if text else f"It raised {kind}{where}.", "crashed")

@@ -145,8 +145,8 @@ def _half_precision(seen: Any, expected: Tensor, path: str) -> Complaint | None:
         return None
     digits = {torch.bfloat16: "two or three", torch.float16: "three or four"}[seen.dtype]
     return Complaint(
-        f"{path} is right to half precision: {_dtype(seen)} keeps {digits} digits, too few to tell a right answer from a "
-        "nearly right one. Return float32.",
+        f"{path} is right to half precision: {_dtype(seen)} keeps {digits} digits, too few to tell a right answer "
+        "from a nearly right one. Return float32.",
         "precision",
     )
 

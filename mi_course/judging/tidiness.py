@@ -1,4 +1,4 @@
-"""What the watches saw. It may cost a part, and never earns one."""
+"""Judges what the watches observed. It may cost a part, and never earns one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ __all__ = ["tidy"]
 
 
 def tidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> Complaint | None:
+    """The complaint about what the calls left behind, of the kind `tidiness`; None if all is in order."""
     try:
         return _untidy(case, observation, truths)
     except UNFIT:
         return Complaint(
-            "The values are right, but what the call left behind could not be looked at: an argument, a model or a "
-            "random state is no longer what it was.",
+            "The values are right, but an argument, a model or the random state could not be inspected after the call: "
+            "it is no longer what it was.",
             "tidiness",
         )
 
@@ -31,15 +32,15 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
             changed = []  # its buffers are there to be written
         if changed:
             return Complaint(
-                f"The values are right, but argument {changed[0]} was changed by the call: whoever calls it again gets "
-                "another answer. Work on a copy (`.clone()`).",
+                f"The values are right, but argument {changed[0]} was changed by the call: the next call gets another "
+                "result. Work on a copy (`.clone()`).",
                 "tidiness",
             )
         moved = [name for name, kept in watched.get("random_state", {}).items() if not kept]
         if moved:
             return Complaint(
-                f"The values are right, but the global random state of {moved[0]} moved: whatever is drawn afterwards "
-                "depends on this call. Use a `torch.Generator()` of your own with `manual_seed(seed)`.",
+                f"The values are right, but the global random state of {moved[0]} changed: random numbers drawn later "
+                "depend on this call. Use your own `torch.Generator()` with `manual_seed(seed)`.",
                 "tidiness",
             )
         for model in [*watched.get("model", []), *watched.get("hooks", [])]:
@@ -47,10 +48,11 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
             if after > before:
                 return Complaint(
                     f"{after - before} forward hook(s) are left on the model after the call, and change every later "
-                    "forward pass. `with model.hooks(...)` and `model.run_with_hooks(...)` take them off again.",
+                    "forward pass. `with model.hooks(...)` and `model.run_with_hooks(...)` remove them.",
                     "tidiness",
                 )
-            if "logits" in model and not same(*model["logits"], rtol=1e-4, atol=1e-5):
+            logits, logits_after = model.get("logits", (None, None))
+            if not same(logits, logits_after):
                 return Complaint(
                     "The model gives other logits after the call than before it: the call changed the model.",
                     "tidiness",
@@ -59,7 +61,8 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
             seen, expected = (sorted(map(sorted, w)) for w in (watched["calls"], truths[i].watched["calls"]))
             if any(not set(_rounded(e)) <= set(_rounded(s)) for s, e in zip(seen, expected, strict=True)):
                 return Complaint(
-                    "The function that was passed in was not called with everything it should be asked.", "tidiness"
+                    "The function among the arguments was not called with every value that it is needed for.",
+                    "tidiness",
                 )
     return None
 

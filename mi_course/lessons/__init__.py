@@ -21,7 +21,7 @@ from mi_course.errors import CourseError, UnknownName
 if TYPE_CHECKING:
     from mi_course.exercises import LessonSpec
 
-__all__ = ["LessonInfo", "Plugin", "asking_modules", "catalogue", "find", "join", "load"]
+__all__ = ["LessonInfo", "Plugin", "alternatives_module", "asking_modules", "catalogue", "find", "join", "load"]
 
 
 RENAMED = {
@@ -57,7 +57,9 @@ class Plugin:
 
     lessons: tuple[LessonInfo, ...]
     asking: str = ""
-    """A module with `REFERENCES` and `DRIVERS`; it is copied into the sandbox."""
+    """A module with `REFERENCES`, `FUNCTIONS` and `DRIVERS`; it is copied into the sandbox."""
+    alternatives: str = ""
+    """A module with other right answers and equivalent mutants, for `mi_course.testing`."""
 
 
 OURS = (
@@ -81,6 +83,14 @@ OURS = (
 )
 
 
+def _new_name(error: Exception) -> str:
+    """What to write instead, if the error is about a field that was renamed; otherwise empty."""
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not isinstance(error, TypeError) or keyword is None or keyword[1] not in RENAMED:
+        return ""
+    return f"`{keyword[1]}` is called `{RENAMED[keyword[1]]}` now."
+
+
 @cache
 def _plugins() -> tuple[Plugin, ...]:
     plugins = []
@@ -88,9 +98,8 @@ def _plugins() -> tuple[Plugin, ...]:
         try:
             plugin = point.load()
         except Exception as error:  # one broken plug-in must not break the course
-            warnings.warn(
-                f"the lessons of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=2
-            )
+            reason = f"{type(error).__name__}: {error}. {_new_name(error)}".strip()
+            warnings.warn(f"the lessons of {point.value!r} could not be loaded: {reason}", stacklevel=2)
             continue
         if isinstance(plugin, Plugin):
             plugins.append(plugin)
@@ -104,6 +113,11 @@ def _plugins() -> tuple[Plugin, ...]:
 def asking_modules() -> tuple[str, ...]:
     """The plug-ins' modules with references and drivers."""
     return tuple(plugin.asking for plugin in _plugins() if plugin.asking)
+
+
+def alternatives_module(lesson: str) -> str:
+    """The module with other right answers to a plug-in's lesson; empty if it names none."""
+    return next((plugin.alternatives for plugin in _plugins() for info in plugin.lessons if info.id == lesson), "")
 
 
 def catalogue() -> tuple[LessonInfo, ...]:
@@ -138,10 +152,9 @@ def join(info: LessonInfo) -> LessonSpec:
     try:
         module = importlib.import_module(info.module)
     except TypeError as error:
-        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if keyword is None or keyword[1] not in RENAMED:
-            raise
-        raise CourseError(f"{info.module}: {error}. `{keyword[1]}` is called `{RENAMED[keyword[1]]}` now.") from error
+        if hint := _new_name(error):
+            raise CourseError(f"{info.module}: {error}. {hint}") from error
+        raise
     if not hasattr(module, "EXERCISES"):
         raise CourseError(
             f"{info.module} has no EXERCISES. Define it as the tuple of the lesson's exercises; "

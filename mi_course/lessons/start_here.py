@@ -1,4 +1,4 @@
-"""Lesson 00: read what a model expects next, and switch one head off."""
+"""Lesson 00: read what a model expects next, and switch off one head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _top_next_tokens(logits: Tensor, k: int) -> list[tuple[int, float]]:
-    """Spec: exponentiate the last row by hand, sort all of it."""
+    """Oracle: exponentiate the last row by hand, sort all of it."""
     row = [float(x) for x in logits[len(logits) - 1].double()]
     weights = [math.exp(x - max(row)) for x in row]
     ranked = sorted(range(len(row)), key=lambda token: -weights[token])
@@ -100,17 +100,17 @@ TOP_NEXT_TOKENS = Exercise(
         ),
         Mistake(
             "probability_first",
-            "Each pair is the wrong way round: the token comes first, then its probability.",
+            "Each pair is the wrong way around: the token comes first, then its probability.",
             lambda logits, k: [(p, t) for t, p in _pairs(logits[-1].softmax(-1), k)],
         ),
     ),
     hints=(
-        "Which row of `logits` speaks about the token that is not there yet? The one at the last position.",
+        "Which row of `logits` predicts the token that is not there yet? The one at the last position.",
         "`probabilities = logits[-1].softmax(dim=-1)` gives one number for each token of the vocabulary. `probabilities.topk(k)` "
         "has `.indices` and `.values`, largest first.",
     ),
     reveal="The logits at position p are the model's expectation of token p + 1, so the next token is read off the last row. "
-    "Softmax turns logits into probabilities; it leaves the order alone, so `topk` may come before or after it, as long as the "
+    "Softmax turns logits into probabilities; it does not change the order, so `topk` may come before or after it, as long as the "
     "softmax runs over the whole vocabulary.",
 )
 
@@ -120,7 +120,7 @@ TOP_NEXT_TOKENS = Exercise(
 
 
 def _zero_head(z: Tensor, hook: object, head: int) -> Tensor:
-    """Spec: every number by hand."""
+    """Oracle: every number by hand."""
     out = z.clone()
     batch, pos, _, d_head = z.shape
     for b in range(batch):
@@ -200,7 +200,7 @@ ZERO_HEAD = Exercise(
         ),
         Mistake(
             "all_but_one",
-            "The head that was asked for is the only one left; the others are silent. It is the other way round.",
+            "The head that was asked for is the only one left; the others are silent. It is the other way around.",
             _zero_others,
         ),
         Mistake(
@@ -221,7 +221,7 @@ ZERO_HEAD = Exercise(
         ),
         Mistake(
             "mean_for_zero",
-            "You put the head's mean over positions in its place. That is mean ablation, which has its uses; here zero is asked.",
+            "You replaced the head's output by its mean over positions. That is mean ablation, which has its uses; here zero is asked for.",
             lambda z, hook, head: _set(z, (slice(None), slice(None), head), z[:, :, head].mean(1, keepdim=True)),
         ),
     ),

@@ -42,7 +42,7 @@ class Attention(Live):
         self.alt = f"Attention of query (up) to key (across): {title}. " + "; ".join(details[1:5]) + "."
 
     def _strongest(self, values: Any) -> str:
-        """The three queries that look hardest at a key other than the first, which is where idle heads rest."""
+        """The three queries that attend most to a key other than the first, the attention sink."""
         inner = values.copy()
         inner[:, 0] = -np.inf
         if inner.shape[1] == 1 or inner.max() <= 0:
@@ -152,7 +152,11 @@ def attention(
 
 @cache
 def _script() -> bytes:
-    """CircuitsVis' own bundle, read from its wheel. The package itself is not imported: it would pull in torch."""
+    """CircuitsVis' own script, read from its wheel.
+
+    We never display the package's own objects: each would first ask a web address for the script, and put 1.3 MB of it
+    into every output where there is no network. Nor is it imported, which would import torch.
+    """
     spec = find_spec("circuitsvis")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("circuitsvis is not installed; the interactive attention view needs it.")

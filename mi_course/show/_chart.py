@@ -173,7 +173,7 @@ class Chart:
         return names if len(names) > 1 or self.always_legend else []
 
 
-HIDDEN = Axis(visible=False)
+HIDDEN: Axis = Axis(visible=False)
 
 
 def styles(names: Sequence[str]) -> list[tuple[str, str]]:

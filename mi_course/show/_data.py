@@ -1,4 +1,4 @@
-"""From whatever was handed in to checked numpy arrays and safe labels."""
+"""Arguments checked and turned into numpy arrays, numbers and labels."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def check_marks(marks: Iterable[tuple[Any, str]]) -> list[tuple[float, str]]:
 
 
 def visible(token: str, *, width: int | None = None) -> str:
-    """A token as it can be read in a label: outer spaces as ·, newline as ↵, control signs as \\x07, long ones cut.
+    """A token as it can be read in a label: outer spaces as ·, newline as ↵, control codes as \\x07, long ones cut.
 
     >>> visible(" the"), visible("a\\nb"), visible("head 16.0"), visible("incomprehensible", width=6)
     ('·the', 'a↵b', 'head 16.0', 'incom…')
@@ -138,7 +138,7 @@ def rounded(values: np.ndarray[Any, Any], digits: int = 4) -> list[Any]:
 
 
 def short(value: float, digits: int = 2) -> str:
-    """A number in words: `short(0.9041)` is '0.90', `short(14.03)` is '14', `short(25000)` is '25,000'."""
+    """A number in few digits: `short(0.9041)` is '0.90', `short(14.03)` is '14', `short(25000)` is '25,000'."""
     if value == 0:
         return "0"
     size = int(np.floor(np.log10(abs(value))))
@@ -150,7 +150,7 @@ def short(value: float, digits: int = 2) -> str:
 
 
 def place(value: float) -> str:
-    """A position on an axis, in words: `place(450.0)` is '450', `place(-1)` is '−1'."""
+    """A position on an axis: `place(450.0)` is '450', `place(-1)` is '−1'."""
     return f"{value:.4g}".replace("-", "−")
 
 

@@ -66,12 +66,12 @@ def graph(
     if arrows:  # plotly's arrows have no hover text: these points have it for them
         middles = np.array([[(ids[a][k] + ids[b][k]) / 2 for k in "xy"] for a, b, _ in arrows])
         words = [f"{ids[a]['label']} → {ids[b]['label']}\n{weight_name} {short(w)}" for a, b, w in arrows]
-        marks.append(Series(*middles.T, "#00000000", dash="", symbol="circle", size=14, words=words))
+        marks.append(Series(middles[:, 0], middles[:, 1], "#00000000", dash="", symbol="circle", size=14, words=words))
     for role, color in zip(roles, _role_colors(roles), strict=True):
         nodes_of_role = [node for node in points if node["role"] == role]
-        at = np.array([[node["x"], node["y"]] for node in nodes_of_role]).T
+        at = np.array([[node["x"], node["y"]] for node in nodes_of_role])
         words = [node["label"] for node in nodes_of_role]
-        marks.append(Series(*at, color, role, dash="", symbol="circle", size=17, words=words))
+        marks.append(Series(at[:, 0], at[:, 1], color, role, dash="", symbol="circle", size=17, words=words))
     marks += [Text(n["x"], n["y"], n["label"], size=12, soft=False, align="left", shift=(13, 0)) for n in points]
 
     widest = max(sum(node["layer"] == level for node in points) for level in levels)

@@ -234,7 +234,7 @@ class Grid:
         rows = -(-self.count // self.across)
         return -(rows - 0.5) * self.height, self.height / 2
 
-    def axes(self) -> dict[str, Axis]:
+    def axes(self) -> dict[str, Any]:
         return {"x": replace(HIDDEN, range=self.x), "y": replace(HIDDEN, range=self.y)}
 
 

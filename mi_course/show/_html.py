@@ -1,4 +1,4 @@
-"""Small pieces of HTML that also survive Jupyter's sanitiser: inline styles, no scripts, everything escaped."""
+"""Small pieces of HTML that survive Jupyter's sanitizer: inline styles, no scripts, everything escaped."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def prose_spans(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Paragraphs, parted by blank lines, with `code`, **strong** and fenced code blocks."""
+    """Paragraphs, separated by blank lines, with `code`, **strong** and fenced code blocks."""
     parts, end = [], 0
     for block in CODE_BLOCK.finditer(text):
         parts += [_paragraphs(text[end : block.start()]), code_block(block[2], block[1] or "python")]
@@ -68,7 +68,7 @@ def _paragraphs(text: str) -> str:
 
 
 def code_block(code: str, language: str = "python") -> str:
-    """Code in colours that are readable on a light and on a dark ground; plain if pygments is missing or stumbles."""
+    """Code in colors that read on a light and on a dark ground; plain without pygments."""
     body = escape(code)
     if language in {"python", "py"}:
         with suppress(ImportError):
@@ -81,7 +81,7 @@ def _colored(code: str) -> str:
     from pygments.lexers import PythonLexer
     from pygments.token import Comment, Keyword, Number, Operator, String
 
-    # Theme variables with middle tones behind them. JupyterLab's own tone for comments is too dark in its dark theme.
+    # Theme variables, with middle tones as fallback. JupyterLab's own tone for comments is too dark in its dark theme.
     tones = [
         (Comment, SOFT, ";font-style:italic"),
         (Operator.Word, "var(--jp-mirror-editor-keyword-color, #2e8b3d)", ";font-weight:bold"),

@@ -1,4 +1,4 @@
-"""Pictures that change while something trains: a line plot that grows, vectors that move."""
+"""Pictures that change during training: a line plot that grows, vectors that move."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from mi_course.show._vectors import vectors
 class LivePicture(Shown):
     """An output that is redrawn now and then; drawing takes at most a tenth of the time."""
 
-    def __init__(self, every_s: float) -> None:
+    EMPTY: str  # the description before the first update
+
+    def __init__(self, every_s: float, **look: Any) -> None:
+        """look: arguments of the picture that stay the same, the title among them."""
+        self._look = look
         self._every_s = every_s
         self._handle: Any = None
         self._next = 0.0
@@ -34,7 +38,17 @@ class LivePicture(Shown):
 
     def close(self) -> None:
         """Put the finished, interactive picture in place."""
-        raise NotImplementedError
+        if not self._closed and not self._is_empty() and in_notebook():
+            self._show(final=True)
+        self._closed = True
+
+    @property
+    def text(self) -> str:
+        return f"{self._look['title']}\n  {self.EMPTY}" if self._is_empty() else self.picture().text
+
+    @property
+    def alt(self) -> str:
+        return self._look["title"] if self._is_empty() else self.picture().alt
 
     def html(self) -> str:
         return self.picture().html()
@@ -78,6 +92,8 @@ class LiveLines(LivePicture):
     terminal it is a tqdm bar if `total` is given; anywhere else nothing is shown. `.picture()` is the plot so far.
     """
 
+    EMPTY = "no points yet"
+
     def __init__(
         self,
         *,
@@ -90,9 +106,8 @@ class LiveLines(LivePicture):
         marks: Sequence[tuple[float, str]] = (),
         log_y: bool = False,
     ) -> None:
-        self._look = {"xlabel": check_text(xlabel, "xlabel"), "ylabel": check_text(ylabel, "ylabel")}
-        self._look |= {"title": check_text(title, "title"), "caption": check_text(caption, "caption"), "log_y": log_y}
-        super().__init__(every_s)
+        texts = {"xlabel": xlabel, "ylabel": ylabel, "title": title, "caption": caption}
+        super().__init__(every_s, **{name: check_text(text, name) for name, text in texts.items()}, log_y=log_y)
         self._marks, self._total = list(marks), total
         self._points: dict[str, tuple[list[float], list[float]]] = {}
         self._bar: Any = None
@@ -116,13 +131,9 @@ class LiveLines(LivePicture):
 
     def close(self) -> None:
         """Put the finished, interactive picture in place."""
-        if self._closed:
-            return
-        self._closed = True
         if self._bar is not None:
             self._bar.close()
-        if self._points and in_notebook():
-            self._show(final=True)
+        super().close()
 
     def picture(self) -> Picture:
         """The plot so far. Raises ValueError before the first update."""
@@ -133,14 +144,6 @@ class LiveLines(LivePicture):
         grid = sorted({x for xs, _ in self._points.values() for x in xs})
         series = {name: np.interp(grid, *_sorted(xs, ys)) for name, (xs, ys) in self._points.items()}
         return lines(grid[-20_000:], {n: v[-20_000:] for n, v in series.items()}, marks=self._marks, **self._look)
-
-    @property
-    def text(self) -> str:
-        return self.picture().text if self._points else f"{self._look['title']}\n  no points yet"
-
-    @property
-    def alt(self) -> str:
-        return self.picture().alt if self._points else self._look["title"]
 
     def _is_empty(self) -> bool:
         return not self._points
@@ -192,9 +195,10 @@ class LiveVectors(LivePicture):
     """`update(step, panels)` as often as you like. In a notebook the output is a still picture, replaced now and then,
     and the interactive one at the end; elsewhere nothing is shown. `.picture()` is the state of the last update."""
 
+    EMPTY = "no vectors yet"
+
     def __init__(self, *, title: str, caption: str = "", every_s: float = 0.4, across: int | None = None) -> None:
-        super().__init__(every_s)
-        self._look = {"title": check_text(title, "title"), "across": across}
+        super().__init__(every_s, title=check_text(title, "title"), across=across)
         self._caption = check_text(caption, "caption")
         self._state: tuple[float, dict[str, Any], list[str] | None] | None = None
 
@@ -203,16 +207,8 @@ class LiveVectors(LivePicture):
         self._open()
         self._state = number(step, "step"), dict(panels), None if notes is None else list(notes)
         if self._handle is None:
-            self.picture()  # what cannot be drawn is said at once, in a notebook or not
+            self.picture()  # raises at once for what cannot be drawn, in a notebook or not
         self._now_and_then(lambda: self._show(final=False) if in_notebook() else None)
-
-    def close(self) -> None:
-        """Put the finished, interactive picture in place."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._state is not None and in_notebook():
-            self._show(final=True)
 
     def picture(self) -> Picture:
         """The state of the last update. Raises ValueError before the first one."""
@@ -221,14 +217,6 @@ class LiveVectors(LivePicture):
         step, panels, notes = self._state
         caption = f"Step {step:,.0f}. {self._caption}".strip()
         return vectors(panels, notes=notes, caption=caption, **self._look)
-
-    @property
-    def text(self) -> str:
-        return f"{self._look['title']}\n  no vectors yet" if self._is_empty() else self.picture().text
-
-    @property
-    def alt(self) -> str:
-        return self._look["title"] if self._is_empty() else self.picture().alt
 
     def _is_empty(self) -> bool:
         return self._state is None

@@ -1,4 +1,4 @@
-"""What a learner has passed, tried and looked up, over all lessons."""
+"""A learner's progress over all lessons: passed, tried, looked up."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ BAR = "#2a8a4a"
 
 
 class Overview(Live):
-    """A bar and a folding list for each lesson; a table where no widgets live."""
+    """A bar and a collapsible list for each lesson; a table where widgets do not run."""
 
     def __init__(self, rows: list[dict[str, Any]], title: str) -> None:
         self.title, self._rows = title, rows
         self._lessons = {row["lesson"]: [r for r in rows if r["lesson"] == row["lesson"]] for row in rows}
         lines = [title]
-        for lesson, mine in self._lessons.items():
-            lines.append(f"{lesson}: {_score(mine)}")
-            for row in mine:
+        for lesson, group in self._lessons.items():
+            lines.append(f"{lesson}: {_score(group)}")
+            for row in group:
                 word, mark, _ = STATES[row["status"]]
                 looked = f", hints looked up: {row['hints']}" if row["hints"] else ""
                 lines.append(f"  {mark} {row['exercise']}: {word}, {row['points']} of {row['max_points']}{looked}")
         if not rows:
             lines.append("  nothing tried yet")
         self.text = "\n".join(lines)
-        self.alt = f"{title}. " + "; ".join(f"{lesson}: {_score(mine)}" for lesson, mine in self._lessons.items())
+        self.alt = f"{title}. " + "; ".join(f"{lesson}: {_score(group)}" for lesson, group in self._lessons.items())
 
     def html(self) -> str:
         if not self._rows:
             return f'<div style="color:{INK}"><strong>{escape(self.title)}</strong><div>Nothing tried yet.</div></div>'
         blocks = "".join(
             f'<div style="margin:10px 0 2px"><strong>{escape(lesson)}</strong> '
-            f'<span style="color:{SOFT}">{_score(mine)}</span></div>{_bar(mine)}{_table(mine)}'
-            for lesson, mine in self._lessons.items()
+            f'<span style="color:{SOFT}">{_score(group)}</span></div>{_bar(group)}{_table(group)}'
+            for lesson, group in self._lessons.items()
         )
         heading = f'<div style="font-weight:bold;font-size:15px">{escape(self.title)}</div>'
         return f'<div class="mi-overview" style="max-width:820px;color:{INK}">{heading}{blocks}</div>'
@@ -48,35 +48,37 @@ class Overview(Live):
         import ipywidgets
 
         bars, tables, names = [], [], []
-        for lesson, mine in self._lessons.items():
-            points, most = _sum(mine)
+        for lesson, group in self._lessons.items():
+            points, maximum = _sum(group)
             bar = ipywidgets.IntProgress(
                 value=points,
-                max=max(1, most),
+                max=max(1, maximum),
                 description=lesson,
                 style={"description_width": "200px", "bar_color": BAR},
                 layout={"width": "520px"},
-                tooltip=f"{lesson}: {_score(mine)}",
+                tooltip=f"{lesson}: {_score(group)}",
             )
-            said = ipywidgets.HTML(f'<span style="color:{INK}">{_score(mine)}</span>')
-            bars.append(ipywidgets.HBox([bar, said]))
-            tables.append(ipywidgets.HTML(_table(mine)))
-            names.append(f"{lesson} · {_score(mine)}")
+            score = ipywidgets.HTML(f'<span style="color:{INK}">{_score(group)}</span>')
+            bars.append(ipywidgets.HBox([bar, score]))
+            tables.append(ipywidgets.HTML(_table(group)))
+            names.append(f"{lesson} · {_score(group)}")
         bold = f"font-weight:bold;font-size:15px;color:{INK}"
         heading = ipywidgets.HTML(f'<div style="{bold}">{escape(self.title)}</div>')
-        folded = ipywidgets.Accordion(children=tables, titles=names)
-        unfinished = [i for i, mine in enumerate(self._lessons.values()) if any(r["status"] != "passed" for r in mine)]
-        folded.selected_index = unfinished[0] if unfinished else None
-        box = ipywidgets.VBox([heading, *bars, folded] if self._rows else [heading])
+        accordion = ipywidgets.Accordion(children=tables, titles=names)
+        unfinished = [
+            i for i, group in enumerate(self._lessons.values()) if any(r["status"] != "passed" for r in group)
+        ]
+        accordion.selected_index = unfinished[0] if unfinished else None
+        box = ipywidgets.VBox([heading, *bars, accordion] if self._rows else [heading])
         box.layout.max_width = "860px"
         box.add_class("mi-live")
         return box
 
 
 def progress_overview(rows: Iterable[Mapping[str, Any]], *, title: str = "Your progress") -> Overview:
-    """What is passed, tried and looked up.
+    """What has been passed, tried and looked up.
 
-    rows: one per exercise, {"lesson", "exercise", "status", "points", "max_points"} and, perhaps "minutes" (planned),
+    rows: one per exercise, {"lesson", "exercise", "status", "points", "max_points"} and optionally "minutes" (planned),
     "attempts" and "hints" (looked up). Lessons and exercises keep the order of the rows.
     Raises ValueError for a row without one of these, or with another status.
     """
@@ -97,13 +99,13 @@ def _sum(rows: list[dict[str, Any]]) -> tuple[int, int]:
 
 def _score(rows: list[dict[str, Any]]) -> str:
     passed = sum(row["status"] == "passed" for row in rows)
-    points, most = _sum(rows)
-    return f"{passed} of {len(rows)} exercises, {points} of {most} points"
+    points, maximum = _sum(rows)
+    return f"{passed} of {len(rows)} exercises, {points} of {maximum} points"
 
 
 def _bar(rows: list[dict[str, Any]]) -> str:
-    points, most = _sum(rows)
-    share = round(100 * points / most) if most else 0
+    points, maximum = _sum(rows)
+    share = round(100 * points / maximum) if maximum else 0
     return (
         f'<div style="height:8px;border-radius:4px;background-color:rgba(127, 127, 127, 0.25);max-width:520px">'
         f'<div style="height:8px;border-radius:4px;background-color:{BAR};width:{share}%"></div></div>'

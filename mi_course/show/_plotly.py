@@ -69,6 +69,9 @@ def figure(chart: Chart, title: str, caption: str) -> dict[str, Any]:
             at = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
             shift = {"xshift": 10 - margin["l"], "yshift": -drop, "align": "left", "showarrow": False}
             notes.append({"text": themed(text, SOFT_SPAN), **at, **shift})
+    if chart.scale is not None:  # a title of the color bar's own would run into its numbers
+        at = {"xref": "paper", "yref": "paper", "x": 1, "y": 0.5, "xshift": 74, "textangle": 90, "showarrow": False}
+        notes.append({"text": themed(chart.scale.label), **at})
     layout: dict[str, Any] = {
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
@@ -103,12 +106,7 @@ def figure(chart: Chart, title: str, caption: str) -> dict[str, Any]:
             "cmin": round(chart.scale.low, 6),
             "cmax": round(chart.scale.high, 6),
             "colorscale": [[share, colors.rgba(color)] for share, color in chart.scale.stops],
-            "colorbar": {
-                "title": {"text": themed(chart.scale.label), "side": "right"},
-                "thickness": 14,
-                "outlinewidth": 0,
-                **NUMBERS,
-            },
+            "colorbar": {"thickness": 14, "outlinewidth": 0, **NUMBERS},
         }
     data = [trace for part in parts for trace in part.get("data", [])]
     return {"data": data, "layout": layout, "config": {"displaylogo": False, "responsive": True}}
@@ -119,21 +117,24 @@ NUMBERS = {"tickprefix": SPAN, "ticksuffix": "</span>"}  # plotly puts these aro
 
 def _axis(axis: Axis) -> dict[str, Any]:
     span = None if axis.range is None else [round(float(np.log10(v) if axis.log else v), 4) for v in axis.range]
-    more = {} if span is None else {"range": span}
+    more: dict[str, Any] = {} if span is None else {"range": span}
     if not axis.visible:
         return {"visible": False, "fixedrange": True, **more}
     if axis.log:
         more["type"] = "log"
     if axis.ticks is not None and all(name == f"{place:g}" for place, name in axis.ticks.items()):
-        more |= {"tickvals": list(axis.ticks), **NUMBERS}
+        first, second, *_ = *axis.ticks, 1
+        more |= {"tick0": first, "dtick": max(1, second - first), **NUMBERS}
     elif axis.ticks is not None:
         more |= {"tickvals": list(axis.ticks), "ticktext": [themed(name) for name in axis.ticks.values()]}
         more |= {"tickangle": -axis.angle}
     else:
         more |= NUMBERS
-    look = {"gridcolor": colors.rgba(colors.GRID)} if axis.grid else {"showgrid": False}
+    look: dict[str, Any] = {"gridcolor": colors.rgba(colors.GRID)} if axis.grid else {"showgrid": False}
     if axis.line:
         look |= {"showline": True, "linecolor": colors.LINE, "ticks": "outside", "tickcolor": colors.LINE}
+    else:
+        look["ticks"] = ""
     return {"title": {"text": themed(axis.label), "standoff": 8}, "zeroline": False, **look, **more}
 
 
@@ -146,7 +147,7 @@ def _left(axis: Axis) -> int:
 def _bottom(axis: Axis) -> int:
     if not axis.visible:
         return 10
-    return 58 if not axis.angle else int(50 + 6.2 * max(map(len, (axis.ticks or {"": ""}).values())))
+    return 58 if not axis.angle else int(50 + 6.2 * max(map(len, (axis.ticks or {0.0: ""}).values())))
 
 
 @singledispatch

@@ -65,7 +65,7 @@ def bars(
     ]
     marks += [Rule(control_name, y=level)] if level is not None else []
     angle = 45 if longest * 7.5 > 540 / count else 0
-    x = Axis(xlabel, dict(enumerate(shown)), angle, grid=False)
+    x = Axis(xlabel, dict(enumerate(shown)), angle, (-0.5, count - 0.5), grid=False)
     chart = Chart((680, int(340 + (4.6 * longest if angle else 0))), marks, x, Axis(ylabel))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 
@@ -116,7 +116,7 @@ def scatter(
     for i, (kind, (color, _)) in enumerate(zip(order, styles(order), strict=True)):
         group = np.array([k == kind for k in kinds])
         words = [name for name, member in zip(shown, group, strict=True) if member] if shown else None
-        look = {"dash": "", "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7, "opacity": 0.85}
+        look: dict[str, Any] = {"dash": "", "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7, "opacity": 0.85}
         marks.append(Series(xs[group], ys[group], color, kind, words=words, **look))
     if diagonal:
         ends = np.array([min(xs.min(), ys.min()), max(xs.max(), ys.max())])
@@ -168,7 +168,7 @@ def histogram(
         counts = np.histogram(group, edges)[0].astype(float)
         if log_y:
             counts[counts == 0] = np.nan
-        look = {"dash": dash, "width": 1.8, "fill": 0.15, "steps": True}
+        look: dict[str, Any] = {"dash": dash, "width": 1.8, "fill": 0.15, "steps": True}
         outlines.append(Series((edges[1:] + edges[:-1]) / 2, counts, color, name, **look))
     chart = Chart((680, 340), [*outlines, *rules(verticals)], Axis(xlabel), Axis(ylabel, log=log_y))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)

@@ -1,4 +1,4 @@
-"""One text, one layer, one number: what a model writes when a vector is added. A table where no widgets live."""
+"""What a model writes when a vector is added, by text, layer and coefficient. A table where widgets do not run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSIDE, OUTSIDE = "#2a8a4a", "#b35900"
 
 
 class SliderPanel(Live):
-    """A slider for a coefficient, a text and a layer; `respond(text, layer, coefficient)` says what comes of it."""
+    """A slider for a coefficient, a text and a layer; `respond(text, layer, coefficient)` completes the text."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class SliderPanel(Live):
     def _mark(self, coefficient: float) -> str:
         inside = self._coherent[0] <= coefficient <= self._coherent[1]
         word, color = ("coherent", INSIDE) if inside else ("outside", OUTSIDE)
-        return f'<span style="color:{color};font-size:11px">{word}</span>'
+        return f'<span style="color:{SOFT};border-bottom:2px solid {color};font-size:11px">{word}</span>'
 
     def widget(self) -> Any:
-        """Text, layer and coefficient; below them the completion and its log-odds, made anew at each change."""
+        """Text, layer and coefficient; below them the completion and its log-odds, recomputed at each change."""
         import ipywidgets
 
-        wide = {"description_width": "90px"}
-        text = ipywidgets.Text(self._prompt, description="text", style=wide, layout={"width": "620px"})
+        style = {"description_width": "90px"}
+        text = ipywidgets.Text(self._prompt, description="text", style=style, layout={"width": "620px"})
         text.continuous_update = False
         layer = ipywidgets.IntSlider(
-            self._layer, 0, self._n_layers - 1, description="layer", style=wide, layout={"width": "620px"}
+            self._layer, 0, self._n_layers - 1, description="layer", style=style, layout={"width": "620px"}
         )
         slider = ipywidgets.FloatSlider(
             0.0,
@@ -83,30 +83,30 @@ class SliderPanel(Live):
             step=0.25,
             description="coefficient",
             readout_format="+.2f",
-            style=wide,
+            style=style,
             layout={"width": "620px"},
         )
         layer.continuous_update = slider.continuous_update = False
         shown = ipywidgets.HTML()
-        known = {(self._prompt, self._layer, c): (written, value) for c, written, value in self._rows}
+        cached = {(self._prompt, self._layer, c): (written, value) for c, written, value in self._rows}
 
         def refresh(_: Any = None) -> None:
-            asked = text.value, layer.value, slider.value
-            if asked not in known:
+            inputs = text.value, layer.value, slider.value
+            if inputs not in cached:
                 shown.value = f'<span style="color:{SOFT}">writing …</span>'
                 try:
-                    known[asked] = self._respond(*asked)
+                    cached[inputs] = self._respond(*inputs)
                 except Exception as error:  # an error in a widget's callback would be shown nowhere
                     shown.value = (
-                        f'<span style="color:{OUTSIDE}">{escape(type(error).__name__)}: {escape(str(error))}</span>'
+                        f'<span style="color:{INK}">{escape(type(error).__name__)}: {escape(str(error))}</span>'
                     )
                     return
-            written, value = known[asked]
+            written, value = cached[inputs]
             shown.value = (
                 f'<div style="color:{INK};min-height:4.5em;max-width:720px">'
-                f'<span style="color:{SOFT}">{escape(asked[0])}</span><strong>{escape(written)}</strong></div>'
+                f'<span style="color:{SOFT}">{escape(inputs[0])}</span><strong>{escape(written)}</strong></div>'
                 f'<div style="color:{INK}">{escape(self._unit)} <strong>{value:+.1f}</strong> '
-                f"{self._mark(asked[2])}</div>"
+                f"{self._mark(inputs[2])}</div>"
             )
 
         for control in (text, layer, slider):
@@ -148,14 +148,14 @@ def slider_panel(
     """What a model writes at the coefficient of a slider.
 
     respond: (text, layer, coefficient) to (completion, number). rows: (coefficient, completion, number) for `text` at
-    `layer`, the static table. coherent: the part of low … high in which the model still writes sense.
+    `layer`, the static table. coherent: the part of low … high in which the text still makes sense.
     Raises ValueError for no rows, or a coherent range that is not inside low … high.
     """
     if not rows:
         raise ValueError("rows is empty; expected (coefficient, completion, number) triples for the static table.")
     if not low <= coherent[0] < coherent[1] <= high:
         raise ValueError(f"coherent is {coherent}, expected a range inside {low:g} … {high:g}.")
-    checked = [(number(c, "rows"), str(said), number(value, "rows")) for c, said, value in rows]
+    checked = [(number(c, "rows"), str(written), number(value, "rows")) for c, written, value in rows]
     return SliderPanel(
         respond,
         checked,

@@ -201,7 +201,7 @@ def _(mark: Frame, axes: Any, chart: Chart) -> None:
 
     for line in FRAME:
         corner, width, height = (mark.x0, mark.y0), mark.x1 - mark.x0, mark.y1 - mark.y0
-        look = {"edgecolor": line["color"], "linewidth": POINT * float(line["width"])}
+        look: dict[str, Any] = {"edgecolor": line["color"], "linewidth": POINT * float(line["width"])}
         axes.add_patch(Rectangle(corner, width, height, fill=False, zorder=3, **look))
 
 

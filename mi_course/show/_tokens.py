@@ -1,4 +1,4 @@
-"""Text, each token coloured by a value."""
+"""Text with each token colored by a value."""
 
 from __future__ import annotations
 
@@ -35,22 +35,24 @@ class TokenText(Shown):
         self._low, self._mid, self._high = low, mid, high
         order = sorted(range(len(tokens)), key=lambda i: (-values[i], i))
 
-        def say(indices: Sequence[int]) -> str:
+        def describe_tokens(indices: Sequence[int]) -> str:
             return "; ".join(f"{visible(tokens[i], width=20)} ({i}): {short(float(values[i]))}" for i in indices)
 
-        found = [f"highest: {say(order[:5])}"]
+        extremes = [f"highest: {describe_tokens(order[:5])}"]
         if len(order) > 5:
-            found.append(f"lowest: {say(order[::-1][:3])}")
-        scale = f"{len(tokens)} tokens, coloured from {short(low)} to {short(high)}{' ' + unit if unit else ''}"
-        self.text = "\n".join([title, *([caption] if caption else []), f"  {scale}", *(f"  {line}" for line in found)])
-        self.alt = f"Text coloured by {unit or 'value'}: {title}. {found[0][0].upper()}{found[0][1:]}."
+            extremes.append(f"lowest: {describe_tokens(order[::-1][:3])}")
+        scale = f"{len(tokens)} tokens, colored from {short(low)} to {short(high)}{' ' + unit if unit else ''}"
+        self.text = "\n".join(
+            [title, *([caption] if caption else []), f"  {scale}", *(f"  {line}" for line in extremes)]
+        )
+        self.alt = f"Text colored by {unit or 'value'}: {title}. {extremes[0][0].upper()}{extremes[0][1:]}."
 
     def html(self) -> str:
         spans = []
         for i, (token, value) in enumerate(zip(self._tokens, self._values, strict=True)):
-            said = f"{visible(token, width=40)} (position {i}): {value:.4g} {self._unit}".rstrip()
+            hover = f"{visible(token, width=40)} (position {i}): {value:.4g} {self._unit}".rstrip()
             spans.append(
-                f'<span title="{escape(said)}" style="background-color:{colors.tint(self._share(value))};'
+                f'<span title="{escape(hover)}" style="background-color:{colors.tint(self._share(value))};'
                 f'padding:2px 0;border-right:1px solid rgba(127, 127, 127, 0.25)">{_marked(token)}</span>'
                 + ("<br>" if token.endswith("\n") else "")
             )
@@ -80,7 +82,7 @@ class TokenText(Shown):
             f'padding:0 {9 if i % steps else 4}px">{escape(short(place)) if i % steps == 0 else "&nbsp;"}</span>'
             for i, place in enumerate(places)
         )
-        return f'<div style="margin-top:6px;font-size:12px">{escape(with_unit("colour", self._unit))}: {chips}</div>'
+        return f'<div style="margin-top:6px;font-size:12px">{escape(with_unit("color", self._unit))}: {chips}</div>'
 
 
 def tokens(
@@ -135,7 +137,7 @@ def tokens(
 
 
 def _marked(token: str) -> str:
-    """The token with its invisible signs made visible, and fainter than the text."""
+    """The token with invisible characters made visible, fainter than the text."""
     inner = token.strip(" ")
     start = len(token) - len(token.lstrip(" "))
     middle = "".join(_glyph(char) for char in inner)
@@ -143,5 +145,7 @@ def _marked(token: str) -> str:
 
 
 def _glyph(char: str) -> str:
-    seen = visible(char) if char != " " else " "
-    return f'<span style="opacity:0.6">{escape(seen)}</span>' if seen != char else escape(char)
+    if char == "$":
+        return "<span>$</span>"  # an element of its own, or JupyterLab would read $…$ as math
+    shown = visible(char) if char != " " else " "
+    return f'<span style="opacity:0.6">{escape(shown)}</span>' if shown != char else escape(char)

@@ -1,12 +1,12 @@
-"""What may cross to an untrusted answer and back, and how it is written down.
+"""What may cross to an untrusted answer and back, and its encoding.
 
 An `Ask` goes out: calls with plain arguments and references, and nothing of the truth. One `Observation` comes back.
-Only plain values cross: None, bool, int, float, str, lists, tuples and dicts of these, and tensors. They are written as
-JSON with the tensors beside it in safetensors; nothing here can run code when it is read (no pickle, no eval).
+Only plain values cross: None, bool, int, float, str, lists, tuples and dicts of these, and tensors. They are encoded as
+JSON, with the tensors in safetensors after it. Decoding cannot run code (no pickle, no eval).
 
     frame = b"MIC1" + 8 bytes (length of the JSON, little endian) + JSON + safetensors
 
-This package imports nothing else of ours, so that a sandbox can hold it without holding any truth.
+This package imports nothing else of the course, so that a sandbox can have it without any truth.
 """
 
 from __future__ import annotations

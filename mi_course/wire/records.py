@@ -25,24 +25,24 @@ class Call:
     options: dict[str, Any] = field(default_factory=dict)
     """What the driver needs besides the arguments: cotangents, batches, activations to feed."""
     watch: tuple[str, ...] = ()
-    """What else to look at, from `mi_course.asking.watches`."""
+    """What else to observe, from `mi_course.asking.watches`."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Calls that are made one after the other in one process. Holds no truth, no points and no case name."""
+    """Calls to make one after the other in one process. Holds no truth, no points and no case name."""
 
     calls: tuple[Call, ...]
     limit_s: float = 5.0
     """Seconds for all calls together."""
     max_reply_bytes: int = 16 * 2**20
     id: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Random. It says nothing about the case, and a reply to another Ask is ignored."""
+    """Random, so it says nothing about the case. Observations of other Asks are ignored."""
 
 
 @dataclass(frozen=True)
 class Error:
-    """An exception, told in words."""
+    """An exception as text."""
 
     kind: str
     """Name of its class."""
@@ -50,7 +50,7 @@ class Error:
     """Names of the class and its parents, nearest first."""
     message: str
     where: str = ""
-    """The learner's line in which it was raised, if one was."""
+    """The learner's line that raised it, if there is one."""
 
 
 RETURNED, RAISED, NOT_ATTEMPTED, TIMED_OUT, UNSENDABLE, DIED = (
@@ -66,7 +66,7 @@ REPLY_STATUSES = frozenset({RETURNED, RAISED, NOT_ATTEMPTED, TIMED_OUT, UNSENDAB
 
 @dataclass(frozen=True)
 class Reply:
-    """What one call came to."""
+    """The result of one call."""
 
     status: str
     """returned, raised, not_attempted, timed_out, unsendable (the value cannot cross) or died (with its process)."""
@@ -81,7 +81,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Observation:
-    """What an Ask came to, one reply for each call that was reached."""
+    """The result of an Ask: one reply for each call that was made."""
 
     ask: str
     replies: tuple[Reply, ...]

@@ -1,4 +1,4 @@
-"""Plain values: what may cross, within limits, copied without running anybody's code."""
+"""Plain values: what may cross, within limits. They are copied without running code of the learner's."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ DTYPES = frozenset(
 
 
 class WireError(ValueError):
-    """A value that cannot cross, or bytes that are not a message. The text names the place and the reason."""
+    """A value that cannot cross, or bytes that are no message. The text says where and why."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a message may be before it is refused."""
+    """The largest message that is accepted."""
 
     bytes: int = 64 * 2**20
-    """Whole frame, or all tensors and strings of a value together."""
+    """Of the whole frame, or of all tensors and strings of a value together."""
     items: int = 200_000
     """Values of any kind, containers included."""
     depth: int = 16
-    """Lists within lists within lists."""
+    """Levels of nesting."""
 
 
 class Budget:
-    """Counts what a value holds, so that a huge one is refused before it is copied."""
+    """Adds up the size of a value, so that a huge one is refused before it is copied."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.items, self.bytes = limits, 0, 0
@@ -59,17 +59,18 @@ class Budget:
 
 
 def plain(value: Any, limits: Limits | None = None, path: str = "value") -> Any:
-    """A copy of `value` in plain values only. Tensor subclasses become tensors; no code of the learner's is called.
+    """A copy of `value` that holds only plain values. Tensor subclasses become tensors; no code of the learner's runs.
 
-    Raises WireError, naming place and type, for anything that may not cross.
+    Raises WireError, with place and type, for anything that may not cross.
     """
     return copied(value, path, 0, Budget(limits or Limits()))
 
 
 def copied(value: Any, path: str, depth: int, budget: Budget) -> Any:
-    # A class may redefine `==`, `hash`, `__class__`, iteration and every attribute, and so may its metaclass. Types are
-    # told apart by identity and `issubclass` alone; a subclass' contents are read by the base class' own methods.
-    kind = type(value)
+    """As `plain`, within a larger value: path and depth say where, and the budget is shared."""
+    # A class, and its metaclass, may redefine `==`, `hash`, `__class__`, iteration and every attribute. So types are
+    # compared by identity and `issubclass` alone, and a subclass's contents are read by the base class's methods.
+    kind: type = type(value)
     if value is None or kind is bool or kind is float:
         budget.spend(path, depth, 8)
         return value
@@ -123,7 +124,7 @@ def plain_tensor(value: torch.Tensor, path: str, depth: int, budget: Budget) -> 
     if _dispatches(type(value)):
         raise WireError(f"{path} is {article(type(value))}, a tensor that computes itself; return an ordinary one")
     base = torch._C.TensorBase
-    # A subclass may redefine any attribute; the base class' own ones see the data as it is.
+    # A subclass may redefine any attribute; those of the base class see the data as it is.
     with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
         layout, dtype, device = (getattr(base, name).__get__(value) for name in ("layout", "dtype", "device"))
         if layout != torch.strided:
@@ -139,12 +140,12 @@ def plain_tensor(value: torch.Tensor, path: str, depth: int, budget: Budget) -> 
             budget.spend(path, depth, bare.numel() * bare.element_size())  # before it is copied
             _require_memory(bare)
             return torch.empty(bare.shape, dtype=dtype, device="cpu").copy_(bare.cpu().resolve_neg())
-        except RuntimeError as error:  # left over from a transform (vmap, grad), or its memory is gone
+        except RuntimeError as error:  # it belongs to a finished transform (vmap, grad), or its memory is gone
             raise WireError(f"{path}: this tensor cannot be copied ({str(error)[:200]})") from None
 
 
 def _require_memory(tensor: torch.Tensor) -> None:
-    """Raises RuntimeError if a tensor reaches beyond its storage, which may have been shrunk: copying would crash."""
+    """Raise RuntimeError if a tensor is larger than its storage, which may have been shrunk: copying would crash."""
     if tensor.numel():
         reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         if (tensor.storage_offset() + reach + 1) * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -156,22 +157,25 @@ _MRO, _NAME, _DICT = (vars(type)[name].__get__ for name in ("__mro__", "__name__
 
 
 def _dispatches(kind: type) -> bool:
-    """Whether a tensor class brings its own `__torch_dispatch__`, which every operation would call."""
+    """Whether a tensor class has a `__torch_dispatch__` of its own, which every operation would call."""
     return any(cls is not torch.Tensor and "__torch_dispatch__" in _DICT(cls) for cls in _MRO(kind))
 
 
 def check_int(value: int, path: str) -> int:
+    """The integer itself. Raises WireError if it has more than 63 bits."""
     if not -(2**63) <= value < 2**63:
         raise WireError(f"{path}: an integer of {value.bit_length()} bits; at most 63 cross")
     return value
 
 
 def article(kind: type) -> str:
-    name = _NAME(kind)[:100]
+    """The name of a class with its article, for messages."""
+    name: str = _NAME(kind)[:100]
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def short(key: Any) -> str:
+    """A dict's key, for messages."""
     return f"{key!r:.40}" if type(key) is not tuple else "..."
 
 
@@ -188,4 +192,5 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def hashable(key: Any) -> bool:
+    """Whether a plain value may be a dict's key."""
     return key is None or type(key) in (str, int, float, bool) or (type(key) is tuple and all(map(hashable, key)))

@@ -199,11 +199,11 @@ def agreement_by_pandas(exact, estimate):
 
 
 def strongest_heads(case):
-    return case.hidden.found(22)
+    return case.judge_data.strongest(22)
 
 
 def strongest_as_tensor(case):
-    return torch.tensor(case.hidden.found(26))
+    return torch.tensor(case.judge_data.strongest(26))
 
 
 ANSWERS = {
@@ -221,4 +221,41 @@ ANSWERS = {
     "mean_ablate": [ablate_in_place, ablate_by_mask],
     "faithfulness": [faithfulness_as_recovery, faithfulness_from_above],
     "my_circuit": [strongest_heads, strongest_as_tensor],
+}
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+OVERWRITTEN = "every entry is written afterwards"
+SYMMETRIC = "a correlation does not care which comes first"
+REVERSED = "both orders are reversed, which leaves their correlation as it is"
+SHIFTED = "ranks may start anywhere: a correlation subtracts the mean"
+
+EQUIVALENT = {
+    "patch_position": {"return None": IN_PLACE},
+    "patch_head": {"return None": IN_PLACE},
+    "residual_sweep": {
+        "return None": IN_PLACE,
+        "result = torch.ones(model.cfg.n_layers, corrupted_tokens.shape[1])": OVERWRITTEN,
+    },
+    "head_sweep": {
+        "return None": IN_PLACE,
+        "result = torch.ones(model.cfg.n_layers, model.cfg.n_heads)": OVERWRITTEN,
+    },
+    "attribution_patching": {
+        "return ((clean_z - corrupted_z) * gradient).sum(dim=(2, 1, 4))": "a sum over three axes, in any order",
+    },
+    "agreement": {
+        "x, y = (ranks(estimate), ranks(exact))": SYMMETRIC,
+        "x, y = (y - y.mean(), x - x.mean())": SYMMETRIC,
+        "return float(y @ x / (x.norm() * y.norm()))": SYMMETRIC,
+        "below = (values[:, None] < values[None]).sum(dim=1)": REVERSED,
+        "below = (values[:, None] > values[None]).sum(dim=0)": REVERSED,
+        "equal = (values[:, None] == values[None]).sum(dim=0)": "equality is symmetric",
+        "return (below + (equal - 1) / 2).double()": SHIFTED,
+        "return (below + equal / 2).double()": SHIFTED,
+        "return (below + (equal + 2) / 2).double()": SHIFTED,
+        "return (below + (equal + 0) / 2).double()": SHIFTED,
+    },
 }

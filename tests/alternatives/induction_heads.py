@@ -167,12 +167,12 @@ def emergence_by_minimum(steps, scores, threshold):
 
 
 def strongest_six(case):
-    table = torch.tensor(case.hidden["induction"])
+    table = torch.tensor(case.judge_data["induction"])
     return [divmod(int(i), table.shape[1]) for i in table.flatten().topk(6).indices]
 
 
 def strongest_as_tensor(case):
-    table = torch.tensor(case.hidden["induction"])
+    table = torch.tensor(case.judge_data["induction"])
     return (table > 0.4).nonzero()
 
 
@@ -189,4 +189,37 @@ ANSWERS = {
     "train_step": [step_by_cross_entropy, step_cleared_at_the_end],
     "emergence_step": [emergence_by_numpy, emergence_by_minimum],
     "my_induction_heads": [strongest_six, strongest_as_tensor],
+}
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+STRICT = "both sides have the same length"
+IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+GATHER = "gather reads only as many rows of logits as there are target tokens"
+AXIS = "the same axis, counted from the other side"
+
+EQUIVALENT = {
+    "loss_per_token": {"log_probs = logits[:, :].log_softmax(dim=-1)": GATHER},
+    "induction_score": {"return stripe[..., -period:].mean(dim=1)": AXIS},
+    "score_hook": {
+        "stripe = pattern.diagonal(offset=-(period - 1), dim1=2, dim2=-1)": AXIS,
+        "scores[hook.layer()] = stripe[..., -period:].mean(dim=(-1, 0))": "a mean over two axes, in either order",
+    },
+    "previous_token_score": {
+        "return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=1)": AXIS,
+    },
+    "copying_score": {
+        "return float((own > others.max(dim=1).values).float().mean())": AXIS,
+    },
+    "loss_without_heads": {
+        "return None": IN_PLACE,
+        "z[:, :-1, head] = 0.0": "what a head writes at the last position reaches no logits that are read",
+        "log_probs = logits[:, :].log_softmax(dim=-1)": GATHER,
+    },
+    "train_step": {"log_probs = model(tokens)[:, :].log_softmax(dim=-1)": GATHER},
+    "emergence_step": {
+        "for step, score in zip(reversed(steps), reversed(scores)):": STRICT,
+        "for step, score in zip(reversed(steps), reversed(scores), strict=False):": STRICT,
+    },
 }

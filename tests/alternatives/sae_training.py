@@ -351,3 +351,66 @@ ANSWERS = {
     "train_sae": [train_without_projection, train_with_l1],
     "loss_recovered": [recovered_by_share_lost, recovered_by_catching],
 }
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+AXIS = "the same axis, counted from the other side"
+ZERO = "a zero vector stays zero, whatever it is divided by"
+DEFAULT_AXIS = "the axis that is taken where none is named"
+SQUARED = "a square does not care about the sign"
+
+EQUIVALENT = {
+    "mean_max_cosine": {
+        "latents = torch.nn.functional.normalize(W_dec)": DEFAULT_AXIS,
+        "features = torch.nn.functional.normalize(dictionary)": DEFAULT_AXIS,
+        "latents = torch.nn.functional.normalize(W_dec, dim=1)": AXIS,
+        "features = torch.nn.functional.normalize(dictionary, dim=1)": AXIS,
+        "return float((features @ latents.T).max(dim=1).values.mean())": AXIS,
+    },
+    "sae_loss": {
+        "error = (x - x_hat).pow(2).sum(dim=1).mean()": AXIS,
+        "penalty = l1 * (f * W_dec.norm(dim=-1)).sum(dim=1).mean()": AXIS,
+        "penalty = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": AXIS,
+        "error = (x_hat - x).pow(2).sum(dim=-1).mean()": SQUARED,
+    },
+    "normalize_decoder": {
+        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
+        "return W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
+    },
+    "project_gradient": {
+        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
+        "unit = W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
+        "return grad - (grad * unit).sum(dim=1, keepdim=True) * unit": AXIS,
+    },
+    "l0": {"return float((f > 0).float().sum(dim=1).mean())": AXIS},
+    "explained_variance": {
+        "error = (x_hat - x).pow(2).sum()": SQUARED,
+        "total = (x.mean(dim=0) - x).pow(2).sum()": SQUARED,
+    },
+    "threshold_gradient": {
+        "near = ((threshold - pre) / bandwidth).abs() < 0.5": "the window has two equal sides",
+        "near = ((pre - threshold) / bandwidth).abs() <= 0.5": "rounding decides who is on the edge",
+    },
+    "gated_loss": {
+        "return (x - code @ directions - bias).pow(2).sum(dim=1).mean()": AXIS,
+        "sparsity = l1 * gate.sum(dim=1).mean()": AXIS,
+        "return (bias - (x - code @ directions)).pow(2).sum(dim=-1).mean()": SQUARED,
+    },
+    "topk_activation": {
+        "top = pre.topk(k)": DEFAULT_AXIS,
+        "top = pre.topk(k, dim=1)": AXIS,
+        "return torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())": AXIS,
+    },
+    "batch_topk_activation": {
+        "kept = torch.zeros_like(flat).scatter(-1, top.indices, top.values.relu())": AXIS,
+    },
+    "auxiliary_loss": {
+        "count = min(int(dead.sum()), k)": "a minimum, in either order",
+        "top = asleep.topk(count)": DEFAULT_AXIS,
+        "top = asleep.topk(count, dim=1)": AXIS,
+        "code = torch.zeros_like(asleep).scatter(1, top.indices, top.values.relu())": AXIS,
+        "return (residual.detach() - code @ W_dec[dead]).pow(2).sum(dim=1).mean()": AXIS,
+        "return (code @ W_dec[dead] - residual.detach()).pow(2).sum(dim=-1).mean()": SQUARED,
+    },
+}

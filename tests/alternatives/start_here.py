@@ -40,3 +40,19 @@ ANSWERS = {
     "top_next_tokens": [by_sorting, as_lists_of_tensors, keyword_names_differ],
     "zero_head": [by_mask, in_place_without_return, by_index_fill],
 }
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+STRICT = "both sides have the same length"
+IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+AXIS = "the same axis, counted from the other side"
+
+EQUIVALENT = {
+    "top_next_tokens": {
+        "return [(int(token), float(p)) for token, p in zip(top.indices, top.values)]": STRICT,
+        "return [(int(token), float(p)) for token, p in zip(top.indices, top.values, strict=False)]": STRICT,
+        "probabilities = logits[-1].softmax(dim=-0)": AXIS,
+    },
+    "zero_head": {"return None": IN_PLACE},
+}

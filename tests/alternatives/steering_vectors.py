@@ -157,15 +157,15 @@ def kl_by_distributions(base_logits, steered_logits):
 
 
 def half_a_dose(case):
-    return case.hidden.direction(14), 14, 0.75
+    return case.judge_data.direction(14), 14, 0.75
 
 
 def as_a_list_of_numbers(case):
-    return [(case.hidden.direction(10) * 2).tolist(), torch.tensor(10), torch.tensor(0.4)]
+    return [(case.judge_data.direction(10) * 2).tolist(), torch.tensor(10), torch.tensor(0.4)]
 
 
 def negative_of_the_negative(case):
-    return -case.hidden.direction(18), 18, -1
+    return -case.judge_data.direction(18), 18, -1
 
 
 ANSWERS = {
@@ -183,4 +183,34 @@ ANSWERS = {
     "dose_response": [dose_by_loop, dose_as_tensor],
     "kl_divergence": [kl_by_torch, kl_by_distributions],
     "my_steering": [half_a_dose, as_a_list_of_numbers, negative_of_the_negative],
+}
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+AXIS = "the same axis, counted from the other side"
+
+EQUIVALENT = {
+    "last_token_index": {"return (attention_mask * positions).argmax(dim=1)": AXIS},
+    "mass_mean_probe": {"return (w, float(-((up + down) @ w) / 2))": "a dot product, in either order"},
+    "log_odds": {
+        "return logits[:, positive_ids].logsumexp(dim=1) - logits[:, negative_ids].logsumexp(dim=-1)": AXIS,
+        "return logits[:, positive_ids].logsumexp(dim=-1) - logits[:, negative_ids].logsumexp(dim=1)": AXIS,
+    },
+    "add_vector": {"return None": IN_PLACE},
+    "kl_divergence": {
+        "base = base_logits.log_softmax(dim=1)": AXIS,
+        "steered = steered_logits.log_softmax(dim=1)": AXIS,
+        "return (base.exp() * (base - steered)).sum(dim=1)": AXIS,
+    },
+    "random_controls": {
+        "noise = torch.randn(n, vector.shape[-1], generator=generator)": AXIS,
+        "return noise / noise.norm(dim=1, keepdim=True) * vector.norm()": AXIS,
+    },
+    "cosine_similarities": {
+        "norms = vectors.norm(dim=1, keepdim=True)": AXIS,
+        "unit = vectors / torch.where(norms > 0, norms, 2.0)": "a zero vector stays zero, whatever it is divided by",
+    },
+    "ablate_direction": {"return None": IN_PLACE},
 }

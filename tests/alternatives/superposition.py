@@ -173,3 +173,30 @@ ANSWERS = {
     "feature_groups": [groups_by_powers, groups_by_merging],
     "train_toy": [train_by_autograd, train_the_best_of_three],
 }
+
+
+# Mutants of the reference that are right: the changed statement, and why.
+
+AXIS = "the same axis, counted from the other side"
+ZERO = "a zero vector stays zero, whatever it is divided by"
+HARDLY_EVER = "a random number is hardly ever just the probability"
+REPLACED = "the NaN of a feature that is zero stays in its own row, and the last line puts 0 in its place"
+
+EQUIVALENT = {
+    "sample_features": {
+        "present = torch.rand(batch, n_features, generator=generator) <= probability": HARDLY_EVER,
+    },
+    "importance_loss": {
+        "return (importance * (x - x_hat) ** 2).sum(dim=1).mean()": AXIS,
+        "return (importance * (x_hat - x) ** 2).sum(dim=-1).mean()": "a square does not care about the sign",
+    },
+    "interference": {"unit = W / torch.where(norms > 0, norms, 2.0)": ZERO},
+    "feature_dimensionality": {
+        "unit = W / torch.where(norms > 0, norms, 2.0)": ZERO,
+        "unit = W / torch.where(norms >= 0, norms, 1.0)": REPLACED,
+        "unit = W / torch.where(norms > -1, norms, 1.0)": REPLACED,
+    },
+    "feature_groups": {
+        "while (new := ({j for j in left if any((linked[j, i] for i in group))} - group)):": "links go both ways",
+    },
+}

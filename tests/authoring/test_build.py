@@ -375,7 +375,7 @@ def test_an_answer_that_leaks_is_found(info, source, fault):
     old, new = LEAKS[fault]
     source.write_text(source.read_text().replace(old, new))
     found = findings(info)
-    assert "also stands in cell" in found or "has a body in notebooks/" in found
+    assert "is also in cell" in found or "has a body in notebooks/" in found
 
 
 def test_lines_that_tell_nothing_are_no_leak(info, tiny, source):

@@ -25,9 +25,8 @@ RIGHT = 0.7
 
 def make_class(folder: Path, count: int) -> int:
     """Write the submissions. Returns how many functions were mutated."""
-    from mutants import mutants
-
     from mi_course import content, lessons
+    from mi_course.testing.mutants import mutants
 
     info = lessons.find("induction_heads")
     solved = content.read_notebook(info, solution=True)

@@ -79,8 +79,8 @@ def measure(model, beginning: str, what: str, sample: int | None) -> tuple[float
     other, values = timed(theirs)
     whole = (sweep.after - sweep.before).mean()
     expected = (values - sweep.before.mean()) / whole
-    found = torch.stack([sweep.values[cell] for cell in chosen])
-    return other * len(cells) / len(chosen), mine, float((found - expected).abs().max())
+    ours_chosen = torch.stack([sweep.values[cell] for cell in chosen])
+    return other * len(cells) / len(chosen), mine, float((ours_chosen - expected).abs().max())
 
 
 def timed(function: Callable) -> tuple[float, object]:

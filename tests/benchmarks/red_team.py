@@ -1,7 +1,7 @@
 # ruff: noqa: E402
 """Marks what a red team handed in, and writes the table of it into docs/faults.md.
 
-    python tests/benchmarks/red_team.py
+python tests/benchmarks/red_team.py
 """
 
 from __future__ import annotations

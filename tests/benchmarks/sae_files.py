@@ -163,8 +163,8 @@ def dictionary_learning_fixtures(folder: Path) -> None:
         path = folder / name
         path.mkdir(parents=True, exist_ok=True)
         torch.save(sae.state_dict(), path / "ae.pt")  # as training.py does
-        told = {"dict_class": type(sae).__name__, "lm_name": "smollm2", "layer": 1}
-        (path / "config.json").write_text(json.dumps({"trainer": told}))
+        trainer = {"dict_class": type(sae).__name__, "lm_name": "smollm2", "layer": 1}
+        (path / "config.json").write_text(json.dumps({"trainer": trainer}))
         _expected(path, sae, torch.randn(ROWS, D, generator=generator))
 
 

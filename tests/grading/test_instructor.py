@@ -253,7 +253,7 @@ def test_short_and_common_answers_are_left_out():
 def test_the_course_own_answer_takes_part():
     reference = content.solution_answer(ID)
     own = [one for one in similar.references("induction_heads") if one.exercise == ID]
-    assert len(own) == 2, "the solution's, and what lesson.use falls back on"
+    assert len(own) == 2, "the solution's, and the library's"
     found = alike(own, ada=reference, bob=CALLS, cyd=OTHER)
     assert ("bob", similar.OWN) in found, "calling it is having it"
     assert not any("cyd" in pair for pair in found)

@@ -38,7 +38,7 @@ def test_zero_head_as_a_hook_equals_zeroing_its_output_matrix():
     with torch.no_grad():
         clean = model(tokens)
         hooked = model.run_with_hooks(tokens, fwd_hooks=[("blocks.1.attn.hook_z", partial(zero_head, head=2))])
-        model.blocks[1].attn.W_O[2] = 0.0  # the second road: the weights themselves
+        model.blocks[1].attn.W_O[2] = 0.0  # by a second way: through the weights
         want = model(tokens)
     if torch.equal(want, clean):  # W_O is a view in TransformerLens 4.3; were it a copy, this test would prove nothing
         pytest.fail("editing W_O in place did not change the model; zero the weight of attn.o instead")

@@ -1,4 +1,4 @@
-"""The tools of lesson 02, held against slow loops that can be read."""
+"""The tools of lesson 02 compared with slow, readable loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcome of lesson 04: what is no answer is said in words; and the full form, on SmolLM2 itself."""
+"""The outcome of lesson 04: messages for malformed answers; and the full size, on SmolLM2 itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_answer_is_said_in_words(name):
+def test_malformed_answers_have_messages_of_their_own(name):
     make, words = BAD[name]
     verdict = check_exercise(MY_STEERING, make(), size="small")
     assert verdict.status == "wrong"
@@ -44,7 +44,7 @@ def test_what_is_no_answer_is_said_in_words(name):
     assert "checker itself" not in verdict.message
 
 
-def test_asking_for_the_full_form_loads_no_model():
+def test_a_malformed_answer_of_full_size_loads_no_model():
     started = time.monotonic()
     verdict = check_exercise(MY_STEERING, (torch.ones(5), 14, 1.0))
     assert "shape (5,)" in verdict.message

@@ -1,15 +1,21 @@
-"""The outcome of lesson 06: what its thresholds tell apart, and that its world cannot be guessed."""
+"""The outcome of lesson 06: what its thresholds separate, and that its dictionary cannot be guessed."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from answers import reference
 
 from mi_course.course import check_exercise
 from mi_course.exercises import RandomInputs
+from mi_course.interp.sae import train_simple
 from mi_course.lessons.sae_training import outcome
 
 EXERCISE = outcome.TRAIN_SAE
+
+
+def trained(*args):
+    return reference(EXERCISE.id)(*args)
 
 
 def _measured(answer, size, seed):
@@ -21,7 +27,7 @@ def _measured(answer, size, seed):
 
 @pytest.mark.parametrize(("size", "seed"), [("small", 11), ("small", 12), ("small", 13), ("full", 14)])
 def test_training_is_clear_of_the_thresholds(size, seed):
-    seen = _measured(outcome.train_sae, size, seed)
+    seen = _measured(trained, size, seed)
     assert seen["explained"] > outcome.EXPLAINED + 0.05
     assert seen["recovered"] > outcome.RECOVERED + 0.05
 
@@ -37,7 +43,7 @@ def test_what_was_not_trained_is_clear_of_them_too(answer, size):
 
 
 def test_the_full_form_passes():
-    assert check_exercise(EXERCISE, outcome.train_sae).passed
+    assert check_exercise(EXERCISE, trained).passed
 
 
 def test_a_dead_one_has_the_right_decoder_and_is_refused():
@@ -47,8 +53,11 @@ def test_a_dead_one_has_the_right_decoder_and_is_refused():
     assert check_exercise(EXERCISE, outcome._dead, size="small").mistake == "dead"
 
 
-def test_halfway_is_told_how_far_it_is():
-    verdict = check_exercise(EXERCISE, lambda *args: outcome.train_sae(*args, steps=60), size="small")
+def test_the_message_says_how_far_a_short_training_got():
+    def hasty(x, n_latents, k, seed):
+        return train_simple(x, n_latents, k=k, seed=seed, steps=60, batch=512, lr=1e-2)[0]
+
+    verdict = check_exercise(EXERCISE, hasty, size="small")
     assert verdict.status == "wrong"
     assert verdict.mistake is None
     assert "explains 0." in verdict.message
@@ -58,7 +67,7 @@ def test_halfway_is_told_how_far_it_is():
 def test_the_global_random_state_is_left_alone():
     def untidy(*args):
         torch.manual_seed(0)
-        return outcome.train_sae(*args)
+        return trained(*args)
 
     verdict = check_exercise(EXERCISE, untidy, size="small")
     assert not verdict.passed
@@ -75,7 +84,7 @@ def test_the_global_random_state_is_left_alone():
         (lambda sae: {**sae, "b_enc": 0.0}, "`b_enc` is no tensor"),
     ],
 )
-def test_other_forms_are_told_apart(change, words):
+def test_wrong_types_and_shapes_have_messages_of_their_own(change, words):
     verdict = check_exercise(EXERCISE, lambda *args: change(outcome._copied_random(*args)), size="small")
     assert verdict.points == 0
     assert words in verdict.message

@@ -53,7 +53,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 def course(
     request: pytest.FixtureRequest, distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """`mi-course` of an environment that holds the wheel. Its dependencies are this environment's, or with --all its own."""
+    """The command of an environment with the wheel in it, and this environment's packages or, with --all, its own."""
     if request.param == "empty" and not request.config.getoption("--all", default=False):
         pytest.skip("installing all dependencies takes minutes: --all")
     folder = tmp_path_factory.mktemp(request.param)

@@ -11,4 +11,5 @@ PLUGIN = Plugin(
         LessonInfo(90, "tiny", "Tiny numbers", 3, "90_tiny", "tiny_course_lesson", folder=str(Path(__file__).parent)),
     ),
     asking="tiny_course_asking",
+    alternatives="tiny_course_alternatives",
 )

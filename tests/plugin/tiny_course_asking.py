@@ -1,4 +1,4 @@
-"""The plug-in's side of asking: a driver of its own. A sandbox gets a copy of this file, and nothing else of the plug-in."""
+"""A driver of the plug-in's own. A sandbox gets a copy of this file, and nothing else of the plug-in."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ DOUBLE = Exercise(
     id="tiny.double",
     task="Return twice a number.",
     parts=(
-        Part("small numbers", 1, lambda draw, size: [case(draw.integer(3, 9), driver=way) for way in ("call", "twice")]),
+        Part(
+            "small numbers", 1, lambda draw, size: [case(draw.integer(3, 9), driver=way) for way in ("call", "twice")]
+        ),
         Part("negative numbers", 2, lambda draw, size: [case(-draw.integer(10, 99)) for _ in range(3)]),
     ),
     mistakes=(

@@ -56,8 +56,8 @@ def test_pictures_leave_an_image_with_caption_and_alternative_text(name: str) ->
     data = base64.b64decode(str(image["src"]).partition(",")[2])
     assert data == picture.png()
     drawn = Image.open(io.BytesIO(data))
-    assert not drawn.info, "no time, no version in the file"
-    assert len(drawn.convert("RGB").getcolors(1 << 24)) > 4
+    assert set(drawn.info) == {"transparency"}, "no time, no version in the file"
+    assert len(drawn.convert("RGBA").getcolors(1 << 24)) > 4
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -68,7 +68,7 @@ def test_plotly_accepts_the_interactive_form(name: str) -> None:
     view = picture._repr_mimebundle_()[PLOTLY]
     plotly.graph_objects.Figure({"data": view["data"], "layout": view["layout"]})
     for axis in ("xaxis", "yaxis"):
-        assert view["layout"][axis]["title"]["text"] or view["layout"][axis].get("visible") is False
+        assert view["layout"][axis].get("visible") is False or view["layout"][axis]["title"]["text"]
     assert picture.caption in " ".join(note["text"] for note in view["layout"]["annotations"])
 
 
@@ -90,14 +90,16 @@ def test_all_kinds_of_numbers_are_taken(kind: str) -> None:
 
 
 def test_a_diverging_scale_is_symmetric_about_its_center() -> None:
-    trace = show.head_heatmap([[0.1, 0.9], [-0.2, 0.0]], title="t", center=0.0).plotly()["data"][0]
-    assert trace["zmin"] == -trace["zmax"] == -0.9
-    sequential = show.head_heatmap([[0.1, 0.9]], title="t", center=None).plotly()["data"][0]
-    assert (sequential["zmin"], sequential["zmax"]) == (0.1, 0.9)
+    colors = show.head_heatmap([[0.1, 0.9], [-0.2, 0.0]], title="t", center=0.0).plotly()["layout"]["coloraxis"]
+    assert colors["cmin"] == -colors["cmax"] == -0.9
+    places = [place for place, _ in colors["colorscale"]]
+    assert places == [round(1 - place, 4) for place in reversed(places)]
+    sequential = show.head_heatmap([[0.1, 0.9]], title="t", center=None).plotly()["layout"]["coloraxis"]
+    assert (sequential["cmin"], sequential["cmax"]) == (0.1, 0.9)
 
 
 def test_heads_are_named_on_hover() -> None:
-    assert "head %{y}.%{x}" in show.head_heatmap([[1.0, 2.0]], title="t").plotly()["data"][0]["hovertemplate"]
+    assert "head %{y:d}.%{x:d}" in show.head_heatmap([[1.0, 2.0]], title="t").plotly()["data"][0]["hovertemplate"]
 
 
 @pytest.mark.parametrize(
@@ -249,28 +251,22 @@ def test_import_brings_nothing_heavy() -> None:
 
 
 def test_a_long_title_stays_inside_the_static_picture() -> None:
-    from mi_course.show._picture import put_title, render_figure
+    from mi_course.show._chart import Chart
+    from mi_course.show._static import draw
 
     title = "In the second copy, 18.6 looks at the token that came next the first time"
-    seen = []
-
-    def paint(figure) -> None:
-        put_title(figure, title)
-        heading = figure._suptitle
-        seen.append((heading.get_text(), heading.get_window_extent().width, figure.bbox.width))
-
-    render_figure(paint, (360, 200))
-    text, width, room = seen[0]
-    assert text.replace("\n", " ") == title
-    assert width < room
+    figure = draw(Chart((360, 200), []), title)
+    heading = figure._suptitle
+    assert heading.get_text().replace("\n", " ") == title
+    assert heading.get_window_extent().width < figure.bbox.width
 
 
 def test_a_heat_map_can_be_read_downwards() -> None:
     table = [[1.0, 0.0], [0.0, 2.0]]
     down = show.heatmap(table, x=["a", "b"], y=["c", "d"], xlabel="key", ylabel="query", title="t", down=True)
     up = show.heatmap(table, x=["a", "b"], y=["c", "d"], xlabel="key", ylabel="query", title="t")
-    assert down.plotly()["layout"]["yaxis"]["autorange"] == "reversed"
-    assert "autorange" not in up.plotly()["layout"]["yaxis"]
+    assert down.plotly()["layout"]["yaxis"]["range"] == [1.5, -0.5]
+    assert up.plotly()["layout"]["yaxis"]["range"] == [-0.5, 1.5]
     assert "from c down to d" in down.text
     assert "from c up to d" in up.text
     assert down.png() != up.png()
@@ -301,8 +297,9 @@ def test_vectors_are_told_in_words() -> None:
         "pair: 3 vectors of length 0.10 to 1.0; between the 2 long ones angles of 180° to 180° (D 0.5)" in picture.text
     )
     assert "A pair" in picture.alt
-    written = [note["text"] for note in picture.plotly()["layout"]["annotations"]]
-    assert written == ["pair", "D 0.5", "0", "1"], "a short one stays unnamed"
+    annotations = picture.plotly()["layout"]["annotations"]
+    written = [re.sub("<[^>]*>", "", note["text"]) for note in annotations]
+    assert sorted(written) == ["0", "1", "D 0.5", "pair"], "a short one stays unnamed"
 
 
 def test_live_vectors_outside_a_notebook_keep_the_last_state() -> None:
@@ -319,10 +316,42 @@ def test_live_vectors_outside_a_notebook_keep_the_last_state() -> None:
 
 
 def test_logarithmic_axes_carry_plain_numbers() -> None:
-    from matplotlib.figure import Figure
+    from mi_course.show._static import draw
 
-    axes = Figure().add_subplot()
-    show.lines([1, 10, 100], {"a": [0.1, 1, 10]}, xlabel="x", ylabel="y", title="t", log_x=True, log_y=True)._draw(axes)
-    said = {label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
-    assert {"1", "10", "0.1"} <= said
-    assert not any("$" in text for text in said)
+    picture = show.lines([1, 10, 100], {"a": [0.1, 1, 10]}, xlabel="x", ylabel="y", title="t", log_x=True, log_y=True)
+    axes = draw(picture.chart, "t").axes[0]
+    texts = {label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
+    assert {"1", "10", "0.1"} <= texts
+    assert not any("$" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", [*PICTURES, "attention"])
+def test_no_picture_brings_a_ground_of_its_own(name: str) -> None:
+    from PIL import Image
+
+    picture = make(name)
+    drawn = Image.open(io.BytesIO(picture.png())).convert("RGBA")
+    corners = [drawn.getpixel((x, y)) for x in (0, drawn.width - 1) for y in (0, drawn.height - 1)]
+    assert {corner[3] for corner in corners} == {0}
+    assert "background" not in picture.html()
+    if name in PICTURES:
+        layout = picture.plotly()["layout"]
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
+
+
+def test_the_static_text_reads_on_any_page() -> None:
+    """The best that one gray can do: no gray has 4.5 on both white and #111111."""
+    from mi_course.show import _colors
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    ink = luminance(_colors.INK)
+    assert 1.05 / (ink + 0.05) > 4.5
+    assert (ink + 0.05) / (luminance("#111111") + 0.05) > 4
+
+
+def test_tokens_with_dollars_are_not_read_as_math() -> None:
+    assert "<span>$</span>a<span>$</span>" in show.tokens(["$a$"], [1], title="t").html()

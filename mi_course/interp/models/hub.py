@@ -1,11 +1,13 @@
 """Any other model: a local folder in Hugging Face format, or a name on the hub.
 
-Without network, what the hub's cache holds is loaded with no request, and anything else fails in well under a second:
-whether the hub answers is asked once, before transformers would start to retry. Weights are read from safetensors only.
+A model in the hub's cache is loaded without a request. Without network any other fails in well under a second: we check
+once whether the hub answers, before transformers would start to retry. Weights are read from safetensors only.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
 import socket
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mi_course.interp.models.errors import ModelError
+from mi_course.interp.models.native import native_names
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +31,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 
 def load(name: str, *, compatibility: bool, device: Any, dtype: Any) -> TransformerBridge:
     """A bridge on this folder or hub model, in eval mode. Raises ModelError if it cannot be found, read or bridged."""
-    folder = locate(name)  # before torch is imported, so that a missing model is told at once
+    folder = locate(name)  # before torch is imported, so that a missing model is reported at once
     import torch
 
     from mi_course.interp.models.bridge import build, one_thread, pick_device
@@ -57,13 +60,13 @@ def load_hf(folder: Path, name: str, dtype: torch.dtype) -> tuple[Any, Any]:
         if any((folder / file).exists() for file in _TOKENIZER_FILES):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise ModelError(f"{name} could not be read from {folder}: {first} Is every file there, and whole?") from error
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{name} could not be read from {folder}: {reason} Are all its files complete?") from error
     return model, tokenizer
 
 
 def locate(name: str) -> Path:
-    """The folder that holds this model: the one named, or the hub's cache, after a download if need be.
+    """The folder of this model: the named one, or one in the hub's cache, after a download if necessary.
 
     Raises ModelError at once if there is none and the hub does not answer within a second.
     """
@@ -72,14 +75,14 @@ def locate(name: str) -> Path:
         return _checked(folder)
     if not _HUB_NAME.fullmatch(name) or name.startswith("."):
         raise ModelError(
-            f"There is no folder {folder}, and {name!r} is no name on the hub (like 'gpt2' or 'owner/model')."
+            f"There is no folder {folder}, and {name!r} is not a name on the hub (like 'gpt2' or 'owner/model')."
             f"{_suggestion(name)} `mi-course models list` shows what is here."
         )
     return cached(name) or _download(name)
 
 
 def cached(name: str) -> Path | None:
-    """The snapshot in the hub's cache if it holds a configuration and all the weights, else None. Makes no request."""
+    """The snapshot in the hub's cache if it has a configuration and all weights, else None. Makes no request."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(name, "config.json")
@@ -90,14 +93,12 @@ def cached(name: str) -> Path | None:
 
 
 def missing_weights(folder: Path) -> str | None:
-    """The first file of weights that is not there, or None if all are."""
+    """The first file of weights that is missing, or None."""
     if (folder / _WEIGHTS[0]).exists():
         return None
     index = folder / _WEIGHTS[1]
     if not index.exists():
         return _WEIGHTS[0]
-    import json
-
     shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     return next((shard for shard in shards if not (folder / shard).exists()), None)
 
@@ -105,14 +106,14 @@ def missing_weights(folder: Path) -> str | None:
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").exists():
         raise ModelError(
-            f"{folder} has no config.json, so it is no model in Hugging Face format. "
+            f"{folder} has no config.json, so it is not a model in Hugging Face format. "
             "Write one with model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
         )
     missing = missing_weights(folder)
     if missing:
         raise ModelError(
             f"{folder} has no {missing}. Only weights in safetensors are read: save the model again with "
-            "model.save_pretrained(folder), or fetch the rest of it."
+            "model.save_pretrained(folder), or fetch the missing files."
         )
     return folder
 
@@ -123,11 +124,11 @@ def _download(name: str) -> Path:
 
     offline = constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     if offline or not _answers(constants.ENDPOINT):
-        why = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face hub does not answer"
+        reason = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face hub does not answer"
         raise ModelError(
-            f"{name!r} is not on this machine, and {why}.{_suggestion(name)} load_model('smollm2') needs no hub, and "
-            f"every lesson runs on it. To use {name!r} here, run `mi-course models fetch {name}` once when there is a "
-            f"network, or give the path of a folder that holds it."
+            f"{name!r} is not on this machine, and {reason}.{_suggestion(name)} load_model('smollm2') needs no hub, "
+            f"and every lesson runs on it. To use {name!r} here, run `mi-course models fetch {name}` once when there "
+            "is a network, or give the path of a folder that holds it."
         )
     try:
         folder = huggingface_hub.snapshot_download(
@@ -135,14 +136,14 @@ def _download(name: str) -> Path:
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "spiece.model"],
             ignore_patterns=["*/*"],
         )
-    except Exception as error:  # the hub's client raises errors of several libraries; each ends in one paragraph
-        first = str(error).strip().split("\n")[0]
-        raise ModelError(f"{name!r} could not be fetched from the hub: {first}{_suggestion(name)}") from error
+    except Exception as error:  # the hub's client raises errors of several libraries
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{name!r} could not be fetched from the hub: {reason}{_suggestion(name)}") from error
     return _checked(Path(folder))
 
 
 def _answers(endpoint: str) -> bool:
-    """Whether a connection to the hub, or to the proxy before it, comes about within PROBE_SECONDS."""
+    """Whether the hub, or the proxy to it, accepts a connection within PROBE_SECONDS."""
     target = urlsplit(endpoint)
     proxy = _proxy_for(target.scheme, target.hostname or "")
     if proxy:
@@ -157,7 +158,7 @@ def _answers(endpoint: str) -> bool:
         except (OSError, UnicodeError):
             pass
 
-    # In a thread, since looking the name up has no time limit of its own.
+    # In a thread, since the name lookup has no timeout.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
@@ -165,17 +166,13 @@ def _answers(endpoint: str) -> bool:
 
 
 def _proxy_for(scheme: str, host: str) -> str | None:
-    from urllib.request import getproxies, proxy_bypass
+    from urllib.request import getproxies, proxy_bypass  # here: a third of the time to import this package
 
     proxies = getproxies()
     return None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")
 
 
 def _suggestion(name: str) -> str:
-    import difflib
-
-    from mi_course.interp.models.native import native_names
-
     known = {n.lower(): n for n in ("smollm2", *native_names())}
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     return f" Did you mean {known[close[0]]!r}?" if close else ""

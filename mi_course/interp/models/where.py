@@ -1,4 +1,4 @@
-"""Where the course's own files lie. Imports nothing of ours: in a sandbox, models are loaded where no lessons are."""
+"""Where the course's own files are. Imports nothing of ours: a sandbox loads models without the lessons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["course_root", "data_dir"]
 
 
 def course_root() -> Path:
-    """What holds `notebooks/`, `solutions/` and `data/`: the clone's root, or `mi_course/_content` in a wheel."""
+    """The folder of `notebooks/`, `solutions/` and `data/`: the clone's root, or `mi_course/_content` in a wheel."""
     package = Path(__file__).resolve().parents[2]
     shipped = package / "_content"
     return shipped if shipped.is_dir() else package.parent

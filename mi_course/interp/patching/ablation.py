@@ -207,14 +207,14 @@ def _ablated(
         bytes_per_circuit = batch.tokens.numel() * decoder.floats_per_token * replacement.element_size()
         step = max(1, RUN_BYTES // bytes_per_circuit)
         for low in range(0, len(circuits), step):
-            some = kept[low : low + step]
-            finals = _run(decoder, batch, some, replacement)
+            part = kept[low : low + step]
+            finals = _run(decoder, batch, part, replacement)
             if isinstance(metric, TokenMetric):
                 logits = decoder.logits_of(finals, metric.tokens.to(finals.device))
                 values += [check_values(row, batch) for row in metric.of(logits)]
             else:
                 values += [measure(metric, decoder.logits(final), batch) for final in finals]
-            bar.update(len(some))
+            bar.update(len(part))
     return torch.stack(values)
 
 

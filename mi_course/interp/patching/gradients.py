@@ -39,7 +39,7 @@ def attribution_patching(
     by_position: bool = False,
     mask: Bool[Tensor, "batch pos"] | None = None,
 ) -> Sweep:
-    """First-order estimate of a sweep, labelled and normalised as the sweep is: one backward pass at the base run.
+    """First-order estimate of a sweep, labeled and normalized as the sweep is: one backward pass at the base run.
 
     activation: z, q, k, v (layer × head, summed over positions unless `by_position`), resid_pre, resid_post, attn_out
     or mlp_out (layer × position). Denoising takes the gradient at the corrupted run. Raises as `sweep` does.

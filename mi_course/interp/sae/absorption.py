@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mi_course.interp.sae.metrics import _cosines, _unit
+from torch import Tensor
+
+from mi_course.interp.sae.metrics import cosines, unit_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
 COMPENSATED = 0.4  # share of the parent's code that one other latent must contribute; from SAEBench
 
@@ -47,8 +48,8 @@ def absorption(
             f"f is {tuple(f.shape)}, W_dec {tuple(W_dec.shape)}, codes {tuple(codes.shape)}, dictionary "
             f"{tuple(dictionary.shape)}, parents {len(parents)}; expected (n, F), (F, d), (n, G), (G, d) and G."
         )
-    best = _cosines(W_dec, dictionary).argmax(dim=0)
-    directions = _unit(dictionary.double())
+    best = cosines(W_dec, dictionary).argmax(dim=0)
+    directions = unit_rows(dictionary.double())
     results = []
     for child, parent in enumerate(parents):
         if parent is None:

@@ -1,22 +1,22 @@
-"""Where a trainer's activations come from: what it asks of a source, and the source that is a tensor in memory."""
+"""Sources of a trainer's activations: their protocol, and the source for a tensor in memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """Gives one batch of activations after another, for ever, and can say and take up where it stands.
+    """An endless source of batches of activations that can save and restore its position.
 
     A batch is x [batch d], or a pair (x, target) for a transcoder. The state is a dict of plain values, lists, dicts
-    and tensors; after `load_state_dict(state)` the batches that follow are those that followed `state_dict()`.
+    and tensors; after `load_state_dict(state)` the next batches are those that followed `state_dict()`.
     """
 
     def next_batch(
@@ -29,7 +29,9 @@ class Batches(Protocol):
 
 
 class TensorBatches:
-    """Batches of a tensor in memory, in a new random order on each pass. Rows that fill no batch sit a pass out.
+    """Batches of a tensor in memory, in a new random order on each pass. Rows that do not fill a batch skip the pass.
+
+    ValueError for a tensor that is not floats (n, d), a target of another length, or fewer rows than a batch.
 
     >>> batches = TensorBatches(torch.arange(10.0)[:, None], batch=4, seed=0)
     >>> [tuple(batches.next_batch().shape) for _ in range(3)]

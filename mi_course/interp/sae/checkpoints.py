@@ -1,7 +1,7 @@
-"""Checkpoints of a training run: safetensors and JSON, complete or absent, never in between.
+"""Checkpoints of a training run: safetensors and JSON, written atomically.
 
 A checkpoint is a folder named by its step. It is written under another name, flushed to disk and renamed, so that a
-process killed at any moment leaves the last complete one behind. Old ones go once a newer is in place.
+process killed at any moment leaves the last complete one behind. Older ones are removed afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
 from mi_course.errors import CourseError
+from mi_course.interp.atomic_write import atomic_write
 
 KEPT = 2
 TENSORS, VALUES = "tensors.safetensors", "values.json"
@@ -23,36 +28,34 @@ class CheckpointError(CourseError, ValueError):
     """A checkpoint that cannot be read, or that belongs to another run. Says which file, and what to do."""
 
 
-def save(folder: Path, step: int, tensors: dict[str, Any], values: dict[str, Any]) -> None:
-    """Write the checkpoint of a step; `values` are plain values, and may hold tensors at any depth."""
-    from safetensors.torch import save as to_bytes
+def save(folder: Path, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Write the checkpoint of a step, and remove all but the newest two.
 
+    values: plain values, which may hold tensors at any depth.
+    """
     tensors = dict(tensors)
-    values = _set_aside(values, tensors, "values")
-    data = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    values = _extract_tensors(values, tensors, "values")
+    data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     values = {"sha256": hashlib.sha256(data).hexdigest(), **values}
-    target, temporary = folder / f"{step:09d}", folder / f".writing-{step:09d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, content in ((TENSORS, data), (VALUES, json.dumps(values, indent=1).encode())):
-        with open(temporary / name, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    if target.exists():  # a run begun anew over an old one
-        shutil.rmtree(target)
-    os.replace(temporary, target)
+
+    def write(part: Path) -> None:
+        part.mkdir(parents=True)
+        for name, content in ((TENSORS, data), (VALUES, json.dumps(values, indent=1).encode())):
+            with open(part / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    atomic_write(folder / f"{step:09d}", write)
     _sync(folder)
     for old in _complete(folder)[:-KEPT]:
-        os.replace(old, folder / f".removing-{old.name}")  # so that half of one is never taken for whole
-    for left in folder.glob(".*ing-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        old.replace(folder / f"{old.name}.part")  # so that a half-removed one is never read
+    for leftover in folder.glob("*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
-def load_latest(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-    """Step, tensors and values of the newest checkpoint; None where there is none."""
-    from safetensors.torch import load as from_bytes
-
+def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+    """Step, tensors and values of the newest checkpoint, or None if there is none. CheckpointError if it is damaged."""
     complete = _complete(folder)
     if not complete:
         return None
@@ -65,8 +68,8 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | No
         raise CheckpointError(f"{path} cannot be read: {error}. {advice}") from None
     if not isinstance(values, dict) or hashlib.sha256(data).hexdigest() != values.pop("sha256", None):
         raise CheckpointError(f"{path / TENSORS} is not what was written: its SHA-256 differs. {advice}")
-    tensors = from_bytes(data)
-    values = _put_back(values, tensors)
+    tensors = load_tensors(data)
+    values = _restore_tensors(values, tensors)
     return int(path.name), {name: t for name, t in tensors.items() if not name.startswith("values.")}, values
 
 
@@ -74,35 +77,33 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit() and path.is_dir())
 
 
-def _set_aside(value: Any, tensors: dict[str, Any], path: str) -> Any:
-    """The value with every tensor in it moved to `tensors`, its name left in its place."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
+def _extract_tensors(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
+    """The value with every tensor in it moved to `tensors`, and replaced by its name there."""
+    if isinstance(value, Tensor):
         tensors[path] = value.clone()
         return {"tensor": path}
     if isinstance(value, dict):
-        return {str(key): _set_aside(item, tensors, f"{path}.{key}") for key, item in value.items()}
+        return {str(key): _extract_tensors(item, tensors, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_set_aside(item, tensors, f"{path}.{index}") for index, item in enumerate(value)]
+        return [_extract_tensors(item, tensors, f"{path}.{index}") for index, item in enumerate(value)]
     return value
 
 
-def _put_back(value: Any, tensors: dict[str, Any]) -> Any:
+def _restore_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if set(value) == {"tensor"} and value["tensor"] in tensors:
             return tensors[value["tensor"]]
-        return {key: _put_back(item, tensors) for key, item in value.items()}
+        return {key: _restore_tensors(item, tensors) for key, item in value.items()}
     if isinstance(value, list):
-        return [_put_back(item, tensors) for item in value]
+        return [_restore_tensors(item, tensors) for item in value]
     return value
 
 
 def _sync(folder: Path) -> None:
-    """Flush the folder's own entries, where the system lets one."""
+    """Flush the folder's entries to disk, where the system allows it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Everything that says how a sparse autoencoder is built and trained, in one dataclass."""
+"""The configuration of a sparse autoencoder: how it is built and trained."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FREE_BY_DEFAULT = ("relu",)  # architectures whose penalty weighs each latent by
 
 @dataclass(frozen=True)
 class SAEConfig:
-    """How an SAE is built and trained. Wrong values are refused by name, with a ValueError.
+    """How an SAE is built and trained. A wrong value raises a ValueError that names the field.
 
-    Losses are in units of the (normalised) activations: squared error summed over dimensions, mean over the batch.
+    Losses are in units of the (normalized) activations: squared error summed over dimensions, mean over the batch.
 
     >>> SAEConfig(d_in=512, n_latents=4096, architecture="topk", k=32).decoder_norm
     'unit'
@@ -42,7 +42,7 @@ class SAEConfig:
     `train(config, x, target=y)`; give d_in itself where both are equally wide."""
 
     k: int = 32
-    """Latents that may fire per row (TopK), or per row on average over the batch (BatchTopK)."""
+    """Active latents per row (TopK), or per row on average over the batch (BatchTopK); at most."""
 
     decoder_norm: str | None = None
     """"unit": decoder rows are kept at norm one, with their gradients projected. "free": they are not, and an L1 or
@@ -56,7 +56,7 @@ class SAEConfig:
     subtract_decoder_bias: bool | None = None
     """Whether the encoder sees x − b_dec. None: yes in an autoencoder, no in a transcoder, where it cannot."""
 
-    # -- what is minimised --------------------------------------------------------------------------------------------
+    # -- what is minimized --------------------------------------------------------------------------------------------
 
     l1: float = 1.0
     """Coefficient of the L1 penalty (relu: on the latents; gated: on the gate)."""
@@ -65,34 +65,34 @@ class SAEConfig:
     """Coefficient of JumpReLU's sparsity penalty."""
 
     sparsity: str = "step"
-    """JumpReLU's penalty on a row. "step": the number of latents that fire, with a straight-through gradient for the
+    """JumpReLU's penalty on a row. "step": the number of active latents, with a straight-through gradient for the
     thresholds. "tanh": Σ tanh(tanh_scale · f · decoder norm), smooth (Anthropic, January 2025)."""
 
     target_l0: float | None = None
-    """With the step penalty: l0 · (L0 / target_l0 − 1)² in place of l0 · L0, which settles at this L0."""
+    """With the step penalty: l0 · (L0 / target_l0 − 1)² instead of l0 · L0, which keeps L0 near this value."""
 
     tanh_scale: float = 4.0
     """How fast the tanh penalty saturates."""
 
     bandwidth: float = 0.05
-    """Width of the rectangle kernel through which JumpReLU's thresholds get a gradient, in units of the normalised
+    """Width of the rectangle kernel through which JumpReLU's thresholds get a gradient, in units of the normalized
     pre-activations."""
 
     threshold_init: float = 0.1
-    """JumpReLU's thresholds at the start, in units of the normalised pre-activations."""
+    """JumpReLU's thresholds at the start, in units of the normalized pre-activations."""
 
     auxiliary: float = 1 / 32
-    """Coefficient of the auxiliary loss, in which dead latents reconstruct what is left over. 0: none. 1/32 is of Gao
-    et al. 2024, Appendix A."""
+    """Coefficient of the auxiliary loss, in which dead latents reconstruct the residual. 0: none. 1/32 is from Gao et
+    al. 2024, Appendix A."""
 
     k_aux: int | None = None
     """Dead latents, per row, that take part in the auxiliary loss. None: half of d_in."""
 
     dead_window: int = 200_000
-    """A latent is dead when it has not fired on this many activations."""
+    """A latent is dead when it has not been active for this many activations."""
 
     resample_every: int | None = None
-    """Steps between two resamplings, in which dead latents start anew at badly reconstructed inputs (Bricken et al.
+    """Steps between two resamplings, in which dead latents are reset to badly reconstructed inputs (Bricken et al.
     2023). None: never."""
 
     # -- how it is trained --------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class SAEConfig:
     """Training steps."""
 
     batch: int = 4096
-    """Activations per step (a source of batches of its own may decide otherwise)."""
+    """Activations per step, from a tensor; other sources have their own batch size."""
 
     lr: float = 1e-3
     """Adam's learning rate after warm-up."""
@@ -124,13 +124,13 @@ class SAEConfig:
 
     normalize: bool = True
     """Whether activations are scaled by one number so that their mean norm is √d (targets likewise) during training.
-    The number is folded back at the end: the SAE that `train` returns takes activations as they are."""
+    The number is folded in at the end: the SAE that `train` returns takes activations as they are."""
 
     threshold_rate: float = 0.01
     """How fast BatchTopK's evaluation threshold follows the smallest activation kept in a batch."""
 
     seed: int = 0
-    """Seed of the weights at the start, of the order of activations in memory, and of resampling."""
+    """Seed of the first weights, of the order of activations in memory, and of resampling."""
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -173,12 +173,12 @@ class SAEConfig:
             pair and all(_finite(beta) and 0 <= beta < 1 for beta in self.betas),
             "two numbers in [0, 1)",
         )
-        self._settle()
+        self._fill_in()
 
-    def _settle(self) -> None:
-        """Fill in what depends on other fields, so that every reader sees the same value."""
+    def _fill_in(self) -> None:
+        """Replace None where the default depends on other fields, so that every reader sees the same value."""
         unit = self.architecture not in FREE_BY_DEFAULT if self.decoder_norm is None else self.decoder_norm == "unit"
-        settled = {
+        filled = {
             "decoder_norm": "unit" if unit else "free",
             "decoder_init_norm": self.decoder_init_norm or (1.0 if unit else 0.1),
             "subtract_decoder_bias": not self.transcoder
@@ -191,9 +191,9 @@ class SAEConfig:
             raise ValueError(
                 "decoder_norm is 'free' with architecture='gated', whose penalty has no norms; expected 'unit'."
             )
-        if unit and settled["decoder_init_norm"] != 1.0:
+        if unit and filled["decoder_init_norm"] != 1.0:
             raise ValueError(f"decoder_init_norm is {self.decoder_init_norm} with a unit decoder; expected 1 or None.")
-        for name, value in settled.items():
+        for name, value in filled.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -207,12 +207,12 @@ class SAEConfig:
         return self.d_in if self.d_out is None else self.d_out
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values only, for a file."""
+        """Plain values, for a file; `from_json` reverses it."""
         return {**asdict(self), "betas": list(self.betas)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SAEConfig:
-        """The other way. A field that is not known is refused by name."""
+        """The config of these values. ValueError, naming the field, for one that does not exist."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"Unknown fields {unknown}; this version of SAEConfig knows {sorted(known)}.")

@@ -1,12 +1,12 @@
-"""What is said about a sparse autoencoder, with exact definitions: one number never tells whether it is good.
+"""Metrics of a sparse autoencoder, exactly defined: no single number tells whether it is good.
 
-x is what went in, x_hat what came out, f the latents' activations; F latents, d dimensions, one row per token. Means
+x is the input, x_hat the reconstruction, f the latents' activations; F latents, d dimensions, one row per token. Means
 run over rows. Leave BOS and massive tokens out first (`ordinary_tokens` in activations.py): at SmolLM2's layer 4 the
-massive ones are 1 to 3 % of the tokens and half of the variance, so a number that includes them is a number about them.
+massive ones are 1 to 3 % of the tokens and half of the variance, so any metric that includes them is mostly about them.
 
 Sources: Bricken et al. 2023 (L0, density, loss recovered); Rajamanoharan et al. 2024a (shrinkage); Sharkey et al. 2022
-(mean max cosine); Gao et al. 2024 (dead latents over a window). What an SAE does to the model's loss is in splicing.py,
-absorption in absorbing.py.
+(mean max cosine); Gao et al. 2024 (dead latents over a window). The effect of an SAE on the model's loss is in
+splicing.py, absorption in absorption.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-    from torch import Tensor
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def l0(f: Float[Tensor, "*batch F"]) -> float:
-    """Mean number of latents per token that fire, that is, are above zero.
+    """Mean number of active latents per token, that is, latents above zero.
 
     >>> l0(torch.tensor([[0.0, 2.0, 1.0], [0.0, 0.0, 3.0]]))
     1.5
@@ -37,7 +37,7 @@ def l0(f: Float[Tensor, "*batch F"]) -> float:
 
 
 def density(batches: Iterable[Float[Tensor, "batch F"]]) -> Float[Tensor, " F"]:
-    """Share of tokens on which each latent fires. float64, on the CPU.
+    """Share of tokens on which each latent is active. float64, on the CPU.
 
     >>> density([torch.tensor([[0.0, 2.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])]).tolist()
     [0.25, 0.75]
@@ -54,7 +54,7 @@ def density(batches: Iterable[Float[Tensor, "batch F"]]) -> Float[Tensor, " F"]:
 
 
 class Density(NamedTuple):
-    """A histogram of how often latents fire, on a log scale. The never-firing ones have no logarithm: `never`."""
+    """A histogram of how often latents are active, on a log scale. `never` counts those that never are."""
 
     edges: Float[Tensor, " bins+1"]
     """log10 of the share of tokens."""
@@ -63,10 +63,10 @@ class Density(NamedTuple):
 
 
 def density_histogram(share: Float[Tensor, " F"], bins: int = 40, lowest: float = 1e-6) -> Density:
-    """Latents by log10 of the share of tokens on which they fire (`density`), between `lowest` and 1.
+    """Latents by log10 of the share of tokens on which they are active (`density`), between `lowest` and 1.
 
-    Latents that fire more rarely than `lowest`, but do fire, are counted in the first bin. Bricken et al. 2023 plot it:
-    a healthy dictionary has one hump; a second one at the rare end is a sign of latents that mean nothing.
+    Latents that are active, but more rarely than `lowest`, are counted in the first bin. Bricken et al. 2023 plot it: a
+    healthy dictionary has one hump; a second one at the rare end suggests latents that mean nothing.
     """
     if not 0 < lowest < 1 or bins < 1:
         raise ValueError(f"bins is {bins} and lowest {lowest}, expected at least 1 and a share between 0 and 1.")
@@ -84,16 +84,16 @@ def density_histogram(share: Float[Tensor, " F"], bins: int = 40, lowest: float 
 
 
 def explained_variance(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> float:
-    """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²: 1 is perfect, 0 is as good as always answering the mean, below 0 is worse than that.
+    """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²: 1 is perfect, 0 is as good as always predicting the mean, below 0 is worse.
 
-    Gao et al. 2024 report one minus it, as normalised MSE. ValueError when all rows of x are the same.
+    Gao et al. 2024 report one minus it, as normalized MSE. ValueError when all rows of x are the same.
     """
-    error, spread = _squares(x, x_hat)
-    return 1 - float(error.sum() / spread.sum())
+    error, deviation = _squares(x, x_hat)
+    return 1 - float(error.sum() / deviation.sum())
 
 
 def explained_variance_variants(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> dict[str, float]:
-    """Five numbers that have all been called "variance explained", on the same reconstruction.
+    """Five definitions of "variance explained", on the same reconstruction.
 
     "of the whole": `explained_variance`, the only one that the course uses.
     "not centred": 1 − Σ‖x − x̂‖² / Σ‖x‖². A large mean is variance for free.
@@ -104,20 +104,20 @@ def explained_variance_variants(x: Float[Tensor, "batch d"], x_hat: Float[Tensor
     "mean over dimensions": mean of each dimension's own share (scikit-learn's `r2_score`, "uniform_average"): a
         dimension in which little happens counts in full. Dimensions without variance are left out.
     """
-    error, spread = _squares(x, x_hat)
+    error, deviation = _squares(x, x_hat)
     x, difference = x.double(), x.double() - x_hat.double()
-    alive, far = spread.sum(dim=0) > 0, spread.sum(dim=1) > 0
+    alive, far = deviation.sum(dim=0) > 0, deviation.sum(dim=1) > 0
     return {
-        "of the whole": 1 - float(error.sum() / spread.sum()),
+        "of the whole": 1 - float(error.sum() / deviation.sum()),
         "not centred": 1 - float(error.sum() / x.square().sum()),
-        "variance of the error": 1 - float((difference - difference.mean(dim=0)).square().sum() / spread.sum()),
-        "mean over tokens": 1 - float((error.sum(dim=1)[far] / spread.sum(dim=1)[far]).mean()),
-        "mean over dimensions": 1 - float((error.sum(dim=0)[alive] / spread.sum(dim=0)[alive]).mean()),
+        "variance of the error": 1 - float((difference - difference.mean(dim=0)).square().sum() / deviation.sum()),
+        "mean over tokens": 1 - float((error.sum(dim=1)[far] / deviation.sum(dim=1)[far]).mean()),
+        "mean over dimensions": 1 - float((error.sum(dim=0)[alive] / deviation.sum(dim=0)[alive]).mean()),
     }
 
 
 def shrinkage(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> float:
-    """The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short and would gain by being stretched.
+    """The γ that minimizes E‖x̂/γ − x‖²: below 1, reconstructions are too short.
 
     γ = E‖x̂‖² / E[x̂·x], not centred (Rajamanoharan et al. 2024a, "relative reconstruction bias"). With a large mean it
     reads close to 1 whatever happens to the rest; subtract the mean from both to see that.
@@ -139,7 +139,7 @@ def loss_recovered(clean: float, spliced: float, zero: float) -> float:
     """(zero − spliced) / (zero − clean): 1 if the model's loss is untouched, 0 if zeros would have done as well.
 
     clean, spliced, zero: the model's loss, in nats, as it is, with the reconstruction put in, and with zeros put in.
-    The floor is zero ablation, not the mean. ValueError when zero and clean are equal.
+    The baseline is zero ablation, not mean ablation. ValueError when zero and clean are equal.
 
     >>> loss_recovered(3.0, 4.0, 13.0)
     0.9
@@ -154,7 +154,7 @@ def loss_recovered(clean: float, spliced: float, zero: float) -> float:
 
 
 def dead_latents(batches: Iterable[Float[Tensor, "batch F"]]) -> Bool[Tensor, " F"]:
-    """Which latents fired on none of the tokens of all these batches. A latent that fired once is not dead.
+    """Which latents were active on none of the tokens of all these batches. A latent that was active once is not dead.
 
     >>> dead_latents([torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]])]).tolist()
     [True, False, False]
@@ -163,9 +163,9 @@ def dead_latents(batches: Iterable[Float[Tensor, "batch F"]]) -> Bool[Tensor, " 
 
 
 class FiringWindow:
-    """How long ago each latent fired, in tokens, while an SAE trains: `dead` are those silent for a whole window.
+    """Tokens since each latent was last active, while an SAE trains; `dead` are those inactive for a whole window.
 
-    The share of dead latents depends on the window: on one batch most rare features look dead. Gao et al. 2024 take 10
+    The share of dead latents depends on the window: on one batch most rare features look dead. Gao et al. 2024 use 10
     million tokens.
     """
 
@@ -173,20 +173,20 @@ class FiringWindow:
         if n_latents < 1 or window < 1:
             raise ValueError(f"n_latents is {n_latents} and window {window}, expected at least 1 each.")
         self.window = window
-        self.silent = torch.zeros(n_latents, dtype=torch.long)
-        """Tokens since each latent last fired; from the start for one that never did."""
+        self.inactive_for = torch.zeros(n_latents, dtype=torch.long)
+        """Tokens since each latent was last active; since the start for one that never was."""
 
     def update(self, f: Float[Tensor, "batch F"]) -> None:
         """Count these rows, in their order."""
         fired = (f > 0).cpu()
-        _same_width(self.silent, fired[0] if len(fired) else self.silent)
-        # Rows after the last firing: argmax of the reversed column finds it.
-        since = fired.flip(0).int().argmax(dim=0) if len(fired) else self.silent
-        self.silent = torch.where(fired.any(dim=0), since, self.silent + len(fired))
+        _same_width(self.inactive_for, fired[0] if len(fired) else self.inactive_for)
+        # Rows since the last activation: the argmax of the reversed column.
+        since = fired.flip(0).int().argmax(dim=0) if len(fired) else self.inactive_for
+        self.inactive_for = torch.where(fired.any(dim=0), since, self.inactive_for + len(fired))
 
     def dead(self) -> Bool[Tensor, " F"]:
-        """Silent for at least `window` tokens."""
-        return self.silent >= self.window
+        """Inactive for at least `window` tokens."""
+        return self.inactive_for >= self.window
 
     def share(self) -> float:
         """Share of latents that are dead."""
@@ -200,14 +200,14 @@ class FiringWindow:
 def mean_max_cosine(W_dec: Float[Tensor, "F d"], dictionary: Float[Tensor, "G d"]) -> float:
     """Mean over the dictionary's rows of the best signed cosine among the latents; a zero latent counts as cosine 0.
 
-    Alone it proves little: several rows may share one latent, and latents that never fire count. `match_dictionary`
-    gives each row a latent of its own.
+    Alone it proves little: several rows may share one latent, and latents that are never active count. With
+    `match_dictionary` each row has a latent of its own.
     """
-    return float(_cosines(W_dec, dictionary).max(dim=0).values.mean())
+    return float(cosines(W_dec, dictionary).max(dim=0).values.mean())
 
 
 class Matching(NamedTuple):
-    """Each dictionary row's own latent, so that the sum of the cosines is largest."""
+    """A latent for each dictionary row, none used twice, with the largest possible sum of cosines."""
 
     latents: Int[Tensor, " G"]
     """−1 where there are fewer latents than rows."""
@@ -220,31 +220,31 @@ class Matching(NamedTuple):
         return float(self.cosines.mean())
 
     def recovered(self, above: float = 0.9) -> float:
-        """Share of the dictionary's rows whose latent points their way, with a cosine above this."""
+        """Share of the dictionary's rows whose latent has a cosine above this with them."""
         return float((self.cosines > above).double().mean())
 
 
 def match_dictionary(W_dec: Float[Tensor, "F d"], dictionary: Float[Tensor, "G d"]) -> Matching:
     """One latent for each dictionary row, no latent twice: the assignment with the largest sum of signed cosines.
 
-    The Hungarian method (Kuhn 1955), as in `scipy.optimize.linear_sum_assignment`. Some seconds at 10,000 × 10,000.
+    The Hungarian method (Kuhn 1955), by `scipy.optimize.linear_sum_assignment`. Some seconds at 10,000 × 10,000.
     """
     from scipy.optimize import linear_sum_assignment
 
-    cosines = _cosines(W_dec, dictionary)
-    latent, row = linear_sum_assignment(cosines.numpy(), maximize=True)
+    similarities = cosines(W_dec, dictionary)
+    latent, row = linear_sum_assignment(similarities.numpy(), maximize=True)
     latents = torch.full((len(dictionary),), -1, dtype=torch.long)
-    found = torch.zeros(len(dictionary), dtype=cosines.dtype)
+    best = torch.zeros(len(dictionary), dtype=similarities.dtype)
     latents[torch.from_numpy(row)] = torch.from_numpy(latent)
-    found[torch.from_numpy(row)] = cosines[latent, row]
-    return Matching(latents, found)
+    best[torch.from_numpy(row)] = similarities[latent, row]
+    return Matching(latents, best)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
 
 
-def _cosines(W_dec: Tensor, dictionary: Tensor) -> Float[Tensor, "F G"]:
+def cosines(W_dec: Tensor, dictionary: Tensor) -> Float[Tensor, "F G"]:
     for name, matrix in (("W_dec", W_dec), ("dictionary", dictionary)):
         if matrix.ndim != 2 or len(matrix) == 0:
             raise ValueError(f"{name} has shape {tuple(matrix.shape)}, expected (rows, d) with at least one row.")
@@ -252,11 +252,11 @@ def _cosines(W_dec: Tensor, dictionary: Tensor) -> Float[Tensor, "F G"]:
         raise ValueError(
             f"W_dec has rows of {W_dec.shape[1]} numbers and the dictionary of {dictionary.shape[1]}; both should be d."
         )
-    ours, theirs = (_unit(matrix.detach().double().cpu()) for matrix in (W_dec, dictionary))
+    ours, theirs = (unit_rows(matrix.detach().double().cpu()) for matrix in (W_dec, dictionary))
     return ours @ theirs.T
 
 
-def _unit(rows: Tensor) -> Tensor:
+def unit_rows(rows: Tensor) -> Tensor:
     norms = rows.norm(dim=-1, keepdim=True)
     return rows / norms.where(norms > 0, torch.ones_like(norms))
 
@@ -265,10 +265,10 @@ def _squares(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
     """Squared errors, and squared distances from the mean, in float64: SmolLM2's norms span four decades."""
     _same_shape(x, x_hat)
     x = x.double()
-    error, spread = (x - x_hat.double()).square(), (x - x.mean(dim=0)).square()
-    if float(spread.sum()) == 0:
+    error, deviation = (x - x_hat.double()).square(), (x - x.mean(dim=0)).square()
+    if float(deviation.sum()) == 0:
         raise ValueError("All rows of x are the same: there is no variance to explain.")
-    return error, spread
+    return error, deviation
 
 
 def _same_shape(x: Tensor, x_hat: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""Data whose true features are known: what a sparse autoencoder should find is planted first.
+"""Synthetic data with known features, for testing what a sparse autoencoder finds.
 
-x = codes · dictionary + bias: each row a sparse, nonnegative mixture of unit directions, more of them than dimensions.
-That is the assumption under which SAEs work; whether a real model's activations are like that is another question.
+x = codes · dictionary + bias: each row is a sparse, nonnegative mixture of unit directions, more than there are
+dimensions. SAEs assume this; whether a real model's activations are like that is another question.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Planted(NamedTuple):
-    """Activations, and the truth about them. G features, d dimensions."""
+    """Activations, and the codes and dictionary that they were made from. G features, d dimensions."""
 
     x: Float[Tensor, "n d"]
     codes: Float[Tensor, "n G"]
@@ -50,7 +50,7 @@ def planted_activations(
     """n rows in which each feature is present with this probability, independently of the others.
 
     probability: one for all features, or one each. magnitude: a present feature's code is uniform between these.
-    bias: added to every row. noise: standard deviation of what is added to every number. A row may hold no feature.
+    bias: added to every row. noise: standard deviation of the noise on every number. A row may have no feature.
     """
     generator = torch.Generator().manual_seed(seed)
     chance = torch.as_tensor(probability, dtype=torch.float32)
@@ -75,8 +75,8 @@ def planted_hierarchy(
     """As `planted_activations`, but some features are present only where their parent is: "dog" only with "animal".
 
     parents[i]: the parent of feature i, a smaller index, or None. Features without a parent are present with
-    `probability`, others with `given_parent` in the rows that hold their parent. An SAE that is rewarded for silence
-    may let the child's latent say both and leave the parent's latent silent there: absorption (Chanin et al. 2024).
+    `probability`, others with `given_parent` in the rows that have their parent. A sparsity penalty may make the
+    child's latent stand for both and leave the parent's latent inactive there: absorption (Chanin et al. 2024).
     """
     if len(parents) != len(dictionary):
         raise ValueError(f"There are {len(parents)} parents for {len(dictionary)} features, expected one each.")

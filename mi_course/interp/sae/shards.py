@@ -1,7 +1,8 @@
-"""Activations on disk: written once, read by many trainings, one shard in memory at a time.
+"""Activations on disk: written once, read by many training runs, one shard in memory at a time.
 
 A folder holds `activations.json` and shards of safetensors with the tensor `x` [rows, d], and `target` [rows, d_out]
-for a transcoder. The list gives each shard's size and CRC-32, and is written last: a folder without it is unfinished.
+for a transcoder. The JSON file lists each shard's size and CRC-32. It is written last: a folder without it is
+incomplete.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mi_course.interp.atomic_write import atomic_write
 from mi_course.interp.sae.activations import Chunked
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mi_course.interp.sae.batches import Batches
 
 LIST = "activations.json"
@@ -34,13 +36,11 @@ def write_shards(
     dtype: torch.dtype = torch.float32,
     about: dict[str, Any] | None = None,
 ) -> Path:
-    """Write this many activations of a source; returns the folder, which `ShardBatches` reads.
+    """Write this many rows of a source. Returns the folder, which `ShardBatches` reads.
 
-    dtype: bfloat16 or float16 halve the files; what is read is float32. about: plain values to keep in the list.
+    dtype: bfloat16 or float16 halve the files; `ShardBatches` returns float32. about: plain values to keep in the list.
     ValueError for a folder that holds activations already.
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     if (folder / LIST).exists():
         raise ValueError(f"{folder} holds activations already. Give another folder, or delete this one.")
@@ -73,9 +73,9 @@ def write_shards(
 
 
 class ShardBatches(Chunked):
-    """Activations from a folder that `write_shards` made. Each pass takes the shards, and their rows, in a new order.
+    """Activations from a folder that `write_shards` made, on each pass with shards and rows in a new order.
 
-    ValueError, naming the file, for a folder without a list, a missing shard, or one whose contents have changed.
+    ValueError, naming the file, for a folder without a list, or a shard that is missing or was changed.
     """
 
     def __init__(self, folder: str | Path, *, batch: int = 4096, seed: int = 0) -> None:
@@ -85,13 +85,10 @@ class ShardBatches(Chunked):
 
     @property
     def rows(self) -> int:
-        """Activations on disk."""
+        """How many activations are on disk."""
         return self.list["rows"]
 
     def _load(self, chunk: int) -> list[Tensor]:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         shard = self.list["shards"][chunk]
         path = self.folder / shard["file"]
         if _crc(path) != shard["crc32"]:
@@ -115,7 +112,7 @@ def _read_list(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {LIST}: it holds no activations, or writing them was cut short.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Write the activations again.") from None
+        raise ValueError(f"{path} is not JSON ({error}). Write the activations again.") from None
     if not isinstance(listed, dict) or listed.get("format") != FORMAT:
         seen = listed.get("format") if isinstance(listed, dict) else type(listed).__name__
         raise ValueError(f"{path} has format {seen!r}, expected {FORMAT}.")

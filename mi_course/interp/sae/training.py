@@ -8,7 +8,7 @@
     sae = train(config, activations, folder="runs/first")     # with checkpoints and log.jsonl; resumes when run again
 
 A source of batches is anything with `next_batch`, `state_dict` and `load_state_dict` (`Batches` in batches.py).
-Training runs on the device and in the type of the activations (float32 where these are shorter).
+Training runs on the device and in the dtype of the activations (float32 for half precision).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from mi_course.interp.sae import checkpoints
 from mi_course.interp.sae.base import SAE, Losses
@@ -28,35 +29,35 @@ from mi_course.interp.sae.batches import Batches, TensorBatches
 from mi_course.interp.sae.config import SAEConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from jaxtyping import Float
 
-ROWS_FOR_SCALE = 4096  # activations whose mean norm and mean are taken for all
+ROWS_FOR_SCALE = 4096  # activations from which the mean and the mean norm are estimated
 MAX_BATCHES_FOR_SCALE = 64
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, measured on the batch of this step, before its update."""
+    """The progress of a run, measured on the batch of this step before its update."""
 
     step: int
     """Steps done, from 1."""
     steps: int
     loss: float
-    """What is minimised: the three parts that follow, in units of normalised activations."""
+    """The sum of the three parts that follow, in units of the normalized activations squared."""
     reconstruction: float
     sparsity: float
     auxiliary: float
     l0: float
-    """Latents that fired, mean over rows."""
+    """Active latents, mean over rows."""
     explained_variance: float
     """1 − Σ‖y − ŷ‖² / Σ‖y − ȳ‖² on the batch."""
     dead_share: float
-    """Share of latents that have not fired for `dead_window` activations."""
+    """Share of latents that have not been active for `dead_window` activations."""
     lr: float
     activations: int
-    """Activations seen so far."""
+    """Activations used so far."""
     seconds: float
-    """Since the start of this process's part of the run."""
+    """Since this process started or resumed the run."""
 
 
 def train(
@@ -73,9 +74,11 @@ def train(
     """Train an SAE, or a transcoder where `target` is given (or batches are pairs).
 
     on_progress: called with a Progress every log_every steps and after the last.
-    folder: for log.jsonl and checkpoints, every checkpoint_every steps. Run again with the same config and the same
-        activations, it goes on from the last checkpoint, and ends with the same weights to the last bit.
+    folder: for log.jsonl and checkpoints, every checkpoint_every steps. A run with the same folder, config and
+        activations resumes from the last checkpoint, and ends with exactly the same weights.
     tensorboard: also write TensorBoard's files, to folder/tensorboard.
+    Returns the SAE for activations as they are, normalization folded in, gradients off. Raises ValueError for
+    activations that do not fit the config, CheckpointError for a folder of another run or a damaged checkpoint.
     """
     trainer = Trainer(
         config,
@@ -91,7 +94,7 @@ def train(
 
 
 class Trainer:
-    """A training run. `run()` goes to the end; `step()` does one step; `result()` gives the SAE as it is now."""
+    """A training run. `run()` trains to the end, `step()` does one step, `result()` returns the SAE as it is now."""
 
     def __init__(
         self,
@@ -117,10 +120,10 @@ class Trainer:
             self._resume(*saved)
         self._log = None if self.folder is None else _Log(self.folder, self.steps_done, tensorboard)
         if tensorboard and self.folder is None:
-            raise ValueError("tensorboard=True without a folder. Give `folder`, where its files shall go.")
+            raise ValueError("tensorboard=True without a folder. Give `folder`, which its files go to.")
 
     def run(self) -> SAE:
-        """Train to the last step. Returns the SAE for activations as they are, normalisation folded back."""
+        """Train to the last step. Returns `result()`."""
         while self.steps_done < self.config.steps:
             self.step()
             last = self.steps_done == self.config.steps
@@ -131,16 +134,16 @@ class Trainer:
         return self.result()
 
     def result(self) -> SAE:
-        """A copy of the SAE as it is now, for activations as they are: normalisation folded back, gradients off."""
+        """A copy of the SAE for activations as they are: normalization folded in, gradients off."""
         copy = SAE.from_tensors(self.config, {name: tensor.cpu() for name, tensor in self.sae.tensors().items()})
         copy.fold(self.input_scale, self.output_scale)
         return copy.to(self.sae.b_dec.device).requires_grad_(False)
 
     def step(self) -> Losses:
-        """One step: a batch, gradients, update, upkeep."""
+        """One training step. Returns its losses, measured before the update."""
         config, sae = self.config, self.sae
         x, target = self._next()
-        dead = self._silent >= config.dead_window
+        dead = self._inactive_for >= config.dead_window
         scale = min(1.0, (self.steps_done + 1) / config.sparsity_warmup) if config.sparsity_warmup else 1.0
         losses = sae.gradients(x, target, dead if dead.any() else None, scale)
         if config.decoder_norm == "unit":
@@ -149,17 +152,17 @@ class Trainer:
         if config.decoder_norm == "unit":
             sae.normalize_decoder()
         sae.after_step(losses)
-        self._silent += len(x)
-        self._silent[losses.fired > 0] = 0
+        self._inactive_for += len(x)
+        self._inactive_for[losses.fired > 0] = 0
         self.steps_done += 1
         self.seen += len(x)
         if self.steps_done % self.log_every == 0 or self.steps_done == config.steps:
-            self._tell(losses, x if target is None else target, lr)
+            self._report(losses, x if target is None else target, lr)
         if config.resample_every and self.steps_done % config.resample_every == 0:
             self._resample(x, target)
         return losses
 
-    # -- beginning and resuming ---------------------------------------------------------------------------------------
+    # -- starting and resuming ----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         x, target = self._first_rows()
@@ -175,7 +178,7 @@ class Trainer:
         self._prepare(sae)
 
     def _first_rows(self) -> tuple[Tensor, Tensor | None]:
-        """Some activations to measure. A tensor in memory is wound back; of a stream they are used up."""
+        """Some activations to measure. A tensor in memory is rewound; a stream has then used them up."""
         xs, targets, before = [], [], self.batches.state_dict() if isinstance(self.batches, TensorBatches) else None
         while sum(map(len, xs)) < ROWS_FOR_SCALE and len(xs) < MAX_BATCHES_FOR_SCALE:
             x, target = self._raw()
@@ -187,8 +190,8 @@ class Trainer:
 
     def _prepare(self, sae: SAE) -> None:
         self.sae = sae
-        self._silent = torch.zeros(self.config.n_latents, dtype=torch.int64, device=sae.b_dec.device)
-        # Adam runs over memory as it lies: the encoder's, by latent.
+        self._inactive_for = torch.zeros(self.config.n_latents, dtype=torch.int64, device=sae.b_dec.device)
+        # Adam runs over contiguous memory; the encoder's is laid out by latent.
         self._flat = {
             name: (parameter.detach().t() if name == "W_enc" else parameter.detach())
             for name, parameter in sae.named_parameters()
@@ -208,7 +211,7 @@ class Trainer:
         weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
         device = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
         self._prepare(SAE.from_tensors(self.config, weights).to(device))
-        self._silent.copy_(tensors["silent"])
+        self._inactive_for.copy_(tensors["silent"])
         for name, tensor in self._flat.items():
             self._adam.state[tensor] = {
                 key: tensors[f"adam.{name}.{key}"].to(tensor.device if key != "step" else "cpu")
@@ -217,7 +220,7 @@ class Trainer:
 
     def _save(self) -> None:
         tensors = {f"sae.{name}": tensor for name, tensor in self.sae.tensors().items()}
-        tensors["silent"] = self._silent
+        tensors["silent"] = self._inactive_for
         for name, tensor in self._flat.items():
             for key, value in self._adam.state[tensor].items():
                 tensors[f"adam.{name}.{key}"] = value
@@ -272,8 +275,8 @@ class Trainer:
         self._adam.step()
 
     def _resample(self, x: Tensor, target: Tensor | None) -> None:
-        """Start dead latents at inputs drawn in proportion to their squared loss (Bricken et al. 2023)."""
-        dead = self._silent >= self.config.dead_window
+        """Reset dead latents to inputs drawn in proportion to their squared loss (Bricken et al. 2023)."""
+        dead = self._inactive_for >= self.config.dead_window
         if not dead.any():
             return
         with torch.no_grad():
@@ -291,10 +294,10 @@ class Trainer:
             if name != "b_dec":
                 for key in ("exp_avg", "exp_avg_sq"):
                     self._adam.state[tensor][key][dead] = 0.0
-        self._silent[dead] = 0
+        self._inactive_for[dead] = 0
 
-    def _tell(self, losses: Losses, target: Tensor, lr: float) -> None:
-        spread = float((target - target.mean(dim=0)).square().sum()) / len(target)
+    def _report(self, losses: Losses, target: Tensor, lr: float) -> None:
+        variance = float((target - target.mean(dim=0)).square().sum()) / len(target)
         progress = Progress(
             step=self.steps_done,
             steps=self.config.steps,
@@ -303,8 +306,8 @@ class Trainer:
             sparsity=losses.sparsity,
             auxiliary=losses.auxiliary,
             l0=losses.l0,
-            explained_variance=1 - losses.reconstruction / spread if spread else 0.0,
-            dead_share=float((self._silent >= self.config.dead_window).float().mean()),
+            explained_variance=1 - losses.reconstruction / variance if variance else 0.0,
+            dead_share=float((self._inactive_for >= self.config.dead_window).float().mean()),
             lr=lr,
             activations=self.seen,
             seconds=time.perf_counter() - self._start,
@@ -316,15 +319,15 @@ class Trainer:
 
 
 class _Log:
-    """log.jsonl, one line for each Progress, and TensorBoard's files where asked."""
+    """log.jsonl, with one line for each Progress, and TensorBoard's files on request."""
 
     def __init__(self, folder: Path, steps_done: int, tensorboard: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= steps_done]
-        path.write_text("".join(f"{line}\n" for line in kept))  # what came after the checkpoint comes again
-        self._file = open(path, "a")  # noqa: SIM115  (open for as long as the run)
+        path.write_text("".join(f"{line}\n" for line in kept))  # steps after the checkpoint are repeated
+        self._file = open(path, "a")  # noqa: SIM115  (stays open during the run)
         self._board = _tensorboard(folder / "tensorboard", steps_done) if tensorboard else None
 
     def write(self, progress: Progress) -> None:
@@ -370,14 +373,14 @@ def _source(config: SAEConfig, activations: Tensor | Batches, target: Tensor | N
 
 
 def _need_same(config: SAEConfig, saved: dict[str, Any], folder: Path | None) -> None:
-    own = config.to_json()
-    if differing := {name: (saved.get(name), own[name]) for name in own if saved.get(name) != own[name]}:
-        said = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
-        raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {said}. Give another folder.")
+    new_config = config.to_json()
+    if differing := {n: (saved.get(n), value) for n, value in new_config.items() if saved.get(n) != value}:
+        changes = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
+        raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {changes}. Give another folder.")
 
 
-def _scale(x: Float[Tensor, "n d"]) -> float:  # noqa: F821
-    """What x is multiplied by so that its mean norm is √d."""
+def _scale(x: Float[Tensor, "n d"]) -> float:
+    """The factor that makes the mean norm of x √d."""
     norm = float(x.norm(dim=1).mean())
     return x.shape[1] ** 0.5 / norm if norm > 0 else 1.0
 

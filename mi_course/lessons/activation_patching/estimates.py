@@ -1,4 +1,4 @@
-"""What heads do, without running the model again: their direct writing, and a first-order guess at every patch."""
+"""What heads do, without running the model again: direct attribution, and a first-order estimate of every patch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _direct_attribution(head_out: Tensor, scale: Tensor, W_U: Tensor, answers: Tensor) -> Tensor:
-    """Spec: one head and one prompt at a time."""
+    """Oracle: one head and one prompt at a time."""
     layers, heads, batch, _ = head_out.shape
     result = torch.zeros(layers, heads)
     for layer in range(layers):
@@ -73,7 +73,7 @@ DIRECT_ATTRIBUTION = Exercise(
         ),
         Mistake(
             "own_norm",
-            "You normalised each head's output by its own size. The scale is that of the whole residual stream, frozen: only so do the parts add up.",
+            "You normalised each head's output by its own size. The scale is that of the whole residual stream, frozen: only then do the parts add up.",
             lambda out, scale, W_U, answers: _logits(out / out.pow(2).mean(-1, keepdim=True).sqrt(), W_U, answers).mean(
                 -1
             ),
@@ -100,12 +100,12 @@ DIRECT_ATTRIBUTION = Exercise(
         ),
         Mistake(
             "summed_over_batch",
-            "You summed over the batch. The mean is asked.",
+            "You summed over the batch. The mean is asked for.",
             lambda out, scale, W_U, answers: _logits(out / scale, W_U, answers).sum(-1),
         ),
         Mistake(
             "not_averaged",
-            "You kept the batch: [layer, head, batch]. The mean over it is asked.",
+            "You kept the batch: [layer, head, batch]. The mean over it is asked for.",
             lambda out, scale, W_U, answers: _logits(out / scale, W_U, answers),
         ),
         Mistake(
@@ -123,7 +123,7 @@ DIRECT_ATTRIBUTION = Exercise(
         ),
         Mistake(
             "absolute",
-            "You took absolute values. Heads that speak against the answer are part of the story: keep the sign.",
+            "You took absolute values. Heads that work against the answer are part of the story: keep the sign.",
             lambda out, scale, W_U, answers: _logits(out / scale, W_U, answers).mean(-1).abs(),
         ),
     ),
@@ -142,7 +142,7 @@ DIRECT_ATTRIBUTION = Exercise(
 
 
 def _attribution(clean_z: Tensor, corrupted_z: Tensor, gradient: Tensor) -> Tensor:
-    """Spec: for each head the scalar product of change and gradient, flattened."""
+    """Oracle: for each head the scalar product of change and gradient, flattened."""
     layers, batch, pos, heads, _ = clean_z.shape
     result = torch.zeros(layers, heads)
     for layer in range(layers):
@@ -196,13 +196,13 @@ ATTRIBUTION_PATCHING = Exercise(
     mistakes=(
         Mistake(
             "sign_flipped",
-            "The sign is flipped: you took corrupted − clean. Patching moves the corrupted run *to* the clean one, so the change is clean − corrupted. Held against the exact sweep, this estimate would "
+            "The sign is flipped: you took corrupted − clean. Patching moves the corrupted run *to* the clean one, so the change is clean − corrupted. Compared with the exact sweep, this estimate would "
             "correlate at −1.",
             lambda clean, corrupted, gradient: -_terms(clean, corrupted, gradient).sum((1, 2)),
         ),
         Mistake(
             "averaged_over_batch",
-            "You averaged over the batch. The metric is a mean over the batch already, so its gradient holds the 1/batch: sum.",
+            "You averaged over the batch. The metric is a mean over the batch already, so its gradient contains the 1/batch: sum.",
             lambda clean, corrupted, gradient: _terms(clean, corrupted, gradient).mean(1).sum(1),
         ),
         Mistake(
@@ -266,6 +266,6 @@ ATTRIBUTION_PATCHING = Exercise(
         "`(clean_z - corrupted_z) * gradient` has all five axes. Only layer and head stay.",
         "`.sum(dim=(1, 2, 4))`. No mean: the metric is a batch mean already.",
     ),
-    reveal="Two forward passes and one backward estimate all patches at once. The gradient is that of the corrupted run, so the estimate knows the slope at the start of the way and nothing of the bends. Where an attention "
+    reveal="Two forward passes and one backward estimate all patches at once. The gradient is that of the corrupted run, so the estimate knows the slope at the start of the path and nothing of its bends. Where an attention "
     "pattern is saturated the slope is nearly zero and the effect is not (Kramár et al. 2024).",
 )

@@ -1,4 +1,4 @@
-"""Hooks that put something in the place of an activation: another run's, or a mean."""
+"""Hooks that replace an activation: by another run's, or by a mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
 
 
 def _second_tensor_changed(case: Case, observation: Observation) -> bool:
-    """A sign: the tensor that is patched from is not what it was. (The first may change: hooks may work in place.)"""
+    """Detects a change of the tensor that is patched from. (The first argument may change: hooks may work in place.)"""
     return any(path.startswith("[2]") for reply in observation.replies for path in reply.watched.get("arguments", []))
 
 
@@ -30,7 +30,7 @@ _CACHE_CHANGED = (
     "the hook's own tensor."
 )
 _NOTHING_RETURNED = (
-    "What leaves the hook is what came in. If you change a copy, return it: when a hook returns None, the model goes on with its own tensor, and the metric is "
+    "The hook returns what it was given. If you change a copy, return it: when a hook returns None, the model goes on with its own tensor, and the metric is "
     "the same for every patch."
 )
 
@@ -40,7 +40,7 @@ _NOTHING_RETURNED = (
 
 
 def _patch_position(resid: Tensor, hook: object, source: Tensor, position: int) -> Tensor:
-    """Spec: the rows put together one by one."""
+    """Oracle: assemble the rows one by one."""
     rows = []
     for b in range(resid.shape[0]):
         rows.append(torch.stack([(source if p == position else resid)[b, p] for p in range(resid.shape[1])]))
@@ -91,7 +91,7 @@ PATCH_POSITION = Exercise(
         Mistake("nothing_patched", _NOTHING_RETURNED, lambda resid, hook, source, position: resid.clone()),
         Mistake(
             "all_others_patched",
-            "It is the other way round: every position but this one comes from the source.",
+            "It is the other way around: every position but this one comes from the source.",
             lambda resid, hook, source, position: _with(source, (slice(None), position), resid[:, position]),
         ),
         Mistake(
@@ -111,19 +111,19 @@ PATCH_POSITION = Exercise(
         ),
         Mistake(
             "first_prompt_only",
-            "Only the first prompt of the batch is patched. All are asked: `resid[:, position]`.",
+            "Only the first prompt of the batch is patched. All of them are asked for: `resid[:, position]`.",
             lambda resid, hook, source, position: _with(resid, (0, position), source[0, position]),
         ),
         Mistake(
             "from_position_on",
-            "This position and all after it are patched. Asked is this position alone.",
+            "This position and all after it are patched. Only this position is asked for.",
             lambda resid, hook, source, position: _with(
                 resid, (slice(None), slice(position, None)), source[:, position:]
             ),
         ),
         Mistake(
             "up_to_position",
-            "All positions up to this one are patched. Asked is this position alone.",
+            "All positions up to this one are patched. Only this position is asked for.",
             lambda resid, hook, source, position: _with(
                 resid, (slice(None), slice(0, position + 1)), source[:, : position + 1]
             ),
@@ -147,10 +147,10 @@ PATCH_POSITION = Exercise(
         ),
     ),
     hints=(
-        "One assignment does it: to position `position` of all prompts, from the same place in `source`.",
+        "One assignment does it: to position `position` of all prompts, from the same position in `source`.",
         "`resid[:, position] = source[:, position]`, then `return resid`. The hook argument is not needed here.",
     ),
-    reveal="A hook may change its tensor in place, or return another. What it must not touch is the cache: it is read again for every patch. `hook` tells where the hook hangs; "
+    reveal="A hook may change its tensor in place, or return another. What it must not touch is the cache: it is read again for every patch. `hook` says where the hook is attached; "
     "here the caller knows.",
 )
 
@@ -160,7 +160,7 @@ PATCH_POSITION = Exercise(
 
 
 def _patch_head(z: Tensor, hook: object, source: Tensor, head: int) -> Tensor:
-    """Spec: the heads put side by side one by one."""
+    """Oracle: assemble the heads one by one."""
     return torch.stack([(source if h == head else z)[:, :, h] for h in range(z.shape[2])], dim=2)
 
 
@@ -208,12 +208,12 @@ PATCH_HEAD = Exercise(
         Mistake("nothing_patched", _NOTHING_RETURNED, lambda z, hook, source, head: z.clone()),
         Mistake(
             "whole_layer",
-            "All heads of the layer come from the source. Asked is one: `z[:, :, head]`.",
+            "All heads of the layer come from the source. Only one is asked for: `z[:, :, head]`.",
             lambda z, hook, source, head: source.clone(),
         ),
         Mistake(
             "all_others_patched",
-            "It is the other way round: every head but this one comes from the source.",
+            "It is the other way around: every head but this one comes from the source.",
             lambda z, hook, source, head: _with(source, (slice(None), slice(None), head), z[:, :, head]),
         ),
         Mistake(
@@ -233,12 +233,12 @@ PATCH_HEAD = Exercise(
         ),
         Mistake(
             "last_position_only",
-            "The head is patched at the last position only. Asked is every position: what it writes earlier, later heads read.",
+            "The head is patched at the last position only. Every position is asked for: later heads read what it writes earlier.",
             lambda z, hook, source, head: _with(z, (slice(None), -1, head), source[:, -1, head]),
         ),
         Mistake(
             "first_prompt_only",
-            "Only the first prompt of the batch is patched. All are asked: `z[:, :, head]`.",
+            "Only the first prompt of the batch is patched. All are asked for: `z[:, :, head]`.",
             lambda z, hook, source, head: _with(z, (0, slice(None), head), source[0, :, head]),
         ),
         Mistake(
@@ -267,7 +267,7 @@ PATCH_HEAD = Exercise(
 
 
 def _mean_ablate(z: Tensor, hook: object, mean: Tensor, keep: list[int]) -> Tensor:
-    """Spec: every entry of every head by itself."""
+    """Oracle: entry by entry."""
     out = torch.empty_like(z)
     for b in range(z.shape[0]):
         for p in range(z.shape[1]):
@@ -332,12 +332,12 @@ MEAN_ABLATE = Exercise(
         ),
         Mistake(
             "kept_are_ablated",
-            "It is the other way round: the heads in `keep` got their mean, all others stayed. `keep` is the circuit; everything else is ablated.",
+            "It is the other way around: the heads in `keep` got their mean, all others stayed. `keep` is the circuit; everything else is ablated.",
             lambda z, hook, mean, keep: _set_others(z, _others(z, keep), mean),
         ),
         Mistake(
             "zero_for_mean",
-            "The other heads are set to zero. The mean is asked: a head's average output is something that later layers rely on, and zero is a state they have never seen.",
+            "The other heads are set to zero. The mean is asked for: a head's average output is something that later layers rely on, and zero is something they have never seen.",
             lambda z, hook, mean, keep: _set_others(z, keep, torch.zeros(())),
         ),
         Mistake(
@@ -347,7 +347,7 @@ MEAN_ABLATE = Exercise(
         ),
         Mistake(
             "nothing_ablated",
-            "What leaves the hook is what came in. If you change a copy, return it; `mean` and `keep` decide what stands in it.",
+            "The hook returns what it was given. If you change a copy, return it; `mean` and `keep` decide what it contains.",
             lambda z, hook, mean, keep: z.clone(),
         ),
         Mistake(
@@ -362,7 +362,7 @@ MEAN_ABLATE = Exercise(
         ),
         Mistake(
             "first_kept_only",
-            "Only the first head of `keep` is kept. All of them are asked.",
+            "Only the first head of `keep` is kept. All of them are asked for.",
             lambda z, hook, mean, keep: _mean_ablate(z, hook, mean, keep[:1]),
         ),
         Mistake(

@@ -14,12 +14,12 @@ from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInput
 
 
 def _recovery(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
-    """Spec: sums in Python."""
-    whole = sum(c - k for c, k in zip(clean.tolist(), corrupted.tolist(), strict=True))
+    """Oracle: sums in Python."""
+    effect = sum(c - k for c, k in zip(clean.tolist(), corrupted.tolist(), strict=True))
     part = sum(p - k for p, k in zip(patched.tolist(), corrupted.tolist(), strict=True))
-    if whole == 0:
+    if effect == 0:
         raise ValueError("clean and corrupted have the same mean")
-    return part / whole
+    return part / effect
 
 
 def _means(patched: Tensor, clean: Tensor, corrupted: Tensor) -> tuple[float, float, float]:
@@ -27,7 +27,7 @@ def _means(patched: Tensor, clean: Tensor, corrupted: Tensor) -> tuple[float, fl
 
 
 def _where_none(value: Callable[[], float]) -> Callable[..., float]:
-    """A recovery that is right, but comes to `value()` where there is no effect."""
+    """A right recovery that returns `value()` where there is no effect."""
 
     def recovery(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
         return _recovery(patched, clean, corrupted) if (clean - corrupted).mean() != 0 else value()
@@ -36,7 +36,7 @@ def _where_none(value: Callable[[], float]) -> Callable[..., float]:
 
 
 def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch in (4, 7, 2):
         corrupted = draw.normal(batch, mean=-3.0)
         # Effects of very different size, one of them negative: a mean of ratios is far from the ratio of means.
@@ -45,8 +45,8 @@ def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
         if batch == 7:  # the whole way leads down, as it does when noising
             clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
-        made.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
-    return made
+        cases.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
+    return cases
 
 
 def _whole_numbers(draw: RandomInputs, *shape: int) -> Tensor:
@@ -99,12 +99,12 @@ RECOVERY = Exercise(
         ),
         Mistake(
             "counted_from_clean",
-            "You count from the other end: this is 0 at the clean run and 1 at the corrupted one. Asked is 0 at corrupted, 1 at clean.",
+            "You count from the other end: this is 0 at the clean run and 1 at the corrupted one. It should be 0 at corrupted and 1 at clean.",
             lambda p, c, k: 1 - _recovery(p, c, k),
         ),
         Mistake(
             "sign_flipped",
-            "The sign is flipped: one of the two differences is taken the other way round.",
+            "The sign is flipped: one of the two differences is taken the other way around.",
             lambda p, c, k: -_recovery(p, c, k),
         ),
         Mistake(
@@ -114,18 +114,18 @@ RECOVERY = Exercise(
         ),
         Mistake(
             "per_prompt",
-            "You returned one value per prompt. One number is asked: the ratio of the means over all prompts.",
+            "You returned one value per prompt. One number is asked for: the ratio of the means over all prompts.",
             lambda p, c, k: (p - k) / (c - k),
         ),
         Mistake(
             "zero_division",
-            "Right, but where clean and corrupted have the same mean it dies of a ZeroDivisionError. Look first, and raise a ValueError that says what is wrong with "
+            "Right, but where clean and corrupted have the same mean it raises a ZeroDivisionError. Look first, and raise a ValueError that says what is wrong with "
             "the prompts.",
             _where_none(lambda: 1 / 0),
         ),
         Mistake(
             "infinite",
-            "Right, but where clean and corrupted have the same mean you divide by zero, and infinity goes on quietly into the next mean. Raise a ValueError.",
+            "Right, but where clean and corrupted have the same mean you divide by zero, and infinity passes unnoticed into the next mean. Raise a ValueError.",
             lambda p, c, k: ((p - k).mean() / (c - k).mean()).item(),
         ),
         Mistake(
@@ -138,7 +138,7 @@ RECOVERY = Exercise(
         "Put patched = corrupted into your formula: it should give 0. Put patched = clean: it should give 1.",
         "`whole = (clean - corrupted).mean().item()`; if it is 0, `raise ValueError(...)`; else `(patched - corrupted).mean().item() / whole`.",
     ),
-    reveal="A ratio of means weighs prompts by their effect. A mean of ratios lets one prompt whose effect is nearly zero decide everything. The scale has no roof: a patch can go "
+    reveal="A ratio of means weighs prompts by their effect. A mean of ratios lets one prompt whose effect is nearly zero decide everything. The scale has no upper limit: a patch can go "
     "beyond 1, or below 0 when it hurts.",
 )
 
@@ -148,7 +148,7 @@ RECOVERY = Exercise(
 
 
 def _faithfulness(circuit: float, full: float, empty: float) -> float:
-    """Spec: where circuit lies on the line from empty to full, as the weight of `full`."""
+    """Oracle: where circuit lies on the line from empty to full, as the weight of `full`."""
     if full - empty == 0:
         raise ValueError("full and empty are equal")
     return circuit / (full - empty) - empty / (full - empty)
@@ -159,14 +159,14 @@ def _where_equal(value: Callable[[], float]) -> Callable[..., float]:
 
 
 def _faithfulness_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for about, low, high in (("inside", 0.2, 0.9), ("above the model", 1.1, 1.8), ("below the empty one", -0.9, -0.2)):
         empty = draw.number(-3.0, -1.0)
         full = draw.number(3.0, 6.0)
-        made.append(case(empty + draw.number(low, high) * (full - empty), full, empty, about=f"a circuit {about}"))
+        cases.append(case(empty + draw.number(low, high) * (full - empty), full, empty, about=f"a circuit {about}"))
     # The metric may also fall: a loss, say.
-    made.append(case(draw.number(2.0, 3.0), draw.number(1.0, 1.5), draw.number(5.0, 7.0), about="a metric that falls"))
-    return made
+    cases.append(case(draw.number(2.0, 3.0), draw.number(1.0, 1.5), draw.number(5.0, 7.0), about="a metric that falls"))
+    return cases
 
 
 def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -202,7 +202,7 @@ FAITHFULNESS = Exercise(
         ),
         Mistake(
             "what_is_missing",
-            "This is 0 for the full model and 1 for the empty circuit: the share that is missing. Asked is the share that is kept.",
+            "This is 0 for the full model and 1 for the empty circuit: the share that is missing. The share that is kept is asked for.",
             lambda circuit, full, empty: 1 - _faithfulness(circuit, full, empty),
         ),
         Mistake(
@@ -217,12 +217,12 @@ FAITHFULNESS = Exercise(
         ),
         Mistake(
             "zero_division",
-            "Right, but where full and empty are equal it dies of a ZeroDivisionError. Look first, and raise a ValueError that says so.",
+            "Right, but where full and empty are equal it raises a ZeroDivisionError. Look first, and raise a ValueError that says so.",
             _where_equal(lambda: 1 / 0),
         ),
         Mistake(
             "not_a_number",
-            "Right, but where full and empty are equal it returns NaN, which spoils every mean that it gets into. Raise a ValueError.",
+            "Right, but where full and empty are equal it returns NaN, which spoils every mean that it enters. Raise a ValueError.",
             _where_equal(lambda: float("nan")),
         ),
         Mistake(
@@ -245,12 +245,12 @@ FAITHFULNESS = Exercise(
 
 
 def _ranks(values: list[float]) -> list[float]:
-    """How many are smaller, and half of those that are equal: the average rank."""
+    """The average rank: how many are smaller, and half of those that are equal."""
     return [sum(o < v for o in values) + (sum(o == v for o in values) + 1) / 2 for v in values]
 
 
 def _agreement(exact: Tensor, estimate: Tensor) -> float:
-    """Spec: ranks by counting, then Pearson's correlation by sums."""
+    """Oracle: ranks by counting, then Pearson's correlation by sums."""
     return _correlation(_ranks(exact.tolist()), _ranks(estimate.tolist()))
 
 
@@ -294,21 +294,21 @@ def _curved(draw: RandomInputs, n: int, sign: float = 1.0) -> tuple[Tensor, Tens
 
 
 def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = [case(*_curved(draw, n, sign), about=f"{n} values without ties") for n, sign in ((9, 1.0), (14, -1.0))]
+    cases = [case(*_curved(draw, n, sign), about=f"{n} values without ties") for n, sign in ((9, 1.0), (14, -1.0))]
     small = draw.normal(12, std=1e-6)
-    made.append(case(small, draw.normal(12, std=3e3) + small * 1e9, about="very small against very large values"))
-    return made
+    cases.append(case(small, draw.normal(12, std=3e3) + small * 1e9, about="very small against very large values"))
+    return cases
 
 
 def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for n in (10, 16):
         exact, estimate = _curved(draw, n)
         exact[: n // 2] = 0.0  # what patching before the first difference gives
         estimate[n // 3 : n // 3 + 3] = estimate[0]
         order = draw.permutation(n)
-        made.append(case(exact[order], estimate[order], about=f"{n} values, some of them equal"))
-    return made
+        cases.append(case(exact[order], estimate[order], about=f"{n} values, some of them equal"))
+    return cases
 
 
 def _constant_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -401,7 +401,7 @@ AGREEMENT = Exercise(
         ),
         Mistake(
             "zero_division",
-            "Right, but a constant input dies of a ZeroDivisionError. Look first, and raise a ValueError that says which of the two is constant.",
+            "Right, but a constant input raises a ZeroDivisionError. Look first, and raise a ValueError that says which of the two is constant.",
             _where_constant(lambda: 1 / 0),
         ),
     ),

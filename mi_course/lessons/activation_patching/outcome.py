@@ -11,15 +11,15 @@ from mi_course.interp.ioi import smollm2_held_out
 from mi_course.wire import Observation
 
 LOW, HIGH, MOST = 0.8, 1.2, 30
-"""Faithfulness asked, and how many heads may be used. Measured on the held-out prompts, thirty heads each: 0.89 by the
+"""The faithfulness asked for, and how many heads may be used. Measured on the held-out prompts, thirty heads each: 0.89 by the
 absolute first-order effect of ABC ablation, 0.08 by denoising; helping heads only, 1.22 with ten and 1.18 with twenty."""
 
 RANDOM = 50
-"""Random sets of the same size, of which the circuit has to exceed the 95th percentile."""
+"""Random sets of the same size, whose 95th percentile the circuit has to exceed."""
 
 
 class Planted:
-    """The small size: a task that is a sum. Some heads do it, some do it alike in both runs, a few work against it."""
+    """The small size: a task that is a sum over heads. Some help in the clean run only, some in both runs, a few work against it."""
 
     n_layers, n_heads = 12, 7
 
@@ -43,19 +43,19 @@ class Planted:
         generator = torch.Generator().manual_seed(self._seed)
         total = self.n_layers * self.n_heads
         sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(n)]
-        return sorted(self.score([divmod(place, self.n_heads) for place in one]) for one in sets)
+        return sorted(self.score([divmod(index, self.n_heads) for index in heads]) for heads in sets)
 
-    def found(self, n: int) -> list[tuple[int, int]]:
+    def strongest(self, n: int) -> list[tuple[int, int]]:
         """The heads with the largest effects of either sign."""
         order = self.effects.abs().flatten().argsort(descending=True)[:n].tolist()
         return [divmod(place, self.n_heads) for place in order]
 
     def helping(self) -> list[tuple[int, int]]:
-        return [head for head in self.found(22) if head not in self.negative]
+        return [head for head in self.strongest(22) if head not in self.negative]
 
 
 class SmolLM2:
-    """The full size: heads of SmolLM2, on held-out names and templates. Nothing is loaded before it is asked."""
+    """The full size: heads of SmolLM2, on held-out names and templates. The model is loaded on first use."""
 
     n_layers, n_heads = 30, 9
 
@@ -72,7 +72,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         observation.replies[0].value,
         task.n_layers,
         task.n_heads,
-        empty="The list is empty: with every head at its mean nothing of the task is left.",
+        empty="The list is empty: with every head at its mean, nothing of the task remains.",
         example="[(23, 3), (17, 4)]",
     )
     if isinstance(heads, Complaint):
@@ -88,7 +88,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         turned = [(head, layer) for layer, head in heads if head < task.n_layers and layer < task.n_heads]
         if len(turned) == len(heads) and task.score(turned) > LOW:
             return Complaint("", mistake="head_first")
-        # A good part of the way, and not by chance: what a ranking by denoising comes to.
+        # Much of the task, and not by chance: what a ranking by denoising gives.
         if share > 0.2 and share > task.random(len(heads))[round(0.95 * RANDOM) - 1]:
             return Complaint("", mistake="part_of_it")
         return Complaint("", mistake="too_weak")
@@ -110,7 +110,7 @@ def _every(case: Case) -> list[tuple[int, int]]:
 
 
 def _weakest(case: Case) -> list[tuple[int, int]]:
-    strong = set(case.judge_data.found(22))
+    strong = set(case.judge_data.strongest(22))
     return [head for head in _every(case) if head not in strong][:20]
 
 
@@ -134,27 +134,27 @@ MY_CIRCUIT = Exercise(
         Mistake(
             "head_first",
             "Your pairs are (head, layer). Layer comes first: head 3 of layer 23 is (23, 3).",
-            lambda case: [(head, layer) for layer, head in case.judge_data.found(22)],
+            lambda case: [(head, layer) for layer, head in case.judge_data.strongest(22)],
         ),
         Mistake(
             "negative_heads_left_out",
-            "Your circuit does the task more strongly than the model does. It holds the heads that help and leaves out those that work against them; these belong to how the model does it. Rank by the *absolute* effect.",
+            "Your circuit does the task more strongly than the model does. It contains the heads that help and leaves out those that work against them; these too are part of how the model does it. Rank by the *absolute* effect.",
             lambda case: case.judge_data.helping(),
         ),
         Mistake(
             "part_of_it",
-            "Your heads belong to it, and they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest needs them: rank by what happens when a head "
+            "Your heads belong to it, but they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest need them: rank by what happens when a head "
             "of the *clean* run is set to its ABC mean.",
             lambda case: case.judge_data.different,
         ),
         Mistake(
             "too_few",
-            "So few heads do not carry the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
-            lambda case: case.judge_data.found(22)[:2],
+            "So few heads cannot do the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
+            lambda case: case.judge_data.strongest(22)[:2],
         ),
         Mistake(
             "too_weak",
-            "With only these heads left, next to nothing of the task is left. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value, and take more of the list.",
+            "With only these heads left, next to nothing of the task remains. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value, and take more of the list.",
             _weakest,
         ),
     ),

@@ -1,4 +1,4 @@
-"""Path patching: what a head says to the logits itself, and to nobody else."""
+"""Path patching: what a head writes to the logits directly, not through later heads or MLPs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _metric_with(model, tokens: Tensor, hooks: list, metric: _Metric) -> float:
 
 
 def _frozen(model, cache, what: tuple[str, ...]) -> list:
-    """Hooks that hold every layer's z, or MLP output, at this cache."""
+    """Hooks that set every layer's z, or MLP output, to this cache's."""
     names = []
     for layer in range(model.cfg.n_layers):
         if "z" in what:
@@ -42,7 +42,7 @@ def _send(cache, layer: int, head: int | slice) -> tuple[str, Callable]:
 
 
 def _path_patch(model, tokens: Tensor, corrupted_cache, clean_cache, sender: tuple[int, int], metric: _Metric) -> float:
-    """Spec: a full run in which every head and MLP is held at the corrupted run, and the sender at the clean one."""
+    """Oracle: a full run with every head and MLP frozen at the corrupted run, and the sender at the clean one."""
     hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
     return _metric_with(model, tokens, hooks, metric)
 
@@ -97,7 +97,7 @@ def _less_corrupted(model, tokens: Tensor, corrupted_cache, clean_cache, sender,
     )
 
 
-def _turned(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
+def _wrong_direction(model, tokens: Tensor, corrupted_cache, clean_cache, sender, metric: _Metric) -> float:
     head, layer = sender
     return _path_patch(model, tokens, corrupted_cache, clean_cache, (layer, head), metric)
 
@@ -106,13 +106,13 @@ def _cases(
     config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
 ) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, pos, sender, kind in runs:
             model = model_ref(config, draw.seed())
             clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
             # Prompts of unequal length: the metric reads each at its own last token.
             last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
-            made.append(
+            cases.append(
                 case(
                     model,
                     corrupted,
@@ -126,7 +126,7 @@ def _cases(
                     atol=1e-4,
                 )
             )
-        return made
+        return cases
 
     return cases
 
@@ -154,12 +154,12 @@ PATH_PATCH_TO_LOGITS = Exercise(
         Mistake(
             "nothing_frozen",
             "This is ordinary patching: later heads and MLPs see the clean output too, and react. Only the direct contribution should reach the logits: freeze everything else at the corrupted run, or add the change "
-            "where nobody but the final norm reads it.",
+            "where only the final norm reads it.",
             _with_hooks(lambda model, corrupted, clean, sender: [_send(clean, *sender)]),
         ),
         Mistake(
             "mlps_recomputed",
-            "Later heads are frozen, the MLPs are not: they react to the clean output. (Wang et al. 2022 do it so. Here MLPs stay frozen too, so that what is left is the direct contribution alone.)",
+            "Later heads are frozen, the MLPs are not: they react to the clean output. (Wang et al. 2022 do so. Here MLPs stay frozen too, which leaves the direct contribution alone.)",
             _with_hooks(
                 lambda model, corrupted, clean, sender: [*_frozen(model, corrupted, ("z",)), _send(clean, *sender)]
             ),
@@ -178,7 +178,7 @@ PATH_PATCH_TO_LOGITS = Exercise(
         ),
         Mistake(
             "clean_and_corrupted_swapped",
-            "Clean and corrupted caches are swapped, or the difference is taken the wrong way round: what you add moves *away* from clean. Add clean − corrupted.",
+            "Clean and corrupted caches are swapped, or the difference is taken the wrong way around: what you add moves *away* from clean. Add clean − corrupted.",
             _change_at_end(
                 lambda model, corrupted, clean, s: _written(model, corrupted, *s) - _written(model, clean, *s)
             ),
@@ -190,7 +190,7 @@ PATH_PATCH_TO_LOGITS = Exercise(
         ),
         Mistake(
             "whole_layer_sent",
-            "All heads of the sender's layer come from the clean run. Only one is asked.",
+            "All heads of the sender's layer come from the clean run. Only one is asked for.",
             _with_hooks(
                 lambda model, corrupted, clean, sender: [
                     *_frozen(model, corrupted, ("z", "mlp")),
@@ -200,7 +200,7 @@ PATH_PATCH_TO_LOGITS = Exercise(
         ),
         Mistake(
             "norm_frozen",
-            "You held the final norm at its corrupted scale. For direct attribution that is right; here the norm is computed anew, since it too reads the final residual stream.",
+            "You froze the final norm at its corrupted scale. For direct attribution that is right; here the norm is recomputed, since it too reads the final residual stream.",
             _norm_frozen,
         ),
         Mistake(
@@ -220,11 +220,11 @@ PATH_PATCH_TO_LOGITS = Exercise(
         Mistake(
             "head_and_layer_swapped",
             "Layer and head are swapped. `sender` is (layer, head).",
-            _turned,
+            _wrong_direction,
         ),
         Mistake(
             "difference_from_corrupted",
-            "You subtracted the corrupted metric. The metric itself is asked: whoever calls this normalises.",
+            "You subtracted the corrupted metric. The metric itself is asked for: the caller normalises.",
             _less_corrupted,
         ),
         Mistake(
@@ -235,10 +235,10 @@ PATH_PATCH_TO_LOGITS = Exercise(
         ),
     ),
     hints=(
-        "Two roads. Either freeze: hooks that put the corrupted z and MLP output into every layer, and the clean z into the sender. Or add: the residual stream is a sum, so change that one summand at its end.",
+        "Two ways. Either freeze: hooks that put the corrupted z and MLP output into every layer, and the clean z into the sender. Or add: the residual stream is a sum, so change that one summand at its end.",
         "Adding: the sender writes z[:, :, head] @ W_O[head]. The change is (clean z − corrupted z) @ W_O[head], and it belongs to `hook_resid_post` of the last layer.",
         "`change = (clean_cache[name] - corrupted_cache[name])[:, :, head] @ model.blocks[layer].attn.W_O[head]`; run the corrupted tokens with a hook that returns `resid + change`.",
     ),
-    reveal="The final residual stream is a sum, and the sender's output is one summand. Exchange that summand where only the final norm and the unembedding read it, and no later head or MLP has noticed. A path to another head goes the same way, with "
+    reveal="The final residual stream is a sum, and the sender's output is one summand. Exchange that summand where only the final norm and the unembedding read it, and no later head or MLP notices. A path to another head goes the same way, with "
     "that head's query in the place of the logits.",
 )

@@ -20,7 +20,7 @@ def _filled(template: str, a: str, b: str, s: str) -> str:
 
 
 def _ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
-    """Spec: by replacing, four prompts for each pair, written out."""
+    """Oracle: by replacing, four prompts for each pair, written out."""
     clean, corrupted, names = [], [], []
     for a, b in pairs:
         clean += [_filled(template, a, b, b), _filled(template, b, a, a)]
@@ -30,7 +30,7 @@ def _ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
 
 
 def _changed(change: Callable[[list, list, list], Prompts]) -> Callable[..., Prompts]:
-    """An ioi_prompts that does something more with the right result."""
+    """An ioi_prompts that changes the right result."""
     return lambda pairs, template: change(*_ioi_prompts(pairs, template))
 
 
@@ -82,12 +82,12 @@ _OTHER_TEMPLATES = (
 
 def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for i, template in enumerate(templates):
             names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
             pairs = [(names[2 * k], names[2 * k + 1]) for k in range(2 + i)]
-            made.append(case(pairs, template, about=f"{len(pairs)} pairs and {template!r}"))
-        return made
+            cases.append(case(pairs, template, about=f"{len(pairs)} pairs and {template!r}"))
+        return cases
 
     return cases
 
@@ -132,12 +132,12 @@ IOI_PROMPTS = Exercise(
         ),
         Mistake(
             "orders_apart",
-            "The prompts are right, their order is not: first all pairs as given, then all exchanged. Asked is pair by pair, each followed by its exchange.",
+            "The prompts are right, their order is not: first all pairs as given, then all exchanged. The order is pair by pair, each followed by its exchange.",
             _orders_apart,
         ),
         Mistake(
             "subject_not_exchanged",
-            "When a and b are exchanged, S stays who it was. The subject is whoever is in the place of B: in the exchanged prompt that is a.",
+            "When a and b are exchanged, S stays the same person. The subject is whoever is in the place of B: in the exchanged prompt that is a.",
             _same_speaker,
         ),
         Mistake(
@@ -147,7 +147,7 @@ IOI_PROMPTS = Exercise(
         ),
         Mistake(
             "names_with_space",
-            "The names have a leading space. The tokenizer will need one; the names themselves are asked without.",
+            "The names have a leading space. The tokenizer will need one; the names themselves should have none.",
             _changed(lambda clean, corrupted, names: (clean, corrupted, [(f" {a}", f" {b}") for a, b in names])),
         ),
     ),
@@ -156,7 +156,7 @@ IOI_PROMPTS = Exercise(
         "`template.format(A=a, B=b, S=b)` fills the template by name, wherever the braces stand. What is S in the corrupted prompt?",
     ),
     reveal="Clean and corrupted differ in a single token, and that token decides who the answer is. Everything else, the template, the length, the names that occur, "
-    "is the same in both, so it cancels. Both orders cancel what the model thinks of single names.",
+    "is the same in both, so it cancels. Both orders cancel what the model thinks of particular names.",
 )
 
 
@@ -165,7 +165,7 @@ IOI_PROMPTS = Exercise(
 
 
 def _logit_difference(logits: Tensor, answers: Tensor, last: Tensor) -> Tensor:
-    """Spec: one prompt after the other."""
+    """Oracle: one prompt after the other."""
     values = []
     for b in range(len(logits)):
         row = logits[b][int(last[b])].tolist()
@@ -187,13 +187,13 @@ def _difference_cases(
     shapes: tuple[tuple[int, int, int], ...], full_length: bool
 ) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, pos, vocab in shapes:
             answers = torch.tensor([draw.permutation(vocab)[:2] for _ in range(batch)])
             last = draw.integers(1, pos - 1, batch)
-            # Two prompts of different length at least, whatever was drawn.
+            # At least two prompts of different length, whatever was drawn.
             last[0], last[-1] = (pos - 1, pos - 1) if full_length else (2, pos - 2)
-            made.append(
+            cases.append(
                 case(
                     draw.normal(batch, pos, vocab, mean=1.5, std=2.0),
                     answers,
@@ -201,7 +201,7 @@ def _difference_cases(
                     about=f"{batch} prompts, last positions {last.tolist()} of {pos}",
                 )
             )
-        return made
+        return cases
 
     return cases
 
@@ -219,7 +219,7 @@ LOGIT_DIFFERENCE = Exercise(
     mistakes=(
         Mistake(
             "always_last_column",
-            "You read the last column of every prompt. Shorter prompts end earlier, and what stands behind their end is padding: use `last`.",
+            "You read the last column of every prompt. Shorter prompts end earlier, followed by padding: use `last`.",
             lambda logits, answers, last: _picked(logits[:, -1], answers),
         ),
         Mistake(
@@ -239,12 +239,12 @@ LOGIT_DIFFERENCE = Exercise(
         ),
         Mistake(
             "averaged",
-            "You returned the mean over the batch. One value per prompt is asked: whoever calls this averages, or looks at single prompts.",
+            "You returned the mean over the batch. One value per prompt is asked for: the caller averages, or looks at single prompts.",
             lambda logits, answers, last: _picked(_at(logits, last), answers).mean(),
         ),
         Mistake(
             "all_positions",
-            "You returned the difference at every position. Only the one at which the answer is due counts: each prompt's last.",
+            "You returned the difference at every position. Only the position where the answer is due counts: each prompt's last.",
             lambda logits, answers, last: (
                 logits.gather(-1, answers[:, None, :1].expand(-1, logits.shape[1], -1))
                 - logits.gather(-1, answers[:, None, 1:].expand(-1, logits.shape[1], -1))

@@ -50,7 +50,7 @@ _Metric = Callable[[Tensor], float]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The second road: PyTorch's own hooks on the hook points' modules, which see z with all heads side by side.
+# The oracles use another road: PyTorch's own hooks on the hook points' modules, which see z with all heads side by side.
 
 
 def _run(model, tokens: Tensor, name: str, change: Callable[[Tensor], Tensor], metric: _Metric) -> float:
@@ -63,26 +63,26 @@ def _run(model, tokens: Tensor, name: str, change: Callable[[Tensor], Tensor], m
 
 
 def _residual_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
-    """Spec: one column of one layer at a time, by PyTorch's own hooks."""
+    """Oracle: one column of one layer at a time, by PyTorch's own hooks."""
     n_layers, n_positions = model.cfg.n_layers, corrupted_tokens.shape[1]
     result = torch.zeros(n_layers, n_positions)
     for layer in range(n_layers):
         clean = clean_cache[f"blocks.{layer}.hook_resid_pre"]
         for position in range(n_positions):
-            here = torch.zeros(1, n_positions, 1, dtype=torch.bool)
-            here[:, position] = True
+            chosen = torch.zeros(1, n_positions, 1, dtype=torch.bool)
+            chosen[:, position] = True
             result[layer, position] = _run(
                 model,
                 corrupted_tokens,
                 f"blocks.{layer}.hook_resid_pre",
-                lambda resid, here=here, clean=clean: torch.where(here, clean, resid),
+                lambda resid, chosen=chosen, clean=clean: torch.where(chosen, clean, resid),
                 metric,
             )
     return result
 
 
 def _head_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
-    """Spec: the columns of z that belong to one head, by PyTorch's own hooks."""
+    """Oracle: the columns of z that belong to one head, by PyTorch's own hooks."""
     n_layers, n_heads, d_head = model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_head
     result = torch.zeros(n_layers, n_heads)
     for layer in range(n_layers):
@@ -101,7 +101,7 @@ def _head_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Wrong answers: the same loop with something else in it.
+# Wrong answers: the same loop, changed.
 
 
 def _loop(
@@ -156,7 +156,7 @@ def _one_prompt(sweep: Callable[..., Tensor], name: str) -> Callable[..., Tensor
 
 
 def _piling_up(name: str, columns: Callable[[object, Tensor], int], axis: int, clear: bool) -> Callable[..., Tensor]:
-    """Hooks are added and not removed within the loop, so that patches pile up."""
+    """Hooks are not removed within the loop, so that patches accumulate."""
 
     def sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
         n_layers, n = model.cfg.n_layers, columns(model, corrupted_tokens)
@@ -176,7 +176,7 @@ def _piling_up(name: str, columns: Callable[[object, Tensor], int], axis: int, c
 
 
 def _reset_at_the_end(name: str, columns: Callable[[object, Tensor], int], axis: int) -> Callable[..., Tensor]:
-    """Right, but an error in the middle leaves the hook where it is."""
+    """Right, but after an error the hook stays on the model."""
 
     def sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
         n_layers, n = model.cfg.n_layers, columns(model, corrupted_tokens)
@@ -232,7 +232,7 @@ def _heads(model, tokens: Tensor) -> int:
 
 
 def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """A sign: hooks are left by a call of this driver."""
+    """Detects hooks left by a call of this driver."""
 
     def sign(case: Case, observation: Observation) -> bool:
         replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
@@ -242,7 +242,7 @@ def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
 
 
 def _cache_changed(case: Case, observation: Observation) -> bool:
-    """A sign: an entry of the cache is not what it was."""
+    """Detects a changed cache entry."""
     return any(path.startswith("[2]") for reply in observation.replies for path in reply.watched.get("arguments", []))
 
 
@@ -264,13 +264,13 @@ def metric_ref(draw: RandomInputs, kind: str, batch: int, vocab: int, **options:
 
 def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, pos, kind in shapes:
             model = model_ref(config, draw.seed())
             # Not every pair begins with a token in common: there the first position matters too.
             shared = 0 if kind == "probability" else 1
             clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"], shared)
-            made.append(
+            cases.append(
                 case(
                     model,
                     corrupted,
@@ -282,7 +282,7 @@ def _sweep_cases(config: dict, shapes: tuple[tuple[int, int, str], ...]) -> Call
                     atol=1e-4,
                 )
             )
-        return made
+        return cases
 
     return cases
 
@@ -314,18 +314,18 @@ def _sweep_parts(batches: tuple[int, int, int]) -> tuple[Part, ...]:
 
 _HOOKS_LEFT = "Your hooks are still on the model after the call, so that every later forward pass is patched as well. `model.run_with_hooks(...)` and `with model.hooks(...)` remove them."
 _HOOKS_LEFT_AFTER_ERROR = (
-    "When a forward pass fails half-way, your hook stays on the model, and every later result is quietly wrong. `model.run_with_hooks(...)` and `with model.hooks(...)` remove it in "
+    "When a forward pass fails halfway, your hook stays on the model, and every later result is quietly wrong. `model.run_with_hooks(...)` and `with model.hooks(...)` remove it in "
     "that case too."
 )
 _PILED_UP = (
-    "Your patches pile up: the hooks of earlier turns are still there when the next one runs, so that each value is that of many patches together. Take each hook off before the next: "
+    "Your patches accumulate: the hooks of earlier iterations are still there when the next one runs, so that each value comes from many patches together. Remove each hook before the next: "
     "`model.run_with_hooks(...)` does."
 )
 _IN_CACHE = "Your hook writes into the clean cache. Entry by entry it then becomes the corrupted run, and later patches read it. Work on a copy of the hook's own tensor."
 _CONSTANT = "Every patch gives the metric of the corrupted run: your hook changes nothing. A hook that makes a new tensor has to return it; when it returns None, the model goes on with its own."
-_RAW = "You subtracted the corrupted metric. Raw values are asked: whoever calls this normalises, with `recovery` for instance."
+_RAW = "You subtracted the corrupted metric. Raw values are asked for: the caller normalises, with `recovery` for instance."
 _FIRST_PROMPT = (
-    "Only the first prompt of the batch is patched. All of them are asked, each from its own row of the cache."
+    "Only the first prompt of the batch is patched. All of them are asked for, each from its own row of the cache."
 )
 
 _RESID, _Z = "blocks.{}.hook_resid_pre", "blocks.{}.attn.hook_z"
@@ -350,17 +350,17 @@ RESIDUAL_SWEEP = Exercise(
         ),
         Mistake(
             "all_other_positions",
-            "It is the other way round: every position but this one is patched.",
+            "It is the other way around: every position but this one is patched.",
             _loop(lambda x, clean, i: _with(clean, (slice(None), i), x[:, i]), _RESID, _positions),
         ),
         Mistake(
             "resid_post",
-            "You patched `hook_resid_post`, the residual stream *after* each layer: your rows are shifted by one layer. Asked is `hook_resid_pre`.",
+            "You patched `hook_resid_post`, the residual stream *after* each layer: your rows are shifted by one layer. It should be `hook_resid_pre`.",
             _loop(lambda x, clean, i: _with(x, (slice(None), i), clean[:, i]), "blocks.{}.hook_resid_post", _positions),
         ),
         Mistake(
             "another_place_than_the_cache",
-            "You read the cache at `hook_resid_pre` and wrote it in at `hook_resid_post`: every layer's own work is undone. Read and write at the same place.",
+            "You read the cache at `hook_resid_pre` and wrote it in at `hook_resid_post`: the work of every layer is undone. Read and write at the same hook.",
             _loop(
                 lambda x, clean, i: _with(x, (slice(None), i), clean[:, i]),
                 "blocks.{}.hook_resid_post",
@@ -370,7 +370,7 @@ RESIDUAL_SWEEP = Exercise(
         ),
         Mistake(
             "from_position_on",
-            "You patched this position and all after it. One position at a time is asked.",
+            "You patched this position and all after it. One position at a time is asked for.",
             _loop(lambda x, clean, i: _with(x, (slice(None), slice(i, None)), clean[:, i:]), _RESID, _positions),
         ),
         Mistake(
@@ -381,7 +381,7 @@ RESIDUAL_SWEEP = Exercise(
         Mistake("first_prompt_only", _FIRST_PROMPT, _one_prompt(_residual_sweep, _RESID)),
         Mistake(
             "transposed",
-            "Your table is [position, layer]. Asked is [layer, position].",
+            "Your table is [position, layer]. It should be [layer, position].",
             lambda model, tokens, cache, metric: _residual_sweep(model, tokens, cache, metric).T,
         ),
         Mistake("difference_from_corrupted", _RAW, _less_corrupted(_residual_sweep)),
@@ -393,7 +393,7 @@ RESIDUAL_SWEEP = Exercise(
         ),
     ),
     hints=(
-        "Two loops, one forward pass in the middle, one number into a table. You have the hook already: `patch_position`.",
+        "Two loops, one forward pass inside, one number into a table. You already have the hook: `patch_position`.",
         '`functools.partial(patch_position, source=clean_cache[name], position=position)` is a hook for `name = f"blocks.{layer}.hook_resid_pre"`.',
         "`logits = model.run_with_hooks(corrupted_tokens, fwd_hooks=[(name, hook)])` under `torch.no_grad()`; then `metric(logits)`.",
     ),
@@ -421,7 +421,7 @@ HEAD_SWEEP = Exercise(
         ),
         Mistake(
             "all_other_heads",
-            "It is the other way round: every head of the layer but this one is patched.",
+            "It is the other way around: every head of the layer but this one is patched.",
             _loop(lambda x, clean, i: _with(clean, (slice(None), slice(None), i), x[:, :, i]), _Z, _heads),
         ),
         Mistake(
@@ -431,7 +431,7 @@ HEAD_SWEEP = Exercise(
         ),
         Mistake(
             "last_position_only",
-            "You patched the last position only. Heads also act earlier, and later heads read it: all positions are asked.",
+            "You patched the last position only. Heads also act earlier, and later heads read it: all positions are asked for.",
             _loop(lambda x, clean, i: _with(x, (slice(None), -1, i), clean[:, -1, i]), _Z, _heads),
         ),
         Mistake(
@@ -445,7 +445,7 @@ HEAD_SWEEP = Exercise(
         ),
         Mistake(
             "values_for_z",
-            "You patched `hook_v`. There are fewer key/value heads than query heads here, and a value is not yet weighted by attention. Asked is z.",
+            "You patched `hook_v`. There are fewer key/value heads than query heads here, and a value is not yet weighted by attention. Patch z.",
             _loop(
                 lambda x, clean, i: _with(
                     x, (slice(None), slice(None), i * x.shape[2] // 4), clean[:, :, i * x.shape[2] // 4]
@@ -456,7 +456,7 @@ HEAD_SWEEP = Exercise(
         ),
         Mistake(
             "pattern_for_z",
-            "You patched `hook_pattern`. That changes where the head looks, but it reads the values of the corrupted run there. Asked is z.",
+            "You patched `hook_pattern`. That changes where the head looks, but it reads the values of the corrupted run there. Patch z.",
             _loop(lambda x, clean, i: _with(x, (slice(None), i), clean[:, i]), "blocks.{}.attn.hook_pattern", _heads),
         ),
         Mistake(
@@ -467,7 +467,7 @@ HEAD_SWEEP = Exercise(
         Mistake("first_prompt_only", _FIRST_PROMPT, _one_prompt(_head_sweep, _Z)),
         Mistake(
             "transposed",
-            "Your table is [head, layer]. Asked is [layer, head].",
+            "Your table is [head, layer]. It should be [layer, head].",
             lambda model, tokens, cache, metric: _head_sweep(model, tokens, cache, metric).T,
         ),
         Mistake("difference_from_corrupted", _RAW, _less_corrupted(_head_sweep)),

@@ -1,4 +1,4 @@
-"""Why it works, and the proof: composition, copying, ablation."""
+"""How induction works, and the evidence: composition, copying, ablation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _norm(matrix: Tensor) -> float:
 
 
 def _composition(W_first: Tensor, W_second: Tensor) -> float:
-    """Spec: sums of squares in Python."""
+    """Oracle: sums of squares in Python."""
     product = torch.zeros(W_first.shape[0], W_second.shape[1], dtype=torch.float64)
     for i in range(product.shape[0]):
         for j in range(product.shape[1]):
@@ -31,13 +31,13 @@ def _composition(W_first: Tensor, W_second: Tensor) -> float:
 
 
 def _composition_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for a, b, c in ((5, 5, 5), (4, 4, 4), (6, 3, 5)):
         first, second = draw.normal(a, b, std=1.7), draw.normal(b, c, std=0.4)
         # Low rank, as a head's matrices are: without it every pair composes about equally.
         first[:, 1:] *= 0.2
-        made.append(case(first, second, about=f"shapes ({a}, {b}) and ({b}, {c})"))
-    return made
+        cases.append(case(first, second, about=f"shapes ({a}, {b}) and ({b}, {c})"))
+    return cases
 
 
 def _zero_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -70,7 +70,7 @@ COMPOSITION_SCORE = Exercise(
         Mistake(
             "second_transposed",
             "You transposed the second matrix. The columns of W_first meet the *rows* of W_second: `W_first @ W_second`. (For K-composition the "
-            "transpose is taken by whoever calls this, once.)",
+            "transpose is taken by the caller, once.)",
             lambda first, second: _composition(first, second.T),
         ),
         Mistake(
@@ -147,7 +147,7 @@ COMPOSITION_SCORE = Exercise(
 
 
 def _copying(W_E: Tensor, W_OV: Tensor, W_U: Tensor) -> float:
-    """Spec: one token after the other."""
+    """Oracle: one token after the other."""
     copied = 0
     for token in range(W_E.shape[0]):
         logits = W_E[token].double() @ W_OV.double() @ W_U.double()
@@ -169,21 +169,21 @@ def _own_is_largest(logits: Tensor, dim: int) -> float:
 
 
 def _copying_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for vocab, d_model, identity in ((14, 5, 1.0), (23, 6, 0.8), (9, 4, 0.5)):
         W_E = draw.normal(vocab, d_model)
-        # W_U leans on W_E, so that some tokens are copied and some are not.
+        # W_U resembles W_E, so that some tokens are copied and some are not.
         W_U = W_E.T * 0.6 + draw.normal(d_model, vocab, mean=0.4, std=0.8)
         W_OV = draw.normal(d_model, d_model, std=0.6) + identity * torch.eye(d_model)
-        made.append(case(W_E, W_OV, W_U, about=f"{vocab} tokens, d_model {d_model}"))
-    return made
+        cases.append(case(W_E, W_OV, W_U, about=f"{vocab} tokens, d_model {d_model}"))
+    return cases
 
 
 def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
     vocab, d_model = 12, 6
     W_E = draw.normal(vocab, d_model)
     W_E[3], W_E[7] = W_E[1], W_E[2]
-    # Exact ties whatever the order of summation: each token's logits come in equal pairs.
+    # Each token's logits come in equal pairs: exact ties, whatever the order of summation.
     W_U = W_E.T.clone()
     calls = (Call((W_E, torch.eye(d_model), W_U)), Call((W_E, torch.zeros(d_model, d_model), W_U)))
     return [Case(calls=calls, about="two pairs of tokens with the same vectors, then a zero matrix: ties")]
@@ -213,19 +213,19 @@ COPYING_SCORE = Exercise(
         ),
         Mistake(
             "embedding_and_unembedding_swapped",
-            "W_E and W_U have changed places. A token comes in through W_E and goes out through W_U.",
+            "W_E and W_U are swapped. A token comes in through W_E and goes out through W_U.",
             lambda W_E, W_OV, W_U: _own_is_largest(_logits(W_U.T, W_OV, W_E.T), 1),
         ),
         Mistake(
             "ties_count",
-            "Tokens whose logit only *ties* for the largest are counted (`argmax` and `>=` do that). Strictly larger than every other is "
-            "asked: a zero matrix copies nothing.",
+            "Tokens whose logit only *ties* for the largest are counted (`argmax` and `>=` do that). It has to be strictly larger than every other: a "
+            "zero matrix copies nothing.",
             lambda W_E, W_OV, W_U: _share((lg := _logits(W_E, W_OV, W_U)).diagonal() >= lg.max(1).values),
         ),
         Mistake(
             "first_of_ties_counts",
-            "Tokens whose logit only *ties* for the largest are counted (`argmax` takes one of them). Strictly larger than every other is "
-            "asked: a zero matrix copies nothing.",
+            "Tokens whose logit only *ties* for the largest are counted (`argmax` takes one of them). It has to be strictly larger than every other: a "
+            "zero matrix copies nothing.",
             lambda W_E, W_OV, W_U: _own_is_largest(_logits(W_E, W_OV, W_U), 1),
         ),
         Mistake(
@@ -240,12 +240,12 @@ COPYING_SCORE = Exercise(
         ),
         Mistake(
             "without_ov",
-            "W_OV is missing: this asks whether embedding and unembedding agree, which no head has a part in.",
+            "W_OV is missing: this asks whether embedding and unembedding agree, in which no head takes part.",
             lambda W_E, W_OV, W_U: _own_is_largest(_logits(W_E, torch.eye(len(W_OV)), W_U), 1),
         ),
         Mistake(
             "counted",
-            "This is the number of tokens. The *share* is asked: divide by the size of the vocabulary.",
+            "This is the number of tokens. The *share* is asked for: divide by the size of the vocabulary.",
             lambda W_E, W_OV, W_U: _copying(W_E, W_OV, W_U) * len(W_E),
         ),
     ),
@@ -291,7 +291,7 @@ def _nll(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _loss_without_heads(model, tokens: Tensor, heads: list[tuple[int, int]]) -> Tensor:
-    """Spec: by the weights, without a hook. A head whose rows of W_O are zero writes nothing."""
+    """Oracle: by the weights, without a hook. A head whose rows of W_O are zero writes nothing."""
     d_head = model.cfg.d_head
     kept = []
     with torch.no_grad():
@@ -313,7 +313,7 @@ def _hooked(model, tokens: Tensor, hooks: list) -> Tensor:
 
 
 def _ablate(change: Callable[[Tensor, int], Tensor | None]) -> Callable[..., Tensor]:
-    """A loss_without_heads whose hook does something else to z: change(z, head)."""
+    """A loss_without_heads whose hook changes z by change(z, head)."""
 
     def loss_without_heads(model, tokens: Tensor, heads: list[tuple[int, int]]) -> Tensor:
         hooks = [(f"blocks.{layer}.attn.hook_z", lambda z, hook, head=head: change(z, head)) for layer, head in heads]
@@ -382,7 +382,7 @@ def _hooks_stay_after_error(model, tokens: Tensor, heads: list[tuple[int, int]])
 
 
 def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """A sign: hooks are left by a call of this driver."""
+    """Detects hooks left by a call of this driver."""
 
     def sign(case: Case, observation: Observation) -> bool:
         replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
@@ -393,23 +393,23 @@ def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
 
 def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for heads in sets:
             model = model_ref(config, draw.seed())
             tokens = draw.integers(0, config["d_vocab"], 3, 9)
-            heads_said = ", ".join(f"{layer}.{head}" for layer, head in heads) or "no heads"
-            made.append(
+            names = ", ".join(f"{layer}.{head}" for layer, head in heads) or "no heads"
+            cases.append(
                 case(
                     model,
                     tokens,
                     heads,
                     watch=("model", "arguments"),
-                    about=f"without {heads_said}",
+                    about=f"without {names}",
                     rtol=1e-3,
                     atol=1e-4,
                 )
             )
-        return made
+        return cases
 
     return cases
 
@@ -483,12 +483,12 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "mean_for_zero",
-            "You put the head's mean over positions in place of its output. That is mean ablation; zero is asked here.",
+            "You replaced the head's output by its mean over positions. That is mean ablation; zero is asked for here.",
             _ablate(lambda z, head: _with(z, (slice(None), slice(None), head), z[:, :, head].mean(1, keepdim=True))),
         ),
         Mistake(
             "all_positions_but_first",
-            "The heads still speak at position 0. Zero them at every position.",
+            "The heads are still active at position 0. Zero them at every position.",
             _ablate(lambda z, head: _with(z, (slice(None), slice(1, None), head), 0.0)),
         ),
         Mistake(
@@ -509,7 +509,7 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "averaged",
-            "You returned a mean. The loss is asked at each position of each row, [batch, pos−1].",
+            "You returned a mean. The loss is asked for at each position of each row, [batch, pos−1].",
             lambda model, tokens, heads: _loss_without_heads(model, tokens, heads).mean(),
         ),
         Mistake(
@@ -521,7 +521,7 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "hooks_left_after_error",
-            "When the forward pass fails half-way, your hooks stay on the model, and every later result is quietly wrong. "
+            "When the forward pass fails halfway, your hooks stay on the model, and every later result is quietly wrong. "
             "`model.run_with_hooks(...)` and `with model.hooks(...)` remove them in that case too.",
             _hooks_stay_after_error,
             _left_by("raising"),
@@ -532,6 +532,6 @@ LOSS_WITHOUT_HEADS = Exercise(
         "`model.run_with_hooks(tokens, fwd_hooks=[(name, hook), ...])` runs once with all hooks and removes them afterwards, also after an error.",
         "In a loop, bind the head to the hook: `functools.partial(zero_head, head=head)` or `lambda z, hook, head=head: ...`.",
     ),
-    reveal="One forward pass with a hook for each head. `run_with_hooks` takes the hooks off again, whatever happens. Binding `head` when the hook "
+    reveal="One forward pass with a hook for each head. `run_with_hooks` removes the hooks again, whatever happens. Binding `head` when the hook "
     "is made matters: a bare lambda looks it up when it runs, and all of them would find the last one.",
 )

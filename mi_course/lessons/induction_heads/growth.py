@@ -1,4 +1,4 @@
-"""Watching them grow: one step of training, and the step at which a score rises for good."""
+"""Watching induction heads form: one step of training, and the step from which a score stays high."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _mean_loss(model, tokens: Tensor) -> Tensor:
 
 
 def _train_step(model, optimizer, tokens: Tensor) -> float:
-    """Spec: gradients by autograd.grad, put in place by hand, so that none is left from before."""
+    """Oracle: gradients by autograd.grad, assigned by hand, so that none is left from earlier steps."""
     loss = _mean_loss(model, tokens)
     parameters = list(model.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
@@ -40,7 +40,7 @@ def _step(
     late_clear: bool = False,
     sign: int = 1,
 ) -> Callable[..., float]:
-    """A training step in which one thing is otherwise."""
+    """A training step with one thing changed."""
 
     def train_step(model, optimizer, tokens: Tensor) -> float:
         if clear:
@@ -74,11 +74,11 @@ def _last_only(model, tokens: Tensor) -> Tensor:
 
 def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, pos in ((3, 8), (2, 5)):
             model = model_ref(_CONFIG, draw.seed())
             batches = [draw.integers(0, 9, batch, pos) for _ in range(3)]
-            made.append(
+            cases.append(
                 case(
                     model,
                     optimizer_ref(model, kind, lr),
@@ -90,7 +90,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
                     atol=1e-4,
                 )
             )
-        return made
+        return cases
 
     return cases
 
@@ -105,7 +105,7 @@ TRAIN_STEP = Exercise(
     mistakes=(
         Mistake(
             "gradients_not_cleared",
-            "The first step is right and the later ones are not: gradients of earlier steps were added in, because `backward` accumulates. Call "
+            "The first step is right and the later ones are not: gradients of earlier steps were added, because `backward` accumulates. Call "
             "`optimizer.zero_grad()` before it.",
             _step(clear=False),
         ),
@@ -142,7 +142,7 @@ TRAIN_STEP = Exercise(
         ),
         Mistake(
             "last_position_only",
-            "Only the last position's loss was minimised. Every position predicts its next token, and every one teaches.",
+            "Only the last position's loss was minimised. Every position predicts its next token, and all of them count.",
             _step(_last_only),
         ),
         Mistake(
@@ -166,7 +166,7 @@ TRAIN_STEP = Exercise(
 
 
 def _emergence_step(steps: list[int], scores: list[float], threshold: float) -> int | None:
-    """Spec: try each start in turn."""
+    """Oracle: try each start in turn."""
     for i in range(len(steps)):
         if all(score > threshold for score in scores[i:]):
             return steps[i]
@@ -192,7 +192,7 @@ def _at_least(steps: list[int], scores: list[float], threshold: float) -> int | 
 
 
 def _last_rise(steps: list[int], scores: list[float], threshold: float) -> int | None:
-    """The last crossing from below, although the score may have fallen since."""
+    """The last crossing from below, even if the score has fallen since."""
     rises = [i for i in range(len(steps)) if scores[i] > threshold and (i == 0 or scores[i - 1] <= threshold)]
     return steps[rises[-1]] if rises else None
 
@@ -212,7 +212,7 @@ def _minus_one(steps: list[int], scores: list[float], threshold: float) -> int:
 
 
 def _curve(draw: RandomInputs, n: int, rises_for_good: int | None, threshold: float) -> tuple[list[int], list[float]]:
-    """A curve that dips below the threshold now and then, and rises for good at one index, or never."""
+    """A curve that dips below the threshold now and then, and stays above it from one index on, or never."""
     gaps = [draw.integer(3, 60) for _ in range(n)]
     steps = [sum(gaps[: i + 1]) for i in range(n)]
     last_low = n - 1 if rises_for_good is None else rises_for_good - 1
@@ -250,7 +250,7 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 EMERGENCE_STEP = Exercise(
     id="induction_heads.emergence_step",
-    task="The first training step at which the score exceeds the threshold and never falls below it again, or None.",
+    task="The first training step at which the score exceeds the threshold and stays above it, or None.",
     minutes=6,
     difficulty=2,
     oracle=_emergence_step,
@@ -286,17 +286,17 @@ EMERGENCE_STEP = Exercise(
         ),
         Mistake(
             "minus_one_for_never",
-            "Where the score never rises for good you returned −1, which is a number like any other. Return None.",
+            "Where the score never stays above you returned −1, which is a number like any other. Return None.",
             _minus_one,
         ),
         Mistake(
             "steepest_rise",
-            "This is the step after the steepest rise. Emergence is asked: above the threshold from there to the end.",
+            "This is the step after the steepest rise. Emergence is asked for: above the threshold from there to the end.",
             _steepest,
         ),
         Mistake(
             "highest_score",
-            "This is the step of the highest score. Emergence is asked: above the threshold from there to the end.",
+            "This is the step of the highest score. Emergence is asked for: above the threshold from there to the end.",
             _highest,
         ),
     ),
@@ -304,6 +304,6 @@ EMERGENCE_STEP = Exercise(
         "From which entry on is *every* score above the threshold?",
         "Walk backwards from the end while the scores are above the threshold. Where you stop, emergence is one entry later.",
     ),
-    reveal="Walking backwards is the short way: the last entry at or below the threshold settles it. If that is the final entry, the answer is "
-    "None. One number cannot carry a curve: always look at the plot as well.",
+    reveal="Walking backwards is shortest: the last entry at or below the threshold settles it. If that is the final entry, the answer is "
+    "None. One number cannot stand for a curve: always look at the plot as well.",
 )

@@ -9,12 +9,12 @@ from mi_course.interp.induction import smollm2_scores
 from mi_course.wire import Observation
 
 AT_LEAST, ABOVE = 4, 0.2
-"""So many heads are asked, each with at least this induction score on held-out sequences. Measured there: eight heads
+"""How many heads are asked for, and the induction score that each needs on held-out sequences. Measured there: eight heads
 above 0.38, five between 0.2 and 0.3, and a median of 0.01 (`data/measure_smollm2_induction.py`)."""
 
 
 def _planted(draw: RandomInputs) -> dict[str, list[list[float]]]:
-    """The small size: a table with planted heads, seven of each kind, in random places."""
+    """The small size: a table with seven planted heads of each kind, at random positions."""
     layers, heads = 12, 7
     tables = {
         kind: draw.uniform(layers, heads, high=0.1) for kind in ("induction", "duplicate_token", "previous_token")
@@ -45,17 +45,17 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     for kind, mistake in (("duplicate_token", "duplicate_token_heads"), ("previous_token", "previous_token_heads")):
         if weak and sum(tables[kind][la][h] >= ABOVE for la, h in weak) > len(weak) / 2:
             return Complaint("", mistake=mistake)
-    turned = [(h, la) for la, h in heads if h < len(induction) and la < len(induction[0])]
-    if weak and len(turned) == len(heads) and all(head in strong for head in turned):
+    swapped = [(h, la) for la, h in heads if h < len(induction) and la < len(induction[0])]
+    if weak and len(swapped) == len(heads) and all(head in strong for head in swapped):
         return Complaint("", mistake="head_first")
     if not weak:
         return Complaint("", mistake="too_few")
     if len(heads) > 3 * len(strong):
         return Complaint("", mistake="threshold_too_low")
-    said = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
+    names = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
     return Complaint(
-        f"Not all of these are induction heads: on sequences that you have not seen, {said} scored below {ABOVE}. "
-        f"At least {AT_LEAST} heads are asked, each above that."
+        f"Not all of these are induction heads: on sequences that you have not seen, {names} scored below {ABOVE}. "
+        f"At least {AT_LEAST} heads are asked for, each above that."
     )
 
 
@@ -86,7 +86,7 @@ MY_INDUCTION_HEADS = Exercise(
     mistakes=(
         Mistake(
             "previous_token_heads",
-            "These are previous-token heads: they look one position back, whatever stands there. They are the other half of the circuit, and the "
+            "These are previous-token heads: they look one position back, whatever token is there. They are the other half of the circuit, and the "
             "next part of the lesson.",
             _strongest("previous_token"),
         ),
@@ -102,7 +102,7 @@ MY_INDUCTION_HEADS = Exercise(
         ),
         Mistake(
             "too_few",
-            f"What you found are induction heads, but there are more. At least {AT_LEAST} are asked: lower your threshold a little.",
+            f"These are induction heads, but there are more. At least {AT_LEAST} are asked for: lower your threshold a little.",
             _strongest("induction", 2),
         ),
         Mistake(

@@ -37,15 +37,15 @@ def _induction(pattern: Tensor, period: int) -> Tensor:
 
 def _induction_cases(shapes: list[tuple[int, int]]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for heads, period in shapes:
             causal, free = _patterns(draw, heads, 1 + 2 * period)
             about = f"{heads} heads, period {period}"
-            made += [
+            cases += [
                 case(causal, period, about=f"{about}, causal"),
                 case(free, period, about=f"{about}, without a causal mask"),
             ]
-        return made
+        return cases
 
     return cases
 
@@ -69,7 +69,7 @@ INDUCTION_SCORE = Exercise(
         ),
         Mistake(
             "one_before",
-            "Your scores match attention to the token *before* the first occurrence (offset −(period + 1)). The sign of the one is turned: "
+            "Your scores match attention to the token *before* the first occurrence (offset −(period + 1)). The sign of the 1 is flipped: "
             "the token that followed lies at key = query − period + 1.",
             lambda pattern, period: _average(pattern, range(period + 1, 2 * period + 1), lambda q: q - period - 1),
         ),
@@ -125,17 +125,17 @@ INDUCTION_SCORE = Exercise(
         ),
         Mistake(
             "averaged_over_heads",
-            "You averaged over the heads. One score for each head is asked: that is how the heads can be told apart.",
+            "You averaged over the heads. One score for each head is asked for: that is how the heads can be told apart.",
             lambda pattern, period: _induction(pattern, period).mean(),
         ),
         Mistake(
             "largest_not_mean",
-            "You took the largest attention where the mean over queries is asked. One lucky query is no induction head.",
+            "You took the largest attention, but the mean over queries is asked for. One lucky query does not make an induction head.",
             lambda pattern, period: pattern.diagonal(1 - period, 1, 2)[:, -period:].max(-1).values,
         ),
     ),
     hints=(
-        "Write a short sequence down: BOS a b c a b c, period 3. The second `a` is at position 4. Which position holds the token that came "
+        "Write down a short sequence: BOS a b c a b c, period 3. The second `a` is at position 4. Which position holds the token that came "
         "after the first `a`?",
         "Query 4 should look at key 2: key = query − (period − 1). All such pairs lie on one diagonal of the pattern.",
         "`pattern.diagonal(offset=-(period - 1), dim1=-2, dim2=-1)` has one entry for each query from period − 1 on. Only the last `period` "
@@ -156,14 +156,14 @@ def _previous(pattern: Tensor) -> Tensor:
 
 
 def _previous_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for heads, length in ((3, 7), (1, 12), (4, 2)):
         causal, free = _patterns(draw, heads, length)
-        made += [
+        cases += [
             case(causal, about=f"{heads} heads, {length} positions, causal"),
             case(free, about=f"{heads} heads, {length} positions, without a causal mask"),
         ]
-    return made
+    return cases
 
 
 PREVIOUS_TOKEN_SCORE = Exercise(
@@ -205,7 +205,7 @@ PREVIOUS_TOKEN_SCORE = Exercise(
         ),
         Mistake(
             "first_position",
-            "This is attention to position 0, where BOS is. Idle heads rest there; previous-token heads look one back.",
+            "This is attention to position 0, where BOS is. Idle heads attend there; previous-token heads look one back.",
             lambda pattern: pattern[:, 1:, 0].mean(-1),
         ),
         Mistake(
@@ -215,7 +215,7 @@ PREVIOUS_TOKEN_SCORE = Exercise(
         ),
         Mistake(
             "averaged_over_heads",
-            "You averaged over the heads. One score for each head is asked.",
+            "You averaged over the heads. One score for each head is asked for.",
             lambda pattern: _previous(pattern).mean(),
         ),
     ),
@@ -233,7 +233,7 @@ PREVIOUS_TOKEN_SCORE = Exercise(
 
 
 def _top_heads(scores: Tensor, threshold: float) -> list[tuple[int, int]]:
-    """Spec: take the highest again and again."""
+    """Oracle: take the highest, repeatedly."""
     left = {
         (layer, head): float(scores[layer, head])
         for layer in range(len(scores))
@@ -260,21 +260,21 @@ def _ranked(
 
 
 def _scores_with_edges(draw: RandomInputs, layers: int, heads: int) -> tuple[Tensor, float]:
-    """Scores of both signs in steps that float32 holds exactly, one of them equal to the threshold."""
+    """Scores of both signs that float32 represents exactly, one of them equal to the threshold."""
     values = torch.tensor(draw.permutation(layers * heads)).reshape(layers, heads)
     scores = values / 16 - 1.0
     return scores, float(scores.flatten().sort().values[layers * heads // 2])
 
 
 def _top_heads_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for layers, heads in ((4, 3), (3, 7), (6, 6)):
         scores, threshold = _scores_with_edges(draw, layers, heads)
-        made.append(
+        cases.append(
             case(scores, threshold, about=f"{layers} layers of {heads} heads, one score equal to the threshold")
         )
     scores, _ = _scores_with_edges(draw, 3, 4)
-    return [*made, case(scores, 50.0, about="no score above the threshold")]
+    return [*cases, case(scores, 50.0, about="no score above the threshold")]
 
 
 TOP_HEADS = Exercise(
@@ -287,7 +287,7 @@ TOP_HEADS = Exercise(
     mistakes=(
         Mistake(
             "head_first",
-            "Your pairs are (head, layer). The field writes layer first: head 6 of layer 18 is 18.6.",
+            "Your pairs are (head, layer). Layer comes first: head 6 of layer 18 is 18.6.",
             lambda scores, threshold: [(h, layer) for layer, h in _top_heads(scores, threshold)],
         ),
         Mistake(
@@ -307,7 +307,7 @@ TOP_HEADS = Exercise(
         ),
         Mistake(
             "threshold_ignored",
-            "Your list holds every head. Keep those above the threshold.",
+            "Your list contains every head. Keep those above the threshold.",
             lambda scores, threshold: _ranked(scores, lambda s: True),
         ),
         Mistake(
@@ -350,10 +350,10 @@ _THREE_LAYERS = {"n_layers": 3, "n_heads": 4, "d_model": 8, "d_head": 2, "d_voca
 
 
 def _score_hook(scores: Tensor, period: int) -> Callable[[Tensor, object], None]:
-    """Spec: by loops over the batch."""
+    """Oracle: by loops over the batch."""
 
     def hook(pattern: Tensor, hook) -> None:
-        rows = [_induction(one, period) for one in pattern]
+        rows = [_induction(sequence, period) for sequence in pattern]
         for head in range(pattern.shape[1]):
             scores[hook.layer(), head] = sum(float(row[head]) for row in rows) / len(rows)
 
@@ -361,7 +361,7 @@ def _score_hook(scores: Tensor, period: int) -> Callable[[Tensor, object], None]
 
 
 def _hook_with(write: Callable[[Tensor, int, Tensor, int], object]) -> Callable[[Tensor, int], Callable]:
-    """A wrong score_hook that writes in another way: write(scores, layer, pattern, period)."""
+    """A wrong score_hook that writes by write(scores, layer, pattern, period)."""
 
     def score_hook(scores: Tensor, period: int) -> Callable[[Tensor, object], object]:
         def hook(pattern: Tensor, hook) -> object:
@@ -373,7 +373,7 @@ def _hook_with(write: Callable[[Tensor, int, Tensor, int], object]) -> Callable[
 
 
 def _batch_mean(pattern: Tensor, period: int) -> Tensor:
-    return torch.stack([_induction(one, period) for one in pattern]).mean(0)
+    return torch.stack([_induction(sequence, period) for sequence in pattern]).mean(0)
 
 
 def _put(scores: Tensor, index: object, value: object) -> None:
@@ -390,18 +390,18 @@ def _put_and_return(scores: Tensor, index: object, value: object) -> Tensor:
 
 
 def _score_hook_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, period, layers in ((3, 4, (0, 1, 2)), (2, 6, (2, 0)), (1, 5, (1,))):
         model = model_ref(_THREE_LAYERS, draw.seed())
-        # Not zero to begin with: what is added instead of written shows.
+        # Not zero at first, so that adding instead of writing shows.
         scores = draw.normal(3, 4)
         feed = []
         for layer in layers:
             pattern = draw.normal(batch, 4, 1 + 2 * period, 1 + 2 * period, std=2.0).softmax(-1)
             feed.append((pattern, hook_ref(model, f"blocks.{layer}.attn.hook_pattern")))
         about = f"batch {batch}, period {period}, patterns of layers {', '.join(map(str, layers))}"
-        made.append(case(scores, period, driver="hook_factory", options={"feed": feed}, about=about))
-    return made
+        cases.append(case(scores, period, driver="hook_factory", options={"feed": feed}, about=about))
+    return cases
 
 
 SCORE_HOOK = Exercise(
@@ -419,7 +419,7 @@ SCORE_HOOK = Exercise(
         ),
         Mistake(
             "added",
-            "You added to what stood in the table. The hook *writes* the score, so that a second pass gives the same table.",
+            "You added to what was in the table. The hook *writes* the score, so that a second pass gives the same table.",
             _hook_with(lambda scores, layer, pattern, period: _add(scores, layer, _batch_mean(pattern, period))),
         ),
         Mistake(
@@ -444,7 +444,7 @@ SCORE_HOOK = Exercise(
         ),
         Mistake(
             "same_token",
-            "The table holds duplicate-token scores (offset −period). An induction head looks at the token that followed (offset −(period − 1)).",
+            "The table contains duplicate-token scores (offset −period). An induction head looks at the token that followed (offset −(period − 1)).",
             _hook_with(
                 lambda scores, layer, pattern, period: _put(
                     scores, layer, pattern.diagonal(-period, -2, -1)[..., -period:].mean((0, -1))
@@ -468,14 +468,14 @@ SCORE_HOOK = Exercise(
         ),
         Mistake(
             "nothing_written",
-            "The table is as it was. Inside the hook, `scores[layer] = …` writes into the tensor that was passed in; `scores = …` makes a new "
-            "one that nobody sees.",
+            "The table did not change. Inside the hook, `scores[layer] = …` writes into the tensor that was passed in; `scores = …` makes a new "
+            "one that is lost.",
             _hook_with(lambda scores, layer, pattern, period: None),
         ),
     ),
     hints=(
         "`score_hook` returns a function of (pattern, hook). That inner function can use `scores` and `period` from outside.",
-        "The pattern that a hook sees has a batch axis in front: [batch, head, query, key]. `induction_score` takes one sequence at a time; "
+        "The pattern that a hook sees begins with a batch axis: [batch, head, query, key]. `induction_score` takes one sequence at a time; "
         "the diagonal works with any leading axes.",
         "`scores[hook.layer()] = ...` writes one row. Return nothing, or the model goes on with what you return.",
     ),

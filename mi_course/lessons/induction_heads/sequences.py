@@ -26,7 +26,7 @@ from mi_course.wire import Observation, tensors_in
 
 
 def _repeated_tokens(batch: int, period: int, low: int, high: int, bos: int, seed: int) -> Tensor:
-    """Spec: one token after the other."""
+    """Oracle: one token after the other."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for _ in range(batch):
@@ -85,7 +85,7 @@ def _global_state(batch: int, period: int, low: int, high: int, bos: int, seed: 
 
 
 def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: int) -> Complaint | None:
-    """What is wrong with one result, if anything."""
+    """A complaint about the layout of one result, or None."""
     if not isinstance(tokens, Tensor):
         return Complaint(f"The result is a {type(tokens).__name__}, expected a tensor of token ids.", "type")
     expected = (batch, 1 + 2 * period)
@@ -103,10 +103,12 @@ def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: i
         return Complaint(f"Position 0 holds {tokens[0, 0].item()}, expected the BOS token {bos} in every row.")
     first, second = tokens[:, 1 : 1 + period], tokens[:, 1 + period :]
     if not torch.equal(first, second):
-        # Pairs of equal neighbours all along: each token was repeated, not the sequence.
+        # Equal neighbours throughout: each token was repeated, not the sequence.
         doubled = torch.equal(tokens[:, 1::2], tokens[:, 2::2])
         if not doubled and torch.equal(first.sort(dim=1).values, second.sort(dim=1).values):
-            return Complaint("The second copy holds the tokens of the first in another order. It repeats it as it is.")
+            return Complaint(
+                "The second copy has the tokens of the first in another order. It should repeat them in the same order."
+            )
         return Complaint("", mistake="each_token_repeated" if doubled else "copies_drawn_apart")
     if batch > 1 and (first == first[:1]).all():
         return Complaint("", mistake="rows_alike")
@@ -120,7 +122,7 @@ def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: i
 
 
 def _evenness(drawn: Tensor, low: int, high: int) -> Complaint | None:
-    """Every token about equally often, in every column and row; judged only where there are enough of them."""
+    """A complaint if tokens are not about equally frequent in every column and row; judged only where there are enough."""
     n = high - low
     if drawn.numel() < 40 * n:
         return None
@@ -137,7 +139,7 @@ def _evenness(drawn: Tensor, low: int, high: int) -> Complaint | None:
         steps = torch.bincount(((drawn[:, 1:] - drawn[:, :-1]) % n).flatten(), minlength=n).double()
         expected = steps.sum() / n
         if ((steps - expected).abs() > 6 * expected.sqrt()).any():
-            return Complaint("A token tells which one comes next, so they are not random: draw each one anew.")
+            return Complaint("A token determines the next one, so they are not random: draw each one separately.")
     return None
 
 
@@ -190,18 +192,18 @@ REPEATED_TOKENS = Exercise(
     mistakes=(
         Mistake(
             "no_bos",
-            "The BOS token is missing: each row should begin with `bos`, so that its length is 1 + 2 · period. Without it the first "
-            "random token becomes the place where idle heads rest their attention.",
+            "The BOS token is missing: each row should begin with `bos`, so that its length is 1 + 2 · period. Without it, idle heads "
+            "attend to the first random token instead.",
             _no_bos,
         ),
         Mistake(
             "bos_in_both_copies",
-            "BOS was repeated along with the tokens. It stands once, at position 0; the two copies follow it.",
+            "BOS was repeated along with the tokens. It appears once, at position 0; the two copies follow it.",
             _bos_twice,
         ),
         Mistake(
             "copies_drawn_apart",
-            "The second copy is not the first: it was drawn anew. Draw `period` tokens once and concatenate them with themselves.",
+            "The second copy is not the first: it was drawn separately. Draw `period` tokens once and concatenate them with themselves.",
             _two_draws,
         ),
         Mistake(
@@ -212,7 +214,7 @@ REPEATED_TOKENS = Exercise(
         ),
         Mistake(
             "rows_alike",
-            "All rows of the batch are the same sequence, so a batch tells no more than one row. Draw [batch, period] tokens.",
+            "All rows of the batch are the same sequence, so a batch says no more than one row. Draw [batch, period] tokens.",
             _one_row,
         ),
         Mistake(
@@ -245,7 +247,7 @@ REPEATED_TOKENS = Exercise(
         "`torch.cat([bos_column, half, half], dim=1)`, where `bos_column = torch.full((batch, 1), bos)`.",
     ),
     reveal="Random tokens carry no meaning and no statistics, so whatever the model gets right in the second copy it got from the first. "
-    "A local generator keeps the experiment reproducible without disturbing anybody else's randomness.",
+    "A local generator keeps the experiment reproducible without disturbing other random numbers.",
 )
 
 
@@ -254,7 +256,7 @@ REPEATED_TOKENS = Exercise(
 
 
 def _loss_per_token(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Spec: −log of each probability, summed exponentials in Python's double precision."""
+    """Oracle: −log of each probability, summed exponentials in Python's double precision."""
     batch, pos, _ = logits.shape
     loss = torch.zeros(batch, pos - 1)
     for b in range(batch):
@@ -321,7 +323,7 @@ LOSS_PER_TOKEN = Exercise(
         ),
         Mistake(
             "predicts_backwards",
-            "You compare the logits at position p + 1 with token p, which lies behind them. It is the other way round: "
+            "You compare the logits at position p + 1 with token p, which came before. It is the other way around: "
             "`logits[:, :-1]` with `tokens[:, 1:]`.",
             lambda logits, tokens: _pick(logits[:, 1:].log_softmax(-1), tokens[:, :-1]),
         ),
@@ -332,13 +334,13 @@ LOSS_PER_TOKEN = Exercise(
         ),
         Mistake(
             "in_bits",
-            "Your loss is in bits (log to the base 2), larger by 1/ln 2 = 1.44. The field counts in nats: use the natural logarithm.",
+            "Your loss is in bits (log to the base 2), larger by 1/ln 2 = 1.44. Losses are counted in nats: use the natural logarithm.",
             lambda logits, tokens: _pick(logits[:, :-1].log_softmax(-1), tokens[:, 1:]) / math.log(2),
         ),
         Mistake(
             "averaged",
-            "You returned one number, the mean. The loss is asked at each position of each row: it is its change along the sequence that "
-            "tells the story.",
+            "You returned one number, the mean. The loss is asked for at each position of each row: how it changes along the sequence is "
+            "the point.",
             lambda logits, tokens: _pick(logits[:, :-1].log_softmax(-1), tokens[:, 1:]).mean(),
         ),
         Mistake(
@@ -358,7 +360,7 @@ LOSS_PER_TOKEN = Exercise(
         ),
         Mistake(
             "raw_logits",
-            "You took the raw logits. A logit means nothing alone: take `log_softmax` over the vocabulary first.",
+            "You took the raw logits. A logit alone means nothing: take `log_softmax` over the vocabulary first.",
             lambda logits, tokens: _pick(logits[:, :-1], tokens[:, 1:]),
         ),
         Mistake(

@@ -1,4 +1,4 @@
-"""Waking dead latents: the auxiliary loss of Gao et al. (2024)."""
+"""Reviving dead latents: the auxiliary loss of Gao et al. (2024)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _auxiliary_loss(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: Tensor) -> Tensor:
-    """Spec: for each row rank the dead latents, and add up the best. Differentiable in pre and W_dec."""
+    """Oracle: for each row rank the dead latents, and add up the best. Differentiable in pre and W_dec."""
     target, total = residual.detach().clone(), torch.zeros(())
     asleep = [i for i, is_dead in enumerate(dead.tolist()) if is_dead]
     if not asleep:
@@ -31,7 +31,7 @@ def _arguments(draw: RandomInputs, batch: int, d: int, F: int, n_dead: int, k: i
     order = torch.tensor(draw.permutation(F))
     dead[order[:n_dead]] = True
     pre = draw.normal(batch, F, mean=0.3)
-    pre[:, ~dead] += 0.8  # the living speak louder, so that taking them shows
+    pre[:, ~dead] += 0.8  # the others are larger, so that taking them is noticed
     if n_dead:
         pre[0, dead] = -pre[0, dead].abs() - 0.1  # a row in which no dead latent is positive
         pre[1, order[0]] = -2.5  # and one with a large negative value
@@ -63,7 +63,7 @@ def _gradients(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _best(pre: Tensor, dead: Tensor, k: int) -> Tensor:
-    """The code [batch, F] that is right: k largest dead ones, positive only."""
+    """The right code, [batch, F]: the k largest dead latents, positive only."""
     code = torch.zeros_like(pre)
     count = min(k, int(dead.sum()))
     if count:
@@ -79,7 +79,7 @@ def _aux(
     decoder: Callable[[Tensor], Tensor] = lambda W: W,
     when_none: Callable[[Tensor], Tensor] = lambda r: torch.zeros(()),
 ) -> Callable:
-    """A wrong auxiliary loss: one of its pieces is another."""
+    """A wrong auxiliary loss: with one piece replaced."""
 
     def loss(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: Tensor) -> Tensor:
         if not dead.any():
@@ -90,7 +90,7 @@ def _aux(
 
 
 def _masked_late(pre: Tensor, dead: Tensor, k: int) -> Tensor:
-    """The k largest of all, of which the dead ones are kept."""
+    """The k largest of all latents, of which the dead are kept."""
     index = pre.topk(min(k, pre.shape[1]), dim=-1).indices
     return torch.zeros_like(pre).scatter(-1, index, pre.gather(-1, index).relu()) * dead
 
@@ -123,24 +123,24 @@ AUXILIARY_LOSS = Exercise(
     mistakes=(
         Mistake(
             "residual_not_detached",
-            "The value is right, but a gradient reaches the residual, and through it the living latents: they would learn to leave an error that the dead can explain. Detach it: for this loss it is a target.",
+            "The value is right, but a gradient reaches the residual, and through it the other latents: they would learn to leave an error that the dead can explain. Detach it: for this loss it is a target.",
             _aux(target=lambda r: r),
         ),
         Mistake(
             "living_latents",
-            "You took the *living* latents. The mask is True where a latent is dead: `pre[:, dead]`.",
+            "You took the latents that are *not* dead. The mask is True where a latent is dead: `pre[:, dead]`.",
             lambda residual, pre, dead, k, W: _auxiliary_loss(residual, pre, ~dead, k, W),
         ),
         Mistake(
             "mask_ignored",
-            "You took the k largest of all latents, and the living ones are louder. Only dead ones may answer here.",
+            "You took the k largest of all latents, and those that are not dead are larger. Only dead ones count here.",
             lambda residual, pre, dead, k, W: (
                 _auxiliary_loss(residual, pre, torch.ones_like(dead), k, W) * float(dead.any())
             ),
         ),
         Mistake(
             "masked_too_late",
-            "You took the k largest of all latents and then dropped the living ones. That leaves few dead ones, or none. Mask first, then choose.",
+            "You took the k largest of all latents and then dropped those that are not dead. That leaves few dead ones, or none. Mask first, then choose.",
             _aux(code=_masked_late),
         ),
         Mistake(
@@ -150,7 +150,7 @@ AUXILIARY_LOSS = Exercise(
         ),
         Mistake(
             "negative_values",
-            "Negative pre-activations took part. A latent speaks only where it is positive: apply a ReLU to what was chosen.",
+            "Negative pre-activations took part. A latent is active only where it is positive: apply a ReLU to what was chosen.",
             _aux(code=_negative_too),
         ),
         Mistake(
@@ -170,12 +170,12 @@ AUXILIARY_LOSS = Exercise(
         ),
         Mistake(
             "not_squared",
-            "You averaged norms of the error. Squares are asked.",
+            "You averaged norms of the error. Squares are asked for.",
             _aux(reduce=lambda e: e.norm(dim=-1).mean()),
         ),
         Mistake(
             "relative",
-            "You divided by the size of the residual. Gao et al. do so in training, to keep the coefficient steady; asked is the error itself.",
+            "You divided by the size of the residual. Gao et al. do so in training, to keep the coefficient steady; here the error itself is asked for.",
             lambda residual, pre, dead, k, W: (
                 _auxiliary_loss(residual, pre, dead, k, W) / residual.detach().pow(2).sum(dim=-1).mean()
             ),
@@ -209,20 +209,20 @@ AUXILIARY_LOSS = Exercise(
         ),
         Mistake(
             "none_is_the_residual",
-            "Without dead latents you returned the size of the residual. There is nobody to wake: 0.",
+            "Without dead latents you returned the size of the residual. There is nothing to revive: 0.",
             _aux(when_none=lambda r: r.detach().pow(2).sum(dim=-1).mean()),
         ),
         Mistake(
             "none_is_nan",
-            "Without dead latents you returned NaN (a mean over nothing). There is nobody to wake: 0.",
+            "Without dead latents you returned NaN (a mean over nothing). There is nothing to revive: 0.",
             _aux(when_none=lambda r: torch.tensor(torch.nan)),
             degenerate=True,
         ),
     ),
     hints=(
-        "What did the living latents leave unexplained? That is the target. Who may explain it? Only the dead.",
+        "What do the other latents leave unexplained? That is the target. Which latents may explain it? Only the dead.",
         "`pre[:, dead]` are the dead pre-activations, `W_dec[dead]` their rows. How many can be chosen: `min(k, int(dead.sum()))`.",
         "`rebuilt = topk_activation(pre[:, dead], count) @ W_dec[dead]`, and the error against `residual.detach()`.",
     ),
-    reveal="A dead latent has no gradient: it is zero everywhere, so nothing tells it where to go. Here it gets a task of its own, the error that the others leave (Gao et al. 2024, section 2.4). Resampling (Bricken et al. 2023) does it by hand: put the dead latent where the error is large.",
+    reveal="A dead latent has no gradient: it is zero everywhere, so nothing tells it where to go. Here it gets a target of its own, the error that the others leave (Gao et al. 2024, section 2.4). Resampling (Bricken et al. 2023) does it by hand: put the dead latent where the error is large.",
 )

@@ -11,7 +11,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _matrix(draw: RandomInputs, F: int, d: int, zero: bool) -> Tensor:
-    """Rows of very different length, none pointing where another does; with a zero row on demand."""
+    """Rows of very different length and direction; one of them zero if asked for."""
     W = draw.normal(F, d, mean=0.3) * draw.uniform(F, 1, low=0.2, high=3.0)
     if zero:
         W[draw.integer(0, F)] = 0.0
@@ -30,7 +30,7 @@ _SHAPES = ((7, 4), (3, 6), (5, 5))
 
 
 def _normalize_decoder(W_dec: Tensor) -> Tensor:
-    """Spec: by loops, in double precision."""
+    """Oracle: by loops, in double precision."""
     rows = []
     for row in W_dec.double().tolist():
         length = sum(c * c for c in row) ** 0.5
@@ -73,7 +73,7 @@ NORMALIZE_DECODER = Exercise(
         ),
         Mistake(
             "l1_norm",
-            "Your rows have an L1 norm of 1. The Euclidean norm is asked, `norm(dim=-1)`.",
+            "Your rows have an L1 norm of 1. The Euclidean norm is asked for, `norm(dim=-1)`.",
             lambda W: torch.nn.functional.normalize(W, p=1, dim=-1),
         ),
         Mistake(
@@ -116,13 +116,13 @@ NORMALIZE_DECODER = Exercise(
 
 
 def _project_gradient(W_dec: Tensor, grad: Tensor) -> Tensor:
-    """Spec: the nearest vector at right angles to the row, as a least-squares problem for each row."""
+    """Oracle: the nearest vector at right angles to the row, as a least-squares problem for each row."""
     rows = []
     for row, g in zip(W_dec.double(), grad.double(), strict=True):
         if not row.any():
             rows.append(g)
             continue
-        # The share of the row that is nearest to g; what it leaves over is at right angles.
+        # The multiple of the row that is nearest to g; the rest is at right angles to it.
         share = torch.linalg.lstsq(row[:, None], g[:, None]).solution[0, 0]
         rows.append(g - share * row)
     return torch.stack(rows).float()
@@ -176,7 +176,7 @@ PROJECT_GRADIENT = Exercise(
     mistakes=(
         Mistake(
             "rows_not_normalized",
-            "You used the rows as they are. g − (g·w) w needs w of norm 1; with a long row the component comes out with its sign turned. Normalise first.",
+            "You used the rows without normalising them. g − (g·w) w needs w of norm 1; with a long row the component comes out with the opposite sign. Normalise first.",
             lambda W, g: g - _along(W, g),
         ),
         Mistake(
@@ -193,12 +193,12 @@ PROJECT_GRADIENT = Exercise(
         ),
         Mistake(
             "component_added",
-            "You added the component along the row instead of taking it off.",
+            "You added the component along the row instead of removing it.",
             lambda W, g: g + _along(_unit(W), g),
         ),
         Mistake(
             "component_off_twice",
-            "You subtracted the component twice: that mirrors the gradient at the plane instead of laying it into it.",
+            "You subtracted the component twice: that mirrors the gradient instead of projecting it.",
             lambda W, g: g - 2 * _along(_unit(W), g),
         ),
         Mistake(
@@ -213,7 +213,7 @@ PROJECT_GRADIENT = Exercise(
         ),
         Mistake(
             "every_other_row_too",
-            "You took off components along *all* rows, from each gradient. Only a row's own direction changes its own length.",
+            "You removed components along *all* rows, from each gradient. Only a row's own direction changes its own length.",
             _all_rows,
         ),
         Mistake(
@@ -223,7 +223,7 @@ PROJECT_GRADIENT = Exercise(
         ),
         Mistake(
             "row_subtracted",
-            "You subtracted the unit row itself. What goes is the row times the gradient's component along it.",
+            "You subtracted the unit row itself. Subtract the row times the gradient's component along it.",
             lambda W, g: g - _unit(W),
         ),
         Mistake(
@@ -233,13 +233,13 @@ PROJECT_GRADIENT = Exercise(
         ),
         Mistake(
             "zero_divided_by_zero",
-            "Right but for a zero row: 0/0 is NaN. A zero row has no direction, so its gradient stays as it is.",
+            "Right but for a zero row: 0/0 is NaN. A zero row has no direction, so its gradient stays unchanged.",
             lambda W, g: g - _along(W / W.norm(dim=-1, keepdim=True), g),
             degenerate=True,
         ),
         Mistake(
             "zero_row_frozen",
-            "Right but for a zero row, whose gradient you set to zero: that latent can never leave zero again. It has no direction, so nothing is taken off.",
+            "Right but for a zero row, whose gradient you set to zero: that latent can never leave zero again. It has no direction, so nothing is removed.",
             lambda W, g: _project_gradient(W, g) * W.any(dim=-1, keepdim=True),
         ),
     ),

@@ -1,4 +1,4 @@
-"""What reconstructions are held against: the size of what was there, the model's loss, a known dictionary."""
+"""Evaluation exercises: shrinkage, loss recovered, mean max cosine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInput
 
 
 def _shrinkage(x: Tensor, x_hat: Tensor) -> float:
-    """Spec: where the derivative of E‖x̂/γ − x‖² with respect to 1/γ is zero, by Newton's step on a parabola."""
+    """Oracle: where the derivative of E‖x̂/γ − x‖² with respect to 1/γ is zero, by Newton's step on a parabola."""
     if not x_hat.any():
         raise ValueError("nothing was reconstructed")
     pairs = [(a, b) for r, s in zip(x.tolist(), x_hat.tolist(), strict=True) for a, b in zip(r, s, strict=True)]
@@ -31,7 +31,7 @@ def _shrinkage(x: Tensor, x_hat: Tensor) -> float:
 def _shrunken(draw: RandomInputs, n: int, d: int, by: float) -> tuple[Tensor, Tensor]:
     x = draw.normal(n, d) * draw.uniform(n, 1, low=0.5, high=2.0) + draw.normal(d, std=0.6)
     x_hat = by * x + draw.normal(n, d, std=0.25) + draw.normal(d, std=0.1)
-    x_hat[0, 1] = 0.0  # a zero is no sign that nothing was rebuilt
+    x_hat[0, 1] = 0.0  # single zeros do not mean that nothing was rebuilt
     return x, x_hat
 
 
@@ -49,7 +49,7 @@ def _nothing_rebuilt(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Tensor, Tensor], object]:
-    """A wrong number that refuses zeros as it should."""
+    """A wrong shrinkage that still refuses zeros."""
 
     def shrink(x: Tensor, x_hat: Tensor) -> object:
         if not x_hat.any():
@@ -77,7 +77,7 @@ SHRINKAGE = Exercise(
         ),
         Mistake(
             "regressed_on_x",
-            "You regressed x̂ on x: Σ x·x̂ / Σ‖x‖². That puts all noise of the reconstruction aside. Asked is which rescaling of x̂ is nearest to x: Σ‖x̂‖² / Σ x·x̂.",
+            "You regressed x̂ on x: Σ x·x̂ / Σ‖x‖². That ignores the noise of the reconstruction. The question is which rescaling of x̂ is nearest to x: Σ‖x̂‖² / Σ x·x̂.",
             _refusing_zero(lambda x, y: (x * y).sum() / x.pow(2).sum()),
         ),
         Mistake(
@@ -102,12 +102,12 @@ SHRINKAGE = Exercise(
         ),
         Mistake(
             "centred",
-            "You subtracted the means. A good idea, and the lesson will do it; the definition of the paper, asked here, does not.",
+            "You subtracted the means. A good idea, and the lesson will do it; the paper's definition, which is asked for here, does not.",
             _refusing_zero(lambda x, y: _shrinkage(x - x.mean(0), y - y.mean(0))),
         ),
         Mistake(
             "one_minus",
-            "You subtracted it from 1. γ itself is asked: 1 is no shrinkage.",
+            "You subtracted it from 1. γ itself is asked for: 1 is no shrinkage.",
             _refusing_zero(lambda x, y: 1 - _shrinkage(x, y)),
         ),
         Mistake(
@@ -117,7 +117,7 @@ SHRINKAGE = Exercise(
         ),
         Mistake(
             "zeros_accepted",
-            "Right where something was rebuilt. When x̂ is zero there is no γ (0/0): raise ValueError. A dead autoencoder is not one without shrinkage.",
+            "Right where something was rebuilt. When x̂ is zero there is no γ (0/0): raise ValueError. A dead autoencoder is not free of shrinkage.",
             lambda x, y: y.pow(2).sum() / (x * y).sum(),
         ),
     ),
@@ -135,28 +135,28 @@ SHRINKAGE = Exercise(
 
 
 def _loss_recovered(clean: float, spliced: float, zero: float) -> float:
-    """Spec: how far along the way from `zero` to `clean` the spliced model is."""
+    """Oracle: how far between `zero` and `clean` the spliced model is."""
     if zero == clean:
         raise ValueError("zero ablation costs nothing")
-    whole = zero - clean
+    cost = zero - clean
     missing = spliced - clean
-    return 1 - missing / whole
+    return 1 - missing / cost
 
 
 def _recovered_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for worse in (0.1, 0.6, 1.3, -0.05):
         clean = draw.number(2.0, 4.0)
         zero = clean + draw.number(4.0, 8.0)
         spliced = clean + worse * (zero - clean)
-        made.append(case(clean, spliced, zero, about=f"losses {clean:.2f}, {spliced:.2f} and {zero:.2f} nats"))
-    # A short way, and one where zeros do the model good: the formula is the same.
+        cases.append(case(clean, spliced, zero, about=f"losses {clean:.2f}, {spliced:.2f} and {zero:.2f} nats"))
+    # A small cost of zero ablation, and a negative one: the formula is the same.
     clean = draw.number(2.0, 4.0)
-    made += [
+    cases += [
         case(clean, clean + 0.1, clean + 0.3, about="zero ablation that costs 0.3 nats"),
         case(clean, clean - 0.1, clean - 0.4, about="zero ablation that lowers the loss"),
     ]
-    return made
+    return cases
 
 
 def _no_way(draw: RandomInputs, size: str) -> list[Case]:
@@ -198,17 +198,17 @@ LOSS_RECOVERED = Exercise(
     mistakes=(
         Mistake(
             "upside_down",
-            "This is the share that was *lost*: 0 for a perfect reconstruction. Asked is the share that was recovered.",
+            "This is the share that was *lost*: 0 for a perfect reconstruction. The share that was recovered is asked for.",
             _guarded(lambda clean, spliced, zero: (spliced - clean) / (zero - clean)),
         ),
         Mistake(
             "divided_by_zero_loss",
-            "You divided by the loss under zero ablation. Then even zeros score above 0: divide by the whole way, zero − clean.",
+            "You divided by the loss under zero ablation. Then even zeros score above 0: divide by the whole range, zero − clean.",
             _guarded(lambda clean, spliced, zero: (zero - spliced) / zero),
         ),
         Mistake(
             "divided_by_clean",
-            "You divided by the clean loss. Divide by the whole way, zero − clean.",
+            "You divided by the clean loss. Divide by the whole range, zero − clean.",
             _guarded(lambda clean, spliced, zero: (zero - spliced) / clean),
         ),
         Mistake(
@@ -218,22 +218,22 @@ LOSS_RECOVERED = Exercise(
         ),
         Mistake(
             "inverse",
-            "Above and below are swapped.",
+            "Numerator and denominator are swapped.",
             _guarded(lambda clean, spliced, zero: (zero - clean) / (zero - spliced)),
         ),
         Mistake(
             "not_divided",
-            "You did not divide. In nats the number depends on the layer: divide by the whole way, zero − clean.",
+            "You did not divide. In nats the number depends on the layer: divide by the whole range, zero − clean.",
             _guarded(lambda clean, spliced, zero: zero - spliced),
         ),
         Mistake(
             "sign_turned",
-            "The sign is turned: a good reconstruction scores near −1. It is zero − spliced, not spliced − zero.",
+            "The sign is flipped: a good reconstruction scores near −1. It is zero − spliced, not spliced − zero.",
             _guarded(lambda clean, spliced, zero: (spliced - zero) / (zero - clean)),
         ),
         Mistake(
             "clipped",
-            "You cut the number to lie between 0 and 1. Worse than zeros is below 0, and should be seen to be.",
+            "You cut the number to lie between 0 and 1. Worse than zeros is below 0, and should show.",
             _guarded(lambda *args: min(max(_loss_recovered(*args), 0.0), 1.0)),
         ),
         Mistake(
@@ -243,7 +243,7 @@ LOSS_RECOVERED = Exercise(
         ),
         Mistake(
             "nan_accepted",
-            "Where zero = clean you returned NaN, which spreads in silence. Raise ValueError.",
+            "Where zero = clean you returned NaN, which spreads unnoticed. Raise ValueError.",
             _or_nan,
         ),
         Mistake(
@@ -258,7 +258,7 @@ LOSS_RECOVERED = Exercise(
         ),
     ),
     hints=(
-        "The whole way leads from zero − clean down to 0. How much of it does the reconstruction go?",
+        "The whole range is zero − clean. How much of it does the reconstruction recover?",
         '`if zero == clean: raise ValueError("...")`, then `(zero - spliced) / (zero - clean)`.',
     ),
     reveal="The floor matters: zeros are a very bad replacement, so almost everything recovers most of the loss. Against the mean as the floor the same autoencoder scores lower. Always give the nats as well.",
@@ -270,7 +270,7 @@ LOSS_RECOVERED = Exercise(
 
 
 def _mean_max_cosine(W_dec: Tensor, dictionary: Tensor) -> float:
-    """Spec: for each row of the dictionary the best latent, by loops."""
+    """Oracle: for each row of the dictionary the best latent, by loops."""
     best = []
     for g in dictionary.double().tolist():
         cosines = []
@@ -283,7 +283,7 @@ def _mean_max_cosine(W_dec: Tensor, dictionary: Tensor) -> float:
 
 
 def _dictionaries(draw: RandomInputs, F: int, G: int, d: int) -> tuple[Tensor, Tensor]:
-    """A dictionary, and latents near some of its rows: of any length, two of them near the same row, one turned round."""
+    """A dictionary, and latents near some of its rows: of any length, two of them near the same row, one with the opposite sign."""
     dictionary = draw.normal(G, d, mean=0.2) * draw.uniform(G, 1, low=0.4, high=2.0)
     near = dictionary[torch.tensor([i % G for i in range(F)])]
     latents = near / near.norm(dim=-1, keepdim=True) + draw.normal(F, d, std=0.35)
@@ -293,28 +293,28 @@ def _dictionaries(draw: RandomInputs, F: int, G: int, d: int) -> tuple[Tensor, T
 
 
 def _cosine_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for F, G, d in ((7, 4, 5), (5, 5, 4), (6, 3, 6)):
         args = _dictionaries(draw, F, G, d)
-        made.append(case(*args, about=f"{F} latents, {G} rows in the dictionary, d = {d}"))
+        cases.append(case(*args, about=f"{F} latents, {G} rows in the dictionary, d = {d}"))
     latents, dictionary = _dictionaries(draw, 5, 3, 4)
     latents = latents * (latents @ dictionary[0]).sign()[:, None] * -1  # all of them point away from row 0
-    made.append(case(latents, dictionary, about="a row of the dictionary from which all latents point away"))
-    return made
+    cases.append(case(latents, dictionary, about="a row of the dictionary from which all latents point away"))
+    return cases
 
 
 def _zero_latents(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for G in (3, 4):
         latents, dictionary = _dictionaries(draw, 6, G, 5)
         latents[draw.integer(0, 6)] = 0.0
-        # A row from which every living latent points away: the best cosine is the zero latent's 0.
+        # A row from which every nonzero latent points away: the best cosine is the zero latent's 0.
         away = -latents.sum(dim=0)
         latents = torch.where(
             (latents @ away > 0)[:, None], latents - (latents @ away / (away @ away))[:, None] * away * 1.3, latents
         )
-        made.append(case(latents, torch.cat([dictionary, away[None]]), about="a zero latent among them"))
-    return made
+        cases.append(case(latents, torch.cat([dictionary, away[None]]), about="a zero latent among them"))
+    return cases
 
 
 def _cosines(W: Tensor, D: Tensor) -> Tensor:
@@ -324,13 +324,13 @@ def _cosines(W: Tensor, D: Tensor) -> Tensor:
 
 def _matched_once(W: Tensor, D: Tensor) -> Tensor:
     """Greedy: each latent may serve one row of the dictionary only."""
-    left, found = _cosines(W, D).clone(), []
+    left, matched = _cosines(W, D).clone(), []
     for _ in range(min(left.shape)):
         at = int(left.argmax())
         g, i = divmod(at, left.shape[1])
-        found.append(left[g, i].clone())
+        matched.append(left[g, i].clone())
         left[g], left[:, i] = -9.0, -9.0
-    return torch.stack(found).mean()
+    return torch.stack(matched).mean()
 
 
 MEAN_MAX_COSINE = Exercise(
@@ -346,7 +346,7 @@ MEAN_MAX_COSINE = Exercise(
     mistakes=(
         Mistake(
             "best_for_each_latent",
-            "You took, for each *latent*, the best row of the dictionary. Then a single feature that was found by all latents scores 1. Asked is how well each *feature* was found: the maximum runs over latents.",
+            "You took, for each *latent*, the best row of the dictionary. Then a single feature that was found by all latents scores 1. The question is how well each *feature* was found: the maximum runs over latents.",
             lambda W, D: _cosines(W, D).amax(0).mean(),
         ),
         Mistake(
@@ -356,7 +356,7 @@ MEAN_MAX_COSINE = Exercise(
         ),
         Mistake(
             "not_normalized",
-            "You used dot products of the rows as they are: long latents look similar to everything. Normalise both.",
+            "You used dot products of unnormalised rows: long latents look similar to everything. Normalise both.",
             lambda W, D: (D @ W.T).amax(1).mean(),
         ),
         Mistake(
@@ -388,7 +388,7 @@ MEAN_MAX_COSINE = Exercise(
         ),
         Mistake(
             "worst_row",
-            "This is the row that was found worst. The mean over rows is asked.",
+            "This is the row that was found worst. The mean over rows is asked for.",
             lambda W, D: _cosines(W, D).amax(1).min(),
         ),
         Mistake(
@@ -403,7 +403,7 @@ MEAN_MAX_COSINE = Exercise(
         ),
         Mistake(
             "each_latent_once",
-            "You let each latent serve only one row of the dictionary. That is matching, another (and stricter) number; here each row takes its best latent, whoever else takes it.",
+            "You let each latent serve only one row of the dictionary. That is matching, another (and stricter) number; here each row takes its best latent, even if another row takes it too.",
             _matched_once,
         ),
         Mistake(
@@ -423,5 +423,5 @@ MEAN_MAX_COSINE = Exercise(
         "`cosines.max(dim=-1).values` is the best latent for each of the G rows.",
         "`torch.nn.functional.normalize(W_dec, dim=-1)` leaves a zero row zero.",
     ),
-    reveal="Sharkey et al. (2022) introduced it for toy data, where the dictionary is known. It says nothing about whether the latents *fire*: a decoder that was right once and an encoder that died since score as well as ever.",
+    reveal="Sharkey et al. (2022) introduced it for toy data, where the dictionary is known. It says nothing about whether the latents are *active*: a decoder that was right once and an encoder that died since score as well as ever.",
 )

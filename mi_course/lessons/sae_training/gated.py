@@ -1,4 +1,4 @@
-"""The Gated autoencoder: which latents speak, and how loudly, from one product."""
+"""The Gated autoencoder: which latents are active, and how strongly, from one product."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 def _gated_encode(
     x: Tensor, W_gate: Tensor, b_gate: Tensor, r_mag: Tensor, b_mag: Tensor, b_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Spec: in double precision, latent by latent; the magnitude has a weight matrix of its own, written out."""
+    """Oracle: in double precision, latent by latent; the magnitude has a weight matrix of its own, written out."""
     W_mag = torch.stack([W_gate[:, i].double() * 2.718281828459045 ** float(r_mag[i]) for i in range(len(r_mag))], 1)
     f, gate = torch.zeros(len(x), len(r_mag)), torch.zeros(len(x), len(r_mag))
     for row, centered in enumerate(x.double() - b_dec.double()):
@@ -29,7 +29,7 @@ def _gated_encode(
 
 
 def _gated_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     shapes = [(5, 4, 7), (6, 6, 3), (4, 5, 5)]
     while shapes:
         batch, d, F = shapes[0]
@@ -46,9 +46,9 @@ def _gated_cases(draw: RandomInputs, size: str) -> list[Case]:
         # Every case has open gates whose magnitude is negative, and closed ones where it is positive.
         strength = z * r.exp() + b_mag
         if ((z + b_gate > 0.05) & (strength < -0.05)).any() and ((z + b_gate < -0.05) & (strength > 0.05)).any():
-            made.append(case(*args, about=f"batch {batch}, d = {d}, F = {F}"))
+            cases.append(case(*args, about=f"batch {batch}, d = {d}, F = {F}"))
             shapes.pop(0)
-    return made
+    return cases
 
 
 def _gate_at_zero(draw: RandomInputs, size: str) -> list[Case]:
@@ -67,7 +67,7 @@ def _gated(
     feature: Callable = lambda pi, m: (pi > 0) * m,
     second: Callable = lambda pi, m: pi.relu(),
 ) -> Callable:
-    """A wrong gated encoder: one of its pieces is another."""
+    """A wrong gated encoder: with one piece replaced."""
 
     def encode(x: Tensor, W: Tensor, bg: Tensor, r: Tensor, bm: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         shared = z(x, W, c)
@@ -125,7 +125,7 @@ GATED_ENCODE = Exercise(
         ),
         Mistake(
             "gate_not_binary",
-            "You multiplied the magnitude by ReLU(π) itself. The gate only opens or closes: 1 where π > 0. Strength is the other path's business.",
+            "You multiplied the magnitude by ReLU(π) itself. The gate only opens or closes: 1 where π > 0. The other path gives the strength.",
             _gated(feature=lambda pi, m: pi.relu() * m),
         ),
         Mistake(
@@ -145,7 +145,7 @@ GATED_ENCODE = Exercise(
         ),
         Mistake(
             "open_at_zero",
-            "Your gate is open where π equals 0. It opens where π > 0: an input that equals b_dec holds nothing.",
+            "Your gate is open where π equals 0. It opens where π > 0: an input that equals b_dec contains nothing.",
             _gated(feature=lambda pi, m: (pi >= 0) * m),
         ),
         Mistake(
@@ -155,12 +155,12 @@ GATED_ENCODE = Exercise(
         ),
         Mistake(
             "pi_without_relu",
-            "The second result is π itself. ReLU(π) is asked: it is what the L1 penalty acts on, and what the auxiliary path decodes.",
+            "The second result is π itself. ReLU(π) is asked for: it is what the L1 penalty acts on, and what the auxiliary path decodes.",
             _gated(second=lambda pi, m: pi),
         ),
         Mistake(
             "mask_returned",
-            "The second result is the binary gate. ReLU(π) is asked: a step has no gradient, and π's ReLU does.",
+            "The second result is the binary gate. ReLU(π) is asked for: a step has no gradient, and π's ReLU does.",
             _gated(second=lambda pi, m: (pi > 0).float()),
         ),
         Mistake(
@@ -174,7 +174,7 @@ GATED_ENCODE = Exercise(
         "`(gate > 0) * magnitude.relu()` keeps the magnitude where the gate is open.",
         "Return both: the features, and `gate.relu()`.",
     ),
-    reveal="The two paths share their directions, so the second costs two vectors and not a matrix (Rajamanoharan et al. 2024a). L1 acts on ReLU(π) only: it can make gates close, and has no say about how strong an open latent is.",
+    reveal="The two paths share their directions, so the second costs two vectors and not a matrix (Rajamanoharan et al. 2024a). L1 acts on ReLU(π) only: it can close gates, but does not affect how strong an open latent is.",
 )
 
 
@@ -185,7 +185,7 @@ GATED_ENCODE = Exercise(
 def _gated_loss(
     x: Tensor, f: Tensor, gate: Tensor, W_dec: Tensor, b_dec: Tensor, l1: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Spec: row by row; differentiable."""
+    """Oracle: row by row; differentiable."""
     W_kept, b_kept = W_dec.detach().clone(), b_dec.detach().clone()
     terms = [torch.zeros(()), torch.zeros(()), torch.zeros(())]
     for row in range(len(x)):
@@ -225,7 +225,7 @@ def _gated_loss_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _gated_loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
     options = {"wrt": [1, 2, 3, 4], "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0] for _ in range(3)]}
     x, f, gate, *rest = _gated_loss_arguments(draw, 4, 5, 6)
-    # At 0 the slope of |gate| is a matter of taste (0 with `abs`, 1 without), and its ReLU stops it anyway.
+    # At 0 the slope of |gate| is a convention (0 with `abs`, 1 without), and its ReLU stops it anyway.
     args = (x, f + 0.1, gate + 0.1, *rest)
     about = "gradients with respect to f, gate, W_dec and b_dec"
     return [case(*args, driver="gradients", options=options, about=about)]
@@ -240,7 +240,7 @@ def _gloss(
     sparsity: Callable = lambda f, g, W: g.sum(dim=-1).mean(),
     auxiliary: Callable = lambda x, f, g, W, c: _error(x, g, W.detach(), c.detach()),
 ) -> Callable:
-    """A wrong gated loss: one of its terms is another."""
+    """A wrong gated loss: with one term replaced."""
 
     def loss(x: Tensor, f: Tensor, gate: Tensor, W: Tensor, c: Tensor, l1: float) -> tuple[Tensor, Tensor, Tensor]:
         return main(x, f, gate, W, c), l1 * sparsity(f, gate, W), auxiliary(x, f, gate, W, c)
@@ -344,7 +344,7 @@ GATED_LOSS = Exercise(
         ),
         Mistake(
             "added_up",
-            "You returned the sum. Three numbers are asked.",
+            "You returned the sum. Three numbers are asked for.",
             lambda *args: sum(_gated_loss(*args)),
         ),
         Mistake(
@@ -355,7 +355,7 @@ GATED_LOSS = Exercise(
         Mistake(
             "no_gradient",
             "The values are right, but nothing can be learned from them: they are detached numbers (`.item()`, `float` or `.detach()`). Return the tensors.",
-            lambda *args: tuple(float(one.detach()) for one in _gated_loss(*args)),
+            lambda *args: tuple(float(term.detach()) for term in _gated_loss(*args)),
             degenerate=True,
         ),
     ),

@@ -1,4 +1,4 @@
-"""JumpReLU, and the gradient that its thresholds get."""
+"""JumpReLU, and the gradient of its thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _jumprelu(pre: Tensor, threshold: Tensor) -> Tensor:
-    """Spec: one number after the other; differentiable in pre."""
+    """Oracle: one number after the other; differentiable in pre."""
     rows = [[v if v.item() > float(t) else v * 0 for v, t in zip(row, threshold, strict=True)] for row in pre]
     return torch.stack([torch.stack(row) for row in rows])
 
@@ -31,16 +31,16 @@ def _around(draw: RandomInputs, batch: int, threshold: Tensor) -> Tensor:
 
 
 def _jump_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, F in ((4, 6), (3, 5), (5, 5)):
         threshold = _thresholds(draw, F)
         about = f"batch {batch}, F = {F}, a threshold for each latent"
-        made.append(case(_around(draw, batch, threshold), threshold, about=about))
-    return made
+        cases.append(case(_around(draw, batch, threshold), threshold, about=about))
+    return cases
 
 
 def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, F in ((4, 6), (3, 8)):
         threshold = _thresholds(draw, F)
         threshold[draw.integer(0, F)] = 0.0
@@ -49,8 +49,8 @@ def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
         equal[0, 0] = True
         pre = torch.where(equal, threshold, pre)
         about = "some values equal to their threshold, and a threshold of 0"
-        made.append(case(pre, threshold, about=about))
-    return made
+        cases.append(case(pre, threshold, about=about))
+    return cases
 
 
 def _jump_gradients(draw: RandomInputs, size: str) -> list[Case]:
@@ -111,7 +111,7 @@ JUMPRELU = Exercise(
         ),
         Mistake(
             "only_a_mask",
-            "You returned 1 where a value passes. The value itself is asked.",
+            "You returned 1 where a value passes. The value itself is asked for.",
             _jump(_above, lambda pre, t: torch.ones_like(pre)),
         ),
         Mistake(
@@ -139,7 +139,7 @@ JUMPRELU = Exercise(
         "A mask says what passes. What passes is not changed.",
         "`torch.where(pre > threshold, pre, 0.0)`, or `pre * (pre > threshold)`.",
     ),
-    reveal="Two questions are parted: is the feature there (above θ), and how strong is it (pre itself)? A ReLU with a negative bias answers both with one number and pays with shrinkage. The price: the output jumps at θ, so its derivative with respect to θ is zero almost everywhere.",
+    reveal="Two questions are separated: is the feature there (above θ), and how strong is it (pre itself)? A ReLU with a negative bias answers both with one number and pays with shrinkage. The price: the output jumps at θ, so its derivative with respect to θ is zero almost everywhere.",
 )
 
 
@@ -148,7 +148,7 @@ JUMPRELU = Exercise(
 
 
 def _threshold_gradient(pre: Tensor, threshold: Tensor, grad_out: Tensor, bandwidth: float) -> Tensor:
-    """Spec: one term after the other."""
+    """Oracle: one term after the other."""
     out = []
     for i in range(len(threshold)):
         total = 0.0
@@ -161,10 +161,10 @@ def _threshold_gradient(pre: Tensor, threshold: Tensor, grad_out: Tensor, bandwi
 
 
 def _ste_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, F, bandwidth in ((12, 4, 0.4), (20, 6, 0.25), (9, 5, 0.7)):
         threshold = draw.uniform(F, low=0.5, high=1.8)
-        # u from −1.4 to 1.4, off the edges of the kernel and of those that it is mistaken for; every latent has some inside.
+        # u from −1.4 to 1.4, away from the edges of the kernel and of those it is confused with; every latent has some inside.
         u = draw.uniform(batch, F, low=-1.4, high=1.4)
         u[0] = draw.uniform(F, low=0.28, high=0.45)
         u[1] = draw.uniform(F, low=-0.45, high=-0.28)
@@ -174,14 +174,14 @@ def _ste_cases(draw: RandomInputs, size: str) -> list[Case]:
         pre = threshold + u * bandwidth
         pre[3] = -pre[3].abs()
         about = f"batch {batch}, F = {F}, bandwidth {bandwidth}"
-        made.append(case(pre, threshold, draw.normal(batch, F, mean=0.5), bandwidth, about=about))
-    return made
+        cases.append(case(pre, threshold, draw.normal(batch, F, mean=0.5), bandwidth, about=about))
+    return cases
 
 
-def _nobody_near(draw: RandomInputs, size: str) -> list[Case]:
+def _none_near(draw: RandomInputs, size: str) -> list[Case]:
     threshold = draw.uniform(4, low=0.5, high=1.8)
     u = draw.uniform(8, 4, low=-1.4, high=1.4)
-    u[:, 1] = draw.uniform(8, low=1.2, high=3.0)  # nobody near: no gradient
+    u[:, 1] = draw.uniform(8, low=1.2, high=3.0)  # none near: no gradient
     for edge in (0.25, 0.5, 1.0):
         u = torch.where((u.abs() - edge).abs() < 0.01, u * 1.05, u)
     u[0, [0, 2, 3]] = 0.1
@@ -219,7 +219,7 @@ THRESHOLD_GRADIENT = Exercise(
     oracle=_threshold_gradient,
     parts=(
         Part("several shapes and bandwidths", 3, _ste_cases),
-        Part("nobody near the threshold", 1, _nobody_near),
+        Part("nobody near the threshold", 1, _none_near),
     ),
     mistakes=(
         Mistake(
@@ -244,7 +244,7 @@ THRESHOLD_GRADIENT = Exercise(
         ),
         Mistake(
             "for_log_threshold",
-            "This is the gradient for log θ: it has θ once more. Asked is the one for θ itself.",
+            "This is the gradient for log θ: it has θ once more. The one for θ itself is asked for.",
             _ste(factor=lambda t, e: -t * t / e),
         ),
         Mistake(
@@ -254,7 +254,7 @@ THRESHOLD_GRADIENT = Exercise(
         ),
         Mistake(
             "sign_turned",
-            "The sign is turned. A higher θ takes something away: the output falls from pre to 0, hence the minus.",
+            "The sign is flipped. A higher θ takes something away: the output falls from pre to 0, hence the minus.",
             _ste(factor=lambda t, e: t / e),
         ),
         Mistake(
@@ -274,7 +274,7 @@ THRESHOLD_GRADIENT = Exercise(
         ),
         Mistake(
             "grad_out_forgotten",
-            "You counted the values near θ. Each counts with what the loss wants there: multiply by grad_out before you sum.",
+            "You counted the values near θ. Each is weighted by the loss's gradient there: multiply by grad_out before you sum.",
             lambda pre, t, g, e: _threshold_gradient(pre, t, torch.ones_like(g), e),
         ),
         Mistake(
@@ -284,7 +284,7 @@ THRESHOLD_GRADIENT = Exercise(
         ),
         Mistake(
             "gaussian_kernel",
-            "You used a Gaussian window. It would do as well in practice; the rectangle is asked.",
+            "You used a Gaussian window. It would do as well in practice; the rectangle is asked for.",
             _ste(lambda u: torch.exp(-u * u / 2) / (2 * torch.pi) ** 0.5),
         ),
         Mistake(
@@ -298,5 +298,5 @@ THRESHOLD_GRADIENT = Exercise(
         "`near = ((pre - threshold) / bandwidth).abs() < 0.5`, then the sum over the batch of grad_out where that holds.",
         "`-(threshold / bandwidth) * (near * grad_out).sum(dim=0)`",
     ),
-    reveal="The derivative of the *expected* loss with respect to θ is well defined: raising θ by δ silences the values in [θ, θ + δ], and each costs θ · grad_out. How many there are is a density at θ, and the window estimates it (Rajamanoharan et al. 2024b). It is biased for any ε > 0, and noisy for a small one.",
+    reveal="The derivative of the *expected* loss with respect to θ is well defined: raising θ by δ sets to zero the values in [θ, θ + δ], and each costs θ · grad_out. How many there are is a density at θ, and the window estimates it (Rajamanoharan et al. 2024b). It is biased for any ε > 0, and noisy for a small one.",
 )

@@ -1,4 +1,4 @@
-"""What is counted and measured on a batch: L0, explained variance, dead latents."""
+"""Metrics of a batch: L0, explained variance, dead latents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInput
 
 
 def _l0(f: Tensor) -> float:
-    """Spec: count."""
+    """Oracle: count."""
     counts = [sum(value > 0 for value in row) for row in f.tolist()]
     return sum(counts) / len(counts)
 
@@ -27,16 +27,16 @@ def _l0_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _noisy_cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Numbers below zero, by a little (as subtraction in float32 leaves them) and by more; and small activations, which
-    do count."""
-    made = []
+    """Numbers slightly below zero (as subtraction in float32 leaves them) and further below; and small activations,
+    which do count."""
+    cases = []
     for batch, F in ((6, 8), (4, 11)):
         f = _activations(draw, batch, F)
         f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.4), -1e-5, f)
         f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.5), 2e-4, f)
         f[0, :3], f[1, :2] = torch.tensor([-1e-5, -1e-5, -0.05]), 2e-4
-        made.append(case(f, about="some values of −0.05, −0.00001 and 0.0002"))
-    return made
+        cases.append(case(f, about="some values of −0.05, −0.00001 and 0.0002"))
+    return cases
 
 
 def _share(f: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ L0 = Exercise(
         ),
         Mistake(
             "summed_over_the_batch",
-            "You counted in the whole batch. The mean number in a *row* is asked.",
+            "You counted in the whole batch. The mean number in a *row* is asked for.",
             lambda f: _share(f).sum(),
         ),
         Mistake(
@@ -91,12 +91,12 @@ L0 = Exercise(
         ),
         Mistake(
             "latents_ever_active",
-            "This is the number of latents that are active anywhere in the batch. Asked is how many are in one row, on average.",
+            "This is the number of latents that are active anywhere in the batch. The mean number in one row is asked for.",
             lambda f: float((f > 0).any(0).sum()),
         ),
         Mistake(
             "median",
-            "This is the median over rows. The mean is asked.",
+            "This is the median over rows. The mean is asked for.",
             lambda f: _share(f).sum(-1).median(),
         ),
         Mistake(
@@ -118,7 +118,7 @@ L0 = Exercise(
 
 
 def _explained_variance(x: Tensor, x_hat: Tensor) -> float:
-    """Spec: by loops."""
+    """Oracle: by loops."""
     rows, other = x.double().tolist(), x_hat.double().tolist()
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
     error = sum((a - b) ** 2 for r, o in zip(rows, other, strict=True) for a, b in zip(r, o, strict=True))
@@ -143,7 +143,7 @@ def _variance_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _bad_reconstructions(draw: RandomInputs, size: str) -> list[Case]:
-    """Worse than the mean: the number is negative. And one that is the mean itself: 0, however large the mean."""
+    """One worse than the mean, which scores below 0; and the mean itself, which scores 0, however large it is."""
     x = draw.normal(7, 4, mean=2.0)
     calls = (Call((x, x + draw.normal(7, 4, std=3.0))), Call((x, x.mean(0).expand(7, 4).clone())))
     return [Case(calls=calls, about="a reconstruction worse than the mean, and the mean itself", atol=1e-4)]
@@ -211,7 +211,7 @@ EXPLAINED_VARIANCE = Exercise(
         ),
         Mistake(
             "variance_of_the_reconstruction",
-            "You divided the variance of x̂ by that of x. That x̂ varies as much does not make it alike.",
+            "You divided the variance of x̂ by that of x. Equal variance does not make x̂ similar to x.",
             lambda x, y: (y - y.mean(0)).pow(2).sum() / (x - x.mean(0)).pow(2).sum(),
         ),
         Mistake(
@@ -221,7 +221,7 @@ EXPLAINED_VARIANCE = Exercise(
         ),
         Mistake(
             "never_below_zero",
-            "You cut off at 0. A reconstruction that is worse than the mean scores below 0, and should be seen to.",
+            "You cut off at 0. A reconstruction that is worse than the mean scores below 0, and should show.",
             lambda x, y: max(_explained_variance(x, y), 0.0),
             degenerate=True,
         ),
@@ -240,7 +240,7 @@ EXPLAINED_VARIANCE = Exercise(
 
 
 def _dead_latents(batches: list[Tensor]) -> Tensor:
-    """Spec: look at every row of every batch."""
+    """Oracle: look at every row of every batch."""
     dead = []
     for i in range(batches[0].shape[1]):
         dead.append(not any(row[i] > 0 for f in batches for row in f.tolist()))
@@ -248,19 +248,19 @@ def _dead_latents(batches: list[Tensor]) -> Tensor:
 
 
 def _dead_cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Latents that never fire, that fire in one batch only, early or late, rarely, or often."""
-    made = []
+    """Latents that are never active, active in one batch only (early or late), rarely, or often."""
+    cases = []
     for F, sizes in ((9, (4, 7, 3)), (8, (5, 2, 6, 4)), (7, (6, 30))):
         batches = [_activations(draw, n, F, 0.5) for n in sizes]
         order = draw.permutation(F)
         for f in batches:
             f[:, order[:4]] = 0.0
-            f[0, order[4:]] = 0.5  # the others fire in every batch
+            f[0, order[4:]] = 0.5  # the others are active in every batch
         batches[0][1, order[0]] = draw.number(0.1, 1.0)  # once, in the first batch
         batches[-1][1, order[1]] = draw.number(0.1, 1.0)  # once, in the last
         batches[0][1:3, order[2]] = draw.number(0.1, 1.0)  # twice, both in the first
-        made.append(case(batches, about=f"{len(sizes)} batches of {', '.join(map(str, sizes))} rows, F = {F}"))
-    return made
+        cases.append(case(batches, about=f"{len(sizes)} batches of {', '.join(map(str, sizes))} rows, F = {F}"))
+    return cases
 
 
 def _dead_noise(draw: RandomInputs, size: str) -> list[Case]:
@@ -297,7 +297,7 @@ DEAD_LATENTS = Exercise(
     mistakes=(
         Mistake(
             "last_batch_only",
-            "You judged by the last batch. A latent that fired earlier is not dead: carry what you know from batch to batch.",
+            "You judged by the last batch. A latent that was active earlier is not dead: carry the result from batch to batch.",
             lambda batches: ~(batches[-1] > 0).any(0),
         ),
         Mistake(
@@ -307,12 +307,12 @@ DEAD_LATENTS = Exercise(
         ),
         Mistake(
             "silent_in_some_batch",
-            "You called a latent dead when it was silent in *some* batch. It is dead only if it is silent in all.",
+            "You called a latent dead when it was inactive in *some* batch. It is dead only if it is inactive in all.",
             lambda batches: torch.stack([~(f > 0).any(0) for f in batches]).any(0),
         ),
         Mistake(
             "rarely_counts_as_never",
-            "A latent that fired once is not dead. Rare features are what a wide autoencoder is for.",
+            "A latent that was active once is not dead. Rare features are what a wide autoencoder is for.",
             _rarely,
         ),
         Mistake(
@@ -322,17 +322,17 @@ DEAD_LATENTS = Exercise(
         ),
         Mistake(
             "silent_somewhere",
-            "You marked latents that are silent in *some row*. Most are silent in most rows: that is sparsity. Dead means in all.",
+            "You marked latents that are inactive in *some row*. Most are inactive in most rows: that is sparsity. Dead means in all.",
             lambda batches: (_everything(batches) <= 0).any(0),
         ),
         Mistake(
             "indices",
-            "These are the numbers of the dead latents. A True or False for each of the F latents is asked.",
+            "These are the numbers of the dead latents. A True or False for each of the F latents is asked for.",
             lambda batches: _dead_latents(batches).nonzero()[:, 0],
         ),
         Mistake(
             "their_share",
-            "This is the share of dead latents. Which ones, is asked: True or False for each.",
+            "This is the share of dead latents. Return which ones: True or False for each.",
             lambda batches: _dead_latents(batches).float().mean(),
         ),
         Mistake(
@@ -342,13 +342,13 @@ DEAD_LATENTS = Exercise(
         ),
         Mistake(
             "exactly_zero",
-            "A latent whose only values are noise below zero has not fired. Ask for f > 0, not for f ≠ 0.",
+            "A latent whose only values are noise below zero was not active. Test f > 0, not for f ≠ 0.",
             lambda batches: (_everything(batches) == 0).all(0),
         ),
     ),
     hints=(
-        "Has it ever fired? Ask that for each latent, over all rows of all batches; dead is the opposite.",
+        "Was it ever active? Answer that for each latent, over all rows of all batches; dead is the opposite.",
         "`(f > 0).any(dim=0)` for one batch. For several: combine with `|`, or `torch.cat(batches)` first.",
     ),
-    reveal="One batch is too short a window: a feature that occurs once in ten thousand tokens is silent in almost all of them. Gao et al. (2024) call a latent dead after 10 million silent tokens. The number is meaningless without its window.",
+    reveal="One batch is too short a window: a feature that occurs once in ten thousand tokens is absent from almost all of them. Gao et al. (2024) call a latent dead after 10 million tokens without activity. The number is meaningless without its window.",
 )

@@ -18,7 +18,7 @@ SHAPES = ((3, 4, 7), (5, 6, 3), (2, 5, 5))
 
 
 def _encode(x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor) -> Tensor:
-    """Spec: every number by hand."""
+    """Oracle: every number by hand."""
     out = torch.zeros(len(x), W_enc.shape[1])
     for row in range(len(x)):
         for i in range(W_enc.shape[1]):
@@ -52,7 +52,7 @@ ENCODE = Exercise(
     mistakes=(
         Mistake(
             "b_dec_not_subtracted",
-            "`b_dec` was not subtracted from x. The decoder adds it at the end, so the encoder should see what is left without it: with real activations, whose mean is large, this bias decides which latents fire.",
+            "`b_dec` was not subtracted from x. The decoder adds it at the end, so the encoder should see what is left without it: with real activations, whose mean is large, this bias decides which latents are active.",
             lambda x, W, b, c: (x @ W + b).relu(),
         ),
         Mistake(
@@ -62,17 +62,17 @@ ENCODE = Exercise(
         ),
         Mistake(
             "b_dec_subtracted_twice",
-            "`b_dec` comes off twice.",
+            "`b_dec` is subtracted twice.",
             lambda x, W, b, c: ((x - 2 * c) @ W + b).relu(),
         ),
         Mistake(
             "b_enc_forgotten",
-            "`b_enc` is missing. It is what lets a latent stay silent until its input is large enough.",
+            "`b_enc` is missing. It is what keeps a latent inactive until its input is large enough.",
             lambda x, W, b, c: ((x - c) @ W).relu(),
         ),
         Mistake(
             "b_enc_subtracted",
-            "You subtracted `b_enc`. It is added: a negative bias then makes a latent silent.",
+            "You subtracted `b_enc`. It is added: a negative bias then makes a latent inactive.",
             lambda x, W, b, c: ((x - c) @ W - b).relu(),
         ),
         Mistake(
@@ -82,7 +82,7 @@ ENCODE = Exercise(
         ),
         Mistake(
             "bias_after_relu",
-            "You added `b_enc` after the ReLU. Inside, it sets the point at which a latent begins to speak; outside, it makes every latent speak all the time.",
+            "You added `b_enc` after the ReLU. Inside, it sets the point at which a latent becomes active; outside, it makes every latent active all the time.",
             lambda x, W, b, c: ((x - c) @ W).relu() + b,
         ),
         Mistake(
@@ -112,7 +112,7 @@ ENCODE = Exercise(
         ),
     ),
     hints=(
-        "Three steps: take off `b_dec`, read with `W_enc` and its bias, cut off what is negative.",
+        "Three steps: subtract `b_dec`, read with `W_enc` and its bias, cut off what is negative.",
         "`x @ W_enc` has shape [batch, F]. Its biases are added to each row.",
         "`((x - b_dec) @ W_enc + b_enc).relu()`",
     ),
@@ -125,7 +125,7 @@ ENCODE = Exercise(
 
 
 def _decode(f: Tensor, W_dec: Tensor, b_dec: Tensor) -> Tensor:
-    """Spec: one latent after the other adds its row."""
+    """Oracle: one latent after the other adds its row."""
     rows = []
     for row in f:
         out = b_dec.clone()
@@ -140,8 +140,8 @@ def _sparse(draw: RandomInputs, *shape: int) -> Tensor:
     return draw.normal(*shape, mean=0.2).relu()
 
 
-def _one_row_silent(f: Tensor) -> Tensor:
-    """The last row says nothing: what is rebuilt from it is the bias."""
+def _last_row_zero(f: Tensor) -> Tensor:
+    """The last row is zero: what is rebuilt from it is the bias."""
     f[-1] = 0
     return f
 
@@ -149,7 +149,7 @@ def _one_row_silent(f: Tensor) -> Tensor:
 def _decode_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(
-            _one_row_silent(_sparse(draw, batch, F) + (draw.uniform(batch, F) < 0.2) * 0.7),
+            _last_row_zero(_sparse(draw, batch, F) + (draw.uniform(batch, F) < 0.2) * 0.7),
             draw.normal(F, d),
             draw.normal(d, mean=0.6),
             about=f"batch {batch}, F = {F}, d = {d}",
@@ -193,7 +193,7 @@ DECODE = Exercise(
         ),
         Mistake(
             "rows_normalized",
-            "You normalised the rows of W_dec here. Decoding uses the matrix as it is; if its rows should have norm 1, training keeps them so.",
+            "You normalised the rows of W_dec here. Decoding uses the matrix unchanged; if its rows should have norm 1, training keeps them so.",
             lambda f, W, c: f @ torch.nn.functional.normalize(W, dim=-1) + c,
         ),
         Mistake(
@@ -220,7 +220,7 @@ DECODE = Exercise(
 
 
 def _sae_loss(x: Tensor, x_hat: Tensor, f: Tensor, W_dec: Tensor, l1: float) -> tuple[Tensor, Tensor]:
-    """Spec: one example after the other; differentiable, since gradients are asked too."""
+    """Oracle: one example after the other; differentiable, since gradients are asked for too."""
     reconstruction, sparsity = torch.zeros(()), torch.zeros(())
     for row in range(len(x)):
         for j in range(x.shape[1]):
@@ -258,7 +258,7 @@ def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
         "cotangents": [draw.uniform(1, low=0.5, high=1.5)[0], draw.uniform(1, low=0.5, high=1.5)[0]],
     }
     x, x_hat, f, W_dec, l1 = _loss_arguments(draw, 4, 5, 7)
-    # At f = 0 the slope of |f| is a matter of taste (0 with `abs`, 1 without), and a ReLU stops it anyway.
+    # At f = 0 the slope of |f| is a convention (0 with `abs`, 1 without), and a ReLU stops it anyway.
     args = (x, x_hat, f + 0.1, W_dec, l1)
     return [
         case(
@@ -271,7 +271,7 @@ def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _with(reconstruction: Callable | None = None, sparsity: Callable | None = None) -> Callable:
-    """A wrong loss: reconstruction(error [batch d]) or sparsity(f, W_dec) is another."""
+    """A wrong loss, with another reconstruction(error [batch d]) or sparsity(f, W_dec)."""
 
     def loss(x: Tensor, x_hat: Tensor, f: Tensor, W_dec: Tensor, l1: float) -> tuple[Tensor, Tensor]:
         first = reconstruction or (lambda e: e.pow(2).sum(-1).mean())
@@ -298,7 +298,7 @@ SAE_LOSS = Exercise(
     mistakes=(
         Mistake(
             "error_averaged_over_d",
-            "Your reconstruction error is averaged over the dimensions (as `F.mse_loss` does), so it is smaller by a factor of d. With the usual coefficient the L1 term then wins, every latent goes silent, and nothing is learned. Sum over d, average over the batch.",
+            "Your reconstruction error is averaged over the dimensions (as `F.mse_loss` does), so it is smaller by a factor of d. With the usual coefficient the L1 term then wins, every latent becomes inactive, and nothing is learned. Sum over d, average over the batch.",
             _with(reconstruction=lambda e: e.pow(2).mean()),
         ),
         Mistake(
@@ -308,7 +308,7 @@ SAE_LOSS = Exercise(
         ),
         Mistake(
             "norm_not_squared",
-            "You averaged the *norm* of the error. The squared error is asked; the norm's gradient does not shrink as the reconstruction gets better.",
+            "You averaged the *norm* of the error. The squared error is asked for; the norm's gradient does not shrink as the reconstruction gets better.",
             _with(reconstruction=lambda e: e.norm(dim=-1).mean()),
         ),
         Mistake(
@@ -318,7 +318,7 @@ SAE_LOSS = Exercise(
         ),
         Mistake(
             "absolute_error",
-            "You summed absolute differences. Squares are asked.",
+            "You summed absolute differences. Squares are asked for.",
             _with(reconstruction=lambda e: e.abs().sum(-1).mean()),
         ),
         Mistake(
@@ -328,12 +328,12 @@ SAE_LOSS = Exercise(
         ),
         Mistake(
             "weighted_by_squared_norms",
-            "You weighed by *squared* norms. Doubling a row and halving its latent must leave the penalty as it is; that takes the norm itself.",
+            "You weighed by *squared* norms. Doubling a row and halving its latent must leave the penalty unchanged; that takes the norm itself.",
             _with(sparsity=lambda f, W: (f * W.pow(2).sum(-1)).sum(-1).mean()),
         ),
         Mistake(
             "weighted_by_l1_norms",
-            "You weighed by the L1 norm of each row, Σ|W|. The Euclidean norm is asked: it does not depend on the choice of axes.",
+            "You weighed by the L1 norm of each row, Σ|W|. The Euclidean norm is asked for: it does not depend on the choice of axes.",
             _with(sparsity=lambda f, W: (f * W.abs().sum(-1)).sum(-1).mean()),
         ),
         Mistake(
@@ -368,7 +368,7 @@ SAE_LOSS = Exercise(
         ),
         Mistake(
             "added_up",
-            "You returned the sum. Two numbers are asked, (reconstruction, sparsity): whoever trains wants to see both.",
+            "You returned the sum. Two numbers are asked for, (reconstruction, sparsity): in training you want to see both.",
             lambda *args: sum(_sae_loss(*args)),
         ),
         Mistake(
@@ -384,7 +384,7 @@ SAE_LOSS = Exercise(
         Mistake(
             "no_gradient",
             "The values are right, but nothing can be learned from them: they are detached numbers (`.item()`, `float` or `.detach()`). Return the tensors.",
-            lambda *args: tuple(float(one.detach()) for one in _sae_loss(*args)),
+            lambda *args: tuple(float(term.detach()) for term in _sae_loss(*args)),
             degenerate=True,
         ),
     ),

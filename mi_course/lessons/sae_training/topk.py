@@ -11,17 +11,17 @@ from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, 
 from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Specs: sort, and keep
+# Oracles: sort, and keep
 
 
 def _kept(values: list[float], k: int) -> list[int]:
-    """Where the k largest positive values stand."""
+    """A mask of the k largest positive values."""
     order = sorted(range(len(values)), key=lambda i: -values[i])
     return [i for i in order[:k] if values[i] > 0]
 
 
 def _topk(pre: Tensor, k: int) -> Tensor:
-    """Spec. Differentiable: what is kept is the input itself."""
+    """Oracle. Differentiable: what is kept is the input itself."""
     mask = torch.zeros_like(pre)
     for row, values in enumerate(pre.tolist()):
         for i in _kept(values, k):
@@ -30,7 +30,7 @@ def _topk(pre: Tensor, k: int) -> Tensor:
 
 
 def _batch_topk(pre: Tensor, k: int) -> Tensor:
-    """Spec: the whole batch as one row."""
+    """Oracle: the whole batch as one row."""
     return _topk(pre.reshape(1, -1), k * len(pre)).reshape(pre.shape)
 
 
@@ -39,25 +39,25 @@ def _batch_topk(pre: Tensor, k: int) -> Tensor:
 
 
 def _cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Rows of different loudness, so that a choice over the batch differs from one in each row."""
-    made = []
+    """Rows of different scale, so that a choice over the batch differs from one in each row."""
+    cases = []
     for batch, F, k in ((4, 9, 2), (3, 6, 4), (6, 6, 1), (5, 8, 3)):
-        loudness = torch.linspace(0.4, 2.0, batch)[torch.tensor(draw.permutation(batch))][:, None]
-        pre = draw.normal(batch, F, mean=0.6) * loudness
+        scale = torch.linspace(0.4, 2.0, batch)[torch.tensor(draw.permutation(batch))][:, None]
+        pre = draw.normal(batch, F, mean=0.6) * scale
         # A large negative entry in each row: to be dropped, though its absolute value is large.
         pre[torch.arange(batch), draw.integers(0, F, batch)] = -3.0 - draw.uniform(batch)
-        made.append(case(pre, k, about=f"batch {batch}, F = {F}, k = {k}"))
-    return made
+        cases.append(case(pre, k, about=f"batch {batch}, F = {F}, k = {k}"))
+    return cases
 
 
 def _few_positive(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, F, k in ((4, 7, 5), (3, 5, 5)):
         pre = -0.1 - draw.normal(batch, F).abs()
         for row in range(1, batch):
             pre[row, draw.integer(0, F)] = draw.number(0.3, 2.0)
-        made.append(case(pre, k, about=f"at most one positive value in each row, F = {F}, k = {k}"))
-    return made
+        cases.append(case(pre, k, about=f"at most one positive value in each row, F = {F}, k = {k}"))
+    return cases
 
 
 def _gradient_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -75,7 +75,7 @@ def _tied(draw: RandomInputs, batch: int, F: int, size: int) -> Tensor:
 
 
 def _judge_ties(case: Case, observation: Observation) -> Complaint | None:
-    """At ties any choice is right: so the values that are kept are compared, and their number."""
+    """With ties any choice is right, so the kept values and their number are compared."""
     for call, reply in zip(case.calls, observation.replies, strict=False):
         pre, k = call.args
         out = reply.value
@@ -94,13 +94,13 @@ def _wrong_choice(pre: Tensor, out: Tensor, k: int, whole_batch: bool) -> Compla
         most = k * len(pre) if whole_batch else k
         over = "the batch" if whole_batch else f"row {row}"
         if not ((seen == 0) | torch.isclose(seen, given, atol=1e-6)).all():
-            return Complaint(f"In {over} there are values that are neither 0 nor what stood at their place.")
+            return Complaint(f"In {over} there are values that are neither 0 nor the input at their position.")
         expected = given.sort(descending=True).values[:most].relu()
         expected, kept = expected[expected > 0], seen[seen != 0].sort(descending=True).values
         if len(kept) != len(expected) or not torch.allclose(kept, expected, atol=1e-6):
             return Complaint(
                 f"With ties at the border, {over} keeps {_list(kept)}, expected {_list(expected)}: any choice among equal "
-                "values is right, but their number is not open."
+                "values is right, but not any number of them."
             )
     return None
 
@@ -110,7 +110,7 @@ def _rows(pre: Tensor, out: Tensor, whole_batch: bool) -> list[tuple[Tensor, Ten
 
 
 def _keeps(wrong: Callable[[Tensor, int], Tensor]) -> Callable[[Case, Observation], bool]:
-    """A sign: at ties just this is kept."""
+    """Detects that exactly this is kept with ties."""
 
     def sign(case: Case, observation: Observation) -> bool:
         if case.judge is not _judge_ties:
@@ -126,7 +126,7 @@ def _list(values: Tensor) -> str:
 
 def _tie_cases(kind: str) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, F, k in ((4, 8, 3), (3, 6, 2)):
             pre = _tied(draw, batch, F, k + 2)
             if kind == "batch":  # the border falls among equal values of the whole batch
@@ -134,8 +134,8 @@ def _tie_cases(kind: str) -> Callable[[RandomInputs, str], list[Case]]:
                 pre[0, 0] = 3.0
             call = Call((pre, k))
             about = f"values with ties, F = {F}, k = {k}"
-            made.append(Case(calls=(call,), judge=_judge_ties, judge_data=kind, about=about))
-        return made
+            cases.append(Case(calls=(call,), judge=_judge_ties, judge_data=kind, about=about))
+        return cases
 
     return cases
 
@@ -145,7 +145,7 @@ def _tie_cases(kind: str) -> Callable[[RandomInputs, str], list[Case]]:
 
 
 def _by(rank: Callable[[Tensor], Tensor], dim: int = -1) -> Callable[[Tensor, int], Tensor]:
-    """Keeps, along an axis, the positive ones of the k entries that rank highest."""
+    """A wrong answer that keeps, along an axis, the positive ones of the k highest-ranked entries."""
 
     def keep(pre: Tensor, k: int) -> Tensor:
         index = rank(pre).topk(min(k, pre.shape[dim]), dim=dim).indices
@@ -155,7 +155,7 @@ def _by(rank: Callable[[Tensor], Tensor], dim: int = -1) -> Callable[[Tensor, in
 
 
 def _over_batch(function: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """A function of rows, asked about the whole batch at once."""
+    """A function of rows, applied to the whole batch as one row."""
     return lambda pre, k: function(pre.reshape(1, -1), k * len(pre)).reshape(pre.shape)
 
 
@@ -165,7 +165,7 @@ def _at_least_border(pre: Tensor, k: int) -> Tensor:
 
 
 def _above_border(pre: Tensor, k: int) -> Tensor:
-    """Right but where the border is shared: then too few."""
+    """Right except with ties at the border: then too few."""
     padded = torch.cat([pre, torch.full_like(pre[..., :1], -torch.inf)], dim=-1)
     border = padded.topk(k + 1, dim=-1).values[..., -1:]
     return torch.where(pre > border, pre, 0.0).relu()
@@ -195,7 +195,7 @@ def _positives(out: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], 
 
 TOPK_ACTIVATION = Exercise(
     id="sae_training.topk_activation",
-    task="The k largest values of each row where they are positive, at their places; zero elsewhere, and never more than k.",
+    task="The k largest values of each row where they are positive, at their positions; zero elsewhere, and never more than k.",
     minutes=7,
     difficulty=2,
     oracle=_topk,
@@ -208,7 +208,7 @@ TOPK_ACTIVATION = Exercise(
     mistakes=(
         Mistake(
             "over_the_batch_axis",
-            "You took the k largest of each *latent* over the batch. The k largest of each row are asked: the last axis.",
+            "You took the k largest of each *latent* over the batch. The k largest of each row are asked for: the last axis.",
             _positives(_by(lambda pre: pre, dim=0)),
         ),
         Mistake(
@@ -243,7 +243,7 @@ TOPK_ACTIVATION = Exercise(
         ),
         Mistake(
             "only_a_mask",
-            "You returned 1 where a value is kept. The value itself is asked: multiply by it.",
+            "You returned 1 where a value is kept. The value itself is asked for: multiply by it.",
             lambda pre, k: (_topk(pre, k) > 0).float(),
         ),
         Mistake(
@@ -286,7 +286,7 @@ TOPK_ACTIVATION = Exercise(
     ),
     hints=(
         "`pre.topk(k, dim=-1)` gives values and indices. Where do they have to go?",
-        "`torch.zeros_like(pre).scatter(-1, indices, values)` puts each value back at its place.",
+        "`torch.zeros_like(pre).scatter(-1, indices, values)` puts each value back at its position.",
         "A ReLU on the values drops the negative ones: `top.values.relu()`.",
     ),
     reveal="Sparsity is now exact and needs no coefficient, and nothing pulls the surviving values towards zero (Gao et al. 2024). `scatter` with the indices has exactly k entries; comparing with the k-th value has more when there are ties, and ties are common in half precision.",
@@ -299,7 +299,7 @@ TOPK_ACTIVATION = Exercise(
 
 BATCH_TOPK_ACTIVATION = Exercise(
     id="sae_training.batch_topk_activation",
-    task="The batch · k largest values of the whole batch where they are positive, at their places; zero elsewhere.",
+    task="The batch · k largest values of the whole batch where they are positive, at their positions; zero elsewhere.",
     minutes=5,
     difficulty=2,
     oracle=_batch_topk,
@@ -327,7 +327,7 @@ BATCH_TOPK_ACTIVATION = Exercise(
         ),
         Mistake(
             "over_the_batch_axis",
-            "You took the k largest of each latent over the batch. The largest of all values together are asked: flatten first.",
+            "You took the k largest of each latent over the batch. The largest of all values together are asked for: flatten first.",
             _positives(_by(lambda pre: pre, dim=0)),
         ),
         Mistake(
@@ -337,7 +337,7 @@ BATCH_TOPK_ACTIVATION = Exercise(
         ),
         Mistake(
             "not_at_their_places",
-            "The right values at the wrong places. Each must stay in its row and column: `scatter` them into the flat tensor, then give it its shape back.",
+            "The right values at the wrong positions. Each must stay in its row and column: `scatter` them into the flat tensor, then give it its shape back.",
             _over_batch(_packed),
         ),
         Mistake(
@@ -362,7 +362,7 @@ BATCH_TOPK_ACTIVATION = Exercise(
         ),
         Mistake(
             "only_a_mask",
-            "You returned 1 where a value is kept. The value itself is asked: multiply by it.",
+            "You returned 1 where a value is kept. The value itself is asked for: multiply by it.",
             lambda pre, k: (_batch_topk(pre, k) > 0).float(),
         ),
         Mistake(

@@ -1,4 +1,4 @@
-"""Lesson 04: find directions, steer with them, and hold them against honest controls (Turner et al. 2023; Arditi et al. 2024)."""
+"""Lesson 04: find directions, steer with them, and compare them with honest controls (Turner et al. 2023; Arditi et al. 2024)."""
 
 from mi_course.lessons.steering_vectors.activations import ACTIVATIONS_AT, LAST_TOKEN_INDEX
 from mi_course.lessons.steering_vectors.controls import RANDOM_CONTROLS

@@ -1,4 +1,4 @@
-"""Which position to read, and reading it, whatever the padding."""
+"""Finding the position to read, and reading it, whatever the padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _last_token_index(attention_mask: Tensor) -> Tensor:
-    """Spec: walk from the end until a token is real."""
+    """Oracle: walk from the end until a token is real."""
     found = []
     for row in attention_mask.tolist():
         position = len(row) - 1
@@ -33,13 +33,13 @@ def _masks(sides: tuple[str, ...], shapes: tuple[tuple[int, int], ...]) -> objec
     """Random lengths between 2 and the width; the first two rows always have padding."""
 
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for batch, width in shapes:
             lengths = [draw.integer(2, width - (i < 2)) for i in range(batch)]
             chosen = [sides[i % len(sides)] for i in range(batch)]
             about = f"{batch} rows of width {width}, padding {' and '.join(sides)}"
-            made.append(case(_mask(lengths, width, chosen), about=about))
-        return made
+            cases.append(case(_mask(lengths, width, chosen), about=about))
+        return cases
 
     return cases
 
@@ -50,7 +50,7 @@ def _sum_minus_one(attention_mask: Tensor) -> Tensor:
 
 LAST_TOKEN_INDEX = Exercise(
     id="steering_vectors.last_token_index",
-    task="For each row of an attention mask the index of its last real token, whether padding stands left or right.",
+    task="For each row of an attention mask the index of its last real token, whether padding is on the left or right.",
     minutes=5,
     difficulty=1,
     oracle=_last_token_index,
@@ -61,7 +61,7 @@ LAST_TOKEN_INDEX = Exercise(
     mistakes=(
         Mistake(
             "counts_from_the_left",
-            "You counted the real tokens and subtracted 1. That is the last index only where padding stands on the right; with padding on the left the "
+            "You counted the real tokens and subtracted 1. That is the last index only where padding is on the right; with padding on the left the "
             "count says nothing about where the tokens are, and you read a token in the middle.",
             _sum_minus_one,
         ),
@@ -90,12 +90,12 @@ LAST_TOKEN_INDEX = Exercise(
         Mistake(
             "token_count",
             "This is the number of real tokens in each row. With padding on the right the last of them has an index one smaller; with padding on the left "
-            "it has nothing to do with it.",
+            "it is unrelated.",
             lambda mask: mask.sum(1),
         ),
         Mistake(
             "counted_from_the_end",
-            "Your indices are negative, counted from the end of the row. They point to the right tokens, but the index is asked counted from 0.",
+            "Your indices are negative, counted from the end of the row. They point to the right tokens, but the index should count from 0.",
             lambda mask: _last_token_index(mask) - mask.shape[1],
         ),
         Mistake(
@@ -108,7 +108,7 @@ LAST_TOKEN_INDEX = Exercise(
         "Multiply the mask by the positions 0, 1, 2 …: what is the largest number in a row?",
         "`positions = torch.arange(attention_mask.shape[1])`, then `(attention_mask * positions)` and its `argmax` along the row.",
     ),
-    reveal="Real tokens keep their position, padding becomes 0, and the largest position that is left is the last real token. It needs no assumption "
+    reveal="Real tokens keep their position, padding becomes 0, and the largest remaining position is the last real token. It needs no assumption "
     "about the side, which is set by the tokenizer and easily overlooked: generation pads on the left, most other code on the right.",
 )
 
@@ -118,7 +118,7 @@ LAST_TOKEN_INDEX = Exercise(
 
 
 def _activations_at(resid: Tensor, index: Tensor) -> Tensor:
-    """Spec: number by number."""
+    """Oracle: number by number."""
     batch, _, d_model = resid.shape
     out = torch.zeros(batch, d_model)
     for b in range(batch):
@@ -132,15 +132,15 @@ def _rows(resid: Tensor, index: Tensor) -> Tensor:
 
 
 def _activations_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for batch, pos, d_model in ((3, 5, 4), (6, 7, 5), (4, 4, 4), (1, 6, 3)):
-        # No index is the first or the last position, so reading these shows.
+        # No index is the first or last position, so that reading those is noticed.
         index = draw.integers(1, pos - 1, batch)
         index[0] = 1
         index[-1] = pos - 2
         about = f"batch {batch}, {pos} positions, d_model {d_model}, index {index.tolist()}"
-        made.append(case(draw.normal(batch, pos, d_model, mean=0.5), index, about=about))
-    return made
+        cases.append(case(draw.normal(batch, pos, d_model, mean=0.5), index, about=about))
+    return cases
 
 
 ACTIVATIONS_AT = Exercise(
@@ -180,7 +180,7 @@ ACTIVATIONS_AT = Exercise(
         Mistake(
             "bos_averaged_in",
             "You averaged all positions up to the index, BOS among them. In SmolLM2 BOS has a norm of 25,000 where others have 150, so that mean is a mean of "
-            "BOS. One position is asked.",
+            "BOS. One position is asked for.",
             lambda resid, index: torch.stack([row[: int(i) + 1].mean(0) for row, i in zip(resid, index, strict=True)]),
         ),
         Mistake(
@@ -190,7 +190,7 @@ ACTIVATIONS_AT = Exercise(
         ),
         Mistake(
             "batch_averaged",
-            "You averaged over the batch. One vector for each row is asked; averaging comes later.",
+            "You averaged over the batch. One vector for each row is asked for; averaging comes later.",
             lambda resid, index: _activations_at(resid, index).mean(0),
         ),
     ),
@@ -199,5 +199,5 @@ ACTIVATIONS_AT = Exercise(
         "`rows = torch.arange(resid.shape[0])`.",
     ),
     reveal="Indexing with two tensors of equal length picks pairs of coordinates, and leaves the remaining axis, d_model, whole. `resid[:, index]` is another "
-    "operation, with the cross product of both, and because it does not fail it is a favourite mistake.",
+    "operation, with the cross product of both, and because it does not fail it is a common mistake.",
 )

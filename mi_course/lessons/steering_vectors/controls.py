@@ -1,4 +1,4 @@
-"""Random directions to hold a vector against."""
+"""Random directions to compare a vector with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mi_course.wire import Observation
 
 
 def _random_controls(vector: Tensor, n: int, seed: int) -> Tensor:
-    """Spec: one direction after the other."""
+    """Oracle: one direction after the other."""
     generator = torch.Generator().manual_seed(seed)
     length = math.sqrt(sum(float(c) ** 2 for c in vector))
     rows = []
@@ -70,8 +70,8 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
     return _scaled(torch.randn(n, len(vector)), vector)
 
 
-def _looks(rows: object, vector: Tensor, n: int) -> Complaint | None:
-    """What is wrong with one result, if anything."""
+def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
+    """A complaint about one result, or None."""
     d, length = len(vector), float(vector.norm())
     if not isinstance(rows, Tensor):
         return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
@@ -94,16 +94,16 @@ def _looks(rows: object, vector: Tensor, n: int) -> Complaint | None:
         return Complaint(f"Row {i} has norm {norms[i]:.4g}, expected {length:.4g}, the norm of the vector.")
     if n > 1 and torch.allclose(rows, rows[:1].expand_as(rows)):
         return Complaint("", mistake="one_direction")
-    given = vector.double()
-    if torch.allclose(rows.sort(dim=1).values, given.sort().values.expand_as(rows), atol=1e-5):
+    reference = vector.double()
+    if torch.allclose(rows.sort(dim=1).values, reference.sort().values.expand_as(rows), atol=1e-5):
         return Complaint("", mistake="components_shuffled")
-    if torch.allclose(rows.abs(), given.abs().expand_as(rows), atol=1e-5):
+    if torch.allclose(rows.abs(), reference.abs().expand_as(rows), atol=1e-5):
         return Complaint("", mistake="signs_flipped")
-    return _uniform(rows / length, given / length)
+    return _uniform(rows / length, reference / length)
 
 
 def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
-    """Whether many unit rows look independent and uniform; judged only where there are enough of them."""
+    """A complaint if unit rows are not independent and uniform; judged only where there are enough."""
     n, d = unit.shape
     if n < 200:
         return None
@@ -115,10 +115,10 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
         return Complaint("", mistake="near_the_vector")
     if float(unit.mean(0).abs().max()) > bound:
         return Complaint("The directions favour one side: their mean should be nearly 0 in every component.")
-    # Of so many independent directions no two are alike, and no dimension is empty or crowded.
+    # Among independent directions no two are alike, and no dimension is empty or crowded.
     cosines = (unit @ unit.T).fill_diagonal_(0).abs().max()
     if float(cosines) > 0.99:
-        return Complaint("Some rows are the same direction, or opposite ones. Draw each one anew.")
+        return Complaint("Some rows are the same direction, or opposite ones. Draw each one separately.")
     sizes = torch.linalg.eigvalsh(unit.T @ unit * d / n)
     if float(sizes[0]) < 0.2 or float(sizes[-1]) > 2.5:
         return Complaint(
@@ -127,15 +127,15 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
     return None
 
 
-def _judge_looks(case: Case, observation: Observation) -> Complaint | None:
+def _judge_directions(case: Case, observation: Observation) -> Complaint | None:
     for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _looks(reply.value, call.args[0], call.args[1]):
+        if problem := _directions_complaint(reply.value, call.args[0], call.args[1]):
             return problem
     return None
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_looks(case, observation):
+    if problem := _judge_directions(case, observation):
         return problem
     return seed_complaint(
         *(reply.value for reply in observation.replies),
@@ -145,11 +145,11 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
 
 
 def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for n, d in ((3, 8), (1, 5), (400, 40)):
         vector = draw.normal(d, mean=0.5, std=3.0)
-        made.append(case(vector, n, draw.seed(), judge=_judge_looks, about=f"{n} directions in {d} dimensions"))
-    return made
+        cases.append(case(vector, n, draw.seed(), judge=_judge_directions, about=f"{n} directions in {d} dimensions"))
+    return cases
 
 
 def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
@@ -176,7 +176,7 @@ RANDOM_CONTROLS = Exercise(
         ),
         Mistake(
             "not_scaled",
-            "Your directions have the norms they came with, about √d and each another. Scale each to the norm of the vector.",
+            "Your directions have the norms they were drawn with, about √d and all different. Scale each to the norm of the vector.",
             _noise,
         ),
         Mistake(
@@ -186,7 +186,7 @@ RANDOM_CONTROLS = Exercise(
         ),
         Mistake(
             "one_direction",
-            "All rows are the same direction. A single random direction moves log-odds by as much as it happens to; only several show the spread.",
+            "All rows are the same direction. A single random direction moves log-odds by some random amount; only several show the spread.",
             _one_direction,
         ),
         Mistake(

@@ -1,4 +1,4 @@
-"""From activations to a direction: means, a probe, how good it is, and how alike directions are."""
+"""From activations to a direction: means, a probe and its accuracy, and how similar directions are."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ DIFFERENCE_OF_MEANS = Exercise(
         ),
         Mistake(
             "medians",
-            "These are differences of medians. Means are asked; the median of each component belongs to no example and no average.",
+            "These are differences of medians. Means are asked for; the median of each component belongs to no example and no average.",
             lambda positive, negative: positive.median(0).values - negative.median(0).values,
         ),
         Mistake(
@@ -109,7 +109,7 @@ DIFFERENCE_OF_MEANS = Exercise(
 
 
 def _mass_mean_probe(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
-    """Spec: means by loops; the border is half way between them."""
+    """Oracle: means by loops; the border is halfway between them."""
     up, down = ([row for row, label in zip(x, y.tolist(), strict=True) if label is wanted] for wanted in (True, False))
     if not up or not down:
         raise ValueError("both classes are needed")
@@ -145,7 +145,7 @@ def _empty_class_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _probe_with(bias: object, scale: object = lambda w: w) -> object:
-    """A wrong probe with another w or b; an empty class is refused as it should be."""
+    """A wrong probe with another w or b, which still refuses an empty class."""
 
     def probe(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
         w, _ = _mass_mean_probe(x, y)
@@ -170,7 +170,7 @@ def _empty_is_nan(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
 MASS_MEAN_PROBE = Exercise(
     id="steering_vectors.mass_mean_probe",
-    task="A probe from two means: w = μ₊ − μ₋ and the b that puts the border half way; ValueError for an empty class.",
+    task="A probe from two means: w = μ₊ − μ₋ and the b that puts the border halfway; ValueError for an empty class.",
     minutes=7,
     difficulty=2,
     oracle=_mass_mean_probe,
@@ -182,7 +182,7 @@ MASS_MEAN_PROBE = Exercise(
         Mistake(
             "threshold_at_zero",
             "Your b is 0, so the border passes through the origin. Activations are not centred there: then nearly every row falls on one side. The border belongs "
-            "half way between the means.",
+            "halfway between the means.",
             _probe_with(lambda w, x, up, down: 0.0),
         ),
         Mistake(
@@ -192,32 +192,32 @@ MASS_MEAN_PROBE = Exercise(
         ),
         Mistake(
             "bias_without_its_sign",
-            "Your b has the wrong sign. Half way between the means x·w + b must be 0, so b is *minus* w·(μ₊ + μ₋)/2.",
+            "Your b has the wrong sign. Halfway between the means x·w + b must be 0, so b is *minus* w·(μ₊ + μ₋)/2.",
             _probe_with(lambda w, *rest: -_half_way(w, *rest)),
         ),
         Mistake(
             "bias_not_halved",
-            "Your b is twice as large as it should be: (μ₊ + μ₋)/2 is the point half way, and you left out the 2.",
+            "Your b is twice as large as it should be: (μ₊ + μ₋)/2 is the point halfway, and you left out the 2.",
             _probe_with(lambda w, *rest: 2 * _half_way(w, *rest)),
         ),
         Mistake(
             "border_at_the_common_mean",
-            "Your border passes through the mean of all rows. With classes of different size that lies nearer to the larger one. Half way between the two means is asked.",
+            "Your border passes through the mean of all rows. With classes of different size that lies nearer to the larger one. Halfway between the two means is asked for.",
             _probe_with(lambda w, x, up, down: -(w @ x.mean(0))),
         ),
         Mistake(
             "border_at_the_positive_mean",
-            "Your border passes through μ₊ itself, so half of the positive rows fall on the wrong side. Half way between the means is asked.",
+            "Your border passes through μ₊ itself, so half of the positive rows fall on the wrong side. Halfway between the means is asked for.",
             _probe_with(lambda w, x, up, down: -(w @ up)),
         ),
         Mistake(
             "unit_length",
-            "You scaled w to length 1. As a classifier it is the same, but w = μ₊ − μ₋ is asked: the very vector that you will steer with.",
+            "You scaled w to length 1. As a classifier it is the same, but w = μ₊ − μ₋ is asked for: the very vector that you will steer with.",
             _probe_with(_half_way, lambda w: w / w.norm()),
         ),
         Mistake(
             "bias_first",
-            "The two are right in the wrong order: (w, b) is asked.",
+            "The two are right but in the wrong order: (w, b) is asked for.",
             _bias_first,
         ),
         Mistake(
@@ -228,7 +228,7 @@ MASS_MEAN_PROBE = Exercise(
     ),
     hints=(
         "`x[y]` are the rows labelled True, `x[~y]` the others. `w` is the difference of their means.",
-        "Half way between the means is the point m = (μ₊ + μ₋)/2. The border passes through it: w·m + b = 0. Solve for b.",
+        "Halfway between the means is the point m = (μ₊ + μ₋)/2. The border passes through it: w·m + b = 0. Solve for b.",
         '`if y.all() or not y.any(): raise ValueError("...")` before any mean is taken.',
     ),
     reveal="Marks and Tegmark (2023, section 5) call it a mass-mean probe. It has no training loop and no regularisation to tune, and its direction is the steering vector itself. "
@@ -245,13 +245,13 @@ def _scores(w: Tensor, b: float, x: Tensor) -> list[float]:
 
 
 def _probe_accuracy(w: Tensor, b: float, x: Tensor, y: Tensor) -> float:
-    """Spec: count."""
+    """Oracle: count."""
     right = [(score > 0) == label for score, label in zip(_scores(w, b, x), y.tolist(), strict=True)]
     return sum(right) / len(right)
 
 
 def _accuracy(predict: object) -> object:
-    """A wrong accuracy: predict(w, b, x, y) says which rows are True."""
+    """A wrong accuracy, with predict(w, b, x, y) for which rows are True."""
     return lambda w, b, x, y: float((predict(w, b, x, y) == y).float().mean())
 
 
@@ -260,10 +260,10 @@ def _ratio(above: Tensor, below: Tensor) -> float:
 
 
 def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Whole numbers, so that rows on the border are on it exactly; mostly wrong probes, so that a flip shows."""
-    made = []
-    while len(made) < 6:
-        n, d = (11, 3) if len(made) % 2 else (17, 4)
+    """Whole numbers, so that rows can be exactly on the border; mostly wrong probes, so that a flip is noticed."""
+    cases = []
+    while len(cases) < 6:
+        n, d = (11, 3) if len(cases) % 2 else (17, 4)
         w, x = draw.integers(-3, 4, d).float(), draw.integers(-3, 4, n, d).float()
         b = float(draw.integer(-4, 5)) or 2.0
         y = draw.uniform(n) < 0.35
@@ -281,10 +281,10 @@ def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
                 (score > 0).float().mean(),
             )
         }
-        low = len(made) < 3
+        low = len(cases) < 3
         if useful and len(differ) == 6 and y.any() and (accuracy < 0.5) == low:
-            made.append(case(w, b, x, y, about=f"{n} rows of {d}, {int(on_border.sum())} exactly on the border"))
-    return made
+            cases.append(case(w, b, x, y, about=f"{n} rows of {d}, {int(on_border.sum())} exactly on the border"))
+    return cases
 
 
 PROBE_ACCURACY = Exercise(
@@ -312,7 +312,7 @@ PROBE_ACCURACY = Exercise(
         ),
         Mistake(
             "better_of_both",
-            "You turned the probe round where it was below one half. Then even a useless probe scores above chance, and one that is wrong everywhere scores 1.",
+            "You turned the probe around where it was below one half. Then even a useless probe scores above chance, and one that is wrong everywhere scores 1.",
             lambda w, b, x, y: max(_probe_accuracy(w, b, x, y), 1 - _probe_accuracy(w, b, x, y)),
         ),
         Mistake(
@@ -327,7 +327,7 @@ PROBE_ACCURACY = Exercise(
         ),
         Mistake(
             "percent",
-            "This is a percentage. A share between 0 and 1 is asked.",
+            "This is a percentage. A share between 0 and 1 is asked for.",
             lambda w, b, x, y: _probe_accuracy(w, b, x, y) * 100,
         ),
         Mistake(
@@ -355,7 +355,7 @@ PROBE_ACCURACY = Exercise(
 
 
 def _cosine_similarities(vectors: Tensor) -> Tensor:
-    """Spec: every pair, in double precision."""
+    """Oracle: every pair, in double precision."""
     rows = vectors.double().tolist()
     lengths = [math.sqrt(sum(v * v for v in row)) for row in rows]
     out = torch.zeros(len(rows), len(rows))
@@ -368,17 +368,17 @@ def _cosine_similarities(vectors: Tensor) -> Tensor:
 
 def _cosine_cases(zero: bool) -> object:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for n, d in ((4, 3), (4, 6), (5, 5)):
             vectors = draw.normal(n, d, mean=0.4) * draw.uniform(n, 1, low=0.5, high=4.0)
             # One pair points in nearly opposite directions.
             vectors[1] = -2.0 * vectors[0] + 0.1 * vectors[1]
-            # And one is short, where a guard against zero that is too wide would show.
+            # And one is short, so that a guard against zero that is too wide is noticed.
             vectors[2] *= 0.05 / vectors[2].norm()
             if zero:
                 vectors[-1] = 0.0
-            made.append(case(vectors, about=f"{n} vectors of {d}{', the last one zero' if zero else ''}"))
-        return made
+            cases.append(case(vectors, about=f"{n} vectors of {d}{', the last one zero' if zero else ''}"))
+        return cases
 
     return cases
 
@@ -444,7 +444,7 @@ COSINE_SIMILARITIES = Exercise(
         ),
         Mistake(
             "distance",
-            "This is 1 − cosine, a distance. The cosine itself is asked.",
+            "This is 1 − cosine, a distance. The cosine itself is asked for.",
             lambda vectors: 1 - _cosine_similarities(vectors),
         ),
         Mistake(

@@ -21,7 +21,7 @@ def _hook(draw: RandomInputs) -> object:
 
 
 def _add_vector(resid: Tensor, hook: object, vector: Tensor, coefficient: float, start: int) -> Tensor:
-    """Spec: every number by hand."""
+    """Oracle: every number by hand."""
     out = resid.clone()
     batch, pos, d = resid.shape
     for b in range(batch):
@@ -34,15 +34,15 @@ def _add_vector(resid: Tensor, hook: object, vector: Tensor, coefficient: float,
 
 def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for start, (batch, pos, d) in zip(starts, ((3, 6, 4), (2, 5, 5), (4, 4, 4)), strict=False):
             # Not 1 or 2, where a square or a doubling would not show.
             coefficient = draw.number(0.4, 0.8) if draw.integer(0, 2) else -draw.number(2.4, 3.0)
             resid, vector = draw.normal(batch, pos, d, mean=0.3), draw.normal(d, std=2.0)
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
-            made.append(case(*args, driver="hook", about=about))
-        return made
+            cases.append(case(*args, driver="hook", about=about))
+        return cases
 
     return cases
 
@@ -99,7 +99,7 @@ ADD_VECTOR = Exercise(
         ),
         Mistake(
             "subtracted",
-            "You subtracted the vector: the sign is turned.",
+            "You subtracted the vector: the sign is flipped.",
             _added(_from, lambda c: -c),
         ),
         Mistake(
@@ -194,7 +194,7 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 _WRONG: dict[str, tuple[str, Change]] = {
     "not_normalized": (
-        "You used the direction as it is. The formula x − (x·u) u needs a **unit** vector: with another length something of the direction remains, or comes out with the opposite "
+        "You used the direction without normalising it. The formula x − (x·u) u needs a **unit** vector: with another length something of the direction remains, or comes out with the opposite "
         "sign. Check it: the projection of your result on the direction is not 0.",
         lambda x, v: x - _along(x, v),
     ),
@@ -231,18 +231,18 @@ _WRONG: dict[str, tuple[str, Change]] = {
 
 def _ablate_direction(resid: Tensor, hook: object, direction: Tensor) -> Tensor:
     """Spec."""
-    return torch.stack([_without(one, direction) for one in resid])
+    return torch.stack([_without(prompt, direction) for prompt in resid])
 
 
 def _ablation_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
+        cases = []
         for norm, (batch, pos, d) in zip(norms, ((3, 4, 5), (2, 6, 3), (4, 4, 4)), strict=False):
             direction = draw.normal(d)
             args = (draw.normal(batch, pos, d, mean=0.4), _hook(draw), direction / direction.norm() * norm)
             about = f"batch {batch}, {pos} positions, a direction of norm {norm:g}"
-            made.append(case(*args, driver="hook", about=about))
-        return made
+            cases.append(case(*args, driver="hook", about=about))
+        return cases
 
     return cases
 
@@ -295,9 +295,9 @@ ABLATE_DIRECTION = Exercise(
     hints=(
         "With a unit vector u, the component of x along it is the number x·u, and the part of x that lies along it is (x·u) u.",
         "`resid @ unit` has shape [batch, pos]. To multiply it with `unit`, give it another axis: `(resid @ unit)[..., None] * unit`.",
-        "Before you divide by the norm, ask whether it is 0, and return `resid` as it is if so.",
+        "Before you divide by the norm, check whether it is 0, and return `resid` unchanged if so.",
     ),
-    reveal="x − (x·u) u is x's shadow on the plane at right angles to u. One layer is not enough: later layers write the direction anew, so directional ablation (Arditi et al. 2024, section 2.4) "
+    reveal="x − (x·u) u is x projected on the plane at right angles to u. One layer is not enough: later layers write the direction again, so directional ablation (Arditi et al. 2024, section 2.4) "
     "takes it out of everything that is written into the stream.",
 )
 
@@ -308,13 +308,13 @@ ABLATE_DIRECTION = Exercise(
 
 def _orthogonalize_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
-        # Square ones too: there the wrong side does not fail, it is only wrong.
+        cases = []
+        # Square ones too: there the wrong side raises no error.
         for norm, (rows, d) in zip(norms, ((6, 4), (5, 5), (3, 7)), strict=False):
             direction = draw.normal(d)
             about = f"a {rows} × {d} matrix, a direction of norm {norm:g}"
-            made.append(case(draw.normal(rows, d, mean=0.3), direction / direction.norm() * norm, about=about))
-        return made
+            cases.append(case(draw.normal(rows, d, mean=0.3), direction / direction.norm() * norm, about=about))
+        return cases
 
     return cases
 

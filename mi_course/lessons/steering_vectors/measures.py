@@ -1,4 +1,4 @@
-"""What a direction does: log-odds, dose and response, KL divergence."""
+"""Measuring what a direction does: log-odds, dose-response, KL divergence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _log_sum(values: list[float]) -> float:
 
 
 def _log_odds(logits: Tensor, positive_ids: list[int], negative_ids: list[int]) -> Tensor:
-    """Spec: exponentials summed in Python's double precision."""
+    """Oracle: exponentials summed in Python's double precision."""
     if not positive_ids or not negative_ids:
         raise ValueError("an empty set of words")
     rows = logits.double().tolist()
@@ -63,7 +63,7 @@ def _empty_sets(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _refusing(function: object) -> object:
-    """A wrong answer that refuses empty sets as it should, so that the other mistake is named."""
+    """A wrong answer that still refuses empty sets, so that the other mistake is named."""
 
     def log_odds(logits: Tensor, positive_ids: list[int], negative_ids: list[int]) -> Tensor:
         _log_odds(logits, positive_ids, negative_ids)
@@ -90,7 +90,7 @@ LOG_ODDS = Exercise(
     mistakes=(
         Mistake(
             "first_words_only",
-            'You compared the first word of each set. "great" may fall while "wonderful" rises: the probability of the whole set is asked.',
+            'You compared the first word of each set. "great" may fall while "wonderful" rises: the probability of the whole set is asked for.',
             _refusing(lambda logits, up, down: logits[:, up[0]] - logits[:, down[0]]),
         ),
         Mistake(
@@ -105,7 +105,7 @@ LOG_ODDS = Exercise(
         ),
         Mistake(
             "mean_probability",
-            "You divided each set's probability by its number of words. The odds of the sets as they are asked: logsumexp, without the mean.",
+            "You divided each set's probability by its number of words. The odds are those of the whole sets: logsumexp, without the mean.",
             _refusing(
                 lambda logits, up, down: (
                     logits[:, up].logsumexp(-1)
@@ -127,12 +127,12 @@ LOG_ODDS = Exercise(
         ),
         Mistake(
             "difference_of_probabilities",
-            "This is a difference of probabilities. It is tiny where both sets are unlikely, however lopsided they are. The log of their ratio is asked.",
+            "This is a difference of probabilities. It is tiny where both sets are unlikely, however unequal they are. The log of their ratio is asked for.",
             _refusing(lambda logits, up, down: _set_probability(logits, up) - _set_probability(logits, down)),
         ),
         Mistake(
             "odds_without_log",
-            "These are the odds, a ratio. Their logarithm is asked.",
+            "These are the odds, a ratio. Their logarithm is asked for.",
             _refusing(lambda logits, up, down: _log_odds(logits, up, down).exp()),
         ),
         Mistake(
@@ -142,19 +142,19 @@ LOG_ODDS = Exercise(
         ),
         Mistake(
             "positive_against_all_others",
-            "This is the log-odds of the positive words against every other token. The odds against the *negative words* are asked.",
+            "This is the log-odds of the positive words against every other token. The odds against the *negative words* are asked for.",
             _refusing(
                 lambda logits, up, down: _set_probability(logits, up).log() - (1 - _set_probability(logits, up)).log()
             ),
         ),
         Mistake(
             "averaged_over_batch",
-            "You averaged over the batch. One number for each row is asked; how prompts differ is half of the story.",
+            "You averaged over the batch. One number for each row is asked for; how prompts differ matters too.",
             _refusing(lambda logits, up, down: _log_odds(logits, up, down).mean()),
         ),
         Mistake(
             "empty_set_accepted",
-            "Right where both sets hold words. An empty set has probability 0, so your answer is infinite: raise ValueError instead.",
+            "Right where both sets have words. An empty set has probability 0, so your answer is infinite: raise ValueError instead.",
             lambda logits, up, down: logits[:, up].logsumexp(-1) - logits[:, down].logsumexp(-1),
         ),
         Mistake(
@@ -190,16 +190,16 @@ def _dose_response(effect: object, coefficients: list[float]) -> list[float]:
 
 
 def _dose_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for coefficients in ([1.5, -2.0, 0.5], [-1.0, 0.0, 3.0, 1.0], [2.5]):
         jitter = [round(c + draw.number(-0.2, 0.2), 3) if c else 0.0 for c in coefficients]
         curve = [draw.number(1.0, 3.0), draw.number(0.5, 2.0), draw.number(0.3, 0.9)]
         about = f"coefficients {jitter}"
-        made += [
+        cases += [
             case(function_ref("polynomial", coefficients=curve), jitter, about=about, watch=("calls",)),
             case(function_ref("tanh", scale=draw.number(0.2, 0.6), shift=draw.number(0.3, 0.8)), jitter, about=about),
         ]
-    return made
+    return cases
 
 
 def _values(effect: object, coefficients: list[float]) -> list[float]:
@@ -216,7 +216,7 @@ DOSE_RESPONSE = Exercise(
     mistakes=(
         Mistake(
             "base_not_subtracted",
-            "These are the values themselves. What steering *adds* is asked: subtract the value without steering, effect(0).",
+            "These are the values themselves. What steering *adds* is asked for: subtract the value without steering, effect(0).",
             _values,
         ),
         Mistake(
@@ -231,17 +231,17 @@ DOSE_RESPONSE = Exercise(
         ),
         Mistake(
             "sign_turned",
-            "The sign is turned: effect(c) − effect(0) is asked, not effect(0) − effect(c).",
+            "The sign is flipped: effect(c) − effect(0) is asked for, not effect(0) − effect(c).",
             lambda effect, cs: [-v for v in _dose_response(effect, cs)],
         ),
         Mistake(
             "slopes",
-            "You divided by the coefficient. That is a slope; the change itself is asked.",
+            "You divided by the coefficient. That is a slope; the change itself is asked for.",
             lambda effect, cs: [v / c if c else 0.0 for v, c in zip(_dose_response(effect, cs), cs, strict=True)],
         ),
         Mistake(
             "ratios",
-            "You divided by effect(0). Log-odds may be 0 or negative there, and a ratio then says nothing. The difference is asked.",
+            "You divided by effect(0). Log-odds may be 0 or negative there, and a ratio then says nothing. The difference is asked for.",
             lambda effect, cs: [v / effect(0.0) for v in _values(effect, cs)],
         ),
         Mistake(
@@ -251,7 +251,7 @@ DOSE_RESPONSE = Exercise(
         ),
         Mistake(
             "absolute_changes",
-            "You lost the sign. That a negative coefficient does the opposite is one of the things to find out.",
+            "You lost the sign. Whether a negative coefficient does the opposite is one of the questions.",
             lambda effect, cs: [abs(v) for v in _dose_response(effect, cs)],
         ),
         Mistake(
@@ -263,10 +263,10 @@ DOSE_RESPONSE = Exercise(
         ),
     ),
     hints=(
-        "How large is the metric when nothing is added? Ask `effect` for it once.",
+        "How large is the metric when nothing is added? Call `effect` for it once.",
         "`base = effect(0.0)`, then a list with `effect(c) - base` for each c, in order.",
     ),
-    reveal="The base is the model without steering, asked once. Do not rely on 0 being in the list; and ask `effect(0.0)`, not a model that you believe to be unsteered: if the two differ, the hook has a mistake.",
+    reveal="The base is the model without steering, measured once. Do not rely on 0 being in the list; and use `effect(0.0)`, not a model that you believe to be unsteered: if the two differ, the hook has a mistake.",
 )
 
 
@@ -275,7 +275,7 @@ DOSE_RESPONSE = Exercise(
 
 
 def _kl_divergence(base_logits: Tensor, steered_logits: Tensor) -> Tensor:
-    """Spec: Σ p (log p − log q), in Python's double precision."""
+    """Oracle: Σ p (log p − log q), in Python's double precision."""
     out = []
     for base, steered in zip(base_logits.double().tolist(), steered_logits.double().tolist(), strict=True):
         a, b = _log_sum(base), _log_sum(steered)
@@ -321,7 +321,7 @@ KL_DIVERGENCE = Exercise(
         ),
         Mistake(
             "both_ways",
-            "You averaged both directions. KL(base ‖ steered) alone is asked.",
+            "You averaged both directions. KL(base ‖ steered) alone is asked for.",
             _average_of_both,
         ),
         Mistake(
@@ -336,7 +336,7 @@ KL_DIVERGENCE = Exercise(
         ),
         Mistake(
             "in_bits",
-            "Your divergence is in bits, larger by 1/ln 2 = 1.44. Nats are asked.",
+            "Your divergence is in bits, larger by 1/ln 2 = 1.44. Nats are asked for.",
             lambda base, steered: _kl_divergence(base, steered) / math.log(2),
         ),
         Mistake(
@@ -346,7 +346,7 @@ KL_DIVERGENCE = Exercise(
         ),
         Mistake(
             "averaged_over_batch",
-            "You averaged over the batch. One number for each row is asked.",
+            "You averaged over the batch. One number for each row is asked for.",
             lambda base, steered: _kl_divergence(base, steered).mean(),
         ),
         Mistake(
@@ -361,7 +361,7 @@ KL_DIVERGENCE = Exercise(
         ),
         Mistake(
             "log_of_zero",
-            "Right for distributions near each other, but far apart a probability underflows to 0, and its logarithm is infinite. `log_softmax` gives log-probabilities without leaving the logs.",
+            "Right for distributions near each other; far apart, a probability underflows to 0, and its logarithm is infinite. `log_softmax` gives log-probabilities without leaving the logs.",
             _by_probabilities,
             lambda case, observation: (
                 bool(case.calls[0].args[0].abs().max() > 100)

@@ -15,7 +15,7 @@ from mi_course.lessons.steering_vectors.held_out import HeldOut
 from mi_course.wire import Observation
 
 LAST_LAYER = 18
-"""Later ones can be gamed: a vector made of the unembedding's own rows raises the words and means nothing."""
+"""Later layers can be gamed: a vector made of the unembedding's own rows raises the words and means nothing."""
 MARGIN, MAX_COST, CONTROLS = 1.0, 0.25, 20
 """The rise in log-odds must exceed that of the best of 20 random directions by MARGIN nats, and the loss on neutral text
 may rise by less than MAX_COST nats per token. Measured with the difference of means at the last token: layer 14 at
@@ -23,7 +23,7 @@ coefficient 0.5 beats the best random direction by 1.3 for 0.08 nats, layer 18 b
 
 
 class Planted:
-    """The small size: a made-up model that carries the concept at each layer along a direction of its own.
+    """The small size: an invented model with a direction for the concept at each layer.
 
     The effect of a vector saturates, and what it costs grows with the square of its length, as on SmolLM2.
     """
@@ -46,10 +46,10 @@ class Planted:
 
 
 def _read(value: Any, world: Any) -> tuple[Tensor, int, float] | Complaint:
-    """The answer as (vector, layer, coefficient), or why it is none."""
-    asked = "(vector, layer, coefficient) is asked, such as `(vector, 14, 1.0)`"
+    """The answer as (vector, layer, coefficient), or a complaint."""
+    expected = "(vector, layer, coefficient) is asked for, such as `(vector, 14, 1.0)`"
     if not isinstance(value, (tuple, list)) or len(value) != 3:
-        return Complaint(f"This is no triple; {asked}.", "type")
+        return Complaint(f"This is not a triple; {expected}.", "type")
     vector, layer, coefficient = value
     if isinstance(vector, (int, float)) and any(isinstance(v, Tensor) and v.ndim == 1 for v in value[1:]):
         return Complaint("", mistake="another_order")
@@ -57,13 +57,13 @@ def _read(value: Any, world: Any) -> tuple[Tensor, int, float] | Complaint:
         vector = torch.tensor(vector, dtype=torch.float32)
     layer, coefficient = (v.item() if isinstance(v, Tensor) and v.numel() == 1 else v for v in (layer, coefficient))
     if not isinstance(vector, Tensor) or not vector.is_floating_point():
-        return Complaint(f"The first entry is a {type(vector).__name__}, expected the vector; {asked}.", "type")
+        return Complaint(f"The first entry is a {type(vector).__name__}, expected the vector; {expected}.", "type")
     if isinstance(layer, float) and isinstance(coefficient, int) and layer != int(layer):
         return Complaint("", mistake="another_order")
     if isinstance(layer, bool) or not isinstance(layer, int):
-        return Complaint(f"The layer is {layer!r:.40}, expected a whole number; {asked}.", "type")
+        return Complaint(f"The layer is {layer!r:.40}, expected a whole number; {expected}.", "type")
     if isinstance(coefficient, bool) or not isinstance(coefficient, (int, float)):
-        return Complaint(f"The coefficient is {coefficient!r:.40}, expected a number; {asked}.", "type")
+        return Complaint(f"The coefficient is {coefficient!r:.40}, expected a number; {expected}.", "type")
     if vector.shape != (world.d_model,):
         return Complaint(f"The vector has shape {tuple(vector.shape)}, expected ({world.d_model},).", "shape")
     if not vector.isfinite().all():
@@ -108,7 +108,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     if cost >= MAX_COST:
         if effect > max(chance):
             return Complaint("", mistake="too_strong")
-        return Complaint(f"{seen} No effect to speak of for what it costs: another vector, or another layer.")
+        return Complaint(f"{seen} The effect is too small for its cost: try another vector or another layer.")
     return Complaint("", mistake="too_weak" if effect > max(chance) else "like_random")
 
 
@@ -130,7 +130,7 @@ MY_STEERING = Exercise(
     mistakes=(
         Mistake(
             "swapped",
-            "It works, the wrong way round: the cheerful words become *less* likely, by more than any random direction does. Positive and negative are swapped, or the coefficient is negative.",
+            "It works, the wrong way around: the cheerful words become *less* likely, by more than any random direction does. Positive and negative are swapped, or the coefficient is negative.",
             lambda case: (case.judge_data.direction(14), 14, -1.0),
         ),
         Mistake(
@@ -152,7 +152,7 @@ MY_STEERING = Exercise(
         ),
         Mistake(
             "too_late",
-            f"Layers up to {LAST_LAYER} are asked. Later ones can be gamed: add the unembedding rows of cheerful words there, and they rise without anything having been understood.",
+            f"Layers up to {LAST_LAYER} are asked for. Later ones can be gamed: add the unembedding rows of cheerful words there, and they rise although nothing was learned.",
             lambda case: (case.judge_data.direction(25), 25, 1.0),
         ),
         Mistake(
@@ -170,12 +170,12 @@ MY_STEERING = Exercise(
         "Your sweep says at which layers the difference of means works, your dose-response curve how much of it the model bears. Choose both from the pictures.",
         "`my_steering = (vector, 18, 0.5)` with `vector` the difference of means at layer 18, collected at the last token of each sentence.",
     ),
-    reveal="Nothing has to be optimised: the difference of means at a middle layer, half of it, added once. More is not better: the effect saturates, the cost grows with the square. What makes it a result is what it is held against: words and prompts that were not used, twenty directions of the same norm, and "
+    reveal="Nothing has to be optimised: the difference of means at a middle layer, half of it, added once. More is not better: the effect saturates, the cost grows with the square. What makes it a result is what it is compared with: words and prompts that were not used, twenty directions of the same norm, and "
     "text that has nothing to do with opinion.",
 )
 
 
 def _least(case: Case) -> int:
-    """Of three random directions the one with the least effect, so that chance does not make one right."""
+    """The one of three random directions with the least effect, so that none is right by chance."""
     three = random_controls(case.judge_data.direction(14), 3, 11)
     return int(case.judge_data.effects(three, 14, 1.0).abs().argmin())

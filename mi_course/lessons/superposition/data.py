@@ -1,4 +1,4 @@
-"""Sparse features: random, so they are judged by their properties."""
+"""Sparse random features, judged by their properties."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from mi_course.exercises import (
 from mi_course.wire import Observation
 
 SIX = 6.0
-"""Standard deviations: one in 500 million by chance."""
+"""In standard deviations: one in 500 million by chance."""
 
 
 def _sample_features(batch: int, n_features: int, probability: float, seed: int) -> Tensor:
-    """Spec: one feature after the other, with Python's own generator."""
+    """Oracle: one feature after the other, with Python's own generator."""
     dice = random.Random(seed)
     return torch.tensor(
         [[dice.random() if dice.random() < probability else 0.0 for _ in range(n_features)] for _ in range(batch)]
@@ -47,8 +47,8 @@ def _whole(batch: int, n_features: int) -> tuple[int, int]:
     return batch, n_features
 
 
-def _spread(mask_shape: _Shape, size_shape: _Shape = _whole) -> Callable[..., Tensor]:
-    """A sampler whose mask, or magnitude, is drawn in another shape and spread over the rest."""
+def _broadcast(mask_shape: _Shape, size_shape: _Shape = _whole) -> Callable[..., Tensor]:
+    """A sampler whose mask, or magnitude, is drawn in another shape and broadcast."""
 
     def sample(batch: int, n_features: int, probability: float, seed: int) -> Tensor:
         mask, size = _two_draws(seed, mask_shape(batch, n_features), size_shape(batch, n_features))
@@ -98,7 +98,7 @@ def _global_state(batch: int, n_features: int, probability: float, seed: int) ->
     return torch.rand(batch, n_features) * (torch.rand(batch, n_features) < probability)
 
 
-def _form(x: object, batch: int, n_features: int) -> Complaint | None:
+def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None:
     if not isinstance(x, Tensor):
         return Complaint(
             f"The result is a {type(x).__name__}, expected a tensor of shape ({batch}, {n_features}).", "type"
@@ -106,15 +106,15 @@ def _form(x: object, batch: int, n_features: int) -> Complaint | None:
     if x.shape != (batch, n_features):
         return Complaint(f"The result has shape {tuple(x.shape)}, expected ({batch}, {n_features}).", "shape")
     if not x.dtype.is_floating_point:
-        return Complaint(f"The result holds {x.dtype}, expected floating point.", "dtype")
+        return Complaint(f"The result has {x.dtype}, expected floating point.", "dtype")
     if not x.isfinite().all():
-        return Complaint("The result holds NaN or infinite numbers.", "nan")
+        return Complaint("The result contains NaN or infinite numbers.", "nan")
     return None
 
 
-def _looks(x: object, batch: int, n_features: int, probability: float) -> Complaint | None:
-    """What is wrong with one result, if anything. Rates are judged only where there are enough rows."""
-    if problem := _form(x, batch, n_features):
+def _sample_complaint(x: object, batch: int, n_features: int, probability: float) -> Complaint | None:
+    """A complaint about one result, or None. Rates are judged only where there are enough rows."""
+    if problem := _shape_complaint(x, batch, n_features):
         return problem
     x = x.double()
     if (x < 0).any():
@@ -143,7 +143,7 @@ def _rates(x: Tensor, present: Tensor, p: float) -> Complaint | None:
         if float(present.double().sum(1).var()) == 0:
             return Complaint("", mistake="fixed_number")
     seen, chance = float(present.double().mean()), p * (1 - p)
-    # Rows that are all or nothing count as single draws.
+    # Rows with all features or none count as single draws.
     in_rows = bool((present == present[:, :1]).all())
     if not _near(seen, p, chance, batch if in_rows else batch * n):
         if _near(seen, 1 - p, chance, batch * n):
@@ -157,7 +157,7 @@ def _rates(x: Tensor, present: Tensor, p: float) -> Complaint | None:
 
 
 def _together(x: Tensor, present: Tensor, p: float) -> Complaint | None:
-    """Whether features come independently of one another, and rows too."""
+    """A complaint if features, or rows, are not independent."""
     batch, n = present.shape
     if not 0 < p < 1:
         return None
@@ -170,13 +170,13 @@ def _together(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     if float(between.abs().max()) > SIX / math.sqrt(batch):
         i, j = divmod(int(between.abs().argmax()), n)
         return Complaint(
-            f"Features {i} and {j} are not independent: whether one is present says something of the other."
+            f"Features {i} and {j} are not independent: whether one is present says something about the other."
         )
     filled = x[present.any(1)]
     if len(filled.unique(dim=0)) < 0.99 * len(filled):
-        return Complaint("Rows come more than once. Draw every row anew.")
+        return Complaint("Rows occur more than once. Draw every row separately.")
     if float((z[1:] * z[:-1]).mean().abs()) > SIX / math.sqrt((batch - 1) * n):
-        return Complaint("Neighbouring rows are not independent: draw every row anew.")
+        return Complaint("Neighbouring rows are not independent: draw every row separately.")
     return None
 
 
@@ -209,19 +209,19 @@ def _magnitudes(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     if both.sum() > 100:
         product = ((x[:, 1:] - 0.5) * (x[:, :-1] - 0.5))[both]
         if not _near(float(product.mean()), 0, 1 / 144, len(product)):
-            return Complaint("Magnitudes of neighbouring features are not independent: draw each one anew.")
+            return Complaint("Magnitudes of neighbouring features are not independent: draw each one separately.")
     return None
 
 
-def _judge_looks(case: Case, observation: Observation) -> Complaint | None:
+def _judge_sample(case: Case, observation: Observation) -> Complaint | None:
     for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _looks(reply.value, *call.args[:3]):
+        if problem := _sample_complaint(reply.value, *call.args[:3]):
             return problem
     return None
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_looks(case, observation):
+    if problem := _judge_sample(case, observation):
         return problem
     return seed_complaint(
         *(reply.value for reply in observation.replies),
@@ -229,8 +229,8 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     )
 
 
-def _looks_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+def _sample_cases(draw: RandomInputs, size: str) -> list[Case]:
+    cases = []
     for batch, n, p in (
         (4000, 7, draw.number(0.15, 0.3)),
         (3000, 5, draw.number(0.65, 0.8)),
@@ -238,8 +238,8 @@ def _looks_cases(draw: RandomInputs, size: str) -> list[Case]:
         (3, 6, 0.4),
     ):
         about = f"{batch} rows of {n} features, each present with probability {p:.2f}"
-        made.append(case(batch, n, p, draw.seed(), judge=_judge_looks, about=about))
-    return made
+        cases.append(case(batch, n, p, draw.seed(), judge=_judge_sample, about=about))
+    return cases
 
 
 def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -247,7 +247,7 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     calls = tuple(Call((1500, 6, p, s), watch=("random_state",)) for s in (seed, seed, other))
     return [
         Case(calls=calls, judge=_judge_seeds, about="the same seed twice, then another"),
-        case(4, 9, 0.0, draw.seed(), judge=_judge_looks, about="probability 0"),
+        case(4, 9, 0.0, draw.seed(), judge=_judge_sample, about="probability 0"),
     ]
 
 
@@ -258,7 +258,7 @@ SAMPLE_FEATURES = Exercise(
     difficulty=1,
     oracle=_sample_features,
     parts=(
-        Part("how often, how large, and independently", 2, _looks_cases),
+        Part("how often, how large, and independently", 2, _sample_cases),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),
     ),
     mistakes=(
@@ -275,12 +275,12 @@ SAMPLE_FEATURES = Exercise(
         Mistake(
             "one_mask_for_the_batch",
             "The same features are present in every row: you drew one mask for the whole batch. Draw one for each entry, shape (batch, n_features).",
-            _spread(lambda batch, n: (1, n)),
+            _broadcast(lambda batch, n: (1, n)),
         ),
         Mistake(
             "one_mask_for_all_features",
-            "In each row either all features are present or none: you drew one mask for a row. Features come independently; draw one for each entry.",
-            _spread(lambda batch, n: (batch, 1)),
+            "In each row either all features are present or none: you drew one mask for a row. Features are independent; draw one for each entry.",
+            _broadcast(lambda batch, n: (batch, 1)),
         ),
         Mistake(
             "fixed_number",
@@ -305,12 +305,12 @@ SAMPLE_FEATURES = Exercise(
         Mistake(
             "one_magnitude_for_the_row",
             "All features of a row have the same size. Draw a size for each entry, shape (batch, n_features).",
-            _spread(_whole, lambda batch, n: (batch, 1)),
+            _broadcast(_whole, lambda batch, n: (batch, 1)),
         ),
         Mistake(
             "one_magnitude_for_the_feature",
             "A feature has the same size in every row. Draw a size for each entry, shape (batch, n_features).",
-            _spread(_whole, lambda batch, n: (1, n)),
+            _broadcast(_whole, lambda batch, n: (1, n)),
         ),
         Mistake(
             "negative_magnitudes",

@@ -1,4 +1,4 @@
-"""What the columns of W look like: who disturbs whom, how much of a dimension each has, and who shares with whom."""
+"""The columns of W: interference, the dimension that each feature gets, and which features share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _without_self(table: Tensor) -> Tensor:
 
 def _random_cases(shapes: list[tuple[int, int]]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        # Columns of different length, so that it matters which of two is normalised.
+        # Columns of different length, so that it matters which of the two is normalised.
         return [
             case(
                 draw.normal(hidden, n) * draw.uniform(n, low=0.4, high=2.0),
@@ -111,7 +111,7 @@ INTERFERENCE = Exercise(
         ),
         Mistake(
             "not_normalized",
-            "Neither vector is normalised. W_i only says in which direction to look: divide it by its length.",
+            "Neither vector is normalised. W_i only gives the direction: divide it by its length.",
             lambda W: _without_self((W.T @ W).square()).sum(1),
         ),
         Mistake(
@@ -121,17 +121,17 @@ INTERFERENCE = Exercise(
         ),
         Mistake(
             "wrong_one_normalized",
-            "You normalised W_j, the one that disturbs, and kept the length of W_i; or you summed over the wrong axis. Normalise W_i, and sum over j.",
+            "You normalised W_j, the disturbing one, and kept the length of W_i; or you summed over the wrong axis. Normalise W_i, and sum over j.",
             lambda W: _without_self(_table(W).square()).sum(0),
         ),
         Mistake(
             "averaged",
-            "You averaged over the features. The sum is asked: every further feature adds its disturbance.",
+            "You averaged over the features. The sum is asked for: every other feature adds its disturbance.",
             lambda W: _without_self(_table(W).square()).mean(1),
         ),
         Mistake(
             "averaged_over_the_others",
-            "You averaged over the other features. The sum is asked: every further feature adds its disturbance.",
+            "You averaged over the other features. The sum is asked for: every other feature adds its disturbance.",
             lambda W: _without_self(_table(W).square()).sum(1) / max(W.shape[1] - 1, 1),
         ),
         Mistake(
@@ -141,7 +141,7 @@ INTERFERENCE = Exercise(
         ),
         Mistake(
             "square_root",
-            "You took the square root at the end. The sum of squares itself is asked.",
+            "You took the square root at the end. The sum of squares itself is asked for.",
             lambda W: _without_self(_table(W).square()).sum(1).sqrt(),
         ),
         Mistake(
@@ -246,7 +246,7 @@ FEATURE_DIMENSIONALITY = Exercise(
         ),
         Mistake(
             "mean_of_all",
-            "This is hidden/‖W‖²_F, the dimensions per feature of the whole model. One number for each feature is asked, from its own neighbours.",
+            "This is hidden/‖W‖²_F, the dimensions per feature of the whole model. One number for each feature is asked for, from its own neighbours.",
             lambda W: torch.full((W.shape[1],), W.shape[0] / float(W.square().sum())),
         ),
         Mistake(
@@ -275,7 +275,7 @@ FEATURE_DIMENSIONALITY = Exercise(
 
 
 def _components(linked: Callable[[int, int], bool], n: int) -> list[list[int]]:
-    """Connected components by relabelling: each feature takes the lowest label of those it is linked to, until nothing moves."""
+    """Connected components by relabelling: each feature takes the lowest label among its links, until nothing changes."""
     label = {i: i for i in range(n) if linked(i, i)}
     moved = True
     while moved:
@@ -294,7 +294,7 @@ def _feature_groups(W: Tensor, threshold: float) -> list[list[int]]:
 
 
 def _grouped_by(dots: Callable[[Tensor], Tensor], keep_all: bool = False) -> Callable[[Tensor, float], list[list[int]]]:
-    """Groups by another table of products."""
+    """A grouping by another table of products."""
 
     def groups(W: Tensor, threshold: float) -> list[list[int]]:
         table = dots(W)
@@ -304,25 +304,25 @@ def _grouped_by(dots: Callable[[Tensor], Tensor], keep_all: bool = False) -> Cal
 
 
 def _direct_only(W: Tensor, threshold: float) -> list[list[int]]:
-    """Each ungrouped feature takes its direct neighbours; their neighbours are not asked."""
-    linked, left, found = (W.T @ W).abs() > threshold, list(range(W.shape[1])), []
+    """Each ungrouped feature takes its direct neighbours, but not their neighbours."""
+    linked, left, groups = (W.T @ W).abs() > threshold, list(range(W.shape[1])), []
     left = [i for i in left if linked[i, i]]
     while left:
         group = [j for j in left if j == left[0] or linked[left[0], j]]
-        found.append(group)
+        groups.append(group)
         left = [j for j in left if j not in group]
-    return found
+    return groups
 
 
 def _linked_by_all(W: Tensor, threshold: float) -> list[list[int]]:
-    """Features below the threshold are left out at the end only, when they have connected what they touch."""
-    whole = _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True)(W, threshold)
-    kept = [[i for i in group if float(W[:, i] @ W[:, i]) > threshold] for group in whole]
+    """Features below the threshold are left out only at the end, after they have linked others."""
+    linked = _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True)(W, threshold)
+    kept = [[i for i in group if float(W[:, i] @ W[:, i]) > threshold] for group in linked]
     return sorted(group for group in kept if group)
 
 
 def _planted(draw: RandomInputs, sizes: tuple[int, ...], threshold: float) -> Tensor:
-    """Groups in dimensions of their own: a single, pairs that point against each other, chains, and what is hardly there.
+    """Groups in separate dimensions: a single feature, antipodal pairs, chains, and features that are hardly represented.
 
     In a chain, neighbours overlap and the ends do not. Signs and the order of the features are random.
     """
@@ -349,7 +349,7 @@ def _planted(draw: RandomInputs, sizes: tuple[int, ...], threshold: float) -> Te
 
 
 def _between(W: Tensor, share: float) -> float:
-    """A threshold at about this share of the dot products, half way between two of them: no rounding decides."""
+    """A threshold at about this share of the dot products, halfway between two of them, so that rounding does not decide."""
     products = (W.T @ W).abs()[tuple(torch.triu_indices(W.shape[1], W.shape[1]))].sort().values
     middle = int(share * len(products))
     near = range(max(middle - 2, 0), min(middle + 3, len(products) - 1))
@@ -371,7 +371,7 @@ def _group_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _group_edges(draw: RandomInputs, size: str) -> list[Case]:
-    # Quarters, so that products are exact: features 0 and 1 overlap by just the threshold, and so do 2 and itself.
+    # Quarters, so that products are exact: 0 and 1 overlap by exactly the threshold, and so does 2 with itself.
     W = torch.tensor([[1.0, 0.25, 0.0, 0.0, 1.5], [0.0, 1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
     W = torch.cat([W, torch.zeros(1, 5)])
     W[3, draw.integer(3, 5)] = 1.0
@@ -405,7 +405,7 @@ FEATURE_GROUPS = Exercise(
         ),
         Mistake(
             "absent_features_kept",
-            "Features that are hardly represented stand in groups of their own. A feature whose own ‖W_i‖² does not exceed the threshold is left out.",
+            "Features that are hardly represented have groups of their own. A feature whose own ‖W_i‖² does not exceed the threshold is left out.",
             _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True),
         ),
         Mistake(
@@ -415,7 +415,7 @@ FEATURE_GROUPS = Exercise(
         ),
         Mistake(
             "singles_left_out",
-            "Features that share with nobody are missing. One alone is a group of one.",
+            "Features that share with no other are missing. One alone is a group of one.",
             lambda W, threshold: [group for group in _feature_groups(W, threshold) if len(group) > 1],
         ),
         Mistake(
@@ -425,7 +425,7 @@ FEATURE_GROUPS = Exercise(
         ),
         Mistake(
             "squares",
-            "You compared the *square* of the dot product with the threshold. Its absolute value is asked.",
+            "You compared the *square* of the dot product with the threshold. Its absolute value is asked for.",
             _grouped_by(lambda W: (W.T @ W).square()),
         ),
         Mistake(
@@ -435,7 +435,7 @@ FEATURE_GROUPS = Exercise(
         ),
         Mistake(
             "sizes",
-            "You returned how many features each group has. The features themselves are asked, as lists of their numbers.",
+            "You returned how many features each group has. The features themselves are asked for, as lists of their numbers.",
             lambda W, threshold: [len(group) for group in _feature_groups(W, threshold)],
         ),
         Mistake(
@@ -451,7 +451,7 @@ FEATURE_GROUPS = Exercise(
     ),
     hints=(
         "`(W.T @ W).abs() > threshold` is a table of links. A feature is linked to itself if it is represented at all. What is left is to find the connected pieces.",
-        "Start a group with the first feature that is in none. Add everything linked to any member, again and again, until nothing new comes. Then start the next group.",
+        "Start a group with the first feature that is in none. Add everything linked to any member, again and again, until nothing is added. Then start the next group.",
         "`group = {i}`, and `while new := {j for j in left if any(linked[i, j] for i in group)} - group: group |= new`.",
     ),
     reveal="Groups are the connected components of the graph of overlaps. Different groups lie in subspaces at right angles to each other, so each can be looked at alone; Elhage et al. call the whole a tegum product of small polytopes. "

@@ -1,4 +1,4 @@
-"""The toy model: forward, loss, and what a linear one could do at best."""
+"""The toy model: forward, loss, and the best loss of a linear model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _toy_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    """Spec: by loops. Each feature writes its column of W into the hidden space, and reads with the same column."""
+    """Oracle: by loops. Each feature writes its column of W into the hidden space, and reads with the same column."""
     n_hidden, n_features = W.shape
     rows = []
-    for one in x.tolist():
-        hidden = [sum(float(W[d, j]) * one[j] for j in range(n_features)) for d in range(n_hidden)]
+    for row in x.tolist():
+        hidden = [sum(float(W[d, j]) * row[j] for j in range(n_features)) for d in range(n_hidden)]
         read = [sum(float(W[d, i]) * hidden[d] for d in range(n_hidden)) + float(b[i]) for i in range(n_features)]
         rows.append([max(value, 0.0) for value in read])
     return torch.tensor(rows)
@@ -110,7 +110,7 @@ TOY_FORWARD = Exercise(
 
 
 def _importance_loss(x: Tensor, x_hat: Tensor, importance: Tensor) -> Tensor:
-    """Spec: feature by feature. Tensors throughout, so that gradients flow."""
+    """Oracle: feature by feature. Tensors throughout, so that gradients flow."""
     total = torch.zeros(())
     for row, guess in zip(x, x_hat, strict=True):
         for weight, seen, guessed in zip(importance, row, guess, strict=True):
@@ -187,7 +187,7 @@ IMPORTANCE_LOSS = Exercise(
         ),
         Mistake(
             "axes_swapped",
-            "You summed over the batch and averaged over the features. It is the other way round: `.sum(-1).mean()`.",
+            "You summed over the batch and averaged over the features. It is the other way around: `.sum(-1).mean()`.",
             lambda x, x_hat, importance: (importance * _squares(x, x_hat)).sum(0).mean(),
         ),
         Mistake(
@@ -207,22 +207,22 @@ IMPORTANCE_LOSS = Exercise(
         ),
         Mistake(
             "difference_of_squares",
-            "This is x² − x̂², a difference of squares. The square of the difference is asked.",
+            "This is x² − x̂², a difference of squares. The square of the difference is asked for.",
             lambda x, x_hat, importance: (importance * (x**2 - x_hat**2)).sum(-1).mean(),
         ),
         Mistake(
             "one_for_each_row",
-            "You kept one loss for each row. One number is asked: their mean.",
+            "You kept one loss for each row. One number is asked for: their mean.",
             lambda x, x_hat, importance: (importance * _squares(x, x_hat)).sum(-1),
         ),
         Mistake(
             "one_for_each_feature",
-            "You kept one loss for each feature. One number is asked: sum them.",
+            "You kept one loss for each feature. One number is asked for: sum them.",
             lambda x, x_hat, importance: (importance * _squares(x, x_hat)).mean(0),
         ),
     ),
     hints=(
-        "Three steps: the square of the difference, times the importance of the feature, and then two axes to get rid of, each in its own way.",
+        "Three steps: the square of the difference, times the importance of the feature, and then two axes to reduce, each in its own way.",
         "`(importance * (x - x_hat) ** 2)` has shape (batch, features). `.sum(dim=-1)` leaves one number for each row.",
     ),
     reveal="Importance weighs the squared error, so a feature of importance 0.25 counts a quarter. Whether features are summed or averaged does not move the minimum here, but it does as soon as another term is added: lesson 06 will meet this with the L1 penalty.",
@@ -234,7 +234,7 @@ IMPORTANCE_LOSS = Exercise(
 
 
 def _best_linear_loss(n_hidden: int, probability: float, importance: Tensor) -> float:
-    """Spec: E[x²] − E[x]² of one feature, by integrating over its size; the least important pay it."""
+    """Oracle: E[x²] − E[x]² of one feature, by integrating over its size; the least important ones cost it."""
     grid = [(i + 0.5) / 2000 for i in range(2000)]
     mean = probability * sum(grid) / len(grid)
     square = probability * sum(size * size for size in grid) / len(grid)
@@ -246,17 +246,17 @@ def _linear_with(
     variance: Callable[[float], float] = lambda p: p / 3 - p * p / 4,
     keep: Callable[[Tensor, int], Tensor] = lambda importance, k: importance.sort(descending=True).values[k:],
 ) -> Callable[[int, float, Tensor], float]:
-    """A best_linear_loss in which one thing is otherwise."""
+    """A best_linear_loss with one thing changed."""
     return lambda n_hidden, probability, importance: float(keep(importance, n_hidden).sum()) * variance(probability)
 
 
 def _linear_cases(draw: RandomInputs, size: str) -> list[Case]:
-    made = []
+    cases = []
     for n, hidden in ((5, 2), (9, 4), (6, 1)):
         p = draw.number(0.1, 0.9)
         importance = draw.uniform(n, low=0.1, high=2.0)
-        made.append(case(hidden, p, importance, about=f"{n} features in {hidden} dimensions, probability {p:.2f}"))
-    return made
+        cases.append(case(hidden, p, importance, about=f"{n} features in {hidden} dimensions, probability {p:.2f}"))
+    return cases
 
 
 def _linear_edges(draw: RandomInputs, size: str) -> list[Case]:
@@ -270,7 +270,7 @@ def _linear_edges(draw: RandomInputs, size: str) -> list[Case]:
 
 BEST_LINEAR_LOSS = Exercise(
     id="superposition.best_linear_loss",
-    task="The least loss of a linear model: the most important features kept, each of the others answered by its mean.",
+    task="The lowest loss of a linear model, which keeps the most important features and answers the others by their mean.",
     minutes=8,
     difficulty=2,
     oracle=_best_linear_loss,
@@ -311,7 +311,7 @@ BEST_LINEAR_LOSS = Exercise(
         ),
         Mistake(
             "keeps_the_first",
-            "You kept the *first* features. They come in no order: keep the most important ones.",
+            "You kept the *first* features. They are in no order: keep the most important ones.",
             _linear_with(keep=lambda importance, k: importance[k:]),
         ),
         Mistake(

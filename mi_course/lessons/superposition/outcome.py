@@ -40,10 +40,10 @@ ROWS = 30_000
 
 
 def _read(value: Any, n_features: int, n_hidden: int) -> tuple[Tensor, Tensor] | Complaint:
-    """W and b of an answer, or why it is none."""
+    """W and b of an answer, or a complaint."""
     if not isinstance(value, dict) or set(value) != {"W", "b"}:
         seen = f"a dict with {sorted(map(str, value))[:6]}" if isinstance(value, dict) else f"a {type(value).__name__}"
-        return Complaint(f'The result is {seen}; `{{"W": W, "b": b}}` is asked.', "type")
+        return Complaint(f'The result is {seen}; `{{"W": W, "b": b}}` is asked for.', "type")
     for name, shape in (("W", (n_hidden, n_features)), ("b", (n_features,))):
         tensor = value[name]
         if not isinstance(tensor, Tensor):
@@ -53,10 +53,10 @@ def _read(value: Any, n_features: int, n_hidden: int) -> tuple[Tensor, Tensor] |
                 return Complaint("", "shape", "transposed")
             return Complaint(f"{name} has shape {tuple(tensor.shape)}, expected {shape}.", "shape")
         if not tensor.dtype.is_floating_point:
-            return Complaint(f"{name} holds {tensor.dtype}, expected floating point.", "dtype")
+            return Complaint(f"{name} has {tensor.dtype}, expected floating point.", "dtype")
         if not tensor.isfinite().all():
             return Complaint(
-                f"{name} holds NaN or infinite numbers: the training diverged. Try a smaller learning rate.", "nan"
+                f"{name} contains NaN or infinite numbers: the training diverged. Try a smaller learning rate.", "nan"
             )
     return value["W"].float(), value["b"].float()
 
@@ -68,7 +68,7 @@ def _ratio(W: Tensor, b: Tensor, p: float, importance: Tensor, seed: int) -> flo
 
 
 def _linear_ratio(W: Tensor, b: Tensor, p: float, importance: Tensor, seed: int) -> float:
-    """The same with the ReLU taken away."""
+    """The same without the ReLU."""
     x = sample_features(ROWS, W.shape[1], p, seed)
     return float(importance_loss(x, x @ W.T @ W + b, importance)) / best_linear_loss(W.shape[0], p, importance)
 
@@ -103,14 +103,14 @@ def _complaint(W: Tensor, b: Tensor, call: Call, seed: int) -> Complaint | None:
     )
     return Complaint(
         f"On fresh data ({n} features in {hidden} dimensions, probability {p:g}) the loss is {loss:.4f}; the best linear "
-        f"solution has {best:.4f}, and {asked:g} times that is asked: {asked * best:.4f}. That is {what}. Train for more "
-        "steps, or with a larger learning rate that falls towards the end; fresh features at every step. If that is all so, "
+        f"solution has {best:.4f}, and {asked:g} times that is asked for: {asked * best:.4f}. That is {what}. Train for more "
+        "steps, or with a larger learning rate that falls towards the end; fresh features at every step. If you do all that, "
         "the start was unlucky: train from several and keep the best."
     )
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
-    """Every call: is it a model, is it of this configuration, is its loss low enough on fresh data?"""
+    """Judge each call: is it a model, of this configuration, with a low enough loss on fresh data?"""
     found = []
     for call, reply in zip(case.calls, observation.replies, strict=False):
         read = _read(reply.value, *call.args[:2])
@@ -157,7 +157,7 @@ def _hidden(draw: RandomInputs, apart: bool) -> dict[str, Any]:
 
 def _sparse_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = [(6, 3, 0.1, torch.ones(6)), (8, 3, 0.05, _steep(draw, 8, 0.6)), (12, 4, 0.02, _steep(draw, 12, 0.6))]
-    calls = [Call((*one, draw.seed()), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
+    calls = [Call((*setting, draw.seed()), watch=("arguments",)) for setting in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
@@ -172,7 +172,7 @@ def _sparse_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _dense_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed = draw.seed()
     settings = [(6, 3, 1.0, _steep(draw, 6, 0.7)), (6, 3, 0.1, torch.ones(6)), (5, 2, 1.0, _steep(draw, 5, 0.7))]
-    calls = [Call((*one, seed), watch=("arguments",)) for one in settings[: 2 if size == "small" else 3]]
+    calls = [Call((*setting, seed), watch=("arguments",)) for setting in settings[: 2 if size == "small" else 3]]
     return [
         Case(
             calls=tuple(calls),
@@ -246,8 +246,8 @@ def _no_bias(n: int, hidden: int, p: float, importance: Tensor, seed: int) -> di
 
 
 def _transposed(*args: Any) -> dict[str, Tensor]:
-    made = train_toy(*args)
-    return {"W": made["W"].T, "b": made["b"]}
+    model = train_toy(*args)
+    return {"W": model["W"].T, "b": model["b"]}
 
 
 def _global_state(*args: Any) -> dict[str, Tensor]:
@@ -284,7 +284,7 @@ TRAIN_TOY = Exercise(
         ),
         Mistake(
             "hard_coded",
-            "The same weights came back for another configuration. They must be trained for the number of features, the probability and the importances that are asked.",
+            "The same weights came back for another configuration. They must be trained for the number of features, the probability and the importances that are asked for.",
             _hard_coded,
         ),
         Mistake(
@@ -322,7 +322,7 @@ TRAIN_TOY = Exercise(
     hints=(
         "W random and small, b zero, both with `requires_grad`. Then a loop: fresh features, forward, loss, `zero_grad`, `backward`, `step`. You have written the three functions already.",
         "Fresh features need a fresh seed at every step: `seed + step` will do, or numbers from your generator. Adam with a learning rate of 0.03, 600 steps of 512 rows, is enough.",
-        "Let the learning rate fall to zero: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)`. The last percent are lost when every step still jumps.",
+        "Let the learning rate fall to zero: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)`. With large steps to the end, the last few percent are lost.",
     ),
-    reveal="Fresh data at every step means there is nothing to overfit. The gradient of x̂ = ReLU(Wᵀ W x + b) passes through W twice, once for writing and once for reading; autograd sees to it. The best starting point is random: at W = 0 the gradient vanishes.",
+    reveal="Fresh data at every step means there is nothing to overfit. The gradient of x̂ = ReLU(Wᵀ W x + b) passes through W twice, once for writing and once for reading; autograd takes care of it. The best starting point is random: at W = 0 the gradient vanishes.",
 )

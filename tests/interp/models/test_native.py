@@ -75,18 +75,18 @@ def test_checkpoints_of_one_training_run(tmp_path):
                 p.add_(0.01)
         states[step] = state_of(model)
     path = save_checkpoints(model, states, tmp_path / "m-checkpoints.safetensors", script="train.py")
-    found = load_checkpoints(path)
-    assert list(found) == [0, 300, 12345]
-    for step, state in found.items():
+    checkpoints = load_checkpoints(path)
+    assert list(checkpoints) == [0, 300, 12345]
+    for step, state in checkpoints.items():
         for name, t in state.items():
             assert t.dtype == torch.float32
             assert torch.allclose(t, states[step][name], atol=2e-3), (step, name)
-    last = found.boot()
+    last = checkpoints.boot()
     assert torch.allclose(last(TOKENS), model(TOKENS), atol=1e-2)
     load_state(last, states[0])
     assert torch.equal(state_of(last)["embed.weight"], states[0]["embed.weight"])
     with pytest.raises(KeyError, match="step 7"):
-        found[7]
+        checkpoints[7]
     with pytest.raises(ModelError, match="load_checkpoints"):
         load_native(path)
 

@@ -220,14 +220,16 @@ def test_attribution_is_the_derivative_of_the_sweep() -> None:
 def test_integrated_gradients_add_up(padding, activation) -> None:
     """At the last layer, what all heads contribute together is what moving them all does (completeness)."""
     model, (clean, corrupted), metric = model_of("llama"), tokens(), logit_difference(ANSWERS)
-    found = gradients.integrated_gradients(model, clean, corrupted, metric, activation, steps=64, mask=PADDING[padding])
+    estimate = gradients.integrated_gradients(
+        model, clean, corrupted, metric, activation, steps=64, mask=PADDING[padding]
+    )
     name = hook_backend.HOOKS[activation].format(1)
     into, source = (read_prompts(model, t, PADDING[padding]) for t in (corrupted, clean))
     target = hook_backend.activations(model, source, [name])[name]
     with torch.no_grad():
         moved = metric(hook_backend.last_logits(model, into, [(name, lambda value, hook: target)]))
-    total = (found.per_prompt[1] - found.before).sum(0)
-    torch.testing.assert_close(total, moved - found.before, atol=0.05, rtol=0.05)
+    total = (estimate.per_prompt[1] - estimate.before).sum(0)
+    torch.testing.assert_close(total, moved - estimate.before, atol=0.05, rtol=0.05)
 
 
 def test_a_model_with_hooks_of_its_own_takes_the_plain_road() -> None:

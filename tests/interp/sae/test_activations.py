@@ -168,7 +168,7 @@ def test_wrong_tokens_and_places_are_refused(model, tokens):
         ModelBatches(model, tokens, 1, mask=torch.arange(16)[None].expand(20, -1) > 3)
     with pytest.raises(ValueError, match="whole numbers"):
         ModelBatches(model, tokens.float(), 1)
-    with pytest.raises(ValueError, match="empty row"):
+    with pytest.raises(ValueError, match="Prompt 1 holds no tokens"):
         ModelBatches(model, [[1, 2], []], 1)
     with pytest.raises(ValueError, match="nothing to train on"):
         ModelBatches(model, tokens[:, :1], 1).next_batch()
@@ -256,7 +256,7 @@ def test_damaged_shards_are_refused_by_name(shards, tmp_path):
     with pytest.raises(ValueError, match="expected a file beside it"):
         ShardBatches(shards)
     (shards / "activations.json").write_text('{"format"')
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not JSON"):
         ShardBatches(shards)
 
 
@@ -279,16 +279,16 @@ class Through:
 
 def test_a_perfect_sae_recovers_everything(model, tokens):
     sae = Through()
-    found = loss_with_sae(model, sae, tokens, 1)
+    result = loss_with_sae(model, sae, tokens, 1)
     logits = model(tokens, return_type="logits")
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-    assert found.clean == pytest.approx(losses.item(), abs=1e-5)
-    assert found.spliced == pytest.approx(found.clean, abs=1e-5)
-    assert found.zero > found.clean
-    assert found.recovered == pytest.approx(1, abs=1e-4)
+    assert result.clean == pytest.approx(losses.item(), abs=1e-5)
+    assert result.spliced == pytest.approx(result.clean, abs=1e-5)
+    assert result.zero > result.clean
+    assert result.recovered == pytest.approx(1, abs=1e-4)
     expected = by_hand(model, tokens, "blocks.1.hook_resid_post")
     assert torch.allclose(torch.cat(sae.seen), expected, atol=1e-5), "it is given ordinary tokens, and no others"
-    assert found.replaced == pytest.approx(len(expected) / tokens.numel())
+    assert result.replaced == pytest.approx(len(expected) / tokens.numel())
 
 
 def test_what_is_not_ordinary_passes_unchanged(model, tokens):
@@ -302,9 +302,9 @@ def test_what_is_not_ordinary_passes_unchanged(model, tokens):
             logits = model(tokens, return_type="logits")
         return float(torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()))
 
-    found = loss_with_sae(model, Through(add=0.7), tokens, 1)
-    assert found.spliced == pytest.approx(loss(lambda v: v + 0.7 * ordinary[..., None]), abs=1e-5)
-    assert found.zero == pytest.approx(loss(lambda v: v * ~ordinary[..., None]), abs=1e-5)
+    result = loss_with_sae(model, Through(add=0.7), tokens, 1)
+    assert result.spliced == pytest.approx(loss(lambda v: v + 0.7 * ordinary[..., None]), abs=1e-5)
+    assert result.zero == pytest.approx(loss(lambda v: v * ~ordinary[..., None]), abs=1e-5)
 
 
 def test_padding_neither_counts_nor_is_replaced(model, tokens):
@@ -330,9 +330,9 @@ def test_a_transcoder_reads_one_place_and_writes_another(model, tokens):
             with torch.no_grad():
                 return mlp(f[None])[0]
 
-    found = loss_with_sae(model, Mlp(), tokens, "blocks.1.mlp.hook_in", target="blocks.1.hook_mlp_out")
-    assert found.spliced == pytest.approx(found.clean, abs=1e-4)
-    assert abs(found.zero - found.clean) > 1e-3
+    result = loss_with_sae(model, Mlp(), tokens, "blocks.1.mlp.hook_in", target="blocks.1.hook_mlp_out")
+    assert result.spliced == pytest.approx(result.clean, abs=1e-4)
+    assert abs(result.zero - result.clean) > 1e-3
 
 
 def test_a_place_that_is_never_visited_is_refused(model, tokens):
@@ -375,5 +375,5 @@ def test_massive_tokens_carry_half_of_smollm2s_early_variance():
     assert 0.003 < left_out.massive_share < 0.05
     resid = model.run_with_cache(tokens, names_filter="blocks.4.hook_resid_post", return_type=None)[1]
     everything = resid["blocks.4.hook_resid_post"][:, 1:].flatten(0, 1)
-    spread = [float((x - x.mean(0)).square().sum()) for x in (ordinary, everything)]
-    assert spread[0] < 0.75 * spread[1]
+    variances = [float((x - x.mean(0)).square().sum()) for x in (ordinary, everything)]
+    assert variances[0] < 0.75 * variances[1]

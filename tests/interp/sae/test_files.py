@@ -166,9 +166,9 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON"),
-        ('{"d_in": 8,', "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("", "is not JSON"),
+        ('{"d_in": 8,', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[1]", "holds a list, expected an object"),
         ('{"x": "' + "y" * 1_100_000 + '"}', "1,100,009 bytes"),
     ],
@@ -194,7 +194,7 @@ def test_weights_that_are_damaged_are_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError, match=r"cfg\.json cannot be read"):
         load_sae(tmp_path / "empty")
-    with pytest.raises(FileError, match="is no folder"):
+    with pytest.raises(FileError, match="is not a folder"):
         load_sae(tmp_path / "nothing")
 
 
@@ -220,19 +220,19 @@ def ae(tmp_path):
 
 
 def test_look_alikes_need_their_configuration(ae):
-    told = ae.with_name("config.json")
-    told.write_text('{"trainer": {"dict_class": "AutoEncoder"}}')
+    config = ae.with_name("config.json")
+    config.write_text('{"trainer": {"dict_class": "AutoEncoder"}}')
     with pytest.raises(FileError, match=r"tensors of AutoEncoderTopK, BatchTopKSAE; config\.json says 'AutoEncoder'"):
         load_sae(ae)
-    told.write_text('{"trainer": 3}')
+    config.write_text('{"trainer": 3}')
     with pytest.raises(FileError, match="trainer '3'"):
         load_sae(ae)
-    told.unlink()
+    config.unlink()
     with pytest.raises(FileError, match="may be one of AutoEncoderTopK, BatchTopKSAE"):
         load_sae(ae)
     relu = FIXTURES / "dictionary_learning" / "relu" / "ae.pt"
     shutil.copy(relu, ae)
-    assert load_sae(ae).config.architecture == "relu", "the others are told by their tensors"
+    assert load_sae(ae).config.architecture == "relu", "the others are recognized by their tensors"
 
 
 class Boom:
@@ -246,10 +246,10 @@ def test_hostile_and_damaged_pt_files_are_refused(ae):
     whole = ae.read_bytes()
     state = torch.load(ae, weights_only=True)
     ae.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FileError, match=r"no archive that torch\.save writes"):
+    with pytest.raises(FileError, match=r"not an archive that torch\.save writes"):
         load_sae(ae)
     ae.write_bytes(pickle.dumps(Boom()))
-    with pytest.raises(FileError, match=r"no archive that torch\.save writes"):
+    with pytest.raises(FileError, match=r"not an archive that torch\.save writes"):
         load_sae(ae)
     torch.save({"encoder.weight": Boom()}, ae)
     with pytest.raises(FileError, match=r"torch\.load\(weights_only=True\) refuses"):

@@ -106,12 +106,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("dead_latents", [0, 5, 20])
-@pytest.mark.parametrize("roads", ["dense", "sparse", "dense-in-blocks", "sparse-in-blocks"])
+@pytest.mark.parametrize("products", ["dense", "sparse", "dense-in-blocks", "sparse-in-blocks"])
 @pytest.mark.parametrize("d_out", [None, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_those_of_autograd(case, d_out, roads, dead_latents, monkeypatch):
-    monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if roads.startswith("dense") else 1.0)
-    if roads.endswith("blocks"):
+def test_gradients_are_those_of_autograd(case, d_out, products, dead_latents, monkeypatch):
+    monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if products.startswith("dense") else 1.0)
+    if products.endswith("blocks"):
         monkeypatch.setattr(matmul, "BLOCK_BYTES", 7 * F * 8)
     sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, **CASES[case]))
     generator = torch.Generator().manual_seed(1)
@@ -124,8 +124,8 @@ def test_gradients_are_those_of_autograd(case, d_out, roads, dead_latents, monke
     expected = dict(zip(names(sae), torch.autograd.grad(sum(parts), list(sae.parameters())), strict=True))
     step = sae.gradients(x, None if d_out is None else target, dead, scale=0.7)
 
-    for found, part in zip((step.reconstruction, step.sparsity, step.auxiliary), parts, strict=True):
-        assert found == pytest.approx(part.item(), rel=1e-10)
+    for value, part in zip((step.reconstruction, step.sparsity, step.auxiliary), parts, strict=True):
+        assert value == pytest.approx(part.item(), rel=1e-10)
     for name, gradient in expected.items():
         torch.testing.assert_close(dict(sae.named_parameters())[name].grad, gradient, rtol=1e-9, atol=1e-12, msg=name)
 

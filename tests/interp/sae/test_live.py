@@ -17,7 +17,7 @@ def data() -> torch.Tensor:
     return planted_activations(planted_dictionary(12, 8, seed=0), 500, 0.1, seed=0).x
 
 
-def told(**changes) -> Progress:
+def progress(**changes) -> Progress:
     values = {"step": 1, "steps": 30, "loss": 8.0, "reconstruction": 8.0, "sparsity": 0.0, "auxiliary": 0.0}
     values |= {"l0": 3.0, "explained_variance": 0.25, "dead_share": 0.5, "lr": 1e-3, "activations": 64, "seconds": 0.1}
     return Progress(**values | changes)
@@ -36,8 +36,8 @@ def test_a_training_is_drawn(capsys):
 
 def test_lines_are_shares():
     live = live_training(SAEConfig(d_in=8, n_latents=16, architecture="relu", k=1))
-    live(told())
-    live(told(step=2, loss=2.0, l0=6.0, explained_variance=-50.0, dead_share=0.0))
+    live(progress())
+    live(progress(step=2, loss=2.0, l0=6.0, explained_variance=-50.0, dead_share=0.0))
     text = live.picture().text
     assert "loss / first loss: 1.0 at the start, 0.25 at the end" in text
     assert "L0 / 3: 1.0 at the start, 2.0 at the end" in text
@@ -46,9 +46,9 @@ def test_lines_are_shares():
 
 def test_a_run_that_diverges_is_drawn_up_to_there():
     live = live_training(CONFIG)
-    live(told())
-    live(told(step=2, loss=float("nan"), explained_variance=float("-inf")))
-    live(told(step=3, loss=float("inf")))
+    live(progress())
+    live(progress(step=2, loss=float("nan"), explained_variance=float("-inf")))
+    live(progress(step=3, loss=float("inf")))
     live.close()
     assert "loss / first loss: 1.0 at the start" in live.picture().text
 

@@ -17,9 +17,9 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_examples_in_the_docstrings():
-    found = doctest.testmod(metrics)
-    assert found.attempted >= 5
-    assert found.failed == 0
+    result = doctest.testmod(metrics)
+    assert result.attempted >= 5
+    assert result.failed == 0
 
 
 def test_l0_counts_what_is_above_zero_per_token():
@@ -33,8 +33,8 @@ def test_explained_variance_by_hand():
     x, x_hat = draw(6, 3), draw(6, 3, seed=1)
     mean = [sum(float(x[i, j]) for i in range(6)) / 6 for j in range(3)]
     error = sum((float(x[i, j]) - float(x_hat[i, j])) ** 2 for i in range(6) for j in range(3))
-    spread = sum((float(x[i, j]) - mean[j]) ** 2 for i in range(6) for j in range(3))
-    assert metrics.explained_variance(x, x_hat) == pytest.approx(1 - error / spread)
+    variance = sum((float(x[i, j]) - mean[j]) ** 2 for i in range(6) for j in range(3))
+    assert metrics.explained_variance(x, x_hat) == pytest.approx(1 - error / variance)
     assert metrics.explained_variance(x, x) == 1
     assert metrics.explained_variance(x, x.mean(0).expand_as(x)) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="no variance"):
@@ -108,8 +108,8 @@ def test_the_firing_window_counts_tokens_since_the_last_firing():
         window.update(chunk)
     for latent, column in enumerate(fires.T.tolist()):
         last = max((i for i, fired in enumerate(column) if fired), default=-1)
-        assert int(window.silent[latent]) == 59 - last
-    assert window.dead().tolist() == [s >= 20 for s in window.silent.tolist()]
+        assert int(window.inactive_for[latent]) == 59 - last
+    assert window.dead().tolist() == [s >= 20 for s in window.inactive_for.tolist()]
     assert window.dead()[0]
     assert not window.dead()[4]
     assert window.share() == sum(window.dead().tolist()) / 5
@@ -117,11 +117,11 @@ def test_the_firing_window_counts_tokens_since_the_last_firing():
 
 def test_the_density_histogram_counts_every_latent_once():
     share = torch.tensor([0.0, 1e-9, 1e-6, 1e-3, 0.5, 1.0, 0.0])
-    found = metrics.density_histogram(share, bins=6)
-    assert found.never == 2
-    assert int(found.counts.sum()) + found.never == len(share)
-    assert found.counts.tolist() == [2, 0, 0, 1, 0, 2]
-    assert found.edges.tolist() == pytest.approx([-6, -5, -4, -3, -2, -1, 0])
+    histogram = metrics.density_histogram(share, bins=6)
+    assert histogram.never == 2
+    assert int(histogram.counts.sum()) + histogram.never == len(share)
+    assert histogram.counts.tolist() == [2, 0, 0, 1, 0, 2]
+    assert histogram.edges.tolist() == pytest.approx([-6, -5, -4, -3, -2, -1, 0])
     with pytest.raises(ValueError, match="between 0 and 1"):
         metrics.density_histogram(torch.tensor([2.0]))
 
@@ -142,8 +142,8 @@ def test_mean_max_cosine_is_signed_and_per_dictionary_row():
 def test_the_matching_is_the_best_of_all_assignments(n_latents, n_rows):
     W_dec, dictionary = draw(n_latents, 3), draw(n_rows, 3, seed=1)
     cosines = torch.nn.functional.normalize(W_dec, dim=1) @ torch.nn.functional.normalize(dictionary, dim=1).T
-    found = metrics.match_dictionary(W_dec, dictionary)
-    pairs = [(int(latent), row) for row, latent in enumerate(found.latents) if latent >= 0]
+    matching = metrics.match_dictionary(W_dec, dictionary)
+    pairs = [(int(latent), row) for row, latent in enumerate(matching.latents) if latent >= 0]
     assert len({latent for latent, _ in pairs}) == len(pairs) == min(n_latents, n_rows)
     if n_latents >= n_rows:
         best = max(
@@ -155,16 +155,16 @@ def test_the_matching_is_the_best_of_all_assignments(n_latents, n_rows):
             sum(float(cosines[latent, row]) for latent, row in enumerate(choice))
             for choice in itertools.permutations(range(n_rows), n_latents)
         )
-    assert float(found.cosines.sum()) == pytest.approx(best, abs=1e-6)
-    assert math.isclose(found.mean * n_rows, best, abs_tol=1e-6)
+    assert float(matching.cosines.sum()) == pytest.approx(best, abs=1e-6)
+    assert math.isclose(matching.mean * n_rows, best, abs_tol=1e-6)
 
 
 def test_one_latent_cannot_stand_for_two_rows():
     dictionary = torch.eye(4)
     twice = torch.eye(4)[[0, 0, 2, 3]]
-    found = metrics.match_dictionary(twice, dictionary)
-    assert found.recovered() == 0.75
-    assert found.latents[2] == 2
+    matching = metrics.match_dictionary(twice, dictionary)
+    assert matching.recovered() == 0.75
+    assert matching.latents[2] == 2
     both = torch.stack([torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.zeros(4)])
     assert metrics.mean_max_cosine(both, dictionary[:2]) == pytest.approx(0.5**0.5)
     assert metrics.match_dictionary(both, dictionary[:2]).mean == pytest.approx(0.5**0.5 / 2)

@@ -120,7 +120,7 @@ def test_a_finished_run_is_only_read(tmp_path):
 
 def test_a_checkpoint_half_written_is_not_seen(tmp_path):
     save(tmp_path, 3, {"a": torch.ones(2)}, {"n": 1})
-    for name in (".writing-000000004", ".removing-000000001"):
+    for name in ("000000004.123.part", "000000001.part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "values.json").write_text("{")
     step, tensors, values = load_latest(tmp_path)

@@ -151,14 +151,14 @@ def test_batch_topk_keeps_the_very_largest_of_the_batch(start, x, monkeypatch):
     rows = x[:512].clone()
     rows[:64] *= {"typical rows": 1.0, "quiet first rows": 0.01, "loud first rows": 100.0}[start]
     sae = SAE.build(config("batch_topk"))
-    [(places, part)] = list(sae._places(rows))
+    [(active, part)] = list(sae._active(rows))
     assert part == slice(0, 512)
     pre = sae.pre_activations(rows).detach().flatten()
     expected = pre.topk(3 * 512).values
     expected = expected[expected > 0].sort().values
-    torch.testing.assert_close(places.pre.sort().values, expected)
-    where = torch.repeat_interleave(torch.arange(512), places.offsets.diff()) * 96 + places.latents
-    torch.testing.assert_close(pre[where], places.pre.detach())
+    torch.testing.assert_close(active.pre.sort().values, expected)
+    where = torch.repeat_interleave(torch.arange(512), active.offsets.diff()) * 96 + active.latents
+    torch.testing.assert_close(pre[where], active.pre.detach())
 
 
 @pytest.mark.parametrize(("width", "k"), [(512, 4), (500, 4), (512, 100), (64, 64)])

@@ -1,4 +1,4 @@
-"""Activations, held against one prompt at a time, Hugging Face's hidden states, and masks written by hand."""
+"""Activations compared with one prompt at a time, Hugging Face's hidden states, and hand-written masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directions and controls, held against loops, planted data and laws that must hold."""
+"""Directions and controls compared with loops and planted data, and laws that must hold."""
 
 from __future__ import annotations
 
@@ -173,11 +173,11 @@ def test_random_controls_are_independent_and_of_the_same_norm(seed):
 
 
 def test_matched_controls_have_the_covariance_of_the_data():
-    spread = torch.tensor([10.0, 3.0, 1.0, 0.3])
-    x = torch.randn(3000, 4, generator=rng(0)) * spread + 100  # a mean that must not matter
+    scales = torch.tensor([10.0, 3.0, 1.0, 0.3])
+    x = torch.randn(3000, 4, generator=rng(0)) * scales + 100  # a mean that must not matter
     got = matched_controls(torch.tensor([0.0, 0.0, 0.0, 5.0]), x, 3000, seed=1)
     torch.testing.assert_close(got.norm(dim=1), torch.full((3000,), 5.0))
-    raw = torch.randn(3000, 4, generator=rng(2)) * spread
+    raw = torch.randn(3000, 4, generator=rng(2)) * scales
     want = (5 * raw / raw.norm(dim=1, keepdim=True)).pow(2).mean(0)
     torch.testing.assert_close(got.pow(2).mean(0), want, rtol=0.2, atol=0.03)
     assert float(got.mean(0).norm()) < 0.5

@@ -1,4 +1,4 @@
-"""What is measured, held against loops over words, prompts and tokens."""
+"""Effects of steering compared with loops over words, prompts and tokens."""
 
 from __future__ import annotations
 

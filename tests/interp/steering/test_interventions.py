@@ -1,4 +1,4 @@
-"""Steering and ablation, held against hooks and loops by hand, other kinds of generation, and weights."""
+"""Steering and ablation compared with hand-written hooks and loops, other ways to generate, and weights."""
 
 from __future__ import annotations
 

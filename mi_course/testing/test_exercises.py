@@ -1,0 +1,238 @@
+"""Right answers pass, wrong ones are refused in the right words. `mi_course.testing` says how to run it."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from mi_course import wire
+from mi_course.asking import include, observe
+from mi_course.course import check_exercise
+from mi_course.exercises import Exercise
+from mi_course.judging import judge
+from mi_course.lessons import asking_modules
+from mi_course.testing.answers import alternatives, equivalents, exercises, namespace, reference, reference_source, stub
+from mi_course.testing.checker import Checker, checker
+from mi_course.testing.mutants import mutants
+
+SEEDS = (0, 1, 2)
+
+_KINDS: dict[str, Callable[[Exercise], bool]] = {
+    "exercise": lambda exercise: True,
+    "function": lambda exercise: exercise.kind == "function",
+    "mutated": lambda exercise: exercise.kind == "function" and not exercise.outcome,
+    "value": lambda exercise: exercise.kind == "value",
+}
+"""Argument of a test -> the exercises that it gets, one after the other."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for module in asking_modules():
+        include(module)
+    for argument, wanted in _KINDS.items():
+        if argument in metafunc.fixturenames:
+            chosen = filter(wanted, exercises(*metafunc.config.getoption("--mi-lesson", default=[])))
+            metafunc.parametrize(argument, [pytest.param(exercise, id=exercise.id) for exercise in chosen])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Complete, and right answers pass
+
+
+def test_it_is_complete(exercise):
+    assert isinstance(exercise.hints, tuple)
+    assert len(exercise.hints) >= 2
+    assert len(exercise.mistakes) >= (1 if exercise.trivial else 4)
+    assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes)
+    assert exercise.task
+    assert exercise.reveal
+    assert exercise.minutes > 0
+    assert exercise.difficulty in (1, 2, 3)
+    assert all(isinstance(part.points, int) and part.points > 0 for part in exercise.parts)
+    assert len({part.name for part in exercise.parts}) == len(exercise.parts)
+    assert len(alternatives(exercise)) >= 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_reference_passes(function, seed):
+    verdict = checker(function, seed).verdict(reference(function.id))
+    assert verdict.passed, verdict.message
+    assert verdict.points == function.points
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_alternatives_pass(exercise, seed):
+    for alternative in alternatives(exercise):
+        verdict = checker(exercise, seed).verdict(alternative)
+        assert verdict.passed, f"{getattr(alternative, '__name__', alternative)}: {verdict.message}"
+
+
+def test_the_fallback_passes(function):
+    if not function.fallback:
+        pytest.skip("lesson.use takes the solution's own code")
+    verdict = checker(function).verdict(pkgutil.resolve_name(function.fallback))
+    assert verdict.passed, verdict.message
+
+
+def test_the_oracle_passes(function):
+    """No proof that the oracle is right, but that it is tidy and gives the same twice."""
+    if function.oracle is None:
+        pytest.skip("its cases bring their truth or their judge")
+    assert check_exercise(function, function.oracle, size="small").passed
+
+
+def test_the_stub_is_not_attempted(exercise):
+    verdict = check_exercise(exercise, stub(exercise), size="small")
+    assert verdict.status == "not_attempted", verdict
+    assert verdict.points == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Mistakes, guesses and wrong forms are refused
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_mistake_is_named(exercise, seed):
+    this = Checker(exercise, seed)
+    for mistake in exercise.mistakes:
+        verdict = this.verdict(mistake.implementation)
+        assert not verdict.passed, mistake.name
+        assert (verdict.mistake, verdict.message) == (mistake.name, mistake.message)
+        assert verdict.points < exercise.points, mistake.name
+
+
+GUESSES: dict[str, Callable[..., Any]] = {
+    "none": lambda *args: None,
+    "zero": lambda *args: 0,
+    "one": lambda *args: 1,
+    "minus_one": lambda *args: -1.0,
+    "half": lambda *args: 0.5,
+    "true": lambda *args: True,
+    "empty_list": lambda *args: [],
+    "empty_dict": lambda *args: {},
+    "text": lambda *args: "seven",
+    "first_argument": lambda *args: args[0],
+    "last_argument": lambda *args: args[-1],
+    "zeros": lambda *args: torch.zeros_like(args[0]) if isinstance(args[0], torch.Tensor) else torch.zeros(3),
+    "ones": lambda *args: torch.ones_like(args[0]) if isinstance(args[0], torch.Tensor) else torch.ones(3),
+    "zeros_per_row": lambda *args: torch.zeros(len(args[0])) if isinstance(args[0], torch.Tensor) else 0.0,
+    "noise": lambda *args: torch.randn(3, 4),
+    "an_inert_hook": lambda *args: lambda activation, hook: None,
+    "always_raises": lambda *args: (_ for _ in ()).throw(ValueError("no")),
+    "exits": lambda *args: (_ for _ in ()).throw(SystemExit(0)),
+}
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_a_guess_earns_nothing(function, guess):
+    verdict = checker(function).verdict(GUESSES[guess], diagnosis_s=0)
+    assert not verdict.passed
+    assert verdict.points == 0, verdict
+
+
+VALUES: list[Any] = [
+    *(None, 0, 1.5, True, "x", [], [[]], [(0, 0)], {}, torch.zeros(3), torch.zeros(2, 2), [(0.5, 1)], [1, 2]),
+    *(object(), {1}, lambda: 3, [(10**30, 1)]),
+]
+
+
+def test_a_guessed_value_earns_nothing(value):
+    for guess in VALUES:
+        verdict = check_exercise(value, guess, size="small")
+        assert verdict.points == 0
+        assert "checker itself" not in verdict.message, f"{guess!r}: {verdict.message}"
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _nested(value: Any) -> Any:
+    return value.unsqueeze(0) if isinstance(value, torch.Tensor) else [value]
+
+
+def _text(value: Any) -> Any:
+    return str(value)
+
+
+def _nan(value: Any) -> Any:
+    return torch.full_like(value, torch.nan) if _floating(value) else float("nan")
+
+
+def _other_kind(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype == torch.bool else value.bool()
+    return {"answer": value}
+
+
+@pytest.mark.parametrize("change", [_nested, _text, _nan, _other_kind])
+def test_a_wrong_form_gets_a_clear_message(function, change):
+    right = reference(function.id)
+    verdict = checker(function).verdict(lambda *args: change(right(*args)))
+    assert not verdict.passed
+    assert verdict.message
+
+
+def _in_precision(value: Any, dtype: torch.dtype) -> Any:
+    """The value with every floating-point tensor in it in this dtype."""
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(_in_precision(item, dtype) for item in value)
+    return value.to(dtype) if _floating(value) else value
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_other_precisions_are_judged_as_such(function, dtype):
+    """Double passes. Half passes if it is exact enough; otherwise the message asks for float32 and names no mistake."""
+    right = reference(function.id)
+    verdict = checker(function).verdict(lambda *args: _in_precision(right(*args), dtype))
+    assert verdict.mistake is None
+    if dtype is torch.float64 or verdict.passed:
+        assert verdict.passed, verdict.message
+    else:
+        assert verdict.status == "wrong"
+        assert "Return float32" in verdict.message, verdict.message
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The same verdict, wherever and whenever
+
+
+def test_the_same_answer_gets_the_same_words(function):
+    wrong = function.mistakes[0].implementation
+    assert check_exercise(function, wrong, size="small") == check_exercise(function, wrong, size="small")
+
+
+def test_the_verdict_is_the_same_through_the_wire(function):
+    """As in the grader: Asks and Observations cross as bytes."""
+    size = "small" if function.outcome else "full"
+    for answer in (reference(function.id), function.mistakes[-1].implementation):
+        plan = function.plan(5, size)
+        asks = [wire.decode(wire.encode(ask)) for ask in plan.asks]
+        observations = [wire.decode(wire.encode(observe(answer, ask))) for ask in asks]
+        far = judge(plan, observations, ask=observe)
+        near = check_exercise(function, answer, seed=5, size=size)
+        assert replace(far, printed="") == replace(near, printed="")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Wrong answers that nobody foresaw
+
+
+@pytest.mark.slow
+def test_mutants_are_refused(mutated):
+    """All but those that are listed as right, each of which must still exist and pass."""
+    known = equivalents(mutated)
+    this = Checker(mutated, size="full")
+    passed = set()
+    for mutant in mutants(reference_source(mutated.lesson)[mutated.name], mutated.name):
+        if this.passes(namespace(mutated.lesson, {mutated.name: mutant.source})[mutated.name]):
+            passed.add(mutant.change)
+    new, gone = sorted(passed - set(known)), sorted(set(known) - passed)
+    assert not new, f"wrong answers that pass; tighten the cases, or list them in EQUIVALENT with the reason: {new}"
+    assert not gone, f"listed in EQUIVALENT, but refused now or no longer a mutant: {gone}"
+    assert all(known.values()), "each needs its reason"
