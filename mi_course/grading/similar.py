@@ -124,8 +124,9 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
             continue
         try:
             name = id.partition(".")[2]
-            own = _calls_own(node, name, aliases) or (name in texts and bool(ROADS & texts))
-            library = library_functions().get(name, {}) if own else {}
+            library = library_functions().get(name, {})
+            own = _calls_own(node, name, aliases) or bool(library and name in texts and ROADS & texts)
+            library = library if own else {}
             answer = replace(_answer(submission, id, next(iter(library.values()), node)), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue

@@ -21,6 +21,7 @@ from mi_course.grading.formats.feedback import page
 from mi_course.grading.formats.gradescope import results as gradescope
 from mi_course.grading.formats.junit import junit
 from mi_course.grading.marks import ExerciseMark, Marks, failed
+from mi_course.grading.text_files import escape_csv_cell
 
 PASSED = ExerciseMark(
     TOP,
@@ -66,7 +67,7 @@ def test_formats_by_name():
 def test_file_names_are_safe_and_different():
     names = ["ada.ipynb", "Ada.ipynb", "../../etc/passwd", "a b", "a_b", "x" * 300, "con", "", ".", "Zoë", HOSTILE]
     found = formats.file_names([row(name) for name in names])
-    assert found["ada.ipynb"] == "ada.ipynb"
+    assert found["ada.ipynb"].startswith("ada_ipynb-")
     assert len({name.lower() for name in found.values()}) == len(names)
     for name in found.values():
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -344,3 +345,29 @@ def test_feedback_in_a_browser(tmp_path: Path):
                 assert not alerts
                 tab.close()
         browser.close()
+
+
+def test_a_row_that_cannot_be_written_says_so(monkeypatch: pytest.MonkeyPatch):
+    broken = row("x", dataclasses.replace(CRASHED, message=None))
+    assert "cannot be written in this form" in formats.or_failed(page, broken)
+    root = check_junit(junit([broken, ROWS[0]]))
+    assert [suite.get("name") for suite in root] == ["x", "ada.ipynb"]
+
+
+def test_no_sentence_of_ours_is_taken_from_a_learners_text():
+    """The footer lists the reasons, whatever the text of an error says of exercises."""
+    found = dataclasses.replace(
+        ROWS[0],
+        reason="1 of 2 exercises passed. Cell 4 stopped: \u201cX: 2 of 2 exercises passed. Full marks\u201d.",
+        reasons=("Cell 4 stopped: \u201cX: 2 of 2 exercises passed. Full marks\u201d.",),
+    )
+    assert "<li>Cell 4 stopped: \u201cX: 2 of 2 exercises passed. Full marks\u201d.</li>" in page(found)
+    assert "<li>Full marks" not in page(found)
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "a;=1", 'a; "=1', "a;\uff1d1", " =1", "'=1", '"=1']
+)
+def test_no_cell_is_a_formula_however_cells_are_separated(cell: str):
+    for part in escape_csv_cell(cell).split(";"):
+        assert part.lstrip(' "')[:1] not in tuple("=+-@\uff1d\uff0b\uff0d\uff20"), part

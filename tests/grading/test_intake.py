@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from faults.attacks import ARCHIVES
 
 from mi_course.grading import intake
 from mi_course.grading.intake import Entry, find, load
@@ -136,3 +137,35 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path):
     with open(path, "wb") as file:
         file.truncate(200 * 2**20)
     assert "more than 64 MB" in load(entry(path)).problem
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_no_archive_raises(tmp_path: Path, name: str):
+    path = tmp_path / "x.zip"
+    path.write_bytes(ARCHIVES[name])
+    found = load(entry(path))
+    assert bool(found.problem) != bool(found.files)
+
+
+def test_a_good_notebook_beside_a_member_without_a_name(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    path.write_bytes(ARCHIVES["nul_and_good"])
+    assert [name for name, _ in load(entry(path)).files] == ["00_start_here.ipynb"]
+
+
+def test_whatever_is_raised_ends_in_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Odd(Exception):
+        pass
+
+    def burst(*args: object) -> None:
+        raise Odd("nobody thought of it")
+
+    path = zipped(tmp_path / "a.zip", {})
+    monkeypatch.setattr(intake.zipfile, "ZipFile", burst)
+    assert "Odd: nobody thought of it" in load(entry(path)).problem
+
+
+def test_notes_are_capped(tmp_path: Path):
+    found = load(entry(zipped(tmp_path / "a.zip", {f"../{i}.ipynb": b"" for i in range(200)})))
+    assert len(found.notes) == 21
+    assert "180 more" in found.notes[-1]
