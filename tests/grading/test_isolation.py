@@ -23,6 +23,7 @@ from mi_course.grading.sandbox.inside import isolation
 from mi_course.wire import Ask, Call, Observation
 
 PACKAGE = Path(mi_course.__file__).parent
+PLAIN = {"patience": 1.0, "withheld": []}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def inside(sandbox: Sandbox):
         with sandbox.session() as one:
             lines = "\n".join(f"    {line}" for line in text.strip("\n").split("\n"))
             cell = f"import os, sys, socket, ctypes, resource\ndef look():\n{lines}\n"
-            one.send({"setup": [], "cells": [[1, cell]], "cell_s": 30.0, "names": ["look"]})
+            one.send({"setup": [], "cells": [[1, cell]], "cell_s": 30.0, "names": ["look"], **PLAIN})
             while "ready" not in (told := one.receive(60)):
                 assert "error" not in told, told
             one.send({"exercise": "look"})
@@ -47,9 +48,9 @@ def inside(sandbox: Sandbox):
 
 
 def test_nothing_of_the_truth_is_there(inside):
-    assert inside("return sorted(n for n in os.listdir('/course/mi_course') if n[0] != '_')") == [
-        *("asking", "interp", "show", "wire")
-    ]
+    assert inside("return os.listdir('/course/mi_course') + os.listdir('/course/mi_sandbox')") == []
+    assert inside("import mi_course.interp.induction, mi_course.show, mi_course.wire\nreturn True")
+    assert inside("return [n for n in sys.modules if n.startswith(('mi_sandbox', 'mi_course.asking'))]") == []
     absent = inside(
         "from importlib.util import find_spec\nrooms = 'lessons judging exercises course content grading submission "
         "checking progress authoring cli lab'.split()\nreturn [r for r in rooms if find_spec('mi_course.' + r)]"
@@ -79,7 +80,7 @@ def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
         "    return [getsize(join(here, 'six.py')), os.listdir(join(here, 'yaml')), exists('/course/grading_kit.py')]"
     )
     with Sandbox.start() as made, made.wait().session() as one:
-        one.send({"setup": [], "cells": [[1, code]], "cell_s": 30.0, "names": ["look"]})
+        one.send({"setup": [], "cells": [[1, code]], "cell_s": 30.0, "names": ["look"], **PLAIN})
         while "ready" not in (told := one.receive(60)):
             assert "error" not in told, told
         one.send({"exercise": "look"})
@@ -150,7 +151,9 @@ def test_it_has_no_rights(inside):
 
 
 def test_its_limits(inside):
-    assert inside("return resource.getrlimit(resource.RLIMIT_NPROC)") == (64, 64)
+    assert inside("return resource.getrlimit(resource.RLIMIT_NPROC)") == (32, 32)
+    assert inside("return resource.getrlimit(resource.RLIMIT_NOFILE)") == (64, 64)
+    assert inside("return resource.getrlimit(resource.RLIMIT_AS)[1]") < 64 * 2**30
     assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (0, 0)
     assert inside("return resource.getrlimit(resource.RLIMIT_DATA)[1]") < 8 * 2**30
     assert (
@@ -158,7 +161,7 @@ def test_its_limits(inside):
             "n = 0\ntry:\n    while n < 200:\n        if os.fork() == 0: os._exit(0)\n        n += 1\n"
             "except OSError: pass\nreturn n"
         )
-        < 64
+        < 32
     )
 
 
@@ -252,3 +255,38 @@ def test_the_filter_names_the_calls_that_it_refuses(column: int, header: str):
     ours = {name: str(pair[column]) for name, pair in isolation._CALLS.items()} | {"clone3": str(isolation._CLONE3)}
     assert {name: numbers.get(name, number) for name, number in ours.items()} == ours
     assert len(set(ours) & set(numbers)) > 20
+
+
+def test_many_processes_stand_back(inside):
+    """What is in them gets the least weight, so that neighbors do not wait for it; it cannot take it back."""
+    text = (
+        "import time\nfor _ in range(8):\n    if os.fork() == 0:\n        time.sleep(5)\n        os._exit(0)\n"
+        "time.sleep(0.5)\ntry:\n    os.setpriority(os.PRIO_PROCESS, 0, 0)\nexcept OSError: pass\n"
+        "return os.getpriority(os.PRIO_PROCESS, 0)"
+    )
+    assert inside(text) == 19
+    assert inside("return os.getpriority(os.PRIO_PROCESS, 0)") < 19
+
+
+def test_no_session_can_be_made(inside):
+    assert inside("try:\n    os.setsid()\nexcept PermissionError:\n    return 'no'") == "no"
+
+
+def test_sockets_keep_their_buffers(inside):
+    assert inside(
+        "a, b = socket.socketpair()\nbefore = a.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)\n"
+        "a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10**8)\n"
+        "a.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\n"
+        "return a.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before"
+    )
+
+
+def test_the_kernel_shares_out_the_processor_where_it_may(sandbox: Sandbox):
+    require("cgroups", sandbox.groups is not None, "No control group is delegated to us here.")
+    with sandbox.session() as session:
+        shares = [path / "cpu.shares" for path in session.group.others]
+        shares += [session.group.path / "cpu.weight"]
+        found = [path.read_text().strip() for path in shares if path.exists()]
+        assert found in ([], ["1024"], ["100"])
+        paths = [session.group.path, *session.group.others]
+    assert not any(path.exists() for path in paths)
