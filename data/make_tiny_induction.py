@@ -1,9 +1,9 @@
 """Train the small models of lesson 02: `python data/make_tiny_induction.py` (about two minutes).
 
     tiny-induction               two layers, periods 6 … 32 without 18 … 22: an induction circuit
-    tiny-induction-checkpoints   the same run, most densely kept around the phase change, float16
+    tiny-induction-checkpoints   checkpoints of that run, densest around the phase change, float16
     tiny-induction-seed1, -seed2 the same with other seeds
-    tiny-one-layer               one layer, otherwise the same: it cannot
+    tiny-one-layer               one layer, otherwise the same: no induction
     tiny-fixed-period            two layers, period 24 only: a positional copy, useless at any other period
     tiny-induction-growth.json   every 25 steps of all five: losses (nats) at an unseen period, scores of every head
 
@@ -27,7 +27,7 @@ from mi_course.interp.models.native import save_checkpoints, save_native, state_
 HERE = Path(__file__).resolve().parent
 STEPS = 1000
 TEST_PERIOD = 20  # never trained on
-# Every 25 steps where the circuit forms, wide apart before and after.
+# Every 25 steps where the circuit forms, fewer before and after.
 KEEP = (0, 100, 200, 250, *range(300, 526, 25), 550, 600, 650, 700, 800, 1000)
 
 

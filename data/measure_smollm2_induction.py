@@ -1,9 +1,9 @@
-"""Scores all heads of SmolLM2 on held-out repeated tokens: what lesson 02 judges the learner's list of heads by.
+"""Score all heads of SmolLM2 on held-out repeated tokens, by which lesson 02 judges the learner's list of heads.
 
     python data/measure_smollm2_induction.py        about 20 s on 2 cores; writes data/smollm2-induction.json
 
-The sequences come from seeds that the lesson does not use, with two periods, so that no head is judged on what it was
-found with. Compatibility mode, float32.
+The sequences come from seeds that the lesson does not use, with two periods, so that no head is judged on the sequences
+that it was found on. Compatibility mode, float32.
 """
 
 from __future__ import annotations

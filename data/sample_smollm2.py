@@ -3,11 +3,11 @@
     python data/sample_smollm2.py               about 10 minutes on 2 cores; writes data/smollm2-sampled.safetensors
 
 784 rows of 256 tokens, BOS first: 208 from BOS alone, and 12 from each of 48 openings written for this course.
-Temperature 1 over the whole vocabulary, in bfloat16, with a key/value cache. A row goes on behind <|im_end|>, as a chat
-does. Openings are dealt to the rows in random order, so every slice is a fair sample. Rows are drawn in seven parts,
-each with a seed of its own; a part that is already in --parts is not drawn again, and --at-most stops early, so that
-the work can be done in pieces. Which tokens come out depends on the last digits of the logits: with another number of
-threads, or elsewhere, the text is another one of the same kind.
+Temperature 1 over the whole vocabulary, in bfloat16, with a key/value cache. A row continues after <|im_end|>, as a
+chat does. Openings are assigned to the rows in random order, so every slice is a fair sample. Rows are drawn in seven
+parts with different seeds; a part that is already in --parts is not drawn again, and --at-most stops early, so that the
+work can be done in pieces. The tokens depend on the last digits of the logits: with another number of threads, or on
+another machine, the text is different, but of the same kind.
 """
 
 from __future__ import annotations

@@ -445,9 +445,13 @@ def build(
 
     Only stale solutions are executed. A plug-in's lessons are built in their own folder when they are named.
     """
-    from mi_course.authoring import build as building
-    from mi_course.authoring.source import BuildError
     from mi_course.lessons import catalogue, find
+
+    try:
+        from mi_course.authoring import build as building
+        from mi_course.authoring.source import BuildError
+    except ModuleNotFoundError as error:
+        raise CourseError(f"Building needs {error.name}: pip install 'mi-course[author]'.") from None
 
     chosen = [find(name) for name in lesson] if lesson else None
     folders = {info.folder for info in chosen} if chosen else {""}

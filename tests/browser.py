@@ -1,4 +1,4 @@
-"""JupyterLab in a headless browser, for tests: nothing of the user's settings, no request beyond this machine.
+"""JupyterLab in a headless browser, for tests, without the user's settings and without requests beyond this machine.
 
     with jupyterlab(folder, theme="dark") as lab:
         page = lab.page()
@@ -52,18 +52,18 @@ class Lab:
     url: str
     token: str
     context: Any
-    outside: list[str] = field(default_factory=list)  # addresses asked for beyond this machine (and refused)
+    outside: list[str] = field(default_factory=list)  # refused requests beyond this machine
     errors: list[str] = field(default_factory=list)  # JavaScript errors of every page
-    console: list[str] = field(default_factory=list)  # what every page wrote to the console as an error
+    console: list[str] = field(default_factory=list)  # console errors of every page
 
     def page(self) -> Any:
-        """A new page (Playwright, synchronous). Requests that leave the machine are refused and noted in `outside`."""
+        """A new page (Playwright, synchronous). Requests beyond this machine are refused and recorded in `outside`."""
         page = self.context.new_page()
         page.set_default_timeout(120_000)
         page.on("request", lambda request: self._note(request.url))
         page.on("websocket", lambda socket: self._note(socket.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda said: self.console.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: self.console.append(message.text) if message.type == "error" else None)
         page.lab = self
         return page
 
@@ -171,11 +171,11 @@ def _wait(server: subprocess.Popen[bytes], url: str, token: str, log: Path) -> N
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start. Its last words:\n{log.read_text(errors='replace')[-3000:]}")
+    raise RuntimeError(f"JupyterLab did not start. The end of its log:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 def stop(server: subprocess.Popen[bytes], url: str, token: str) -> None:
-    """Ask the server at `url` to end, which ends its kernels too; insist if it does not.
+    """Shut down the server at `url` with its kernels; kill it if it does not answer.
 
     server: its process, or the one that waits for it.
     """

@@ -28,7 +28,7 @@ _seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="Run verified notebooks too. A release needs it.")
+    parser.addoption("--all", action="store_true", help="Skip nothing to save time. A release needs it.")
     parser.addoption("--write-keys", action="store_true", help="Write tests/nbval_keys of notebooks that pass nbval.")
 
 

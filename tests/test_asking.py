@@ -233,8 +233,8 @@ def test_inputs_are_fresh_for_every_call():
         return [tensor.clone(), list(values)]
 
     tensor, values = torch.zeros(1), [1]
-    one = Call((tensor, values))
-    replies = observe(spoils, Ask((one, one))).replies
+    call = Call((tensor, values))
+    replies = observe(spoils, Ask((call, call))).replies
     assert [r.value[0].item() for r in replies] == [1, 1]
     assert [len(r.value[1]) for r in replies] == [2, 2]
     assert (tensor.item(), values) == (0, [1])
@@ -296,12 +296,12 @@ def swallow() -> None:
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(work()))
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
     thread.join(30)
-    assert found, "the thread hangs"
-    return found[0]
+    assert results, "the thread hangs"
+    return results[0]
 
 
 ENDLESS = [hang, swallow, lambda: all(True for _ in iter(int, 1)), lambda: [hang() for _ in "a"]]
@@ -667,7 +667,7 @@ def test_no_truth_crosses(exercise, seed):
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
 def test_an_ask_is_the_same_once_it_has_crossed(exercise):
-    for one in exercise.plan(3, "small").asks:
-        back = wire.decode(wire.encode(one))
-        assert wire.encode(back) == wire.encode(one)
+    for sent in exercise.plan(3, "small").asks:
+        back = wire.decode(wire.encode(sent))
+        assert wire.encode(back) == wire.encode(sent)
         assert isinstance(observe(lambda *args: 0, back), Observation)

@@ -127,6 +127,14 @@ def test_the_courses_own_errors_are_shown_as_they_are(error):
     assert cli._paragraph(made) == f"mi-course: {made}"
 
 
+def test_building_without_the_extra_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("mi_course.authoring.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    with pytest.raises(CourseError, match=r"Building needs jupytext: pip install 'mi-course\[author\]'"):
+        cli.build(check=True)
+
+
 def test_debug_shows_the_traceback():
     result = subprocess.run(
         [sys.executable, "-m", "mi_course", "hint", "none.f"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,21 +25,10 @@ def test_a_clone_is_found():
 
 
 def test_a_wheel_is_found(tmp_path):
-    """The file as it lies in a wheel, without the clone around it."""
+    """The package as it lies in a wheel, without the clone around it."""
     package = tmp_path / "site" / "mi_course"
+    shutil.copytree(Path(mi_course.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "_content"))
     (package / "_content" / "notebooks").mkdir(parents=True)
-    models = [f"interp/models/{name}.py" for name in ("__init__", "errors", "where")]
-    for name in (
-        "__init__.py",
-        "content.py",
-        "errors.py",
-        "version.py",
-        "lessons/__init__.py",
-        "interp/__init__.py",
-        *models,
-    ):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text((Path(mi_course.__file__).parent / name).read_text())
     code = "from mi_course import content; print(content.notebooks_dir(), content.constraints_file())"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True

@@ -91,6 +91,23 @@ def test_what_is_wrong_is_told_with_what_was_seen_and_where(seen, expected, kind
     assert words in complaint.message
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("expected", [t([0.1, 0.7, 1.3]), t(0.1), 0.1, [t([0.1]), 3], {"a": t([[0.1, 7.3]])}])
+def test_half_precision_is_refused_with_what_to_do(dtype, expected):
+    def cast(value: Any, off: float = 0.0) -> Any:
+        if isinstance(value, (list, dict)):
+            return [cast(v, off) for v in value] if isinstance(value, list) else {k: cast(value[k], off) for k in value}
+        return (torch.as_tensor(value) + off).to(dtype) if not isinstance(value, int) else value
+
+    complaint = compare(cast(expected), expected)
+    assert complaint.kind == "precision"
+    assert f"right to half precision: {str(dtype)[6:]} keeps" in complaint.message
+    assert "Return float32" in complaint.message
+    wrong = compare(cast(expected, off=0.5), expected)
+    assert wrong.kind == "value"
+    assert compare(cast([1.0, 0.5, 512.0]), [1.0, 0.5, 512.0]) is None, "exact is right in any precision"
+
+
 numbers = st.floats(width=32) | st.booleans() | st.integers(-9, 9)
 full = st.builds(torch.full, st.lists(st.integers(0, 2), max_size=3), numbers)
 anything = st.recursive(
@@ -155,8 +172,8 @@ DOUBLE = Mistake("no_one", "Add one.", lambda x: 2 * x)
 SQUARE = Mistake("square", "That is the square.", lambda x: x * x)
 
 
-def check(one: Exercise, answer: Any) -> Verdict:
-    plan = one.plan(0)
+def check(checked: Exercise, answer: Any) -> Verdict:
+    plan = checked.plan(0)
     return judge(plan, [observe(answer, ask) for ask in plan.asks], ask=observe)
 
 
@@ -211,12 +228,48 @@ def test_statuses(answer, status, points):
 
 
 def test_a_mistake_is_named_only_if_it_reproduces_everything_that_was_returned():
-    one = exercise(mistakes=(SQUARE, DOUBLE))
-    assert check(one, lambda x: 2 * x).mistake == "no_one"
-    assert check(one, lambda x: 2 * x).message == "Add one."
-    assert check(one, lambda x: 2 * x if x < 10 else 3.0).mistake is None
-    assert check(one, lambda x: 2 * x if x < 10 else 1 / 0).mistake == "no_one"
-    assert check(one, lambda x: 2 * x + 1).mistake is None
+    named = exercise(mistakes=(SQUARE, DOUBLE))
+    assert check(named, lambda x: 2 * x).mistake == "no_one"
+    assert check(named, lambda x: 2 * x).message == "Add one."
+    assert check(named, lambda x: 2 * x if x < 10 else 3.0).mistake is None
+    assert check(named, lambda x: 2 * x if x < 10 else 1 / 0).mistake == "no_one"
+    assert check(named, lambda x: 2 * x + 1).mistake is None
+
+
+def test_half_precision_is_no_mistake():
+    near = Mistake("near", "It is off by a thousandth.", lambda x: torch.tensor(2 * x + 1).half().float())
+    seen = Mistake("seen", "Recognized by its record.", None, detect=lambda case, observation: True)
+    verdict = check(exercise(mistakes=(near, seen)), lambda x: torch.tensor(2 * x + 1).half())
+    assert (verdict.status, verdict.points, verdict.mistake) == ("wrong", 0, None)
+    assert "Return float32" in verdict.message
+
+    def exactly(case: Case, observation: Observation) -> Complaint | None:
+        right = 2 * case.calls[0].args[0] + 1
+        return None if abs(float(observation.replies[0].value) - right) < 1e-6 else Complaint("", mistake="near")
+
+    part = Part("judged", 1, lambda draw, size: [case(draw.number(1, 2), judge=exactly)])
+    verdict = check(exercise(part, mistakes=(near,)), lambda x: torch.tensor(2 * x + 1).bfloat16())
+    assert verdict.mistake is None
+    assert verdict.message.startswith("The result is in bfloat16")
+    assert check(exercise(part, mistakes=(near,)), lambda x: 2 * x).mistake == "near"
+
+
+def test_ours_is_asked_once_and_only_where_the_verdict_needs_it():
+    def asked(answer: Any) -> list[Any]:
+        plan = exercise(
+            Part("all", 1, lambda draw, size: [case(draw.number(1, 2)) for _ in range(4)]), mistakes=two
+        ).plan(0)
+        ours: list[Any] = []
+        observations = [observe(answer, ask) for ask in plan.asks]
+        judge(plan, observations, ask=lambda mine, ask: ours.append((mine, ask.id)) or observe(mine, ask))
+        assert len(set(ours)) == len(ours)
+        return [mine for mine, _ in ours]
+
+    two = (SQUARE, DOUBLE)
+    assert len(asked(lambda x: 2 * x + 1)) == 4, "each case is compared"
+    wrong = asked(lambda x: x - 7)
+    assert len(wrong) == 3, "the part is lost in its first case, and each mistake differs there"
+    assert len(asked(lambda x: 2 * x)) == 1 + 1 + 4, "a mistake that explains one case is asked about all"
 
 
 def test_degenerate_values_get_no_name():
@@ -232,9 +285,9 @@ def test_a_wrong_value_of_a_value_exercise_is_named():
         Mistake("turned", "Turn it.", [2, 1]),
         Mistake("secret", "From the case.", lambda case: case.judge_data),
     )
-    one = exercise(part, mistakes=mistakes, oracle=None, kind="value")
-    assert [check(one, v).mistake for v in ([2, 1], [5, 6], [9, 9])] == ["turned", "secret", None]
-    assert check(one, [1, 2]).passed
+    value = exercise(part, mistakes=mistakes, oracle=None, kind="value")
+    assert [check(value, v).mistake for v in ([2, 1], [5, 6], [9, 9])] == ["turned", "secret", None]
+    assert check(value, [1, 2]).passed
 
 
 def test_diagnosis_has_a_budget():
@@ -314,8 +367,7 @@ def test_the_first_reply_counts_and_replies_to_other_asks_do_not():
 
 def test_too_many_and_too_few_replies():
     calls = (Call((1.0,)), Call((2.0,)))
-    one = exercise(Part("p", 1, lambda draw, size: [Case(calls=calls)]), mistakes=(SQUARE,))
-    plan = one.plan(0)
+    plan = exercise(Part("p", 1, lambda draw, size: [Case(calls=calls)]), mistakes=(SQUARE,)).plan(0)
     (ask,) = plan.asks
     good = [Reply("returned", 3.0), Reply("returned", 5.0)]
     for replies, points in ((good, 1), (good[:1], 0), (good[::-1], 0), ([], 0), ([*good, Reply("raised")], 1)):
@@ -385,5 +437,5 @@ def test_only_our_code_is_run_by_judging():
 
     judge(plan, seen, ask=asker)
     ours = [plan.exercise.oracle, *(m.implementation for m in plan.exercise.mistakes)]
-    assert all(any(answer is one for one in ours) for answer in ran)
+    assert all(any(answer is mine for mine in ours) for answer in ran)
     assert judging.DIAGNOSIS_S <= 5

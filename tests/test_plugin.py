@@ -34,6 +34,7 @@ def test_its_driver_asks_in_a_notebook(plugin):
     assert lesson.check(lambda x: x * x, name="double").mistake == "square"
 
 
+@pytest.mark.xdist_group("sandbox")
 def test_its_driver_asks_in_the_sandbox(plugin):
     problem = sandbox_problem()
     require("sandbox", problem is None, " ".join(problem or ()))

@@ -22,9 +22,9 @@ def run_nbval(notebook: Path, folder: Path, root: Path = nbval_key.ROOT) -> subp
     """Run nbval on a notebook; files that it opens are recorded in `folder`."""
     # -c and --rootdir keep it away from the settings of these tests.
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(notebook.parent), "-q"]
-    command += ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", str(notebook)]
+    command += ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", str(notebook)]
     env = environment(folder) | nbval_key.recording(folder, root)
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=folder, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=folder, env=env)
 
 
 @pytest.mark.slow

@@ -24,10 +24,10 @@ SOURCE = Path(__file__).parent / "plugin"
 def install(folder: Path, patch: pytest.MonkeyPatch) -> lessons.LessonInfo:
     """Makes `folder` an installed distribution, here and in processes that are started from here."""
     shutil.copytree(SOURCE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "ruff.toml"))
-    told = folder / "tiny_course-1.0.dist-info"
-    told.mkdir(exist_ok=True)
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-course\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[mi_course.lessons]\ntiny = tiny_course:PLUGIN\n")
+    metadata = folder / "tiny_course-1.0.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-course\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[mi_course.lessons]\ntiny = tiny_course:PLUGIN\n")
     patch.syspath_prepend(str(folder))
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     patch.setenv("PYTHONPATH", os.pathsep.join(paths))
@@ -74,8 +74,8 @@ def plugin(built_plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def cell(notebook: dict[str, Any], id: str) -> dict[str, Any]:
     """The cell with this id."""
-    (found,) = (one for one in notebook["cells"] if one.get("id") == id)
-    return found
+    (match,) = (cell for cell in notebook["cells"] if cell.get("id") == id)
+    return match
 
 
 def code(source: str, **rest: Any) -> dict[str, Any]:

@@ -20,10 +20,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
-
 from mi_course.content import ANSWER, BEGIN, END, SETUP
 from mi_course.errors import CourseError
+
+try:
+    import jupytext
+except ModuleNotFoundError as error:
+    raise CourseError('Authors need more packages: pip install "mi-course[author]" -c constraints.txt') from error
 
 __all__ = ["BuildError", "Finding", "Region", "SourceCell", "is_slug", "read_source", "regions"]
 

@@ -246,7 +246,7 @@ def upright(
     The model is invariant to rotations and reflections of the hidden space, since only Wᵀ W matters. features: those
     that determine the basis, in order; by default the longest first.
 
-    >>> upright(torch.tensor([[-3.0, 0.0], [0.0, 1.0]])).tolist()
+    >>> (upright(torch.tensor([[-3.0, 0.0], [0.0, 1.0]])) + 0.0).tolist()  # + 0.0: no −0
     [[0.0, 1.0], [3.0, 0.0]]
     """
     order = W.norm(dim=0).argsort(descending=True).tolist() if features is None else list(features)

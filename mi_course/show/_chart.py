@@ -6,7 +6,7 @@ Places are in the units of the axes, sizes in pixels, and colors are `#rrggbb` o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,16 @@ class Axis:
     """ticks: place to label; by default the renderer chooses numbers. angle: of the labels, in degrees, rising."""
 
     label: str = ""
-    ticks: Mapping[float, str] | None = None
+    ticks: Mapping[float, str] | Mapping[int, str] | None = None
     angle: int = 0
     range: tuple[float, float] | None = None
     log: bool = False
     line: bool = True
     grid: bool = True
     visible: bool = True
+
+
+HIDDEN = Axis(visible=False)
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ class Chart:
 
     size: tuple[int, int]
     marks: Sequence[Mark]
-    x: Axis = field(default_factory=lambda: HIDDEN)
-    y: Axis = field(default_factory=lambda: HIDDEN)
+    x: Axis = HIDDEN
+    y: Axis = HIDDEN
     scale: Scale | None = None
     equal: bool = False
     below: str = ""
@@ -171,9 +174,6 @@ class Chart:
         """Names in the legend, which stands below the plot if there are several."""
         names = [mark.name for mark in self.marks if isinstance(mark, (Series, Bars)) and mark.name]
         return names if len(names) > 1 or self.always_legend else []
-
-
-HIDDEN: Axis = Axis(visible=False)
 
 
 def styles(names: Sequence[str]) -> list[tuple[str, str]]:

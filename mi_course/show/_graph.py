@@ -57,29 +57,31 @@ def graph(
 
     marks: list[Mark] = []
     for a, b, weight in arrows:
-        start, end = ((ids[i]["x"], ids[i]["y"]) for i in (a, b))
+        start, end = [(ids[i]["x"], ids[i]["y"]) for i in (a, b)]
         color, dash = (colors.POSITIVE, "solid") if weight >= 0 else (colors.NEGATIVE, "dash")
         marks.append(Arrow(start, end, color, round(0.8 + 3.2 * abs(weight) / heaviest, 2), dash))
         if len(arrows) <= 16:
-            x, y = (0.55 * p + 0.45 * q for p, q in zip(start, end, strict=True))
-            marks.append(Text(x, y, short(weight), align="left", shift=(6, 0)))
+            at = [0.55 * p + 0.45 * q for p, q in zip(start, end, strict=True)]
+            marks.append(Text(at[0], at[1], short(weight), align="left", shift=(6, 0)))
     if arrows:  # plotly's arrows have no hover text: these points have it for them
-        middles = np.array([[(ids[a][k] + ids[b][k]) / 2 for k in "xy"] for a, b, _ in arrows])
+        x, y = np.array([[(ids[a][k] + ids[b][k]) / 2 for k in "xy"] for a, b, _ in arrows]).T
         words = [f"{ids[a]['label']} → {ids[b]['label']}\n{weight_name} {short(w)}" for a, b, w in arrows]
-        marks.append(Series(middles[:, 0], middles[:, 1], "#00000000", dash="", symbol="circle", size=14, words=words))
+        marks.append(Series(x, y, "#00000000", dash="", symbol="circle", size=14, words=words))
     for role, color in zip(roles, _role_colors(roles), strict=True):
         nodes_of_role = [node for node in points if node["role"] == role]
-        at = np.array([[node["x"], node["y"]] for node in nodes_of_role])
+        x, y = np.array([[node["x"], node["y"]] for node in nodes_of_role]).T
         words = [node["label"] for node in nodes_of_role]
-        marks.append(Series(at[:, 0], at[:, 1], color, role, dash="", symbol="circle", size=17, words=words))
+        marks.append(Series(x, y, color, role, dash="", symbol="circle", size=17, words=words))
     marks += [Text(n["x"], n["y"], n["label"], size=12, soft=False, align="left", shift=(13, 0)) for n in points]
 
     widest = max(sum(node["layer"] == level for node in points) for level in levels)
     size = max(440, min(900, 150 * widest + 110)), max(260, min(900, 92 * len(levels) + 90))
-    x = replace(HIDDEN, range=(-0.6, max(widest - 1, 1) + 0.6))
+    across = replace(HIDDEN, range=(-0.6, max(widest - 1, 1) + 0.6))
     ticks = {i: place(level) for i, level in enumerate(levels)}
-    y = Axis(layer_name, ticks, range=(-0.5, len(levels) - 0.5), line=False, grid=False)
-    return Picture(Chart(size, marks, x, y, always_legend=True), title=title, caption=caption, alt=alt, details=details)
+    up = Axis(layer_name, ticks, range=(-0.5, len(levels) - 0.5), line=False, grid=False)
+    return Picture(
+        Chart(size, marks, across, up, always_legend=True), title=title, caption=caption, alt=alt, details=details
+    )
 
 
 def _role_colors(roles: list[str]) -> list[str]:

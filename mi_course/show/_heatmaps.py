@@ -161,7 +161,7 @@ def _heatmap(
     few = columns <= 60 and rows <= 60
     cells = Cells(table, -0.5, columns - 0.5, *ends, hover + ("\n{words}" if words else ""), words, gap=few)
     frames = [Frame(c - 0.5, c + 0.5, r - 0.5, r + 0.5) for r, c in framed]
-    plain = {"line": False, "grid": False}
+    plain: dict[str, Any] = {"line": False, "grid": False}
     chart = Chart(
         size,
         [cells, *frames],
@@ -234,8 +234,8 @@ class Grid:
         rows = -(-self.count // self.across)
         return -(rows - 0.5) * self.height, self.height / 2
 
-    def axes(self) -> dict[str, Any]:
-        return {"x": replace(HIDDEN, range=self.x), "y": replace(HIDDEN, range=self.y)}
+    def axes(self) -> tuple[Axis, Axis]:
+        return replace(HIDDEN, range=self.x), replace(HIDDEN, range=self.y)
 
 
 def heatmaps(
@@ -278,7 +278,7 @@ def heatmaps(
     width = int(panel * grid.across * 1.12)
     below = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(width / 5.6))
     size = width + 110, int(panel * (grid.y[1] - grid.y[0]) + 60 + 14 * len(below))
-    chart = Chart(size, marks, **grid.axes(), scale=scale, equal=True, below="\n".join(below))
+    chart = Chart(size, marks, *grid.axes(), scale, equal=True, below="\n".join(below))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 
 

@@ -79,15 +79,15 @@ def code_block(code: str, language: str = "python") -> str:
 
 def _colored(code: str) -> str:
     from pygments.lexers import PythonLexer
-    from pygments.token import Comment, Keyword, Number, Operator, String
+    from pygments.token import Comment, Keyword, Operator, String
 
-    # Theme variables, with middle tones as fallback. JupyterLab's own tone for comments is too dark in its dark theme.
+    # Theme variables, with middle tones as fallback. JupyterLab's own tones for comments and
+    # numbers have too little contrast on this ground.
     tones = [
-        (Comment, SOFT, ";font-style:italic"),
+        (Comment, INK, ";font-style:italic"),
         (Operator.Word, "var(--jp-mirror-editor-keyword-color, #2e8b3d)", ";font-weight:bold"),
         (Keyword, "var(--jp-mirror-editor-keyword-color, #2e8b3d)", ";font-weight:bold"),
         (String, "var(--jp-mirror-editor-string-color, #c4472f)", ""),
-        (Number, "var(--jp-mirror-editor-number-color, #3f84c4)", ""),
     ]
     parts = []
     for kind, piece in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):

@@ -43,11 +43,11 @@ class LivePicture(Shown):
         self._closed = True
 
     @property
-    def text(self) -> str:
+    def text(self) -> str:  # type: ignore[override]
         return f"{self._look['title']}\n  {self.EMPTY}" if self._is_empty() else self.picture().text
 
     @property
-    def alt(self) -> str:
+    def alt(self) -> str:  # type: ignore[override]
         return self._look["title"] if self._is_empty() else self.picture().alt
 
     def html(self) -> str:

@@ -23,7 +23,7 @@ SPAN = '<span style="color:var(--jp-content-font-color1)">'
 SOFT_SPAN = '<span style="color:var(--jp-content-font-color2)">'
 LINE_HEIGHT = 18
 # A frame must be seen on the faintest and on the darkest cell, in both themes: dark over light.
-FRAME = [{"color": "#ffffff", "width": 5}, {"color": "#24292f", "width": 2}]
+FRAME = [("#ffffff", 5), ("#24292f", 2)]
 
 
 def safe_label(text: str) -> str:
@@ -123,8 +123,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
     if axis.log:
         more["type"] = "log"
     if axis.ticks is not None and all(name == f"{place:g}" for place, name in axis.ticks.items()):
-        first, second, *_ = *axis.ticks, 1
-        more |= {"tick0": first, "dtick": max(1, second - first), **NUMBERS}
+        places = list(axis.ticks)
+        more |= {"tick0": places[0], "dtick": places[1] - places[0] if len(places) > 1 else 1, **NUMBERS}
     elif axis.ticks is not None:
         more |= {"tickvals": list(axis.ticks), "ticktext": [themed(name) for name in axis.ticks.values()]}
         more |= {"tickangle": -axis.angle}
@@ -231,7 +231,7 @@ def _(mark: Cells, chart: Chart) -> dict[str, list[dict[str, Any]]]:
 @_draw.register
 def _(mark: Frame, chart: Chart) -> dict[str, list[dict[str, Any]]]:
     corners = {"x0": mark.x0, "x1": mark.x1, "y0": mark.y0, "y1": mark.y1}
-    return {"shapes": [{"type": "rect", **corners, "line": line} for line in FRAME]}
+    return {"shapes": [{"type": "rect", **corners, "line": {"color": color, "width": width}} for color, width in FRAME]}
 
 
 @_draw.register

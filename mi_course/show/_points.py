@@ -40,7 +40,7 @@ def bars(
     groups = [(series_name, _bar_values(values, "values", count), _lengths(errors, "errors", count), colors.SERIES[0])]
     control_errors = _lengths(control_errors, "control_errors", count)
     level = None
-    if isinstance(control, (list, tuple)) or getattr(control, "shape", ()):
+    if isinstance(control, (list, tuple)) or len(getattr(control, "shape", ())):
         groups.append((control_name, _bar_values(control, "control", count), control_errors, colors.CONTROL))
     elif control is not None:
         level = number(control, "control")

@@ -20,7 +20,7 @@ from mi_course.show._plotly import FRAME, legend_room
 PALETTE = 80
 DPI = 130  # shown at 100 pixels an inch, so that it is sharp on dense screens
 POINT = 0.72  # points in a pixel of 1/100 inch
-STYLE = {
+STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.parse_math": False,  # a token may well be "$x$"
@@ -199,10 +199,10 @@ def _colormap(scale: Scale) -> Any:
 def _(mark: Frame, axes: Any, chart: Chart) -> None:
     from matplotlib.patches import Rectangle
 
-    for line in FRAME:
-        corner, width, height = (mark.x0, mark.y0), mark.x1 - mark.x0, mark.y1 - mark.y0
-        look: dict[str, Any] = {"edgecolor": line["color"], "linewidth": POINT * float(line["width"])}
-        axes.add_patch(Rectangle(corner, width, height, fill=False, zorder=3, **look))
+    corner, width, height = (mark.x0, mark.y0), mark.x1 - mark.x0, mark.y1 - mark.y0
+    for color, pixels in FRAME:
+        line = POINT * pixels
+        axes.add_patch(Rectangle(corner, width, height, fill=False, zorder=3, edgecolor=color, linewidth=line))
 
 
 @_draw.register

@@ -73,8 +73,7 @@ def vectors(
             words[k] += [f"{name}\n{called[k]}: length {short(float(np.linalg.norm(table[:, k])))}"]
             if _is_named(table, k):
                 outward = tip / max(float(np.linalg.norm(tip)), 0.25)
-                x, y = origin + tip
-                texts.append(Text(x, y, called[k], size=10, shift=(9 * outward[0], 9 * outward[1])))
+                texts.append(Text(x + tip[0], y + tip[1], called[k], size=10, shift=(9 * outward[0], 9 * outward[1])))
 
     marks: list[Mark] = [_joined(circles, colors.GRID, 1.2), _joined(polygons, colors.CONTROL, 1, "dot")]
     for k in range(most):
@@ -85,7 +84,7 @@ def vectors(
     panel = min(178.0, PAGE_WIDTH / across)
     size = int(max(360, panel * across + 20)), int(panel * (grid.y[1] - grid.y[0]) / grid.width + 50)
     # Names are texts of their own: as text of the points, plotly 7.1 left out those of some panels.
-    chart = Chart(size, [*marks, *texts], **grid.axes(), equal=True)
+    chart = Chart(size, [*marks, *texts], *grid.axes(), equal=True)
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 
 

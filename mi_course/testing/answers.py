@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from mi_course import content, lessons
+from mi_course.asking.cells import LessonStub
 from mi_course.exercises import Case, Exercise
 
 __all__ = [
@@ -33,13 +34,6 @@ def exercises(*which: str | int) -> list[Exercise]:
     ]
 
 
-class _InertLesson:
-    """Stands for `lesson` while answer cells are run, as in the grader."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: None
-
-
 @cache
 def reference_source(lesson: str) -> dict[str, str]:
     """Exercise name -> source of its answer cell, without the check: the lesson's functions."""
@@ -59,7 +53,8 @@ def _definitions(lesson: str) -> str:
 
 def namespace(lesson: str, replaced: dict[str, str] | None = None) -> dict[str, Any]:
     """What a kernel holds after the answer cells of a lesson were run in order, some with `replaced` sources."""
-    space: dict[str, Any] = {"lesson": _InertLesson(), "__name__": "__main__"}
+    space: dict[str, Any] = {"__name__": "__main__"}
+    space["lesson"] = LessonStub(space)
     exec(compile(_definitions(lesson), "<setup>", "exec"), space)
     for name, source in {**reference_source(lesson), **(replaced or {})}.items():
         exec(compile(source, f"<answer {name}>", "exec"), space)

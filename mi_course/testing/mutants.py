@@ -1,6 +1,6 @@
-"""Turns a right answer into many wrong ones, by one small change each to its syntax tree.
+"""Makes wrong answers out of a right one, by one small change each to its syntax tree.
 
-Not the mistakes that we thought of, but those that nobody did: how robust are the checkers to them?
+They are not the mistakes that we thought of, but those that nobody did: do the cases refuse them too?
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ import ast
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Mutant", "mutants"]
 
 
 @dataclass(frozen=True)
 class Mutant:
+    """A changed source."""
+
     source: str
     change: str
-    """The statement as it is now, its first line: how equivalent mutants are named."""
+    """The first line of the changed statement: how EQUIVALENT names mutants."""
 
 
-_BINARY = {
+_BINARY: dict[type[ast.operator], list[type[ast.operator]]] = {
     ast.Add: [ast.Sub],
     ast.Sub: [ast.Add],
     ast.Mult: [ast.Div, ast.Add],
@@ -28,7 +33,7 @@ _BINARY = {
     ast.MatMult: [ast.Mult],
     ast.Pow: [ast.Mult],
 }
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
     ast.Gt: [ast.GtE, ast.Lt],
     ast.GtE: [ast.Gt, ast.LtE],
     ast.Lt: [ast.LtE, ast.Gt],
@@ -72,33 +77,29 @@ def mutants(source: str, name: str) -> list[Mutant]:
             node.annotation = None
         elif isinstance(node, ast.FunctionDef):
             node.returns = None
-    seen, found = {ast.unparse(tree)}, []
-    count = sum(1 for _ in ast.walk(function))
-    for i in range(count):
-        for new in _variants(_nth(function, i)):
-            made = copy.deepcopy(tree)
-            target = next(node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == name)
-            _replace(target, i, copy.deepcopy(new))
-            text = ast.unparse(ast.fix_missing_locations(made))
-            if text not in seen:
-                seen.add(text)
-                was = ast.unparse(tree).splitlines()
-                now = [line.strip() for line in text.splitlines() if line not in was]
-                found.append(Mutant(text, now[0] if now else f"without {_missing(was, text)}"))
-    return found
+    original = ast.unparse(tree)
+    before = original.splitlines()
+    made: dict[str, Mutant] = {}
+    for i, node in enumerate(list(ast.walk(function))):
+        for variant in _variants(node):
+            changed = copy.deepcopy(tree)
+            target = next(node for node in changed.body if isinstance(node, ast.FunctionDef) and node.name == name)
+            _replace(target, i, copy.deepcopy(variant))
+            source = ast.unparse(ast.fix_missing_locations(changed))
+            if source != original and source not in made:
+                new = [line.strip() for line in source.splitlines() if line not in before]
+                made[source] = Mutant(source, new[0] if new else f"without {_missing_line(before, source)}")
+    return list(made.values())
 
 
-def _missing(was: list[str], text: str) -> str:
-    left = text.splitlines()
-    return next((line.strip() for line in was if was.count(line) > left.count(line)), "a line")
-
-
-def _nth(root: ast.AST, i: int) -> ast.AST:
-    return list(ast.walk(root))[i]
+def _missing_line(before: list[str], source: str) -> str:
+    after = source.splitlines()
+    return next((line.strip() for line in before if before.count(line) > after.count(line)), "a line")
 
 
 def _replace(root: ast.AST, i: int, new: ast.AST) -> None:
-    old = _nth(root, i)
+    """Replace the `i`-th node of `ast.walk(root)`."""
+    old = list(ast.walk(root))[i]
     for parent in ast.walk(root):
         for field, value in ast.iter_fields(parent):
             if value is old:
@@ -109,14 +110,16 @@ def _replace(root: ast.AST, i: int, new: ast.AST) -> None:
                 return
 
 
-def _with(node: ast.AST, **fields: object) -> ast.AST:
-    made = copy.deepcopy(node)
+def _with(node: ast.AST, **fields: object) -> Any:
+    """A copy of the node with other fields."""
+    changed = copy.deepcopy(node)
     for field, value in fields.items():
-        setattr(made, field, value)
-    return made
+        setattr(changed, field, value)
+    return changed
 
 
 def _variants(node: ast.AST) -> Iterator[ast.AST]:
+    """What may stand in place of a node."""
     match node:
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
@@ -136,8 +139,8 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
         case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
             yield copy.deepcopy(operand)
         case ast.Compare(ops=[op], left=left):
-            for other in _COMPARE.get(type(op), []):
-                yield _with(node, ops=[other()])
+            for comparison in _COMPARE.get(type(op), []):
+                yield _with(node, ops=[comparison()])
         case ast.BoolOp(op=op):
             yield _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
         case ast.IfExp(body=body, orelse=orelse):
@@ -171,7 +174,9 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Return(ast.Constant(None))
 
 
-def _call_variants(node: ast.Call, func: ast.AST, args: list, keywords: list) -> Iterator[ast.AST]:
+def _call_variants(
+    node: ast.Call, func: ast.AST, args: list[ast.expr], keywords: list[ast.keyword]
+) -> Iterator[ast.AST]:
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     for other in _NAMES.get(name, []):
         field = "attr" if isinstance(func, ast.Attribute) else "id"

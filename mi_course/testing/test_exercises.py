@@ -26,9 +26,11 @@ _KINDS: dict[str, Callable[[Exercise], bool]] = {
     "exercise": lambda exercise: True,
     "function": lambda exercise: exercise.kind == "function",
     "mutated": lambda exercise: exercise.kind == "function" and not exercise.outcome,
+    "with_fallback": lambda exercise: exercise.kind == "function" and bool(exercise.fallback),
+    "with_oracle": lambda exercise: exercise.kind == "function" and exercise.oracle is not None,
     "value": lambda exercise: exercise.kind == "value",
 }
-"""Argument of a test -> the exercises that it gets, one after the other."""
+"""Argument of a test -> the exercises that it runs with."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # Complete, and right answers pass
 
 
-def test_it_is_complete(exercise):
+def test_it_is_complete(exercise: Exercise) -> None:
     assert isinstance(exercise.hints, tuple)
     assert len(exercise.hints) >= 2
     assert len(exercise.mistakes) >= (1 if exercise.trivial else 4)
@@ -59,34 +61,31 @@ def test_it_is_complete(exercise):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_reference_passes(function, seed):
+def test_the_reference_passes(function: Exercise, seed: int) -> None:
     verdict = checker(function, seed).verdict(reference(function.id))
     assert verdict.passed, verdict.message
     assert verdict.points == function.points
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_alternatives_pass(exercise, seed):
+def test_the_alternatives_pass(exercise: Exercise, seed: int) -> None:
     for alternative in alternatives(exercise):
         verdict = checker(exercise, seed).verdict(alternative)
         assert verdict.passed, f"{getattr(alternative, '__name__', alternative)}: {verdict.message}"
 
 
-def test_the_fallback_passes(function):
-    if not function.fallback:
-        pytest.skip("lesson.use takes the solution's own code")
-    verdict = checker(function).verdict(pkgutil.resolve_name(function.fallback))
+def test_the_fallback_passes(with_fallback: Exercise) -> None:
+    """What `lesson.use` gives instead of the solution's own code."""
+    verdict = checker(with_fallback).verdict(pkgutil.resolve_name(with_fallback.fallback))
     assert verdict.passed, verdict.message
 
 
-def test_the_oracle_passes(function):
+def test_the_oracle_passes(with_oracle: Exercise) -> None:
     """No proof that the oracle is right, but that it is tidy and gives the same twice."""
-    if function.oracle is None:
-        pytest.skip("its cases bring their truth or their judge")
-    assert check_exercise(function, function.oracle, size="small").passed
+    assert check_exercise(with_oracle, with_oracle.oracle, size="small").passed
 
 
-def test_the_stub_is_not_attempted(exercise):
+def test_the_stub_is_not_attempted(exercise: Exercise) -> None:
     verdict = check_exercise(exercise, stub(exercise), size="small")
     assert verdict.status == "not_attempted", verdict
     assert verdict.points == 0
@@ -97,7 +96,7 @@ def test_the_stub_is_not_attempted(exercise):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_mistake_is_named(exercise, seed):
+def test_each_mistake_is_named(exercise: Exercise, seed: int) -> None:
     this = Checker(exercise, seed)
     for mistake in exercise.mistakes:
         verdict = this.verdict(mistake.implementation)
@@ -129,7 +128,7 @@ GUESSES: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("guess", GUESSES)
-def test_a_guess_earns_nothing(function, guess):
+def test_a_guess_earns_nothing(function: Exercise, guess: str) -> None:
     verdict = checker(function).verdict(GUESSES[guess], diagnosis_s=0)
     assert not verdict.passed
     assert verdict.points == 0, verdict
@@ -141,7 +140,7 @@ VALUES: list[Any] = [
 ]
 
 
-def test_a_guessed_value_earns_nothing(value):
+def test_a_guessed_value_earns_nothing(value: Exercise) -> None:
     for guess in VALUES:
         verdict = check_exercise(value, guess, size="small")
         assert verdict.points == 0
@@ -171,7 +170,7 @@ def _other_kind(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("change", [_nested, _text, _nan, _other_kind])
-def test_a_wrong_form_gets_a_clear_message(function, change):
+def test_a_wrong_form_gets_a_clear_message(function: Exercise, change: Callable[[Any], Any]) -> None:
     right = reference(function.id)
     verdict = checker(function).verdict(lambda *args: change(right(*args)))
     assert not verdict.passed
@@ -186,7 +185,7 @@ def _in_precision(value: Any, dtype: torch.dtype) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
-def test_other_precisions_are_judged_as_such(function, dtype):
+def test_other_precisions_are_judged_as_such(function: Exercise, dtype: torch.dtype) -> None:
     """Double passes. Half passes if it is exact enough; otherwise the message asks for float32 and names no mistake."""
     right = reference(function.id)
     verdict = checker(function).verdict(lambda *args: _in_precision(right(*args), dtype))
@@ -202,12 +201,12 @@ def test_other_precisions_are_judged_as_such(function, dtype):
 # The same verdict, wherever and whenever
 
 
-def test_the_same_answer_gets_the_same_words(function):
+def test_the_same_answer_gets_the_same_words(function: Exercise) -> None:
     wrong = function.mistakes[0].implementation
     assert check_exercise(function, wrong, size="small") == check_exercise(function, wrong, size="small")
 
 
-def test_the_verdict_is_the_same_through_the_wire(function):
+def test_the_verdict_is_the_same_through_the_wire(function: Exercise) -> None:
     """As in the grader: Asks and Observations cross as bytes."""
     size = "small" if function.outcome else "full"
     for answer in (reference(function.id), function.mistakes[-1].implementation):
@@ -224,7 +223,7 @@ def test_the_verdict_is_the_same_through_the_wire(function):
 
 
 @pytest.mark.slow
-def test_mutants_are_refused(mutated):
+def test_mutants_are_refused(mutated: Exercise) -> None:
     """All but those that are listed as right, each of which must still exist and pass."""
     known = equivalents(mutated)
     this = Checker(mutated, size="full")

@@ -1,12 +1,12 @@
-"""Patching sweeps side by side: `transformer_lens.patching` and ours, on the same prompts of SmolLM2.
+"""Patching sweeps of `transformer_lens.patching` and ours, side by side, on the same prompts of SmolLM2.
 
     python tests/benchmarks/patching.py            the batch with a shared beginning, then the one without
     python tests/benchmarks/patching.py --sample 20   TransformerLens on 20 patches only, its time scaled up
     python tests/benchmarks/patching.py --repeat 3
 
-Eight prompts of fifteen tokens, float32, two threads. It checks that the numbers agree to 1e-4 in normalised units, and
-prints seconds and ratios with the load of the machine. In full it takes some ten minutes on two cores. Peak memory is
-printed at the end.
+Eight prompts of fifteen tokens, float32, two threads. It checks that the values agree to 1e-4 in normalized units, and
+prints seconds and ratios with the load of the machine, and at the end the peak memory. In full it takes some ten
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prompts(model, beginning: str):
 
 
 def measure(model, beginning: str, what: str, sample: int | None) -> tuple[float, float, float]:
-    """Seconds of TransformerLens, seconds of ours, and the largest difference in normalised units."""
+    """Seconds of TransformerLens, seconds of ours, and the largest difference in normalized units."""
     import pandas as pd
     from transformer_lens import patching
 
@@ -74,7 +74,7 @@ def measure(model, beginning: str, what: str, sample: int | None) -> tuple[float
                 index_df=pd.DataFrame(chosen, columns=columns),
             )
 
-    ours(model, clean, corrupted, metric, layers=[29], progress=False)  # theirs is warm from the cache's run
+    ours(model, clean, corrupted, metric, layers=[29], progress=False)  # warm up; theirs has run for the cache
     mine, sweep = timed(lambda: ours(model, clean, corrupted, metric, progress=False))
     other, values = timed(theirs)
     whole = (sweep.after - sweep.before).mean()

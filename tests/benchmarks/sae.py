@@ -6,10 +6,10 @@
 
 Each library runs in a process and an environment of its own, made here on first use. All see the same batches of 4096
 activations of a planted dictionary (mean norm √d, float32), in the same order, with the same learning rate and
-coefficients, for the same number of steps, two threads. They take turns, a few steps each, so that whatever else the
-machine does falls on all; a turn's first step is not counted. Printed are activations per second (the median over
-turns), the loss that each set of weights reaches on held-out activations, computed here for all by one formula, and
-the memory that training took beside the data.
+coefficients, for the same number of steps, on two threads. They take turns of a few steps, so that other load on the
+machine affects all alike; a turn's first step is not counted. Printed are activations per second (the median over
+turns), the loss of the trained weights on held-out activations, computed here by one formula for all, and the memory
+that training took beside the data.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def compare(name: str, d: int, data: Path, pythons: dict[str, Path], turns: int)
 
 
 class Worker:
-    """A library in a process of its own, which waits while the others have their turn."""
+    """A library in its own process, which waits during the turns of the others."""
 
     def __init__(self, python: Path, library: str, name: str, d: int, data: Path, turns: int) -> None:
         self.weights = data.parent / f"weights-{library}.safetensors"
@@ -181,7 +181,7 @@ class Worker:
 
 
 def held_out(name: str, weights: Path, data: Path) -> tuple[float, str]:
-    """The objective on held-out activations, and its parts in words; free decoder norms are moved into the latents."""
+    """The objective on held-out activations, and its parts as text; free decoder norms are folded into the latents."""
     import torch
     from safetensors.torch import load_file
 
@@ -240,17 +240,17 @@ def planted(folder: Path, d: int) -> Path:
 
 
 def environment(folder: Path, name: str) -> Path:
-    """The Python of a library's environment, which is made where it is not there yet."""
+    """The Python of a library's environment, which is created on first use."""
     python = folder / name / "bin" / "python"
     done = folder / name / "complete"
     if not done.exists():
-        print(f"making the environment of {name} in {folder / name} …", flush=True)
+        print(f"creating the environment of {name} in {folder / name} …", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder / name], check=True)
         pins = folder / name / "pins.txt"
         pins.write_text("torch==2.13.0\n")
         for packages in (["torch==2.13.0"], ["-c", str(pins), PACKAGES[name]]):
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        # It comes with nnsight and need not fit a CPU build of torch; without it all that is needed here imports.
+        # It comes with nnsight and may not fit a CPU build of torch; nothing here needs it.
         subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"], check=True)
         done.touch()
     return python
@@ -293,7 +293,7 @@ def work(job: dict) -> None:
 
 
 def memory_now() -> int:
-    """Bytes resident. Starts the peak anew where the system lets a process do so (Linux)."""
+    """Resident bytes. Resets the peak where the system allows it (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
@@ -322,7 +322,7 @@ def ours(job: dict, batches: list):
         """The batches in order, as the others get them."""
 
         def __init__(self) -> None:
-            self.index = -1  # the first batch is looked at for b_dec, as dictionary_learning does
+            self.index = -1  # the first batch also initializes b_dec, as in dictionary_learning
 
         def next_batch(self):
             self.index += 1

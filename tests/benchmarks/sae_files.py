@@ -1,10 +1,10 @@
-"""Our SAE files against the libraries that they are for: real SAELens and real dictionary_learning.
+"""Our SAE files tested with the libraries that they are for: SAELens and dictionary_learning.
 
-    python tests/benchmarks/sae_files.py                 writes SAEs of every kind, loads them in real SAELens, compares
-    python tests/benchmarks/sae_files.py --fixtures      has both libraries write the fixtures of tests/interp/sae/
+    python tests/benchmarks/sae_files.py                 write SAEs of every kind, load them in SAELens, compare
+    python tests/benchmarks/sae_files.py --fixtures      let both libraries write the fixtures of tests/interp/sae/
     python tests/benchmarks/sae_files.py --envs DIR      where the two environments are (those of sae.py)
 
-Neither library can be installed beside TransformerLens 4, so each runs in an environment of its own, made on first use.
+Neither library can be installed beside TransformerLens 4, so each runs in its own environment, created on first use.
 A fixture is what the library saved (d_in 8, 16 latents, weights trained on nothing, biases and thresholds drawn at
 random), with `expected.safetensors`: an input, and the activations and outputs that the library itself computes.
 Exits non-zero when an output differs by more than 1e-5.
@@ -26,7 +26,7 @@ D, F, D_OUT, ROWS = 8, 16, 6, 32
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fixtures", action="store_true", help="write the fixtures anew")
+    parser.add_argument("--fixtures", action="store_true", help="write the fixtures again")
     parser.add_argument("--envs", type=Path, help="folder of the environments; by default that of sae.py")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -90,7 +90,7 @@ def write_ours(folder: Path) -> None:
 
 
 def compare(folder: Path) -> None:
-    """In SAELens' environment: load each folder, and hold its activations and outputs against ours."""
+    """In SAELens's environment: load each folder, and compare its activations and outputs with ours."""
     import torch
     from sae_lens import SAE
     from safetensors.torch import load_file

@@ -1,9 +1,10 @@
-"""How much slower generation is with steering: 4 prompts × 40 tokens on SmolLM2, at most 1.3 times.
+"""How much slower generation is with steering: 4 prompts × 40 tokens on SmolLM2. The bound is 1.3 times.
 
     python tests/benchmarks/steering.py
 
-Rounds of both are taken in turn, so that a busy machine slows both; the ratio is that of the fastest rounds. Beside it
-stand TransformerLens's own `generate` (no steering) and steering without a cache. Exits non-zero above the bound.
+Rounds with and without steering alternate, so that a busy machine slows both; the ratio is that of the fastest rounds.
+For comparison: TransformerLens's own `generate` (no steering), and steering without a cache. Exits with 1 above the
+bound.
 """
 
 from __future__ import annotations

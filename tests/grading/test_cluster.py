@@ -105,7 +105,7 @@ def test_no_cluster_is_one_paragraph(tmp_path: Path):
     assert "not both" in told[0]
     code = (
         "from mi_course.grading import cluster\ncluster.CONNECT_S = 0.5\n"
-        "try: cluster.Cluster('tcp://127.0.0.1:9')\nexcept cluster.ClusterError as error: print(error)"
+        "try: cluster.DaskBackend('tcp://127.0.0.1:9')\nexcept cluster.ClusterError as error: print(error)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG_S).stdout
     assert told.startswith("No Dask scheduler answers at tcp://127.0.0.1:9")

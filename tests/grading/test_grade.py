@@ -18,7 +18,7 @@ from grading_kit import ZERO, loaded, notebook
 
 from mi_course.grading import _mark, workers
 from mi_course.grading.intake import Loaded, find
-from mi_course.grading.jobs import Job
+from mi_course.grading.jobs import Job, content_hash
 from mi_course.grading.marking import mark
 from mi_course.grading.marks import ExerciseMark, Failure, Marks
 from mi_course.grading.outputs import write_tables
@@ -230,14 +230,16 @@ def test_marks_come_back_as_they_were_kept(tmp_path: Path):
 
 
 def test_a_failure_of_the_grader_is_a_row_that_is_not_kept(tmp_path: Path):
+    asked: list[str] = []
+
     class Backend:
         sandboxed = True
 
-        def mark_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Marks | Failure]]:
-            self.asked = [job.name for job in jobs]
+        def mark_all(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[tuple[int, Marks | Failure]]:
+            asked.extend(job.name for job in jobs)
             for i in reversed(range(len(jobs))):
-                failed = jobs[i].name == "b.ipynb"
-                yield i, Failure("Two workers died.") if failed else Marks(jobs[i].name, "marked", "r")
+                marks = Marks(jobs[i].name, "marked", "r", content=content_hash(jobs[i].load()))
+                yield i, Failure("Two workers died.") if jobs[i].name == "b.ipynb" else marks
 
     for name in ("a.ipynb", "b.ipynb"):
         (tmp_path / name).write_text(name)
@@ -249,7 +251,7 @@ def test_a_failure_of_the_grader_is_a_row_that_is_not_kept(tmp_path: Path):
     ]
     assert cached == 0
     rows, cached = _mark(entries, None, store, backend, None)
-    assert (cached, backend.asked) == (1, ["b.ipynb"])
+    assert (cached, asked) == (1, ["a.ipynb", "b.ipynb", "b.ipynb"])
 
 
 def test_a_worker_that_dies_costs_one_submission():

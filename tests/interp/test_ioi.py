@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 import torch
-from answers import reference
 
 from mi_course.interp.ioi import HELD_OUT_PAIRS, abc_prompts, ioi_prompts, ioi_task, smollm2_circuit
 from mi_course.interp.models.loading import load_model
 from mi_course.interp.patching import head_means
+from mi_course.testing.answers import reference
 
 
 def test_each_pair_of_names_is_used_in_both_orders():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from answers import reference
 
 from mi_course.course import check_exercise
 from mi_course.exercises import RandomInputs
 from mi_course.interp.sae import train_simple
 from mi_course.lessons.sae_training import outcome
+from mi_course.testing.answers import reference
 
 EXERCISE = outcome.TRAIN_SAE
 

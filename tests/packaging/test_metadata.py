@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -24,7 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 REPOSITORY = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"]
 
-EXTRAS = {"mi_course/authoring/": "author", "mi_course/grading/cluster": "cluster"}
+EXTRAS = {"mi_course/authoring/": "author", "mi_course/testing/": "author", "mi_course/grading/cluster": "cluster"}
 """What only an extra needs is imported below these paths, and nowhere else."""
 
 USED_WITHOUT_IMPORT = {
@@ -173,7 +174,7 @@ def test_workflows_call_scripts_that_exist():
 def test_type_errors_do_not_grow():
     """Runs mypy once; its cache lies in the user's cache folder."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "check_types.py")], capture_output=True, text=True, timeout=300
+        [sys.executable, str(ROOT / "scripts" / "check_types.py")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -200,3 +201,12 @@ def test_the_architecture_names_what_exists():
             pkgutil.resolve_name(f"mi_course.{name}")
     for path in re.findall(r"`((?:asking|grading|tests)/[\w./]+)`", prose):
         assert (ROOT / path).exists() or (ROOT / "mi_course" / path).exists(), path
+
+
+def test_building_without_the_extra_says_what_to_install(tmp_path):
+    (tmp_path / "jupytext.py").write_text("raise ModuleNotFoundError('jupytext')")
+    command = [sys.executable, "-m", "mi_course", "build", "--check"]
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode != 0
+    assert 'pip install "mi-course[author]"' in " ".join(done.stderr.split())

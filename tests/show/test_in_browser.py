@@ -153,11 +153,11 @@ def test_a_title_of_any_length_lies_above_the_plot_and_inside_the_picture(tmp_pa
                 page = chrome.new_page()
                 page.goto(picture.save(tmp_path / "picture.html").as_uri())
                 page.wait_for_selector(".gtitle")
-                whole, said, plot = (
+                picture_box, heading, plot = (
                     page.locator(name).first.bounding_box() for name in (".main-svg", ".gtitle", ".nsewdrag")
                 )
-                assert whole["y"] <= said["y"], title
-                assert said["y"] + said["height"] <= plot["y"], title
+                assert picture_box["y"] <= heading["y"], title
+                assert heading["y"] + heading["height"] <= plot["y"], title
                 page.close()
         finally:
             chrome.close()

@@ -272,7 +272,7 @@ def test_a_heat_map_can_be_read_downwards() -> None:
     assert down.png() != up.png()
 
 
-def test_what_every_part_says_is_said_once() -> None:
+def test_a_message_shared_by_all_parts_appears_once() -> None:
     parts = [{"name": name, "earned": 0, "points": 1, "message": "It still ran."} for name in "ab"]
     verdict = {"status": "timed_out", "exercise": "l.e", "points": 0, "max_points": 2, "message": "It still ran."}
     assert str(show.verdict_card({**verdict, "details": parts})).count("It still ran.") == 1
@@ -291,7 +291,7 @@ def test_live_lines_are_named_in_words() -> None:
     assert "second copy: 2" in live.text
 
 
-def test_vectors_are_told_in_words() -> None:
+def test_vectors_are_described_in_words() -> None:
     picture = show.vectors({"pair": [[0, 0, 0.1], [1, -1, 0]]}, title="A pair", notes=["D 0.5"])
     assert (
         "pair: 3 vectors of length 0.10 to 1.0; between the 2 long ones angles of 180° to 180° (D 0.5)" in picture.text

@@ -160,7 +160,7 @@ class Session:
 
     def send(self, message: Any) -> None:
         """Send one message. Raises Lost."""
-        from mi_course import wire
+        from mi_course import wire  # imports torch, for which starting the server must not wait
 
         frame = wire.encode(message)
         try:
@@ -173,7 +173,7 @@ class Session:
 
     def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
         """One message of at most `max_bytes`. Raises Lost."""
-        from mi_course import wire
+        from mi_course import wire  # imports torch, for which starting the server must not wait
         from mi_course.asking.limits import TimeUp, time_limit
 
         deadline = time.monotonic() + seconds

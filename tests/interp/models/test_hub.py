@@ -171,7 +171,7 @@ def test_folders_that_are_no_models_are_told_what_they_lack(tmp_path, hub_cache)
     weights = tmp_path / "m" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="Is every file there, and whole"):
+    with pytest.raises(ModelError, match="Are all its files complete"):
         load_model(tmp_path / "m")
     weights.rename(tmp_path / "m" / "pytorch_model.bin")
     with pytest.raises(ModelError, match="Only weights in safetensors"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from answers import reference
 
 from mi_course.interp.models import small_model
 from mi_course.interp.patching import faithfulness, logit_difference, path_patching, sweep_heads, sweep_residual
 from mi_course.interp.patching.gradients import attribution_patching
+from mi_course.testing.answers import reference
 
 CONFIG = {
     "n_layers": 2,

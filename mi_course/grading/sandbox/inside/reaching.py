@@ -133,8 +133,9 @@ def _code(name: str, instead_of: CodeType) -> CodeType:
     code = withheld.__code__
     constants = tuple(texts.get(one, one) if isinstance(one, str) else one for one in code.co_consts)
     place = f"{sys.prefix}/lib/{name}"  # as a library's, so that an error is told at the line that called it
-    code = code.replace(co_consts=constants, co_filename=place)
-    return code.replace(co_name=instead_of.co_name, co_freevars=instead_of.co_freevars)
+    return code.replace(
+        co_consts=constants, co_name=instead_of.co_name, co_freevars=instead_of.co_freevars, co_filename=place
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
