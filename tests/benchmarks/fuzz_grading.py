@@ -31,6 +31,7 @@ import torch
 from grading_kit import TOP, notebook
 
 from mi_course import content, lessons, wire
+from mi_course.asking import observe
 from mi_course.grading import sandboxed_asking as asking
 from mi_course.grading.formats import classroom, feedback, file_names, gradescope
 from mi_course.grading.formats.junit import junit
@@ -223,9 +224,11 @@ def main() -> None:
     seed, seconds = int(sys.argv[1]), float(sys.argv[2])
     torch.set_num_threads(1)
     tried, findings = Counter[str](), Counter[str]()
-    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         fuzz = Fuzz(seed, Path(folder))
+        for plan in fuzz.plans:  # boots the models, as the grader does before it judges
+            observe(lambda *args: None, plan.asks[0])
+        end = time.monotonic() + seconds
         number = 0
         while time.monotonic() < end:
             number += 1

@@ -18,7 +18,7 @@ from require import require
 import mi_course
 from mi_course import lessons
 from mi_course.grading import sandbox as sandboxes
-from mi_course.grading.sandbox import Sandbox, Session
+from mi_course.grading.sandbox import Sandbox, Session, bwrap
 from mi_course.grading.sandbox.inside import isolation
 from mi_course.wire import Ask, Call, Observation
 
@@ -70,8 +70,8 @@ def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
         lessons.LessonInfo(90 + i, f"x{i}", "", 1, f"9{i}_x", name, "/nowhere")
         for i, name in enumerate(("six", "yaml"))
     ]
-    monkeypatch.setattr(lessons, "catalogue", lambda: tuple(infos))
-    monkeypatch.setattr(lessons, "asking_modules", lambda: ("grading_kit",))
+    monkeypatch.setattr(bwrap, "catalogue", lambda: tuple(infos))
+    monkeypatch.setattr(bwrap, "asking_modules", lambda: ("grading_kit",))
     # Asked for inside: an environment that lies under /tmp is bound somewhere else.
     code = (
         "import os, sysconfig\nfrom os.path import exists, getsize, join\n"
