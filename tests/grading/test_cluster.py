@@ -90,7 +90,7 @@ def test_the_same_marks_though_a_worker_is_killed(dask, tmp_path: Path):
     assert [row["points"] for row in rows_of(there)] == [5, 5, 5, 5, 0, 5, 3]
     # What a node marked is kept here like any other.
     told = start(folder, there, "-j", "1").communicate(timeout=LONG_S)[0]
-    assert "7 of them as marked before" in told
+    assert "6 of them as marked before" in told  # all but what could not be read
 
 
 def children_of(pid: int) -> list[int]:
