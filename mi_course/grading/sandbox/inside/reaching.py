@@ -125,7 +125,9 @@ def withhold(name: str) -> None:
 
 def _code(name: str, instead_of: CodeType) -> CodeType:
     def withheld(*args: Any, **options: Any) -> Any:
-        __import__("sys").audit("mi_course.withheld", "NAME")
+        import sys  # runs with the globals of another module
+
+        sys.audit("mi_course.withheld", "NAME")
         raise RuntimeError("MESSAGE")
 
     message = f"{name.partition(':')[2]} of the course is what is asked here: write it yourself"
