@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import random
 import resource
 import sys
@@ -171,6 +172,8 @@ class Fuzz:
             return wire_plain(draw.choice(args))
         if kind == 1:
             shape = [draw.choice((0, 1, 1, 2, 3, 7)) for _ in range(draw.choice((0, 1, 2, 3, 5, 16)))]
+            while math.prod(shape) > 10**6:  # 7 to the power of 16 would be this script's own doing
+                shape.pop()
             dtype = draw.choice((torch.float32, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.uint8))
             return torch.ones(shape).to(dtype) * (
                 float("nan") if draw.random() < 0.2 and dtype.is_floating_point else 1
