@@ -1,4 +1,4 @@
-"""What is marked, and who marks it. Imports no torch."""
+"""A submission to mark, and what marks it: `Job` and `Backend`. Imports no torch."""
 
 from __future__ import annotations
 

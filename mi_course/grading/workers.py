@@ -49,7 +49,7 @@ class LocalBackend:
         from mi_course.grading.marking import mark, prepare
 
         def work(i: int) -> bytes:
-            warnings.simplefilter("ignore")  # what Python says of a learner's "\d" is no concern of ours
+            warnings.simplefilter("ignore")  # such as Python's about a learner's "\d"
             job = jobs[i]
             return json.dumps(mark(job.name, job.load(), self.sandbox, job.secret, job.lesson).to_json()).encode()
 
@@ -170,7 +170,7 @@ def _receive(channel: socket.socket) -> bytes | None:
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes | None:
-    """The next `count` bytes; None if the other end closes before."""
+    """The next `count` bytes; None if the other end closes first."""
     received = b""
     while len(received) < count:
         try:
