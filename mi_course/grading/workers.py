@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mi_course.grading.bounded import limit_memory
-from mi_course.grading.jobs import Job
+from mi_course.grading.jobs import SUBMISSION_S, Job
 from mi_course.grading.marks import Failure, Marks
 from mi_course.grading.sandbox import Sandbox
 
 __all__ = ["LocalBackend", "run"]
 
-SUBMISSION_S = 1800.0
 _WIDTH = 10
 """Digits of the numbers that pass between grader and worker: the index of a job, the length of its result."""
 
