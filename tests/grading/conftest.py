@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +28,9 @@ def needs_sandbox() -> None:
 @pytest.fixture(scope="session")
 def sandbox(needs_sandbox: None) -> Iterator[Sandbox]:
     torch.set_num_threads(1)
-    with Sandbox.start() as made:
-        prepare(made)
-        yield made
+    with Sandbox.start() as sandbox:
+        prepare(sandbox)
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +47,3 @@ def marked(sandbox: Sandbox) -> Callable[..., Marks]:
         return mark("someone", loaded(notebook(answers, **rest)), sandbox, SECRET)
 
     return mark_it
-
-
-@pytest.fixture
-def here() -> Path:
-    return Path(__file__).parent
