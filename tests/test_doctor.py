@@ -44,6 +44,16 @@ def test_everything_is_looked_at_without_torch():
     }
 
 
+def test_doctor_and_export_import_nothing_that_windows_lacks():
+    probe = (
+        "import sys; sys.modules['resource'] = sys.modules['fcntl'] = sys.modules['pwd'] = None; "
+        "import mi_course.grading.sandbox.diagnosis; "
+        "from mi_course.grading.exports import classroom, gradescope, nbgrader"
+    )
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_whatever_is_not_ok_says_what_to_do():
     for finding in doctor.examine(diagnosis.sandbox):
         assert finding.state in ("ok", "warn", "missing")

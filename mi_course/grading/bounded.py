@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ EXTRA_BYTES = 4 * 2**30
 
 def limit_memory(extra: int = EXTRA_BYTES) -> None:
     """Limit the address space of this process and all that it forks. Allocating more raises MemoryError."""
+    import resource  # Windows, where `mi-course doctor` and `export` import this package, has no such module
+
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as file:
         size = next(int(line.split()[1]) for line in file if line.startswith("VmSize:")) * 1024
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
