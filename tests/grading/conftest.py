@@ -8,21 +8,19 @@ from typing import Any
 import pytest
 import torch
 from grading_kit import loaded, notebook
-from require import require
+from require import require_sandbox
 
 from mi_course.grading import sandboxed_asking
 from mi_course.grading.marking import mark, prepare
 from mi_course.grading.marks import Marks
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
 SECRET = bytes(32)
 
 
 @pytest.fixture(scope="session")
 def needs_sandbox() -> None:
-    problem = sandbox_problem()
-    require("sandbox", problem is None, " ".join(problem or ()))
+    require_sandbox()
 
 
 @pytest.fixture(scope="session")
