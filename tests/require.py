@@ -12,6 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from mi_course.grading.sandbox.diagnosis import sandbox_problem
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -30,6 +32,12 @@ TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
         "or set MI_COURSE_CHROMIUM to a browser.",
     ),
 }
+
+
+def require_sandbox() -> None:
+    """`require` the sandbox, whose diagnosis says why it is missing."""
+    problem = sandbox_problem()
+    require("sandbox", problem is None, " ".join(problem or ()))
 
 
 def require(tool: str, present: bool | None = None, why: str = "") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from require import require
+from require import require_sandbox
 from tiny_plugin import forget, install
 
 import mi_course
@@ -20,7 +20,6 @@ from mi_course.errors import CourseError
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import mark
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
 
 def double(x: int) -> int:
@@ -36,8 +35,7 @@ def test_its_driver_asks_in_a_notebook(plugin):
 
 @pytest.mark.xdist_group("sandbox")
 def test_its_driver_asks_in_the_sandbox(plugin):
-    problem = sandbox_problem()
-    require("sandbox", problem is None, " ".join(problem or ()))
+    require_sandbox()
     solved = content.read_notebook(plugin, solution=True)
     with Sandbox.start() as sandbox:
         sandbox.wait(include=lessons.asking_modules())
@@ -47,21 +45,10 @@ def test_its_driver_asks_in_the_sandbox(plugin):
 
 def prove(folder: Path, *arguments: str) -> tuple[int, str]:
     """Runs the proof of the lesson as its author would, far from the course's own pytest configuration."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(folder),
-        "-p",
-        "no:cacheprovider",
-        "-q",
-    ]
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={folder}", "-p", "no:cacheprovider", "-q"]
     command += ["-p", "mi_course.testing.plugin", "--pyargs", "mi_course.testing", "--mi-lesson", "tiny", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
-    return done.returncode, done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
+    return result.returncode, result.stdout + result.stderr
 
 
 def test_its_exercises_are_proved(plugin):

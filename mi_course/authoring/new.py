@@ -1,11 +1,13 @@
-"""`mi-course new`: a lesson or an exercise with every file that it needs, to be filled in.
+"""`mi-course new`: writes every file that a new lesson or exercise needs, to be filled in.
 
-What an author has to write says "not written yet": `mi-course build --check` lists every such line, and the tests fail.
+Whatever an author has to write says "not written yet": `mi-course build --check` lists each such line, and the proof of
+the exercise fails.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from string import Template
@@ -89,7 +91,7 @@ from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cas
 
 
 def _oracle(x: Tensor) -> Tensor:
-    """The truth by a second road: a loop, a closed form, PyTorch; never the reference solution."""
+    """The truth by an independent route: a loop, a closed form, PyTorch; never the reference solution."""
     raise NotImplementedError("not written yet")
 
 
@@ -136,7 +138,7 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
     """
     _in_a_clone()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
-        raise CourseError(f"{id!r} is no lesson id: use a-z, 0-9 and _, such as residual_stream.")
+        raise CourseError(f"{id!r} is not a lesson id: use a-z, 0-9 and _, such as residual_stream.")
     number = max(info.number for info in lessons.OURS) + 1 if number is None else number
     for info in catalogue():
         if info.id == id or info.number == number:
@@ -144,7 +146,8 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
     title = title or id.replace("_", " ").capitalize()
     info = LessonInfo(number, id, title, minutes, f"{number:02d}_{id}", f"mi_course.lessons.{id}")
     init = Path(lessons.__file__)
-    entry = f'LessonInfo({number}, "{id}", "{title}", {minutes}, "{info.notebook}", "{info.module}")'
+    quoted = json.dumps(title, ensure_ascii=False)
+    entry = f'LessonInfo({number}, "{id}", {quoted}, {minutes}, "{info.notebook}", "{info.module}")'
     return _write(
         {
             init: _append(init, "OURS", entry),
@@ -158,13 +161,13 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
 def new_exercise(id: str) -> list[Path]:
     """Write all that the exercise `<lesson>.<name>` needs, and register it. Returns the paths written.
 
-    Raises UnknownName for an unknown lesson, CourseError for a name that is taken or cannot be one.
+    Raises UnknownName for an unknown lesson, CourseError for a name that is taken or is not an identifier.
     """
     _in_a_clone()
     lesson, _, name = id.partition(".")
     info = find(lesson)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise CourseError(f"{name!r} is no exercise name: use a-z, 0-9 and _. Write it as LESSON.NAME.")
+        raise CourseError(f"{name!r} is not an exercise name: use a-z, 0-9 and _. Write it as LESSON.NAME.")
     init = Path(lessons.__file__).parent / info.id / "__init__.py"
     if info.folder or not init.is_file():
         raise CourseError(f"{info.module} is not a package of ours, mi_course/lessons/{info.id}/: write it by hand.")

@@ -23,10 +23,10 @@ MIN_HINTS = 2
 MIN_MISTAKES = 4
 LONG = 20
 """Non-blank characters from which a line of an answer counts as a leak wherever it appears."""
-NOT_WRITTEN = "not written yet"
-"""What `mi-course new` writes where an author has to."""
 DISTINCTIVE = 12
 """The same for a line that both calls or indexes and computes."""
+NOT_WRITTEN = "not written yet"
+"""What `mi-course new` writes where an author has to."""
 
 _EXPRESSION = re.compile(r"^\s*(return\b|[\w.,\s\[\]]+?(:[^=]+)?[-+*/@]?=(?!=))")
 """The part of a line before the expression that it returns or assigns."""

@@ -1,11 +1,10 @@
-"""Work on a learner's text outside the sandbox: in a process that is bounded, whose end costs one submission."""
+"""Work on a learner's text outside the sandbox, in processes with limits: if one dies, it costs one submission."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,22 +13,24 @@ from typing import Any
 __all__ = ["limit_memory", "run_each"]
 
 EXTRA_BYTES = 4 * 2**30
-"""What a worker may map beyond what it was forked with: judging may load SmolLM2."""
+"""What a worker may map beyond what it had when it was forked: judging may load SmolLM2."""
 
 
 def limit_memory(extra: int = EXTRA_BYTES) -> None:
-    """Bounds this process, and all that it will fork. What asks for more meets a MemoryError."""
+    """Limit the address space of this process and all that it forks. Allocating more raises MemoryError."""
+    import resource  # Windows, where `mi-course doctor` and `export` import this package, has no such module
+
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as file:
         size = next(int(line.split()[1]) for line in file if line.startswith("VmSize:")) * 1024
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        most = size + extra if hard == resource.RLIM_INFINITY else min(size + extra, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        limit = size + extra if hard == resource.RLIM_INFINITY else min(size + extra, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def run_each(work: Callable[[int], Any], count: int, seconds: float) -> Iterator[tuple[int, Any, str]]:
-    """Yields (i, what `work(i)` returned, "") for each i, or (i, None, why there is nothing).
+    """Yield (i, the result of `work(i)`, "") for each i < count, or (i, None, why there is no result).
 
-    The work is done in forks, with a memory limit and so many seconds for each i; what it returns must be JSON.
+    The work is done in forks, with a memory limit and this many seconds for each i. Results must be JSON.
     """
     done = 0
     while done < count:
@@ -41,13 +42,13 @@ def run_each(work: Callable[[int], Any], count: int, seconds: float) -> Iterator
         with open(ours, encoding="utf-8") as lines:
             for line in lines:
                 if not line.endswith("\n"):
-                    break  # it died while it wrote
-                found, problem = json.loads(line)
-                yield done, found, problem
+                    break  # it died while writing
+                result, problem = json.loads(line)
+                yield done, result, problem
                 done += 1
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if done < count:  # it died over this one
-            yield done, None, f"it could not be looked at (exit status {status})"
+        if done < count:  # it died of this one
+            yield done, None, f"its process died (exit status {status})"
             done += 1
 
 
@@ -55,7 +56,7 @@ def _child(out: int, work: Callable[[int], Any], todo: range, seconds: float) ->
     try:
         limit_memory()
         warnings.simplefilter("ignore")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in the middle of a call into C too
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills the process, even during a call into C
         with open(out, "w", encoding="utf-8") as file:
             for i in todo:
                 signal.setitimer(signal.ITIMER_REAL, seconds)

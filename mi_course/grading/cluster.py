@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any
 
 from mi_course.errors import CourseError
-from mi_course.grading.jobs import Job
+from mi_course.grading.jobs import SUBMISSION_S, Job
 from mi_course.grading.marks import Failure, Marks
 from mi_course.grading.store import course_fingerprint
 
@@ -31,7 +31,6 @@ __all__ = ["ClusterError", "DaskBackend", "mark_on_node"]
 CONNECT_S = 20.0
 WORKERS_S = 300.0
 """How long to wait for the first worker: a queue may have to start one."""
-SUBMISSION_S = 1800.0
 
 
 class ClusterError(CourseError):

@@ -48,7 +48,7 @@ def main() -> None:
 def _reply(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     from mi_course.grading.marking import mark
 
-    warnings.simplefilter("ignore")  # what Python says of a learner's "\d" is no concern of ours
+    warnings.simplefilter("ignore")  # such as Python's about a learner's "\d"
     own = course_fingerprint()
     if request["fingerprint"] != own:
         difference = f"this node has {own}, the grader {request['fingerprint']}"

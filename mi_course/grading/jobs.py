@@ -1,4 +1,4 @@
-"""What is marked, and who marks it. Imports no torch."""
+"""A submission to mark, and what marks it: `Job` and `Backend`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Protocol
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marks import Failure, Marks
 
-__all__ = ["Backend", "Job", "content_hash"]
+__all__ = ["SUBMISSION_S", "Backend", "Job", "content_hash"]
+
+SUBMISSION_S = 1800.0
+"""How long marking one submission may take, by the clock, before its worker is killed."""
 
 
 @dataclass(frozen=True)

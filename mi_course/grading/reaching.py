@@ -1,7 +1,7 @@
-"""Cells that reach into the grader: for whoever reads the row, so that they read that code. It costs no points.
+"""Finds cells that reach into the grader, so that whoever reads the row also reads their code. It costs no points.
 
-Seen from outside, in the text of the cells, and from inside as it happens (`sandbox/inside/reaching.py`). Neither sees
-everything: Python has too many roads. What is said in the row is therefore a reason to look, and its absence no proof.
+Here this is seen in the text of the cells; `sandbox/inside/reaching.py` sees it as it happens. Neither sees everything:
+Python has too many ways. A note in the row is therefore a reason to look, and its absence proves nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = {
     **dict.fromkeys(("get_objects", "get_referrers", "get_referents"), "gc"),
     **dict.fromkeys(("__globals__", "__closure__"), "globals"),
 }
-_SAID = {**WORDS, "globals": "it looks at the globals of functions"}
+_ALL_WORDS = {**WORDS, "globals": "it looks at the globals of functions"}
 
 
 def reaches(cells: Iterable[SubmittedCell]) -> Iterator[str]:
@@ -38,7 +38,7 @@ def reaches(cells: Iterable[SubmittedCell]) -> Iterator[str]:
     for cell in cells:
         kinds = _kinds(cell.source)
         if kinds:
-            words = ", ".join(_SAID[kind] for kind in sorted(kinds))
+            words = ", ".join(_ALL_WORDS[kind] for kind in sorted(kinds))
             yield f"Cell {cell.position} reaches into the grader ({words})."
 
 
@@ -53,13 +53,13 @@ def _kinds(source: str) -> set[str]:
 
 
 _HINTS = ("mi_", "frame", "f_", "gc", "_profile", "setp", "sett", "__", "+", "join", "%", "format", "get_")
-"""A text without any of these names nothing of the kind: most cells are not parsed again."""
+"""A text without any of these cannot name any of it, so most cells need not be parsed again."""
 
 
 def _kind(text: str) -> Iterator[str]:
     if text in NAMES:
         yield NAMES[text]
-    if any(text == one or text.startswith(f"{one}.") for one in MODULES):
+    if any(text == module or text.startswith(f"{module}.") for module in MODULES):
         yield "import"
 
 
@@ -81,7 +81,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 
 def fold(node: ast.expr, depth: int = 0) -> str | None:
-    """The string that an expression of constants comes to; None where it is none."""
+    """The value of an expression that joins constant strings; None for any other expression."""
     if depth > 50:
         return None
     if isinstance(node, ast.Constant):
@@ -99,7 +99,7 @@ def fold(node: ast.expr, depth: int = 0) -> str | None:
         and len(node.args) == 1
         and isinstance(node.args[0], (ast.List, ast.Tuple))
     ):
-        glue, parts = fold(node.func.value, depth + 1), [fold(one, depth + 1) for one in node.args[0].elts]
+        glue, parts = fold(node.func.value, depth + 1), [fold(element, depth + 1) for element in node.args[0].elts]
         return _join(glue, parts)
     return None
 

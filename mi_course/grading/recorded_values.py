@@ -41,6 +41,6 @@ def claims_in(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, A
 
 def _value(text: Any) -> Any:
     if not isinstance(text, str) or len(text) > 2 * ANSWER_BYTES:
-        raise ValueError("no text of a bearable length")
+        raise ValueError("not a text of acceptable length")
     value = wire.decode(base64.b64decode(text, validate=True), wire.Limits(bytes=ANSWER_BYTES))
     return wire.plain(value)  # an Ask or an Observation in its place is refused here

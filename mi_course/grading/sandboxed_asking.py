@@ -1,11 +1,11 @@
-"""Asks the answers of one submission in the sandbox, and keeps what was seen through any death.
+"""Asks the answers of one submission in the sandbox, and keeps what was observed whatever dies.
 
-A session that hangs, dies or talks nonsense is thrown away. What it was at is to blame: that cell is left out, or that
-exercise is over, and a new session goes on with the rest. So each loss costs one cell or one exercise, and the number
-of sessions is bounded by both.
+A session that hangs, dies or breaks the protocol is discarded. Whatever was running is to blame: that cell is left out,
+or that exercise is over, and a new session continues with the rest. So each loss costs one cell or one exercise, and
+their numbers bound the number of sessions.
 
-Limits count processor time, so that neighbors do not matter, and by the clock they are `PATIENCE` times as long. One
-deadline for the whole submission is handed down to everything.
+Limits count processor time, so that neighbors do not matter; by the clock they are `PATIENCE` times as long. One
+deadline holds for the whole submission.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted"]
 CELL_S = 10.0
 """A cell that defines answers takes milliseconds; the long work of a lesson is recorded, and not repeated here."""
 PATIENCE = 3.0
-"""How many times its limit of processor time something may take by the clock."""
+"""By the clock, something may take this many times its limit of processor time."""
 GRACE_S = 4.0
-"""How long a session may be silent beyond a limit that it should have kept itself: it may be booting a model."""
+"""How long a session may be silent beyond a limit that it enforces itself: it may be booting a model."""
 TOTAL_S = 240.0
-"""For one submission. What is not asked by then has timed out."""
-MOST_REPORTS = 200
-"""Messages that answer nothing, of one session at a time."""
-MOST_REASONS = 20
+"""For one submission. What has not been asked by then has timed out."""
+MAX_REPORTS = 200
+"""Reports in one session, which are no replies."""
+MAX_REASONS = 20
 REASON_CHARACTERS = 400
 
 
@@ -60,7 +60,7 @@ class Seen:
     """Exercises whose answer called the course's own implementation."""
     timed_out: bool = False
     waited: bool = False
-    """Something timed out by the clock, having had less of the processor than its limit: others may be at fault."""
+    """Something timed out by the clock, with less processor time than its limit: others may be at fault."""
     sessions: int = 0
 
     @property
@@ -69,23 +69,23 @@ class Seen:
         return "waiting" if self.waited else "computing" if self.timed_out else ""
 
 
-class _Line:
-    """A session and the submission's deadline. Sorts out the messages that answer nothing."""
+class _Conversation:
+    """A session with the submission's deadline. Keeps the reports, which are no replies, out of the way."""
 
     def __init__(self, session: Session, seen: Seen, names: dict[str, str], deadline: float) -> None:
         self.session, self.seen, self.names, self.deadline = session, seen, names, deadline
         self.where, self.reports = "The course's setup", 0
 
-    def receive(self, seconds: float, most: int = 2**20) -> Any:
-        """Raises Lost."""
+    def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
+        """The next reply. Raises Lost."""
         until = min(time.monotonic() + seconds, max(self.deadline, time.monotonic()) + 1.0)
         while True:
-            message = self.session.receive(max(until - time.monotonic(), 0.001), most)
+            message = self.session.receive(max(until - time.monotonic(), 0.001), max_bytes)
             if not (isinstance(message, dict) and ("reached" in message or set(message) == {"waited"})):
                 return message
             self.reports += 1
-            if self.reports > MOST_REPORTS:
-                raise Lost("garbage", "it said more than was asked")
+            if self.reports > MAX_REPORTS:
+                raise Lost("garbage", "it sent more than it was asked for")
             if "waited" in message:
                 self.seen.waited = True
             else:
@@ -103,7 +103,7 @@ class _Line:
 
 
 def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, total_s: float = TOTAL_S) -> Seen:
-    """Asks every exercise in `plans` what its plan asks. Raises SandboxError only."""
+    """Ask the answers all that the plans hold. Raises SandboxError only."""
     seen = Seen(reached=list(reaching.reaches(submission.cells)))
     own = {function: id for id, plan in plans.items() for function in library_functions().get(plan.exercise.name, ())}
     left = dict(plans)
@@ -114,8 +114,8 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
         if time.monotonic() > deadline:
             break
         with sandbox.session() as session:
-            line = _Line(session, seen, own, deadline)
-            defined = _run_cells(line, submission, [plan.exercise.name for plan in left.values()], skip)
+            conversation = _Conversation(session, seen, own, deadline)
+            defined = _run_cells(conversation, submission, [plan.exercise.name for plan in left.values()], skip)
             if defined is None:
                 if SETUP_POSITION in skip:
                     break
@@ -127,7 +127,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
                 if time.monotonic() > deadline:
                     break
                 del left[id]
-                if not _ask(line, id, plan):
+                if not _ask(conversation, id, plan):
                     break
     for id, plan in left.items():
         if time.monotonic() > deadline:
@@ -141,23 +141,25 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
     return seen
 
 
-def _run_cells(line: _Line, submission: Submission, names: list[str], skip: dict[int, str]) -> set[str] | None:
+def _run_cells(
+    conversation: _Conversation, submission: Submission, names: list[str], skip: dict[int, str]
+) -> set[str] | None:
     """The names that are defined afterwards. None: the session is lost, and `skip` names the cell to blame."""
-    seen = line.seen
+    seen = conversation.seen
     cells = [[cell.position, python_only(cell.source)] for cell in submission.cells if cell.position not in skip]
     at, known = SETUP_POSITION, {SETUP_POSITION, *(position for position, _ in cells)}
     stopped: dict[int, str] = {}
     job = {"setup": list(submission.setup), "cells": cells, "cell_s": CELL_S, "patience": PATIENCE, "names": names}
     try:
-        line.session.send({**job, "withheld": list(line.names)})
+        conversation.session.send({**job, "withheld": list(conversation.names)})
         for _ in range(2 * (len(cells) + len(submission.setup)) + 1):
-            message = line.receive(CELL_S * PATIENCE + GRACE_S)
+            message = conversation.receive(CELL_S * PATIENCE + GRACE_S)
             if not isinstance(message, dict):
-                raise Lost("garbage", "it said what no cell says")
+                raise Lost("garbage", "it sent what no cell sends")
             begun, failed = message.get("begin"), message.get("error")
             if type(begun) is int and begun in known:
                 at = begun
-                line.where = f"Cell {at}" if at else "The course's setup"
+                conversation.where = f"Cell {at}" if at else "The course's setup"
             elif type(failed) is int and failed in known:
                 text = str(message.get("message", ""))
                 late = text == _STILL.format(CELL_S)
@@ -169,8 +171,8 @@ def _run_cells(line: _Line, submission: Submission, names: list[str], skip: dict
                 return {name for name in message["ready"] if isinstance(name, str)}
         raise Lost("garbage", "it began more cells than there are")
     except Lost as lost:
-        if time.monotonic() >= line.deadline:
-            seen.timed_out = True  # all of the submission is late, and no cell to blame
+        if time.monotonic() >= conversation.deadline:
+            seen.timed_out = True  # the whole submission is late, and no cell is to blame
             return None
         skip[at] = _why(lost, CELL_S, seen)
         return None
@@ -189,24 +191,24 @@ def _why(lost: Lost, seconds: float, seen: Seen) -> str:
     return f"{lost.reason}."
 
 
-def _ask(line: _Line, id: str, plan: Plan) -> bool:
-    """Asks one exercise. Returns whether the session can go on."""
-    seen, session = line.seen, line.session
-    found: list[Observation] = seen.observations.setdefault(id, [])
+def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
+    """Ask one exercise. Returns whether the session can continue."""
+    seen, session = conversation.seen, conversation.session
+    observations = seen.observations.setdefault(id, [])
     late = False
     current = plan.asks[0]
-    line.where = plan.exercise.name
+    conversation.where = plan.exercise.name
     try:
         session.send({"exercise": plan.exercise.name})
         for current in plan.asks:
             ask = replace(current, limit_s=min(current.limit_s, AFTER_TIME_OUT_S)) if late else current
             session.send(ask)
-            reply = line.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
+            reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
             if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
                 how = session.describe_exit(reply["ended"])
                 out_of_time = reply["ended"] == -signal.SIGXCPU
                 seen.timed_out |= out_of_time
-                _rest(found, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
+                _rest(observations, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
                 seen.lost[id] = (
                     _why(Lost("died", how), current.limit_s, seen).rstrip(".")
                     if out_of_time
@@ -214,29 +216,30 @@ def _ask(line: _Line, id: str, plan: Plan) -> bool:
                 )
                 return True
             if not isinstance(reply, Observation) or reply.ask != ask.id:
-                raise Lost("garbage", "its reply is to nothing that was asked")
-            reply = _at_the_door(reply, ask.calls)
-            found.append(reply)
-            late = late or any(one.status == wire.TIMED_OUT for one in reply.replies)
+                raise Lost("garbage", "its reply answers nothing that was asked")
+            reply = _sanitized(reply, ask.calls)
+            observations.append(reply)
+            late = late or any(result.status == wire.TIMED_OUT for result in reply.replies)
             seen.timed_out |= late
-            if len(found) == 1 and reply.replies and reply.replies[0].status == wire.NOT_ATTEMPTED:
-                found += [replace(reply, ask=other.id) for other in plan.asks[1:]]
+            if len(observations) == 1 and reply.replies and reply.replies[0].status == wire.NOT_ATTEMPTED:
+                observations += [replace(reply, ask=other.id) for other in plan.asks[1:]]
                 break
         session.send(None)
-        message = line.receive(GRACE_S)
+        message = conversation.receive(GRACE_S)
         return isinstance(message, dict) and "ended" in message
     except Lost as lost:
-        # All was answered, and only then the session went wrong: what was answered stands.
-        if len(found) < len(plan.asks):
+        # If the session failed only after it had answered everything, its answers stand.
+        if len(observations) < len(plan.asks):
             status = wire.TIMED_OUT if lost.kind == "timed_out" else wire.DIED
-            _rest(found, plan, status, lost.reason)
+            _rest(observations, plan, status, lost.reason)
             seen.lost[id] = _why(lost, current.limit_s, seen).rstrip(".")
         return False
 
 
-def _rest(found: list[Observation], plan: Plan, status: str, reason: str) -> None:
-    for ask in plan.asks[len(found) :]:
-        found.append(_died(ask.id, reason) if status == wire.DIED else Observation(ask.id, (Reply(status),)))
+def _rest(observations: list[Observation], plan: Plan, status: str, reason: str) -> None:
+    """Add an Observation of this status for each Ask that has none."""
+    for ask in plan.asks[len(observations) :]:
+        observations.append(_died(ask.id, reason) if status == wire.DIED else Observation(ask.id, (Reply(status),)))
 
 
 def _died(ask: str, reason: str) -> Observation:
@@ -244,11 +247,11 @@ def _died(ask: str, reason: str) -> Observation:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is done to an observation before anybody reads it
+# What is done to an Observation before it is judged
 
 
-def _at_the_door(observation: Observation, calls: tuple[Call, ...]) -> Observation:
-    """Arguments are compared here, not where they were; texts of a learner's cannot pass for ours."""
+def _sanitized(observation: Observation, calls: tuple[Call, ...]) -> Observation:
+    """Compare the arguments here, not in the sandbox, and make a learner's texts unable to pass for ours."""
     replies = [
         replace(reply, error=reply.error and _plain_error(reply.error), watched=_watched(reply.watched, call))
         for reply, call in zip(observation.replies, calls, strict=False)
@@ -268,20 +271,20 @@ def _one_line(text: str, most: int) -> str:
 
 
 def quoted(text: str, most: int = 300) -> str:
-    """A learner's text within a sentence of ours: on one line, in marks that it cannot close."""
+    """A learner's text within a sentence of ours: on one line, in quotation marks that it cannot close."""
     flat = " ".join(text[:most].split()).replace("\u201c", "'").replace("\u201d", "'").rstrip(".")
     return f"\u201c{flat}{' ...' if len(text) > most else ''}\u201d"
 
 
 def capped(reasons: list[str]) -> list[str]:
-    """The first of them, none of them long."""
-    more = len(reasons) - MOST_REASONS
-    kept = [one if len(one) <= REASON_CHARACTERS else f"{one[:REASON_CHARACTERS]} ..." for one in reasons]
-    return kept[:MOST_REASONS] + ([f"And {more:,} more reasons like these."] if more > 0 else [])
+    """The first reasons, each shortened, and how many more there are."""
+    more = len(reasons) - MAX_REASONS
+    kept = [text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]} ..." for text in reasons]
+    return kept[:MAX_REASONS] + ([f"And {more:,} more reasons like these."] if more > 0 else [])
 
 
 def _watched(watched: dict[str, Any], call: Call) -> dict[str, Any]:
-    """With the paths of those arguments that are not what they were, or None where that could not be seen."""
+    """The record with the paths of the arguments that have changed, or None where that is unknown."""
     if "arguments" not in call.watch or "arguments" not in watched:
         return watched
     record, paths = watched["arguments"], None
@@ -310,8 +313,8 @@ def _holds_reference(value: Any) -> bool:
 
 def _differences(before: Any, now: Any, path: str) -> list[str]:
     if isinstance(before, torch.Tensor):
-        alike = isinstance(now, torch.Tensor) and now.shape == before.shape
-        return [] if alike and torch.equal(before.nan_to_num(), now.to(before.dtype).nan_to_num()) else [path]
+        same_shape = isinstance(now, torch.Tensor) and now.shape == before.shape
+        return [] if same_shape and torch.equal(before.nan_to_num(), now.to(before.dtype).nan_to_num()) else [path]
     if isinstance(before, (list, tuple)):
         if not isinstance(now, (list, tuple)) or len(now) != len(before):
             return [path]

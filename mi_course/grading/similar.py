@@ -1,11 +1,11 @@
-"""Answers that are alike, as information for a reader. Never a verdict: short answers to one question often agree.
+"""Lists similar answers, as information for a reader. Never a verdict: short answers to one question often agree.
 
-Two answers are compared as the shapes of their syntax trees: docstrings, comments and annotations are left out, the
-names of variables replaced by the order in which they come; names of attributes and of functions that are called stay.
-A similarity is the share of runs of six symbols that both have (Sørensen and Dice). Left out are the stub, answers too
-short to tell anything, and forms that many submissions share, which only the question explains.
+What is compared is the form of an answer: the symbols of its syntax tree, without docstrings, comments and annotations,
+and with variables named by the order in which they come. Attributes and functions that are called keep their names. The
+similarity of two answers is the share of runs of six symbols that both have (Sørensen-Dice). Stubs are left out, and so
+are answers too short to mean anything, and forms that many submissions share, since the question alone explains these.
 
-The course's own answer takes part under a name of its own, and calling it counts as having it.
+The course's own answer takes part as `OWN`, and calling it counts as having it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ __all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "simi
 OWN = "(the course's own answer)"
 RUN = 6
 SHORTEST = 40
-"""Symbols of an answer below which agreement says nothing: three or four lines."""
+"""Symbols of an answer, about three or four lines. In shorter ones similarity means nothing."""
 ALIKE = 0.8
+"""The similarity from which on a pair is listed."""
 COMMON = 0.2
-"""Of the submissions of a lesson. What more than these share, and more than `FEW`, is common."""
+"""A share of the submissions with an answer. A form that more than these have, and more than `FEW`, is common."""
 FEW = 4
 LONGEST = 5_000
-"""Symbols of an answer that are looked at."""
+"""Symbols of an answer that are compared."""
 ENTRY_S = 30.0
 """For reading and parsing one submission."""
 
@@ -50,11 +51,11 @@ class Answer:
     submission: str
     exercise: str
     symbols: tuple[str, ...]
-    """Its tree, in order."""
+    """Its form: its tree, in order."""
     literal: str
-    """Its code without layout and comments, names as they are."""
+    """Its code without comments and in standard layout, names as they are."""
     calls_own: bool = False
-    """It calls the course's implementation, whose code stands here in its place."""
+    """It calls the course's implementation, whose code then stands here instead."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Pair:
     exercise: str
     similarity: float
     same_names: bool
-    """Also the names of variables agree: the very same code."""
+    """The names of variables agree too: the very same code."""
     symbols: int
     """Of the shorter answer."""
     shared_by: int
@@ -72,36 +73,40 @@ class Pair:
 
 
 def similar(entries: Sequence[Entry], lesson: str | int | None, rows: Sequence[Marks]) -> list[Pair]:
-    """The alike answers among submissions, and with the course's own. rows: the marks of these entries.
+    """Pairs of similar answers, the course's own included. rows: the marks of these entries.
 
-    Hand-ins are read and parsed in a process that is bounded; one that is too much for it has no answers. What an
-    answer did when it was marked counts too: it may have called the course's own by a road that no text shows.
+    Submissions are read and parsed in processes with limits; one that exceeds them has no answers. What an answer did
+    when it was marked counts too: it may have called the course's own in a way that no text shows.
     """
-    found: list[Answer] = []
-    for i, answers, _ in run_each(lambda i: _answers_of(entries[i], lesson), len(entries), ENTRY_S):
+    answers: list[Answer] = []
+    for i, records, _ in run_each(lambda i: _answers_of(entries[i], lesson), len(entries), ENTRY_S):
         name = rows[i].submission
-        found += [Answer(name, one[0], tuple(one[1]), one[2], one[3]) for one in answers or ()]
-        by_text = {one.exercise for one in found if one.submission == name and one.calls_own}
-        found += [Answer(name, id, (), "", calls_own=True) for id in rows[i].own if id not in by_text]
-    lessons_met = dict.fromkeys(one.exercise.partition(".")[0] for one in found)
-    return compare(found, [one for id in lessons_met for one in references(id)])
+        own = [
+            Answer(name, exercise, tuple(symbols), literal, calls_own)
+            for exercise, symbols, literal, calls_own in records or ()
+        ]
+        by_text = {answer.exercise for answer in own if answer.calls_own}
+        answers += own
+        answers += [Answer(name, id, (), "", calls_own=True) for id in rows[i].own if id not in by_text]
+    lesson_ids = dict.fromkeys(answer.exercise.partition(".")[0] for answer in answers)
+    return compare(answers, [answer for id in lesson_ids for answer in references(id)])
 
 
 def _answers_of(entry: Entry, lesson: str | int | None) -> list[list[Any]]:
     """The answers of one submission, as JSON."""
-    found: list[Answer] = []
+    answers: list[Answer] = []
     for file, raw in load(entry).files:
         base = file.rpartition("/")[2]
         try:
             submission = select_cells(parse(raw, base), base, lesson)
-        except Exception:  # whatever is wrong with it stands in its row
+        except Exception:  # its row says what is wrong with it
             continue
-        found += answers_in("", submission.exercises, [cell.source for cell in submission.cells])
-    return [[one.exercise, one.symbols, one.literal, one.calls_own] for one in found]
+        answers += answers_in("", submission.exercises, [cell.source for cell in submission.cells])
+    return [[answer.exercise, answer.symbols, answer.literal, answer.calls_own] for answer in answers]
 
 
 def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]) -> list[Answer]:
-    """The last definition of each exercise in these cells. What cannot be parsed holds none."""
+    """The last definition of each exercise in these cells. A cell that cannot be parsed holds none."""
     nodes: dict[str, ast.stmt] = {}
     aliases: dict[str, str] = {}
     texts: set[str] = set()
@@ -117,37 +122,37 @@ def answers_in(submission: str, exercises: Iterable[str], sources: Sequence[str]
         for statement in tree.body:
             for name in _bound(statement):
                 nodes[name] = statement
-    found = []
+    answers = []
     for id in exercises:
-        node = nodes.get(id.partition(".")[2])
+        name = id.partition(".")[2]
+        node = nodes.get(name)
         if node is None:
             continue
         try:
-            name = id.partition(".")[2]
             library = library_functions().get(name, {})
-            own = _calls_own(node, name, aliases) or bool(library and name in texts and ROADS & texts)
+            own = _calls_own(node, name, aliases) or bool(library and name in texts and INDIRECT & texts)
             library = library if own else {}
             answer = replace(_answer(submission, id, next(iter(library.values()), node)), calls_own=own)
         except (RecursionError, MemoryError, ValueError):
             continue
-        found.append(answer)
-    return found
+        answers.append(answer)
+    return answers
 
 
 def references(lesson: str) -> list[Answer]:
     """The course's own answers: the solution's, and the library's functions of the same name."""
-    found = []
+    answers = []
     for exercise in lessons.load(lesson).exercises:
         with contextlib.suppress(KeyError, FileNotFoundError):
-            found += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
-        found += [_answer(OWN, exercise.id, node) for node in library_functions().get(exercise.name, {}).values()]
-    return found
+            answers += answers_in(OWN, [exercise.id], [content.solution_answer(exercise.id)])
+        answers += [_answer(OWN, exercise.id, node) for node in library_functions().get(exercise.name, {}).values()]
+    return answers
 
 
 def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]:
-    """Pairs of different submissions, most alike first.
+    """Pairs of answers of different submissions, most similar first. own: the course's answers.
 
-    A form that many share is left out. One that is the course's own is listed beside that, and not in pairs.
+    Common forms are left out. Answers of the course's own form are paired with the course, not with each other.
     """
     pairs = [
         Pair(one.submission, OWN, one.exercise, 1.0, True, len(one.symbols), 1)
@@ -159,12 +164,12 @@ def compare(answers: Sequence[Answer], own: Sequence[Answer] = ()) -> list[Pair]
     for one in answers:
         if one not in stubs and len(one.symbols) >= SHORTEST:
             by_exercise[one.exercise].append(one)
-    takers = Counter(exercise for exercise, _ in {(one.exercise, one.submission) for one in answers})
-    for exercise, found in by_exercise.items():
+    attempts = Counter(exercise for exercise, _ in {(one.exercise, one.submission) for one in answers})
+    for exercise, attempted in by_exercise.items():
         forms: dict[tuple[str, ...], list[Answer]] = defaultdict(list)
-        for one in found:
+        for one in attempted:
             forms[one.symbols].append(one)
-        most = max(FEW, COMMON * takers[exercise])
+        most = max(FEW, COMMON * attempts[exercise])
         common = {form for form, who in forms.items() if len({one.submission for one in who}) > most}
         runs = {form: _runs(form) for form in forms}
         ours = [one for one in own if one.exercise == exercise]
@@ -240,7 +245,7 @@ def _bound(node: ast.stmt) -> Iterable[str]:
 
 def _answer(submission: str, exercise: str, node: ast.stmt) -> Answer:
     node = _Bare().visit(ast.fix_missing_locations(ast.parse(ast.unparse(node)))).body[0]
-    # A function is told by what it does, a value by how it is made.
+    # Of a function the body counts, of a value the whole assignment.
     body: list[ast.AST] = list(node.body) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else [node]
     own = {
         one.id if isinstance(one, ast.Name) else one.arg
@@ -265,7 +270,7 @@ def _answer(submission: str, exercise: str, node: ast.stmt) -> Answer:
 
 
 class _Bare(ast.NodeTransformer):
-    """Without docstrings, annotations and decorators."""
+    """Removes docstrings, annotations and decorators."""
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         self.generic_visit(node)
@@ -290,20 +295,20 @@ def _is_stub(one: Answer) -> bool:
 
 
 def _from_the_course(tree: ast.Module) -> dict[str, str]:
-    """Names that a cell imports from mi_course -> where they are from."""
-    found: dict[str, str] = {}
+    """Name that a cell imports from mi_course -> its full name."""
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mi_course":
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "mi_course":
-                    found[alias.asname or "mi_course"] = alias.name if alias.asname else "mi_course"
-    return found
+                    names[alias.asname or "mi_course"] = alias.name if alias.asname else "mi_course"
+    return names
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
-    """Names, and strings of constants, but for what is said to the lesson: `lesson.use("name")` names no function."""
+    """Names and constant strings, except arguments of the lesson's methods: `lesson.use("name")` names no function."""
     ignored = {
         id(argument)
         for node in ast.walk(tree)
@@ -318,12 +323,12 @@ def _texts(tree: ast.Module) -> Iterator[str]:
 
 
 LESSON_METHODS = ("use", "check", "hint", "solution", "exercise")
-ROADS = {"getattr", "vars", "eval", "exec", "__import__", ".import_module", ".__dict__", ".attrgetter", ".modules"}
-"""How a name in a string becomes a function."""
+INDIRECT = {"getattr", "vars", "eval", "exec", "__import__", ".import_module", ".__dict__", ".attrgetter", ".modules"}
+"""What turns a string with a function's name into the function."""
 
 
 def _calls_own(node: ast.stmt, own: str, aliases: dict[str, str]) -> bool:
-    """Whether an answer names a function of the course that is called as its exercise is."""
+    """Whether an answer names a function of the course with its exercise's name, `own`."""
     aliases = {**aliases, **_from_the_course(ast.Module([node], []))}
     for one in ast.walk(node):
         if isinstance(one, ast.Name) and aliases.get(one.id, "").rpartition(".")[2] == own:

@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mi_course.grading.bounded import limit_memory
-from mi_course.grading.jobs import Job
+from mi_course.grading.jobs import SUBMISSION_S, Job
 from mi_course.grading.marks import Failure, Marks
 from mi_course.grading.sandbox import Sandbox
 
 __all__ = ["LocalBackend", "run"]
 
-SUBMISSION_S = 1800.0
 _WIDTH = 10
 """Digits of the numbers that pass between grader and worker: the index of a job, the length of its result."""
 
@@ -49,7 +48,7 @@ class LocalBackend:
         from mi_course.grading.marking import mark, prepare
 
         def work(i: int) -> bytes:
-            warnings.simplefilter("ignore")  # what Python says of a learner's "\d" is no concern of ours
+            warnings.simplefilter("ignore")  # such as Python's about a learner's "\d"
             job = jobs[i]
             return json.dumps(mark(job.name, job.load(), self.sandbox, job.secret, job.lesson).to_json()).encode()
 
@@ -170,7 +169,7 @@ def _receive(channel: socket.socket) -> bytes | None:
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes | None:
-    """The next `count` bytes; None if the other end closes before."""
+    """The next `count` bytes; None if the other end closes first."""
     received = b""
     while len(received) < count:
         try:

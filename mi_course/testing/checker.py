@@ -28,7 +28,7 @@ class Checker:
     def ask(self, answer: Any, ask: Ask) -> Observation:
         key = id(answer), ask.id
         if key not in self._seen:
-            self._seen[key] = answer, observe(answer, ask)  # the answer is kept, so that its id stays its own
+            self._seen[key] = answer, observe(answer, ask)  # keeps the answer, so that no other gets its id
         return self._seen[key][1]
 
     def verdict(self, answer: Any, diagnosis_s: float = DIAGNOSIS_S) -> Verdict:

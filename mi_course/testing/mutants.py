@@ -1,6 +1,6 @@
 """Makes wrong answers out of a right one, by one small change each to its syntax tree.
 
-They are not the mistakes that we thought of, but those that nobody did: do the cases refuse them too?
+They are not the mistakes that an author thought of, but those that nobody did: do the cases refuse them too?
 """
 
 from __future__ import annotations

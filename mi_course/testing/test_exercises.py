@@ -1,4 +1,4 @@
-"""Right answers pass, wrong ones are refused in the right words. `mi_course.testing` says how to run it."""
+"""Right answers pass, and wrong ones are refused with the right message. `mi_course.testing` says how to run it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_fallback_passes(with_fallback: Exercise) -> None:
 
 
 def test_the_oracle_passes(with_oracle: Exercise) -> None:
-    """No proof that the oracle is right, but that it is tidy and gives the same twice."""
+    """This does not prove the oracle right, only tidy and reproducible."""
     assert check_exercise(with_oracle, with_oracle.oracle, size="small").passed
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mi_course
+from mi_course import lessons
 
 CLONE = Path(mi_course.__file__).parents[1]
 
@@ -41,22 +42,24 @@ def python(clone: Path, *words: str, status: int = 0) -> str:
 
 def test_a_new_lesson_with_an_exercise(clone):
     new = ("-m", "mi_course", "new")
-    assert python(clone, *new, "lesson", "logit_lens").count("wrote ") == 4
+    title = 'A "brand-new" lesson'
+    assert python(clone, *new, "lesson", "brand_new", "--title", title).count("wrote ") == 4
     for name in ("lens", "tuned_lens"):
-        assert python(clone, *new, "exercise", f"logit_lens.{name}").count("wrote ") == 4
+        assert python(clone, *new, "exercise", f"brand_new.{name}").count("wrote ") == 4
     script = (
-        "from mi_course import lessons; lesson = lessons.load('logit_lens')\n"
+        "from mi_course import lessons; lesson = lessons.load('brand_new')\n"
         "print(lesson.number, lesson.title, [exercise.name for exercise in lesson.exercises])"
     )
-    assert python(clone, "-c", script) == "7 Logit lens ['lens', 'tuned_lens']\n"
+    number = max(info.number for info in lessons.OURS) + 1
+    assert python(clone, "-c", script) == f"{number} {title} ['lens', 'tuned_lens']\n"
     findings = python(clone, "-m", "mi_course", "build", "--check", status=1)
     for part in (
-        "solutions/07_logit_lens.py:12: cell 'title' is not written yet",
+        f"solutions/{number:02d}_brand_new.py:12: cell 'title' is not written yet",
         "cell 'answer-lens' is not written yet",
-        "mi_course/lessons/logit_lens/lens.py",
-        "tests/alternatives/logit_lens.py",
-        "logit_lens.tuned_lens: has 1 mistakes; 4 are needed",
-        "notebooks/07_logit_lens.ipynb:1: is missing",
+        "mi_course/lessons/brand_new/lens.py",
+        "tests/alternatives/brand_new.py",
+        "brand_new.tuned_lens: has 1 mistakes; 4 are needed",
+        f"notebooks/{number:02d}_brand_new.ipynb:1: is missing",
     ):
         assert part in findings
 
@@ -73,8 +76,8 @@ def test_the_proof_of_a_new_exercise_fails_until_it_is_written(clone):
     [
         (("lesson", "superposition"), "Lesson 5 is superposition: choose another id, or --number."),
         (("lesson", "other", "--number", "5"), "Lesson 5 is superposition"),
-        (("lesson", "Other-One"), "is no lesson id"),
-        (("exercise", "superposition"), "is no exercise name"),
+        (("lesson", "Other-One"), "is not a lesson id"),
+        (("exercise", "superposition"), "is not an exercise name"),
         (("exercise", "superposition.train_toy"), "has a module or an answer cell train_toy already"),
         (("exercise", "start_here.third"), "is not a package of ours"),
         (("exercise", "none.third"), "no lesson 'none'"),

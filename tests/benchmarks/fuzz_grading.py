@@ -160,7 +160,7 @@ class Fuzz:
                 continue
             if isinstance(message, wire.Observation):
                 message = replace(message, ask=planned.ask.id)
-                observations.append(asking._at_the_door(message, planned.ask.calls))
+                observations.append(asking._sanitized(message, planned.ask.calls))
         verdict = _judge(plan, observations)
         if "could not be judged" in verdict.message:
             raise AssertionError(verdict.message)

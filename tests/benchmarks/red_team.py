@@ -1,5 +1,5 @@
 # ruff: noqa: E402
-"""Marks what a red team handed in, and writes the table of it into docs/faults.md.
+"""Marks the attacks of a red team, and writes their table into docs/faults.md.
 
 python tests/benchmarks/red_team.py
 """
@@ -45,9 +45,9 @@ def main() -> None:
     lines = [
         HEADING,
         "",
-        "Written by `tests/benchmarks/red_team.py` from `tests/grading/faults/attacks.py`: hand-ins of lesson 00 (5 "
-        "points) that want what they have not earned, or to cost others theirs. What is promised, and what is not, "
-        "stands in [SECURITY.md](../SECURITY.md).",
+        "Written by `tests/benchmarks/red_team.py` from `tests/grading/faults/attacks.py`: submissions of lesson "
+        "00 (5 points) that want points they have not earned, or to cost others theirs. [SECURITY.md](../SECURITY.md) "
+        "says what is promised, and what not.",
         "",
         "| attack | deserves | got | promise |",
         "|---|---|---|---|",

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from grading_kit import loaded, notebook
-from require import require
+from require import require_sandbox
 
 from mi_course.grading import sandboxed_asking
 from mi_course.grading.marking import mark, prepare
 from mi_course.grading.marks import Marks
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandbox.diagnosis import sandbox_problem
 
 SECRET = bytes(32)
 
 
 @pytest.fixture(scope="session")
 def needs_sandbox() -> None:
-    problem = sandbox_problem()
-    require("sandbox", problem is None, " ".join(problem or ()))
+    require_sandbox()
 
 
 @pytest.fixture(scope="session")
 def sandbox(needs_sandbox: None) -> Iterator[Sandbox]:
     torch.set_num_threads(1)
-    with Sandbox.start() as made:
-        prepare(made)
-        yield made
+    with Sandbox.start() as sandbox:
+        prepare(sandbox)
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +45,3 @@ def marked(sandbox: Sandbox) -> Callable[..., Marks]:
         return mark("someone", loaded(notebook(answers, **rest)), sandbox, SECRET)
 
     return mark_it
-
-
-@pytest.fixture
-def here() -> Path:
-    return Path(__file__).parent

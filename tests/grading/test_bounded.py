@@ -1,4 +1,4 @@
-"""Work on a hand-in outside the sandbox: bounded, and linear in its size up to the limits."""
+"""Work on a submission outside the sandbox: bounded, and linear in its size up to the limits."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ GROWING: dict[str, tuple[int, Callable[[int], Callable[[], Any]]]] = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_time_and_memory_grow_linearly(name: str):
-    """Four times the input may take ten times as long, and no more than a second beside; memory is looked at once."""
+    """Four times the input may take ten times as long, and a second more. Memory is measured for the large one."""
     size, make = GROWING[name]
     small, large = make(size // 4), make(size)
     small()

@@ -1,4 +1,4 @@
-"""What can be seen and reached from inside the sandbox: looked at from inside."""
+"""What a submission can see and reach, tried from inside the sandbox."""
 
 from __future__ import annotations
 
@@ -28,23 +28,27 @@ PLAIN = {"patience": 1.0, "withheld": []}
 
 @pytest.fixture
 def inside(sandbox: Sandbox):
-    """Runs the body of a function in a fresh sandbox and returns its value."""
+    """Runs the body of a function in a fresh session and returns its value."""
 
-    def run(text: str, session: Session | None = None):
-        with sandbox.session() as one:
-            lines = "\n".join(f"    {line}" for line in text.strip("\n").split("\n"))
-            cell = f"import os, sys, socket, ctypes, resource\ndef look():\n{lines}\n"
-            one.send({"setup": [], "cells": [[1, cell]], "cell_s": 30.0, "names": ["look"], **PLAIN})
-            while "ready" not in (told := one.receive(60)):
-                assert "error" not in told, told
-            one.send({"exercise": "look"})
-            one.send(Ask((Call(()),), limit_s=30.0))
-            seen = one.receive(60)
-            assert isinstance(seen, Observation), seen
-            assert seen.replies[0].returned, seen
-            return seen.replies[0].value
+    def run(text: str):
+        lines = "\n".join(f"    {line}" for line in text.strip("\n").split("\n"))
+        with sandbox.session() as session:
+            return look(session, f"import os, sys, socket, ctypes, resource\ndef look():\n{lines}\n")
 
     return run
+
+
+def look(session: Session, cell: str):
+    """What the function `look`, which this cell defines, returns in this session."""
+    session.send({"setup": [], "cells": [[1, cell]], "cell_s": 30.0, "names": ["look"], **PLAIN})
+    while "ready" not in (message := session.receive(60)):
+        assert "error" not in message, message
+    session.send({"exercise": "look"})
+    session.send(Ask((Call(()),), limit_s=30.0))
+    seen = session.receive(60)
+    assert isinstance(seen, Observation), seen
+    assert seen.replies[0].returned, seen
+    return seen.replies[0].value
 
 
 def test_nothing_of_the_truth_is_there(inside):
@@ -79,13 +83,8 @@ def test_lessons_of_other_people_are_hidden_and_what_they_ask_with_is_there(
         "    here = sysconfig.get_paths()['purelib']\n"
         "    return [getsize(join(here, 'six.py')), os.listdir(join(here, 'yaml')), exists('/course/grading_kit.py')]"
     )
-    with Sandbox.start() as made, made.wait().session() as one:
-        one.send({"setup": [], "cells": [[1, code]], "cell_s": 30.0, "names": ["look"], **PLAIN})
-        while "ready" not in (told := one.receive(60)):
-            assert "error" not in told, told
-        one.send({"exercise": "look"})
-        one.send(Ask((Call(()),), limit_s=30.0))
-        assert one.receive(60).replies[0].value == [0, [], True]
+    with Sandbox.start() as sandbox, sandbox.wait().session() as session:
+        assert look(session, code) == [0, [], True]
 
 
 def test_no_file_of_the_machine_is_there(inside):
@@ -178,7 +177,7 @@ def test_the_network_is_not_there(inside):
     assert inside("return [n for n in os.listdir('/proc/self/net') if n == 'x']") == []
 
 
-def test_abstract_sockets_end_at_the_wall(inside):
+def test_abstract_sockets_do_not_cross(inside):
     name = f"\0mi-course-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(name)
@@ -208,7 +207,7 @@ def test_two_submissions_at_once_do_not_meet(sandbox: Sandbox, inside):
 
 
 def test_memory_in_many_processes_is_seen(marked):
-    """Each stays below its own limit; the process that watches adds them up."""
+    """Each stays below its own limit; the watching process adds them up."""
     text = (
         "import os, time\ndef zero_head(z, hook, head):\n    for _ in range(3):\n        if os.fork() == 0:\n"
         "            x = b'x' * (600 * 2**20)\n            time.sleep(60)\n    time.sleep(60)\n    return z"
@@ -235,9 +234,10 @@ def test_the_server_ends_with_the_grader(needs_sandbox):
         "import os, sys\nfrom mi_course.grading.sandbox import Sandbox\ns = Sandbox.start().wait()\n"
         "print(s.process.pid, s.folder, flush=True)\nos.kill(os.getpid(), 9)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stdout.split()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    pid, folder = result.stdout.split()
     until = time.monotonic() + 60
-    while (alive := Path(f"/proc/{told[0]}").exists() or Path(told[1]).exists()) and time.monotonic() < until:
+    while (alive := Path(f"/proc/{pid}").exists() or Path(folder).exists()) and time.monotonic() < until:
         time.sleep(0.05)
     assert not alive, "the server or its folder outlived the grader"
 
@@ -257,8 +257,8 @@ def test_the_filter_names_the_calls_that_it_refuses(column: int, header: str):
     assert len(set(ours) & set(numbers)) > 20
 
 
-def test_many_processes_stand_back(inside):
-    """What is in them gets the least weight, so that neighbors do not wait for it; it cannot take it back."""
+def test_many_processes_get_the_lowest_priority(inside):
+    """So neighbors need not wait for them; they cannot raise it again."""
     text = (
         "import time\nfor _ in range(8):\n    if os.fork() == 0:\n        time.sleep(5)\n        os._exit(0)\n"
         "time.sleep(0.5)\ntry:\n    os.setpriority(os.PRIO_PROCESS, 0, 0)\nexcept OSError: pass\n"
@@ -281,7 +281,7 @@ def test_sockets_keep_their_buffers(inside):
     )
 
 
-def test_the_kernel_shares_out_the_processor_where_it_may(sandbox: Sandbox):
+def test_the_kernel_divides_the_processor_where_it_may(sandbox: Sandbox):
     require("cgroups", sandbox.groups is not None, "No control group is delegated to us here.")
     with sandbox.session() as session:
         shares = [path / "cpu.shares" for path in session.group.others]

@@ -1,4 +1,4 @@
-"""Marks in the forms that others read.
+"""Marks in the formats that other programs and people read.
 
     csv, json      OUT/marks.csv, OUT/marks.json: always
     junit          OUT/junit.xml: one suite for each submission
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from mi_course.grading.marks import ExerciseMark, Marks, failed
 
-__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "number", "or_failed", "said", "told"]
+__all__ = ["FORMATS", "WORDS", "chosen", "file_names", "message", "number", "or_failed", "plain_text"]
 
 _T = TypeVar("_T")
 
@@ -31,20 +31,20 @@ WORDS = {
     "timed_out": "Out of time",
 }
 ERROR_TEXT = 300
-"""Characters of what a learner's code said when it stopped: it might recite its inputs."""
+"""Characters of an error's text that a learner sees: it might recite the inputs."""
 
 
 def chosen(text: str) -> tuple[str, ...]:
-    """The formats of a list such as "junit,feedback". Raises ValueError that lists what there is."""
-    found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
-    unknown = [name for name in found if name not in FORMATS]
+    """The formats in a list such as "junit,feedback". Raises ValueError, which lists them all, for any other name."""
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
+    unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise ValueError(f"There is no format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}.")
-    return found
+    return names
 
 
 def or_failed(render: Callable[[Marks], _T], row: Marks) -> _T:
-    """What `render(row)` returns or, where it raises, what it returns for a row that says so."""
+    """The result of `render(row)` or, if it raises, of rendering a row that says so."""
     try:
         return render(row)
     except Exception as error:
@@ -52,7 +52,7 @@ def or_failed(render: Callable[[Marks], _T], row: Marks) -> _T:
 
 
 def file_names(rows: Iterable[Marks]) -> dict[str, str]:
-    """Submission -> a name that is safe for a file anywhere: some letters to read, and a hash that tells all apart."""
+    """Submission -> a file name that is safe everywhere: some readable letters, and a hash that makes it unique."""
     return {row.submission: _file_name(row.submission) for row in rows}
 
 
@@ -67,23 +67,23 @@ def number(points: float) -> str:
     return f"{points:g}"
 
 
-def said(one: ExerciseMark) -> str:
-    """What a learner is told about one answer. Plain text with `code` in it."""
-    short = one.message
-    if one.status in ("crashed", "timed_out") and len(short) > ERROR_TEXT:
-        short = short[:ERROR_TEXT].rstrip() + " […]"
-    return short
+def message(mark: ExerciseMark) -> str:
+    """The message on one answer as a learner may see it, with `code` in backticks."""
+    if mark.status in ("crashed", "timed_out") and len(mark.message) > ERROR_TEXT:
+        return mark.message[:ERROR_TEXT].rstrip() + " […]"
+    return mark.message
 
 
-def told(one: ExerciseMark) -> str:
-    """All that a learner is told, where there is only plain text."""
-    lines = [f"{WORDS.get(one.status, one.status)}: {number(one.points)} of {one.max_points} points.", said(one)]
-    if one.mistake:
-        lines.append(f"Recognised mistake: {one.mistake.replace('_', ' ')}.")
-    if len(one.details) > 1:
-        lines += [f"- {part['name']}: {part['earned']} of {part['points']}" for part in one.details]
-    if one.given is not None:
-        lines.append(f"The points were given by hand; the course's own checks came to {number(one.given)}.")
-    if one.comment:
-        lines.append(f"Comment: {one.comment}")
+def plain_text(mark: ExerciseMark) -> str:
+    """All that a learner may see about one answer, as plain text."""
+    points = f"{number(mark.points)} of {mark.max_points} points"
+    lines = [f"{WORDS.get(mark.status, mark.status)}: {points}.", message(mark)]
+    if mark.mistake:
+        lines.append(f"Recognized mistake: {mark.mistake.replace('_', ' ')}.")
+    if len(mark.details) > 1:
+        lines += [f"- {part['name']}: {part['earned']} of {part['points']}" for part in mark.details]
+    if mark.given is not None:
+        lines.append(f"The points were given by hand; the course's own checks came to {number(mark.given)}.")
+    if mark.comment:
+        lines.append(f"Comment: {mark.comment}")
     return "\n".join(line for line in lines if line)

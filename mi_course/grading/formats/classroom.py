@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mi_course.grading.formats import told
+from mi_course.grading.formats import plain_text
 from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["results"]
@@ -41,7 +41,7 @@ def _tests(one: ExerciseMark, per_point: int) -> list[dict[str, Any]]:
     passed = [k < part["earned"] * per_point for part in one.details for k in range(part["points"] * per_point)]
     if one.given is not None or len(passed) != total or sum(passed) != earned:
         labels, passed = ["by hand" if one.given is not None else ""] * total, [k < earned for k in range(total)]
-    found, message = [], told(one)
+    found, message = [], plain_text(one)
     for k, (label, good) in enumerate(zip(labels, passed, strict=True), 1):
         title = f"{name}: {label}" if label else name
         found.append(_test(f"{title} ({k} of {total})", good, 1 / per_point, "" if good else message))

@@ -1,7 +1,7 @@
 """A page for each learner: what was asked, what was seen, the named mistake, hints. One file, no script, no network.
 
-Everything in a submission is hostile here, its name too; `html` escapes it. The page shows no inputs (`formats.said`),
-and not what an answer printed.
+Everything in a submission is hostile here, its name too; `html` escapes it. The page shows neither inputs
+(`formats.message`) nor what an answer printed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
-from mi_course.grading.formats import WORDS, number, said
+from mi_course.grading.formats import WORDS, message, number
 from mi_course.grading.formats.html import document, lesson_title, prose, text
 from mi_course.grading.marks import ExerciseMark, Marks
+from mi_course.version import __version__
 
 if TYPE_CHECKING:
     from mi_course.exercises import Exercise
@@ -106,7 +107,7 @@ def _exercise(one: ExerciseMark) -> str:
         found.append(f'<div class="asked">{prose(exercise.task)}</div>')
     if one.status != "passed":
         mistake = f'<p class="mistake">{text(one.mistake.replace("_", " ").capitalize())}</p>' if one.mistake else ""
-        found.append(f'<h4>What was seen</h4><div class="seen">{mistake}{prose(said(one))}</div>')
+        found.append(f'<h4>What was seen</h4><div class="seen">{mistake}{prose(message(one))}</div>')
     if len(one.details) > 1 and one.status != "not_attempted":
         found.append(_parts(one))
     if one.given is not None or one.comment:
@@ -152,13 +153,11 @@ def _reflections(row: Marks) -> str:
 
 
 def _footer(row: Marks) -> str:
-    from mi_course.version import __version__
-
     notes = "".join(f"<li>{text(note)}</li>" for note in row.notes)
     if row.status == "marked":
         notes = "".join(f"<li>{text(reason)}</li>" for reason in row.reasons) + notes
-    told = f'<ul class="notes">{notes}</ul>' if notes else ""
+    content = f'<ul class="notes">{notes}</ul>' if notes else ""
     if row.status == "marked":
         where = "in a sandbox, on inputs that nobody knew" if row.sandboxed else "without a sandbox"
-        told = f"<p>Marked by mi_course {escape(__version__)}, {where}.</p>{told}"
-    return f"<footer>{told}</footer>" if told else ""
+        content = f"<p>Marked by mi_course {escape(__version__)}, {where}.</p>{content}"
+    return f"<footer>{content}</footer>" if content else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mi_course.grading.formats import told
+from mi_course.grading.formats import plain_text
 from mi_course.grading.marks import Marks
 
 __all__ = ["results"]
@@ -22,7 +22,7 @@ def results(row: Marks) -> dict[str, Any]:
             "score": one.points,
             "max_score": one.max_points,
             "status": "passed" if one.points == one.max_points else "failed",
-            "output": told(one),
+            "output": plain_text(one),
             "output_format": "text",
             "name_format": "text",
             "visibility": "visible",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from mi_course.grading.formats import WORDS, number, or_failed, told
+from mi_course.grading.formats import WORDS, number, or_failed, plain_text
 from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["junit"]
@@ -72,9 +72,9 @@ def _case(suite: ET.Element, one: ExerciseMark) -> str:
         outcome = "" if one.points == one.max_points else "failure"
     if outcome:
         head = f"{WORDS.get(one.status, one.status)}, {number(one.points)} of {one.max_points} points"
-        _outcome(case, outcome, head, told(one))
+        _outcome(case, outcome, head, plain_text(one))
     elif one.comment:
-        ET.SubElement(case, "system-out").text = _clean(told(one))
+        ET.SubElement(case, "system-out").text = _clean(plain_text(one))
     return outcome
 
 

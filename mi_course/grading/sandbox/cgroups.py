@@ -1,8 +1,8 @@
-"""Limits on memory, and equal shares of the processor, by the kernel, where we were given a control group for it.
+"""Control groups: limits on memory and equal shares of the processor, enforced by the kernel where one is delegated.
 
-The process that watches looks every 50 ms; what a submission takes in between, a group's limit stops at once. Groups
-are made below the nearest group around us that we may write to and that hands memory on. A service manager delegates
-such a one (`systemd-run --user --scope mi-course grade ...`); a plain shell mostly has none.
+The watching process measures memory every 50 ms; a group's limit also stops what a submission takes in between. Groups
+are made below the nearest enclosing group that is writable and controls the memory of its children. A service manager
+delegates one (`systemd-run --user --scope mi-course grade ...`); a plain shell usually has none.
 """
 
 from __future__ import annotations
@@ -22,33 +22,36 @@ _number = count()
 
 
 class Group:
-    """A group with a limit, for one submission. Raises OSError where it cannot be made."""
+    """A control group for one submission. Raises OSError if it cannot be made.
 
-    def __init__(self, parent: Path, most: int) -> None:
+    max_bytes: the limit on its memory.
+    """
+
+    def __init__(self, parent: Path, max_bytes: int) -> None:
         name = f"mi-course-{os.getpid()}-{next(_number)}"
         self.path = parent / name
         self.path.mkdir()
         self.others: list[Path] = []
         """Groups of this submission in other hierarchies, of version 1."""
         try:
-            self._limit(most)
+            self._limit(max_bytes)
             self._share(name)
         except OSError:
             self.close()
             raise
 
-    def _limit(self, most: int) -> None:
+    def _limit(self, max_bytes: int) -> None:
         if (self.path / "memory.max").exists():
-            (self.path / "memory.max").write_text(str(most))
+            (self.path / "memory.max").write_text(str(max_bytes))
             with contextlib.suppress(OSError):
                 (self.path / "memory.swap.max").write_text("0")
         else:
-            (self.path / "memory.limit_in_bytes").write_text(str(most))
+            (self.path / "memory.limit_in_bytes").write_text(str(max_bytes))
             with contextlib.suppress(OSError):  # only where swap is accounted for
-                (self.path / "memory.memsw.limit_in_bytes").write_text(str(most))
+                (self.path / "memory.memsw.limit_in_bytes").write_text(str(max_bytes))
 
     def _share(self, name: str) -> None:
-        """One processor at most, and as much of a scarce one as every other submission, where that may be set."""
+        """Allow at most one processor, and an equal share of a busy one, where that may be set."""
         if (self.path / "cpu.max").exists():
             with contextlib.suppress(OSError):
                 (self.path / "cpu.max").write_text(f"{PERIOD_US} {PERIOD_US}")
@@ -63,14 +66,14 @@ class Group:
                 (path / "cpu.shares").write_text("1024")
 
     def add(self, pid: int) -> None:
-        """Takes a process in, and what it will start. Raises OSError."""
+        """Put a process, and all that it will start, into the group. Raises OSError."""
         (self.path / "cgroup.procs").write_text(str(pid))
         for other in self.others:
             with contextlib.suppress(OSError):
                 (other / "cgroup.procs").write_text(str(pid))
 
     def kills(self) -> int:
-        """How many processes the kernel has ended here for memory."""
+        """How many of its processes the kernel has killed for memory."""
         for name in ("memory.events", "memory.oom_control"):
             with contextlib.suppress(OSError, ValueError):
                 for line in (self.path / name).read_text().splitlines():
@@ -79,7 +82,7 @@ class Group:
         return 0
 
     def close(self) -> None:
-        """Removes it. Its processes have been ended by then, but the kernel may take a moment."""
+        """Remove the group. Its processes have been killed by then, but the kernel may take a moment."""
         until = time.monotonic() + 2
         left = [self.path, *self.others]
         while left:
@@ -94,20 +97,20 @@ class Group:
                 time.sleep(0.002)
 
 
-def writable_cgroup(most: int = 2**30) -> Path | None:
-    """Where groups with a memory limit can be made; None where that is not given to us. Tried by making one."""
+def writable_cgroup(max_bytes: int = 2**30) -> Path | None:
+    """The group below which groups with a memory limit can be made, found by making one; None if there is none."""
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             sweep(candidate)
             if (cpu := _cpu_of_version_1()) is not None:
                 sweep(cpu)
-            Group(candidate, most).close()
+            Group(candidate, max_bytes).close()
             return candidate
     return None
 
 
 def sweep(parent: Path) -> None:
-    """Removes groups that a killed grader left: none of them holds a process."""
+    """Remove groups that a killed grader left behind: none of them has a process."""
     for path in parent.glob("mi-course-*-*"):
         if not Path("/proc", path.name.split("-")[2]).exists():
             with contextlib.suppress(OSError):
@@ -119,17 +122,17 @@ def _candidates() -> list[Path]:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, place = line.split(":", 2)
-            if controllers == "memory":  # version 1, which lets a group with processes hold others
+            if controllers == "memory":  # version 1, where a group with processes may have children
                 found.append(MOUNT / "memory" / place.lstrip("/"))
             elif controllers == "":
                 own = MOUNT / place.lstrip("/")
-                found += [one for one in (own, *own.parents) if one.is_relative_to(MOUNT) and _hands_on(one)]
+                found += [one for one in (own, *own.parents) if one.is_relative_to(MOUNT) and _controls_children(one)]
     return [one for one in found if one.is_dir() and os.access(one, os.W_OK)]
 
 
 @cache
 def _cpu_of_version_1() -> Path | None:
-    """The group of version 1 that shares out the processor among us, if we may make others in it."""
+    """This process's group of version 1 for processor time, if it is writable."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, place = line.split(":", 2)
@@ -139,8 +142,8 @@ def _cpu_of_version_1() -> Path | None:
     return None
 
 
-def _hands_on(path: Path) -> bool:
-    """Whether a group of version 2 limits the memory of those below it, so that no process of its own is in the way."""
+def _controls_children(path: Path) -> bool:
+    """Whether a group of version 2 controls the memory of its children; such a group has no processes of its own."""
     with contextlib.suppress(OSError):
         return "memory" in (path / "cgroup.subtree_control").read_text().split()
     return False

@@ -32,7 +32,7 @@ def sandbox() -> Finding:
 
 
 def sandbox_problem() -> tuple[str, str] | None:
-    """Why submissions cannot be isolated here, and what to do; None if they can. Found out by trying."""
+    """Why submissions cannot be isolated here, and what to do; None if they can. Finds out by trying."""
     if sys.platform != "linux":
         return f"{platform.system()} has no bubblewrap", "Grade in a Linux machine, container or WSL."
     bwrap = shutil.which("bwrap")

@@ -19,7 +19,7 @@ __all__ = ["ARCHIVES", "ATTACKS", "Attack"]
 
 @dataclass(frozen=True)
 class Attack:
-    """A hand-in that wants points it has not earned, or to cost others theirs."""
+    """A submission that wants points it has not earned, or to cost others theirs."""
 
     deserves: int
     promise: str
@@ -83,7 +83,7 @@ ATTACKS = {
     ),
     "reference_through_getattr": Attack(
         0,
-        "The course's own implementation of what is asked raises, whatever road leads to it; row and --similar name it",
+        "The course's own implementation of what is asked raises, however it is reached; row and --similar name it",
         {TOP: BASICS + "def top_next_tokens(*a): return getattr(b, 'top_next_' + 'tokens')(*a)", ZERO: WRONG},
         says="top_next_tokens calls the course's own implementation",
     ),
@@ -145,14 +145,14 @@ ATTACKS = {
     ),
     "unclosed_string": Attack(
         3,
-        "Replies are looked through once: a megabyte takes milliseconds",
+        "Replies are scanned once: a megabyte takes milliseconds",
         {ZERO: REDOS},
         says="reply cannot be read",
     ),
-    "socket_buffers": Attack(3, "64 descriptors, and buffers of their ordinary size", {ZERO: SOCKETS}),
+    "socket_buffers": Attack(3, "64 descriptors, and buffers of the default size", {ZERO: SOCKETS}),
     "thin_tensor": Attack(
         2,
-        "Shape and length are looked at before content",
+        "Shape and length are compared before content",
         {TOP: "import torch\ndef top_next_tokens(logits, k):\n    return torch.zeros([300_000] + [1] * 15)"},
     ),
     "tensor_of_60_dimensions": Attack(
@@ -190,7 +190,7 @@ ATTACKS = {
     ),
     "stops_the_runner": Attack(
         5,
-        "A process that is stopped has timed out; its cell is left out",
+        "A stopped process has timed out; its cell is left out",
         {},
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
         "still running",
@@ -203,7 +203,7 @@ ATTACKS = {
     ),
     "says_that_all_is_ready": Attack(
         0,
-        "Messages that were not asked for end the session, at the expense of who sent them",
+        "Messages that were not asked for end the session, at the expense of whoever sent them",
         {ZERO: WRONG},
         "import os, socket\nfrom mi_course import wire\n"
         "f = wire.encode({'ready': ['zero_head'], 'passed': True})\n"

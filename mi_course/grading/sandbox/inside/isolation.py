@@ -1,6 +1,6 @@
-"""The walls around one submission: fresh namespaces, small file systems, no rights, and limits on what it may use.
+"""Isolates one submission: fresh namespaces, small file systems, no capabilities, and limits on what it may use.
 
-Each child of the warm server goes through `enter` before it reads a byte of the submission. Linux only.
+Each child of the warm server does this to itself before it reads a byte of the submission. Linux only.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ TMPFS_BYTES = 64 * 2**20
 EXTRA_BYTES = 1024 * 2**20
 """What a process may allocate beyond the server it was forked from."""
 ADDRESS_BYTES = 8 * 2**30
-"""What it may map beyond that: page tables of what is mapped and never written are no data."""
+"""What it may map beyond the server: page tables of what is mapped and never written do not count as data."""
 PROCESSES = 32
 """Processes and threads in one sandbox."""
 FILES = 64
-"""Descriptors of one process. Each may be a socket, whose buffers are no memory of the process."""
+"""Descriptors of one process. Each may be a socket, whose buffers do not count as memory of the process."""
 FILE_BYTES = 64 * 2**20
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -32,13 +32,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _need(result: int, what: str) -> None:
+    """Raise OSError, naming the call, if it failed."""
     if result != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"{what}: {os.strerror(error)}")
 
 
 def close_all_but(*kept: int) -> None:
-    """Closes every descriptor but these; 0, 1 and 2 then lead to /dev/null."""
+    """Close every descriptor but these; 0, 1 and 2 then lead to /dev/null."""
     low = 0
     for fd in [*sorted(kept), os.sysconf("SC_OPEN_MAX")]:
         os.closerange(low, fd)
@@ -50,11 +51,11 @@ def close_all_but(*kept: int) -> None:
 
 
 def enter_namespaces(hidden: tuple[str, ...] = ()) -> None:
-    """Leaves the caller in fresh namespaces, as process 1, without any right. Forks: only the child returns.
+    """Continue in fresh namespaces, as process 1, without any capability. Forks: only the child returns.
 
-    It leads a session of its own, among which a kernel with autogroups shares the processor. hidden: folders that are
-    empty from here on.
-    Raises OSError where the kernel refuses; nothing of the submission has been read by then.
+    The child leads a session of its own, since a kernel with autogroups divides the processor among sessions.
+    hidden: folders that are empty from then on.
+    Raises OSError if the kernel refuses; nothing of the submission has been read by then.
     """
     uid, gid = os.getuid(), os.getgid()
     _need(_libc.unshare(_NEWUSER | _NEWNS | _NEWPID | _NEWNET | _NEWIPC | _NEWUTS | _NEWCGROUP), "unshare")
@@ -85,7 +86,7 @@ def _drop_rights() -> None:
     header, data = struct.pack("Ii", 0x20080522, 0), bytes(24)
     _need(_libc.capset(header, data), "capset")
     _need(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    # The process that watches must not be looked into by those that it watches.
+    # The watching process must not be inspected by those that it watches.
     _need(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
 
 
@@ -105,14 +106,13 @@ def set_rlimits(seconds: float) -> None:
         (resource.RLIMIT_CPU, int(seconds) + 1),
     ):
         resource.setrlimit(what, (most, most))
-    # What an answer starts may not take the processor from the answers of others by being many: see `server.calm`.
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that process 1 can count the descriptors
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# System calls that no answer needs: those that hold memory outside the limits, look into other processes, make
-# namespaces, or make sessions, each of which has a share of the processor of its own. A list of what is allowed would
-# be longer and break with torch, glibc or the kernel.
+# System calls that no answer needs: those that hold memory outside the limits, inspect other processes, make
+# namespaces, or make sessions, each of which gets its own share of the processor. A list of allowed calls would be
+# longer, and break with new versions of torch, glibc or the kernel.
 
 _CALLS = {  # name: numbers on x86-64 and on 64-bit ARM; a test compares them with the kernel's headers
     **{"memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196)},
@@ -149,9 +149,9 @@ def install_seccomp_filter() -> None:
     if not seccomp_available():
         return
     architecture, column = _MACHINES[platform.machine()]
-    load, equal, greater, give = 0x20, 0x15, 0x35, 0x06
+    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, _KILL), (load, 0, 0, 0)]
-    program += [(greater, 0, 1, 0x40000000), (give, 0, 0, _EPERM)]
+    program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, _EPERM)]
     for numbers in _CALLS.values():
         program += [(equal, 0, 1, numbers[column]), (give, 0, 0, _EPERM)]
     program += [(equal, 0, 1, _CLONE3), (give, 0, 0, _ENOSYS)]

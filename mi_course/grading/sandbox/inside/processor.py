@@ -1,4 +1,4 @@
-"""Limits on processor time. A module of its own: the handler can be had from `signal`, and its globals are few."""
+"""Limits on processor time. A module of its own: `signal` gives the handler away, and with it these few globals."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import types
 from collections.abc import Iterator
 
 _HARD_S = 3.0
-"""Seconds of processor time after its limit, at which the kernel ends what cannot be interrupted."""
+"""Seconds of processor time beyond a limit, after which the kernel kills what cannot be interrupted."""
 
 
 @contextlib.contextmanager
 def processor_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeUp in the block after so much processor time, by way of the time limit that surrounds it.
+    """Raise TimeUp in the block after so much processor time, through the handler of the time limit around it.
 
-    What swallows that is ended by the kernel a little later.
+    The kernel kills what swallows that a little later.
     """
 
     def ring(signum: int, frame: types.FrameType | None) -> None:

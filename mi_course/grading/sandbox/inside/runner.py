@@ -1,17 +1,17 @@
-"""Runs the cells of one submission, and asks its answers. Everything here is in the hands of the learner's code.
+"""Runs the cells of one submission, and asks its answers. The learner's code controls everything in this process.
 
-What it says is therefore believed by nobody: the grader takes plain values from it, and judges them elsewhere.
+Nothing that it sends is trusted: the grader takes plain values from it, and judges them elsewhere.
 
-On the channel, each message is 8 bytes of length and a frame of `mi_course.wire`:
+On the channel, each message is a length of 8 bytes and a frame of `mi_course.wire`:
     -> {"setup", "cells", "cell_s", "patience", "names", "withheld"}
                <- {"begin": position}, {"error": position, "message", "waited"} ..., {"ready": names}
     -> {"exercise": name}                         (forks)
-    -> Ask     <- {"waited": id}, Observation     (as often as wanted, in the forked child)
-    -> None    <- {"ended": status}               (the child is gone, and whatever it started with it)
+    -> Ask     <- {"waited": id}, Observation     (any number of times, in the forked child)
+    -> None    <- {"ended": status}               (the child has exited, and all that it started with it)
                <- {"reached": what, "name"}       (at any time: see `reaching`)
 
-Limits are processor time, so that neighbors do not matter; by the clock they are `patience` times as long. "waited"
-says that a time-out came by the clock.
+Limits count processor time, so that neighbors do not matter; by the clock they are `patience` times as long. "waited"
+reports a time-out by the clock.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _kill = _libc.kill
 _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 2.0
 _LOOK_S = 0.02
-"""How long to look whether threads that an answer left behind are idle."""
+"""How long to watch whether threads that an answer left behind are idle."""
 _BOOTING_S = 0.3
-"""Processor time that making the inputs may take."""
+"""Processor time for making the inputs."""
 _WAITED = 0.7
-"""Of its limit. A time-out with less processor time than that may be the fault of others."""
+"""A share of the limit. A time-out with less processor time than that may be the fault of others."""
 _sending = threading.RLock()
 
 
@@ -99,7 +99,7 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
 
 
 def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
-    """Why the cell stopped, or nothing; and whether that was a time-out by the clock."""
+    """(Why the cell stopped, or "", whether that was a time-out by the clock)."""
     began = time.process_time()
     with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), processor_limit(seconds):
         problem = run_cell(text, position, namespace, seconds * patience)
@@ -112,9 +112,9 @@ _STILL = "it was still running after {:g} seconds."
 
 
 def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool, patience: float) -> None:
-    """Asks one answer in a forked child, and says how that ended."""
-    news, its_news = os.pipe()
-    os.set_blocking(news, False)  # what the answer starts may hold the other end for ever
+    """Ask one answer in a forked child, and report how that ended."""
+    successors, their_end = os.pipe()
+    os.set_blocking(successors, False)  # what the answer starts may keep the other end open
     child = os.fork()
     if not child:
         try:
@@ -122,16 +122,16 @@ def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sand
             while (ask := receive(channel)) is not None:
                 _answer(channel, namespace.get(name), ask, patience)
                 if _busy_threads():
-                    _go_on_in_a_copy(its_news)
+                    _continue_in_a_copy(their_end)
         finally:
             os._exit(0)
-    os.close(its_news)
-    status = _ended(child)
-    while successor := _number_in(news):
-        status = _ended(successor)
-    os.close(news)
+    os.close(their_end)
+    status = _exit_status(child)
+    while successor := _next_pid(successors):
+        status = _exit_status(successor)
+    os.close(successors)
     if sandboxed:
-        _kill(-1, signal.SIGKILL)  # what it started, all but us and process 1
+        _kill(-1, signal.SIGKILL)  # all that it started: every process but this one and process 1
         until = time.monotonic() + _REAP_S
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < until:
@@ -141,7 +141,7 @@ def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sand
 
 
 def _answer(channel: socket.socket, answer: Any, ask: wire.Ask, patience: float) -> None:
-    """limit_s of the Ask is processor time here."""
+    """Send the Observation of one Ask, whose limit_s counts processor time here."""
     began = time.process_time()
     with processor_limit(ask.limit_s + _BOOTING_S):
         observation = observe(answer, replace(ask, limit_s=ask.limit_s * patience))
@@ -151,16 +151,17 @@ def _answer(channel: socket.socket, answer: Any, ask: wire.Ask, patience: float)
     send(channel, observation)
 
 
-def _ended(child: int) -> int:
-    """Waits for a child, and gives its exit status."""
+def _exit_status(child: int) -> int:
+    """Wait for a child; its exit status."""
     with contextlib.suppress(ChildProcessError, OverflowError):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return 0
 
 
-def _number_in(news: int) -> int:
+def _next_pid(successors: int) -> int:
+    """The process that a child left its work to; 0 if there is none."""
     with contextlib.suppress(BlockingIOError):
-        return int.from_bytes(os.read(news, 4), "little")
+        return int.from_bytes(os.read(successors, 4), "little")
     return 0
 
 
@@ -171,18 +172,18 @@ def _number_in(news: int) -> int:
 def _busy_threads() -> bool:
     """Whether other threads of this process want to compute, now that the call is over.
 
-    Idle ones, of a pool say, are left alone: the answer may count on them. A thread that waits for a processor is as
-    busy as one that has it, so that a slow machine sees the same.
+    Idle ones, of a pool say, are left alone: the answer may need them. A thread that waits for a processor counts as
+    busy, so that the result does not depend on the machine's speed.
     """
     if len(sys._current_frames()) == 1:
         return False
-    before = _wanted_ns()
-    time.sleep(_LOOK_S)  # gives them the interpreter
-    return _wanted_ns() - before > _LOOK_S * 1e9 / 2
+    before = _demand_ns()
+    time.sleep(_LOOK_S)  # releases the interpreter lock
+    return _demand_ns() - before > _LOOK_S * 1e9 / 2
 
 
-def _wanted_ns() -> int:
-    """How long the other threads have computed or waited for a processor; 0 where the kernel does not tell."""
+def _demand_ns() -> int:
+    """How long the other threads have computed or waited for a processor; 0 if the kernel does not report it."""
     total, own = 0, str(threading.get_native_id())
     with contextlib.suppress(OSError):
         for task in os.listdir("/proc/self/task"):
@@ -191,15 +192,15 @@ def _wanted_ns() -> int:
     return total
 
 
-def _go_on_in_a_copy(news: int) -> None:
-    """Returns in a fork, which carries the calling thread only; the original ends, and its threads with it.
+def _continue_in_a_copy(successors: int) -> None:
+    """Return in a fork, which has the calling thread only; the original exits, and its threads with it.
 
-    They would slow down the calls that follow: by their share of the processor, and by a wait for the interpreter at
-    every operation of torch. The runner adopts the copy, and is told its number.
+    They would slow down later calls: by their share of the processor, and by a wait for the interpreter lock at every
+    operation of torch. The runner, which adopts the copy, gets its process id through the pipe.
     """
     with warnings.catch_warnings(), contextlib.suppress(OSError):
         warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
         copy = os.fork()
         if copy:
-            os.write(news, copy.to_bytes(4, "little"))
+            os.write(successors, copy.to_bytes(4, "little"))
             os._exit(0)

@@ -1,18 +1,18 @@
-"""The warm server: torch is imported once, and every submission gets a forked child behind walls of its own.
+"""The warm server: torch is imported once, and every submission gets an isolated child, which is forked from here.
 
-    python -m mi_sandbox.server CONTROL WALLS     CONTROL: a descriptor; WALLS: 1, or 0 where there can be none
+    python -m mi_sandbox.server CONTROL SANDBOXED     CONTROL: a descriptor; SANDBOXED: 1, or 0 without isolation
 
-On CONTROL arrive pairs of descriptors: the channel on which a submission is asked, and the lifeline. A child that
-watches (process 1 of its namespace) holds the lifeline and runs nothing of the submission: when the grader lets go of
-the lifeline, it ends, and the kernel ends everything else in that namespace. Told "group" in place of "go", it says
-hello on the lifeline and waits to be put into a control group.
+CONTROL receives pairs of descriptors: the channel on which a submission is asked, and the lifeline. A watching process
+(process 1 of its namespace) holds the lifeline and runs nothing of the submission. When the grader closes the lifeline,
+it exits, and the kernel kills everything else in that namespace. If the message is "group" instead of "go", it writes
+"hello" to the lifeline and waits to be put into a control group.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.update(OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1", MKL_NUM_THREADS="1")  # before torch is there
+os.environ.update(OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1", MKL_NUM_THREADS="1")  # before torch is imported
 
 import contextlib
 import ctypes
@@ -37,13 +37,13 @@ MEMORY_BYTES = 1536 * 2**20
 """What all processes of one sandbox may hold together, beyond what each shares with the server."""
 CPU_S = 600.0
 SOCKET_BYTES = 2 * 212_992
-"""What the buffers of a socket hold at most, at the size that the kernel gives them."""
+"""What the buffers of a socket hold at most, at the kernel's default size."""
 FEW_FILES = 16
 """Descriptors of a process that are not counted as sockets."""
 CROWD = 4
-"""Processes or threads of one sandbox above which they stand back from the processor."""
+"""Processes and threads of one sandbox above which all of them get the lowest priority."""
 HIDDEN = tuple(os.path.dirname(os.path.realpath(str(module.__file__))) for module in (mi_course, isolation))
-"""The folders of our own code, which sessions do not see: it is in memory, and holds what the lessons ask for."""
+"""The folders of our own code, whose files hold what lessons ask for. Sessions have it in memory only."""
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def main() -> None:
     gc.freeze()
     use_huge_pages()
     threads = 1 + len(_other_threads())
-    absent = [name for name in ("lessons", "judging", "exercises", "grading", "course") if _importable(name)]
-    state = {"ready": True, "threads": threads, "visible": absent, "seccomp": isolation.seccomp_available()}
+    visible = [name for name in ("lessons", "judging", "exercises", "grading", "course") if _importable(name)]
+    state = {"ready": True, "threads": threads, "visible": visible, "seccomp": isolation.seccomp_available()}
     control.send(json.dumps(state).encode())
     while True:
         word, fds, _, _ = socket.recv_fds(control, 64, 2)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """All that answers may use of the course: sessions find it in memory only."""
+    """Import all of the course that answers may use: sessions have it in memory only."""
     import importlib
     import pkgutil
 
@@ -85,7 +85,7 @@ def import_all() -> None:
 
 
 def warm_up(work: dict[str, Any]) -> None:
-    """Boots the models that will be asked about, so that children inherit them. Their configurations are no secret."""
+    """Boot the models that will be asked about, so that children inherit them. Their configurations are no secret."""
     for module in work.get("include", ()):
         from mi_course.asking import include
 
@@ -97,9 +97,9 @@ def warm_up(work: dict[str, Any]) -> None:
 
 
 def use_huge_pages() -> None:
-    """Put what the imports left in memory on huge pages. A fork copies page tables, and with these there are few.
+    """Move what the imports left in memory to huge pages, so that a fork has few page tables to copy.
 
-    An exercise's fork takes 13 ms less. Linux 6.1 and later; elsewhere the kernel refuses, and nothing changes.
+    Forking for an exercise takes 13 ms less. Linux 6.1 and later; elsewhere the kernel refuses, and nothing changes.
     """
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -115,7 +115,7 @@ _MADV_COLLAPSE = 25
 
 
 def _other_threads() -> list[str]:
-    """Names of threads that a fork would lose. Arrow's allocator has one that knows of forks, and does not count."""
+    """Names of threads that a fork would lose. The one of Arrow's allocator handles forks, and does not count."""
     names = []
     if os.path.isdir("/proc/self/task"):
         for task in os.listdir("/proc/self/task"):
@@ -133,7 +133,7 @@ def _importable(name: str) -> bool:
 
 
 def serve(channel: int, lifeline: int, sandboxed: bool, grouped: bool) -> None:
-    """Forks a child that watches over one submission. Returns at once, in the server."""
+    """Fork a child that watches one submission. Returns at once, in the server."""
     child = os.fork()
     if child:
         if sandboxed:  # it ends as soon as it has forked process 1 of the new namespace
@@ -150,13 +150,18 @@ def serve(channel: int, lifeline: int, sandboxed: bool, grouped: bool) -> None:
             os.read(lifeline, 1)
         watch(channel, lifeline, sandboxed)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.write(lifeline, json.dumps({"isolation": f"{type(error).__name__}: {error}"}).encode())
+        _report_no_isolation(lifeline, error)
     finally:
         os._exit(1)
 
 
+def _report_no_isolation(lifeline: int, error: BaseException) -> None:
+    with contextlib.suppress(OSError):
+        os.write(lifeline, json.dumps({"isolation": f"{type(error).__name__}: {error}"}).encode())
+
+
 def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
+    """Fork the runner, watch it, and report on the lifeline how it ended. Does not return."""
     base = memory_of("self")
     pid = os.fork()
     if not pid:
@@ -167,7 +172,7 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
             else:
                 os.setpgid(0, 0)
         except BaseException as error:
-            os.write(lifeline, json.dumps({"isolation": f"{type(error).__name__}: {error}"}).encode())
+            _report_no_isolation(lifeline, error)
             os._exit(1)
         try:
             os.close(lifeline)
@@ -177,15 +182,15 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
     os.close(channel)
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
-    told = None
-    while told is None:
+    report = None
+    while report is None:
         if poll.poll(TICK_S * 1000):
-            break  # the grader let go
-        told = _ended(pid)
-        if told is None and sandboxed:
+            break  # the grader closed the lifeline
+        report = _ended(pid)
+        if report is None and sandboxed:
             pids = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
             if held(pids, base) > MEMORY_BYTES:
-                told = {"memory": MEMORY_BYTES}
+                report = {"memory": MEMORY_BYTES}
             calm(pids)
     if not sandboxed:
         with contextlib.suppress(OSError):
@@ -199,13 +204,13 @@ def watch(channel: int, lifeline: int, sandboxed: bool) -> None:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 break
-    if told:
-        os.write(lifeline, json.dumps(told).encode())
+    if report:
+        os.write(lifeline, json.dumps(report).encode())
     os._exit(0)
 
 
 def _ended(runner_pid: int) -> dict[str, Any] | None:
-    """How the runner ended, if it did. Takes leave of orphans too, whose parent we are."""
+    """How the runner ended, if it did. Reaps orphans too: this process is their parent."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -217,7 +222,7 @@ def _ended(runner_pid: int) -> dict[str, Any] | None:
 
 
 def held(pids: list[str], base: int) -> int:
-    """Bytes that these processes hold beyond what they were forked with, and sockets at most."""
+    """Bytes that these processes hold beyond what they were forked with, and that their sockets may hold."""
     sockets = sum(max(0, _files_of(pid) - FEW_FILES) for pid in pids)
     return sum(max(0, memory_of(pid) - base) for pid in pids) + sockets * SOCKET_BYTES
 
@@ -235,16 +240,16 @@ def memory_of(pid: str) -> int:
 def _files_of(pid: str) -> int:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
-    except PermissionError:  # it forbade us to look
+    except PermissionError:  # it forbids looking
         return int(isolation.FILES)
     except OSError:
         return 0
 
 
 def calm(pids: list[str]) -> None:
-    """Where there are many processes or threads, all of them get the least weight: neighbors are not to wait for them.
+    """Give all of them the lowest priority if they are many processes or threads, so that neighbors need not wait.
 
-    Control groups see to it where there are some; this holds everywhere.
+    Control groups do this too, where they are available.
     """
     tasks = []
     for pid in pids:
