@@ -131,7 +131,7 @@ def test_building_without_the_extra_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("mi_course.authoring.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jupytext", None)
-    with pytest.raises(CourseError, match=r"Building needs jupytext: pip install 'mi-course\[author\]'"):
+    with pytest.raises(CourseError, match=r'Authors need more packages: pip install "mi-course\[author\]"'):
         cli.build(check=True)
 
 

@@ -201,7 +201,7 @@ def test_lesson_02_names_a_mistake_and_draws_attention(course: browser.Lab) -> N
 
     browser.set_source(page, answer, stub)
     run_to_the_end(page)
-    assert "uses the course's own" in browser.cell_output_text(page, "use-loss")
+    assert "uses the solution's" in browser.cell_output_text(page, "use-loss")
     assert_attention_is_drawn(page, "attention-picture", heads=1)
     for name in ("loss-picture", "score-picture", "train"):
         assert browser.cell_output(page, name).locator(".main-svg").first.bounding_box()["height"] > 200, name

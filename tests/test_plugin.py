@@ -18,7 +18,7 @@ from mi_course import asking, content, lessons
 from mi_course.asking.drivers import DRIVERS
 from mi_course.errors import CourseError
 from mi_course.grading.intake import Loaded
-from mi_course.grading.marking import mark
+from mi_course.grading.marking import mark, prepare
 from mi_course.grading.sandbox import Sandbox
 
 
@@ -38,7 +38,7 @@ def test_its_driver_asks_in_the_sandbox(plugin):
     require_sandbox()
     solved = content.read_notebook(plugin, solution=True)
     with Sandbox.start() as sandbox:
-        sandbox.wait(include=lessons.asking_modules())
+        prepare(sandbox)
         marks = mark("someone", Loaded((("90_tiny.ipynb", json.dumps(solved).encode()),)), sandbox, bytes(32))
     assert marks.points == marks.max_points == 5, marks
 

@@ -81,7 +81,7 @@ def test_the_global_random_state_is_left_alone():
         (lambda sae: {name: sae[name] for name in ("W_enc", "W_dec")}, "expected a dict with W_enc, b_enc"),
         (lambda sae: {**sae, "b_dec": sae["b_dec"][:-1]}, "`b_dec` has shape"),
         (lambda sae: {**sae, "W_dec": sae["W_dec"] * torch.nan}, "diverged"),
-        (lambda sae: {**sae, "b_enc": 0.0}, "`b_enc` is no tensor"),
+        (lambda sae: {**sae, "b_enc": 0.0}, "`b_enc` is not a tensor"),
     ],
 )
 def test_wrong_types_and_shapes_have_messages_of_their_own(change, words):

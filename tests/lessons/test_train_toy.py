@@ -150,7 +150,7 @@ NO_MODEL = {
     "other names": (_changed(lambda W, b: {"w": W, "b": b}), "dict with ['b', 'w']"),
     "a row of biases": (_changed(lambda W, b: {"W": W, "b": b[None]}), "has shape (1, 6), expected (6,)"),
     "a batch of models": (_changed(lambda W, b: {"W": W[None], "b": b}), "W has shape (1, 3, 6)"),
-    "whole numbers": (_changed(lambda W, b: {"W": W.round().long(), "b": b}), "W holds torch.int64"),
+    "whole numbers": (_changed(lambda W, b: {"W": W.round().long(), "b": b}), "W has torch.int64"),
     "NaN": (_changed(lambda W, b: {"W": W * torch.nan, "b": b}), "diverged"),
     "lists": (_changed(lambda W, b: {"W": W.tolist(), "b": b.tolist()}), "W is a list"),
 }
