@@ -82,6 +82,8 @@ class Submission:
     """Ids of all exercises of the lesson, in order."""
     notes: tuple[str, ...] = ()
     """What the learner, or whoever marks, should know."""
+    attempted: frozenset[str] = frozenset()
+    """The names of the exercises whose cell is not as it was delivered."""
 
 
 def read(path: Path, lesson: str | int | None = None) -> Submission:
@@ -197,6 +199,8 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
     names = {exercise.partition(".")[2] for exercise in exercises}
     answer_ids = {id for id in known if id.startswith(ANSWER)}
     delivered = {value for id, values in known.items() if id not in answer_ids for value in values}
+    stubs = {value for id in answer_ids for value in known[id]}
+    attempted: set[str] = set()
     course_ids = set(known) - answer_ids
     taken: list[SubmittedCell] = []
     places: dict[str, list[int]] = {}
@@ -216,6 +220,8 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
             continue
         room -= len(text)
         defines = tuple(sorted(defined(text, names)))
+        if source_hash(text) not in stubs:
+            attempted.update(defines)
         for one in defines:
             places.setdefault(one, []).append(position)
         role = "changed" if cell["id"] in course_ids else "added"
@@ -228,7 +234,7 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
         if len(where) > 1
     ]
     setup = tuple(source(cell) for cell in code_cells(ours) if is_setup(cell))
-    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes))
+    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes), frozenset(attempted))
 
 
 def defined(text: str, names: frozenset[str] | set[str]) -> frozenset[str]:
@@ -247,13 +253,32 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Le
             return find(lesson)
         except KeyError as error:
             raise SubmissionError(f"{error.args[0]}.") from None
-    said = notebook["metadata"].get("mi_course")
-    said = said.get("lesson") if isinstance(said, dict) else None
-    for info in catalogue():
-        if info.id == said or Path(name).stem.startswith(info.notebook):
-            return info
-    known = {info: _exercise_names(info) for info in catalogue()}
-    wanted = frozenset[str]().union(*known.values())
+    metadata = notebook["metadata"].get("mi_course")
+    claimed = metadata.get("lesson") if isinstance(metadata, dict) else None
+    names = {info: _exercise_names(info) for info in catalogue()}
+    counts = _definitions(notebook, frozenset[str]().union(*names.values()))
+
+    def evidence(info: LessonInfo) -> tuple[bool, int, bool, bool]:
+        """What the notebook holds counts more than what it says of itself, and the file's name least."""
+        answers = sum(counts[one] for one in names[info])
+        return (
+            bool(answers and info.id == claimed),
+            answers,
+            info.id == claimed,
+            Path(name).stem.startswith(info.notebook),
+        )
+
+    best = max(names, key=evidence, default=None)
+    if best is None or not any(evidence(best)):
+        raise SubmissionError(
+            f"{name} holds no answer to any lesson of the course; there are "
+            f"{', '.join(info.notebook for info in names)}. If it is one of them, say which: --lesson NN."
+        )
+    return best
+
+
+def _definitions(notebook: dict[str, Any], wanted: frozenset[str]) -> Counter[str]:
+    """How many cells define each of these names."""
     counts = Counter[str]()
     room = SOURCE_CHARACTERS
     for cell in notebook["cells"]:
@@ -263,13 +288,7 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Le
             break
         if cell["cell_type"] == "code":
             counts.update(defined(text, wanted))
-    best = max(known, key=lambda info: sum(counts[one] for one in known[info]), default=None)
-    if best is None or not sum(counts[one] for one in known[best]):
-        raise SubmissionError(
-            f"{name} holds no answer to any lesson of the course; there are "
-            f"{', '.join(info.notebook for info in known)}. If it is one of them, say which: --lesson NN."
-        )
-    return best
+    return counts
 
 
 def _exercise_names(info: LessonInfo) -> frozenset[str]:

@@ -80,6 +80,10 @@ def test_names(plugin):
         ("try:\n    a = 1\nexcept E as e:\n    b = 2\nfinally:\n    c = 3", "a b c"),
         ("%matplotlib inline\n!ls\nx = 1\nprint?", "x"),
         ("%%time\ny = 2", "y"),
+        ("x = !ls\nfor i in y:\n    %time z = 3", "x i"),
+        ("  a = 1\n  !ls", "a"),
+        ("%%bash\na = 1", ""),
+        ("b = await a", "b"),
         ("def broken(:", ""),
         ("x = " + "(" * 500 + ")" * 500, ""),
         ("x = '\x00'", ""),
@@ -219,3 +223,11 @@ def test_files_that_cannot_be_read(tmp_path):
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(SubmissionError, match="Clear its outputs"):
         read(tmp_path / "big.ipynb")
+
+
+def test_what_a_notebook_holds_counts_more_than_its_name(notebook):
+    notebook["metadata"] = {}
+    assert taken(notebook, "00_start_here-ada.ipynb").info.id == "tiny"
+    notebook["metadata"] = {"mi_course": {"lesson": "start_here"}}
+    assert taken(notebook, "00_start_here-ada.ipynb").info.id == "tiny"
+    assert taken({"cells": [], "metadata": {}}, "90_tiny.ipynb").info.id == "tiny"
