@@ -84,7 +84,7 @@ def grade(
         find_lesson(lesson)
     if cluster and workers:
         raise ValueError("Choose either local workers (-j) or those of a cluster (--cluster), not both.")
-    entries = [Entry(submissions.resolve().name, submissions)] if single else find(submissions)
+    entries = [Entry(submissions.resolve().name, submissions)] if single else find(submissions, out)
     with DaskBackend(cluster, unsandboxed) if cluster else LocalBackend(unsandboxed, workers) as backend:
         rows, cached = _mark(entries, lesson, Store(out), backend, progress)
     final, problems, files = finish(rows, out, formats)
