@@ -231,3 +231,21 @@ def test_what_a_notebook_holds_counts_more_than_its_name(notebook):
     notebook["metadata"] = {"mi_course": {"lesson": "start_here"}}
     assert taken(notebook, "00_start_here-ada.ipynb").info.id == "tiny"
     assert taken({"cells": [], "metadata": {}}, "90_tiny.ipynb").info.id == "tiny"
+
+
+@pytest.mark.parametrize("mark", ["# %%", "#%%", "# In[3]:", "# In[ ]:", "# +", "", "\r"])
+def test_python_files_by_their_marks_or_statements(plugin, mark):
+    text = "\n".join(
+        [mark, "import math", mark, "1 / 0", mark, "@staticmethod", "def double(x):", "    # +", "    return x"]
+    )
+    text += f"\n{mark}\n'''words\n\nmore'''\n{mark}\nfavorites = [6]\n"
+    submission = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [cell.source.strip() for cell in submission.cells if not cell.answers][:2] == ["import math", "1 / 0"]
+    assert [cell.answers for cell in submission.cells if cell.answers] == [("double",), ("favorites",)]
+    assert submission.cells[2].source.startswith("@staticmethod")
+
+
+def test_a_comment_within_a_function_is_no_mark(plugin):
+    text = "x = 1\ndef double(x):\n# +\n    return x\nfavorites = [6]"
+    submission = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [cell.answers for cell in submission.cells] == [(), ("double",), ("favorites",)]
