@@ -84,7 +84,7 @@ def _execute(source: str, name: str, namespace: dict[str, Any]) -> Any:
 
 
 def _flags(namespace: dict[str, Any]) -> int:
-    return namespace.get("__mi_course_futures__", 0)
+    return int(namespace.get("__mi_course_futures__", 0))
 
 
 def _patch_ipython(get_ipython: Any) -> None:
@@ -108,7 +108,7 @@ def _translated(source: str) -> str:
     if _is_python(source):
         return source
     with contextlib.suppress(ImportError, SyntaxError, ValueError, RecursionError):
-        return transformer().transform_cell(source)
+        return str(transformer().transform_cell(source))
     return source  # compiling it says what is wrong with it
 
 
