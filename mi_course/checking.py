@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mi_course.content import python_only
 from mi_course.errors import CourseError
 from mi_course.submission import SETUP_POSITION, Submission
 
@@ -162,7 +161,7 @@ def _child(job: dict[str, Any], events: Path) -> None:
 
     def run(position: int, source: str) -> bool:
         report("begin", cell=position)
-        message = run_cell(python_only(source), position, namespace)
+        message = run_cell(source, position, namespace)
         if message:
             report("error", cell=position, message=message)
         return not message

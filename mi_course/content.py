@@ -196,15 +196,35 @@ def top_level_names(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
+_MAGIC = re.compile(r"^(\s*)(?:[%!?].*|[\w.*]+\?{1,2}\s*)$")
+_MAGIC_VALUE = re.compile(r"^(\s*[\w., ()\[\]*\"']+=\s*)[%!].*$")
+_CELL_MAGIC = re.compile(r"\s*%%(\w+)")
+
+
 def python_only(text: str) -> str:
-    """The text with the lines that only IPython understands blanked; line numbers stay the same."""
-    lines = text.splitlines()
-    magic = re.compile(r"^\s*([%!?]|[\w.]+\?{1,2}\s*$)")
+    """The text with what only IPython understands replaced, to read what a cell defines; line numbers stay the same.
+
+    It is not what runs (`asking.cells`): IPython's transformer would take seconds for a hostile text.
+    """
     try:
         ast.parse(text)
+        return text
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n".join("" if magic.match(line) else line for line in lines)
-    return text
+        pass
+    magic = _CELL_MAGIC.match(text)
+    if magic and magic[1] not in ("time", "capture", "prun"):
+        return ""
+    lines = text.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    margin = first[: len(first) - len(first.lstrip())]
+    return "\n".join(_python_line(line.removeprefix(margin)) for line in lines)
+
+
+def _python_line(line: str) -> str:
+    if magic := _MAGIC.match(line):
+        return f"{magic[1]}pass" if magic[1] else ""
+    value = _MAGIC_VALUE.match(line)
+    return f"{value[1]}None" if value else line
 
 
 def demonstration_names(info: LessonInfo) -> frozenset[str]:

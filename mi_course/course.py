@@ -23,6 +23,7 @@ from typing import Any
 from mi_course import content, lessons, show, wire
 from mi_course.asking import include, observe
 from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking.settings import default_settings
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 from mi_course.errors import CourseError, UnknownName
 from mi_course.exercises import Exercise, LessonSpec, Verdict
@@ -183,6 +184,10 @@ class Lesson:
 
         answer: a function, which is named by itself, or a value together with `name="..."`.
         """
+        with default_settings():
+            return self._check(answer, name)
+
+    def _check(self, answer: Any, name: str | None) -> Card | Any:
         exercise = self._which(answer, name)
         if not isinstance(exercise, Exercise):
             return exercise

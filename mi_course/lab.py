@@ -11,15 +11,16 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
 
 import nbformat
 from jupyter_core.paths import jupyter_runtime_dir
@@ -138,7 +139,7 @@ def running_server(folder: Path) -> dict[str, Any] | None:
     """Jupyter's record of a reachable server that runs on this folder."""
     for server in running_servers():
         try:
-            if Path(server["root_dir"]).resolve() == folder.resolve() and _listens(server):
+            if Path(server["root_dir"]).resolve() == folder.resolve() and _answers(server):
                 return server
         except (KeyError, TypeError, ValueError, OSError):
             continue
@@ -152,10 +153,15 @@ def running_servers() -> Iterator[Any]:
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def _listens(server: dict[str, Any]) -> bool:
-    with socket.socket(socket.AF_INET) as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", int(server["port"]))) == 0
+def _answers(server: dict[str, Any]) -> bool:
+    """Whether a Jupyter that knows this token answers there: its record may be stale, and the port another's by now."""
+    page = "api/status" if server["token"] else "api"
+    request = Request(f"{server['url'].rstrip('/')}/{page}", headers={"Authorization": f"token {server['token']}"})
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=3) as reply:
+            return isinstance(json.loads(reply.read(2**16)), dict)
+    except (OSError, ValueError, HTTPException):
+        return False
 
 
 def _address(server: dict[str, Any], page: str) -> str:

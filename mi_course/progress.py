@@ -87,7 +87,10 @@ def home_dir() -> Path:
     chosen = os.environ.get("MI_COURSE_HOME")
     if chosen:
         return Path(chosen).expanduser()
-    return Path(platformdirs.user_data_dir("mi-course", appauthor=False))
+    try:
+        return Path(platformdirs.user_data_dir("mi-course", appauthor=False))
+    except RuntimeError:  # a user without a home: a path that cannot be written, so that progress is kept in memory
+        return Path(os.devnull, "mi-course")
 
 
 class Progress:

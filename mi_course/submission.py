@@ -14,6 +14,7 @@ finds the answer. Of several definitions of the same name the last counts, as in
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections import Counter
@@ -28,6 +29,7 @@ from mi_course.content import (
     exercise_of,
     is_setup,
     known_hashes,
+    python_only,
     read_notebook,
     source,
     source_hash,
@@ -82,6 +84,8 @@ class Submission:
     """Ids of all exercises of the lesson, in order."""
     notes: tuple[str, ...] = ()
     """What the learner, or whoever marks, should know."""
+    attempted: frozenset[str] = frozenset()
+    """The names of the exercises whose cell is not as it was delivered."""
 
 
 def read(path: Path, lesson: str | int | None = None) -> Submission:
@@ -113,7 +117,7 @@ def read(path: Path, lesson: str | int | None = None) -> Submission:
 def parse(raw: bytes, name: str) -> dict[str, Any]:
     """The notebook, with `cells` that are dicts with `cell_type` and `source`; other things in it are dropped.
 
-    Reads nbformat 3 too. A `.py` file becomes a notebook: one cell for each `# %%`, or a single one.
+    Reads nbformat 3 too. A `.py` file becomes a notebook, by its marks for cells or else by its statements.
     Raises SubmissionError.
     """
     try:
@@ -121,7 +125,8 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SubmissionError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     if name.endswith(".py"):
-        if text.count("\n# %%") > MAX_CELLS:
+        text = text.replace("\r\n", "\n")
+        if sum(1 for _ in _MARK.finditer(text)) > MAX_CELLS:
             raise SubmissionError(f"{name} holds more than {MAX_CELLS:,} cells.")
         return {"cells": list(_python_cells(text)), "metadata": {}}
     if not text.strip():
@@ -174,14 +179,45 @@ def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_MARK = re.compile(r"^# ?(?:%%(.*)|In ?\[[\d *]*\]:?[ \t]*|\+(?:[ \t].*)?)\n", re.MULTILINE)
+"""Where editors begin a cell: `# %%`, `#%%`, nbconvert's `# In[3]:`, jupytext's `# +`."""
+
+
 def _python_cells(text: str) -> Iterator[dict[str, Any]]:
-    """Cells of a Python file, so that an error in one stops only that one."""
-    parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
-    for header, body in zip(["", *parts[1::2]], parts[::2], strict=True):
-        if body.strip():
-            kind = "markdown" if "[markdown]" in header or "[md]" in header else "code"
-            id = re.search(r'\bid="([^"]*)"', header)
-            yield _plain_cell({"cell_type": kind, "id": id[1] if id else "", "source": body.strip("\n")})
+    """Cells of a Python file, so that an error in one stops only that one. A file without marks: its statements."""
+    parts = _MARK.split(text + "\n")
+    cells = [(header or "", body) for header, body in zip(["", *parts[1::2]], parts[::2], strict=True) if body.strip()]
+    if len(text) <= 2 * PARSED_CHARACTERS and (len(cells) < 2 or _splits_a_statement(text, cells)):
+        cells = [("", part) for part in _statements(text)] or cells
+    for header, body in cells:
+        kind = "markdown" if "[markdown]" in header or "[md]" in header else "code"
+        id = re.search(r'\bid="([^"]*)"', header)
+        yield _plain_cell({"cell_type": kind, "id": id[1] if id else "", "source": body.strip("\n")})
+
+
+def _splits_a_statement(text: str, cells: list[tuple[str, str]]) -> bool:
+    """Whether what looks like a mark stands within a statement: the whole is Python and a cell is not."""
+    return _tree(text) is not None and any(
+        _tree(body) is None for header, body in cells if "[markdown]" not in header and "[md]" not in header
+    )
+
+
+def _statements(text: str) -> list[str]:
+    """The top-level statements; none if the text does not parse."""
+    tree, lines = _tree(text), python_only(text).split("\n")
+    starts = []
+    for node in tree.body if tree else ():
+        decorators = getattr(node, "decorator_list", ())
+        starts.append(min([node.lineno, *(one.lineno for one in decorators)]) - 1)
+    starts = sorted(set(starts))
+    return ["\n".join(lines[begin:end]) for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+
+
+def _tree(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(python_only(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,6 +233,8 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
     names = {exercise.partition(".")[2] for exercise in exercises}
     answer_ids = {id for id in known if id.startswith(ANSWER)}
     delivered = {value for id, values in known.items() if id not in answer_ids for value in values}
+    stubs = {value for id in answer_ids for value in known[id]}
+    attempted: set[str] = set()
     course_ids = set(known) - answer_ids
     taken: list[SubmittedCell] = []
     places: dict[str, list[int]] = {}
@@ -216,6 +254,8 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
             continue
         room -= len(text)
         defines = tuple(sorted(defined(text, names)))
+        if source_hash(text) not in stubs:
+            attempted.update(defines)
         for one in defines:
             places.setdefault(one, []).append(position)
         role = "changed" if cell["id"] in course_ids else "added"
@@ -228,7 +268,7 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
         if len(where) > 1
     ]
     setup = tuple(source(cell) for cell in code_cells(ours) if is_setup(cell))
-    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes))
+    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes), frozenset(attempted))
 
 
 def defined(text: str, names: frozenset[str] | set[str]) -> frozenset[str]:
@@ -247,13 +287,32 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Le
             return find(lesson)
         except KeyError as error:
             raise SubmissionError(f"{error.args[0]}.") from None
-    said = notebook["metadata"].get("mi_course")
-    said = said.get("lesson") if isinstance(said, dict) else None
-    for info in catalogue():
-        if info.id == said or Path(name).stem.startswith(info.notebook):
-            return info
-    known = {info: _exercise_names(info) for info in catalogue()}
-    wanted = frozenset[str]().union(*known.values())
+    metadata = notebook["metadata"].get("mi_course")
+    claimed = metadata.get("lesson") if isinstance(metadata, dict) else None
+    names = {info: _exercise_names(info) for info in catalogue()}
+    counts = _definitions(notebook, frozenset[str]().union(*names.values()))
+
+    def evidence(info: LessonInfo) -> tuple[bool, int, bool, bool]:
+        """What the notebook holds counts more than what it says of itself, and the file's name least."""
+        answers = sum(counts[one] for one in names[info])
+        return (
+            bool(answers and info.id == claimed),
+            answers,
+            info.id == claimed,
+            Path(name).stem.startswith(info.notebook),
+        )
+
+    best = max(names, key=evidence, default=None)
+    if best is None or not any(evidence(best)):
+        raise SubmissionError(
+            f"{name} holds no answer to any lesson of the course; there are "
+            f"{', '.join(info.notebook for info in names)}. If it is one of them, say which: --lesson NN."
+        )
+    return best
+
+
+def _definitions(notebook: dict[str, Any], wanted: frozenset[str]) -> Counter[str]:
+    """How many cells define each of these names."""
     counts = Counter[str]()
     room = SOURCE_CHARACTERS
     for cell in notebook["cells"]:
@@ -263,13 +322,7 @@ def _lesson(notebook: dict[str, Any], name: str, lesson: str | int | None) -> Le
             break
         if cell["cell_type"] == "code":
             counts.update(defined(text, wanted))
-    best = max(known, key=lambda info: sum(counts[one] for one in known[info]), default=None)
-    if best is None or not sum(counts[one] for one in known[best]):
-        raise SubmissionError(
-            f"{name} holds no answer to any lesson of the course; there are "
-            f"{', '.join(info.notebook for info in known)}. If it is one of them, say which: --lesson NN."
-        )
-    return best
+    return counts
 
 
 def _exercise_names(info: LessonInfo) -> frozenset[str]:

@@ -671,3 +671,72 @@ def test_an_ask_is_the_same_once_it_has_crossed(exercise):
         back = wire.decode(wire.encode(sent))
         assert wire.encode(back) == wire.encode(sent)
         assert isinstance(observe(lambda *args: 0, back), Observation)
+
+
+# -- A learner's global settings ---------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "float64": "torch.set_default_dtype(torch.float64)",
+    "bfloat16": "torch.set_default_dtype(torch.bfloat16)",
+    "device": "torch.set_default_device('meta')",
+    "device_mode": "torch.device('meta').__enter__()",
+    "autocast": "torch.autocast('cpu', dtype=torch.bfloat16).__enter__()",
+    "no_grad": "torch.set_grad_enabled(False)",
+    "inference_mode": "torch.inference_mode().__enter__()",
+    "threads": "torch.set_num_threads(3)",
+    "deterministic": "torch.use_deterministic_algorithms(True)",
+    "anomaly": "torch.autograd.set_detect_anomaly(True)",
+    "precision": "torch.set_float32_matmul_precision('medium')",
+    "numpy_errors": "np.seterr(all='raise')",
+    "warnings": "warnings.simplefilter('error')",
+    "recursion": "sys.setrecursionlimit(200)",
+    "sys_path": "sys.path.clear()",
+}
+CHECKED = """
+import os, sys, traceback, warnings
+import numpy as np, torch
+from jaxtyping import Float, Int
+from torch import Tensor
+import mi_course
+from mi_course import content
+torch.set_num_threads(1)
+lesson = mi_course.lesson("sae_training")
+answers = dict(globals())
+ids = ["sae_training.explained_variance", "sae_training.topk_activation", "sae_training.sae_loss"]
+for cell, text in content.solution_code(mi_course.lessons.find("sae_training")):
+    if cell in ids:
+        exec(text, answers)
+
+def state():
+    return (torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu"),
+            torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), np.geterr(),
+            torch.get_float32_matmul_precision(), sys.getrecursionlimit(), list(sys.path), list(warnings.filters))
+
+def check(setting):
+    exec(setting)
+    before = state()
+    for id in ids:
+        name = id.partition(".")[2]
+        card = lesson.check(answers[name], name=name)
+        assert card.passed, (id, card.status, card.message)
+    assert state() == before, (state(), before)
+
+for name, setting in SETTINGS.items():
+    if not os.fork():  # some settings cannot be undone
+        try:
+            check(setting)
+        except BaseException:
+            traceback.print_exc()
+            print(name)
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_right_answer_passes_under_any_global_setting():
+    code = f"SETTINGS = {SETTINGS!r}\n{CHECKED}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr

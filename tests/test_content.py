@@ -80,6 +80,10 @@ def test_names(plugin):
         ("try:\n    a = 1\nexcept E as e:\n    b = 2\nfinally:\n    c = 3", "a b c"),
         ("%matplotlib inline\n!ls\nx = 1\nprint?", "x"),
         ("%%time\ny = 2", "y"),
+        ("x = !ls\nfor i in y:\n    %time z = 3", "x i"),
+        ("  a = 1\n  !ls", "a"),
+        ("%%bash\na = 1", ""),
+        ("b = await a", "b"),
         ("def broken(:", ""),
         ("x = " + "(" * 500 + ")" * 500, ""),
         ("x = '\x00'", ""),
@@ -219,3 +223,29 @@ def test_files_that_cannot_be_read(tmp_path):
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(SubmissionError, match="Clear its outputs"):
         read(tmp_path / "big.ipynb")
+
+
+def test_what_a_notebook_holds_counts_more_than_its_name(notebook):
+    notebook["metadata"] = {}
+    assert taken(notebook, "00_start_here-ada.ipynb").info.id == "tiny"
+    notebook["metadata"] = {"mi_course": {"lesson": "start_here"}}
+    assert taken(notebook, "00_start_here-ada.ipynb").info.id == "tiny"
+    assert taken({"cells": [], "metadata": {}}, "90_tiny.ipynb").info.id == "tiny"
+
+
+@pytest.mark.parametrize("mark", ["# %%", "#%%", "# In[3]:", "# In[ ]:", "# +", "", "\r"])
+def test_python_files_by_their_marks_or_statements(plugin, mark):
+    text = "\n".join(
+        [mark, "import math", mark, "1 / 0", mark, "@staticmethod", "def double(x):", "    # +", "    return x"]
+    )
+    text += f"\n{mark}\n'''words\n\nmore'''\n{mark}\nfavorites = [6]\n"
+    submission = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [cell.source.strip() for cell in submission.cells if not cell.answers][:2] == ["import math", "1 / 0"]
+    assert [cell.answers for cell in submission.cells if cell.answers] == [("double",), ("favorites",)]
+    assert submission.cells[2].source.startswith("@staticmethod")
+
+
+def test_a_comment_within_a_function_is_no_mark(plugin):
+    text = "x = 1\ndef double(x):\n# +\n    return x\nfavorites = [6]"
+    submission = select_cells(parse(text.encode(), "mine.py"), "mine.py")
+    assert [cell.answers for cell in submission.cells] == [(), ("double",), ("favorites",)]

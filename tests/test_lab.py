@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -422,3 +424,16 @@ def test_jupyterlab_opens_on_the_lesson_and_asks_nobody_for_news(server, space):
     assert again.returncode == 0, again.stderr
     assert "is open on this folder already" in again.stdout
     assert base in again.stdout
+
+
+@pytest.mark.parametrize("token", ["", "dead0000"])
+def test_a_record_of_a_server_that_is_gone_is_not_believed(tmp_path, monkeypatch, token):
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        record = {"root_dir": str(tmp_path), "port": port, "token": token, "url": f"http://localhost:{port}/"}
+        (tmp_path / "jpserver-999999.json").write_text(json.dumps(record))
+        monkeypatch.setattr(lab, "jupyter_runtime_dir", lambda: str(tmp_path))
+        assert lab.running_server(tmp_path) is None
+        other.shutdown()
+    assert lab.running_server(tmp_path) is None

@@ -267,3 +267,15 @@ def test_the_environment_chooses_the_folder(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         try_once(Progress())
     assert (tmp_path / "chosen" / "progress.sqlite3").is_file()
+
+
+def test_a_user_without_a_home_has_progress_in_memory(monkeypatch):
+    def homeless(*args, **options):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MI_COURSE_HOME", raising=False)
+    monkeypatch.setattr("mi_course.progress.platformdirs.user_data_dir", homeless)
+    progress = Progress()
+    with pytest.warns(ProgressWarning):
+        progress.record_check("a.b", 1, "passed", 3, 3, None, "2026-01-01T00:00:00+00:00")
+    assert [row.status for row in progress.rows()] == ["passed"]

@@ -10,21 +10,17 @@ from __future__ import annotations
 import contextlib
 import linecache
 import os
-import random
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
-import torch
 
 from mi_course import wire
 from mi_course.asking.drivers import DRIVERS
 from mi_course.asking.limits import Capture, TimeUp, time_limit
 from mi_course.asking.plugins import include
 from mi_course.asking.references import Resolver
+from mi_course.asking.settings import default_settings
 from mi_course.asking.stubs import has_gaps, is_empty
 from mi_course.asking.watches import WATCHES
 from mi_course.wire import Ask, Call, Error, Limits, Observation, Reply
@@ -36,9 +32,6 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _DEPTH, _ITEMS = 12, 150_000
 """Limits of a value, tighter than those of the Observation that it must fit into."""
 
-_SWITCH_S = 0.0002
-"""How soon another computing thread must release the interpreter; with Python's default of 5 ms, waiting adds up."""
-
 _GUARD_S = 1.0
 """Limit for what may run the learner's code after a call: `__str__` of an error, leftover hooks."""
 
@@ -46,13 +39,14 @@ _GUARD_S = 1.0
 def observe(answer: Any, ask: Ask) -> Observation:
     """Make the calls of the Ask, and return a reply for each.
 
-    The learner's tensors, models and random state stay as they were. Whatever the answer raises becomes a reply. Raises
-    KeyboardInterrupt, and ValueError if the Ask names a driver, watch or reference that does not exist.
+    The learner's global settings do not matter (`settings`); their tensors, models and random state stay as they were.
+    Whatever the answer raises becomes a reply. Raises KeyboardInterrupt, and ValueError if the Ask names a driver,
+    watch or reference that does not exist.
     """
     _check(ask)
     replies: list[Reply] = []
     out = Capture()
-    with _undisturbed(), Resolver() as resolver, contextlib.redirect_stdout(out):
+    with default_settings(), Resolver() as resolver, contextlib.redirect_stdout(out):
         # All inputs are made before the clock starts, because booting a model is not the learner's time, and before the
         # first call, so that nothing a call leaves behind can affect them.
         inputs = [(resolver.fill(list(call.args)), resolver.fill(call.options)) for call in ask.calls]
@@ -158,33 +152,3 @@ def _where(error: BaseException) -> str:
         line = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
         return f"line {frame.lineno} of {frame.name}: {line}"[:300]
     return ""
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Restore the process's random states, gradient mode, default dtype and default device afterwards.
-
-    Within it torch uses one thread, as in the grader: models this small do not gain from a second one, and on a busy
-    machine waiting for it costs many times the work. Threads that an answer left running release the interpreter
-    sooner, or each operation of torch would wait 5 ms for each of them.
-    """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
-    device, switch_interval = torch.get_default_device(), sys.getswitchinterval()
-    torch.set_grad_enabled(True)
-    torch.set_num_threads(1)
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        torch.set_grad_enabled(grad)
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        sys.setswitchinterval(switch_interval)

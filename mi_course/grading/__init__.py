@@ -8,8 +8,8 @@ judges; `workers` and `cluster` are the backends, for this machine and for many;
 writes the reports.
 
 Duplicates: of several definitions of one name the last in the notebook counts, and of several notebooks of one lesson
-in a submission the last by name; a note in the row says so. The value of an outcome exercise is the last one that
-`check` recorded in the notebook; if there is none, the sandbox evaluates the name.
+in a submission the learner's latest work (`marking.rank`); a note in the row says so. The value of an outcome exercise
+is the last one that `check` recorded in the notebook; if there is none, the sandbox evaluates the name.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def grade(
         find_lesson(lesson)
     if cluster and workers:
         raise ValueError("Choose either local workers (-j) or those of a cluster (--cluster), not both.")
-    entries = [Entry(submissions.resolve().name, submissions)] if single else find(submissions)
+    entries = [Entry(submissions.resolve().name, submissions)] if single else find(submissions, out)
     with DaskBackend(cluster, unsandboxed) if cluster else LocalBackend(unsandboxed, workers) as backend:
         rows, cached = _mark(entries, lesson, Store(out), backend, progress)
     final, problems, files = finish(rows, out, formats)

@@ -7,6 +7,7 @@ its limit. What is left out is noted, and what cannot be read becomes a reason i
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -30,7 +31,12 @@ DIRECTORY_BYTES = 2 * 2**20
 MAX_NOTES = 20
 CHUNK = 2**20
 KINDS = (".ipynb", ".py")
-SKIPPED = ("__MACOSX", "__pycache__")
+SKIPPED = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
+REPORTS = (
+    *("marks.csv", "marks.json", "overrides.toml", "reflections.html", "similar.csv", "junit.xml"),
+    *("gradescope", "classroom", "feedback"),
+)
+"""What a run of the grader writes."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,11 @@ class _Refused(Exception):
     pass
 
 
-def find(place: Path) -> list[Entry]:
+def find(place: Path, out: Path | None = None) -> list[Entry]:
     """The submissions in a folder, or the one in a file. Raises FileNotFoundError, or ValueError if there are none.
 
-    Hidden files, and files that are neither notebook, Python nor zip, are no submissions.
+    Hidden files are no submissions, nor is `out`, where marks are written, or what stands in it. Anything else is one:
+    a file that is no notebook gets a row that says so.
     """
     if not place.exists():
         raise FileNotFoundError(2, "there is no such file or folder", str(place))
@@ -66,13 +73,18 @@ def find(place: Path) -> list[Entry]:
         return [Entry(place.name, place)]
     found = []
     for one in sorted(os.scandir(place), key=lambda one: one.name):
-        if _hidden(one.name):
+        if _hidden(one.name) or (out is not None and _written(Path(one.path), out)):
             continue
-        if one.is_dir(follow_symlinks=False) or one.is_symlink() or _kind(one.name) in (*KINDS, ".zip"):
-            found.append(Entry(one.name, Path(one.path)))
+        found.append(Entry(one.name, Path(one.path)))
     if not found:
         raise ValueError(f"{place} holds no submission: no notebook, no folder and no zip file.")
     return found
+
+
+def _written(path: Path, out: Path) -> bool:
+    """Whether this is the folder with the marks, or one of its files."""
+    same = not path.is_symlink() and path.resolve() == out.resolve()
+    return same or (path.name in REPORTS and path.parent.resolve() == out.resolve())
 
 
 def load(entry: Entry) -> Loaded:
@@ -88,13 +100,20 @@ def load(entry: Entry) -> Loaded:
             raise _Refused("it is neither a file nor a folder")
         elif _kind(entry.name) == ".zip":
             files = list(_from_zip(entry.path, notes))
-        else:
+        elif _kind(entry.name) in KINDS:
             files = [(entry.name, _read(entry.path, MAX_BYTES))]
+        else:
+            raise _Refused(
+                "it is no notebook (.ipynb), Python file or zip file; JupyterLab saves one with File, Download"
+            )
     except _Refused as refused:
         return Loaded((), f"Not read: {refused}.", _first(notes))
     except Exception as error:  # no list of what archives and file systems come up with is complete
         return Loaded((), f"Not read: {type(error).__name__}: {str(error)[:300]}.", _first(notes))
     notebooks = [one for one in files if _kind(one[0]) == ".ipynb"] or files
+    if len(notebooks) < len(files):
+        others = ", ".join(f"{name!r:.100}" for name, _ in files if _kind(name) != ".ipynb")
+        notes.append(f"only notebooks are marked; what they import from {others[:300]} is not there")
     if not notebooks:
         return Loaded((), "It holds no notebook (.ipynb) and no Python file (.py).", _first(notes))
     if len(notebooks) > MAX_FILES:
@@ -112,6 +131,8 @@ def _hidden(name: str) -> bool:
 
 
 def _kind(name: str) -> str:
+    """The ending, in lower case; of `ada.ipynb.json` and `ada.ipynb.txt`, as browsers and mail save them, `.ipynb`."""
+    name = re.sub(r"(\.ipynb)\.(json|txt)$", r"\1", name, flags=re.IGNORECASE)
     return os.path.splitext(name)[1].lower()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -49,28 +50,13 @@ def mark(
     total_s: seconds for asking all answers.
     """
     began = time.monotonic()
-    notes, problems = list(loaded.notes), []
+    notes = list(loaded.notes)
     if sandbox.sandboxed and not sandbox.seccomp:
         notes.append(NO_SECCOMP)
     if loaded.problem:
         return failed(name, loaded.problem, sandbox.sandboxed, notes)
-    chosen: dict[str, tuple[str, Submission, dict[str, Any], list[dict[str, str]]]] = {}
-    for file, raw in loaded.files:
-        try:
-            notebook = parse(raw, file.rpartition("/")[2])
-            submission = select_cells(notebook, file.rpartition("/")[2], lesson)
-            claims = claims_in(notebook)
-            reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
-        except SubmissionError as error:
-            problems.append(str(error))
-            continue
-        except Exception as error:
-            problems.append(f"{file} cannot be read as a notebook ({type(error).__name__}).")
-            continue
-        id = submission.info.id
-        if id in chosen:
-            notes.append(f"{chosen[id][0]} and {file} are both of lesson {id}; the last one counts")
-        chosen[id] = (file, submission, claims, reflections)
+    chosen, problems, chosen_notes = choose(loaded.files, lesson)
+    notes += chosen_notes
     if not chosen:
         row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, notes)
         return replace(row, content=content_hash(loaded))
@@ -109,6 +95,53 @@ def mark(
         time_out=time_out,
         own=tuple(own),
     )
+
+
+_Candidate = tuple[str, Submission, dict[str, Any], list[dict[str, str]]]
+
+
+def choose(
+    files: Iterable[tuple[str, bytes]], lesson: str | int | None = None
+) -> tuple[dict[str, _Candidate], list[str], list[str]]:
+    """Lesson -> the notebook that is marked; what could not be read; what to note of the choice."""
+    problems, notes = list[str](), list[str]()
+    candidates: dict[str, list[_Candidate]] = {}
+    for file, raw in files:
+        try:
+            notebook = parse(raw, file.rpartition("/")[2])
+            submission = select_cells(notebook, file.rpartition("/")[2], lesson)
+            claims = claims_in(notebook)
+            reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
+        except SubmissionError as error:
+            problems.append(str(error))
+            continue
+        except Exception as error:
+            problems.append(f"{file} cannot be read as a notebook ({type(error).__name__}).")
+            continue
+        candidates.setdefault(submission.info.id, []).append((file, submission, claims, reflections))
+    chosen: dict[str, _Candidate] = {}
+    for id, of_lesson in candidates.items():
+        of_lesson.sort(key=lambda one: rank(one[0], one[1]))
+        chosen[id] = of_lesson[-1]
+        if len(of_lesson) > 1:
+            others = ", ".join(file for file, *_ in of_lesson[:-1][:MAX_NAMED])
+            notes.append(f"of the notebooks of lesson {id}, {of_lesson[-1][0]} counts; not marked: {others}")
+    return chosen, problems, notes
+
+
+_BACKUP = re.compile(r"(^|/)backups/|\.\d{4}-\d\d-\d\d-\d{6}(-\d+)?\.ipynb$")
+MAX_NAMED = 10
+
+
+def rank(file: str, submission: Submission) -> tuple[Any, ...]:
+    """Sorts the notebooks of one lesson in a submission; the last is the learner's latest work, as far as that shows.
+
+    One with work in it before an untouched one, any other before what `mi-course` put into `backups/`, then the one
+    with more answers, then the last by name, with numbers as numbers.
+    """
+    backup = bool(_BACKUP.search(file.replace("\\", "/")))
+    name = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,30})", file.lower())]
+    return bool(submission.attempted), not backup, len(submission.attempted), name
 
 
 def seed_of(secret: bytes, content: str) -> int:

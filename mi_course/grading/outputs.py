@@ -67,7 +67,8 @@ def finish(rows: Sequence[Marks], out: Path, formats: Sequence[str]) -> tuple[tu
 def write_tables(out: Path, rows: Sequence[Marks]) -> None:
     """Write marks.csv and marks.json."""
     exercises = list(dict.fromkeys(mark.exercise for row in rows for mark in row.exercises))
-    header = ["submission", "status", "points", "max_points", *exercises, "sandboxed", "by_hand", "comment", "reason"]
+    header = ["submission", "status", "points", "max_points", *exercises]
+    header += ["sandboxed", "by_hand", "comment", "reason", "notes"]
     write_csv(out / "marks.csv", header, [_cells(row, exercises) for row in rows])
     tree = {
         "format": FORMAT,
@@ -86,7 +87,8 @@ def _cells(row: Marks, exercises: Sequence[str]) -> list[Any]:
     return [
         *(row.submission, row.status, row.points, row.max_points),
         *(points.get(exercise, "") for exercise in exercises),
-        *("yes" if row.sandboxed else "NO", by_hand, " / ".join(filter(None, comments)), row.reason),
+        *("yes" if row.sandboxed else "NO", by_hand, " / ".join(filter(None, comments))),
+        *(row.reason, " / ".join(row.notes)),
     ]
 
 

@@ -20,7 +20,6 @@ import torch
 
 from mi_course import wire
 from mi_course.asking.limits import AFTER_TIME_OUT_S
-from mi_course.content import python_only
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
 from mi_course.grading.library import library_functions
@@ -146,7 +145,7 @@ def _run_cells(
 ) -> set[str] | None:
     """The names that are defined afterwards. None: the session is lost, and `skip` names the cell to blame."""
     seen = conversation.seen
-    cells = [[cell.position, python_only(cell.source)] for cell in submission.cells if cell.position not in skip]
+    cells = [[cell.position, cell.source] for cell in submission.cells if cell.position not in skip]
     at, known = SETUP_POSITION, {SETUP_POSITION, *(position for position, _ in cells)}
     stopped: dict[int, str] = {}
     job = {"setup": list(submission.setup), "cells": cells, "cell_s": CELL_S, "patience": PATIENCE, "names": names}

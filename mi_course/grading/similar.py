@@ -22,10 +22,11 @@ from mi_course import content, lessons
 from mi_course.grading.bounded import run_each
 from mi_course.grading.intake import Entry, load
 from mi_course.grading.library import library_functions
+from mi_course.grading.marking import choose
 from mi_course.grading.marks import Marks
 from mi_course.grading.reaching import fold
 from mi_course.grading.text_files import write_csv
-from mi_course.submission import PARSED_CHARACTERS, parse, select_cells
+from mi_course.submission import PARSED_CHARACTERS
 
 __all__ = ["OWN", "Answer", "Pair", "answers_in", "compare", "references", "similar", "write"]
 
@@ -95,12 +96,8 @@ def similar(entries: Sequence[Entry], lesson: str | int | None, rows: Sequence[M
 def _answers_of(entry: Entry, lesson: str | int | None) -> list[list[Any]]:
     """The answers of one submission, as JSON."""
     answers: list[Answer] = []
-    for file, raw in load(entry).files:
-        base = file.rpartition("/")[2]
-        try:
-            submission = select_cells(parse(raw, base), base, lesson)
-        except Exception:  # its row says what is wrong with it
-            continue
+    chosen, _, _ = choose(load(entry).files, lesson)  # a row says what is wrong with a file that is left out
+    for _, submission, _, _ in chosen.values():
         answers += answers_in("", submission.exercises, [cell.source for cell in submission.cells])
     return [[answer.exercise, answer.symbols, answer.literal, answer.calls_own] for answer in answers]
 

@@ -30,7 +30,7 @@ def test_what_counts_as_a_submission(tmp_path: Path):
         (tmp_path / name).touch()
     for name in ("ada", ".ipynb_checkpoints", "__MACOSX"):
         (tmp_path / name).mkdir()
-    assert [one.name for one in find(tmp_path)] == ["a.py", "ada", "b.ipynb", "c.zip"]
+    assert [one.name for one in find(tmp_path)] == ["a.py", "ada", "b.ipynb", "c.zip", "notes.txt"]
     assert [one.name for one in find(tmp_path / "b.ipynb")] == ["b.ipynb"]
 
 
@@ -49,9 +49,30 @@ def test_a_folder_and_a_zip_give_their_notebooks(tmp_path: Path):
     (folder / "sub" / ".ipynb_checkpoints" / "two.ipynb").write_bytes(b"old")
     (folder / "helper.py").write_bytes(b"x")
     assert load(entry(folder)).files == (("one.ipynb", b"1"), ("sub/two.ipynb", b"2"))
+    assert "import from 'helper.py' is not there" in load(entry(folder)).notes[0]
     members = {"x/one.ipynb": b"1", "__MACOSX/x/one.ipynb": b"no", "x/readme.txt": b"", "x/": b""}
     assert load(entry(zipped(tmp_path / "a.zip", members))).files == (("x/one.ipynb", b"1"),)
     assert load(entry(zipped(tmp_path / "p.zip", {"answer.py": b"x"}))).files == (("answer.py", b"x"),)
+
+
+def test_every_file_is_a_row(tmp_path: Path):
+    for name in ("ada.ipynb.json", "bob.ipynb.txt", "cleo.ipynb.html", "dora.rar", "essay.docx"):
+        (tmp_path / name).write_bytes(b"x")
+    found = {one.name: load(one) for one in find(tmp_path)}
+    assert len(found) == 5
+    assert [bool(one.files) for one in found.values()] == [True, True, False, False, False]
+    assert all("it is no notebook" in one.problem for one in list(found.values())[2:])
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "x.ipynb.txt").write_bytes(b"1")
+    assert load(entry(tmp_path / "ada")).files == (("x.ipynb.txt", b"1"),)
+
+
+def test_marks_inside_the_folder_are_no_submission(tmp_path: Path):
+    for name in ("ada.ipynb", "marks.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "marks").mkdir()
+    assert [one.name for one in find(tmp_path, tmp_path / "marks")] == ["ada.ipynb", "marks.csv"]
+    assert [one.name for one in find(tmp_path, tmp_path)] == ["ada.ipynb", "marks"]
 
 
 def test_an_empty_folder(tmp_path: Path):

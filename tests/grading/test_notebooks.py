@@ -9,9 +9,9 @@ import pytest
 from faults import MALFORMED
 from grading_kit import TOP, ZERO, loaded, marks_of, notebook, right
 
-from mi_course import content, wire
+from mi_course import content, lessons, wire
 from mi_course.grading.intake import Loaded
-from mi_course.grading.marking import mark
+from mi_course.grading.marking import choose, mark
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.sandbox import Sandbox
 
@@ -70,8 +70,6 @@ def test_deleted_reordered_retyped(marked_as):
 
 
 def test_an_untouched_notebook(sandbox: Sandbox):
-    from mi_course import lessons
-
     row = mark("x", loaded(content.read_notebook(lessons.find(0))), sandbox, bytes(32))
     assert {one.status for one in row.exercises} == {"not_attempted"}
     assert row.points == 0
@@ -165,3 +163,78 @@ def test_an_outcome_is_judged_in_its_full_form(sandbox: Sandbox):
     }
     status = {name: marks_of(mark("x", one, sandbox, bytes(32)))[HEADS].status for name, one in found.items()}
     assert status == {"recorded": "passed", "written": "passed", "wrong": "wrong", "absent": "not_attempted"}
+
+
+def test_what_only_ipython_understands(sandbox: Sandbox):
+    before = "%%time\nhelper = 0\nx = !ls\nasync def zero(): return 0\nNOTHING = await zero()"
+    answer = "%load_ext autoreload\ndef zero_head(z, hook, head):\n    z = z.clone()\n    z[:, :, head] = NOTHING\n"
+    answer += "    return z\nTEXT = '''\n%not a magic\n'''\nif True:\n    !pip install einops"
+    row = mark("x", loaded(notebook({ZERO: answer}, before=before)), sandbox, bytes(32))
+    assert row.points == 5, row.reason
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "torch.set_default_dtype(torch.float64)",
+        "torch.set_default_device('meta')",
+        "torch.autocast('cpu', dtype=torch.bfloat16).__enter__()",
+        "torch.inference_mode().__enter__()",
+        "torch.use_deterministic_algorithms(True)",
+        "import warnings; warnings.simplefilter('error')",
+    ],
+)
+def test_a_global_setting_changes_no_mark(sandbox: Sandbox, setting: str):
+    row = mark("x", loaded(notebook(before=f"import torch\n{setting}")), sandbox, bytes(32))
+    assert row.points == 5, row.reason
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several notebooks of one lesson
+
+
+FRESH, STARTED, DONE = (
+    content.read_notebook(lessons.find("start_here")),
+    {TOP: right(TOP)},
+    {TOP: right(TOP), ZERO: right(ZERO)},
+)
+
+
+def as_bytes(answers: dict[str, str] | None) -> bytes:
+    found = json.loads(json.dumps(FRESH))
+    for cell in found["cells"]:
+        if answers and content.exercise_of(cell) in answers:
+            cell["source"] = answers[content.exercise_of(cell)]
+    return json.dumps(found).encode()
+
+
+MAIN, BESIDE = "00_start_here.ipynb", "00_start_here.v9.0.0.ipynb"
+BACKUP, LATER_BACKUP = (f"backups/00_start_here.2026-01-0{day}-120000.ipynb" for day in (1, 2))
+FOLDERS = {
+    "a newer edition beside the work": ({MAIN: DONE, BESIDE: None}, MAIN),
+    "work that went on in the newer edition": ({MAIN: STARTED, BESIDE: DONE}, BESIDE),
+    "all done again in the newer edition": ({MAIN: DONE, BESIDE: DONE}, BESIDE),
+    "carried over": ({MAIN: DONE, BACKUP: DONE}, MAIN),
+    "one exercise reset": ({MAIN: STARTED, BACKUP: DONE}, MAIN),
+    "reset and left": ({MAIN: None, BACKUP: STARTED, LATER_BACKUP: DONE}, LATER_BACKUP),
+    "a backup out of its folder": ({MAIN: STARTED, BACKUP.rpartition("/")[2]: DONE}, MAIN),
+    "a copy that went on": ({MAIN: STARTED, "00_start_here-Copy1.ipynb": DONE}, "00_start_here-Copy1.ipynb"),
+    "many copies": ({"00_start_here (2).ipynb": DONE, "00_start_here (10).ipynb": DONE}, "00_start_here (10).ipynb"),
+    "in another folder": ({f"kurs/{MAIN}": DONE, f"kurs/{BACKUP}": DONE}, f"kurs/{MAIN}"),
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_of_several_notebooks_the_latest_work_counts(folder: str):
+    files, expected = FOLDERS[folder]
+    chosen, _, notes = choose([(file, as_bytes(answers)) for file, answers in sorted(files.items())])
+    assert [file for file, *_ in chosen.values()] == [expected]
+    assert f"{expected} counts" in notes[0]
+    assert all(file in notes[0] for file in files)
+
+
+def test_the_choice_is_noted_in_the_row(sandbox: Sandbox):
+    files = ((MAIN, as_bytes(DONE)), (BESIDE, as_bytes(None)))
+    row = mark("x", Loaded(files), sandbox, bytes(32))
+    assert (row.points, row.files) == (5, (MAIN,))
+    assert f"{MAIN} counts; not marked: {BESIDE}" in row.notes[0]

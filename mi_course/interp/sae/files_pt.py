@@ -45,6 +45,10 @@ def load_pt(path: Path) -> SAE:
     """The SAE in this file. TopK and BatchTopK have the same tensors: config.json must say which it is. FileError."""
     state = _read(path)
     trainer = _trainer(path.with_name("config.json"))
+    if trainer.get("dict_class") == "AutoEncoderTopK":  # before December 2024 it was saved without a threshold
+        state.setdefault("threshold", torch.tensor(-1.0))
+        if type(trainer.get("k")) is int:
+            state.setdefault("k", torch.tensor(trainer["k"]))
     fitting = [name for name, (_, tensors) in KINDS.items() if tensors == set(state)]
     if not fitting:
         raise FileError(

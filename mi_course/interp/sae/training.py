@@ -13,6 +13,7 @@ Training runs on the device and in the dtype of the activations (float32 for hal
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -205,6 +206,10 @@ class Trainer:
 
     def _resume(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         _need_same(self.config, values["config"], self.folder)
+        if values.get("data", data := _fingerprint(self.batches)) != data:
+            raise checkpoints.CheckpointError(
+                f"{self.folder} holds a run on other activations than these. Give another folder."
+            )
         self.steps_done, self.seen = step, values["seen"]
         self.input_scale, self.output_scale = values["scales"]
         self.batches.load_state_dict(values["batches"])
@@ -230,6 +235,7 @@ class Trainer:
             "scales": [self.input_scale, self.output_scale],
             "device": str(self.sae.b_dec.device),
             "batches": self.batches.state_dict(),
+            "data": _fingerprint(self.batches),
         }
         checkpoints.save(self.folder / "checkpoints", self.steps_done, tensors, values)
 
@@ -246,6 +252,9 @@ class Trainer:
         for name, width, tensor in (("d_in", self.config.d_in, x), ("d_out", self.config.d_out, target)):
             if tensor is not None and (tensor.ndim != 2 or tensor.shape[1] != width):
                 raise ValueError(f"A batch has shape {tuple(tensor.shape)}; expected (rows, {width}), for {name}.")
+        for what, tensor in (("activations", x), ("targets", target)):
+            if tensor is not None and not tensor.sum().isfinite():
+                _need_finite(f"A batch of {what}", tensor)
         short = x.dtype in (torch.float16, torch.bfloat16)
         return (x.float(), None if target is None else target.float()) if short else (x, target)
 
@@ -357,7 +366,11 @@ def _tensorboard(folder: Path, steps_done: int) -> Any:
 
 def _source(config: SAEConfig, activations: Tensor | Batches, target: Tensor | None, resumable: bool) -> Batches:
     if isinstance(activations, torch.Tensor):
-        return TensorBatches(activations, config.batch, config.seed, target)
+        batches = TensorBatches(activations, config.batch, config.seed, target)
+        _need_finite("The tensor of activations", activations)
+        if target is not None:
+            _need_finite("The target", target)
+        return batches
     if target is not None:
         raise ValueError("A target goes with a tensor of activations; a source of batches gives pairs (x, target).")
     if not hasattr(activations, "next_batch"):
@@ -377,6 +390,31 @@ def _need_same(config: SAEConfig, saved: dict[str, Any], folder: Path | None) ->
     if differing := {n: (saved.get(n), value) for n, value in new_config.items() if saved.get(n) != value}:
         changes = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
         raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {changes}. Give another folder.")
+
+
+def _need_finite(what: str, x: Tensor) -> None:
+    """Raises ValueError for NaN or infinity."""
+    rows = x.reshape(len(x), -1)
+    bad = (~rows.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        kind = "NaN" if rows[row].isnan().any() else "infinity"
+        raise ValueError(
+            f"{what} holds {kind} in row {row}, and in {len(bad) - 1} other rows. Leave these rows out; in float16, "
+            "large activations overflow: collect them in float32."
+        )
+
+
+def _fingerprint(batches: Batches) -> str | None:
+    """A hash of a tensor's shape and of some of its rows. None for a stream, whose rows nobody can look at."""
+    if not isinstance(batches, TensorBatches):
+        return None
+    digest = hashlib.sha256()
+    for tensor in (batches.x, batches.target):
+        if tensor is not None:
+            some = tensor[:: max(1, len(tensor) // 1000)].detach().cpu().double().contiguous()
+            digest.update(repr(tuple(tensor.shape)).encode() + some.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _scale(x: Float[Tensor, "n d"]) -> float:

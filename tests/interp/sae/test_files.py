@@ -309,3 +309,13 @@ def test_whatever_happens_to_a_file_it_is_read_or_refused(file, tmp_path):
             refused.append(str(error))
     assert len(refused) > 20
     assert all(str(folder) in message for message in refused)
+
+
+@pytest.mark.parametrize("more", [{}, {"k": torch.tensor(4)}])
+def test_a_topk_file_from_before_thresholds(tmp_path, more):
+    state = {"encoder.weight": torch.randn(40, 16), "encoder.bias": torch.zeros(40)}
+    state |= {"decoder.weight": torch.randn(16, 40), "b_dec": torch.zeros(16)}
+    torch.save(state | more, tmp_path / "ae.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": {"dict_class": "AutoEncoderTopK", "k": 4}}))
+    sae = load_sae(tmp_path / "ae.pt")
+    assert (sae.config.architecture, sae.config.k) == ("topk", 4)

@@ -176,3 +176,14 @@ def test_step_and_result_may_be_used_by_hand():
     for _ in range(30):
         trainer.step()
     assert_same(trainer.result(), train(config("topk"), data()))
+
+
+def test_other_activations_do_not_resume_a_run(tmp_path):
+    config = SAEConfig(d_in=16, n_latents=32, architecture="topk", k=4, steps=20, batch=64)
+    first = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    train(config, first, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="other activations"):
+        train(config, first[:400] * 2 + 5, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="other activations"):
+        train(config, first + 1, folder=tmp_path)
+    train(config, first.clone(), folder=tmp_path)

@@ -345,3 +345,16 @@ def test_batches_cover_the_data_and_differ_between_passes():
     passes = [torch.cat([batches.next_batch() for _ in range(3)])[:, 0] for _ in range(2)]
     assert all(sorted(order.tolist()) == list(range(12)) for order in passes)
     assert not torch.equal(*passes)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "topk", "batch_topk", "jumprelu", "gated"])
+@pytest.mark.parametrize(("bad", "name"), [(float("nan"), "NaN"), (float("inf"), "infinity")])
+def test_activations_that_are_not_finite_are_refused(architecture, bad, name):
+    x = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    x[123, 3] = bad
+    config = SAEConfig(d_in=16, n_latents=32, architecture=architecture, k=4, steps=10, batch=64)
+    with pytest.raises(ValueError, match=f"activations holds {name} in row 123"):
+        train(config, x)
+    finite = torch.zeros(500, 16)
+    with pytest.raises(ValueError, match=f"target holds {name} in row 123"):
+        train(SAEConfig(d_in=16, d_out=16, n_latents=32, steps=10, batch=64), finite, target=x)

@@ -31,6 +31,7 @@ from mi_sandbox import isolation, runner
 import mi_course
 from mi_course import wire
 from mi_course.asking import observe
+from mi_course.asking.cells import transformer
 
 TICK_S = 0.05
 MEMORY_BYTES = 1536 * 2**20
@@ -82,6 +83,7 @@ def import_all() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             with contextlib.suppress(ImportError):  # an extra that is not installed
                 importlib.import_module(module.name)
+    transformer()
 
 
 def warm_up(work: dict[str, Any]) -> None:
