@@ -120,14 +120,14 @@ def _machine() -> dict[str, str]:
 
 def _sources(opened: Iterable[str], root: Path) -> set[str]:
     """Names of the files that count, with the source in place of its bytecode."""
-    names = set()
-    for line in opened:
-        path = Path(line)
+    names, top = set(), os.path.realpath(root)
+    for path in map(Path, opened):
+        if path.relative_to(top).parts[0] not in TRACED:  # an environment within the clone, say
+            continue
         if path.suffix == ".pyc" and path.parent.name == "__pycache__":
             path = Path(source_from_cache(path))
-        relative = path.relative_to(os.path.realpath(root))
-        if relative.parts[0] in TRACED and "__pycache__" not in relative.parts and path.is_file():
-            names.add(relative.as_posix())
+        if "__pycache__" not in path.parts and path.is_file():
+            names.add(path.relative_to(top).as_posix())
     return names
 
 

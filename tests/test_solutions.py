@@ -117,6 +117,14 @@ def test_a_key_holds_what_outputs_depend_on(verified: Path, name: str, counts: b
         (root / name).write_bytes(before)
 
 
+def test_an_environment_within_the_clone_does_not_count(tmp_path: Path):
+    rewritten = tmp_path / ".venv/lib/typeguard/__pycache__/__init__.cpython-311-pytest-9.2.0.pyc"
+    module = tmp_path / "mi_course" / "__init__.py"
+    module.parent.mkdir()
+    module.write_text("")
+    assert nbval_key._sources([str(rewritten), str(module)], tmp_path) == {"mi_course/__init__.py"}
+
+
 def test_a_key_is_for_one_python_model_and_set_of_versions(verified: Path, monkeypatch: pytest.MonkeyPatch):
     from mi_course.interp.models import smollm2
 
