@@ -22,7 +22,6 @@ from mi_course import content, lessons
 from mi_course.grading.bounded import run_each
 from mi_course.grading.intake import Entry, load
 from mi_course.grading.library import library_functions
-from mi_course.grading.marking import choose
 from mi_course.grading.marks import Marks
 from mi_course.grading.reaching import fold
 from mi_course.grading.text_files import write_csv
@@ -95,6 +94,8 @@ def similar(entries: Sequence[Entry], lesson: str | int | None, rows: Sequence[M
 
 def _answers_of(entry: Entry, lesson: str | int | None) -> list[list[Any]]:
     """The answers of one submission, as JSON."""
+    from mi_course.grading.marking import choose  # imports torch
+
     answers: list[Answer] = []
     chosen, _, _ = choose(load(entry).files, lesson)  # a row says what is wrong with a file that is left out
     for _, submission, _, _ in chosen.values():

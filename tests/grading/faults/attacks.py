@@ -30,6 +30,8 @@ class Attack:
     """Words of its row."""
 
 
+IMPORTS = "import torch\nfrom jaxtyping import Float\nfrom torch import Tensor\n"
+"""What the lesson's first answer cell imports and the next one needs."""
 UNTIDY = """
 def top_next_tokens(logits, k):
     p = logits[-1].softmax(-1).topk(k)
@@ -111,7 +113,7 @@ ATTACKS = {
     "forged_watch": Attack(
         2,
         "Arguments are compared outside; the code of the watches cannot be imported",
-        {TOP: UNTIDY},
+        {TOP: IMPORTS + UNTIDY},
         "from mi_course.asking.watches import WATCHES\nfor n in list(WATCHES): WATCHES[n] = lambda args: lambda: []",
         "it imports the code that asks",
     ),
@@ -153,10 +155,10 @@ ATTACKS = {
     "thin_tensor": Attack(
         2,
         "Shape and length are compared before content",
-        {TOP: "import torch\ndef top_next_tokens(logits, k):\n    return torch.zeros([300_000] + [1] * 15)"},
+        {TOP: IMPORTS + "def top_next_tokens(logits, k):\n    return torch.zeros([300_000] + [1] * 15)"},
     ),
     "tensor_of_60_dimensions": Attack(
-        2, "as above", {TOP: "import torch\ndef top_next_tokens(logits, k):\n    return torch.zeros([300] + [1] * 60)"}
+        2, "as above", {TOP: IMPORTS + "def top_next_tokens(logits, k):\n    return torch.zeros([300] + [1] * 60)"}
     ),
     "colliding_keys": Attack(
         3,
