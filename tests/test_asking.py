@@ -569,7 +569,7 @@ def test_stubs_are_found_on_other_pythons(version):
         f"exec({STUBS_SOURCE!r}, made); names = [name for name in made if name[:3] in ('gap', 'who')];"
         "print(json.dumps({name: [stubs.has_gaps(made[name]), stubs.is_empty(made[name])] for name in names}))"
     )
-    out = subprocess.run([path, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([path, "-I", "-B", "-c", code], capture_output=True, text=True, check=True).stdout
     expected = {name: [name.startswith("gap"), name == "whole_none"] for name in json.loads(out)}
     assert len(expected) == 9
     assert json.loads(out) == expected
