@@ -161,6 +161,11 @@ def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
 RANDOM_CONTROLS = Exercise(
     id="steering_vectors.random_controls",
     revision=2,
+    fixed={
+        "vector": "varied by hand",
+        "vector[0]": "one number has two directions",
+        "result[1]": "one number has two directions",
+    },
     task="n independent random directions with the norm of the vector; reproducible by the seed.",
     minutes=5,
     difficulty=1,
