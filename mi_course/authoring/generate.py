@@ -35,8 +35,10 @@ _DOTS = "●●●○○○"
 
 
 def learner_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
-    """The notebook that learners open. Raises BuildError."""
-    return _notebook(info, spec, cells, stub)
+    """The notebook that learners open, without claims cells. Raises BuildError."""
+    notebook = _notebook(info, spec, cells, stub)
+    kept = [built for cell, built in zip(cells, notebook["cells"], strict=True) if not cell.is_claims]
+    return {**notebook, "cells": kept}
 
 
 def solution_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
