@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mi_course import wire
-from mi_course.asking import include, observe
+from mi_course.asking import include_all, observe
 from mi_course.course import check_exercise
 from mi_course.exercises import Exercise
 from mi_course.judging import judge
@@ -45,8 +45,7 @@ _KINDS: dict[str, Callable[[Exercise], bool]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for module in asking_modules():
-        include(module)
+    include_all(asking_modules())
     for argument, wanted in _KINDS.items():
         if argument in metafunc.fixturenames:
             chosen = filter(wanted, exercises(*metafunc.config.getoption("--mi-lesson", default=[])))
