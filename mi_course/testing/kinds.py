@@ -425,7 +425,8 @@ def _shape(value: Any) -> Any:
     if isinstance(value, Tensor):
         return list(value.shape)
     if isinstance(value, Ref):
-        return {key: _shape(item) for key, item in value.options.items() if key != "seed"}
+        options = {key: _shape(item) for key, item in value.options.items() if key != "seed"}
+        return {key: len(item) if isinstance(item, list) else item for key, item in options.items()}
     if isinstance(value, (list, tuple)):
         return [_shape(item) for item in value]
     if isinstance(value, dict):

@@ -85,7 +85,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
                     driver="train",
                     options={"batches": batches},
                     watch=("hooks",),
-                    about=f"three steps of {kind.upper()}, batch {batch}, {pos} positions",
+                    about=f"three steps of SGD{' with momentum' * (kind != 'sgd')}, batch {batch}, {pos} positions",
                     rtol=1e-3,
                     atol=1e-4,
                 )
@@ -111,7 +111,7 @@ TRAIN_STEP = Exercise(
         Part(
             "losses and parameters after three steps",
             3,
-            lambda draw, size: [*_train_cases("sgd", 0.2)(draw, size), *_train_cases("adam", 0.01)(draw, size)],
+            lambda draw, size: [*_train_cases("sgd", 0.2)(draw, size), *_train_cases("momentum", 0.1)(draw, size)],
         ),
     ),
     mistakes=(

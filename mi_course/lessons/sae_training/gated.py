@@ -223,7 +223,7 @@ def _gated_loss_cases(draw: RandomInputs, size: str) -> list[Case]:
             about=f"batch {batch}, d = {d}, F = {F}",
         )
         for batch, d, F in ((4, 5, 6), (3, 6, 4), (6, 4, 5))
-    ]
+    ] + [case(*_gated_loss_arguments(draw, 3, 4, 5)[:-1], 0.0, about="no penalty, l1 = 0")]
 
 
 def _gated_loss_gradients(draw: RandomInputs, size: str) -> list[Case]:

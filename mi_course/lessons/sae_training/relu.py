@@ -257,7 +257,7 @@ def _loss_cases(draw: RandomInputs, size: str) -> list[Case]:
             about=f"batch {batch}, d = {d}, F = {F}, decoder rows of different length",
         )
         for batch, d, F in SHAPES
-    ]
+    ] + [case(*_loss_arguments(draw, 3, 4, 5)[:-1], 0.0, about="no penalty, l1 = 0")]
 
 
 def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:

@@ -269,7 +269,7 @@ def _linear_cases(draw: RandomInputs, size: str) -> list[Case]:
         cases.append(case(hidden, p, importance, about=f"{n} features in {hidden} dimensions, probability {p:.2f}"))
     tied = torch.tensor([0.5, 1.5, 0.5, 0.5, 2.0])
     cases += [case(k, 0.3, tied, about=f"equal importances, {k} dimensions") for k in (1, 3, 4)]
-    cases += [case(2, p, torch.tensor([1.0, 8.0, 40.0, 60.0]), about=f"probability {p}") for p in (0.0, 1.0)]
+    cases += [case(2, p, torch.tensor([400.0, 800.0, 4000.0, 6000.0]), about=f"probability {p}") for p in (0.0, 1.0)]
     return cases
 
 
