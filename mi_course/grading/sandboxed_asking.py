@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mi_course import wire
-from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking.limits import AFTER_TIME_OUT_S, slowness
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
 from mi_course.grading.library import library_functions
@@ -200,6 +200,7 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
     try:
         session.send({"exercise": plan.exercise.name})
         for current in plan.asks:
+            current = replace(current, limit_s=current.limit_s * slowness())
             ask = replace(current, limit_s=min(current.limit_s, AFTER_TIME_OUT_S)) if late else current
             session.send(ask)
             reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
