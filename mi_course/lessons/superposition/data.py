@@ -17,6 +17,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -99,6 +100,7 @@ def _global_state(batch: int, n_features: int, probability: float, seed: int) ->
 
 
 def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None:
+    x = as_tensor(x)
     if not isinstance(x, Tensor):
         return Complaint(
             f"The result is a {type(x).__name__}, expected a tensor of shape ({batch}, {n_features}).", "type"
@@ -224,7 +226,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_sample(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different features. All randomness must come from it.",
     )
 
