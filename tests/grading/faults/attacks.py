@@ -28,6 +28,8 @@ class Attack:
     before: str = ""
     says: str = ""
     """Words of its row."""
+    sleeps: bool = False
+    """It ends by the clock."""
 
 
 IMPORTS = "import torch\nfrom jaxtyping import Float\nfrom torch import Tensor\n"
@@ -188,7 +190,7 @@ ATTACKS = {
         3,
         "Sleeping ends at three times the limit, by the clock, and is asked again alone",
         {ZERO: "import time\ndef zero_head(z, hook, head):\n    time.sleep(60)\n    return z"},
-        says="",
+        sleeps=True,
     ),
     "stops_the_runner": Attack(
         5,
@@ -196,6 +198,7 @@ ATTACKS = {
         {},
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
         "still running",
+        sleeps=True,
     ),
     "many_sessions": Attack(
         5,
