@@ -22,7 +22,7 @@ from mi_course.grading.marks import ExerciseMark, Marks, failed
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import PATIENCE, TOTAL_S, Seen, ask_all, capped, claimed
+from mi_course.grading.sandboxed_asking import PATIENCE, TOTAL_S, Seen, ask_all, capped, claimed, shortened
 from mi_course.judging import judge
 from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Ask, Call, Observation, Ref
@@ -55,11 +55,11 @@ def mark(
     if sandbox.sandboxed and not sandbox.seccomp:
         notes.append(NO_SECCOMP)
     if loaded.problem:
-        return failed(name, loaded.problem, sandbox.sandboxed, notes)
+        return failed(name, loaded.problem, sandbox.sandboxed, map(shortened, notes))
     chosen, problems, chosen_notes = choose(loaded.files, lesson)
     notes += chosen_notes
     if not chosen:
-        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, notes)
+        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, map(shortened, notes))
         return replace(row, content=content_hash(loaded))
     marks: list[ExerciseMark] = []
     reasons, own, time_out = list(problems), list[str](), ""
@@ -86,10 +86,10 @@ def mark(
         max_points=sum(one.max_points for one in marks),
         exercises=tuple(marks),
         lessons=tuple(chosen),
-        notes=tuple(notes),
+        notes=tuple(shortened(note) for note in notes),
         sandboxed=sandbox.sandboxed,
         seconds=round(time.monotonic() - began, 3),
-        files=tuple(file for file, *_ in chosen.values()),
+        files=tuple(shortened(file) for file, *_ in chosen.values()),
         reflections=tuple(one for *_, reflections in chosen.values() for one in reflections),
         reasons=tuple(reasons),
         content=content,

@@ -79,7 +79,7 @@ def _override_row(row: Marks, entry: dict[str, Any], problems: list[str]) -> Mar
         elif not isinstance(value, dict):
             problems.append(
                 f"{FILE}: {row.submission!r} has {key} = {value!r:.60}; points belong to an exercise: "
-                f'["{row.submission}"."lesson.exercise"].'
+                f'["{escape_csv_cell(row.submission)}"."lesson.exercise"].'
             )
         else:
             mark = _mark(key, row, marks, problems)

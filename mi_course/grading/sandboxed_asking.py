@@ -29,7 +29,7 @@ from mi_course.judging.comparison import UNFIT, same
 from mi_course.submission import SETUP_POSITION, Submission
 from mi_course.wire import Ask, Call, Error, Observation, Ref, Reply
 
-__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted"]
+__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted", "shortened"]
 
 CELL_S = 10.0
 """A cell that defines answers takes milliseconds; the long work of a lesson is recorded, and not repeated here."""
@@ -342,11 +342,16 @@ def quoted(text: str, most: int = 300) -> str:
     return f"\u201c{flat}{' ...' if len(text) > most else ''}\u201d"
 
 
+def shortened(text: str) -> str:
+    return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]} ..."
+
+
 def capped(reasons: list[str]) -> list[str]:
     """The first reasons, each shortened, and how many more there are."""
     more = len(reasons) - MAX_REASONS
-    kept = [text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]} ..." for text in reasons]
-    return kept[:MAX_REASONS] + ([f"And {more:,} more reasons like these."] if more > 0 else [])
+    return [shortened(text) for text in reasons[:MAX_REASONS]] + (
+        [f"And {more:,} more reasons like these."] if more > 0 else []
+    )
 
 
 def _watched(watched: dict[str, Any], call: Call) -> dict[str, Any]:

@@ -16,13 +16,15 @@ from faults import FORGERIES, HEAD, PATCHES, WRONG
 from faults.attacks import ARCHIVES, ATTACKS
 from grading_kit import TOP, WORTH, ZERO, loaded, marks_of, notebook
 
-from mi_course import grading, wire
+from mi_course import grading, lessons, wire
 from mi_course.grading import formats, grade, intake, marking, sandboxed_asking
 from mi_course.grading.jobs import content_hash
 from mi_course.grading.marking import mark
 from mi_course.grading.marks import failed
 from mi_course.grading.sandbox import Sandbox
 from mi_course.grading.store import Store
+from mi_course.judging import judge
+from mi_course.submission import Submission, SubmittedCell
 
 
 @pytest.mark.parametrize("name", PATCHES)
@@ -95,12 +97,15 @@ def test_inputs_differ_from_one_submission_to_the_next(marked, sandbox: Sandbox)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack(marked, name, monkeypatch):
     attack = ATTACKS[name]
+    monkeypatch.setattr(sandboxed_asking, "PATIENCE", 20.0)  # starting programs takes long on a busy machine
     if attack.sleeps:
         monkeypatch.setattr(sandboxed_asking, "PATIENCE", 1.0)
         monkeypatch.setattr(sandboxed_asking, "GRACE_S", 2.0)
     row = marked(attack.answers, before=attack.before)
     assert row.points == attack.deserves, row
-    assert attack.says in row.reason, row.reason
+    assert row.reasons if attack.says else True
+    told = [row.reason, *(f"{id.partition('.')[2]}: {mark.message}" for id, mark in marks_of(row).items())]
+    assert any(attack.says in text for text in told), told
 
 
 def test_what_an_attack_leaves_in_the_row(marked):
@@ -122,6 +127,42 @@ def test_a_time_out_says_whether_the_processor_was_used(marked, monkeypatch, whe
     assert row.time_out == time_out
     assert "still running" in row.reason + marks_of(row)[ZERO].message
     assert row.points == (WORTH[TOP] if where == "answer" else 5)
+
+
+UNTIDY = """
+import sys, torch
+def loss_without_heads(model, tokens, heads):
+    for layer, head in heads:
+        def silence(module, inputs, z, head=head):
+            z[:, :, head] = 0.0
+            return z
+        model.hook_dict[f"blocks.{layer}.attn.hook_z"].register_forward_hook(silence)
+    with torch.no_grad():
+        log_probs = model(tokens)[:, :-1].log_softmax(-1)
+    frame = sys._getframe()
+    while frame:
+        for name in frame.f_globals.get("WATCHES", ()):
+            frame.f_globals["WATCHES"][name] = lambda args: lambda: []
+        frame.f_locals.get("watches", {}).clear()
+        frame = frame.f_back
+    return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+"""
+
+
+def test_a_used_model_is_watched_from_outside(sandbox: Sandbox, monkeypatch):
+    """An answer that leaves hooks on the model, and replaces the watches by way of the stack."""
+    id = "induction_heads.loss_without_heads"
+    taken = Submission(lessons.find(2), (), (SubmittedCell(1, "answer", UNTIDY, (id.partition(".")[2],)),), (id,))
+    plan = lessons.load("induction_heads").exercise("loss_without_heads").plan(5)
+
+    def complaints() -> list[str]:
+        seen = sandboxed_asking.ask_all(taken, {id: plan}, sandbox)
+        assert seen.reached == ["Cell 1 reaches into the grader (it looks at stack frames)."]
+        return [part.message for part in judge(plan, seen.observations[id]).details]
+
+    assert any("a second call on the same model gives another result" in text for text in complaints())
+    monkeypatch.setattr(sandboxed_asking, "_call_on_a_used_model", lambda plan: None)
+    assert not any("second call" in text for text in complaints())
 
 
 def test_an_error_that_imitates_a_time_out_is_an_error(marked):
@@ -194,6 +235,14 @@ def test_one_bad_entry_is_one_bad_row(class_of):
     assert all(row.points == 0 and row.reason for name, row in rows.items() if "good" not in name)
     assert len(list((out / "feedback").iterdir())) == len(rows)
     assert report.similar
+
+
+def test_long_names_of_members_stay_short(sandbox: Sandbox):
+    good = json.dumps(notebook()).encode()
+    files = tuple((f"{'x' * 60_000}/{i}.ipynb", good) for i in range(12))
+    row = mark("x", intake.Loaded(files, "", ("y" * 60_000,)), sandbox, bytes(32))
+    assert row.points == 5
+    assert all(len(text) < 500 for text in (*row.notes, *row.files, *row.reasons))
 
 
 def test_any_error_of_a_step_stays_in_its_row(class_of, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ Each child of the warm server does this to itself before it reads a byte of the 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -100,13 +101,15 @@ def set_rlimits(seconds: float) -> None:
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NPROC, PROCESSES),
         (resource.RLIMIT_NOFILE, FILES),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # 0 would let the kernel pipe a core to the machine's crash handler (man 5 core)
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_CPU, int(seconds) + 1),
     ):
         resource.setrlimit(what, (most, most))
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that process 1 can count the descriptors
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory runs out all the same, the kernel ends this first
 
 
 # ---------------------------------------------------------------------------------------------------------------------
