@@ -103,7 +103,6 @@ def test_an_attack(marked, name, monkeypatch):
         monkeypatch.setattr(sandboxed_asking, "GRACE_S", 2.0)
     row = marked(attack.answers, before=attack.before)
     assert row.points == attack.deserves, row
-    assert row.reasons if attack.says else True
     told = [row.reason, *(f"{id.partition('.')[2]}: {mark.message}" for id, mark in marks_of(row).items())]
     assert any(attack.says in text for text in told), told
 
@@ -169,7 +168,7 @@ def test_an_error_that_imitates_a_time_out_is_an_error(marked):
     text = f"it was still running after {sandboxed_asking.CELL_S:g} seconds"
     row = marked(before=f"exec(\"raise type('{text}', (Exception,), {{}})\")")
     assert (row.points, row.time_out) == (5, "")
-    assert f"Cell 4 stopped: \u201c{text}\u201d." in row.reason
+    assert f"Cell 4 stopped: \u201c{text}" in row.reason
 
 
 def test_what_is_honest_is_not_named(marked):
