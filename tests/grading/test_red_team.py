@@ -6,10 +6,14 @@ Each attempt is a whole submission; its answer to zero_head is wrong, and stays 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import FORGERIES, HEAD, PATCHES, WRONG
@@ -21,7 +25,7 @@ from mi_course.grading import formats, grade, intake, marking, sandboxed_asking
 from mi_course.grading.jobs import content_hash
 from mi_course.grading.marking import mark
 from mi_course.grading.marks import failed
-from mi_course.grading.sandbox import Sandbox
+from mi_course.grading.sandbox import Lost, Sandbox
 from mi_course.grading.store import Store
 from mi_course.judging import judge
 from mi_course.submission import Submission, SubmittedCell
@@ -234,6 +238,21 @@ def test_one_bad_entry_is_one_bad_row(class_of):
     assert all(row.points == 0 and row.reason for name, row in rows.items() if "good" not in name)
     assert len(list((out / "feedback").iterdir())) == len(rows)
     assert report.similar
+
+
+def test_no_text_of_a_submission_passes_for_a_signal():
+    assert not sandboxed_asking._is_late(Lost("garbage", "its reply cannot be read: it is 'SIGXCPU'"))
+    assert sandboxed_asking._is_late(Lost("died", "killed by SIGXCPU"))
+
+
+def test_judging_is_limited_in_processor_time(monkeypatch: pytest.MonkeyPatch):
+    """A busy machine cannot end it; endless work does."""
+    plan = lessons.load("start_here").exercise("zero_head").plan(1)
+    works: list[Callable[[], Any]] = [lambda: time.sleep(0.5), lambda: sum(0 for _ in itertools.count())]
+    monkeypatch.setattr(marking, "JUDGE_S", 0.3)
+    monkeypatch.setattr(marking, "judge", lambda plan, observations, ask: works[observations[0]]())
+    assert marking._judge(plan, [0]) is None
+    assert "more than 0.3 seconds" in marking._judge(plan, [1]).message
 
 
 def test_long_names_of_members_stay_short(sandbox: Sandbox):
