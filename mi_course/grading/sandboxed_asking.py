@@ -72,6 +72,14 @@ class Seen:
         return "waiting" if self.waited else "computing" if self.timed_out else ""
 
 
+class _Ended(Exception):
+    """The process that answers has ended."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class _Conversation:
     """A session with the submission's deadline. Keeps the reports, which are no replies, out of the way."""
 
@@ -206,38 +214,28 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
     current = plan.asks[0]
     conversation.where = plan.exercise.name
     used, then = _call_on_a_used_model(plan) or ("", None)
+
+    def exchange(ask: Ask) -> Observation:
+        session.send(ask)
+        reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
+        if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
+            raise _Ended(reply["ended"])
+        if not isinstance(reply, Observation) or reply.ask != ask.id:
+            raise Lost("garbage", "its reply answers nothing that was asked")
+        return reply
+
     try:
         session.send({"exercise": plan.exercise.name})
         for current in plan.asks:
             ask = replace(current, limit_s=min(current.limit_s, AFTER_TIME_OUT_S)) if late else current
-            # Whether the model is left as it was is seen from outside, too: in what a call returns after another one.
-            probe = Ask((then,), limit_s=ask.limit_s) if then and ask.id == used and not late else None
-            if probe:
-                ask = replace(ask, calls=(*ask.calls, *probe.calls), limit_s=2 * ask.limit_s)
-            session.send(ask)
-            reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
-            if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
-                how = session.describe_exit(reply["ended"])
-                out_of_time = reply["ended"] == -signal.SIGXCPU
-                seen.timed_out |= out_of_time
-                _rest(observations, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
-                seen.lost[id] = (
-                    _why(Lost("died", how), current.limit_s, seen).rstrip(".")
-                    if out_of_time
-                    else f"it ended its process ({how})"
-                )
-                return True
-            if not isinstance(reply, Observation) or reply.ask != ask.id:
-                raise Lost("garbage", "its reply answers nothing that was asked")
-            after, reply = reply.replies[len(current.calls) :], _sanitized(reply, current.calls)
-            if probe and after:
-                session.send(probe)
-                control = conversation.receive(probe.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
-                if not isinstance(control, Observation) or control.ask != probe.id or len(control.replies) != 1:
-                    raise Lost("garbage", "its reply answers nothing that was asked")
-                if _differ(control.replies[0], after[0]):
+            if then and ask.id == used and not late:
+                reply = exchange(replace(ask, calls=(*ask.calls, then), limit_s=2 * ask.limit_s))
+                after, reply = reply.replies[len(ask.calls) :], _sanitized(reply, ask.calls)
+                if after and _differ(after[0], exchange(Ask((then,), limit_s=ask.limit_s))):
                     first = replace(reply.replies[0], watched={**reply.replies[0].watched, "used_model": "differs"})
                     reply = replace(reply, replies=(first, *reply.replies[1:]))
+            else:
+                reply = _sanitized(exchange(ask), ask.calls)
             observations.append(reply)
             late = late or any(result.status == wire.TIMED_OUT for result in reply.replies)
             seen.timed_out |= late
@@ -247,6 +245,13 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
         session.send(None)
         message = conversation.receive(GRACE_S)
         return isinstance(message, dict) and "ended" in message
+    except _Ended as ended:
+        how = session.describe_exit(ended.status)
+        out_of_time = ended.status == -signal.SIGXCPU
+        _rest(observations, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
+        why = _why(Lost("died", how), current.limit_s, seen).rstrip(".")
+        seen.lost[id] = why if out_of_time else f"it ended its process ({how})"
+        return True
     except Lost as lost:
         # If the session failed only after it had answered everything, its answers stand.
         if len(observations) < len(plan.asks):
@@ -259,7 +264,8 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
 def _call_on_a_used_model(plan: Plan) -> tuple[str, Call] | None:
     """An Ask's id, and a call to make after its own, on the same model: one that another Ask makes, if there is one.
 
-    None if no call gets a model that it must leave as it was.
+    Whether the model is left as it was is so seen from outside, in what that call returns. None if no call gets a model
+    that it must leave as it was.
     """
     asks = [ask for ask in plan.asks if len(ask.calls) == 1 and ask.calls[0].driver == "call"]
     asks = [ask for ask in asks if "model" in ask.calls[0].watch and _models(ask.calls[0].args)]
@@ -293,12 +299,13 @@ def _with_model(value: Any, model: Ref) -> Any:
     return value
 
 
-def _differ(one: Reply, other: Reply) -> bool:
+def _differ(reply: Reply, control: Observation) -> bool:
     """Whether both returned, and not the same. Tolerant: it is about a model that was changed."""
-    if not one.status == other.status == wire.RETURNED:
+    other = control.replies[0] if control.replies else None
+    if other is None or not reply.status == other.status == wire.RETURNED:
         return False
     with contextlib.suppress(*UNFIT):
-        return not same(one.value, other.value, rtol=1e-3, atol=1e-3)
+        return not same(reply.value, other.value, rtol=1e-3, atol=1e-3)
     return False
 
 

@@ -160,7 +160,7 @@ def test_a_used_model_is_watched_from_outside(sandbox: Sandbox, monkeypatch):
 
     def complaints() -> list[str]:
         seen = sandboxed_asking.ask_all(taken, {id: plan}, sandbox)
-        assert seen.reached == ["Cell 1 reaches into the grader (it looks at stack frames)."]
+        assert "Cell 1 reaches into the grader (it looks at stack frames)." in seen.reached
         return [part.message for part in judge(plan, seen.observations[id]).details]
 
     assert any("a second call on the same model gives another result" in text for text in complaints())
@@ -296,7 +296,7 @@ def test_a_time_out_is_asked_again_alone_and_is_not_kept(tmp_path: Path):
         sandboxed = True
 
         def mark_all(self, jobs, alone=False):
-            asked.append(([job.name for job in jobs], alone))
+            asked.extend([([job.name for job in jobs], alone)] if jobs else [])
             for i, job in enumerate(jobs):
                 time_out = {"sleeps": "waiting", "loops": "computing"}.get(job.name.partition(".")[0], "")
                 late = replace(failed(job.name, ""), status="marked", content=content_hash(job.load()))
