@@ -55,8 +55,8 @@ def run(way: tuple[str, str], cases: Path, folder: Path) -> tuple[list[dict], li
     """The rows, what was touched, and the seconds that it took."""
     user, groups = way
     folder.chmod(0o755)
-    submissions, out, home = folder / "submissions", folder / "marks", folder / "home"
-    for path in (submissions, out, home):
+    submissions, out, home, scratch = (folder / name for name in ("submissions", "marks", "home", "scratch"))
+    for path in (submissions, out, home, scratch):
         path.mkdir(mode=0o755)
     for path in sorted(cases.iterdir()):
         if path.is_dir():  # several hand-ins that concern each other
@@ -65,11 +65,11 @@ def run(way: tuple[str, str], cases: Path, folder: Path) -> tuple[list[dict], li
             shutil.copyfile(path, submissions / path.name)
     (submissions / "somebody_else.ipynb").write_text(json.dumps(notebook()))
     (folder / "canary.txt").write_text("sings")
-    for path in (submissions, out, home, folder / "canary.txt", *submissions.rglob("*")):
+    for path in (submissions, out, home, scratch, folder / "canary.txt", *submissions.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
         if user == "nobody":
             os.chown(path, NOBODY, NOBODY)
-    before, left_before = digest(submissions), leftovers()
+    before = digest(submissions)
     command = [sys.executable, "-m", "mi_course", "grade", str(submissions), "--out", str(out), "-j", "2"]
     command += ["--similar", "--format", "feedback,junit,gradescope,classroom"]
     if user == "nobody":
@@ -81,7 +81,13 @@ def run(way: tuple[str, str], cases: Path, folder: Path) -> tuple[list[dict], li
     elif user == "nobody":
         group = delegated()
         command = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *command]
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(TESTS.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(scratch),
+        "PYTHONPATH": str(TESTS.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     began = time.monotonic()
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
     seconds = time.monotonic() - began
@@ -96,7 +102,7 @@ def run(way: tuple[str, str], cases: Path, folder: Path) -> tuple[list[dict], li
     if len(list((out / "feedback").iterdir())) != len(rows):
         touched.append("a feedback page")
     time.sleep(1)
-    touched += sorted(leftovers() - left_before)
+    touched += leftovers(scratch)
     if group:
         remains = [path for path in group.iterdir() if path.is_dir()]
         touched += [str(path) for path in remains]
@@ -113,13 +119,13 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def leftovers() -> set[str]:
-    """Folders of sandboxes, and processes that run in one."""
-    found = {str(path) for path in Path(tempfile.gettempdir()).glob("mi-course-*")}
+def leftovers(scratch: Path) -> list[str]:
+    """What is left in this folder, where sandboxes are staged, and processes that were started with its name."""
+    found = [str(path) for path in scratch.iterdir()]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"mi_sandbox.server" in path.read_bytes():
-                found.add(str(path.parent))
+            if str(scratch).encode() in path.read_bytes():
+                found.append(str(path.parent))
         except OSError:
             continue
     return found
