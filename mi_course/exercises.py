@@ -130,7 +130,7 @@ def hook_ref(model: Ref, name: str) -> Ref:
 
 
 def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
-    """An optimizer (sgd, adam or adamw) over the model's parameters."""
+    """An optimizer (sgd, momentum, adam or adamw) over the model's parameters."""
     return Ref("optimizer", {"model": model, "kind": kind, "lr": lr})
 
 
