@@ -48,7 +48,6 @@ __all__ = [
     "as_tensor",
     "cache_ref",
     "case",
-    "changed_arguments",
     "function_ref",
     "heads_in",
     "hook_ref",
@@ -60,8 +59,6 @@ __all__ = [
     "seed_complaint",
     "trained_ref",
 ]
-
-STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
 
 
 class RandomInputs:
@@ -243,11 +240,6 @@ def as_tensor(value: Any) -> Any:
         return torch.tensor(value)
     except (ValueError, TypeError, RuntimeError):
         return value
-
-
-def changed_arguments(case: Case, observation: Observation) -> bool:
-    """A `detect`: an argument is not what it was before the call."""
-    return any(reply.watched.get("arguments") for reply in observation.replies)
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:

@@ -100,7 +100,6 @@ def _global_state(batch: int, n_features: int, probability: float, seed: int) ->
 
 
 def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None:
-    x = as_tensor(x)
     if not isinstance(x, Tensor):
         return Complaint(
             f"The result is a {type(x).__name__}, expected a tensor of shape ({batch}, {n_features}).", "type"
@@ -116,6 +115,7 @@ def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None
 
 def _sample_complaint(x: object, batch: int, n_features: int, probability: float) -> Complaint | None:
     """A complaint about one result, or None. Rates are judged only where there are enough rows."""
+    x = as_tensor(x)
     if problem := _shape_complaint(x, batch, n_features):
         return problem
     x = x.double()
