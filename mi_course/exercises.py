@@ -232,8 +232,9 @@ class Mistake:
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:
-    """A `detect`: the global random state is not as we set it."""
-    return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
+    """A `detect`: torch's global random state, and no other, is not as we set it."""
+    moved = {name for r in observation.replies for name, kept in r.watched.get("random_state", {}).items() if not kept}
+    return moved == {"torch"}
 
 
 def seed_complaint(

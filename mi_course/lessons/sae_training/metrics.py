@@ -302,7 +302,7 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
     revision=2,
-    task="For each latent whether it is 0 in every row of every batch.",
+    task="For each latent whether it is above 0 in no row of any batch.",
     minutes=4,
     difficulty=1,
     oracle=_dead_latents,
