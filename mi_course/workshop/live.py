@@ -39,6 +39,12 @@ class Feed:
         self._news = asyncio.Event()
         self._few = asyncio.Semaphore(4)  # snapshots that are under way at once
         self.viewers = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """End all streams; browsers come back by themselves."""
+        self._closed = True
+        self._news.set()
 
     def _encode(self, event: str, data: dict[str, Any]) -> bytes:
         return f"id: {self._boot}-{self._sent}\nevent: {event}\ndata: {json.dumps(data)}\n\n".encode()
@@ -57,7 +63,7 @@ class Feed:
             at = int(number) if boot == self._boot and number.isascii() and number.isdigit() else -1
             if not self._resumes(at):
                 at = -1
-            while True:
+            while not self._closed:
                 if at < 0 or not self._resumes(at):
                     async with self._few:
                         at = self._sent

@@ -64,7 +64,7 @@ class Address:
         if at and "://" not in address:
             address = f"http://{address}"
         parts = urlsplit(address)
-        if not at or parts.scheme not in {"http", "https"} or not parts.hostname or len(text) > 500:
+        if not at or not clean_code(code) or parts.scheme not in {"http", "https"} or not parts.hostname or len(text) > 500:
             raise CourseError(
                 f"{text!r:.80} is not an invitation. It looks like K7QD-2M4X@192.168.1.20:8765: "
                 "the code, an @ and the address, as they stand on the wall."
@@ -73,7 +73,7 @@ class Address:
 
 
 def clean_code(code: str) -> str:
-    """A join code without dashes and spaces, in capitals. O and I, which codes lack, are read as 0 and 1 never were."""
+    """A join code without dashes and spaces, in capitals."""
     return re.sub(r"[\s-]", "", code).upper()
 
 

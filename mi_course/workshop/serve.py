@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from mi_course.errors import CourseError
@@ -68,10 +69,8 @@ def find_session(store: Store) -> Session:
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
     """Run until interrupted. Raises CourseError."""
-    import uvicorn
-
     from mi_course.workshop.hub import Hub
-    from mi_course.workshop.server import Workshop, application, lead_link, new_session
+    from mi_course.workshop.server import Workshop, lead_link, new_session
 
     hub = Hub.from_environment() if options.hub else None
     host, port, prefix = options.host, options.port, options.prefix
@@ -101,34 +100,52 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
         _set_code(store, session, code)
     say("Reading the exercises …")
     workshop = Workshop(store, session, catalogue.load(), address=address, hub=hub, days=options.days)
-    app = application(workshop, prefix)
-
     _welcome(say, store, session, workshop.tokens.projector(), address, lead_link(store, session, options.lead), hub)
     if scheme == "http" and not options.address.startswith("https:") and hub is None and not _is_loopback(host):
         say(
             "Plain HTTP: whoever is in this network can read along and take over the board. Use --tls-certificate and "
             "--tls-key, or a proxy with TLS (--address), outside a network that you trust."
         )
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        lifespan="on",
+    server = web_server(
+        workshop,
+        prefix,
         ssl_certfile=options.tls_certificate,
         ssl_keyfile=options.tls_key,
         proxy_headers=options.behind_proxy or hub is not None,
-        forwarded_allow_ips="127.0.0.1",
-        timeout_graceful_shutdown=2,
-        backlog=1024,
-        h11_max_incomplete_event_size=16_384,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         store.close()
         say("The board is closed. The same command opens it again, with everything in it.")
+
+
+def web_server(workshop: Any, prefix: str = "", **more: Any) -> Any:
+    """uvicorn: no access log, which would hold addresses; bounded headers; it ends the boards' streams when it stops."""
+    import uvicorn
+
+    from mi_course.workshop.server import application
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            workshop.live.board.close()
+            workshop.live.projector.close()
+            await super().shutdown(sockets)
+
+    settings: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "ws": "none",
+        "lifespan": "on",
+        "http": "h11",
+        "proxy_headers": False,
+        "forwarded_allow_ips": "127.0.0.1",
+        "timeout_graceful_shutdown": 2,
+        "backlog": 1024,
+        "h11_max_incomplete_event_size": 16_384,
+    }
+    return Server(uvicorn.Config(application(workshop, prefix), **settings | more))
 
 
 def _slash(prefix: str) -> str:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -250,6 +251,18 @@ def _name(id: str) -> str:
     return id.replace("_", "_<wbr>").replace(".", ".<wbr>")
 
 
+def _prose(text: str) -> str:
+    """`code`, **strong** and *emphasis*; everything else is escaped."""
+    parts = []
+    for i, piece in enumerate(text.split("`")):
+        if i % 2:
+            parts.append(f"<code>{escape(piece)}</code>")
+        else:
+            strong = re.sub(r"\*\*([^*\n]+)\*\*", r"<strong>\1</strong>", escape(piece))
+            parts.append(re.sub(r"\*([^\s*][^*\n]*)\*", r"<em>\1</em>", strong))
+    return "".join(parts)
+
+
 def _time_section(rows: list[ExerciseSummary]) -> list[str]:
     timed = [row for row in rows if row.minutes is not None]
     lost = sorted(rows, key=lambda row: -row.lost_minutes)[:3]
@@ -299,7 +312,7 @@ def _mistakes_section(rows: list[ExerciseSummary]) -> list[str]:
         return ["<h2>Mistakes</h2><p>The checker named no mistake.</p>"]
     cells = "".join(
         f"<tr><td class=n>{count}</td><td><code>{_name(id)}</code><br><strong>{escape(name)}</strong></td>"
-        f"<td>{escape(message) or 'A mistake that this installation does not know.'}</td></tr>"
+        f"<td>{_prose(message) or 'A mistake that this installation does not know.'}</td></tr>"
         for count, id, name, message in found[:25]
     )
     return [

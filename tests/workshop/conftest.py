@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import workshop_kit
 from require import require
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory):
+def postgres_server():
     require("postgresql", workshop_kit.has_postgres(), "PostgreSQL is missing: install Debian's `postgresql`.")
-    with workshop_kit.postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
+    with tempfile.TemporaryDirectory(prefix="mi-postgres-") as folder:
+        with workshop_kit.postgres(Path(folder)) as server:
+            yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -174,6 +174,15 @@ class Board:
         return visitor
 
 
+def open_board(page: Any, board: Board) -> None:
+    """Open the board in a browser's page, as a lead does."""
+    from mi_course.workshop.server import lead_link
+
+    page.goto(f"{board.url}/enter#{lead_link(board.store, board.session, 'Ana')}")
+    page.wait_for_url("**/board")
+    page.wait_for_selector("#state.on")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -185,9 +194,8 @@ def board(
     database: str | Path, *, prefix: str = "", port: int = 0, catalogue: Any = CATALOGUE, title: str = "A day", **more: Any
 ) -> Iterator[Board]:
     """Serve the newest session of a database from a thread."""
-    import uvicorn
-
-    from mi_course.workshop.server import Workshop, application, new_session
+    from mi_course.workshop.serve import web_server
+    from mi_course.workshop.server import Workshop, new_session
 
     port = port or free_port()
     store = open_store(database)
@@ -195,11 +203,7 @@ def board(
     session = sessions[-1] if sessions else new_session(store, title)
     url = f"http://127.0.0.1:{port}{prefix}"
     workshop = Workshop(store, session, catalogue, address=url, **more)
-    config = uvicorn.Config(
-        application(workshop, prefix), host="127.0.0.1", port=port, log_level="error", access_log=False,
-        ws="none", timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = web_server(workshop, prefix, host="127.0.0.1", port=port, timeout_graceful_shutdown=1)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -285,7 +289,10 @@ class Postgres:
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
-    """Start PostgreSQL in a folder; `postgres` refuses root, so root starts it as `nobody`."""
+    """Start PostgreSQL in a folder; `postgres` refuses root, so root starts it as `nobody`.
+
+    folder: not below pytest's, which is closed to other users whenever a run of pytest begins.
+    """
     binary = postgres_folder()
     assert binary is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -293,9 +300,6 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     if hasattr(os, "getuid") and os.getuid() == 0:
         options |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
         shutil.chown(folder, "nobody", "nogroup")
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 1 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
     made = subprocess.run(
         [str(binary / "initdb"), "-D", str(folder / "data"), "-U", "mi", "-A", "trust", "-E", "UTF8", "--no-sync"],
         capture_output=True, text=True, **options,

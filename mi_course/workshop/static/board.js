@@ -31,9 +31,16 @@ function h(tag, attributes, ...children) {
   return element;
 }
 
-// `code` between backticks, as in the checker's messages.
+// `code`, **strong** and *emphasis*, as in the checker's messages.
 function prose(text) {
-  return text.split("`").map((piece, i) => (i % 2 ? h("code", null, piece) : piece));
+  return text.split("`").flatMap((piece, i) => (i % 2 ? [h("code", null, piece)] :
+    piece.split(/\*\*([^*\n]+)\*\*/).flatMap((part, j) => (j % 2 ? [h("strong", null, part)] :
+      part.split(/\*([^\s*][^*\n]*)\*/).map((word, k) => (k % 2 ? h("em", null, word) : word))))));
+}
+
+// Names break at underscores.
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((piece, i) => (i ? [document.createElement("wbr"), piece] : [piece]));
 }
 
 let lastSaid = 0;
@@ -128,18 +135,20 @@ function columns() {
 function buildGrid() {
   const groups = columns();
   shownColumns = new Map();
-  const top = h("tr", null, h("td", { class: "corner" }));
-  const second = h("tr", null, h("th", { scope: "col", class: "name" }, "learner"));
+  const top = h("tr", { role: "row" }, h("td", { role: "cell", class: "corner" }));
+  const second = h("tr", { role: "row" }, h("th", { role: "columnheader", scope: "col", class: "name" }, "learner"));
   for (const [title, ids] of groups) {
-    top.append(h("th", { scope: "colgroup", colspan: ids.length, class: "lesson" }, title));
+    const over = h("th", { role: "columnheader", scope: "colgroup", colspan: ids.length, "aria-colspan": ids.length, class: "lesson", title }, title);
+    over.style.width = `${39 * ids.length - 1}px`;
+    top.append(over);
     for (const id of ids) {
       shownColumns.set(id, shownColumns.size + 1);
-      second.append(h("th", { scope: "col", class: "exercise", title: id }, h("span", null, short(id))));
+      second.append(h("th", { role: "columnheader", scope: "col", class: "exercise", title: id }, h("span", null, short(id))));
     }
   }
   $("grid").tHead.replaceChildren(top, second);
-  const blank = h("tr", null, h("th", { scope: "row", class: "name" }));
-  for (let i = 0; i < shownColumns.size; i++) blank.append(document.createElement("td"));
+  const blank = h("tr", { role: "row" }, h("th", { role: "rowheader", scope: "row", class: "name" }));
+  for (let i = 0; i < shownColumns.size; i++) blank.append(h("td", { role: "cell" }));
   rows = new Map();
   order = sorted();
   const body = document.createDocumentFragment();
@@ -247,7 +256,7 @@ function drawExercises() {
     $("exercises").tBodies[0].replaceChildren(...ids.map((id) => {
       const row = exercises[id], stated = known.get(id)?.minutes, over = stated && row.minutes > stated;
       return h("tr", { class: id === most ? "most" : "" },
-        h("th", { scope: "row", title: id }, short(id)), h("td", { class: "n" }, `${row.on || ""}`),
+        h("th", { scope: "row", title: id }, ...breakable(short(id))), h("td", { class: "n" }, `${row.on || ""}`),
         h("td", { class: "n" }, `${row.passed} of ${row.tried}`),
         h("td", { class: over ? "n over" : "n" }, `${row.minutes ?? "–"} of ${stated ?? "?"}${over ? " ▲" : ""}`));
     }));
@@ -382,6 +391,10 @@ function wireLead() {
   $("person-forget").addEventListener("click", ending("forget", "Delete everything that is stored of them? This cannot be undone."));
   $("lesson-filter").addEventListener("change", () => { due.grid = true; schedule(); });
   $("table-filter").addEventListener("change", () => { due.grid = due.lists = true; listsAt = 0; schedule(); });
+  $("grid").addEventListener("pointerover", (event) => { // a tooltip only where it is asked for
+    const td = event.target.closest("td[aria-label]");
+    if (td) td.title = td.getAttribute("aria-label");
+  });
   setInterval(reorder, 5000);
 }
 
