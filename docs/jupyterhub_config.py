@@ -1,11 +1,13 @@
-"""A JupyterHub for the course and its board. docs/workshop-jupyterhub.md explains it; tests/workshop/test_hub.py runs it.
+"""A JupyterHub for the course and its board.
+
+docs/workshop-jupyterhub.md explains it; tests/workshop/test_hub.py runs it.
 
 Four settings come from the environment, so that this file holds no secret:
 
-    MI_HUB_URL             where learners reach the Hub, such as https://hub.example.org
-    MI_COURSE_WORKSHOP_CODE    the board's join code, 8 to 40 letters and digits (secret from outsiders, not from learners)
-    MI_COURSE_CACHE        the folder of fetched models, shared by all; learners need to read it only
-    MI_HUB_LEADS           the users who lead, separated by commas
+    MI_HUB_URL               where learners reach the Hub, such as https://hub.example.org
+    MI_COURSE_WORKSHOP_CODE  the board's join code, 8 to 40 letters and digits; learners can read it
+    MI_COURSE_CACHE          the folder of fetched models, shared by all; learners need to read it only
+    MI_HUB_LEADS             the users who lead, separated by commas
 """
 
 import os
@@ -26,7 +28,8 @@ c.Authenticator.admin_users = set()
 c.Spawner.cmd = [
     "sh",
     "-c",
-    f'"{sys.executable}" -m mi_course lab --no-start --dir "$HOME/mi-course" >/dev/null; exec jupyterhub-singleuser "$@"',
+    f'"{sys.executable}" -m mi_course lab --no-start --dir "$HOME/mi-course" >/dev/null; '
+    'exec jupyterhub-singleuser "$@"',
     "jupyterhub-singleuser",
 ]
 c.Spawner.default_url = "/lab/tree/mi-course/00_start_here.ipynb"

@@ -280,7 +280,8 @@ def doctor(
         bool, typer.Option("--offline", help="Also load the model and check an exercise, without network.")
     ] = False,
     send: Annotated[
-        bool, typer.Option("--send", help="Tell the workshop that you have joined: the names of the checks, and ok or not.")
+        bool,
+        typer.Option("--send", help="Tell the workshop that you have joined: the names of the checks, and ok or not."),
     ] = False,
 ) -> None:
     """Show what works on this machine, and how to fix the rest. The exit status is 1 if something is missing."""
@@ -433,7 +434,20 @@ def workshop_serve(
         from mi_course.workshop.serve import Options, serve
 
         options = Options(
-            host, port, database, title, new, address, prefix, tls_certificate, tls_key, behind_proxy, hub, code, days, lead
+            host,
+            port,
+            database,
+            title,
+            new,
+            address,
+            prefix,
+            tls_certificate,
+            tls_key,
+            behind_proxy,
+            hub,
+            code,
+            days,
+            lead,
         )
         serve(options, typer.echo)
     except ModuleNotFoundError as error:

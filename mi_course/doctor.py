@@ -92,7 +92,9 @@ def offline() -> Finding:
                 [sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=OFFLINE_S, env=env
             )
         except subprocess.TimeoutExpired:
-            return Finding("offline", "missing", f"took longer than {OFFLINE_S:.0f} s", "Close other programs, try again.")
+            return Finding(
+                "offline", "missing", f"took longer than {OFFLINE_S:.0f} s", "Close other programs, try again."
+            )
     if done.returncode == 0:
         return Finding("offline", "ok", "the model loaded and an exercise was checked, without network")
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -32,7 +32,7 @@ from mi_course.errors import CourseError
 from mi_course.interp.atomic_write import atomic_write
 from mi_course.progress import home_dir
 from mi_course.workshop.outbox import Outbox
-from mi_course.workshop.protocol import BATCH, Address, digest, pseudonym, shown_code
+from mi_course.workshop.protocol import BATCH, Address, digest, pseudonym
 
 __all__ = ["Membership", "attach", "join", "leave", "lesson_notice", "raise_hand", "report_ready", "status"]
 
@@ -53,9 +53,10 @@ FRESH_S = 60.0
 SENT = 20
 
 CONSENT = (
-    "From now on, each verdict, hint and solution that you see is reported to the board: the exercise and its revision, "
-    "the status, the name of the mistake, the number of the attempt, and the time. Your code, what you write and what "
-    "it outputs are never sent. `mi_course.workshop_status()` shows what was sent; `mi_course.leave()` ends it."
+    "From now on, each verdict, hint and solution that you see is reported to the board: the exercise and its "
+    "revision, the status, the name of the mistake, the number of the attempt, and the time. Your code, what you "
+    "write and what it outputs are never sent. `mi_course.workshop_status()` shows what was sent; "
+    "`mi_course.leave()` ends it."
 )
 
 
@@ -250,7 +251,9 @@ class Reporter:
             if message.get("exercise") in (None, exercise):
                 from mi_course.workshop import notice
 
-                notice.show(f"From the leads of {self.member.title if self.member else 'the workshop'}", message["text"])
+                notice.show(
+                    f"From the leads of {self.member.title if self.member else 'the workshop'}", message["text"]
+                )
 
     def fresh(self, what: str) -> list[dict[str, Any]]:
         """What the server said, unless it has been silent for a minute."""
@@ -327,7 +330,9 @@ class Reporter:
         assert self.member is not None
         try:
             if batch:
-                reply = request(f"{self.member.url}/api/events", {"sent_at": _now(), "events": batch}, self.member.token)
+                reply = request(
+                    f"{self.member.url}/api/events", {"sent_at": _now(), "events": batch}, self.member.token
+                )
             else:
                 reply = request(f"{self.member.url}/api/me", token=self.member.token)
         except ServerRefused as refused:
@@ -478,7 +483,9 @@ def _ask_consent(address: Address | None) -> None:
     from mi_course.show import note_card
 
     where = address.url if address else "a board"
-    _display(note_card("Workshop", f"This JupyterHub takes part in a workshop, with a board at {where}. {CONSENT}", "note"))
+    _display(
+        note_card("Workshop", f"This JupyterHub takes part in a workshop, with a board at {where}. {CONSENT}", "note")
+    )
     if mark is not None:
         with contextlib.suppress(OSError):
             mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -518,8 +525,8 @@ def join(invitation: str, name: str | None = None, *, table: str = "", return_ke
         raise CourseError(refused.why) from None
     except OSError as error:
         raise CourseError(
-            f"No workshop answers at {address.url} ({getattr(error, 'reason', error)}). Compare the address with the one "
-            "on the wall, and see whether this machine is in the same network."
+            f"No workshop answers at {address.url} ({getattr(error, 'reason', error)}). Compare the address with the "
+            "one on the wall, and see whether this machine is in the same network."
         ) from None
     _end_reporter()
     _save(member)
@@ -533,9 +540,13 @@ def join(invitation: str, name: str | None = None, *, table: str = "", return_ke
 def _joined(member: Membership, again: bool = False) -> Any:
     from mi_course.show import note_card
 
-    here = "" if someone_works_here() or "IPython" not in sys.modules else " Nothing is reported from this kernel: nobody works in it."
-    first = f"You {'are still' if again else 'have joined as'} **{member.name}**{f', table {member.table}' if member.table else ''}."
-    key = f"Your return key is `{shown_code(member.return_key.replace('-', ''))}`: with it you come back under this name on another machine."  # noqa: E501
+    here = table = ""
+    if "IPython" in sys.modules and not someone_works_here():
+        here = " Nothing is reported from this kernel: nobody works in it."
+    if member.table:
+        table = f", table {member.table}"
+    first = f"You {'are still' if again else 'have joined as'} **{member.name}**{table}."
+    key = f"Your return key is `{member.return_key}`: with it you come back under this name on another machine."
     return note_card(member.title, f"{first} {CONSENT}{here}\n\n{key}", kind="note")
 
 
@@ -614,7 +625,8 @@ def report_ready(findings: Mapping[str, str]) -> str:
     if reply.get("refused"):
         raise CourseError(f"The board refused it: {reply['refused'][0].get('why')}.")
     _remember([event])
-    return f"{member.title} knows now whether this machine is ready. Only the names of the checks and their states were sent."
+    sent = "Only the names of the checks and their states were sent."
+    return f"{member.title} knows now whether this machine is ready. {sent}"
 
 
 class Status:

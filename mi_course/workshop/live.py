@@ -210,7 +210,9 @@ class Live:
             people = room.participants if everyone else room.dirty_people
             self._everyone_at = now if everyone else self._everyone_at
             change["people"] = [room.person_row(p) for i in people if (p := room.participants.get(i)) and not p.removed]
-            change["gone"] = [i for i in room.dirty_people if i not in room.participants or room.participants[i].removed]
+            change["gone"] = [
+                i for i in room.dirty_people if i not in room.participants or room.participants[i].removed
+            ]
         if room.dirty_cells:
             change["cells"] = [
                 [who, exercise, room.cell_row(cell)]

@@ -41,8 +41,8 @@ CODE_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 _EXERCISE = re.compile(r"[a-z0-9_]{1,60}\.[A-Za-z_][A-Za-z0-9_]{0,79}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
-_ADJECTIVES = "amber brave calm clever coral crisp eager early fond gentle golden happy keen kind lively lucky mellow merry neat noble quick quiet rapid sunny swift tidy violet warm wise witty".split()  # fmt: skip  # noqa: E501
-_ANIMALS = "badger beaver bison crane curlew dolphin falcon ferret finch fox gecko hare heron ibex jay koala lemur lynx marten mole newt otter owl panda puffin raven robin seal stork swan tern toad trout vole wombat wren".split()  # fmt: skip  # noqa: E501
+_ADJECTIVES = ["amber", "brave", "calm", "clever", "coral", "crisp", "eager", "early", "fond", "gentle", "golden", "happy", "keen", "kind", "lively", "lucky", "mellow", "merry", "neat", "noble", "quick", "quiet", "rapid", "sunny", "swift", "tidy", "violet", "warm", "wise", "witty"]  # fmt: skip  # noqa: E501
+_ANIMALS = ["badger", "beaver", "bison", "crane", "curlew", "dolphin", "falcon", "ferret", "finch", "fox", "gecko", "hare", "heron", "ibex", "jay", "koala", "lemur", "lynx", "marten", "mole", "newt", "otter", "owl", "panda", "puffin", "raven", "robin", "seal", "stork", "swan", "tern", "toad", "trout", "vole", "wombat", "wren"]  # fmt: skip  # noqa: E501
 
 
 class BadField(ValueError):
@@ -64,7 +64,13 @@ class Address:
         if at and "://" not in address:
             address = f"http://{address}"
         parts = urlsplit(address)
-        if not at or not clean_code(code) or parts.scheme not in {"http", "https"} or not parts.hostname or len(text) > 500:
+        if (
+            not at
+            or not clean_code(code)
+            or parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or len(text) > 500
+        ):
             raise CourseError(
                 f"{text!r:.80} is not an invitation. It looks like K7QD-2M4X@192.168.1.20:8765: "
                 "the code, an @ and the address, as they stand on the wall."

@@ -63,7 +63,9 @@ def find_session(store: Store) -> Session:
     """The newest one. Raises CourseError."""
     sessions = store.sessions()
     if not sessions:
-        raise CourseError("No workshop is stored here. `mi-course workshop serve` begins one; --database names another.")
+        raise CourseError(
+            "No workshop is stored here. `mi-course workshop serve` begins one; --database names another."
+        )
     return sessions[-1]
 
 
@@ -121,7 +123,7 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
 
 
 def web_server(workshop: Any, prefix: str = "", **more: Any) -> Any:
-    """uvicorn: no access log, which would hold addresses; bounded headers; it ends the boards' streams when it stops."""
+    """uvicorn without an access log, which would hold addresses. It ends the boards' streams when it stops."""
     import uvicorn
 
     from mi_course.workshop.server import application

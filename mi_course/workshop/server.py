@@ -353,7 +353,9 @@ class Workshop:
             raise Refused(403, "JupyterHub does not list you among those who may open the board.")
         response = RedirectResponse("board", 303)
         response.delete_cookie("mi_hub_state", path=None)  # type: ignore[arg-type]
-        return self._with_cookie(response, "mi_lead", self.tokens.lead(protocol.clean_name(name[: protocol.NAME_CHARS])))
+        return self._with_cookie(
+            response, "mi_lead", self.tokens.lead(protocol.clean_name(name[: protocol.NAME_CHARS]))
+        )
 
     # -- The board ----------------------------------------------------------------------------------------------------
 
@@ -476,7 +478,10 @@ class Workshop:
 
     async def _do_return_key(self, lead: str, body: dict[str, Any]) -> dict[str, Any]:
         person = self._person(body)
-        return {"name": person.name, "return_key": protocol.shown_code(self.tokens.return_key(person.id, person.generation))}
+        return {
+            "name": person.name,
+            "return_key": protocol.shown_code(self.tokens.return_key(person.id, person.generation)),
+        }
 
     async def _do_hand_take(self, lead: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._note("hand_taken", {"lead": lead}, self._person(body).id)

@@ -182,14 +182,18 @@ class _Sql:
     def add_link(self, session: str, digest: str, name: str, until: float) -> None:
         """Store the digest of a link that works once, until a time."""
         self._run(
-            lambda e: e("INSERT INTO links (digest, session, name, until) VALUES (?, ?, ?, ?)", (digest, session, name, until))
+            lambda e: e(
+                "INSERT INTO links (digest, session, name, until) VALUES (?, ?, ?, ?)", (digest, session, name, until)
+            )
         )
 
     def use_link(self, session: str, digest: str) -> str | None:
         """The name that the link is for, once; then None."""
 
         def work(execute: Any) -> str | None:
-            found = execute("SELECT name, until FROM links WHERE digest = ? AND session = ?", (digest, session)).fetchone()
+            found = execute(
+                "SELECT name, until FROM links WHERE digest = ? AND session = ?", (digest, session)
+            ).fetchone()
             used = execute("DELETE FROM links WHERE digest = ? AND session = ?", (digest, session)).rowcount == 1
             return str(found[0]) if found and used and found[1] > time.time() else None
 

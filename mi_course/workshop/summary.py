@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
 
 from mi_course.workshop.catalogue import Catalogue
 from mi_course.workshop.room import Room
@@ -67,9 +66,7 @@ def summarize(session: Session, entries: list[Entry], catalogue: Catalogue) -> S
     stated = {exercise["id"]: exercise for lesson in catalogue for exercise in lesson["exercises"]}
     order = {id: place for place, id in enumerate(stated)}
     present = {person.id for person in room.present()}
-    work = [
-        entry for entry in entries if entry.kind in {"verdict", "hint", "reveal"} and entry.participant in present
-    ]
+    work = [entry for entry in entries if entry.kind in {"verdict", "hint", "reveal"} and entry.participant in present]
     start = min((entry.at for entry in work), default=session.created)
     mistakes: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     slots: defaultdict[str, set[tuple[int, str]]] = defaultdict(set)
@@ -143,7 +140,7 @@ def to_csv(summary: Summary) -> str:
     """One row for each participant and exercise."""
     out = io.StringIO()
     writer = csv.writer(out)
-    head = "name table exercise status attempts hints revealed mistake minutes last".split()
+    head = ["name", "table", "exercise", "status", "attempts", "hints", "revealed", "mistake", "minutes", "last"]
     writer.writerow(head)
     for person in sorted(summary.room.present(), key=lambda person: person.name.casefold()):
         for id, cell in sorted(person.cells.items()):
@@ -197,20 +194,24 @@ def to_json(summary: Summary) -> str:
 # The page: no script, no other file
 
 STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#555d66;--line:#c9ced4;--ground:#fff;--bar:#2f6fb3;--bad:#b3470f;--good:#1f7a40;--track:#eceff2}
-@media (prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a9b1ba;--line:#454c55;--ground:#15181c;--bar:#6fa8dc;--bad:#f0905c;--good:#62c483;--track:#262b31}}
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:960px;margin:0 auto;padding:24px 16px}
-h1{font-size:1.7em;margin:0 0 4px}h2{font-size:1.25em;margin:2em 0 .4em}
-p.lead{color:var(--soft);margin:0 0 1em}
-dl.numbers{display:flex;flex-wrap:wrap;gap:12px 32px;margin:0}dl.numbers div{display:flex;flex-direction:column-reverse}
-dl.numbers dd{margin:0;font-size:1.8em;font-weight:600;line-height:1.2}dl.numbers dt{color:var(--soft)}
-table{border-collapse:collapse;width:100%}th,td{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{font-weight:600}td.n,th.n{text-align:right;white-space:nowrap}
-.scroll{overflow-x:auto}code{font-family:ui-monospace,monospace;font-size:.92em;overflow-wrap:anywhere}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--ink);font:13px system-ui,sans-serif}svg .soft{fill:var(--soft)}
-.bar{fill:var(--bar)}.bad{fill:var(--bad)}.track{fill:var(--track)}.mark{stroke:var(--ink);stroke-width:2}
-@media print{main{max-width:none}}
+:root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e8eaed); --soft: light-dark(#555d66, #a9b1ba);
+  --line: light-dark(#c9ced4, #454c55); --ground: light-dark(#ffffff, #15181c); --bar: light-dark(#2f6fb3, #6fa8dc);
+  --bad: light-dark(#b3470f, #f0905c); --track: light-dark(#eceff2, #262b31); }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 960px; margin: 0 auto; padding: 24px 16px; }
+h1 { font-size: 1.7em; margin: 0 0 4px; } h2 { font-size: 1.25em; margin: 2em 0 .4em; }
+p.lead { color: var(--soft); margin: 0 0 1em; }
+dl.numbers { display: flex; flex-wrap: wrap; gap: 12px 32px; margin: 0; }
+dl.numbers div { display: flex; flex-direction: column-reverse; } dl.numbers dt { color: var(--soft); }
+dl.numbers dd { margin: 0; font-size: 1.8em; font-weight: 600; line-height: 1.2; }
+table { border-collapse: collapse; width: 100%; }
+th, td { padding: 5px 10px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
+.scroll { overflow-x: auto; } code { font-family: ui-monospace, monospace; font-size: .92em; overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .soft { fill: var(--soft); } .bar { fill: var(--bar); } .bad { fill: var(--bad); } .track { fill: var(--track); }
+.mark { stroke: var(--ink); stroke-width: 2; }
+@media print { main { max-width: none; } }
 """
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -279,7 +280,8 @@ def _time_section(rows: list[ExerciseSummary]) -> list[str]:
             marks.append(
                 f'<text x="0" y="{y + 17}">{escape(row.id[-42:])}</text>'
                 f'<rect class="track" x="{label}" y="{y + 4}" width="{width}" height="16" rx="2"/>'
-                f'<rect class="{"bad" if over else "bar"}" x="{label}" y="{y + 4}" width="{width * minutes / most:.1f}" height="16" rx="2"/>'
+                f'<rect class="{"bad" if over else "bar"}" x="{label}" y="{y + 4}" '
+                f'width="{width * minutes / most:.1f}" height="16" rx="2"/>'
             )
             if row.stated_minutes is not None:
                 x = label + width * row.stated_minutes / most
@@ -288,7 +290,8 @@ def _time_section(rows: list[ExerciseSummary]) -> list[str]:
         alt = "; ".join(f"{row.id} {row.minutes} of {row.stated_minutes or '?'} minutes" for row in timed)
         parts.append(
             f'<svg viewBox="0 0 940 {len(timed) * height}" role="img" aria-label="{escape(alt)}">{"".join(marks)}</svg>'
-            "<p class=lead>Bar: the median of those who passed, pauses over 20 minutes cut. Line: the stated minutes.</p>"
+            "<p class=lead>Bar: the median of those who passed, pauses over 20 minutes cut. "
+            "Line: the stated minutes.</p>"
         )
     cells = "".join(
         f"<tr><td><code>{_name(row.id)}</code></td><td class=n>{row.passed} of {row.tried}</td>"
@@ -297,7 +300,8 @@ def _time_section(rows: list[ExerciseSummary]) -> list[str]:
         for row in rows
     )
     parts.append(
-        '<div class="scroll" tabindex="0" role="region" aria-label="Exercises"><table><tr><th>exercise<th class=n>passed<th class=n>minutes<th class=n>stated'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Exercises"><table>'
+        "<tr><th>exercise<th class=n>passed<th class=n>minutes<th class=n>stated"
         f"<th class=n>lost, all<th class=n>looked up</tr>{cells}</table></div>"
     )
     return parts
@@ -332,7 +336,8 @@ def _hints_section(rows: list[ExerciseSummary]) -> list[str]:
         return ["<h2>Hints</h2><p>Nobody read a hint.</p>"]
     return [
         "<h2>Hints</h2><p>A hint helped whoever passed after it without another hint or the solution.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Hints"><table><tr><th>exercise<th class=n>hint<th class=n>read by'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Hints"><table>'
+        "<tr><th>exercise<th class=n>hint<th class=n>read by"
         f"<th class=n>helped</tr>{cells}</table></div>"
     ]
 
@@ -358,7 +363,8 @@ def _timeline(summary: Summary) -> list[str]:
     alt = "; ".join(f"{row.id}: at most {max(summary.slots.get(row.id, {0: 0}).values())}" for row in summary.exercises)
     return [
         "<h2>Who was where</h2>"
-        f'<svg viewBox="0 0 940 {len(summary.exercises) * height}" role="img" aria-label="People at each exercise. {escape(alt)}">'
+        f'<svg viewBox="0 0 940 {len(summary.exercises) * height}" role="img" '
+        f'aria-label="People at each exercise. {escape(alt)}">'
         f"{''.join(marks)}</svg><p class=lead>Each column is ten minutes; the darkest is {most} "
         f"{'person' if most == 1 else 'people'} at once.</p>"
     ]

@@ -13,9 +13,8 @@ from require import require
 @pytest.fixture(scope="session")
 def postgres_server():
     require("postgresql", workshop_kit.has_postgres(), "PostgreSQL is missing: install Debian's `postgresql`.")
-    with tempfile.TemporaryDirectory(prefix="mi-postgres-") as folder:
-        with workshop_kit.postgres(Path(folder)) as server:
-            yield server
+    with tempfile.TemporaryDirectory(prefix="mi-postgres-") as folder, workshop_kit.postgres(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""The server: who joins, what is stored, what boards are told, what leads can do. On both databases where it matters."""
+"""The server: who joins, what is stored, what boards are told, what leads can do."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_board_is_told_within_half_a_second(board):
     assert [person["name"] for person in snapshot["people"]] == ["fox"]
     start = time.monotonic()
     fox.send(verdict())
-    for event, data in stream:
+    for _, data in stream:
         if data.get("cells"):
             break
     assert time.monotonic() - start < 2.0  # the bar, 0.5 s, is measured by tests/benchmarks/workshop.py

@@ -68,7 +68,11 @@ def test_from_joining_to_leaving(board, home):
     publish(kind="reveal")
     eventually(lambda: kinds(board) == ["joined", "verdict", "hint", "reveal"])
     person = board.room.find("brave fox")
-    assert (person.table, person.cells["lab.double"].mistake, person.cells["lab.double"].revealed) == ("4", "square", True)
+    assert (person.table, person.cells["lab.double"].mistake, person.cells["lab.double"].revealed) == (
+        "4",
+        "square",
+        True,
+    )
     eventually(lambda: len(client.status().sent) == 3)
     assert set(client.status().sent[0]) == {"key", "kind", "at", "exercise", "revision", "status", "mistake", "attempt"}
     assert '"mistake": "square"' in str(client.status())

@@ -41,7 +41,7 @@ c.ConfigurableHTTPProxy.command = [{proxy!r}]
 c.JupyterHub.services[0]["url"] = "http://127.0.0.1:{board_port}"
 c.JupyterHub.services.append({{"name": "test", "api_token": "test-token"}})
 c.JupyterHub.load_roles.append(
-    {{"name": "test", "scopes": ["admin:users", "admin:servers", "access:servers"], "services": ["test"]}}
+    {{"name": "test", "scopes": ["admin:users", "admin:servers", "access:servers", "tokens"], "services": ["test"]}}
 )
 """
 MISTAKE = """
@@ -145,7 +145,12 @@ def running_hub(hub_tools, folder: Path):
     }
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
-        [str(python), "-m", "jupyterhub", "-f", str(config)], cwd=folder, env=environment, stdout=log, stderr=log, **options
+        [str(python), "-m", "jupyterhub", "-f", str(config)],
+        cwd=folder,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        **options,
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -39,13 +39,17 @@ def page(chromium):
 
 
 def fill(board) -> dict:
-    people = {name: board.learner(name, table) for name, table in (("brave-fox", "1"), ("calm-hen", "2"), ("wise-owl", ""))}
+    people = {
+        name: board.learner(name, table) for name, table in (("brave-fox", "1"), ("calm-hen", "2"), ("wise-owl", ""))
+    }
     for person in board.room.present():
         person.progress_at -= 600
     people["brave-fox"].send(verdict(), hint("lab.double", 1))
     people["calm-hen"].send(verdict(), verdict("lab.shift", "crashed"))
     people["wise-owl"].send(verdict(status="passed"))
-    people["calm-hen"].send({"key": kit.key_of("u"), "kind": "hand", "at": kit.now(), "up": True, "exercise": "lab.shift"})
+    people["calm-hen"].send(
+        {"key": kit.key_of("u"), "kind": "hand", "at": kit.now(), "up": True, "exercise": "lab.shift"}
+    )
     return people
 
 
@@ -113,26 +117,26 @@ def test_viewers_come_back_by_themselves(tmp_path, chromium):
 
 
 def test_fifty_cells_of_a_large_board_block_the_page_under_50_ms(tmp_path, page):
+    exercise = {"minutes": 5, "task": "", "hints": 2, "mistakes": {}}
     catalogue = [
-        {"id": f"l{i}", "number": i, "title": f"Lesson {i}", "minutes": 9, "exercises": [
-            {"id": f"l{i}.e{j}", "name": f"e{j}", "minutes": 5, "task": "", "hints": 2, "mistakes": {}} for j in range(10)]}
+        {"id": f"l{i}", "number": i, "title": f"Lesson {i}", "minutes": 9}
+        | {"exercises": [exercise | {"id": f"l{i}.e{j}", "name": f"e{j}"} for j in range(10)]}
         for i in range(14)
-    ]  # fmt: skip
+    ]
     with kit.board(tmp_path / "b.sqlite3", catalogue=catalogue) as board:
         from mi_course.workshop.store import Entry
 
         now = time.time()
-        board.store.append(board.session.id, [
-            Entry("joined", f"p{i}", now, {"name": f"learner-{i:03d}", "table": ""}) for i in range(200)
-        ])  # fmt: skip
-        board.store.append(board.session.id, [
-            Entry("verdict", f"p{i}", now, dict(exercise=f"l{j // 10}.e{j % 10}", revision=1, status="wrong", attempt=1, mistake=None))
-            for i in range(200) for j in range(140)
-        ])  # fmt: skip
+        tried = {"revision": 1, "status": "wrong", "attempt": 1, "mistake": None}
+        entries = [Entry("joined", f"p{i}", now, {"name": f"learner-{i:03d}", "table": ""}) for i in range(200)]
+        entries += [
+            Entry("verdict", f"p{i}", now, {"exercise": f"l{j // 10}.e{j % 10}"} | tried)
+            for i in range(200)
+            for j in range(140)
+        ]
+        board.store.append(board.session.id, entries)
         open_board(page, board)
         eventually(lambda: page.locator("#grid td[aria-label]").count() == 28_000, 60)
-        page.evaluate("""() => { window.long = []; new PerformanceObserver((list) => {
-            for (const entry of list.getEntries()) window.long.push(entry.duration); }).observe({type: "longtask"}); }""")
         took = page.evaluate("""async () => {
             const took = [];
             for (let turn = 0; turn < 7; turn++) {
@@ -161,7 +165,10 @@ def axe(tmp_path_factory):
     npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
     require("axe", npm is not None, "npm is missing: install Debian's `npm`.")
     got = subprocess.run(
-        [str(npm), "install", "--silent", "--prefix", str(folder), "axe-core@4"], capture_output=True, text=True, timeout=120
+        [str(npm), "install", "--silent", "--prefix", str(folder), "axe-core@4"],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     require("axe", got.returncode == 0, f"axe-core cannot be installed here: {got.stderr[-300:]}")
     return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")

@@ -113,7 +113,10 @@ def test_the_pages_hold_nothing_inline_and_nothing_from_elsewhere(board):
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page), path
         assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page), path
     script = lead("static/board.js").text
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|https?://(?!\\)", script.replace(r"^http:\/\/", ""))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|https?://(?!\\)",
+        script.replace(r"^http:\/\/", ""),
+    )
 
 
 def test_wrong_codes_are_slowed_down(board):
@@ -159,9 +162,8 @@ def test_a_slow_request_is_ended(board, monkeypatch):
     monkeypatch.setattr(server, "BODY_S", 0.3)
     fox, port = board.learner("fox"), int(board.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
-        slow.sendall(
-            f"POST /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {fox.token}\r\nContent-Length: 50\r\n\r\n{{".encode()
-        )
+        head = f"POST /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {fox.token}\r\n"
+        slow.sendall(f"{head}Content-Length: 50\r\n\r\n{{".encode())
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
@@ -200,7 +202,23 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=8,
 )
-FIELDS = "code name table return_key token text exercise minutes until what participant id label events sent_at".split()
+FIELDS = [
+    "code",
+    "name",
+    "table",
+    "return_key",
+    "token",
+    "text",
+    "exercise",
+    "minutes",
+    "until",
+    "what",
+    "participant",
+    "id",
+    "label",
+    "events",
+    "sent_at",
+]
 BODIES = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6)
 EVENTS = st.fixed_dictionaries(
     {},
@@ -263,7 +281,23 @@ def test_any_body_anywhere_gets_an_answer(fuzzed, data):
 
 def test_any_path_gets_an_answer(fuzzed):
     draw = random.Random(0)
-    pieces = ["..", "static", "%2e%2e", "%00", "board.js", "api", "lead", "é", "%ff", ";", "?", "#", "//", "summary.", "a" * 300]
+    pieces = [
+        "..",
+        "static",
+        "%2e%2e",
+        "%00",
+        "board.js",
+        "api",
+        "lead",
+        "é",
+        "%ff",
+        ";",
+        "?",
+        "#",
+        "//",
+        "summary.",
+        "a" * 300,
+    ]
     for _ in range(200):
         path = "/".join(draw.choice(pieces) for _ in range(draw.randint(1, 5)))
         reply = fuzzed.ana(path.encode("ascii", "ignore").decode())
@@ -274,7 +308,10 @@ def test_any_path_gets_an_answer(fuzzed):
 
 def test_raw_bytes_bring_nothing_down(fuzzed):
     draw, port = random.Random(1), int(fuzzed.url.rpartition(":")[2])
-    good = b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n" + b"{" * 20
+    good = (
+        b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+        + b"{" * 20
+    )
     special = [
         b"", b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET " + b"/" * 40_000,
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\n"

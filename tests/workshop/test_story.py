@@ -29,7 +29,7 @@ lesson = course.Lesson(SPEC)
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_whole_story(board, tmp_path):
-    """A notebook in JupyterLab joins, makes a known mistake, the board names it, the lead's message is in the next card."""
+    """A notebook joins and makes a known mistake; the board names it; the lead's message comes with the next card."""
     require("chromium")
     code = f"{board.room.code}@{board.url}"
     cells = {
@@ -42,7 +42,10 @@ def test_the_whole_story(board, tmp_path):
         "hand": "mi_course.raise_hand()",
         "status": "mi_course.workshop_status()",
     }
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source, id=id) for id, source in cells.items()])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source, id=id) for id, source in cells.items()]
+    )
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (tmp_path / "lab").mkdir()
     nbformat.write(notebook, tmp_path / "lab" / "story.ipynb")
     environment = {"MI_COURSE_HOME": str(tmp_path / "home")}

@@ -191,7 +191,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def board(
-    database: str | Path, *, prefix: str = "", port: int = 0, catalogue: Any = CATALOGUE, title: str = "A day", **more: Any
+    database: str | Path,
+    *,
+    prefix: str = "",
+    port: int = 0,
+    catalogue: Any = CATALOGUE,
+    title: str = "A day",
+    **more: Any,
 ) -> Iterator[Board]:
     """Serve the newest session of a database from a thread."""
     from mi_course.workshop.serve import web_server
@@ -283,7 +289,9 @@ class Postgres:
         name = f"workshop_{secrets.token_hex(4)}"
         binary = postgres_folder()
         assert binary is not None
-        subprocess.run([str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "mi", name], check=True)
+        subprocess.run(
+            [str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "mi", name], check=True
+        )
         return f"postgresql://mi@127.0.0.1:{self.port}/{name}"
 
 
