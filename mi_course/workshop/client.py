@@ -446,7 +446,7 @@ def someone_works_here() -> bool:
 
     nbclient, nbconvert and nbval run notebooks without, and neither pytest nor the command line is a kernel.
     """
-    if os.environ.get(VARIABLE) == "off" or "PYTEST_CURRENT_TEST" in os.environ or "IPython" not in sys.modules:
+    if os.environ.get(VARIABLE) == "off" or os.environ.get("PYTEST_CURRENT_TEST") or "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
 
@@ -679,7 +679,6 @@ def _status_lines(member: Membership | None, reporter: Reporter | None) -> list[
     if timer is not None:
         left = timer - (time.monotonic() - reporter.heard_at)
         lines.append(f"The leads' timer shows {max(0, left) / 60:.0f} minutes.")
-    lines += [f"Message from the leads: {message['text']}" for message in reporter.fresh("messages")]
     return lines
 
 

@@ -171,6 +171,12 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time of a process."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().split()
+    return (int(ticks[13]) + int(ticks[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_mb(pid: int) -> float:
     """Resident memory, as the kernel counts it."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -223,13 +229,12 @@ def measure(options: argparse.Namespace) -> None:
                 back.append(time.perf_counter())
 
             started = time.perf_counter()
-            used = os.times()
+            used, server_used = os.times(), cpu_s(running[0].pid)
             asyncio.run(load.run(learners, [tokens.lead(f"lead {i}") for i in range(options.boards)], during))
             mine = os.times()
             wall = time.perf_counter() - started
             rss = memory_mb(running[0].pid)
-            ticks = Path(f"/proc/{running[0].pid}/stat").read_text().split()
-            server_cpu = (int(ticks[13]) + int(ticks[14])) / os.sysconf("SC_CLK_TCK")
+            server_cpu = cpu_s(running[0].pid) - (0 if back and server is None else server_used)
             time.sleep(0.5)
             stored: list[str] = []
             last = 0
@@ -250,7 +255,10 @@ def measure(options: argparse.Namespace) -> None:
         p50, p99 = 1000 * percentile(values, 0.5), 1000 * percentile(values, 0.99)
         print(f"{what:14} p50 {p50:.0f} ms, p99 {p99:.0f} ms (bar {bar})")
     load_cpu = (mine.user - used.user) / wall
-    print(f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core; the load {load_cpu:.0%}")
+    each = 1000 * server_cpu / max(1, len(load.acknowledged))
+    print(
+        f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core, {each:.2f} ms an event; the load {load_cpu:.0%}"
+    )
     lost, doubled = load.acknowledged - set(stored), len(stored) - len(set(stored))
     print(f"lost {len(lost)}, doubled {doubled} (bar 0, 0)")
 

@@ -48,7 +48,7 @@ def test_the_whole_story(board, tmp_path):
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (tmp_path / "lab").mkdir()
     nbformat.write(notebook, tmp_path / "lab" / "story.ipynb")
-    environment = {"MI_COURSE_HOME": str(tmp_path / "home")}
+    environment = {"MI_COURSE_HOME": str(tmp_path / "home"), "PYTEST_CURRENT_TEST": ""}  # nothing reports from pytest
     pictures = os.environ.get("MI_COURSE_PICTURES")
     with jupyterlab(tmp_path / "lab", env=environment) as lab:
         wall = lab.context.browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
