@@ -236,6 +236,8 @@ def measure(options: argparse.Namespace) -> None:
             rss = memory_mb(running[0].pid)
             server_cpu = cpu_s(running[0].pid) - (0 if back and server is None else server_used)
             time.sleep(0.5)
+            store.close()
+            store = open_store(database)  # PostgreSQL may have been killed under the other one
             stored: list[str] = []
             last = 0
             while entries := store.read(session.id, last):
@@ -256,9 +258,8 @@ def measure(options: argparse.Namespace) -> None:
         print(f"{what:14} p50 {p50:.0f} ms, p99 {p99:.0f} ms (bar {bar})")
     load_cpu = (mine.user - used.user) / wall
     each = 1000 * server_cpu / max(1, len(load.acknowledged))
-    print(
-        f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core, {each:.2f} ms an event; the load {load_cpu:.0%}"
-    )
+    print(f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core, {each:.2f} ms an event")
+    print(f"the load took {load_cpu:.0%} of a core")
     lost, doubled = load.acknowledged - set(stored), len(stored) - len(set(stored))
     print(f"lost {len(lost)}, doubled {doubled} (bar 0, 0)")
 
