@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import dis
 import importlib
+import re
 import traceback
 import types
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mi_course import content, lessons, show, wire
-from mi_course.asking import include, observe
-from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking import include_all, observe
+from mi_course.asking.limits import AFTER_TIME_OUT_S, slowness
 from mi_course.asking.settings import default_settings
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 from mi_course.errors import CourseError, UnknownName
@@ -30,7 +31,7 @@ from mi_course.exercises import Exercise, LessonSpec, Verdict
 from mi_course.judging import judge
 from mi_course.progress import Progress
 
-__all__ = ["Card", "ExerciseHandle", "Lesson", "check_exercise", "guard", "subscribe"]
+__all__ = ["Card", "ClaimFailed", "ExerciseHandle", "Lesson", "check_exercise", "claim", "guard", "subscribe"]
 
 SEED = 0
 """In self-study an answer gets the same inputs every time, so that the learner can work on a message."""
@@ -49,6 +50,7 @@ def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, size: s
         plan = exercise.plan(seed, size)
         observations, timed_out = [], False
         for ask in plan.asks:
+            ask = replace(ask, limit_s=ask.limit_s * slowness())
             if timed_out:
                 ask = replace(ask, limit_s=min(ask.limit_s, AFTER_TIME_OUT_S))
             observations.append(observe(answer, ask))
@@ -178,6 +180,46 @@ def _now() -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Claims: prose held against outputs. `mi-course build` reads the lines that these print.
+
+
+SEEN_LINE = re.compile(r"seen (?P<name>[a-z0-9_-]+): (?P<text>.+)")
+CLAIM_LINE = re.compile(r"holds: .+")
+
+
+class ClaimFailed(AssertionError):
+    """The prose says something that this run does not bear out."""
+
+
+def claim(sentence: str, condition: Any) -> None:
+    """Hold a sentence of the lesson against this run's numbers. For a claims cell.
+
+    sentence: what the prose concludes, with the margin and the seeds or prompts that it holds over.
+    condition: a truth value (also a tensor without axes). Raises ClaimFailed if it is false, TypeError if it is no
+    truth value: a comparison of tensors needs `.all()` or `.any()`.
+    """
+    condition = condition.tolist() if hasattr(condition, "tolist") else condition
+    if not isinstance(condition, bool):
+        raise TypeError(f"claim({sentence!r}, ...) needs True or False, not {type(condition).__name__}: {condition!r}")
+    if not condition:
+        raise ClaimFailed(sentence)
+    print(f"holds: {' '.join(sentence.split())}")
+
+
+def _formatted(value: Any, fmt: str) -> str:
+    """The text of a number, a text or a list of these, with a true minus sign and no minus before a zero."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        *most, last = [_formatted(item, fmt) for item in value]
+        return f"{', '.join(most)} and {last}" if most else last
+    text = format(value, fmt)
+    if isinstance(value, str):
+        return " ".join(text.split())
+    return text.replace("-", "−" if re.search("[1-9]", text) else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The lesson
 
 
@@ -193,8 +235,8 @@ class Lesson:
     @classmethod
     def find(cls, which: str | int) -> Lesson:
         """By id, number or notebook name. Raises UnknownName, which lists the lessons."""
-        for module in lessons.asking_modules():
-            include(module)
+        include_all(lessons.asking_modules())
+        slowness()  # before any answer runs
         return cls(lessons.load(which))
 
     def __repr__(self) -> str:
@@ -299,6 +341,17 @@ class Lesson:
                 return namespace[exercise.name]
         raise CourseError(f"{exercise.name} has not passed yet, and lesson {self.id} has no solution of it. {todo}")
 
+    @staticmethod
+    def seen(name: str, value: Any, fmt: str = "") -> None:
+        """Print a result of this run, for prose that says `{{seen:name}}`. For a claims cell.
+
+        value: a number (also a tensor with one element), a text, or a list of these, which is joined with "and".
+        fmt: a format such as ".2f". Raises ValueError for a name that is not made of a-z, 0-9, _ and -.
+        """
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ValueError(f"{name!r} is no name for what was seen: use a-z, 0-9, _ and -.")
+        print(f"seen {name}: {_formatted(value, fmt)}")
+
     def status(self) -> Any:
         """An overview of what was passed, tried and looked up."""
         rows = {row.exercise: row for row in self._progress.rows(self.id)}
@@ -393,7 +446,10 @@ def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
         demonstrated = content.demonstration_names(lessons.find(exercise.lesson))
     except Exception:
         return ()
-    code = answer.__code__ if type(answer) is types.FunctionType else None
+    # A function of a module of the learner's own reads that module's names.
+    space = answer.__globals__ if type(answer) is types.FunctionType else {}
+    elsewhere = "__file__" in space and space.get("__name__") != "__main__"
+    code = None if not space or elsewhere else answer.__code__
     used = sorted(_global_names(code) & set(demonstrated))
     if not used:
         return ()

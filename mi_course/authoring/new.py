@@ -43,6 +43,11 @@ from mi_course import show
 
 lesson, model = mi_course.lesson("$id"), mi_course.load_model()
 
+# %% id="claims-recap" tags=["claims"]
+from mi_course import claim
+
+claim("(not written yet) What the recap says, with its margin.", ...)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
@@ -151,7 +156,7 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
     return _write(
         {
             init: _append(init, "OURS", entry),
-            init.parent / id / "__init__.py": f'"""Lesson {number:02d}: {title.lower()}."""\n\nEXERCISES = ()\n',
+            init.parent / id / "__init__.py": f'"""Lesson {number:02d}: {title}."""\n\nEXERCISES = ()\n',
             solutions_dir(info) / f"{info.notebook}.py": Template(LESSON_SOURCE).substitute(id=id),
             _alternatives(info): f'"""Other right answers to lesson {number:02d}."""\n\n\nANSWERS = {{}}\n',
         }
@@ -230,5 +235,5 @@ def _with_import(text: str, line: str) -> str:
 
 def _before_recap(text: str, cells: str) -> str:
     """The lesson's source with more cells before its recap, or at its end."""
-    recap = re.search(r'(?m)^# %%.* id="(recap|status)"', text)
+    recap = re.search(r'(?m)^# %%.* id="(claims-recap|recap|status)"', text)
     return f"{text[: recap.start()]}{cells}{text[recap.start() :]}" if recap else f"{text.rstrip()}\n\n{cells}"

@@ -33,6 +33,12 @@ def _renormalized(logits: Tensor, k: int) -> list[tuple[int, float]]:
 
 TOP_NEXT_TOKENS = Exercise(
     id="start_here.top_next_tokens",
+    revision=2,
+    fixed={
+        "logits[1]": "k tokens are asked for",
+        "result>=0": "probabilities",
+        "result<=1": "probabilities",
+    },
     task="The k likeliest next tokens after the last position, with their probabilities, likeliest first.",
     minutes=4,
     difficulty=1,
@@ -153,8 +159,8 @@ _SMALL = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11,
 def _zero_head_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     # Every axis is at least as long as the head axis: a wrong one must not be caught by an IndexError alone.
-    for batch, pos, heads, d_head in ((4, 5, 3, 5), (5, 7, 4, 6), (3, 4, 2, 8)):
-        head = draw.integer(1, heads)
+    for batch, pos, heads, d_head in ((4, 5, 3, 5), (5, 7, 4, 6), (3, 4, 2, 8), (4, 4, 3, 4), (2, 3, 1, 4)):
+        head = draw.integer(1, heads) if len(cases) < 3 else 0
         cases.append(
             case(
                 draw.normal(batch, pos, heads, d_head, mean=0.5),
@@ -169,6 +175,10 @@ def _zero_head_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 ZERO_HEAD = Exercise(
     id="start_here.zero_head",
+    revision=2,
+    fixed={
+        "z[2]": "varied by hand, with head 0",
+    },
     task="A hook that silences one head: its z is zero at every position of every prompt, the other heads are untouched.",
     minutes=4,
     difficulty=1,

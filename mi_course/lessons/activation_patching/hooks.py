@@ -73,13 +73,18 @@ def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[
 
 PATCH_POSITION = Exercise(
     id="activation_patching.patch_position",
+    revision=2,
+    fixed={
+        "resid[1]": "varied by hand, with position 0",
+        "source[1]": "varied by hand, with position 0",
+    },
     task="A hook for the residual stream that takes one position, in every prompt, from another run.",
     minutes=5,
     difficulty=1,
     oracle=_patch_position,
     parts=(
         Part("one position of every prompt", 2, _position_cases(((3, 6, 7, 2), (2, 5, 4, 1)))),
-        Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5)))),
+        Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5), (2, 1, 3, 0)))),
     ),
     mistakes=(
         Mistake(
@@ -190,13 +195,18 @@ def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[
 
 PATCH_HEAD = Exercise(
     id="activation_patching.patch_head",
+    revision=2,
+    fixed={
+        "z[2]": "varied by hand, with head 0",
+        "source[2]": "varied by hand, with head 0",
+    },
     task="A hook for z that takes one head, at all positions, from another run.",
     minutes=4,
     difficulty=1,
     oracle=_patch_head,
     parts=(
         Part("one head at every position", 2, _head_cases(((3, 6, 4, 5, 2), (2, 5, 3, 4, 1)))),
-        Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4)))),
+        Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4), (2, 3, 1, 4, 0)))),
     ),
     mistakes=(
         Mistake(
@@ -311,6 +321,11 @@ def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Cal
 
 MEAN_ABLATE = Exercise(
     id="activation_patching.mean_ablate",
+    revision=2,
+    fixed={
+        "z[2]": "varied by hand, with head 0",
+        "mean[1]": "varied by hand, with head 0",
+    },
     task="A hook for z that sets all heads but a few to their mean.",
     minutes=6,
     difficulty=2,
@@ -320,7 +335,7 @@ MEAN_ABLATE = Exercise(
         Part(
             "the first and last kept; none; all",
             1,
-            _mean_cases(((2, 4, 5, 3, [0, 4]), (3, 5, 3, 4, []), (2, 5, 3, 4, [0, 1, 2]))),
+            _mean_cases(((2, 4, 5, 3, [0, 4]), (3, 5, 3, 4, []), (2, 5, 3, 4, [0, 1, 2]), (2, 3, 1, 4, []))),
         ),
     ),
     mistakes=(

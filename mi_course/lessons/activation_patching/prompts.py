@@ -87,13 +87,14 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], l
             names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
             pairs = [(names[2 * k], names[2 * k + 1]) for k in range(2 + i)]
             cases.append(case(pairs, template, about=f"{len(pairs)} pairs and {template!r}"))
-        return cases
+        return [*cases, case(pairs, templates[0], about=f"{len(pairs)} pairs and {templates[0]!r}")]
 
     return cases
 
 
 IOI_PROMPTS = Exercise(
     id="activation_patching.ioi_prompts",
+    revision=2,
     task="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
     minutes=8,
     difficulty=1,
@@ -208,6 +209,12 @@ def _difference_cases(
 
 LOGIT_DIFFERENCE = Exercise(
     id="activation_patching.logit_difference",
+    revision=2,
+    fixed={
+        "logits[1]": "`last` indexes it",
+        "logits[2]": "`answers` index it",
+        "answers[1]": "right and wrong",
+    },
     task="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
     minutes=6,
     difficulty=1,

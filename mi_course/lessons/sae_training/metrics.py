@@ -23,7 +23,7 @@ def _activations(draw: RandomInputs, batch: int, F: int, share: float = 0.4) -> 
 
 def _l0_cases(draw: RandomInputs, size: str) -> list[Case]:
     shapes = ((5, 9), (7, 4), (3, 12))
-    return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}") for b, F in shapes]
+    return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}") for b, F in (*shapes, (4, 90))]
 
 
 def _noisy_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -45,6 +45,10 @@ def _share(f: Tensor) -> Tensor:
 
 L0 = Exercise(
     id="sae_training.l0",
+    revision=2,
+    fixed={
+        "result>=0": "counts",
+    },
     task="The mean number of active latents (f > 0) in a row.",
     minutes=3,
     difficulty=1,
@@ -155,6 +159,11 @@ def _ratio(error: Tensor, total: Tensor) -> Tensor:
 
 EXPLAINED_VARIANCE = Exercise(
     id="sae_training.explained_variance",
+    revision=2,
+    fixed={
+        "x[0]": "one row has no variance",
+        "x_hat[0]": "one row has no variance",
+    },
     task="1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², both sums over all rows, x̄ the mean row.",
     minutes=6,
     difficulty=2,
@@ -260,6 +269,12 @@ def _dead_cases(draw: RandomInputs, size: str) -> list[Case]:
         batches[-1][1, order[1]] = draw.number(0.1, 1.0)  # once, in the last
         batches[0][1:3, order[2]] = draw.number(0.1, 1.0)  # twice, both in the first
         cases.append(case(batches, about=f"{len(sizes)} batches of {', '.join(map(str, sizes))} rows, F = {F}"))
+    # Once among very many rows, and a latent that is hardly active.
+    for F, sizes in ((3, (150, 160)), (1, (1, 1)), (2, (1, 3))):
+        batches = [torch.zeros(n, F) for n in sizes]
+        batches[1][-1, 0] = 0.002 if F > 2 else 30.0
+        cases.append(case(batches, about=f"one active row in {sum(sizes)}, F = {F}"))
+        cases.append(case([torch.zeros_like(f) for f in batches], about=f"no active row in {sum(sizes)}, F = {F}"))
     return cases
 
 
@@ -286,7 +301,8 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
-    task="For each latent whether it is 0 in every row of every batch.",
+    revision=2,
+    task="For each latent whether it is above 0 in no row of any batch.",
     minutes=4,
     difficulty=1,
     oracle=_dead_latents,

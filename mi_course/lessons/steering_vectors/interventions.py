@@ -42,7 +42,8 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Ca
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
             cases.append(case(*args, driver="hook", about=about))
-        return cases
+        args = (draw.normal(2, 3, 4), _hook(draw), draw.normal(4), 0.0, 0)
+        return [*cases, case(*args, driver="hook", about="a coefficient of 0")]
 
     return cases
 
@@ -72,6 +73,7 @@ def _unit_added(resid: Tensor, hook: object, vector: Tensor, coefficient: float,
 
 ADD_VECTOR = Exercise(
     id="steering_vectors.add_vector",
+    revision=2,
     task="A hook that adds coefficient · vector at every position from `start` on, in every prompt of the batch.",
     minutes=6,
     difficulty=1,
@@ -219,7 +221,7 @@ _WRONG: dict[str, tuple[str, Change]] = {
         lambda x, v: x - _safe(v),
     ),
     "zero_divided_by_zero": (
-        "Right but for a zero direction: 0/0 is NaN, and it would fill the whole stream. A zero direction changes nothing.",
+        "Right but for a zero direction: 0/0 is NaN, and it fills the whole result. A zero direction changes nothing.",
         lambda x, v: x - _along(x, v / v.norm()),
     ),
 }
@@ -266,6 +268,7 @@ def _ablated_and_kept(resid: Tensor, hook: object, direction: Tensor) -> None:
 
 ABLATE_DIRECTION = Exercise(
     id="steering_vectors.ablate_direction",
+    revision=2,
     task="A hook that takes the component along a direction out of every position; the direction has any norm, a zero one changes nothing.",
     minutes=7,
     difficulty=2,
@@ -326,10 +329,11 @@ def _wrong_side(W: Tensor, direction: Tensor) -> Tensor:
 
 ORTHOGONALIZE = Exercise(
     id="steering_vectors.orthogonalize",
+    revision=2,
     task="A matrix whose rows can no longer write the direction: x @ W has no component along it, whatever x is.",
     minutes=6,
     difficulty=2,
-    oracle=_without,
+    oracle=lambda W, direction: _without(W, direction),
     parts=(
         Part("directions of any norm, square and other matrices", 2, _orthogonalize_cases((2.5, 0.3, 1.0))),
         Part("a zero direction leaves the matrix unchanged", 1, _orthogonalize_cases((0.0, 0.0, 4.0))),
