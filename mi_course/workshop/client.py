@@ -344,7 +344,7 @@ class Reporter:
         self._failures, self._next_try, self.problem = 0, 0.0, ""
         if batch:
             accepted = {key for key in reply.get("accepted", []) if isinstance(key, str)}
-            dropped = {item.get("key") for item in reply.get("refused", []) if isinstance(item, dict)}
+            dropped = {str(item.get("key")) for item in reply.get("refused", []) if isinstance(item, dict)}
             self.refused += len(dropped)
             self.outbox.done(accepted | dropped)
             _remember([event for event in batch if event["key"] in accepted])

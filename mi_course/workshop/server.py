@@ -238,7 +238,7 @@ class Workshop:
         try:
             person = self._learner(headers)
             body = parse(await read_body(receive))
-            response = JSONResponse(await self._store_events(person, body))
+            response: Response = JSONResponse(await self._store_events(person, body))
         except Refused as refused:
             response = refused.response()
         except StoreUnavailable:
@@ -297,13 +297,14 @@ class Workshop:
             raise Refused(404, "There is no such file.")
         return Response(self._static[name], media_type=STATIC[name], headers={"Cache-Control": "max-age=300"})
 
-    def _page(self, name: str) -> HTMLResponse:
-        return HTMLResponse((files(__package__) / "static" / name).read_text(encoding="utf-8"))
+    def _page(self, name: str, **values: str) -> HTMLResponse:
+        text = (files(__package__) / "static" / name).read_text(encoding="utf-8")
+        for key, value in values.items():
+            text = text.replace(f"{{{{{key}}}}}", value)
+        return HTMLResponse(text)
 
     async def join_page(self, request: Request) -> Response:
-        page = self._page("join.html")
-        page.body = page.body.replace(b"{{days}}", str(self.days).encode())
-        return HTMLResponse(page.body)
+        return self._page("join.html", days=str(self.days))
 
     async def enter_page(self, request: Request) -> Response:
         return self._page("enter.html")
