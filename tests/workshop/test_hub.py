@@ -32,7 +32,8 @@ c.Authenticator.allowed_users = {{"u1", "u2", "ana"}}
 c.JupyterHub.authenticator_class = "dummy"
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = {folder!r} + "/homes/{{username}}"
-c.Spawner.env_keep = ["PATH", "PYTHONPATH", "LANG", "OMP_NUM_THREADS"]
+# What is installed here lies beside the Hub's environment, not in it.
+c.Spawner.env_keep = ["PATH", "LANG", "OMP_NUM_THREADS", "JUPYTER_CONFIG_PATH", "JUPYTER_PATH", "JUPYTERLAB_DIR"]
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_port = {hub_port}
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy_port}"
@@ -137,6 +138,9 @@ def running_hub(hub_tools, folder: Path):
         "MI_COURSE_HOME": str(folder / "board"),
         "MI_HUB_LEADS": "ana",
         "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_PATH": f"{sys.prefix}/etc/jupyter",
+        "JUPYTER_PATH": f"{sys.prefix}/share/jupyter",
+        "JUPYTERLAB_DIR": f"{sys.prefix}/share/jupyter/lab",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     log = (folder / "log").open("wb")
