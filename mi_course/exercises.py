@@ -45,6 +45,7 @@ __all__ = [
     "Planned",
     "RandomInputs",
     "Verdict",
+    "as_tensor",
     "cache_ref",
     "case",
     "function_ref",
@@ -229,6 +230,16 @@ class Mistake:
     """Recognizes the mistake in the first faulty case. Without it, `implementation` must give the same values."""
     degenerate: bool = False
     """Name it even if all its values are zero or missing, as those of many other broken answers are."""
+
+
+def as_tensor(value: Any) -> Any:
+    """A nested list of numbers as a tensor, for judges; any other value as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return torch.tensor(value)
+    except (ValueError, TypeError, RuntimeError):
+        return value
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:

@@ -100,8 +100,8 @@ def _not_returned(reply: Reply, case: Case) -> Complaint | None:
     if reply.status == wire.TIMED_OUT:
         return Complaint(
             f"It was still running after {case.limit_s:g} seconds (up to four times as many on a slow machine). "
-            "Look for a loop that never ends, or a loop over elements that one tensor operation could replace. If it is compiled "
-            "(`torch.compile`), compiling takes the time: leave that out.",
+            "Look for a loop that never ends, or a loop over elements that one tensor operation could replace. If it "
+            "is compiled (`torch.compile`), compiling takes the time: leave that out.",
             "timed_out",
         )
     if reply.status == wire.UNSENDABLE:

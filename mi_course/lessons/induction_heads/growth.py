@@ -258,6 +258,7 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
         Call((four, [0.1, 0.9, 0.5, 0.8], 0.6)),
         Call(([1, 2, 3, 4], [0.1, 0.9, 0.5, 0.8], threshold)),
         Call((four, [0.1, 0.8, 0.8, 0.9], threshold)),
+        Call((four, [0.1, 0.51, 0.49, 0.505], threshold)),
         Call((four, [-0.2, 0.4, -0.1, 0.3], 0.0)),
         Call((four, [-0.9, -0.4, -0.3, -0.2], -0.5)),
         Call(([], [], threshold)),

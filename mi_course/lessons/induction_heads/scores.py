@@ -304,6 +304,8 @@ def _top_heads_cases(draw: RandomInputs, size: str) -> list[Case]:
         )
     scores, _ = _scores_with_edges(draw, 3, 4)
     cases += [case(scores, 50.0, about="no score above the threshold"), case(scores, 0.0, about="a threshold of 0")]
+    near = torch.tensor([[0.38, 0.37], [0.376, 0.5], [0.374, -0.37]])
+    cases.append(case(near, 0.375, about="scores just above and below the threshold"))
     tied = torch.tensor([[0.75, 0.5, 0.75], [0.25, 0.75, 0.5], [0.125, -0.5, 0.5]])
     return [*cases, case(tied, 0.2, about="equal scores, which may come in any order", judge=_judge_tied)]
 

@@ -15,6 +15,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -73,6 +74,7 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
 def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
     """A complaint about one result, or None."""
     d, length = len(vector), float(vector.norm())
+    rows = as_tensor(rows)
     if not isinstance(rows, Tensor):
         return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
     if rows.shape != (n, d):
@@ -153,7 +155,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_directions(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different directions. All randomness must come from it.",
         alike=torch.allclose,
     )
