@@ -189,6 +189,7 @@ def log_in(page, hub, user: str) -> None:
 def run_first_cell(page, source: str) -> str:
     """Replace the first code cell and run it. Returns what can be read below it."""
     cell = page.locator(".jp-Notebook .jp-CodeCell").first
+    page.locator("text=/\\| Idle/").first.wait_for(timeout=180_000)  # a kernel that starts forgets what it was sent
     cell.locator(".cm-content").click(timeout=120_000)
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(source + "\nprint('the', 'end')")
