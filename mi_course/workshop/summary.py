@@ -207,7 +207,8 @@ dl.numbers dd { margin: 0; font-size: 1.8em; font-weight: 600; line-height: 1.2;
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: 5px 10px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
-.scroll { overflow-x: auto; } .scroll table { min-width: 640px; } code { font-family: ui-monospace, monospace; font-size: .92em; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } .scroll table { min-width: 640px; }
+code { font-family: ui-monospace, monospace; font-size: .92em; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); } .bar { fill: var(--bar); } .bad { fill: var(--bad); } .track { fill: var(--track); }
 .mark { stroke: var(--ink); stroke-width: 2; }
