@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
-from pathlib import Path
+from importlib.resources import files
 
 import pytest
 import workshop_kit as kit
@@ -157,21 +154,9 @@ def test_fifty_cells_of_a_large_board_block_the_page_under_50_ms(tmp_path, page)
 
 
 @pytest.fixture(scope="module")
-def axe(tmp_path_factory):
-    """The source of axe-core, from npm."""
-    ready = os.environ.get("MI_COURSE_AXE")
-    if ready:
-        return Path(ready).read_text(encoding="utf-8")
-    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
-    require("axe", npm is not None, "npm is missing: install Debian's `npm`.")
-    got = subprocess.run(
-        [str(npm), "install", "--silent", "--prefix", str(folder), "axe-core@4"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    require("axe", got.returncode == 0, f"axe-core cannot be installed here: {got.stderr[-300:]}")
-    return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+def axe():
+    """The source of axe-core."""
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
