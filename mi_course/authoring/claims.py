@@ -22,8 +22,6 @@ __all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "r
 
 TO_CONVERT = (
     "residual_stream",
-    "start_here",
-    "induction_heads",
     "activation_patching",
     "steering_vectors",
     "superposition",

@@ -114,7 +114,7 @@ MY_INDUCTION_HEADS = Exercise(
     hints=(
         "You have a table of scores and a function that picks the heads above a threshold. Look at the picture: where is the gap between the heads "
         "that do it and those that do not?",
-        "`my_induction_heads = top_heads(scores, 0.4)`, with `scores` filled by your hook in one forward pass.",
+        "`my_induction_heads = top_heads(scores, 0.4)`, with `scores` from the cell above.",
     ),
     reveal="A score near 0.4 lies in the gap: a handful of heads are above it, and almost all of the others are near zero. Heads between the two are "
     "not a mistake of the method: the model is not made of labelled parts, and some heads do this work some of the time.",
