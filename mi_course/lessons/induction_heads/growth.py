@@ -96,6 +96,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
 
 TRAIN_STEP = Exercise(
     id="induction_heads.train_step",
+    revision=2,
     task="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
     minutes=6,
     difficulty=2,
