@@ -5,14 +5,14 @@ The stories are ours. Each names somebody three times; the name is invented, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mi_course.interp.induction import score_heads
+from mi_course.interp.induction import head_scores, score_heads
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     Heads = list[tuple[int, int]]
+    LossWithout = Callable[[Any, Tensor, Heads], Tensor]
 
 
 COLORS = "red blue green yellow black white brown pink gold silver gray purple orange"
@@ -115,6 +116,23 @@ def examples(
     return torch.tensor(rows), [3 * i + 1 for i in range(count, 2 * count)]
 
 
+def matching_scores(
+    model: TransformerBridge, change: Callable[[str], str]
+) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
+    """Induction scores on `related_lists`, and on their control in another order."""
+    same_order, other_order = related_lists(model, change)
+    period = same_order.shape[1] // 2
+    return head_scores(model, same_order, period), head_scores(model, other_order, period)
+
+
+def color_losses(
+    model: TransformerBridge, change: Callable[[str], str], loss_without: LossWithout, silent: Mapping[str, Heads]
+) -> dict[str, float]:
+    """The loss of the colors in the second half of `examples`, in nats, for each list of silent heads."""
+    tokens, entries = examples(model, change)
+    return {name: float(loss_without(model, tokens, heads)[:, entries].mean()) for name, heads in silent.items()}
+
+
 def _chosen_pairs(
     model: TransformerBridge, change: Callable[[str], str], count: int, batch: int, generator: torch.Generator
 ) -> list[list[tuple[int, int]]]:
@@ -143,9 +161,7 @@ def heads_in_text(model: TransformerBridge, measure: Callable[[Tensor, Tensor], 
     return torch.stack(tables).mean(dim=0)
 
 
-def name_losses(
-    model: TransformerBridge, loss_without: Callable[[Any, Tensor, Heads], Tensor], heads: Heads
-) -> tuple[float, float, float]:
+def name_losses(model: TransformerBridge, loss_without: LossWithout, heads: Heads) -> tuple[float, float, float]:
     """Loss without these heads, in nats, of the tokens that complete a name of the stories.
 
     loss_without(model, tokens, heads): `loss_without_heads`. Returns the means over the name's first time, over its
