@@ -47,7 +47,6 @@ __all__ = [
     "Verdict",
     "cache_ref",
     "case",
-    "changed_arguments",
     "function_ref",
     "heads_in",
     "hook_ref",
@@ -59,8 +58,6 @@ __all__ = [
     "seed_complaint",
     "trained_ref",
 ]
-
-STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
 
 
 class RandomInputs:
@@ -133,7 +130,7 @@ def hook_ref(model: Ref, name: str) -> Ref:
 
 
 def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
-    """An optimizer (sgd, adam or adamw) over the model's parameters."""
+    """An optimizer (sgd, momentum, adam or adamw) over the model's parameters."""
     return Ref("optimizer", {"model": model, "kind": kind, "lr": lr})
 
 
@@ -232,11 +229,6 @@ class Mistake:
     """Recognizes the mistake in the first faulty case. Without it, `implementation` must give the same values."""
     degenerate: bool = False
     """Name it even if all its values are zero or missing, as those of many other broken answers are."""
-
-
-def changed_arguments(case: Case, observation: Observation) -> bool:
-    """A `detect`: an argument is not what it was before the call."""
-    return any(reply.watched.get("arguments") for reply in observation.replies)
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:

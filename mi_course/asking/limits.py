@@ -35,31 +35,43 @@ REMINDER_S = 0.2
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeUp in the block after `seconds` of wall-clock time."""
-    on_main = threading.current_thread() is threading.main_thread()
-    with _alarm(seconds) if on_main and hasattr(signal, "setitimer") else _thread_alarm(seconds):
+    with _alarm(seconds) if _alarms_work() else _thread_alarm(seconds):
         yield
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def processor_limit(seconds: float) -> Iterator[None]:
+    """As `time_limit`, but of this process's processor time, where alarms work."""
+    with _alarm(seconds, processor=True) if _alarms_work() else _thread_alarm(seconds):
+        yield
+
+
+def _alarms_work() -> bool:
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float, processor: bool = False) -> Iterator[None]:
     active = True
+    number, timer = (signal.SIGPROF, signal.ITIMER_PROF) if processor else (signal.SIGALRM, signal.ITIMER_REAL)
+    clock = time.process_time if processor else time.monotonic
 
     def ring(signum: int, frame: types.FrameType | None) -> None:
         # Lines of ours are not interrupted: the next alarm comes after them.
         if active and not (frame and frame.f_code.co_filename in _NOT_INTERRUPTED):
             raise TimeUp
 
-    before = signal.signal(signal.SIGALRM, ring)
-    started = time.monotonic()
-    remaining, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), REMINDER_S)
+    before = signal.signal(number, ring)
+    started = clock()
+    remaining, interval = signal.setitimer(timer, max(seconds, 0.001), REMINDER_S)
     try:
         yield
     finally:
         active = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+        signal.setitimer(timer, 0)
+        signal.signal(number, signal.SIG_DFL if before is None else before)
         if remaining:  # another alarm was set before: it gets the rest of its time
-            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - started), 0.001), interval)
+            signal.setitimer(timer, max(remaining - (clock() - started), 0.001), interval)
 
 
 @contextlib.contextmanager

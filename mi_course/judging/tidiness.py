@@ -57,6 +57,12 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
                     "The model gives other logits after the call than before it: the call changed the model.",
                     "tidiness",
                 )
+        if watched.get("used_model") == "differs":  # seen by the grader, which makes a second call
+            return Complaint(
+                "The values are right, but a second call on the same model gives another result than on a fresh one: "
+                "the first call changed the model, or left a hook on it.",
+                "tidiness",
+            )
         if "calls" in watched and i < len(truths) and "calls" in truths[i].watched:
             seen, expected = (sorted(map(sorted, w)) for w in (watched["calls"], truths[i].watched["calls"]))
             if any(not set(_rounded(e)) <= set(_rounded(s)) for s, e in zip(seen, expected, strict=True)):

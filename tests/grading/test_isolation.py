@@ -153,7 +153,8 @@ def test_its_limits(inside):
     assert inside("return resource.getrlimit(resource.RLIMIT_NPROC)") == (32, 32)
     assert inside("return resource.getrlimit(resource.RLIMIT_NOFILE)") == (64, 64)
     assert inside("return resource.getrlimit(resource.RLIMIT_AS)[1]") < 64 * 2**30
-    assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (0, 0)
+    assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (1, 1)
+    assert inside("return open('/proc/self/oom_score_adj').read().strip()") == "1000"
     assert inside("return resource.getrlimit(resource.RLIMIT_DATA)[1]") < 8 * 2**30
     assert (
         inside(

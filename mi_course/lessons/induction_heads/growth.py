@@ -74,7 +74,7 @@ def _last_only(model, tokens: Tensor) -> Tensor:
 def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
-        for batch, pos in ((3, 8), (2, 5)):
+        for batch, pos in ((3, 8), (2, 5), (2, 5)) if kind == "sgd" else ((1, 2), (3, 4)):
             model = model_ref(_CONFIG, draw.seed())
             batches = [draw.integers(0, 9, batch, pos) for _ in range(3)]
             cases.append(
@@ -84,7 +84,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
                     driver="train",
                     options={"batches": batches},
                     watch=("hooks",),
-                    about=f"three steps of {kind.upper()}, batch {batch}, {pos} positions",
+                    about=f"three steps of SGD{' with momentum' * (kind != 'sgd')}, batch {batch}, {pos} positions",
                     rtol=1e-3,
                     atol=1e-4,
                 )
@@ -97,11 +97,22 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
 TRAIN_STEP = Exercise(
     id="induction_heads.train_step",
     revision=2,
+    fixed={
+        "model": "the optimizer belongs to it",
+        "result>=0": "minus a log-probability",
+        "result<=1": "random models know little, and nothing very wrong",
+    },
     task="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
     minutes=6,
     difficulty=2,
     oracle=_train_step,
-    parts=(Part("losses and parameters after three steps", 3, _train_cases("sgd", 0.2)),),
+    parts=(
+        Part(
+            "losses and parameters after three steps",
+            3,
+            lambda draw, size: [*_train_cases("sgd", 0.2)(draw, size), *_train_cases("momentum", 0.1)(draw, size)],
+        ),
+    ),
     mistakes=(
         Mistake(
             "gradients_not_cleared",

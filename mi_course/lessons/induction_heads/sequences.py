@@ -168,6 +168,14 @@ def _layout_cases(draw: RandomInputs, size: str) -> list[Case]:
         cases.append(
             case(*args, about=f"batch {batch}, period {period}, tokens from [{low}, {low + n})", judge=_judge_layout)
         )
+    low, seed = draw.integer(3, 50), draw.seed()
+    args = (3, 5, low, low + 900, 1, seed)
+    # The same seed, and one argument changed at a time.
+    for i, other in enumerate((1, 1, low + 800, low + 20, 2)):
+        changed = (*args[:i], other, *args[i + 1 :])
+        calls = tuple(Call(one, watch=("arguments",)) for one in (args, changed))
+        about = f"(batch, period, low, high, bos) = {changed[:5]}, after {args[:5]} with the same seed"
+        cases.append(Case(calls=calls, about=about, judge=_judge_layout))
     return cases
 
 
@@ -182,6 +190,9 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
 REPEATED_TOKENS = Exercise(
     id="induction_heads.repeated_tokens",
     revision=2,
+    fixed={
+        "result[1]": "BOS and two copies",
+    },
     task="A batch of BOS, `period` random tokens, and the same tokens again; reproducible by its seed.",
     minutes=6,
     difficulty=1,
@@ -298,7 +309,7 @@ LOSS_PER_TOKEN = Exercise(
                     draw.integers(0, vocab, batch, pos),
                     about=f"batch {batch}, {pos} positions, {vocab} tokens",
                 )
-                for batch, pos, vocab in ((2, 6, 7), (3, 4, 15), (1, 9, 5))
+                for batch, pos, vocab in ((2, 6, 7), (3, 4, 15), (1, 9, 5), (3, 2, 6))
             ],
         ),
         Part(

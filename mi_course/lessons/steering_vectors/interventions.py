@@ -42,7 +42,8 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Ca
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
             cases.append(case(*args, driver="hook", about=about))
-        return cases
+        args = (draw.normal(2, 3, 4), _hook(draw), draw.normal(4), 0.0, 0)
+        return [*cases, case(*args, driver="hook", about="a coefficient of 0")]
 
     return cases
 
