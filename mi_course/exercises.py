@@ -45,6 +45,7 @@ __all__ = [
     "Planned",
     "RandomInputs",
     "Verdict",
+    "as_tensor",
     "cache_ref",
     "case",
     "function_ref",
@@ -231,9 +232,20 @@ class Mistake:
     """Name it even if all its values are zero or missing, as those of many other broken answers are."""
 
 
+def as_tensor(value: Any) -> Any:
+    """A nested list of numbers as a tensor, for judges; any other value as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return torch.tensor(value)
+    except (ValueError, TypeError, RuntimeError):
+        return value
+
+
 def moved_random_state(case: Case, observation: Observation) -> bool:
-    """A `detect`: the global random state is not as we set it."""
-    return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
+    """A `detect`: torch's global random state, and no other, is not as we set it."""
+    moved = {name for r in observation.replies for name, kept in r.watched.get("random_state", {}).items() if not kept}
+    return moved == {"torch"}
 
 
 def seed_complaint(

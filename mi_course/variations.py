@@ -53,7 +53,7 @@ def _others(name: str, arg: Any, fixed: Collection[str]) -> Iterator[tuple[str, 
         return
     elif isinstance(arg, int) and arg >= 2:
         yield f"`{name}` = {arg - 1}", arg - 1
-    elif isinstance(arg, float):
+    elif isinstance(arg, float) and arg:
         yield f"`{name}` = {arg * _LESS:g}", arg * _LESS
     elif isinstance(arg, list) and len(arg) > 1 and not any(isinstance(item, Tensor) for item in arg):
         yield f"`{name}` the other way round", arg[::-1]

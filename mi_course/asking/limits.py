@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
 import signal
@@ -17,8 +18,35 @@ import time
 import types
 from collections.abc import Iterator
 
+import torch
+
 AFTER_TIME_OUT_S = 1.0
 """The limit of later Asks once one has run out of time: nobody should wait five seconds for each."""
+
+
+SLOWEST = 4.0
+_USUAL_S = 0.012
+"""Processor time of `_measure` on the machine on which limits were set."""
+
+
+@functools.cache
+def slowness() -> float:
+    """How many times as long as usual this machine takes, from 1 to SLOWEST. Limits are multiplied by it.
+
+    It is measured once, at the first call, which must come before any learner's code runs.
+    """
+    return min(max(min(_measure() for _ in range(3)) / _USUAL_S, 1.0), SLOWEST)
+
+
+def _measure() -> float:
+    """Processor time of some ordinary Python and some small products, as answers and trainings need."""
+    began = time.process_time()
+    total, x = 0.0, torch.ones(64, 64) / 64
+    for i in range(60_000):
+        total += i % 7
+    for _ in range(600):
+        x = (x @ x).relu() + 0.01
+    return time.process_time() - began
 
 
 class TimeUp(BaseException):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from mi_course import wire
-from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking.limits import AFTER_TIME_OUT_S, slowness
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
 from mi_course.grading.library import library_functions
@@ -227,6 +227,7 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
     try:
         session.send({"exercise": plan.exercise.name})
         for current in plan.asks:
+            current = replace(current, limit_s=current.limit_s * slowness())
             ask = replace(current, limit_s=min(current.limit_s, AFTER_TIME_OUT_S)) if late else current
             if then and ask.id == used and not late:
                 reply = exchange(replace(ask, calls=(*ask.calls, then), limit_s=2 * ask.limit_s))

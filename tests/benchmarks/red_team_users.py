@@ -121,7 +121,7 @@ def digest(folder: Path) -> str:
 
 def leftovers(scratch: Path) -> list[str]:
     """What is left in this folder, where sandboxes are staged, and processes that were started with its name."""
-    found = [str(path) for path in scratch.iterdir()]
+    found = [str(path) for path in scratch.glob("mi-course*")]  # torch makes a folder of its own
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if str(scratch).encode() in path.read_bytes():

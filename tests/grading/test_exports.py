@@ -197,8 +197,24 @@ def test_the_zip_holds_what_gradescope_looks_for(tmp_path: Path):
         gradescope.export(path, None, "; rm -rf /")
 
 
-def test_gradescope_marks_a_right_submission(needs_sandbox, autograder):
-    found, _ = autograder("right", {"anything.ipynb": json.dumps(notebook()), "notes.txt": "hello"})
+@pytest.fixture
+def marked_here(here, tmp_path: Path) -> Callable[[dict[str, str]], dict]:
+    """What run_autograder runs, in this process and in the sandbox that is there."""
+
+    def run(files: dict[str, str]) -> dict:
+        for name in ("source", "submission"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "source" / "autograder.json").write_text('{"lesson": "start_here"}')
+        for name, text in files.items():
+            (tmp_path / "submission" / name).write_text(text)
+        gradescope_run.main(tmp_path)
+        return json.loads((tmp_path / "results" / "results.json").read_text())
+
+    return run
+
+
+def test_gradescope_marks_a_right_submission(marked_here):
+    found = marked_here({"anything.ipynb": json.dumps(notebook()), "notes.txt": "hello"})
     assert found["score"] == 5
     assert [(test["score"], test["max_score"], test["status"]) for test in found["tests"]] == [
         (3, 3, "passed"),
@@ -223,13 +239,8 @@ def test_gradescope_without_namespaces_says_so(autograder, tmp_path: Path):
     assert "bubblewrap is not installed" in found["output"]
 
 
-def test_gradescope_of_a_malformed_notebook(here, tmp_path: Path):
-    for name in ("source", "submission"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "source" / "autograder.json").write_text('{"lesson": null}')
-    (tmp_path / "submission" / "00_start_here.ipynb").write_text('{"cells": [')
-    gradescope_run.main(tmp_path)
-    found = json.loads((tmp_path / "results" / "results.json").read_text())
+def test_gradescope_of_a_malformed_notebook(marked_here):
+    found = marked_here({"00_start_here.ipynb": '{"cells": ['})
     assert (found["score"], found["tests"]) == (0, [])
     assert "is no notebook" in found["output"]
 

@@ -29,14 +29,20 @@ from mi_course.grading.store import Store
 from mi_course.grading.text_files import escape_csv_cell
 
 
-def run(*words: object, **rest: object) -> subprocess.CompletedProcess:
+def run(*words: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mi_course", "grade", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, **rest)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture
-def again(here, capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess]:
+def again(here, in_process) -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command in this process, and in the sandbox that is there."""
+    return in_process
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command in this process, which has imported torch already."""
 
     def run_here(*words: object) -> subprocess.CompletedProcess:
         capsys.readouterr()
@@ -167,17 +173,17 @@ def _in_session(leader: int) -> list[int]:
     return found
 
 
-def test_without_a_sandbox_it_refuses_unless_told_to(tmp_path: Path, folder: Path):
+def test_without_a_sandbox_it_refuses_unless_told_to(in_process, monkeypatch, tmp_path: Path, folder: Path):
     for path in folder.iterdir():
         if path.name not in ("ada.ipynb", "wrong.ipynb"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    bare = {**os.environ, "PATH": str(tmp_path)}  # no bwrap there
-    told = run(folder, "--out", tmp_path / "marks", env=bare)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no bwrap there
+    told = run(folder, "--out", tmp_path / "marks")
     assert told.returncode == 2
     for part in ("not run without a sandbox", "bubblewrap is not installed", "--unsandboxed"):
         assert part in " ".join(told.stderr.split())
     assert not (tmp_path / "marks" / "marks.csv").exists()
-    told = run(folder, "--out", tmp_path / "marks", "--unsandboxed", env=bare)
+    told = in_process(folder, "--out", tmp_path / "marks", "--unsandboxed")
     assert told.returncode == 0, told.stderr
     assert "WITHOUT a sandbox" in told.stderr
     rows = rows_of(tmp_path / "marks")

@@ -143,6 +143,8 @@ class Sandbox:
         self.control.close()
         self.process.kill()
         self.process.wait()
+        if self.groups:
+            cgroups.sweep(self.groups)
         bwrap.forget(self.folder)
 
     def __enter__(self) -> Sandbox:

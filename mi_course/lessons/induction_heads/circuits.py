@@ -494,8 +494,8 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "nothing_ablated",
-            "This is the loss of the whole model: your hooks change nothing. Return the changed z, or change it in place, and make sure that "
-            "the hooks reach the forward pass.",
+            "This is the loss of the whole model: nothing that your hooks do reaches it. Return the changed z, or change it in place, at every "
+            "position, and make sure that the hooks are there in the forward pass.",
             _whole_model,
         ),
         Mistake(

@@ -122,8 +122,8 @@ TRAIN_STEP = Exercise(
         ),
         Mistake(
             "nothing_moves",
-            "The parameters did not move: either `optimizer.step()` is missing, or the gradients were cleared between `backward` and it. "
-            "Clear first, then `backward`, then `step`.",
+            "The parameters did not move. Three slips do that: `optimizer.step()` is missing; the gradients were cleared between `backward` and "
+            "it; or the loss was cut off from the parameters (`detach`, `no_grad`), so that `backward` finds none.",
             _step(late_clear=True),
         ),
         Mistake(

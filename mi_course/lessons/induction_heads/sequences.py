@@ -15,6 +15,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -86,6 +87,7 @@ def _global_state(batch: int, period: int, low: int, high: int, bos: int, seed: 
 
 def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: int) -> Complaint | None:
     """A complaint about the layout of one result, or None."""
+    tokens = as_tensor(tokens)
     if not isinstance(tokens, Tensor):
         return Complaint(f"The result is a {type(tokens).__name__}, expected a tensor of token ids.", "type")
     expected = (batch, 1 + 2 * period)
@@ -155,7 +157,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_layout(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different tokens. Everything random must come from the seed.",
     )
 

@@ -79,7 +79,7 @@ JUMPRELU = Exercise(
         "threshold>=0": "thresholds are positive",
         "result>=0": "thresholds are positive",
     },
-    task="pre where it exceeds its latent's threshold, and 0 elsewhere.",
+    task="pre where it exceeds its latent's threshold, and 0 elsewhere; the gradient reaches the pre that is kept.",
     minutes=4,
     difficulty=1,
     oracle=_jumprelu,

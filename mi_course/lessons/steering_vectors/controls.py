@@ -15,6 +15,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -73,6 +74,7 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
 def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
     """A complaint about one result, or None."""
     d, length = len(vector), float(vector.norm())
+    rows = as_tensor(rows)
     if not isinstance(rows, Tensor):
         return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
     if rows.shape != (n, d):
@@ -115,13 +117,6 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
         return Complaint("Rows stand at right angles to each other, so they are not independent. Draw each one alone.")
     if n < 200:
         return None
-    # The mean fourth power of a component, 3 / d(d + 2) on a sphere: less for points of a cube, more for few large ones.
-    if abs(float(unit.pow(4).mean()) * d * (d + 2) / 3 - 1) > 0.2:
-        fourth = "alike" if float(unit.pow(4).mean()) * d * (d + 2) < 3 else "unlike"
-        return Complaint(
-            f"The components of a direction are too {fourth} in size: some directions come more often than others. "
-            "Only normally distributed components favour none."
-        )
     # A mean over n·d independent numbers of variance 1/d each: six standard deviations.
     bound = 6 / math.sqrt(n * d)
     if (unit > 0).all() or (float(unit.mean(0).mean()) > bound and float((unit > 0).double().mean()) > 0.9):
@@ -130,6 +125,13 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
         return Complaint("", mistake="near_the_vector")
     if float(unit.mean(0).abs().max()) > bound:
         return Complaint("The directions favour one side: their mean should be nearly 0 in every component.")
+    # The mean fourth power of a component, 3 / d(d + 2) on a sphere: less for points of a cube, more for few large ones.
+    if abs(float(unit.pow(4).mean()) * d * (d + 2) / 3 - 1) > 0.2:
+        fourth = "alike" if float(unit.pow(4).mean()) * d * (d + 2) < 3 else "unlike"
+        return Complaint(
+            f"The components of a direction are too {fourth} in size: some directions come more often than others. "
+            "Only normally distributed components favour none."
+        )
     # Among independent directions no two are alike, and no dimension is empty or crowded.
     cosines = (unit @ unit.T).fill_diagonal_(0).abs().max()
     if float(cosines) > 0.99:
@@ -153,7 +155,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_directions(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different directions. All randomness must come from it.",
         alike=torch.allclose,
     )

@@ -130,7 +130,7 @@ def _probe_data(draw: RandomInputs, n: int, d: int, positive: int) -> tuple[Tens
 def _probe_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_probe_data(draw, n, d, positive), about=f"{n} rows of {d}, {positive} of them True")
-        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2))
+        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2), (90, 3, 1), (90, 3, 89))
     ]
 
 

@@ -221,7 +221,7 @@ _WRONG: dict[str, tuple[str, Change]] = {
         lambda x, v: x - _safe(v),
     ),
     "zero_divided_by_zero": (
-        "Right but for a zero direction: 0/0 is NaN, and it would fill the whole stream. A zero direction changes nothing.",
+        "Right but for a zero direction: 0/0 is NaN, and it fills the whole result. A zero direction changes nothing.",
         lambda x, v: x - _along(x, v / v.norm()),
     ),
 }

@@ -17,6 +17,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -114,6 +115,7 @@ def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None
 
 def _sample_complaint(x: object, batch: int, n_features: int, probability: float) -> Complaint | None:
     """A complaint about one result, or None. Rates are judged only where there are enough rows."""
+    x = as_tensor(x)
     if problem := _shape_complaint(x, batch, n_features):
         return problem
     x = x.double()
@@ -224,7 +226,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_sample(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different features. All randomness must come from it.",
     )
 
