@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,11 +152,12 @@ def _token(model: TransformerBridge, word: str) -> int | None:
 
 
 def heads_in_text(model: TransformerBridge, measure: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "layer head"]:
-    """The mean of measure(pattern [head query key], tokens=[pos]) over the stories, for every head."""
+    """The mean of measure(pattern [head query key], tokens [pos]) over the stories, for every head."""
     tables = []
     for story in STORIES:
         tokens, _ = occurrences(model, story)
-        tables.append(score_heads(model, tokens, partial(measure, tokens=tokens[0])))
+        ids = tokens[0]
+        tables.append(score_heads(model, tokens, lambda pattern, ids=ids: measure(pattern, ids)))
     return torch.stack(tables).mean(dim=0)
 
 
