@@ -225,5 +225,10 @@ EQUIVALENT = {
         "z[:, :-1, head] = 0.0": "what a head writes at the last position reaches no logits that are read",
         "log_probs = logits[:, :].log_softmax(dim=-1)": GATHER,
     },
+    "text_induction_score": {
+        "attention = (pattern * follows).sum(dim=(2, 1))": "a sum over two axes, in either order",
+        "follows = earlier.roll(1)": "the last column of `earlier` is empty, so rows do not run into one another",
+        "return attention / earlier.any(dim=0).sum().clamp(min=1)": "as many tokens come again as have come before",
+    },
     "train_step": {"log_probs = model(tokens)[:, :].log_softmax(dim=-1)": GATHER},
 }

@@ -65,7 +65,7 @@ def _nan_without_repetition(pattern: Tensor, tokens: Tensor) -> Tensor:
 
 def _text_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
-    for heads, length, vocab in ((3, 12, 5), (2, 17, 4), (4, 9, 3)):
+    for heads, length, vocab in ((3, 12, 5), (2, 17, 4), (4, 9, 3), (1, 90, 70)):
         tokens = draw.integers(0, vocab, length)
         tokens[length // 2] = vocab  # occurs once
         about = f"{heads} heads, {length} tokens of {vocab + 1} kinds"
@@ -89,6 +89,7 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 TEXT_INDUCTION_SCORE = Exercise(
     id="induction_heads.text_induction_score",
+    fixed={"pattern": "probabilities", "pattern>=0": "probabilities", "result>=0": "a share", "result<=1": "a share"},
     task="For each head, the mean attention that repeated tokens pay to what followed their earlier occurrences, in any text.",
     minutes=10,
     difficulty=2,
