@@ -1,4 +1,4 @@
-"""What a learner found, as `check` recorded it in the notebook: claims, which are judged like any other answer."""
+"""What a learner found, as `check` recorded it in the notebook. It is judged like any other answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mi_course import wire
 from mi_course.asking.limits import TimeUp, processor_limit
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 
-__all__ = ["claims_in"]
+__all__ = ["recorded_values"]
 
 MAX_RECORDS = 500
 LIMIT_S = 20.0
 """Processor time for decoding all records of a notebook."""
 
 
-def claims_in(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, Any]:
+def recorded_values(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, Any]:
     """Exercise id -> recorded value; the last record counts. What is malformed is no record.
 
     Only the last `MAX_RECORDS` records are looked at, and none after `limit_s` seconds of processor time.

@@ -24,7 +24,7 @@ from mi_course.grading.formats import feedback
 from mi_course.grading.formats.junit import junit
 from mi_course.grading.marks import ExerciseMark, Marks
 from mi_course.grading.reaching import reaches
-from mi_course.grading.recorded_values import ANSWER_MIME, claims_in
+from mi_course.grading.recorded_values import ANSWER_MIME, recorded_values
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandboxed_asking import capped
 from mi_course.grading.similar import answers_in
@@ -57,7 +57,7 @@ def in_cells(text: str) -> Callable[[], None]:
         except SubmissionError:
             return
         reflections_in(found, INFO)
-        claims_in(found)
+        recorded_values(found)
         list(reaches(taken.cells))
         answers_in("x", taken.exercises, [cell.source for cell in taken.cells])
 
@@ -66,7 +66,7 @@ def in_cells(text: str) -> Callable[[], None]:
 
 def recorded(value: bytes) -> Callable[[], None]:
     record = {"format": 1, "exercise": "a.b", "value": base64.b64encode(value).decode()}
-    return lambda: claims_in({"cells": [{"outputs": [{"data": {ANSWER_MIME: record}}]}]})
+    return lambda: recorded_values({"cells": [{"outputs": [{"data": {ANSWER_MIME: record}}]}]})
 
 
 def colliding(n: int) -> bytes:

@@ -12,7 +12,7 @@ from grading_kit import TOP, ZERO, loaded, marks_of, notebook, right
 from mi_course import content, lessons, wire
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import choose, mark
-from mi_course.grading.recorded_values import claims_in
+from mi_course.grading.recorded_values import recorded_values
 from mi_course.grading.sandbox import Sandbox
 from mi_course.submission import parse
 
@@ -128,20 +128,22 @@ def output(exercise: str, value: object, /, **rest: object) -> dict:
 
 def test_the_last_record_counts():
     cells = [output("a.b", [1]), output("a.b", [2]), output("a.c", 3)]
-    assert claims_in({"cells": cells}) == {"a.b": [2], "a.c": 3}
+    assert recorded_values({"cells": cells}) == {"a.b": [2], "a.c": 3}
 
 
 @pytest.mark.parametrize("value", ["!", "", 7, None, ["x"], "AAAA", base64.b64encode(b"MIC1" + b"\xff" * 40).decode()])
 def test_a_malformed_record_is_none(value):
-    assert claims_in({"cells": [output("a.b", 1, value=value)]}) == {}
+    assert recorded_values({"cells": [output("a.b", 1, value=value)]}) == {}
     assert (
-        claims_in({"cells": [{"outputs": [7, {"data": []}, {"data": {"application/vnd.mi-course.answer+json": 1}}]}]})
+        recorded_values(
+            {"cells": [{"outputs": [7, {"data": []}, {"data": {"application/vnd.mi-course.answer+json": 1}}]}]}
+        )
         == {}
     )
 
 
 def test_a_record_may_hold_values_only():
-    assert claims_in({"cells": [output("a.b", wire.Ask(()))]}) == {}
+    assert recorded_values({"cells": [output("a.b", wire.Ask(()))]}) == {}
 
 
 HEADS = "induction_heads.my_induction_heads"
