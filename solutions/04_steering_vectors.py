@@ -33,7 +33,9 @@ from mi_course.interp.steering import WordOdds, collect, texts, word_ids
 from mi_course.interp.steering.panel import steering_panel
 
 GOOD, BAD = word_ids(model, texts.POSITIVE_WORDS), word_ids(model, texts.NEGATIVE_WORDS)
-opinion = WordOdds(model, texts.PROMPTS, GOOD, BAD)  # log-odds of the two sets as the next word
+opinion = WordOdds(
+    model, texts.PROMPTS, GOOD, BAD
+)  # log-odds of the two sets as the next word
 ready_made = (
     collect(model, texts.POSITIVE, range(30)) - collect(model, texts.NEGATIVE, range(30))
 ).mean(dim=1)
@@ -48,10 +50,14 @@ from mi_course.interp.steering import Steer
 
 hotel = WordOdds(model, ["The hotel room was"], GOOD, BAD)
 at_doses = [float(hotel(Steer(ready_made[14], 14, c))) for c in (-2.0, -1.0, 0.0, 1.0, 2.0)]
-claim("the log-odds rise from each of -2, -1, 0, 1, 2 to the next", at_doses == sorted(at_doses))
+claim(
+    "the log-odds rise from each of -2, -1, 0, 1, 2 to the next", at_doses == sorted(at_doses)
+)
 lesson.seen("hotel-low", at_doses[1], ".0f")
 lesson.seen("hotel-high", at_doses[3], ".0f")
-at_minus_one = next(line for line in panel.text.splitlines() if line.strip().startswith("-1.00"))
+at_minus_one = next(
+    line for line in panel.text.splitlines() if line.strip().startswith("-1.00")
+)
 complaints = (*texts.NEGATIVE_WORDS, *texts.NEGATIVE_SYNONYMS, "dirty", "ugly", "sad")
 claim(
     "at -1 the panel's text has none of these words of complaint",
@@ -143,6 +149,7 @@ claim(
 #
 # $w = \mu_+ - \mu_-$, not scaled, and $b = -w\cdot(\mu_+ + \mu_-)/2$, as a pair (w, b) with b a number. The probe says True where $x\cdot w + b > 0$. The classes may differ in size; one row in each is enough. If a class has no row at all, raise ValueError. The inputs stay as they are.
 
+
 # %% id="answer-mass_mean_probe"
 def mass_mean_probe(
     x: Float[Tensor, "n d"], y: Bool[Tensor, "n"]
@@ -209,22 +216,36 @@ show.lines(
 )
 
 # %% id="claims-probes-seen" tags=["claims"]
-first_spread = (full_stop[0] - full_stop[0].mean(0)).norm(dim=1).mean() / full_stop[0].norm(dim=1).mean()
+first_spread = (full_stop[0] - full_stop[0].mean(0)).norm(dim=1).mean() / full_stop[0].norm(
+    dim=1
+).mean()
 lesson.seen("spread", 100 * first_spread, ".0f")
 lesson.seen("stop-first", unseen[0], ".2f")
 lesson.seen("stop-14", unseen[layers.index(14)], ".2f")
 lesson.seen("words-first", words_too[0], ".2f")
 lesson.seen("mean-by-heart", by_heart["mass-mean probe"], ".2f")
 lesson.seen("logistic-by-heart", by_heart["logistic probe"], ".2f")
-claim("all forty sentences end in one and the same token", len({row[-1] for row in token_ids(model, stories)}) == 1)
-claim("at the full stop after layer 0 the probe is within 0.15 of chance", abs(unseen[0] - 0.5) < 0.15)
-claim("at the full stop after layer 14 it is right on at least 95 % of unseen sentences", unseen[4] >= 0.95)
+claim(
+    "all forty sentences end in one and the same token",
+    len({row[-1] for row in token_ids(model, stories)}) == 1,
+)
+claim(
+    "at the full stop after layer 0 the probe is within 0.15 of chance",
+    abs(unseen[0] - 0.5) < 0.15,
+)
+claim(
+    "at the full stop after layer 14 it is right on at least 95 % of unseen sentences",
+    unseen[4] >= 0.95,
+)
 claim("over all tokens it is right on at least 85 % after layer 0", words_too[0] >= 0.85)
 claim(
     "a logistic probe learns all ten shuffles by heart, the means at least 65 % and at most 90 %",
     by_heart["logistic probe"] > 0.99 and 0.65 < by_heart["mass-mean probe"] < 0.9,
 )
-claim("on unseen sentences shuffled labels score within 0.15 of chance at every layer, in the mean of ten", bool(((torch.tensor(chance).mean(0) - 0.5).abs() < 0.15).all()))
+claim(
+    "on unseen sentences shuffled labels score within 0.15 of chance at every layer, in the mean of ten",
+    bool(((torch.tensor(chance).mean(0) - 0.5).abs() < 0.15).all()),
+)
 
 # %% [markdown] id="probes-seen"
 # <details><summary>What you should see</summary>
@@ -246,6 +267,7 @@ claim("on unseen sentences shuffled labels score within 0.15 of chance at every 
 # {{exercise log_odds}}
 #
 # $\log \frac{p(\text{any positive word})}{p(\text{any negative word})}$, in nats, for each row: shape (batch,). The two sets share no word and hold no word twice; they may hold one word only, and differ in size. If a set is empty, raise ValueError. Logits may be as large as ±300, where exponentials leave float32.
+
 
 # %% id="answer-log_odds"
 def log_odds(
@@ -272,6 +294,7 @@ lesson.check(log_odds)
 # {{exercise add_vector}}
 #
 # A hook that adds coefficient · vector at positions start, start + 1, … (start ≥ 0) of every prompt of the batch. The coefficient may be negative, the vector has any norm. A start past the end changes nothing. Change `resid` in place and return it, or return a new tensor; `vector` stays as it is.
+
 
 # %% id="answer-add_vector"
 def add_vector(
@@ -318,8 +341,19 @@ moved = torch.tensor(list(by_hand.values()))
 up, down = float((moved[:, 2] - moved[:, 1]).mean()), float((moved[:, 1] - moved[:, 0]).mean())
 lesson.seen("by-hand", (up + down) / 2, ".0f")
 lesson.seen("factor", round(float(torch.tensor((up + down) / 2).exp())), "d")
-claim("each of three prompts moves by 2 to 5 nats, each way", bool(((moved.diff(dim=1) > 2) & (moved.diff(dim=1) < 5)).all()))
-claim("your hook gives what the library gives", all(abs(float(WordOdds(model, [p], GOOD, BAD)(Steer(vector, 14, c))) - by_hand[p][i]) < 0.02 for p in by_hand for i, c in enumerate((-1.0, 0.0, 1.0))))
+claim(
+    "each of three prompts moves by 2 to 5 nats, each way",
+    bool(((moved.diff(dim=1) > 2) & (moved.diff(dim=1) < 5)).all()),
+)
+claim(
+    "your hook gives what the library gives",
+    all(
+        abs(float(WordOdds(model, [p], GOOD, BAD)(Steer(vector, 14, c))) - by_hand[p][i])
+        < 0.02
+        for p in by_hand
+        for i, c in enumerate((-1.0, 0.0, 1.0))
+    ),
+)
 
 # %% [markdown] id="steering-seen"
 # Adding the vector moves all three prompts up and subtracting it moves them down, by about {{seen:by-hand}} nats each way: a factor of {{seen:factor}} in the odds. So the direction is not only readable. Something **listens** to it. (Turner et al. 2023 did this with single pairs of prompts; Rimsky et al. 2023 with means over many.)
@@ -329,15 +363,25 @@ claim("your hook gives what the library gives", all(abs(float(WordOdds(model, [p
 # **Predict** how much of the effect remains.
 
 # %% id="use-direct"
-places = {f"after layer {layer}": opinion.change(Steer(vector, layer)) for layer in (14, 20, 25, 29)}
-show.table(places, ["change of log-odds (nats)"], title="The vector of layer 14, added", sign=True)
+places = {
+    f"after layer {layer}": opinion.change(Steer(vector, layer)) for layer in (14, 20, 25, 29)
+}
+show.table(
+    places, ["change of log-odds (nats)"], title="The vector of layer 14, added", sign=True
+)
 
 # %% id="claims-direct-seen" tags=["claims"]
 whole, direct = places["after layer 14"], places["after layer 29"]
 lesson.seen("whole", whole, ".1f")
 lesson.seen("direct", direct, ".1f")
-both_directs = [opinion.change(Steer(vector, 29, c)) / opinion.change(Steer(vector, 14, c)) for c in (-1.0, 1.0)]
-claim("the direct path is less than 15 % of the effect, with either sign", max(map(abs, both_directs)) < 0.15)
+both_directs = [
+    opinion.change(Steer(vector, 29, c)) / opinion.change(Steer(vector, 14, c))
+    for c in (-1.0, 1.0)
+]
+claim(
+    "the direct path is less than 15 % of the effect, with either sign",
+    max(map(abs, both_directs)) < 0.15,
+)
 
 # %% [markdown] id="direct-seen"
 # <details><summary>What you should see</summary>
@@ -351,6 +395,7 @@ claim("the direct path is less than 15 % of the effect, with either sign", max(m
 # {{exercise cosine_similarities}}
 #
 # The cosine of every pair of rows, shape (n, n). A zero vector has cosine 0 with all, itself included. Rows may be opposite, or short (a norm of 0.05, or far less); a single row, or rows of a single component, are allowed. The input stays as it is.
+
 
 # %% id="answer-cosine_similarities"
 def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
@@ -368,14 +413,20 @@ lesson.check(cosine_similarities)
 from mi_course.interp.steering import neutral_cost, pca_direction, with_norm
 
 differences = positive - negative
-in_words = [collect(model, s, LAYER, position="mean") for s in (texts.POSITIVE, texts.NEGATIVE)]
+in_words = [
+    collect(model, s, LAYER, position="mean") for s in (texts.POSITIVE, texts.NEGATIVE)
+]
 tense = (collect(model, texts.PAST, LAYER) - collect(model, texts.FUTURE, LAYER)).mean(dim=0)
 recipes = {
     "difference of means": vector,
     "principal direction of the pairs": pca_direction(differences),
-    "logistic probe": logistic_probe(torch.cat([positive, negative]), torch.arange(24) < 12)[0],
+    "logistic probe": logistic_probe(torch.cat([positive, negative]), torch.arange(24) < 12)[
+        0
+    ],
     "means over all tokens": in_words[0].mean(dim=0) - in_words[1].mean(dim=0),
-    "principal direction, centered": torch.linalg.svd(differences - differences.mean(dim=0)).Vh[0],
+    "principal direction, centered": torch.linalg.svd(
+        differences - differences.mean(dim=0)
+    ).Vh[0],
     "past minus future (unrelated)": tense,
 }
 same_length = [with_norm(recipe, vector.norm()) for recipe in recipes.values()]
@@ -397,14 +448,30 @@ show.table(
 )
 
 # %% id="claims-recipes-seen" tags=["claims"]
-of = {name: row for name, row in zip(("mean", "pca", "logistic", "words", "centered", "tense"), compared.values(), strict=True)}
+of = {
+    name: row
+    for name, row in zip(
+        ("mean", "pca", "logistic", "words", "centered", "tense"),
+        compared.values(),
+        strict=True,
+    )
+}
 for short_name, row in of.items():
     lesson.seen(f"{short_name}-plus", row[2], "+.1f")
     lesson.seen(f"{short_name}-cost", row[3], ".2f")
 lesson.seen("least-alike", min(float(of[k][0]) for k in ("pca", "logistic", "words")), ".2f")
-claim("the four recipes have cosines of at least 0.8 with the difference of means", all(of[k][0] >= 0.8 for k in ("pca", "logistic", "words")))
-claim("a logistic probe and means over all tokens do more than the difference of means at +1, by 0.3 nats or more", all(of[k][2] > of["mean"][2] + 0.3 for k in ("logistic", "words")))
-claim("the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign", all(abs(of[k][i]) < 1 for k in ("centered", "tense") for i in (1, 2)))
+claim(
+    "the four recipes have cosines of at least 0.8 with the difference of means",
+    all(of[k][0] >= 0.8 for k in ("pca", "logistic", "words")),
+)
+claim(
+    "a logistic probe and means over all tokens do more than the difference of means at +1, by 0.3 nats or more",
+    all(of[k][2] > of["mean"][2] + 0.3 for k in ("logistic", "words")),
+)
+claim(
+    "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
+    all(abs(of[k][i]) < 1 for k in ("centered", "tense") for i in (1, 2)),
+)
 
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
@@ -430,6 +497,7 @@ claim("the centered direction and the unrelated one move the log-odds by less th
 # {{exercise random_controls}}
 #
 # n ≥ 1 independent random directions, uniform on the sphere, each with the norm of `vector`: shape (n, d). The same seed gives the same directions, another seed others, and the global random state stays as it is. `vector` is not zero, and is not changed.
+
 
 # %% id="answer-random_controls"
 def random_controls(vector: Float[Tensor, "d"], n: int, seed: int) -> Float[Tensor, "n d"]:
@@ -491,7 +559,10 @@ bands = {
 # %% id="controls-picture" tags=["not-compared"]
 show.lines(
     doses,
-    {"difference of means": real, **{f"control: {name}": band for name, band in bands.items()}},
+    {
+        "difference of means": real,
+        **{f"control: {name}": band for name, band in bands.items()},
+    },
     xlabel="coefficient",
     ylabel="change of log-odds (nats)",
     title="The vector, and directions of the same length",
@@ -507,10 +578,24 @@ lesson.seen("matched-extreme", extreme["matched, opinionated text"][1:3].max(), 
 lesson.seen("neutral-extreme", extreme["matched, neutral text"][1:3].max(), ".1f")
 lesson.seen("real-double", real[3], ".1f")
 lesson.seen("best-double", max(float(band[:, 3].max()) for band in bands.values()), ".1f")
-claim("at -1 and +1 the vector moves the log-odds further than any of 60 controls does in either direction", all(abs(real[i]) > float(e[i]) for e in extreme.values() for i in (1, 2)))
-claim("single random directions move them by more than 1 nat, with either sign", float(bands["random"][:, 2].min()) < -1 and float(bands["random"][:, 2].max()) > 1)
-claim("those matched to opinionated text reach furthest at -1 and +1, those matched to neutral text least far", float(extreme["matched, opinionated text"][1:3].max()) > float(extreme["random"][1:3].max()) > float(extreme["matched, neutral text"][1:3].max()))
-claim("at +2 the best control is within 0.5 nats of the vector, or above", max(float(band[:, 3].max()) for band in bands.values()) > real[3] - 0.5)
+claim(
+    "at -1 and +1 the vector moves the log-odds further than any of 60 controls does in either direction",
+    all(abs(real[i]) > float(e[i]) for e in extreme.values() for i in (1, 2)),
+)
+claim(
+    "single random directions move them by more than 1 nat, with either sign",
+    float(bands["random"][:, 2].min()) < -1 and float(bands["random"][:, 2].max()) > 1,
+)
+claim(
+    "those matched to opinionated text reach furthest at -1 and +1, those matched to neutral text least far",
+    float(extreme["matched, opinionated text"][1:3].max())
+    > float(extreme["random"][1:3].max())
+    > float(extreme["matched, neutral text"][1:3].max()),
+)
+claim(
+    "at +2 the best control is within 0.5 nats of the vector, or above",
+    max(float(band[:, 3].max()) for band in bands.values()) > real[3] - 0.5,
+)
 
 # %% [markdown] id="controls-seen"
 # <details><summary>What you should see</summary>
@@ -546,7 +631,11 @@ split = torch.Generator().manual_seed(1)
 half_cosines = []
 for _ in range(200):
     order = torch.randperm(12, generator=split)
-    half_cosines.append(torch.cosine_similarity(differences[order[:6]].mean(0), differences[order[6:]].mean(0), dim=0))
+    half_cosines.append(
+        torch.cosine_similarity(
+            differences[order[:6]].mean(0), differences[order[6:]].mean(0), dim=0
+        )
+    )
 lesson.seen("noise-share", 100 * share, ".0f")
 lesson.seen("half-cosine", sum(half_cosines) / 200, ".2f")
 lesson.seen("noise-low", noise_effects.min(), ".1f")
@@ -554,10 +643,21 @@ lesson.seen("noise-high", noise_effects.max(), ".1f")
 unpaired = float(((positive.var(0) + negative.var(0)).sum() / 12).sqrt())
 lesson.seen("unpaired", unpaired, ".0f")
 lesson.seen("length", vector.norm(), ".0f")
-claim("noise is between a quarter and a half of the vector's squared length", 0.25 < share < 0.5)
-claim("pairs turned around are as long as the standard error, within 10 %", abs(float(noise_only.norm(dim=1).mean() / standard_error) - 1) < 0.1)
-claim("the noise of unpaired sentences would be at least 1.3 times as large", unpaired > 1.3 * float(standard_error))
-claim("scaled to the vector's length, no noise of 20 does as much as the vector", float(noise_effects.abs().max()) < real[2])
+claim(
+    "noise is between a quarter and a half of the vector's squared length", 0.25 < share < 0.5
+)
+claim(
+    "pairs turned around are as long as the standard error, within 10 %",
+    abs(float(noise_only.norm(dim=1).mean() / standard_error) - 1) < 0.1,
+)
+claim(
+    "the noise of unpaired sentences would be at least 1.3 times as large",
+    unpaired > 1.3 * float(standard_error),
+)
+claim(
+    "scaled to the vector's length, no noise of 20 does as much as the vector",
+    float(noise_effects.abs().max()) < real[2],
+)
 
 # %% [markdown] id="noise-seen"
 # <details><summary>What you should see</summary>
@@ -591,6 +691,7 @@ def layer_sweep(
     metric,
 ) -> Float[Tensor, "layer n+1"]:
     """What each direction adds to the metric: one row per layer, the vector in column 0, its n controls after it."""
+
     # BEGIN SOLUTION
     def measure(layer, direction):
         def steer(resid, hook):
@@ -618,18 +719,32 @@ lesson.check(layer_sweep)
 
 # %% id="use-sweep"
 swept = [0, 6, 12, 14, 18, 24]
-tokens, mask = pad(token_ids(model, texts.PROMPTS), "right")  # padding on the right changes nothing before it
+tokens, mask = pad(
+    token_ids(model, texts.PROMPTS), "right"
+)  # padding on the right changes nothing before it
 rows, last = torch.arange(len(tokens)), last_of(mask)
-per_layer = torch.stack([matched_of(ready_made[i], token_activations(model, opinionated, i), 6, 0) for i in swept])
+per_layer = torch.stack(
+    [matched_of(ready_made[i], token_activations(model, opinionated, i), 6, 0) for i in swept]
+)
 sweep = lesson.use("layer_sweep")(
-    model, tokens, swept, ready_made[swept], per_layer, 1.0, lambda logits: odds(logits[rows, last], GOOD, BAD).mean().item()
+    model,
+    tokens,
+    swept,
+    ready_made[swept],
+    per_layer,
+    1.0,
+    lambda logits: odds(logits[rows, last], GOOD, BAD).mean().item(),
 )
 by_direct_path = [opinion.change(Steer(ready_made[i], 29)) for i in swept]
 
 # %% id="sweep-picture" tags=["not-compared"]
 show.lines(
     swept,
-    {"vector": sweep[:, 0], "its direct path": by_direct_path, "control: 6 matched": sweep[:, 1:].T},
+    {
+        "vector": sweep[:, 0],
+        "its direct path": by_direct_path,
+        "control: 6 matched": sweep[:, 1:].T,
+    },
     xlabel="layer at which the vector is found and added",
     ylabel="change of log-odds (nats)",
     title="The effect of each layer's own vector",
@@ -642,9 +757,19 @@ direct_at = dict(zip(swept, by_direct_path, strict=True))
 lesson.seen("early", [effect_at[0], effect_at[12]], ".1f")
 lesson.seen("late", [effect_at[14], effect_at[18]], ".1f")
 lesson.seen("direct-24", 100 * direct_at[24] / effect_at[24], ".0f")
-claim("the vector beats its six controls at every layer", bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()))
-claim("layers 14, 18 and 24 have at least 1.5 times the effect of layers 0, 6 and 12", min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 6, 12)))
-claim("the direct path is below 15 % up to layer 18 and above 15 % at layer 24", all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:5]) and direct_at[24] > 0.15 * effect_at[24])
+claim(
+    "the vector beats its six controls at every layer",
+    bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()),
+)
+claim(
+    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0, 6 and 12",
+    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 6, 12)),
+)
+claim(
+    "the direct path is below 15 % up to layer 18 and above 15 % at layer 24",
+    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:5])
+    and direct_at[24] > 0.15 * effect_at[24],
+)
 
 # %% [markdown] id="sweep-seen"
 # <details><summary>What you should see</summary>
@@ -660,6 +785,7 @@ claim("the direct path is below 15 % up to layer 18 and above 15 % at layer 24",
 # {{exercise kl_divergence}}
 #
 # $\mathrm{KL} = \sum p\,(\log p - \log q)$ for each row, p from `base_logits` and q from `steered_logits`, both over the vocabulary: shape (batch,), never below 0 but for rounding. One row or several. Logits may be some hundreds apart, so that probabilities underflow; the result is finite all the same. The inputs stay as they are.
+
 
 # %% id="answer-kl_divergence"
 def kl_divergence(
@@ -710,10 +836,19 @@ lesson.seen("half-dose", [100 * min(halves), 100 * max(halves)], ".0f")
 lesson.seen("cost-ratios", [curve[c][1] / curve[c / 2][1] for c in (-1.0, 1.0)], ".0f")
 lesson.seen("cost-plus", curve[1.5][1], ".1f")
 lesson.seen("cost-minus", curve[-1.5][1], ".1f")
-claim("half the dose has between 60 and 90 % of the effect, with either sign", 0.6 < min(halves) and max(halves) < 0.9)
-claim("half the dose has at most 40 % of the cost, with either sign", all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)))
+claim(
+    "half the dose has between 60 and 90 % of the effect, with either sign",
+    min(halves) > 0.6 and max(halves) < 0.9,
+)
+claim(
+    "half the dose has at most 40 % of the cost, with either sign",
+    all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
+)
 claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
-claim("at 1.5 the positive dose costs at least 1.5 times as much as the negative one", curve[1.5][1] > 1.5 * curve[-1.5][1])
+claim(
+    "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
+    curve[1.5][1] > 1.5 * curve[-1.5][1],
+)
 
 # %% [markdown] id="dose-seen"
 # <details><summary>What you should see</summary>
@@ -747,8 +882,14 @@ lesson.seen("own-words", real[2], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
 lesson.seen("strange-half", float(strangers.effects(vector[None], 14, 0.5)), ".1f")
 lesson.seen("first-cost", strangers.cost(vector, 14, 1.0), ".2f")
-claim("on unseen prompts and words the vector does at most 70 % of what it does on those you worked with", first_try < 0.7 * real[2])
-claim("at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that", strangers.cost(vector, 14, 1.0) >= 0.25 > 2 * strangers.cost(vector, 14, 0.5))
+claim(
+    "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
+    first_try < 0.7 * real[2],
+)
+claim(
+    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
+    strangers.cost(vector, 14, 1.0) >= 0.25 > 2 * strangers.cost(vector, 14, 0.5),
+)
 
 # %% [markdown] id="my-steering-seen"
 # The difference of means at layer 14 with coefficient 1, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
@@ -759,7 +900,11 @@ claim("at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less t
 # %% id="use-several"
 spread = {
     name: [Steer(ready_made[i], i, 1.0 / len(where)) for i in where]
-    for name, where in {"layer 14": [14], "layers 12, 14, 16, 18": [12, 14, 16, 18], "layer 18": [18]}.items()
+    for name, where in {
+        "layer 14": [14],
+        "layers 12, 14, 16, 18": [12, 14, 16, 18],
+        "layer 18": [18],
+    }.items()
 }
 at_layers = {
     name: [opinion.change(*steers), neutral_cost(model, texts.NEUTRAL[:6], steers).rise]
@@ -769,11 +914,19 @@ time_words = [word_ids(model, words) for words in (("was", "were", "had"), ("wil
 past_odds = WordOdds(model, texts.TENSE_PROMPTS, *time_words)
 past = with_norm(tense, vector.norm())
 sums = {
-    f"{a:+d} praise {b:+d} past": [m.change(Steer(a * vector + b * past, LAYER)) for m in (opinion, past_odds)]
+    f"{a:+d} praise {b:+d} past": [
+        m.change(Steer(a * vector + b * past, LAYER)) for m in (opinion, past_odds)
+    ]
     for a, b in ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 }
 print(show.table(at_layers, ["effect", "neutral loss"], title="total dose 1, divided equally"))
-show.table(sums, ["praise words", "past words"], title="change of log-odds (nats)", digits=1, sign=True)
+show.table(
+    sums,
+    ["praise words", "past words"],
+    title="change of log-odds (nats)",
+    digits=1,
+    sign=True,
+)
 
 # %% id="claims-several-seen" tags=["claims"]
 one, four, best = at_layers.values()
@@ -783,10 +936,26 @@ lesson.seen("best-layer", best, ".2f")
 signs = {name: (int(name.split()[0]), int(name.split()[2])) for name in sums}
 alone = {"praise": sums["+1 praise +0 past"][0], "past": sums["+0 praise +1 past"][1]}
 lesson.seen("alone", list(alone.values()), ".1f")
-claim("four layers do more than layer 14 alone and cost less", four[0] > one[0] + 0.3 and four[1] < one[1])
-claim("layer 18 alone does more than the four and costs less", best[0] > four[0] and best[1] < four[1])
-claim("in each of four sums both effects have the right sign, and at least 2 nats", all(a * sums[name][0] > 2 and b * sums[name][1] > 2 for name, (a, b) in signs.items() if a and b))
-claim("each vector alone moves the other concept's words by less than 1 nat", abs(sums["+1 praise +0 past"][1]) < 1 and abs(sums["+0 praise +1 past"][0]) < 1)
+claim(
+    "four layers do more than layer 14 alone and cost less",
+    four[0] > one[0] + 0.3 and four[1] < one[1],
+)
+claim(
+    "layer 18 alone does more than the four and costs less",
+    best[0] > four[0] and best[1] < four[1],
+)
+claim(
+    "in each of four sums both effects have the right sign, and at least 2 nats",
+    all(
+        a * sums[name][0] > 2 and b * sums[name][1] > 2
+        for name, (a, b) in signs.items()
+        if a and b
+    ),
+)
+claim(
+    "each vector alone moves the other concept's words by less than 1 nat",
+    abs(sums["+1 praise +0 past"][1]) < 1 and abs(sums["+0 praise +1 past"][0]) < 1,
+)
 
 # %% [markdown] id="several-seen"
 # <details><summary>What you should see</summary>
@@ -818,6 +987,7 @@ def steered_generation(
     n_new: int,
 ) -> Int[Tensor, "batch n_new"]:
     """The n_new tokens that the steered model writes after each row of tokens, the likeliest at each step."""
+
     # BEGIN SOLUTION
     def steer(resid, hook):
         resid[:, 1:] += coefficient * vector
@@ -843,7 +1013,9 @@ lesson.check(steered_generation)
 # %% id="use-generation" tags=["not-compared"]
 from mi_course.interp.steering import generate, score_blind, variety
 
-yours = lesson.use("steered_generation")(model, tokens[:1, : int(last[0]) + 1], LAYER, vector, 1.0, 12)
+yours = lesson.use("steered_generation")(
+    model, tokens[:1, : int(last[0]) + 1], LAYER, vector, 1.0, 12
+)
 vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
 for kind in ("random", "matched, opinionated text"):
     vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
@@ -863,7 +1035,14 @@ def judge(pages):
 
 known = torch.cat([judge(texts.PROBE_POSITIVE), judge(texts.PROBE_NEGATIVE)])
 scores = score_blind(written, judge)
-print("yours:", model.tokenizer.decode(yours[0]), "\n", *written["+1"][:3], *written["−1"][:3], sep="\n")
+print(
+    "yours:",
+    model.tokenizer.decode(yours[0]),
+    "\n",
+    *written["+1"][:3],
+    *written["−1"][:3],
+    sep="\n",
+)
 show.bars(
     list(scores),
     [sum(each) / len(each) for each in scores.values()],
@@ -880,10 +1059,18 @@ rest = [mean for name, mean in means.items() if name not in ("+1", "−1")]
 gains = [means["+1"] - means["unsteered"], means["unsteered"] - means["−1"]]
 lesson.seen("judge-order", 100 * right_order, ".0f")
 lesson.seen("text-gains", gains, ".1f")
-lesson.seen("control-span", [min(rest) - means["unsteered"], max(rest) - means["unsteered"]], "+.1f")
+lesson.seen(
+    "control-span", [min(rest) - means["unsteered"], max(rest) - means["unsteered"]], "+.1f"
+)
 claim("the judge puts at least 95 % of happy stories above unhappy ones", right_order > 0.95)
-claim("texts at +1 score above, texts at -1 below all six controls and the unsteered model, by 0.3 nats or more", means["+1"] > max(rest) + 0.3 and means["−1"] < min(rest) - 0.3)
-claim("your function and the library's write the same", model.tokenizer.decode(yours[0]).split()[:5] == endings[8].split()[:5])
+claim(
+    "texts at +1 score above, texts at -1 below all six controls and the unsteered model, by 0.3 nats or more",
+    means["+1"] > max(rest) + 0.3 and means["−1"] < min(rest) - 0.3,
+)
+claim(
+    "your function and the library's write the same",
+    model.tokenizer.decode(yours[0]).split()[:5] == endings[8].split()[:5],
+)
 
 # %% [markdown] id="generation-seen"
 # <details><summary>What you should see</summary>
@@ -902,6 +1089,7 @@ claim("your function and the library's write the same", model.tokenizer.decode(y
 # {{exercise ablate_direction}}
 #
 # At every position of every prompt. The direction has any norm, from 0.001 to 1000; a zero direction changes nothing. Change `resid` in place and return it, or return a new tensor; `direction` stays as it is.
+
 
 # %% id="answer-ablate_direction"
 def ablate_direction(
@@ -961,8 +1149,19 @@ lesson.seen("contrast-out", taken_out["the vector, everywhere"][0], ".1f")
 lesson.seen("trap-cost", taken_out["the vector, everywhere"][1], ".1f")
 lesson.seen("sink-cosine", along_sink, ".2f")
 lesson.seen("sink-norm", bos[0].norm(), ",.0f")
-claim("taking the vector out costs more than 2 nats on neutral text, the two controls less than 1", taken_out["the vector, everywhere"][1] > 2 and all(taken_out[name][1] < 1 for name in ("a random direction", "a matched direction")))
-claim("the vector's cosine with BOS is at least twice that of each of 20 random directions", bool((torch.cosine_similarity(controls["random"], bos[:1]).abs() * 1.5 < along_sink.abs()).all()))
+claim(
+    "taking the vector out costs more than 2 nats on neutral text, the two controls less than 1",
+    taken_out["the vector, everywhere"][1] > 2
+    and all(taken_out[name][1] < 1 for name in ("a random direction", "a matched direction")),
+)
+claim(
+    "the vector's cosine with BOS is at least twice that of each of 20 random directions",
+    bool(
+        (
+            torch.cosine_similarity(controls["random"], bos[:1]).abs() * 1.5 < along_sink.abs()
+        ).all()
+    ),
+)
 
 # %% [markdown] id="ablation-trap"
 # The contrast falls from {{seen:contrast}} to {{seen:contrast-out}} nats, and controls leave it where it was. The model needs the direction, then? Look at the second column: {{seen:trap-cost}} nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us, since they are almost at right angles to BOS.
@@ -974,27 +1173,47 @@ claim("the vector's cosine with BOS is at least twice that of each of 20 random 
 # %% id="use-orthogonalize"
 from mi_course.interp.steering import orthogonalize, orthogonalized
 
-without_sink = orthogonalize(vector, bos[0])  # what is left of the vector at right angles to BOS
-fair = [orthogonalize(direction, bos[0]) for direction in controls["matched, opinionated text"][:3]]
-print(f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect at +1: {opinion.change(Steer(without_sink, LAYER)):+.1f}")
+without_sink = orthogonalize(
+    vector, bos[0]
+)  # what is left of the vector at right angles to BOS
+fair = [
+    orthogonalize(direction, bos[0]) for direction in controls["matched, opinionated text"][:3]
+]
+print(
+    f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect at +1: {opinion.change(Steer(without_sink, LAYER)):+.1f}"
+)
 fairly = {"the vector without BOS": without(without_sink)}
-fairly |= {f"a matched direction without BOS, {i}": without(direction, cost=False) for i, direction in enumerate(fair)}
+fairly |= {
+    f"a matched direction without BOS, {i}": without(direction, cost=False)
+    for i, direction in enumerate(fair)
+}
 with orthogonalized(model, without_sink):  # W_E, every W_O and W_out, and biases
     after = endings_of()
 fairly["weights that cannot write it"] = [after[:20].mean() - after[20:].mean(), float("nan")]
 show.table(fairly, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
 
 # %% id="claims-ablation-seen" tags=["claims"]
-necessary, by_weights = fairly["the vector without BOS"], fairly["weights that cannot write it"]
-fair_contrasts = [float(row[0]) for name, row in fairly.items() if name.startswith("a matched")]
+necessary, by_weights = (
+    fairly["the vector without BOS"],
+    fairly["weights that cannot write it"],
+)
+fair_contrasts = [
+    float(row[0]) for name, row in fairly.items() if name.startswith("a matched")
+]
 lesson.seen("fair-contrast", necessary[0], ".1f")
 lesson.seen("fair-cost", necessary[1], ".2f")
 lesson.seen("fair-controls", [min(fair_contrasts), max(fair_contrasts)], ".1f")
 lesson.seen("one-layer-only", taken_out["the vector, after layer 14 only"][0], ".1f")
 claim("without the BOS part the ablation costs less than 0.2 nats", necessary[1] < 0.2)
 claim("and the contrast still falls below a third", float(necessary[0]) < float(as_it_is) / 3)
-claim("without each of three matched directions more than half of the contrast is left", min(fair_contrasts) > float(as_it_is) / 2)
-claim("weights do what hooks do, within 0.05 nats", abs(float(by_weights[0] - necessary[0])) < 0.05)
+claim(
+    "without each of three matched directions more than half of the contrast is left",
+    min(fair_contrasts) > float(as_it_is) / 2,
+)
+claim(
+    "weights do what hooks do, within 0.05 nats",
+    abs(float(by_weights[0] - necessary[0])) < 0.05,
+)
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
@@ -1017,9 +1236,14 @@ claim("weights do what hooks do, within 0.05 nats", abs(float(by_weights[0] - ne
 # %% id="personas" tags=["not-compared"]
 from mi_course.interp.steering import different_words, response_activations
 
-under = {name: [texts.chat(q, system) for q in texts.PERSONA_QUESTIONS] for name, system in texts.SYSTEMS.items()}
+under = {
+    name: [texts.chat(q, system) for q in texts.PERSONA_QUESTIONS]
+    for name, system in texts.SYSTEMS.items()
+}
 said = {name: generate(model, prompts, max_new_tokens=30) for name, prompts in under.items()}
-in_answers = [response_activations(model, under[name], said[name], LAYER).mean(dim=0) for name in under]
+in_answers = [
+    response_activations(model, under[name], said[name], LAYER).mean(dim=0) for name in under
+]
 in_prompts = [collect(model, under[name], LAYER).mean(dim=0) for name in under]
 persona = 2 * (in_answers[0] - in_answers[1])
 added = {
@@ -1027,7 +1251,9 @@ added = {
     "persona, from answers": persona,
     "persona, from prompts": with_norm(in_prompts[0] - in_prompts[1], persona.norm()),
 }
-added |= {f"random {i}": direction for i, direction in enumerate(random_of(persona, 2, seed=0))}
+added |= {
+    f"random {i}": direction for i, direction in enumerate(random_of(persona, 2, seed=0))
+}
 asked = [texts.chat(q, texts.ASSISTANT) for _ in added for q in texts.PERSONA_HELD_OUT]
 steer = Steer(torch.stack([v for v in added.values() for _ in texts.PERSONA_HELD_OUT]), LAYER)
 replies = generate(model, asked, [steer], max_new_tokens=30)
@@ -1035,22 +1261,40 @@ answers = {name: replies[4 * i : 4 * i + 4] for i, name in enumerate(added)}
 captain = [texts.chat(q, texts.PERSONA) for q in texts.PERSONA_HELD_OUT]
 answers["(the pirate prompt)"] = generate(model, captain, max_new_tokens=30)
 
-salty = score_blind(answers, lambda pages: [different_words(page, texts.SEA_WORDS) for page in pages])
+salty = score_blind(
+    answers, lambda pages: [different_words(page, texts.SEA_WORDS) for page in pages]
+)
 print(*answers["persona, from answers"], sep="\n", end="\n\n")
 counted = {
-    name: [sum(counts), sum(count > 0 for count in counts), sum(map(variety, answers[name])) / 4]
+    name: [
+        sum(counts),
+        sum(count > 0 for count in counts),
+        sum(map(variety, answers[name])) / 4,
+    ]
     for name, counts in salty.items()
 }
-show.table(counted, ["different words of the sea", "answers with any", "variety"], digits=(0, 0, 2))
+show.table(
+    counted, ["different words of the sea", "answers with any", "variety"], digits=(0, 0, 2)
+)
 
 # %% id="claims-personas-seen" tags=["claims"]
 lesson.seen("with-any", counted["persona, from answers"][1], ".0f")
 lesson.seen("prompt-any", counted["(the pirate prompt)"][1], ".0f")
-lesson.seen("varied", [counted[name][2] for name in ("nothing", "(the pirate prompt)", "persona, from answers")], ".1f")
+lesson.seen(
+    "varied",
+    [counted[name][2] for name in ("nothing", "(the pirate prompt)", "persona, from answers")],
+    ".1f",
+)
 others = [counted[name] for name in ("nothing", "random 0", "random 1")]
-claim("words of the sea are in at least 3 of 4 answers with the vector from answers, in at most 1 with the one from prompts", counted["persona, from answers"][1] >= 3 and counted["persona, from prompts"][1] <= 1)
+claim(
+    "words of the sea are in at least 3 of 4 answers with the vector from answers, in at most 1 with the one from prompts",
+    counted["persona, from answers"][1] >= 3 and counted["persona, from prompts"][1] <= 1,
+)
 claim("and in none without a vector or with a random one", all(row[1] == 0 for row in others))
-claim("the vector from answers costs variety: at least 0.2 below the unsteered answers", counted["persona, from answers"][2] < counted["nothing"][2] - 0.2)
+claim(
+    "the vector from answers costs variety: at least 0.2 below the unsteered answers",
+    counted["persona, from answers"][2] < counted["nothing"][2] - 0.2,
+)
 
 # %% [markdown] id="personas-seen"
 # <details><summary>What you should see</summary>
@@ -1078,9 +1322,15 @@ refusals = ("sorry", "cannot", "can't", "unable", "won't", "not able")
 refused = [answer for answer in obeyed if any(word in answer.lower() for word in refusals)]
 lesson.seen("requests", len(obeyed), "d")
 lesson.seen("refused", len(refused), "d")
-two = [collect(model, [texts.chat(r, texts.ASSISTANT) for r in group], LAYER).mean(0) for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)]
+two = [
+    collect(model, [texts.chat(r, texts.ASSISTANT) for r in group], LAYER).mean(0)
+    for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)
+]
 claim("at most one of ten requests is refused", len(refused) <= 1)
-claim("the difference of means between declinable and harmless requests is not zero", float((two[0] - two[1]).norm()) > 1)
+claim(
+    "the difference of means between declinable and harmless requests is not zero",
+    float((two[0] - two[1]).norm()) > 1,
+)
 
 # %% [markdown] id="refusal-seen"
 # Of {{seen:requests}} requests of a kind that a trained assistant declines, {{seen:refused}} are refused. This model complies, or lectures a little, so there is nothing to ablate. A difference of means between declinable and harmless requests still *exists*, since you can subtract any two means, and it would separate the two, because they are about different things. But calling it a refusal
@@ -1127,10 +1377,25 @@ show.bars(
 # %% id="use-negation"
 after_word = {}
 for word in ("", " very", " not", " never"):
-    slopes = WordOdds(model, [stem + word for stem in texts.STEMS], GOOD, BAD).slope(vector, LAYER)
-    told = WordOdds(model, [f"{story} All in all it was{word}" for story in stories], GOOD, BAD)()
-    after_word[word or "(nothing)"] = [slopes.min(), slopes.mean(), slopes.max(), told[:20].mean() - told[20:].mean()]
-show.table(after_word, ["lowest slope", "mean", "highest", "contrast of stories"], title="nats", digits=1, sign=True)
+    slopes = WordOdds(model, [stem + word for stem in texts.STEMS], GOOD, BAD).slope(
+        vector, LAYER
+    )
+    told = WordOdds(
+        model, [f"{story} All in all it was{word}" for story in stories], GOOD, BAD
+    )()
+    after_word[word or "(nothing)"] = [
+        slopes.min(),
+        slopes.mean(),
+        slopes.max(),
+        told[:20].mean() - told[20:].mean(),
+    ]
+show.table(
+    after_word,
+    ["lowest slope", "mean", "highest", "contrast of stories"],
+    title="nats",
+    digits=1,
+    sign=True,
+)
 
 # %% id="claims-hard-seen" tags=["claims"]
 bare, very, negated, never = after_word.values()
@@ -1143,10 +1408,22 @@ lesson.seen("never-slopes", [never[0], never[2]], ".1f")
 lesson.seen("told", bare[3], "+.1f")
 lesson.seen("told-negated", [negated[3], never[3]], "+.1f")
 nots = torch.tensor([prompt.endswith(" not") for prompt in texts.HARD_PROMPTS])
-claim("the two hard prompts that end in not have the lowest slopes", set(order[:2].tolist()) == set(nots.nonzero().flatten().tolist()))
-claim("bare and with very every stem has a slope above 1.5", float(min(bare[0], very[0])) > 1.5)
-claim("with not and never no stem has a slope above 1, and the means are within 0.7 of zero", float(max(negated[2], never[2])) < 1 and max(abs(float(negated[1])), abs(float(never[1]))) < 0.7)
-claim("after real stories the contrast turns negative with not and never, by a nat or more", float(max(negated[3], never[3])) < -1)
+claim(
+    "the two hard prompts that end in not have the lowest slopes",
+    set(order[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
+)
+claim(
+    "bare and with very every stem has a slope above 1.5", float(min(bare[0], very[0])) > 1.5
+)
+claim(
+    "with not and never no stem has a slope above 1, and the means are within 0.7 of zero",
+    float(max(negated[2], never[2])) < 1
+    and max(abs(float(negated[1])), abs(float(never[1]))) < 0.7,
+)
+claim(
+    "after real stories the contrast turns negative with not and never, by a nat or more",
+    float(max(negated[3], never[3])) < -1,
+)
 
 # %% [markdown] id="hard-seen"
 # <details><summary>What you should see</summary>
@@ -1176,7 +1453,9 @@ def colleagues_hook(resid, hook, vector, coefficient, start):
 
 mine, add = [steered_odds(texts.PROMPTS[0], c) for c in (0.5, 1.0)], colleagues_hook
 theirs, add = steered_odds(texts.PROMPTS[0], 0.5), lesson.use("add_vector")
-print(f"log-odds: yours {mine[0]:+.2f} at 0.5 and {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5")
+print(
+    f"log-odds: yours {mine[0]:+.2f} at 0.5 and {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5"
+)
 
 # %% [markdown] id="puzzle-one-answer"
 # <details><summary>Answer</summary>
@@ -1194,9 +1473,19 @@ with torch.no_grad():
     states = model.original_model(line, output_hidden_states=True).hidden_states
     _, cache = model.run_with_cache(line)
 for number in (13, 14, 15, 29, 30):
-    same = [i for i in range(30) if torch.allclose(states[number][0, 1:], cache["resid_post", i][0, 1:], atol=1e-2, rtol=1e-3)]
-    print(f"hidden_states[{number}] equals resid_post of layer {same}, norm {states[number][0, -1].norm():.0f}")
-print(f"effect at +1: vector of layer 14 {real[2]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}")
+    same = [
+        i
+        for i in range(30)
+        if torch.allclose(
+            states[number][0, 1:], cache["resid_post", i][0, 1:], atol=1e-2, rtol=1e-3
+        )
+    ]
+    print(
+        f"hidden_states[{number}] equals resid_post of layer {same}, norm {states[number][0, -1].norm():.0f}"
+    )
+print(
+    f"effect at +1: vector of layer 14 {real[2]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}"
+)
 
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
@@ -1211,8 +1500,18 @@ print(f"effect at +1: vector of layer 14 {real[2]:+.1f}, of layer 13 {opinion.ch
 # *Reflect.* Which result above would have changed your mind about the direction of opinion, had it come out otherwise? Which of your own plots would you now show with a band of random directions?
 
 # %% id="claims-recap" tags=["claims"]
-claim("probe, steering, controls, text and ablation all bear the direction out", unseen[4] > 0.9 and real[2] > 2 and float(extreme["matched, opinionated text"][2]) < real[2] and min(gains) > 0.5 and float(necessary[0]) < float(as_it_is) / 3)
-claim("it fails where the recap says: far out, after a negation, and on a fair test at full dose", real[3] < real[2] and float(negated[1]) < 1 and first_try < real[2])
+claim(
+    "probe, steering, controls, text and ablation all bear the direction out",
+    unseen[4] > 0.9
+    and real[2] > 2
+    and float(extreme["matched, opinionated text"][2]) < real[2]
+    and min(gains) > 0.5
+    and float(necessary[0]) < float(as_it_is) / 3,
+)
+claim(
+    "it fails where the recap says: far out, after a negation, and on a fair test at full dose",
+    real[3] < real[2] and float(negated[1]) < 1 and first_try < real[2],
+)
 
 # %% [markdown] id="recap"
 # ## What you have done

@@ -25,7 +25,6 @@ TO_CONVERT = (
     "start_here",
     "induction_heads",
     "activation_patching",
-    "steering_vectors",
     "superposition",
     "sae_training",
 )

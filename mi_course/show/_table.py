@@ -24,7 +24,12 @@ class Table(Shown):
 
 
 def table(
-    rows: Mapping[str, Any], columns: Sequence[str], *, title: str = "", digits: int | Sequence[int] = 2, sign: bool = False
+    rows: Mapping[str, Any],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    digits: int | Sequence[int] = 2,
+    sign: bool = False,
 ) -> Table:
     """A table with a name for each row.
 
@@ -46,7 +51,9 @@ def table(
     cells = {str(name): _cells(str(name), values, places, sign) for name, values in rows.items()}
     if title:
         check_text(title, "title")
-    return Table(html=_html(heads, cells, title), text=_text(heads, cells, title), alt=title or f"Table: {', '.join(heads)}")
+    return Table(
+        html=_html(heads, cells, title), text=_text(heads, cells, title), alt=title or f"Table: {', '.join(heads)}"
+    )
 
 
 def _cells(name: str, values: Any, places: Sequence[int], sign: bool) -> list[str]:
@@ -72,14 +79,18 @@ def _text(heads: Sequence[str], cells: Mapping[str, Sequence[str]], title: str) 
     widths = [max(len(head), *(len(row[i]) for row in cells.values())) for i, head in enumerate(heads)]
     lines = [title] if title else []
     for name, row in [("", heads), *cells.items()]:
-        lines.append("  ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))]))
+        lines.append(
+            "  ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))])
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _html(heads: Sequence[str], cells: Mapping[str, Sequence[str]], title: str) -> str:
     cell_style = f"text-align:right;padding:2px 10px;border-bottom:1px solid {LINE}"
     name_style = f"text-align:left;padding:2px 10px 2px 0;border-bottom:1px solid {LINE};font-weight:normal"
-    caption = f'<caption style="text-align:left;color:{SOFT};padding-bottom:4px">{escape(title)}</caption>' if title else ""
+    caption = (
+        f'<caption style="text-align:left;color:{SOFT};padding-bottom:4px">{escape(title)}</caption>' if title else ""
+    )
     top = "".join(f'<th scope="col" style="{cell_style}">{escape(head)}</th>' for head in heads)
     body = "".join(
         f'<tr><th scope="row" style="{name_style}">{escape(name)}</th>'

@@ -62,7 +62,7 @@ from mi_course.interp.steering.interventions import (
     steering,
 )
 from mi_course.interp.steering.panel import steering_panel
-from mi_course.interp.steering.scoring import different_words, preference, score_blind, variety
+from mi_course.interp.steering.scoring import different_words, score_blind, variety
 
 __all__ = [
     "Ablate",
@@ -95,7 +95,6 @@ __all__ = [
     "orthogonalize",
     "orthogonalized",
     "pca_direction",
-    "preference",
     "probe_accuracy",
     "prompt_log_odds",
     "random_controls",

@@ -114,7 +114,8 @@ def vectors_log_odds(
     parts = []
     with torch.no_grad():
         # Below the vector nothing changes, so the stream there is computed once for each prompt.
-        below = model(batch.tokens, return_type=None, stop_at_layer=at + 1, **batch.forward_options()) if resumes else None
+        options = batch.forward_options()
+        below = model(batch.tokens, return_type=None, stop_at_layer=at + 1, **options) if resumes else None
         for begin in range(0, len(pairs), batch_size):
             chunk = pairs[begin : begin + batch_size]
             some = batch.rows([p for _, p in chunk])

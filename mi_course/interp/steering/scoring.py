@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
-
-from mi_course.interp.prompts import pad, token_ids
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from transformer_lens.model_bridge import TransformerBridge
-
-    from mi_course.interp.prompts import Prompt
 
 
 def score_blind(
@@ -56,34 +48,5 @@ def variety(text: str) -> float:
     0.25
     """
     words = text.lower().split()
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(itertools.pairwise(words))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
-
-
-def preference(
-    model: TransformerBridge, responses: Sequence[str], under: Sequence[Prompt], instead_of: Sequence[Prompt]
-) -> Float[Tensor, " response"]:
-    """How much likelier the unsteered model finds each response after one prompt than after another: nats per token.
-
-    A judge of style that needs no list of words: which of two system prompts would rather have produced this text? A
-    loop earns little, since a repeated token is as likely under both.
-    """
-    after = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in responses]
-    means = []
-    for prompts in (under, instead_of):
-        before = token_ids(model, prompts)
-        rows = [prompt + response for prompt, response in zip(before, after, strict=True)]
-        tokens, _ = pad(rows, "right", model.cfg.device)
-        with torch.no_grad():
-            logits = model(tokens, return_type="logits")
-        means.append(
-            torch.stack(
-                [
-                    -torch.nn.functional.cross_entropy(
-                        logits[i, len(prompt) - 1 : len(row) - 1].float(), tokens[i, len(prompt) : len(row)]
-                    )
-                    for i, (prompt, row) in enumerate(zip(before, rows, strict=True))
-                ]
-            ).cpu()
-        )
-    return means[0] - means[1]

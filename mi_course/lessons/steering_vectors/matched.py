@@ -218,7 +218,11 @@ MATCHED_CONTROLS = Exercise(
     difficulty=2,
     oracle=_matched_controls,
     parts=(
-        Part("the covariance of the activations, the norm of the vector", 3, _cases(((2000, 80, 5), (2000, 300, 3), (3, 40, 7), (1, 30, 4)))),
+        Part(
+            "the covariance of the activations, the norm of the vector",
+            3,
+            _cases(((2000, 80, 5), (2000, 300, 3), (3, 40, 7), (1, 30, 4))),
+        ),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),
     ),
     mistakes=(

@@ -183,7 +183,11 @@ LAYER_SWEEP = Exercise(
     difficulty=2,
     oracle=_layer_sweep,
     parts=(
-        Part("several layers in any order, several controls", 3, _cases(((3, 5, [2, 0, 3], 3), (2, 4, [1], 4), (4, 6, [3, 1], 2)))),
+        Part(
+            "several layers in any order, several controls",
+            3,
+            _cases(((3, 5, [2, 0, 3], 3), (2, 4, [1], 4), (4, 6, [3, 1], 2))),
+        ),
         Part("one prompt, one control, or none", 1, _cases(((1, 5, [3, 0, 2, 1], 1), (3, 4, [2, 1], 0)))),
         Part("no hook stays behind, even after an error", 1, _error_cases),
     ),
