@@ -29,7 +29,7 @@ lesson, model = mi_course.lesson("steering_vectors"), mi_course.load_model()
 # **Predict:** what will the model write about a hotel room at +1? At −1? At +2? Then move the slider. You can change the text and the layer as well.
 
 # %% id="panel" tags=["not-compared"]
-from mi_course.interp.steering import WordOdds, collect, texts, word_ids
+from mi_course.interp.steering import Steer, WordOdds, collect, texts, word_ids
 from mi_course.interp.steering.panel import steering_panel
 
 GOOD, BAD = word_ids(model, texts.POSITIVE_WORDS), word_ids(model, texts.NEGATIVE_WORDS)
@@ -39,14 +39,14 @@ opinion = WordOdds(
 ready_made = (
     collect(model, texts.POSITIVE, range(30)) - collect(model, texts.NEGATIVE, range(30))
 ).mean(dim=1)
-panel = steering_panel(
-    model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
+(
+    panel := steering_panel(
+        model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
+    )
 )
-panel
 
 # %% id="claims-panel-seen" tags=["claims"]
 from mi_course import claim
-from mi_course.interp.steering import Steer
 
 hotel = WordOdds(model, ["The hotel room was"], GOOD, BAD)
 at_doses = [float(hotel(Steer(ready_made[14], 14, c))) for c in (-2.0, -1.0, 0.0, 1.0, 2.0)]
@@ -72,7 +72,7 @@ claim(
 # So already there are two questions. Would a *random* vector do as much? And do log-odds measure what the model goes on to write? Sections 5 and 7.
 # </details>
 #
-# A vector of 576 numbers, twelve pairs of sentences to make it, no training. Is there really a direction of opinion in there, or have we pushed the model over? The rest of the lesson makes this vector by hand and then tries hard to discredit it.
+# One vector, a few pairs of sentences to make it, no training. Is there really a direction of opinion in there, or have we pushed the model over? The rest of the lesson makes this vector by hand and then tries hard to discredit it.
 
 # %% [markdown] id="part-2"
 # ## 2. Read the stream
@@ -250,7 +250,7 @@ claim(
 # %% [markdown] id="probes-seen"
 # <details><summary>What you should see</summary>
 #
-# As embeddings all full stops are one vector, and no probe could do anything. After layer 0, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. After layer 14 it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after layer 0 already.
+# As embeddings all full stops are one vector, and no probe could do anything. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
 # That is a bag of words: "delicious" is a happy word, and no sentence has been understood. The same accuracy can mean very different things.
 #
 # Shuffled labels are learned as well, as long as you look at the sentences they were learned from: the means get {{seen:mean-by-heart}} of them right, a logistic probe {{seen:logistic-by-heart}}. With more components than rows, any labeling can be separated. On unseen sentences they are at chance.
@@ -319,8 +319,6 @@ lesson.check(add_vector)
 # %% id="use-steering"
 from functools import partial
 
-from mi_course.interp.steering import Steer
-
 odds, add = lesson.use("log_odds"), lesson.use("add_vector")
 vector, _ = fit(torch.cat([positive, negative]), torch.arange(24) < 12)
 
@@ -339,7 +337,7 @@ show.table(by_hand, ["at −1", "at 0", "at +1"], title="log-odds (nats)", digit
 # %% id="claims-steering-seen" tags=["claims"]
 moved = torch.tensor(list(by_hand.values()))
 up, down = float((moved[:, 2] - moved[:, 1]).mean()), float((moved[:, 1] - moved[:, 0]).mean())
-lesson.seen("by-hand", (up + down) / 2, ".0f")
+lesson.seen("by-hand", (up + down) / 2, ".1f")
 lesson.seen("factor", round(float(torch.tensor((up + down) / 2).exp())), "d")
 claim(
     "each of three prompts moves by 2 to 5 nats, each way",
@@ -410,7 +408,9 @@ def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 lesson.check(cosine_similarities)
 
 # %% id="use-recipes"
-from mi_course.interp.steering import neutral_cost, pca_direction, with_norm
+from mi_course.interp.steering import NeutralLoss, pca_direction, with_norm
+
+neutral_loss = NeutralLoss(model, texts.NEUTRAL[:6])
 
 differences = positive - negative
 in_words = [
@@ -436,7 +436,7 @@ compared = {
         cosine,
         opinion.change(Steer(direction, LAYER, -1.0)),
         opinion.change(Steer(direction, LAYER, 1.0)),
-        neutral_cost(model, texts.NEUTRAL[:6], [Steer(direction, LAYER)]).rise,
+        neutral_loss.rise(Steer(direction, LAYER)),
     ]
     for name, direction, cosine in zip(recipes, same_length, cosines, strict=True)
 }
@@ -549,7 +549,7 @@ controls = {"random": random_of(vector, 20, seed=0)}
 for kind, sentences in (("neutral text", neutral), ("opinionated text", opinionated)):
     activations = token_activations(model, sentences, LAYER)
     controls[f"matched, {kind}"] = matched_of(vector, activations, 20, seed=0)
-doses = [-2.0, -1.0, 1.0, 2.0]
+doses = [-1.0, 1.0, 2.0]
 real = [opinion.change(Steer(vector, LAYER, c)) for c in doses]
 bands = {
     name: torch.stack([opinion.changes(directions, LAYER, c) for c in doses], dim=1)
@@ -571,30 +571,30 @@ show.lines(
 
 # %% id="claims-controls-seen" tags=["claims"]
 extreme = {name: band.abs().amax(dim=0) for name, band in bands.items()}
-lesson.seen("real-plus", real[2], ".1f")
-lesson.seen("real-minus", -real[1], ".1f")
-lesson.seen("random-extreme", extreme["random"][1:3].max(), ".1f")
-lesson.seen("matched-extreme", extreme["matched, opinionated text"][1:3].max(), ".1f")
-lesson.seen("neutral-extreme", extreme["matched, neutral text"][1:3].max(), ".1f")
-lesson.seen("real-double", real[3], ".1f")
-lesson.seen("best-double", max(float(band[:, 3].max()) for band in bands.values()), ".1f")
+lesson.seen("real-plus", real[1], ".1f")
+lesson.seen("real-minus", -real[0], ".1f")
+lesson.seen("random-extreme", extreme["random"][:2].max(), ".1f")
+lesson.seen("matched-extreme", extreme["matched, opinionated text"][:2].max(), ".1f")
+lesson.seen("neutral-extreme", extreme["matched, neutral text"][:2].max(), ".1f")
+lesson.seen("real-double", real[2], ".1f")
+lesson.seen("best-double", max(float(band[:, 2].max()) for band in bands.values()), ".1f")
 claim(
     "at -1 and +1 the vector moves the log-odds further than any of 60 controls does in either direction",
-    all(abs(real[i]) > float(e[i]) for e in extreme.values() for i in (1, 2)),
+    all(abs(real[i]) > float(e[i]) for e in extreme.values() for i in (0, 1)),
 )
 claim(
     "single random directions move them by more than 1 nat, with either sign",
-    float(bands["random"][:, 2].min()) < -1 and float(bands["random"][:, 2].max()) > 1,
+    float(bands["random"][:, 1].min()) < -1 and float(bands["random"][:, 1].max()) > 1,
 )
 claim(
     "those matched to opinionated text reach furthest at -1 and +1, those matched to neutral text least far",
-    float(extreme["matched, opinionated text"][1:3].max())
-    > float(extreme["random"][1:3].max())
-    > float(extreme["matched, neutral text"][1:3].max()),
+    float(extreme["matched, opinionated text"][:2].max())
+    > float(extreme["random"][:2].max())
+    > float(extreme["matched, neutral text"][:2].max()),
 )
 claim(
     "at +2 the best control is within 0.5 nats of the vector, or above",
-    max(float(band[:, 3].max()) for band in bands.values()) > real[3] - 0.5,
+    max(float(band[:, 2].max()) for band in bands.values()) > real[2] - 0.5,
 )
 
 # %% [markdown] id="controls-seen"
@@ -608,7 +608,7 @@ claim(
 # At `+2` the vector has {{seen:real-double}} nats and the best control {{seen:best-double}}. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
 # </details>
 #
-# **And the noise?** Twelve pairs are few. How much of the vector's length is an accident of these twelve? The noise of a mean of pairs is what the *differences* of the pairs scatter by, over $\sqrt{12}$. **Predict** which share of the vector's squared length it is. Then look at the noise alone: turn half of the pairs around, so that praise and complaint cancel.
+# **And the noise?** The pairs are few. How much of the vector's length is an accident of these? The noise of a mean of pairs is what the *differences* of the pairs scatter by, over $\sqrt{12}$. **Predict** which share of the vector's squared length it is. Then look at the noise alone: turn half of the pairs around, so that praise and complaint cancel.
 
 # %% id="use-noise"
 generator = torch.Generator().manual_seed(0)
@@ -630,10 +630,10 @@ share = float(standard_error**2 / vector.norm() ** 2)
 split = torch.Generator().manual_seed(1)
 half_cosines = []
 for _ in range(200):
-    order = torch.randperm(12, generator=split)
+    mixed_up = torch.randperm(12, generator=split)
     half_cosines.append(
         torch.cosine_similarity(
-            differences[order[:6]].mean(0), differences[order[6:]].mean(0), dim=0
+            differences[mixed_up[:6]].mean(0), differences[mixed_up[6:]].mean(0), dim=0
         )
     )
 lesson.seen("noise-share", 100 * share, ".0f")
@@ -656,7 +656,7 @@ claim(
 )
 claim(
     "scaled to the vector's length, no noise of 20 does as much as the vector",
-    float(noise_effects.abs().max()) < real[2],
+    float(noise_effects.abs().max()) < real[1],
 )
 
 # %% [markdown] id="noise-seen"
@@ -774,9 +774,9 @@ claim(
 # %% [markdown] id="sweep-seen"
 # <details><summary>What you should see</summary>
 #
-# At layer 0 something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first layer and the third point), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
+# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first and the third point), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
 #
-# Late layers look as good as the middle, and there the direct path grows: {{seen:direct-24}} % at the last point. We stay at 14, from where the model still has half of its layers to compute with.
+# Late layers look as good as the middle, and there the direct path grows: {{seen:direct-24}} % at the last point. We stay in the middle, from where the model still has half of its layers to compute with.
 # </details>
 
 # %% [markdown] id="ask-kl_divergence"
@@ -818,7 +818,7 @@ def dose(c):
         before = model(sentence)[0, 1:]
         with steering(model, steer):
             after = model(sentence)[0, 1:]
-    cost = neutral_cost(model, texts.NEUTRAL[:6], [steer]).rise
+    cost = neutral_loss.rise(steer)
     return [opinion.change(steer), cost, divergence(before, after).mean()]
 
 
@@ -853,7 +853,7 @@ claim(
 # %% [markdown] id="dose-seen"
 # <details><summary>What you should see</summary>
 #
-# The curve is steep near 0 and saturates: half the dose has {{seen:half-dose}} % of the effect. The cost does the opposite: from `0.5` to `1` it grows by factors of {{seen:cost-ratios}}. Far out to the right the log-odds even *fall*: a larger number is not a stronger concept.
+# The curve is steep at first and saturates: half the dose has {{seen:half-dose}} % of the effect. The cost does the opposite: from `0.5` to `1` it grows by factors of {{seen:cost-ratios}}. Far out to the right the log-odds even *fall*: a larger number is not a stronger concept.
 #
 # The two signs are not alike. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. We call `-1` to `+1` the coherent range, and the slider marks it.
 # </details>
@@ -878,13 +878,13 @@ from mi_course.lessons.steering_vectors.held_out import HeldOut
 
 strangers = HeldOut()
 first_try = float(strangers.effects(vector[None], 14, 1.0))
-lesson.seen("own-words", real[2], ".1f")
+lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
 lesson.seen("strange-half", float(strangers.effects(vector[None], 14, 0.5)), ".1f")
 lesson.seen("first-cost", strangers.cost(vector, 14, 1.0), ".2f")
 claim(
     "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
-    first_try < 0.7 * real[2],
+    first_try < 0.7 * real[1],
 )
 claim(
     "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
@@ -892,7 +892,7 @@ claim(
 )
 
 # %% [markdown] id="my-steering-seen"
-# The difference of means at layer 14 with coefficient 1, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
+# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
 
 # %% [markdown] id="use-several-intro"
 # **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
@@ -907,7 +907,7 @@ spread = {
     }.items()
 }
 at_layers = {
-    name: [opinion.change(*steers), neutral_cost(model, texts.NEUTRAL[:6], steers).rise]
+    name: [opinion.change(*steers), neutral_loss.rise(*steers)]
     for name, steers in spread.items()
 }
 time_words = [word_ids(model, words) for words in (("was", "were", "had"), ("will", "shall"))]
@@ -960,7 +960,7 @@ claim(
 # %% [markdown] id="several-seen"
 # <details><summary>What you should see</summary>
 #
-# Effect and cost are {{seen:one-layer}} nats at layer 14 and {{seen:four-layers}} over four layers: more for less. But a single better layer has {{seen:best-layer}}. Spreading the dose insures you against a bad choice of layer. It is no substitute for a sweep.
+# Effect and cost are {{seen:one-layer}} nats at layer `14` and {{seen:four-layers}} over four layers: more for less. But a single better layer has {{seen:best-layer}}. Spreading the dose insures you against a bad choice of layer. It is no substitute for a sweep.
 #
 # And vectors add up. Alone, praise and past move their own words by {{seen:alone}} nats, and each other's by less than one. In all four sums both effects are there, with the signs that went in. (The two directions are nearly at right angles. With directions that are not, expect less.)
 # </details>
@@ -1120,7 +1120,7 @@ def without(direction, layers=None, cost=True):
     """The contrast, and the rise of the neutral loss, without a direction in all that is written into the stream."""
     gone = Ablate(direction, layers)
     after = endings_of(gone)
-    rise = neutral_cost(model, texts.NEUTRAL[:6], [gone]).rise if cost else float("nan")
+    rise = neutral_loss.rise(gone) if cost else float("nan")
     return [after[:20].mean() - after[20:].mean(), rise]
 
 
@@ -1220,7 +1220,7 @@ claim(
 #
 # Without the BOS part the vector steers as before. Taking *it* out costs {{seen:fair-cost}} nats on neutral text, and the contrast still falls to {{seen:fair-contrast}}. Matched directions, treated alike, leave {{seen:fair-controls}}. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
 #
-# Removing the vector after layer 14 alone leaves {{seen:one-layer-only}}: later layers write it anew.
+# Removing the vector after one layer alone leaves {{seen:one-layer-only}}: later layers write it anew.
 # </details>
 #
 # **Why compatibility mode?** Raw SmolLM2 uses one matrix for two things: W_E writes tokens into the stream and, transposed, W_U reads logits off it. Orthogonalizing that one matrix would also make the unembedding blind to the direction, which the hooks do not do. Compatibility mode folds the final norm into W_U, so the two become
@@ -1231,77 +1231,94 @@ claim(
 #
 # Can a whole character be a direction? Ask eight questions under two system prompts, a pirate captain's and a helpful assistant's, and let the model **answer**. Average its activations over the tokens of each answer, and subtract: a persona vector (Chen et al. 2025, section 2). Then leave the pirate prompt out, and add the vector instead.
 #
-# For comparison, the same subtraction at the last token of the *prompt*, before the answer begins. **Predict:** which of the two talks like a pirate? What does the price look like?
+# For comparison, the same subtraction at the last token of the *prompt*, before the answer begins. Two judges, both blind: words of the sea, and the unsteered model, asked which of the two system prompts would rather have produced the answer. **Predict:** which of the two vectors talks like a pirate? What is the price?
 
 # %% id="personas" tags=["not-compared"]
-from mi_course.interp.steering import different_words, response_activations
+from mi_course.interp.steering import different_words, preference, response_activations
 
-under = {
-    name: [texts.chat(q, system) for q in texts.PERSONA_QUESTIONS]
-    for name, system in texts.SYSTEMS.items()
-}
-said = {name: generate(model, prompts, max_new_tokens=30) for name, prompts in under.items()}
-in_answers = [
-    response_activations(model, under[name], said[name], LAYER).mean(dim=0) for name in under
+questions = texts.PERSONA_QUESTIONS
+under = [
+    [texts.chat(q, system) for q in questions] for system in (texts.PERSONA, texts.ASSISTANT)
 ]
-in_prompts = [collect(model, under[name], LAYER).mean(dim=0) for name in under]
+said = [generate(model, prompts, max_new_tokens=30) for prompts in under]
+in_answers = [
+    response_activations(model, *both, LAYER).mean(dim=0)
+    for both in zip(under, said, strict=True)
+]
+in_prompts = [collect(model, prompts, LAYER).mean(dim=0) for prompts in under]
 persona = 2 * (in_answers[0] - in_answers[1])
 added = {
     "nothing": 0 * persona,
-    "persona, from answers": persona,
-    "persona, from prompts": with_norm(in_prompts[0] - in_prompts[1], persona.norm()),
+    "vector from answers": persona,
+    "vector from prompts": with_norm(in_prompts[0] - in_prompts[1], persona.norm()),
+    "random vector": random_of(persona, 1, seed=0)[0],
 }
-added |= {
-    f"random {i}": direction for i, direction in enumerate(random_of(persona, 2, seed=0))
-}
-asked = [texts.chat(q, texts.ASSISTANT) for _ in added for q in texts.PERSONA_HELD_OUT]
-steer = Steer(torch.stack([v for v in added.values() for _ in texts.PERSONA_HELD_OUT]), LAYER)
-replies = generate(model, asked, [steer], max_new_tokens=30)
+captain, helper = (
+    [texts.chat(q, system) for q in texts.PERSONA_HELD_OUT]
+    for system in (texts.PERSONA, texts.ASSISTANT)
+)
+steer = Steer(torch.stack([v for v in added.values() for _ in helper]), LAYER)
+replies = generate(model, helper * len(added), [steer], max_new_tokens=30)
 answers = {name: replies[4 * i : 4 * i + 4] for i, name in enumerate(added)}
-captain = [texts.chat(q, texts.PERSONA) for q in texts.PERSONA_HELD_OUT]
-answers["(the pirate prompt)"] = generate(model, captain, max_new_tokens=30)
+answers["(pirate prompt)"] = generate(model, captain, max_new_tokens=30)
+print(
+    *answers["vector from answers"], "", *answers["vector from prompts"], sep="\n", end="\n\n"
+)
 
+# %% id="personas-judged" tags=["not-compared"]
 salty = score_blind(
     answers, lambda pages: [different_words(page, texts.SEA_WORDS) for page in pages]
 )
-print(*answers["persona, from answers"], sep="\n", end="\n\n")
-counted = {
+judged = {
     name: [
-        sum(counts),
-        sum(count > 0 for count in counts),
-        sum(map(variety, answers[name])) / 4,
+        sum(count > 0 for count in salty[name]),
+        preference(model, replies, captain, helper).mean(),
+        sum(map(variety, replies)) / 4,
     ]
-    for name, counts in salty.items()
+    for name, replies in answers.items()
 }
 show.table(
-    counted, ["different words of the sea", "answers with any", "variety"], digits=(0, 0, 2)
+    judged,
+    ["answers with words of the sea", "nats per token for the captain", "variety"],
+    digits=(0, 2, 2),
 )
 
 # %% id="claims-personas-seen" tags=["claims"]
-lesson.seen("with-any", counted["persona, from answers"][1], ".0f")
-lesson.seen("prompt-any", counted["(the pirate prompt)"][1], ".0f")
-lesson.seen(
-    "varied",
-    [counted[name][2] for name in ("nothing", "(the pirate prompt)", "persona, from answers")],
-    ".1f",
+by_answers, by_prompts, by_prompt = (
+    judged[name] for name in ("vector from answers", "vector from prompts", "(pirate prompt)")
 )
-others = [counted[name] for name in ("nothing", "random 0", "random 1")]
+lesson.seen("with-any", by_answers[0], "d")
+lesson.seen("prompt-any", by_prompt[0], "d")
+lesson.seen("rough-any", by_prompts[0], "d")
+lesson.seen("captain", [by_answers[1], by_prompts[1]], "+.1f")
+lesson.seen("no-captain", [judged["nothing"][1], judged["random vector"][1]], "+.1f")
+lesson.seen("varied", [judged["nothing"][2], by_prompts[2], by_answers[2]], ".1f")
 claim(
     "words of the sea are in at least 3 of 4 answers with the vector from answers, in at most 1 with the one from prompts",
-    counted["persona, from answers"][1] >= 3 and counted["persona, from prompts"][1] <= 1,
+    by_answers[0] >= 3 and by_prompts[0] <= 1,
 )
-claim("and in none without a vector or with a random one", all(row[1] == 0 for row in others))
 claim(
-    "the vector from answers costs variety: at least 0.2 below the unsteered answers",
-    counted["persona, from answers"][2] < counted["nothing"][2] - 0.2,
+    "and in none without a vector or with a random one",
+    judged["nothing"][0] == judged["random vector"][0] == 0,
+)
+claim(
+    "answers with either vector are likelier from the captain, by 0.1 nats per token or more, the others less likely",
+    min(float(by_answers[1]), float(by_prompts[1])) > 0.1
+    and max(float(judged[name][1]) for name in ("nothing", "random vector")) < -0.1,
+)
+claim(
+    "the vector from answers costs variety, 0.2 or more; the one from prompts does not",
+    by_answers[2] < judged["nothing"][2] - 0.2 and by_prompts[2] > judged["nothing"][2] - 0.1,
 )
 
 # %% [markdown] id="personas-seen"
 # <details><summary>What you should see</summary>
 #
-# With the vector from *answers* and the plain assistant prompt, {{seen:with-any}} of four answers speak of the sea; under the pirate prompt itself, {{seen:prompt-any}}. Nothing of the kind without a vector or with a random one. The vector from prompts has a rough tone at best: at that token the model has not yet said anything in character. Where you read decides what you find.
+# With the vector from *answers*, {{seen:with-any}} of four answers speak of the sea; under the pirate prompt itself, {{seen:prompt-any}}; with the vector from *prompts*, {{seen:rough-any}}; without a vector or with a random one, none. So the persona sits where the model speaks in character, not at the last token before? Look at the second judge. It asks which of the two system prompts would rather have
+# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home.
 #
-# The price is repetition. Of the pairs of words in an answer the share that is new is {{seen:varied}}, for no vector, the pirate prompt, and the persona vector. "Aye" ten times in a row is one word of the sea, not ten: the judge counts *different* whole words ("season" is not the sea), so a loop earns nothing. And of three judges, the word list, the variety and your eye, none would do alone.
+# The price differs, too. The share of new pairs of words is {{seen:varied}}, for no vector, the one from prompts, and the one from answers: the last goes round in circles. "Aye" ten times in a row is one word of the sea, not ten, since the judge counts *different* whole words ("season" is not the sea). One judge alone would have told you that one of the two vectors does nothing. Each metric carries a part of
+# what you see.
 # </details>
 #
 # One thing can *not* be asked here. The assistant itself is a persona, which training put into a model that only continued text. To find its vector one subtracts the **base** model's activations from the assistant's, and SmolLM2's base model is not on this machine. Online: `load_model("HuggingFaceTB/SmolLM2-135M")`.
@@ -1484,7 +1501,7 @@ for number in (13, 14, 15, 29, 30):
         f"hidden_states[{number}] equals resid_post of layer {same}, norm {states[number][0, -1].norm():.0f}"
     )
 print(
-    f"effect at +1: vector of layer 14 {real[2]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}"
+    f"effect at +1: vector of layer 14 {real[1]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}"
 )
 
 # %% [markdown] id="puzzle-two-answer"
@@ -1503,14 +1520,14 @@ print(
 claim(
     "probe, steering, controls, text and ablation all bear the direction out",
     unseen[4] > 0.9
-    and real[2] > 2
-    and float(extreme["matched, opinionated text"][2]) < real[2]
+    and real[1] > 2
+    and float(extreme["matched, opinionated text"][1]) < real[1]
     and min(gains) > 0.5
     and float(necessary[0]) < float(as_it_is) / 3,
 )
 claim(
     "it fails where the recap says: far out, after a negation, and on a fair test at full dose",
-    real[3] < real[2] and float(negated[1]) < 1 and first_try < real[2],
+    real[2] < real[1] and float(negated[1]) < 1 and first_try < real[1],
 )
 
 # %% [markdown] id="recap"

@@ -39,6 +39,7 @@ from mi_course.interp.steering.directions import (
 )
 from mi_course.interp.steering.effects import (
     NeutralCost,
+    NeutralLoss,
     SweepRow,
     WordOdds,
     band,
@@ -62,11 +63,12 @@ from mi_course.interp.steering.interventions import (
     steering,
 )
 from mi_course.interp.steering.panel import steering_panel
-from mi_course.interp.steering.scoring import different_words, score_blind, variety
+from mi_course.interp.steering.scoring import different_words, preference, score_blind, variety
 
 __all__ = [
     "Ablate",
     "NeutralCost",
+    "NeutralLoss",
     "Steer",
     "SweepRow",
     "WordOdds",
@@ -95,6 +97,7 @@ __all__ = [
     "orthogonalize",
     "orthogonalized",
     "pca_direction",
+    "preference",
     "probe_accuracy",
     "prompt_log_odds",
     "random_controls",

@@ -238,6 +238,37 @@ def neutral_cost(
     return NeutralCost(base_loss, loss, kl)
 
 
+@dataclass(frozen=True, eq=False)
+class NeutralLoss:
+    """The next-token loss on neutral text, as a metric of interventions: `neutral_cost(...).rise`, without the KL.
+
+    The unsteered loss is measured once, when it is first needed.
+    """
+
+    model: TransformerBridge
+    texts: Sequence[Prompt]
+
+    def __call__(self, *interventions: Steer | Ablate) -> float:
+        """Mean loss in nats per token, from the second token after BOS on."""
+        rows = [row for row in token_ids(self.model, self.texts) if len(row) > 2]
+        tokens, mask = pad(rows, "right", self.model.cfg.device)
+        with torch.no_grad(), steering(self.model, *interventions):
+            logits = self.model(tokens, return_type="logits")
+        counted = mask[:, 2:].bool()
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, 1:-1][counted].float(), tokens[:, 2:][counted], reduction="mean"
+        )
+        return float(losses)
+
+    @cached_property
+    def unsteered(self) -> float:
+        return self()
+
+    def rise(self, *interventions: Steer | Ablate) -> float:
+        """By how much the interventions raise the loss, in nats per token."""
+        return self(*interventions) - self.unsteered
+
+
 def control_curves(
     measure: Callable[[Tensor, float], float], vectors: Float[Tensor, "vector d"], coefficients: list[float]
 ) -> Float[Tensor, "vector coefficient"]:

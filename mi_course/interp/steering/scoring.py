@@ -5,9 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
+from mi_course.interp.prompts import pad, token_ids
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.prompts import Prompt
 
 
 def score_blind(
@@ -50,3 +59,41 @@ def variety(text: str) -> float:
     words = text.lower().split()
     pairs = list(itertools.pairwise(words))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def preference(
+    model: TransformerBridge,
+    responses: Sequence[str],
+    under: Sequence[Prompt],
+    instead_of: Sequence[Prompt],
+    *,
+    batch_size: int = 8,
+) -> Float[Tensor, " response"]:
+    """How much likelier the unsteered model finds each response after one prompt than after another: nats per token.
+
+    A judge of style that needs no list of words: which of two system prompts would rather have produced this text?
+    under, instead_of: a prompt for each response. ValueError for other counts, or an empty response.
+    """
+    if not len(responses) == len(under) == len(instead_of):
+        raise ValueError(
+            f"{len(responses)} responses, {len(under)} and {len(instead_of)} prompts: expected one of each."
+        )
+    after = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in responses]
+    if not all(after):
+        raise ValueError(f"Response {[not row for row in after].index(True)} holds no tokens, so it has no mean.")
+    likelihoods = []
+    for prompts in (under, instead_of):
+        before = token_ids(model, prompts)
+        parts = []
+        for start in range(0, len(after), batch_size):
+            some = slice(start, start + batch_size)
+            rows = [prompt + response for prompt, response in zip(before[some], after[some], strict=True)]
+            tokens, _ = pad(rows, "right", model.cfg.device)
+            with torch.no_grad():
+                logits = model(tokens, return_type="logits")
+            for i, (row, response) in enumerate(zip(rows, after[some], strict=True)):
+                own = slice(len(row) - len(response), len(row))
+                ahead = logits[i, own.start - 1 : own.stop - 1].float()
+                parts.append(-torch.nn.functional.cross_entropy(ahead, tokens[i, own]).cpu())
+        likelihoods.append(torch.stack(parts))
+    return likelihoods[0] - likelihoods[1]

@@ -29,7 +29,7 @@ Hook = Callable[[Tensor, Any], Tensor]
 
 
 def _added(resid: Tensor, hook: Any, push: Tensor, start: int, stop: int | None = None) -> Tensor:
-    """The stream of one prompt with `push` added at positions start ≤ p < stop, position by position."""
+    """The stream with `push` added at positions start ≤ p < stop, position by position."""
     out = resid.clone()
     for p in range(start, resid.shape[1] if stop is None else min(stop, resid.shape[1])):
         out[:, p] = resid[:, p] + push
@@ -39,26 +39,23 @@ def _added(resid: Tensor, hook: Any, push: Tensor, start: int, stop: int | None 
 def _write(
     model: Any, tokens: Tensor, n_new: int, layer: int, hook_of: Callable[[int], Hook], append: bool = True
 ) -> Tensor:
-    """Row by row and token by token. hook_of(step): the hook of this step's forward pass."""
-    rows = []
-    for prompt in tokens.tolist():
-        new: list[int] = []
-        for step in range(n_new):
-            read = torch.tensor([prompt + (new if append else [])])
-            with torch.no_grad():
-                logits = model.run_with_hooks(
-                    read, fwd_hooks=[(f"blocks.{layer}.hook_resid_post", hook_of(step))], return_type="logits"
-                )
-            scores = logits[0, -1].tolist()
+    """Step by step. hook_of(step): the hook of this step's forward pass."""
+    rows: list[list[int]] = [[] for _ in tokens]
+    for step in range(n_new):
+        read = [[*prompt, *(new if append else [])] for prompt, new in zip(tokens.tolist(), rows, strict=True)]
+        with torch.no_grad():
+            logits = model.run_with_hooks(
+                torch.tensor(read), fwd_hooks=[(f"blocks.{layer}.hook_resid_post", hook_of(step))]
+            )
+        for new, scores in zip(rows, logits[:, -1].tolist(), strict=True):
             new.append(scores.index(max(scores)))
-        rows.append(new)
     return torch.tensor(rows, dtype=torch.long).view(len(tokens), n_new)
 
 
 def _steered_generation(
     model: Any, tokens: Tensor, layer: int, vector: Tensor, coefficient: float, n_new: int
 ) -> Tensor:
-    """Oracle: a prompt at a time, a position at a time."""
+    """Oracle: a position at a time."""
     hook = partial(_added, push=coefficient * vector, start=1)
     return _write(model, tokens, n_new, layer, lambda step: hook)
 
@@ -159,7 +156,7 @@ def _cases(shapes: tuple[tuple[int, int, int], ...]) -> Callable[[RandomInputs, 
 def _error_cases(draw: RandomInputs, size: str) -> list[Case]:
     args = (
         model_ref(_CONFIG, draw.seed()),
-        draw.integers(0, _CONFIG["d_vocab"], 2, 4),
+        draw.integers(0, _CONFIG["d_vocab"], 4, 5),
         1,
         draw.normal(_CONFIG["d_model"]),
         1.8,
@@ -175,8 +172,9 @@ STEERED_GENERATION = Exercise(
     minutes=9,
     difficulty=2,
     oracle=_steered_generation,
+    fixed={"vector[0]": "as wide as the model"},
     parts=(
-        Part("several prompts and one, several tokens and none", 3, _cases(((3, 5, 5), (1, 3, 6), (2, 6, 0)))),
+        Part("several prompts and one, several tokens and none", 3, _cases(((6, 5, 6), (1, 3, 7), (2, 6, 0)))),
         Part("a prompt of one token", 1, _cases(((3, 1, 5), (1, 1, 6)))),
         Part("no hook stays behind, even after an error", 1, _error_cases),
     ),

@@ -124,7 +124,7 @@ def _complaint(rows: object, vector: Tensor, activations: Tensor, n: int) -> Com
 
 
 def _distribution_complaint(unit: Tensor, activations: Tensor) -> Complaint | None:
-    n, d = unit.shape
+    n = len(unit)
     seen = unit.T @ unit / n
     # Entries of the second moments spread by at most about 1/√n each; those of the mean, too. Five of them.
     bound = 5 / math.sqrt(n) * 0.6

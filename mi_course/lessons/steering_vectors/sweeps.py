@@ -182,13 +182,19 @@ LAYER_SWEEP = Exercise(
     minutes=9,
     difficulty=2,
     oracle=_layer_sweep,
+    fixed={
+        "vectors[0]": "one for each layer",
+        "vectors[1]": "as wide as the model",
+        "controls[0]": "some for each layer",
+        "controls[2]": "as wide as the model",
+    },
     parts=(
         Part(
             "several layers in any order, several controls",
             3,
-            _cases(((3, 5, [2, 0, 3], 3), (2, 4, [1], 4), (4, 6, [3, 1], 2))),
+            _cases(((3, 5, [2, 0, 3], 2), (2, 4, [1], 3))),
         ),
-        Part("one prompt, one control, or none", 1, _cases(((1, 5, [3, 0, 2, 1], 1), (3, 4, [2, 1], 0)))),
+        Part("one prompt, one control, or none", 1, _cases(((1, 5, [3, 0, 2], 1), (3, 4, [2, 1], 0)))),
         Part("no hook stays behind, even after an error", 1, _error_cases),
     ),
     mistakes=(
