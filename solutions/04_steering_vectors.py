@@ -724,7 +724,7 @@ tokens, mask = pad(
 )  # padding on the right changes nothing before it
 rows, last = torch.arange(len(tokens)), last_of(mask)
 per_layer = torch.stack(
-    [matched_of(ready_made[i], token_activations(model, opinionated, i), 6, 0) for i in swept]
+    [matched_of(ready_made[i], token_activations(model, opinionated, i), 4, 0) for i in swept]
 )
 sweep = lesson.use("layer_sweep")(
     model,
@@ -743,12 +743,12 @@ show.lines(
     {
         "vector": sweep[:, 0],
         "its direct path": by_direct_path,
-        "control: 6 matched": sweep[:, 1:].T,
+        "control: 4 matched": sweep[:, 1:].T,
     },
     xlabel="layer at which the vector is found and added",
     ylabel="change of log-odds (nats)",
     title="The effect of each layer's own vector",
-    caption="Coefficient 1, mean over eight prompts. Band: lowest to highest of six, matched to that layer's activations.",
+    caption="Coefficient 1, mean over eight prompts. Band: lowest to highest of four, matched to that layer's activations.",
 )
 
 # %% id="claims-sweep-seen" tags=["claims"]
@@ -758,7 +758,7 @@ lesson.seen("early", [effect_at[0], effect_at[12]], ".1f")
 lesson.seen("late", [effect_at[14], effect_at[18]], ".1f")
 lesson.seen("direct-24", 100 * direct_at[24] / effect_at[24], ".0f")
 claim(
-    "the vector beats its six controls at every layer",
+    "the vector beats its four controls at every layer",
     bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()),
 )
 claim(

@@ -169,7 +169,7 @@ def _error_cases(draw: RandomInputs, size: str) -> list[Case]:
 STEERED_GENERATION = Exercise(
     id="steering_vectors.steered_generation",
     task="The tokens that the model writes, the likeliest one at each step, while a vector is added after a layer.",
-    minutes=9,
+    minutes=8,
     difficulty=2,
     oracle=_steered_generation,
     fixed={"vector[0]": "as wide as the model"},

@@ -179,7 +179,7 @@ def _error_cases(draw: RandomInputs, size: str) -> list[Case]:
 LAYER_SWEEP = Exercise(
     id="steering_vectors.layer_sweep",
     task="At each layer what its vector adds to a metric, and beside it what each of its controls adds.",
-    minutes=9,
+    minutes=8,
     difficulty=2,
     oracle=_layer_sweep,
     fixed={
