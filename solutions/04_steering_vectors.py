@@ -476,8 +476,8 @@ claim(
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
 #
-# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and do not cost more. In Marks and Tegmark (2023, section 5) it was the other way round: in larger models,
-# on true and false statements, mass-mean directions changed answers more than those of logistic regression did. So it depends on model and data, and "the simplest is the best" is a result to be measured, not a rule. The simplest is good enough here, and needs no training.
+# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and do not cost more. Marks and Tegmark (2023) found it the other way round: in larger models,
+# on true and false statements, mass-mean directions changed the answers more than those of logistic regression did. So it depends on model and data, and "the simplest is the best" is a result to be measured, not a rule. The simplest is good enough here, and needs no training.
 #
 # The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
 # </details>
@@ -602,7 +602,7 @@ claim(
 #
 # At `-1` and `+1` the vector ({{seen:real-minus}} and {{seen:real-plus}} nats) lies outside all three bands. Single random directions move the log-odds by up to {{seen:random-extreme}} nats, with either sign: **one** random direction is no control.
 #
-# "Matched" is a word to be careful with. Directions with the covariance of *neutral* text do less than random ones, {{seen:neutral-extreme}} nats at most: neutral text varies along directions that opinions do not care about. Those with the covariance of *opinionated* text reach {{seen:matched-extreme}}, because some of what they mix is opinion itself. The last are the hardest to beat, so they
+# "Matched" is a word to be careful with. Directions with the covariance of *neutral* text do less than random ones, {{seen:neutral-extreme}} nats at most: neutral text varies along directions that matter little to an opinion. Those with the covariance of *opinionated* text reach {{seen:matched-extreme}}, since they lie where activations vary when opinions do. They are the hardest to beat, so they
 # are the control to report, with the text that they come from.
 #
 # At `+2` the vector has {{seen:real-double}} nats and the best control {{seen:best-double}}. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
@@ -1079,7 +1079,7 @@ claim(
 # %% [markdown] id="generation-seen"
 # <details><summary>What you should see</summary>
 #
-# The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text, a little smaller.
+# The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
 #
 # Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
 # </details>
@@ -1392,7 +1392,7 @@ show.bars(
 )
 
 # %% [markdown] id="use-negation-intro"
-# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then after "not" the slope should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never".
+# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never".
 # And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** both.
 
 # %% id="use-negation"
@@ -1453,7 +1453,7 @@ claim(
 #
 # The controls decide between the two explanations. Bare stems have slopes between {{seen:bare-slopes}}, with "very" {{seen:very-slopes}}. With "not" they are between {{seen:not-slopes}}, with "never" {{seen:never-slopes}}: around zero. So the steered model *does* register the negation. The push towards good words is cancelled, not passed on.
 #
-# It is not turned around, though, and a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". What the vector adds is less than what a story adds. Half way between a bag of words and an opinion, one might say; more than that the numbers do not.
+# It is not turned around, though, and a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
 # </details>
 
 # %% [markdown] id="part-12"
@@ -1537,10 +1537,10 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length, random and matched, at every layer you tried. You let the model write, and a
+# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length: random ones where you stayed, matched ones at every layer you tried. You let the model write, and a
 # judge who did not know the condition saw the difference. You took the direction out and saw what the model loses, once the attention sink was left alone.
 #
-# And you know where it fails: at large doses, after a negation, and on prompts and words that are not your own. A persona was there, once you read where the model speaks; a refusal was not.
+# And you know where it fails: at large doses, after a negation, and on prompts and words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()
