@@ -441,7 +441,7 @@ print(f"the same autoencoder, mean moved by 40: {gamma(held_out.x + far, x_hat +
 def jumprelu(
     pre: Float[Tensor, "batch F"], threshold: Float[Tensor, "F"]
 ) -> Float[Tensor, "batch F"]:
-    """pre where it exceeds its latent's threshold, 0 elsewhere."""
+    """pre where it exceeds its latent's threshold, 0 elsewhere. The gradient reaches the pre that is kept."""
     # BEGIN SOLUTION
     return torch.where(pre > threshold, pre, 0.0)
     # END SOLUTION
@@ -647,7 +647,7 @@ show.scatter(
 
 # %% id="answer-topk_activation"
 def topk_activation(pre: Float[Tensor, "batch F"], k: int) -> Float[Tensor, "batch F"]:
-    """The k largest of each row where positive, 0 elsewhere."""
+    """The k largest of each row where positive, 0 elsewhere. The gradient reaches what is kept."""
     # BEGIN SOLUTION
     top = pre.topk(k, dim=-1)
     return torch.zeros_like(pre).scatter(-1, top.indices, top.values.relu())
@@ -666,7 +666,7 @@ lesson.check(topk_activation)
 
 # %% id="answer-batch_topk_activation"
 def batch_topk_activation(pre: Float[Tensor, "batch F"], k: int) -> Float[Tensor, "batch F"]:
-    """The batch · k largest values of the whole batch where positive, 0 elsewhere."""
+    """The batch · k largest values of the whole batch where positive, 0 elsewhere. The gradient reaches what is kept."""
     # BEGIN SOLUTION
     flat = pre.flatten()
     top = flat.topk(pre.shape[0] * k)
@@ -713,12 +713,12 @@ print(
 # %% [markdown] id="ask-dead_latents"
 # {{exercise dead_latents}}
 #
-# True where a latent is 0 in every row of every batch. Batches may differ in size.
+# True where a latent is above 0 in no row of any batch: subtraction in float32 leaves numbers like −0.00001, which are not active. Batches may differ in size.
 
 
 # %% id="answer-dead_latents"
 def dead_latents(batches: list[Float[Tensor, "batch F"]]) -> Bool[Tensor, "F"]:
-    """Which latents are active in no row of any batch."""
+    """Which latents are active, above 0, in no row of any batch."""
     # BEGIN SOLUTION
     alive = torch.stack([(f > 0).any(dim=0) for f in batches]).any(dim=0)
     return ~alive

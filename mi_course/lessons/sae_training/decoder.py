@@ -48,6 +48,9 @@ def _normalize_cases(zero: bool) -> Callable[[RandomInputs, str], list[Case]]:
 NORMALIZE_DECODER = Exercise(
     id="sae_training.normalize_decoder",
     revision=2,
+    fixed={
+        "result<=1": "rows of norm 1",
+    },
     task="The decoder with every row scaled to norm 1; a zero row stays zero.",
     minutes=4,
     difficulty=1,

@@ -38,8 +38,18 @@ def _shrunken(draw: RandomInputs, n: int, d: int, by: float) -> tuple[Tensor, Te
 def _shrinkage_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}")
-        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3))
+        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3), (5, 3, -0.6), (40, 3, 15.0))
+    ] + [
+        case(x * size, x_hat * size, about=f"7 rows of 4, one of them 0, all {size:g} times as large")
+        for size in (0.01, 20.0)
+        for x, x_hat in [_with_zero_row(*_shrunken(draw, 7, 4, 0.6))]
     ]
+
+
+def _with_zero_row(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """A row for which nothing was rebuilt, among rows for which something was."""
+    x_hat[2] = 0.0
+    return x, x_hat
 
 
 def _nothing_rebuilt(draw: RandomInputs, size: str) -> list[Case]:
@@ -62,6 +72,10 @@ def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Te
 SHRINKAGE = Exercise(
     id="sae_training.shrinkage",
     revision=2,
+    fixed={
+        "x": "x_hat belongs to it; varied by hand",
+        "x_hat": "it belongs to x; varied by hand",
+    },
     task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
@@ -156,6 +170,10 @@ def _recovered_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases += [
         case(clean, clean + 0.1, clean + 0.3, about="zero ablation that costs 0.3 nats"),
         case(clean, clean - 0.1, clean - 0.4, about="zero ablation that lowers the loss"),
+        case(0.0, 1.25, 2.5, about="a clean loss of 0"),
+        case(2.25, 0.0, 1.5, about="a spliced loss of 0"),
+        case(2.25, 1.5, 0.0, about="a loss of 0 with zero ablation"),
+        case(0.5, 9.0, 0.75, about="splicing that costs much more than zero ablation"),
     ]
     return cases
 
@@ -189,6 +207,11 @@ def _or_zero(clean: float, spliced: float, zero: float) -> float:
 LOSS_RECOVERED = Exercise(
     id="sae_training.loss_recovered",
     revision=2,
+    fixed={
+        "clean>=0": "a loss",
+        "spliced>=0": "a loss",
+        "zero>=0": "a loss",
+    },
     task="(zero − spliced)/(zero − clean): 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zero = clean.",
     minutes=4,
     difficulty=1,
@@ -340,6 +363,7 @@ MEAN_MAX_COSINE = Exercise(
     revision=2,
     fixed={
         "dictionary=0": "a feature has a direction",
+        "result<=1": "a cosine",
     },
     task="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
     minutes=6,

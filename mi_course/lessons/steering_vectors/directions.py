@@ -39,7 +39,7 @@ def _probe_data(draw: RandomInputs, n: int, d: int, positive: int) -> tuple[Tens
 def _probe_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_probe_data(draw, n, d, positive), about=f"{n} rows of {d}, {positive} of them True")
-        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2))
+        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2), (90, 3, 1), (90, 3, 89))
     ]
 
 
@@ -200,6 +200,9 @@ def _one_side(vectors: Tensor) -> Tensor:
 COSINE_SIMILARITIES = Exercise(
     id="steering_vectors.cosine_similarities",
     revision=2,
+    fixed={
+        "result<=1": "cosines",
+    },
     task="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
     minutes=5,
     difficulty=1,
