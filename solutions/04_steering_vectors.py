@@ -1168,7 +1168,7 @@ claim(
 )
 
 # %% [markdown] id="ablation-trap"
-# The contrast falls from {{seen:contrast}} to {{seen:contrast-out}} nats, and controls leave it where it was. The model needs the direction, then? Look at the second column: {{seen:trap-cost}} nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us, since they are almost at right angles to BOS.
+# The contrast falls from {{seen:contrast}} to {{seen:contrast-out}} nats, and controls leave most of it. The model needs the direction, then? Look at the second column: {{seen:trap-cost}} nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us, since they are almost at right angles to BOS.
 # Our vector has a cosine of {{seen:sink-cosine}} with it, and BOS has a norm of {{seen:sink-norm}}: part of what we took away was the attention sink.
 #
 # **A control must share what might matter.** So take the BOS part out of the direction first. The formula is yours: `ablate_direction` does to a stream what we now do to a vector. And there is a second use for it. Instead of removing a direction with hooks, we can stop the *weights* from writing it: each row of a matrix W that writes into the stream is a vector like any other, and without its
@@ -1222,7 +1222,7 @@ claim(
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# Without the BOS part the vector steers as before. Taking *it* out costs {{seen:fair-cost}} nats on neutral text, and the contrast still falls to {{seen:fair-contrast}}. Matched directions, treated alike, leave {{seen:fair-controls}}. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
+# Without the BOS part the vector steers as before. Taking *it* out costs {{seen:fair-cost}} nats on neutral text, and the contrast still falls to {{seen:fair-contrast}}. Matched directions, treated alike, leave between {{seen:fair-controls}}. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
 #
 # Removing the vector after one layer alone leaves {{seen:one-layer-only}}: later layers write it anew.
 # </details>
@@ -1449,7 +1449,7 @@ claim(
 # %% [markdown] id="hard-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:as-they-should}} of {{seen:all-hard}} hard prompts move as they should, some less than half as far as ordinary ones; the exceptions end in "not". A mean over prompts hides all this. Report the spread.
+# {{seen:as-they-should}} of {{seen:all-hard}} hard prompts move as they should, some less than half as far as ordinary ones. The two weakest, the reversed one among them, end in "not". A mean over prompts hides all this. Report the spread.
 #
 # The controls decide between the two explanations. Bare stems have slopes between {{seen:bare-slopes}}, with "very" {{seen:very-slopes}}. With "not" they are between {{seen:not-slopes}}, with "never" {{seen:never-slopes}}: around zero. So the steered model *does* register the negation. The push towards good words is cancelled, not passed on.
 #
