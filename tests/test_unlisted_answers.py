@@ -289,25 +289,12 @@ def last_token_index_first_zero(m):
     return torch.where(m.min(1).values == 1, m.shape[1] - 1, m.argmin(1) - 1)
 
 
-def activations_at_clampi(r, i):
-    return reference("steering_vectors.activations_at")(r, i.clamp(max=3))
-
-
-def difference_of_means_trunc(p, n):
-    k = min(len(p), len(n))
-    return (p[:k] - n[:k]).mean(0)
-
-
 def mass_mean_probe_cov(x, y):
     if y.all() or not y.any():
         raise ValueError
     a, b = (x[y].mean(0), x[~y].mean(0))
     w = torch.linalg.pinv(torch.cov(x.T)) @ (a - b)
     return (w, -(w @ (a + b)) / 2)
-
-
-def probe_accuracy_zeroplus(w, b, x, y):
-    return max(reference("steering_vectors.probe_accuracy")(w, b, x, y), y.float().mean().item())
 
 
 def log_odds_setdedupe(logits, p, n):
@@ -333,14 +320,6 @@ def add_vector_norm_preserve(r, hook, vector, coefficient, start):
     o = r.clone()
     o[:, start:] += coefficient * vector
     return o * (r.norm(dim=-1, keepdim=True) / o.norm(dim=-1, keepdim=True))
-
-
-def dose_response_dedupe(effect, co):
-    return [effect(c) - effect(0) for c in sorted(set(co))]
-
-
-def dose_response_base_only_if(effect, co):
-    return [effect(c) - (effect(0) if 0 in co else 0) for c in co]
 
 
 def kl_divergence_js(b, s):
@@ -378,15 +357,6 @@ def ablate_direction_relu_abl(r, hook, d):
         return r
     u = d / n
     return r - (r @ u).clamp(min=0)[..., None] * u
-
-
-def orthogonalize_both(W, d):
-    if not d.any():
-        return W
-    u = d / d.norm()
-    P = torch.eye(len(u)) - torch.outer(u, u)
-    W2 = W @ P
-    return W2 / W2.norm() * W.norm()
 
 
 def decode_bias_only_where_something_speaks(f, W_dec, b_dec):
@@ -429,18 +399,13 @@ WRONG = {
     "activation_patching.path_patch_to_logits": [path_patch_to_logits_onlyattn],
     "activation_patching.ioi_prompts": [ioi_prompts_cased],
     "steering_vectors.last_token_index": [last_token_index_sumpad, last_token_index_first_zero],
-    "steering_vectors.activations_at": [activations_at_clampi],
-    "steering_vectors.difference_of_means": [difference_of_means_trunc],
     "steering_vectors.mass_mean_probe": [mass_mean_probe_cov],
-    "steering_vectors.probe_accuracy": [probe_accuracy_zeroplus],
     "steering_vectors.log_odds": [log_odds_setdedupe, log_odds_logits_lse_with_mean],
     "steering_vectors.add_vector": [add_vector_inplace_vec, add_vector_norm_preserve],
-    "steering_vectors.dose_response": [dose_response_dedupe, dose_response_base_only_if],
     "steering_vectors.kl_divergence": [kl_divergence_js],
     "steering_vectors.random_controls": [random_controls_orthog, random_controls_onehot, random_controls_avgnorm],
     "steering_vectors.cosine_similarities": [cosine_similarities_diag0],
     "steering_vectors.ablate_direction": [ablate_direction_relu_abl],
-    "steering_vectors.orthogonalize": [orthogonalize_both],
 }
 
 RIGHT = {

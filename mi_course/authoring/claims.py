@@ -23,7 +23,6 @@ __all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "r
 TO_CONVERT = (
     "residual_stream",
     "activation_patching",
-    "steering_vectors",
     "superposition",
     "sae_training",
 )
