@@ -408,36 +408,6 @@ def feature_dimensionality(W: Float[Tensor, "hidden features"]) -> Float[Tensor,
 
 lesson.check(feature_dimensionality)
 
-# %% [markdown] id="ask-feature_groups"
-# Features at right angles do not disturb each other. So a crowd falls apart into groups that share dimensions among themselves, and with nobody else.
-#
-# {{exercise feature_groups}}
-#
-# Features i and j are linked where $|W_i \cdot W_j|$ exceeds the threshold; a group is everything that is connected by links, directly or through others. A feature whose own $\lVert W_i\rVert^2$ does not exceed the threshold is not represented: leave it out, with all its links. Each group ascending, groups in the order of their first members.
-
-
-# %% id="answer-feature_groups"
-def feature_groups(W: Float[Tensor, "hidden features"], threshold: float) -> list[list[int]]:
-    """Features that share dimensions: what is connected by |W_i · W_j| > threshold.
-
-    Features with ‖W_i‖² ≤ threshold are left out from the start. Each group ascends; groups come in the order of their first members.
-    """
-    # BEGIN SOLUTION
-    linked = (W.T @ W).abs() > threshold
-    left = [i for i in range(W.shape[1]) if linked[i, i]]
-    groups = []
-    while left:
-        group = {left[0]}
-        while new := {j for j in left if any(linked[i, j] for i in group)} - group:
-            group |= new
-        groups.append(sorted(group))
-        left = [j for j in left if j not in group]
-    return groups
-    # END SOLUTION
-
-
-lesson.check(feature_groups)
-
 # %% [markdown] id="zoo-intro"
 # **Predict** the dimensionality of a feature in an antipodal pair, in an equilateral triangle, in a regular pentagon, in a tetrahedron. One line of arithmetic each: if n features share m dimensions evenly, each has m/n.
 #
@@ -624,6 +594,34 @@ show.lines(
 #
 # It also says where to look for trouble. An input that turns on several features which share a direction is read wrongly, and someone who knows W can make one. Elhage et al. (2022) find that toy models become vulnerable to adversarial examples just when they begin to superpose.
 # </details>
+
+# %% [markdown] id="ask-paired_features"
+# {{exercise paired_features}}
+#
+# todo
+
+
+# %% id="answer-paired_features"
+def paired_features(
+    batch: int, n_pairs: int, probability: float, together: bool, seed: int
+) -> Float[Tensor, "batch features"]:
+    """Sparse features in pairs: 0 and 1, 2 and 3, and so on; 2 * n_pairs in all.
+
+    together: True: the two of a pair are present in the same rows. False: never both in one row.
+    Every feature is present with this probability either way, and uniform on [0, 1] when present.
+    The same seed gives the same features; the global random state is untouched.
+    """
+    # BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(seed)
+    throw = torch.rand(batch, n_pairs, generator=generator)
+    first = throw < probability
+    second = first if together else (throw >= probability) & (throw < 2 * probability)
+    present = torch.stack([first, second], dim=-1).flatten(1)
+    return torch.rand(batch, 2 * n_pairs, generator=generator) * present
+    # END SOLUTION
+
+
+lesson.check(paired_features)
 
 # %% [markdown] id="part-7"
 # ## 7. And in a real model?

@@ -426,6 +426,32 @@ print(f"the same autoencoder, mean moved by 40: {gamma(held_out.x + far, x_hat +
 # The features in the picture lose four tenths of their strength or so (some of that is written by other latents), the centred reconstruction is 22 % too short, and the definition of the paper says 7 %: the mean, which b_dec rebuilds without any latent, is in the average too. Move all activations far from the origin and the number says that all is well, with nothing changed in the autoencoder but one bias. Real activations are far from the origin. So centre, or look at single features.
 # </details>
 
+# %% [markdown] id="ask-undo_shrinkage"
+# {{exercise undo_shrinkage}}
+#
+# todo
+
+
+# %% id="answer-undo_shrinkage"
+def undo_shrinkage(
+    x: Float[Tensor, "batch d"], f: Float[Tensor, "batch F"], W_dec: Float[Tensor, "F d"]
+) -> tuple[Float[Tensor, "F d"], Float[Tensor, "d"]]:
+    """(s · W_dec, b): the number s and the bias b that rebuild x from f with the least squared error.
+
+    Raises ValueError when no latent is active in any row.
+    """
+    # BEGIN SOLUTION
+    if not f.any():
+        raise ValueError("no latent is active, so there is nothing to rescale.")
+    written = f @ W_dec
+    away = written - written.mean(dim=0)
+    s = (away * x).sum() / away.pow(2).sum()
+    return s * W_dec, x.mean(dim=0) - s * written.mean(dim=0)
+    # END SOLUTION
+
+
+lesson.check(undo_shrinkage)
+
 # %% [markdown] id="part-4"
 # ## 4. Two answers: JumpReLU and Gated
 #
@@ -1103,6 +1129,26 @@ with torch.no_grad():
             f"{name:<19} {count(f):4.1f} {explained(unseen, x_hat):10.3f} {gamma(unseen - far, x_hat - far):11.3f} {find_dead([f]).float().mean():10.0%}"
         )
 
+# %% [markdown] id="ask-splice"
+# {{exercise splice}}
+#
+# todo
+
+
+# %% id="answer-splice"
+def splice(
+    resid: Float[Tensor, "batch pos d"], hook, sae, ordinary: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the activations, with those of ordinary tokens replaced by sae.decode(sae.encode(...))."""
+    # BEGIN SOLUTION
+    out = resid.clone()
+    out[ordinary] = sae.decode(sae.encode(resid[ordinary]))
+    return out
+    # END SOLUTION
+
+
+lesson.check(splice)
+
 # %% [markdown] id="ask-loss_recovered"
 # ### Does the model still work with it?
 #
@@ -1163,6 +1209,35 @@ for name, sae in (
 # ### What its latents fire on
 #
 # For eight latents, drawn by lot from those that fire on 0.3 to 3 % of tokens, the five unseen tokens on which they are strongest. Before you read meaning into them: random directions have strongest tokens as well, and people find meaning in those, too. So the same for random directions.
+
+# %% [markdown] id="ask-dashboard_row"
+# {{exercise dashboard_row}}
+#
+# todo
+
+
+# %% id="answer-dashboard_row"
+def dashboard_row(
+    f: Float[Tensor, "tokens F"],
+    latent: int,
+    W_dec: Float[Tensor, "F d"],
+    W_U: Float[Tensor, "d vocab"],
+    n: int,
+) -> dict:
+    """{"density": share of tokens, "strongest": numbers of up to n tokens, "promotes": n token ids}."""
+    # BEGIN SOLUTION
+    strength = f[:, latent]
+    order = strength.argsort(descending=True, stable=True)
+    logits = W_dec[latent] @ W_U
+    return {
+        "density": float((strength > 0).float().mean()),
+        "strongest": [int(token) for token in order[:n] if strength[token] > 0],
+        "promotes": logits.argsort(descending=True, stable=True)[:n].tolist(),
+    }
+    # END SOLUTION
+
+
+lesson.check(dashboard_row)
 
 # %% id="features" tags=["not-compared"]
 from collections import Counter

@@ -272,6 +272,66 @@ def auxiliary_by_rows(residual, pre, dead, k, W_dec):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Rescaling, splicing, a dashboard
+
+
+def undo_by_lstsq(x, f, W_dec):
+    if float(f.abs().sum()) == 0:
+        raise ValueError("nothing is active")
+    y = (f @ W_dec).double()
+    n, d = y.shape
+    A = torch.cat([y.reshape(-1, 1), torch.eye(d, dtype=y.dtype).repeat(n, 1)], dim=1)
+    solution = torch.linalg.lstsq(A, x.double().reshape(-1, 1)).solution[:, 0]
+    return [W_dec * solution[0].float(), solution[1:].float()]
+
+
+def undo_by_gamma(x, f, W_dec):
+    if not (f > 0).any():
+        raise ValueError("no latent is active")
+    x_hat = f @ W_dec
+    short, wanted = x_hat - x_hat.mean(0), x - x.mean(0)
+    gamma = (short * short).sum() / torch.einsum("bd,bd->", short, wanted)
+    return W_dec / gamma, (x - x_hat / gamma).mean(0)
+
+
+def splice_by_where(resid, hook, sae, ordinary):
+    return torch.where(ordinary.unsqueeze(-1), sae.decode(sae.encode(resid)), resid)
+
+
+def splice_in_place(resid, hook, sae, ordinary):
+    rebuilt = sae.decode(sae.encode(resid))
+    resid[ordinary] = rebuilt[ordinary]
+
+
+def splice_token_by_token(resid, hook, sae, ordinary):
+    out = resid.clone()
+    for row, position in ordinary.nonzero().tolist():
+        out[row, position] = sae.decode(sae.encode(resid[row, position]))
+    return out
+
+
+def row_by_topk(f, latent, W_dec, W_U, n):
+    column = f[:, latent]
+    order = sorted(range(len(column)), key=lambda token: -column[token].item())
+    logits = torch.einsum("d,dv->v", W_dec[latent], W_U)
+    return {
+        "strongest": torch.tensor([token for token in order if column[token] > 0][:n]),
+        "promotes": logits.sort(descending=True, stable=True).indices[:n],
+        "density": (column > 0).double().mean(),
+    }
+
+
+def row_by_numpy(f, latent, W_dec, W_U, n):
+    column, logits = f.numpy()[:, latent], W_dec[latent].numpy() @ W_U.numpy()
+    strongest = np.argsort(-column, kind="stable")[:n]
+    return {
+        "density": float(np.count_nonzero(column > 0) / len(column)),
+        "strongest": strongest[column[strongest] > 0].tolist(),
+        "promotes": np.argsort(-logits, kind="stable")[:n].tolist(),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The outcome
 
 
@@ -340,6 +400,7 @@ ANSWERS = {
     "l0": [l0_by_counting, l0_as_tensor],
     "explained_variance": [variance_by_numpy, variance_by_var],
     "shrinkage": [shrinkage_by_lstsq, shrinkage_by_sums],
+    "undo_shrinkage": [undo_by_lstsq, undo_by_gamma],
     "jumprelu": [jump_by_mask, jump_by_fill],
     "threshold_gradient": [ste_by_loop, ste_by_autograd],
     "gated_encode": [gated_with_weights, gated_by_where],
@@ -349,6 +410,8 @@ ANSWERS = {
     "dead_latents": [dead_by_flags, dead_by_maximum],
     "auxiliary_loss": [auxiliary_by_masking, auxiliary_by_rows],
     "train_sae": [train_without_projection, train_with_l1],
+    "splice": [splice_by_where, splice_in_place, splice_token_by_token],
+    "dashboard_row": [row_by_topk, row_by_numpy],
     "loss_recovered": [recovered_by_share_lost, recovered_by_catching],
 }
 
@@ -397,6 +460,7 @@ EQUIVALENT = {
         "sparsity = l1 * gate.sum(dim=1).mean()": AXIS,
         "return (bias - (x - code @ directions)).pow(2).sum(dim=-1).mean()": SQUARED,
     },
+    "splice": {"out = resid": "a hook may work in place"},
     "topk_activation": {
         "top = pre.topk(k)": DEFAULT_AXIS,
         "top = pre.topk(k, dim=1)": AXIS,
