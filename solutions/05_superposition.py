@@ -46,8 +46,8 @@ kept_of = [int((W.norm(dim=0) > 0.5).sum()) for W in first.values()]
 lesson.seen("kept_dense", kept_of[0])
 lesson.seen("kept_sparse", kept_of[-1])
 claim("the number of arrows grows from left to right", kept_of == sorted(kept_of))
-W = first["present 100% of the time"]
-two = W[:, W.norm(dim=0) > 0.5]
+dense = first["present 100% of the time"]
+two = dense[:, dense.norm(dim=0) > 0.5]
 claim(
     "always present: two arrows at a right angle, cosine below 0.1",
     two.shape[1] == 2 and abs(float(torch.cosine_similarity(*two.T, dim=0))) < 0.1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import einops
 import numpy as np
 import torch
@@ -21,14 +19,6 @@ def encode_by_rows(x, W_enc, b_enc, b_dec):
     return torch.stack([torch.clamp(torch.addmv(b_enc, W_enc.T, row - b_dec), min=0) for row in x])
 
 
-def decode_by_einsum(f, W_dec, b_dec):
-    return einops.einsum(f, W_dec, "batch F, F d -> batch d") + b_dec
-
-
-def decode_by_addmm(f, W_dec, b_dec):
-    return torch.addmm(b_dec, f, W_dec)
-
-
 def loss_by_mse(x, x_hat, f, W_dec, l1):
     mse = F.mse_loss(x_hat, x, reduction="sum") / len(x)
     return mse, l1 * torch.einsum("bi,i->b", f, torch.linalg.norm(W_dec, dim=1)).mean()
@@ -37,40 +27,6 @@ def loss_by_mse(x, x_hat, f, W_dec, l1):
 def loss_as_list(x, x_hat, f, W_dec, l1):
     lengths = (W_dec * W_dec).sum(1).sqrt()
     return [((x_hat - x) ** 2).sum(1).mean(0), (f @ lengths).mean() * l1]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Decoder rows
-
-
-def normalize_by_torch(W_dec):
-    return F.normalize(W_dec, dim=1)
-
-
-def normalize_row_by_row(W_dec):
-    out = W_dec.clone()
-    for row in out:
-        if row.any():
-            row /= row.norm()
-    return out
-
-
-def normalize_with_epsilon(W_dec):
-    return W_dec / (W_dec.norm(dim=-1, keepdim=True) + 1e-8)
-
-
-def project_by_squared_norm(W_dec, grad):
-    squares = (W_dec**2).sum(1, keepdim=True).clamp(min=1e-12)
-    return grad - W_dec * (W_dec * grad).sum(1, keepdim=True) / squares
-
-
-def project_by_rows(W_dec, grad):
-    out = grad.clone()
-    for i, row in enumerate(W_dec):
-        if row.norm() > 0:
-            unit = row / row.norm()
-            out[i] -= torch.dot(unit, out[i]) * unit
-    return out
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,14 +137,6 @@ def gated_loss_by_mse(x, f, gate, W_dec, b_dec, l1):
 # Metrics
 
 
-def l0_by_counting(f):
-    return int((f > 0).sum()) / len(f)
-
-
-def l0_as_tensor(f):
-    return torch.count_nonzero(f.clamp(min=0), dim=1).double().mean()
-
-
 def variance_by_numpy(x, x_hat):
     x, x_hat = x.numpy().astype(np.float64), x_hat.numpy().astype(np.float64)
     return float(1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
@@ -221,19 +169,6 @@ def shrinkage_by_sums(x, x_hat):
     if not energy:
         raise ValueError("zero")
     return energy / torch.einsum("bd,bd->", x, x_hat)
-
-
-def recovered_by_share_lost(clean, spliced, zero):
-    if math.isclose(zero, clean):
-        raise ValueError("no way to go")
-    return 1 - (spliced - clean) / (zero - clean)
-
-
-def recovered_by_catching(clean, spliced, zero):
-    try:
-        return (zero - spliced) / (zero - clean)
-    except ZeroDivisionError:
-        raise ValueError("zero ablation costs nothing") from None
 
 
 def cosine_by_torch(W_dec, dictionary):
@@ -368,7 +303,7 @@ def train_without_projection(x, n_latents, k, seed):
 
 
 def train_with_l1(x, n_latents, k, seed):
-    """ReLU and an L1 penalty that fades; in the end k of each row speak, without the shrinkage that L1 left."""
+    """ReLU and an L1 penalty that fades; in the end k of each row are active, without the shrinkage that L1 left."""
     g = torch.Generator().manual_seed(seed)
     rows = F.normalize(torch.randn(n_latents, x.shape[1], generator=g), dim=1)
     W_enc, W_dec = rows.T.clone().requires_grad_(), rows.clone().requires_grad_()
@@ -393,11 +328,7 @@ def train_with_l1(x, n_latents, k, seed):
 ANSWERS = {
     "mean_max_cosine": [cosine_by_torch, cosine_by_loop],
     "encode": [encode_folded, encode_by_rows],
-    "decode": [decode_by_einsum, decode_by_addmm],
     "sae_loss": [loss_by_mse, loss_as_list],
-    "normalize_decoder": [normalize_by_torch, normalize_row_by_row, normalize_with_epsilon],
-    "project_gradient": [project_by_squared_norm, project_by_rows],
-    "l0": [l0_by_counting, l0_as_tensor],
     "explained_variance": [variance_by_numpy, variance_by_var],
     "shrinkage": [shrinkage_by_lstsq, shrinkage_by_sums],
     "undo_shrinkage": [undo_by_lstsq, undo_by_gamma],
@@ -412,7 +343,6 @@ ANSWERS = {
     "train_sae": [train_without_projection, train_with_l1],
     "splice": [splice_by_where, splice_in_place, splice_token_by_token],
     "dashboard_row": [row_by_topk, row_by_numpy],
-    "loss_recovered": [recovered_by_share_lost, recovered_by_catching],
 }
 
 
@@ -437,16 +367,6 @@ EQUIVALENT = {
         "penalty = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": AXIS,
         "error = (x_hat - x).pow(2).sum(dim=-1).mean()": SQUARED,
     },
-    "normalize_decoder": {
-        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
-        "return W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
-    },
-    "project_gradient": {
-        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
-        "unit = W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
-        "return grad - (grad * unit).sum(dim=1, keepdim=True) * unit": AXIS,
-    },
-    "l0": {"return float((f > 0).float().sum(dim=1).mean())": AXIS},
     "explained_variance": {
         "error = (x_hat - x).pow(2).sum()": SQUARED,
         "total = (x.mean(dim=0) - x).pow(2).sum()": SQUARED,
@@ -471,9 +391,9 @@ EQUIVALENT = {
     },
     "auxiliary_loss": {
         "count = min(int(dead.sum()), k)": "a minimum, in either order",
-        "top = asleep.topk(count)": DEFAULT_AXIS,
-        "top = asleep.topk(count, dim=1)": AXIS,
-        "code = torch.zeros_like(asleep).scatter(1, top.indices, top.values.relu())": AXIS,
+        "top = dead_pre.topk(count)": DEFAULT_AXIS,
+        "top = dead_pre.topk(count, dim=1)": AXIS,
+        "code = torch.zeros_like(dead_pre).scatter(1, top.indices, top.values.relu())": AXIS,
         "return (residual.detach() - code @ W_dec[dead]).pow(2).sum(dim=1).mean()": AXIS,
         "return (code @ W_dec[dead] - residual.detach()).pow(2).sum(dim=-1).mean()": SQUARED,
     },

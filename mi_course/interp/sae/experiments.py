@@ -20,7 +20,6 @@ from mi_course.interp.sae.activations import HookSite, run_to
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.metrics import (
-    cosines,
     dead_latents,
     explained_variance,
     l0,
@@ -223,7 +222,7 @@ def draw_strengths(models: Mapping[str, tuple[Tensor, Tensor]], data: Planted, n
         xlabel="true strength of the feature",
         ylabel="what its latent writes",
         title="Is every feature as strong as it was planted?",
-        caption=f"{n} present features of held-out rows{' for each kind' * (len(models) > 1)}; on the line nothing is lost.",
+        caption=f"{n} present features of held-out rows for each; on the line nothing is lost.",
     )
 
 
@@ -346,8 +345,8 @@ def resample(
     """Reset dead latents as Bricken et al. (2023) do.
 
     Inputs are drawn with a probability proportional to their squared loss. A dead latent's decoder row becomes such an
-    input (without b_dec) at norm 1, its encoder column the same at 0.2 times the mean norm of the living ones, its bias 0;
-    and Adam forgets what it knew of them.
+    input (without b_dec) at norm 1, its encoder column the same at 0.2 times the mean norm of the living ones, its bias
+    0; and Adam forgets what it knew of them.
     """
     f = topk((x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"], k)
     loss = (x - f @ sae["W_dec"] - sae["b_dec"]).pow(2).sum(dim=1)
@@ -431,6 +430,70 @@ def widths(seen: Planted, held_out: Planted, seed: int = 0) -> dict[int, tuple[M
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Hierarchies
+
+PARENTS, CHILDREN = 6, 3
+"""Features without a parent, and children of each."""
+SHARE = 0.1
+"""A latent counts for a parent if it writes it in this share of the rows in which the parent comes without a child."""
+
+
+class Family(NamedTuple):
+    """What an SAE made of features of which some are present only with another."""
+
+    l0: float
+    explained: float
+    recovered: float
+    absorbed: float
+    """Share of the rows with parent and child in which the parent's latent is inactive and another one replaces it."""
+    missed: float
+    """Share of the rows with a parent but no child of it in which its latent is inactive: the control."""
+    latents_per_parent: float
+    """Latents that write a parent where it comes without a child, mean over parents. 1, unless it is split."""
+
+    def __str__(self) -> str:
+        return (
+            f"L0 {self.l0:.1f}, explained {self.explained:.2f}, recovered {self.recovered:4.0%}, absorbed "
+            f"{self.absorbed:4.0%}, missed {self.missed:4.0%}, latents per parent {self.latents_per_parent:.1f}"
+        )
+
+
+def hierarchy(n: int, seed: int) -> tuple[Planted, list[int | None]]:
+    """n rows of 24 features at right angles in 32 dimensions, and the parent of each.
+
+    Six parents are present in 15 % of the rows each; each of their three children in 35 % of their parent's rows.
+    """
+    parents: list[int | None] = [None] * PARENTS
+    parents += [parent for parent in range(PARENTS) for _ in range(CHILDREN)]
+    square = torch.randn(D, D, generator=torch.Generator().manual_seed(0))
+    dictionary = torch.linalg.qr(square)[0][: len(parents)]
+    data = planted_hierarchy(dictionary, parents, n, 0.15, 0.35, seed, magnitude=(0.7, 1.3), noise=0.02)
+    return data, parents
+
+
+def family(kind: str, seed: int = 0, **settings: Any) -> Family:
+    """Train an SAE of this kind on 30,000 rows of a hierarchy, and measure it on 8,000 others."""
+    (data, parents), (fresh, _) = hierarchy(30_000, seed=1), hierarchy(8_000, seed=2)
+    sae = train_kind(kind, data.x, **{"k": 1, "steps": 600, "decay": 120, "seed": seed, **settings})
+    f = sae.encode(fresh.x)
+    rows = absorption(f, sae.W_dec, fresh.codes, fresh.dictionary, parents)
+    per_parent = []
+    for parent in range(PARENTS):
+        children = [child for child, theirs in enumerate(parents) if theirs == parent]
+        alone = (fresh.codes[:, parent] > 0) & (fresh.codes[:, children] == 0).all(dim=1)
+        wrote = f[alone] * (sae.W_dec @ fresh.dictionary[parent]) > 0.2 * fresh.codes[alone, parent, None]
+        per_parent.append(int((wrote.float().mean(dim=0) > SHARE).sum()))
+    return Family(
+        l0(f),
+        explained_variance(fresh.x, sae.decode(f)),
+        match_dictionary(sae.W_dec, fresh.dictionary).recovered(),
+        sum(row.absorbed for row in rows) / len(rows),
+        sum(row.missed for row in rows) / len(rows),
+        sum(per_parent) / PARENTS,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Real activations
 
 
@@ -473,7 +536,7 @@ def train_live(config: SAEConfig, x: Float[Tensor, "n d"], title: str) -> SAE:
         xlabel="training step",
         ylabel="share",
         title=title,
-        caption=f"Explained variance of each batch, and latents that were not active for {config.dead_window:,} tokens.",
+        caption=f"Explained variance of each batch, and latents not active for {config.dead_window:,} tokens.",
     )
     with picture:
         return train(
@@ -489,6 +552,23 @@ def untrained(config: SAEConfig, x: Float[Tensor, "n d"]) -> SAE:
     with torch.no_grad():
         sae.b_dec.copy_(x.mean(dim=0))
     return sae.requires_grad_(False)
+
+
+def with_and_without(train_on: Harvest, unseen: Harvest, steps: int = 100) -> tuple[float, float]:
+    """Explained variance of unseen ordinary tokens, after a short training on ordinary tokens, and on all tokens."""
+    settings: dict[str, Any] = {"n_latents": 1152, "k": 32, "steps": steps, "batch": 1024, "lr": 2e-3}
+    config = SAEConfig(d_in=train_on.resid.shape[-1], **settings)
+    ordinary, everything = (train(config, x) for x in (train_on.x, train_on.everything))
+    return explained_variance(unseen.x, ordinary(unseen.x)), explained_variance(unseen.x, everything(unseen.x))
+
+
+def loss_in_nats(
+    model: Any, tokens: Int[Tensor, "rows pos"], name: str = "", hook: Callable[..., Tensor] | None = None
+) -> float:
+    """The model's mean next-token loss, with this hook at the hook point `name`, or without."""
+    hooks = [(name, lambda value, hook_point: hook(value, hook_point))] if hook else []
+    with torch.no_grad():
+        return float(model.run_with_hooks(tokens, return_type="loss", fwd_hooks=hooks))
 
 
 class MeanOnly:
