@@ -74,7 +74,7 @@ claim(
 # %% [markdown] id="ask-sample_features"
 # {{exercise sample_features}}
 #
-# A table of shape (batch, n_features). Each entry is present with `probability`, independently of all others, and uniform on [0, 1] when present; otherwise 0. Nothing is negative. The probability may be 0 or 1. The same seed gives the same table, another seed another one, and PyTorch's global random state is left alone.
+# The table has the shape (batch, n_features); what is not present is 0, and nothing is negative. The probability may be 0 or 1. The same seed gives the same table, another seed another one, and PyTorch's global random state is left alone.
 
 # %% id="answer-sample_features"
 from jaxtyping import Float
@@ -111,7 +111,7 @@ lesson.check(sample_features)
 # %% [markdown] id="ask-toy_forward"
 # {{exercise toy_forward}}
 #
-# $\mathrm{ReLU}(W^\top W x + b)$ for every row x. Column i of W is feature i's direction in the hidden space. There may be fewer features than dimensions, a single row, a single feature.
+# Column i of W is feature i's direction in the hidden space. There may be fewer features than dimensions, a single row, a single feature.
 
 
 # %% id="answer-toy_forward"
@@ -134,7 +134,7 @@ lesson.check(toy_forward)
 #
 # {{exercise importance_loss}}
 #
-# The mean over the batch of $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$: summed over features, averaged over rows, and not divided by the sum of the importances. Return a scalar tensor: training will ask for its gradient with respect to x̂.
+# $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$, averaged over rows, and not divided by the sum of the importances. Return a scalar tensor: training will ask for its gradient with respect to x̂.
 
 
 # %% id="answer-importance_loss"
@@ -161,7 +161,7 @@ lesson.check(importance_loss)
 # %% [markdown] id="ask-best_linear_loss"
 # {{exercise best_linear_loss}}
 #
-# The importance-weighted loss of that model, in closed form, as a number. The importances come in no particular order, and some may be equal. There may be no hidden dimension at all (n_hidden is 0: all features are lost), or more than enough (nothing is lost: 0).
+# The importance-weighted loss, in closed form, as a number. The importances come in no particular order, and some may be equal. There may be no hidden dimension at all (n_hidden is 0: all features are lost), or more than enough (nothing is lost: 0).
 
 
 # %% id="answer-best_linear_loss"
@@ -188,7 +188,7 @@ lesson.check(best_linear_loss)
 #
 # Random small W, zero b, Adam, fresh features at every step. Return `{"W": W, "b": b}`, W as [hidden, features].
 #
-# It is judged on 30,000 fresh rows. With probability 0.1 or less, the loss may be at most **half** the best linear loss; with probability 1, where nothing is to be gained, at most 1.15 times. The importances may be equal, or fall by a factor of 0.6 from one feature to the next, in any order; up to 12 features, in 2 to 4 dimensions. The same seed must give exactly the same model, another seed another one, and the global random state is left alone. The check trains nine models and allows 10 seconds for each, so let one take a few seconds at most.
+# It is judged on 30,000 fresh rows. With probability 0.1 or less, the loss may be at most **half** the best linear loss; with probability 1, where nothing is to be gained, at most 1.15 times. The importances may be equal, or fall by a factor of 0.6 or 0.7 from one feature to the next, in any order; up to 12 features, in 2 to 4 dimensions. The same seed must give exactly the same model, another seed another one, and the global random state is left alone. The check trains nine models and allows about ten seconds for each, so let one take a few seconds at most.
 
 
 # %% id="answer-train_toy"
@@ -343,7 +343,7 @@ claim(
 # %% [markdown] id="ask-interference"
 # {{exercise interference}}
 #
-# $\sum_{j \ne i} (\hat W_i \cdot W_j)^2$, where $\hat W_i$ is $W_i$ scaled to length 1 and $W_j$ keeps its length; 0 where $W_i$ is 0. Feature i is read along $\hat W_i$, and this is what the others leave there. There may be one dimension, or one feature, which nothing disturbs.
+# $\hat W_i$ is $W_i$ scaled to length 1 and $W_j$ keeps its length; the result is 0 where $W_i$ is 0. Feature i is read along $\hat W_i$, and this is what the others leave there. There may be one dimension, or one feature, which nothing disturbs.
 
 
 # %% id="answer-interference"
@@ -362,7 +362,7 @@ lesson.check(interference)
 # %% [markdown] id="ask-feature_dimensionality"
 # {{exercise feature_dimensionality}}
 #
-# $\lVert W_i\rVert^2 \,/\, \sum_j (\hat W_i \cdot W_j)^2$, this time with feature i in the sum; 0 where $W_i$ is 0. (Elhage et al. 2022, "The Geometry of Superposition".) With your `interference` it is one line; without it, the same sum once more.
+# (Elhage et al. 2022, "The Geometry of Superposition".) With your `interference` it is one line; without it, the same sum once more.
 
 
 # %% id="answer-feature_dimensionality"

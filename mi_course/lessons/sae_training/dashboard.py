@@ -102,7 +102,7 @@ def _top(values: Tensor, n: int) -> list[int]:
 DASHBOARD_ROW = Exercise(
     id="sae_training.dashboard_row",
     task="What a dashboard shows of one latent: the share of tokens on which it is active, the tokens on which it is strongest, and the tokens that its decoder row makes likelier.",
-    minutes=9,
+    minutes=8,
     difficulty=2,
     oracle=_dashboard_row,
     parts=(

@@ -110,7 +110,7 @@ def _accepts_none(x: Tensor, f: Tensor, W_dec: Tensor) -> tuple[Tensor, Tensor]:
 UNDO_SHRINKAGE = Exercise(
     id="sae_training.undo_shrinkage",
     task="The decoder times one number, and a bias, such that together they rebuild x from f with the least squared error. ValueError when no latent is active in any row.",
-    minutes=8,
+    minutes=7,
     difficulty=2,
     oracle=_undo_shrinkage,
     parts=(

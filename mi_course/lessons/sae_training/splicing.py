@@ -114,7 +114,7 @@ def _unchanged(resid: Tensor, hook: object, sae: SparseCode, ordinary: Tensor) -
 SPLICE = Exercise(
     id="sae_training.splice",
     task="A hook that replaces the activations of ordinary tokens by the autoencoder's reconstruction, and leaves all others as they are.",
-    minutes=8,
+    minutes=6,
     difficulty=2,
     oracle=_splice,
     parts=(
