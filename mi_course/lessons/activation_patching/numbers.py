@@ -72,6 +72,7 @@ def _ratios(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
 
 RECOVERY = Exercise(
     id="activation_patching.recovery",
+    revision=2,
     task="How much of the way from corrupted to clean a patch goes: 0 at corrupted, 1 at clean, as a ratio of means.",
     minutes=6,
     difficulty=1,
@@ -181,6 +182,7 @@ def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 FAITHFULNESS = Exercise(
     id="activation_patching.faithfulness",
+    revision=2,
     task="The share of the model's behaviour that a circuit keeps: (circuit − empty) / (full − empty).",
     minutes=4,
     difficulty=1,
@@ -324,6 +326,11 @@ def _constant_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 AGREEMENT = Exercise(
     id="activation_patching.agreement",
+    revision=2,
+    fixed={
+        "exact[0]": "one value has no order",
+        "estimate[0]": "one value has no order",
+    },
     task="Spearman's rank correlation, ties at their average rank; ValueError for a constant input.",
     minutes=10,
     difficulty=2,

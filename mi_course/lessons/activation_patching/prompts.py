@@ -94,6 +94,7 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], l
 
 IOI_PROMPTS = Exercise(
     id="activation_patching.ioi_prompts",
+    revision=2,
     task="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
     minutes=8,
     difficulty=1,
@@ -208,6 +209,12 @@ def _difference_cases(
 
 LOGIT_DIFFERENCE = Exercise(
     id="activation_patching.logit_difference",
+    revision=2,
+    fixed={
+        "logits[1]": "`last` indexes it",
+        "logits[2]": "`answers` index it",
+        "answers[1]": "right and wrong",
+    },
     task="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
     minutes=6,
     difficulty=1,

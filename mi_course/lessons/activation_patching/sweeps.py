@@ -333,6 +333,7 @@ _RESID, _Z = "blocks.{}.hook_resid_pre", "blocks.{}.attn.hook_z"
 
 RESIDUAL_SWEEP = Exercise(
     id="activation_patching.residual_sweep",
+    revision=2,
     task="The metric after patching the residual stream, one layer and position at a time, by a plain loop.",
     minutes=10,
     difficulty=2,
@@ -404,6 +405,7 @@ RESIDUAL_SWEEP = Exercise(
 
 HEAD_SWEEP = Exercise(
     id="activation_patching.head_sweep",
+    revision=2,
     task="The metric after patching z of one head at a time, at all positions, by a plain loop.",
     minutes=8,
     difficulty=2,

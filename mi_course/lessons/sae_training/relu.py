@@ -44,6 +44,7 @@ def _encode_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 ENCODE = Exercise(
     id="sae_training.encode",
+    revision=2,
     task="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
     minutes=5,
     difficulty=1,
@@ -197,6 +198,7 @@ def _swapped_terms(*args: object) -> tuple[Tensor, Tensor]:
 
 SAE_LOSS = Exercise(
     id="sae_training.sae_loss",
+    revision=2,
     task="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
     minutes=10,
     difficulty=2,
