@@ -26,8 +26,6 @@ TO_CONVERT = (
     "induction_heads",
     "activation_patching",
     "steering_vectors",
-    "superposition",
-    "sae_training",
 )
 """Lessons whose concluding cells need no claims yet. It only becomes shorter."""
 

@@ -195,3 +195,13 @@ EQUIVALENT = {
         "unit = W / torch.where(norms > -1, norms, 1.0)": REPLACED,
     },
 }
+
+
+# Kinds of wrong answers that are right, or that no case can show, and why.
+
+EQUIVALENT_KINDS = {
+    "paired_features": {
+        "squeeze(1) on the result": "a pair is two features, so this axis is never of size one",
+        "`probability` rounded": "judged by its rates, which refuse it: tests/lessons/test_train_toy.py",
+    },
+}

@@ -123,6 +123,7 @@ WRONG = {
         lambda batch, n, p, together, seed: _pairs((batch + 1) // 2, n, p, together, seed).repeat(2, 1)[:batch],
         lambda batch, n, p, together, seed: _pairs(batch, 1, p, together, seed).repeat(1, n),
         lambda batch, n, p, together, seed: _pairs(batch, n, p, together, seed).round(decimals=1),
+        lambda batch, n, p, together, seed: _pairs(batch, n, round(p), together, seed),
     ],
 }
 

@@ -198,6 +198,13 @@ def measure_sae(sae: SAE, data: Planted) -> Measured:
     return measure(sae.encode(data.x), sae.W_dec, sae.b_dec, data)
 
 
+def left_out(sae: SAE, data: Planted) -> float:
+    """Share of the present features whose own latent (of `match_dictionary`) is inactive."""
+    latents = match_dictionary(sae.W_dec, data.dictionary).latents
+    rows, features = (data.codes > 0).nonzero().T
+    return float((sae.encode(data.x)[rows, latents[features]] <= 0).float().mean())
+
+
 def draw_strengths(models: Mapping[str, tuple[Tensor, Tensor]], data: Planted, n: int = 150) -> Any:
     """True strength of present features against what their latents write. models: name to (f, W_dec)."""
     from mi_course.show import scatter
@@ -270,7 +277,8 @@ class Rescue:
 
     auxiliary: float = 0.0
     """Coefficient of the auxiliary loss."""
-    resample: bool = False
+    resample: float = 0.0
+    """Norm of a resampled latent's encoder, relative to the mean of the living ones. 0: no resampling."""
     good_encoder: bool = False
     """Start with the encoder as the decoder's transpose instead of at random."""
     good_bias: bool = False
@@ -281,7 +289,9 @@ RESCUES = {
     "nothing": Rescue(),
     "a better encoder": Rescue(good_encoder=True),
     "a better bias": Rescue(good_bias=True),
-    "resampling": Rescue(resample=True),
+    "resampling, encoder at 0.2": Rescue(resample=0.2),
+    "resampling, encoder at 1": Rescue(resample=1.0),
+    "that, and a better bias": Rescue(resample=1.0, good_bias=True),
     "auxiliary / 32": Rescue(auxiliary=1 / 32),
     "auxiliary": Rescue(auxiliary=1.0),
 }
@@ -324,7 +334,7 @@ def hard_start(
             sae["W_dec"].copy_(normalize(sae["W_dec"], dim=-1))
             if rescue.resample and step % 50 == 49 and step < steps - 150 and dead.any():
                 some = seen.x[torch.randint(len(seen.x), (8192,), generator=generator)]
-                resample(sae, optimizer, some, dead, topk, k, generator)
+                resample(sae, optimizer, some, dead, topk, k, generator, rescue.resample)
                 inactive_for[dead] = 0
     weights = {name: tensor.detach() for name, tensor in sae.items()}
     f = topk((held_out.x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"], k)

@@ -105,6 +105,14 @@ DASHBOARD_ROW = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_dashboard_row,
+    fixed={
+        "f[1]": "the latent must exist; another case has a single one",
+        "W_dec[0]": "the latent must exist; another case has a single one",
+        "f>=0": "activations of latents are never negative",
+        "result>=0": "a share, and numbers of tokens",
+        "result<=1": "a share, and numbers of tokens",
+        "result=large": "a share, and numbers of tokens",
+    },
     parts=(
         Part("common latents", 2, _cases),
         Part("rare latents, one that is never active, ties, axes of size one", 2, _rare),

@@ -113,6 +113,11 @@ UNDO_SHRINKAGE = Exercise(
     minutes=7,
     difficulty=2,
     oracle=_undo_shrinkage,
+    fixed={
+        "x[0]": "one row has no variance",
+        "f[0]": "one row has no variance",
+        "f>=0": "activations of latents are never negative",
+    },
     parts=(
         Part("too short, too long, the wrong way round", 3, _cases),
         Part("axes of size one; large and small; a latent that is never active", 1, _edges),

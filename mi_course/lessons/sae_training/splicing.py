@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref, sae_ref
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref, sae_ref
 from mi_course.interp.containers import SparseCode
 
 _SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11, "n_ctx": 8, "attn_only": True}
@@ -66,6 +66,9 @@ def _edges(draw: RandomInputs, size: str) -> list[Case]:
         for factor, about in ((200.0, "activations of a large norm"), (0.01, "activations of a small norm"))
     ]
     resid, point, sae, ordinary = _arguments(draw, 3, 4, 5, 6, 0.5)
+    same = ((resid, point, sae, ordinary), (resid, point, sae, ~ordinary), (resid, point, _sae(draw, 5, 6), ordinary))
+    calls = tuple(Call(args, "hook", watch=("arguments",)) for args in same)
+    cases.append(Case(calls=calls, about="the same activations with other tokens replaced, and by another autoencoder"))
     return [
         *cases,
         case(
@@ -117,6 +120,9 @@ SPLICE = Exercise(
     minutes=6,
     difficulty=2,
     oracle=_splice,
+    fixed={
+        "resid[2]": "the autoencoder has this width; another case has width 1",
+    },
     parts=(
         Part("some tokens of each batch", 2, _cases),
         Part("axes of size one; all ordinary, and none; large and small norms", 1, _edges),

@@ -291,11 +291,15 @@ def _cases(together: bool) -> Callable[[RandomInputs, str], list[Case]]:
 def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed, other, p = draw.seed(), draw.seed(), draw.number(0.2, 0.3)
     calls = [Call((1500, 3, p, True, s), watch=("random_state",)) for s in (seed, seed, other)]
-    # The same seed with another kind, and with another probability.
-    calls += [
-        Call((1500, 3, q, kind, seed), watch=("random_state",))
-        for q, kind in ((p, False), (p / 3, False), (p / 3, True))
-    ]
+    # The same seed with another kind, probability, number of rows, or number of pairs.
+    others = (
+        (1500, 3, p, False),
+        (1500, 3, p / 3, False),
+        (1500, 3, p / 3, True),
+        (1100, 3, p, True),
+        (1500, 2, p, True),
+    )
+    calls += [Call((*other, seed), watch=("random_state",)) for other in others]
     return [
         Case(calls=tuple(calls), judge=_judge_seeds, about="the same seed twice, then another; then other pairs"),
         case(4, 5, 0.0, False, draw.seed(), judge=_judge, about="probability 0"),
@@ -308,6 +312,11 @@ PAIRED_FEATURES = Exercise(
     minutes=8,
     difficulty=2,
     oracle=_paired_features,
+    fixed={
+        "probability>=0": "a probability",
+        "result>=0": "magnitudes",
+        "result<=1": "magnitudes",
+    },
     parts=(
         Part("pairs that occur together", 2, _cases(True)),
         Part("pairs that never do", 2, _cases(False)),
