@@ -47,6 +47,7 @@ __all__ = [
     "matched_control",
     "mean_squared_error",
     "nearest_cosines",
+    "neighbors",
     "noise_ratio",
     "on_the_negative_side",
     "pair_cosines",
@@ -174,7 +175,7 @@ def train_pairs(
 @cache
 def crowd(probability: float) -> dict[str, Tensor]:
     """A trained model of 20 features in 5 dimensions, each 0.9 times as important as the one before."""
-    *_, last = training(20, 5, [probability], 0.9 ** torch.arange(20.0), seed=2, steps=1500, every=1500)
+    *_, last = training(20, 5, [probability], 0.9 ** torch.arange(20.0), seed=2, steps=1200, every=1200)
     return {"W": last.W[0], "b": last.b[0]}
 
 
@@ -293,6 +294,14 @@ def nearest_cosines(vectors: Float[Tensor, "n d"], some: Sequence[int]) -> Float
     cosines = unit[list(some)] @ unit.T
     cosines[range(len(some)), list(some)] = -1.0
     return cosines.amax(dim=1)
+
+
+def neighbors(vectors: Float[Tensor, "n d"], token: str, tokenizer: Any, n: int = 3) -> str:
+    """The tokens whose vectors have the highest cosines with this one's."""
+    index = tokenizer.encode(token)[-1]
+    unit = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    nearest = (unit @ unit[index]).topk(n + 1).indices.tolist()
+    return ", ".join(repr(tokenizer.decode([i])) for i in nearest if i != index)
 
 
 def matched_control(vectors: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n d"]:
