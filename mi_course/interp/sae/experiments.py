@@ -103,7 +103,7 @@ def fit(
     x: Float[Tensor, "n d"],
     l1: float,
     *,
-    steps: int = 1000,
+    steps: int = 700,
     weights: Weights | None = None,
     frozen: Sequence[str] = (),
     norms_count: bool = True,
@@ -433,7 +433,7 @@ def draw_pareto(points: Sequence[tuple[str, Measured]], present: float) -> Any:
 def widths(seen: Planted, held_out: Planted, seed: int = 0) -> dict[int, tuple[Measured, int]]:
     """TopK with more and more latents: measurements, and how many are dead."""
     found = {}
-    for width in (32, 64, 96, 256, 512):
+    for width in (64, 96, 256, 512):
         sae = train_kind("topk", seen.x, k=5, n_latents=width, steps=500, decay=100, seed=seed)
         found[width] = (measure_sae(sae, held_out), int(dead_latents([sae.encode(held_out.x)]).sum()))
     return found
@@ -564,7 +564,7 @@ def untrained(config: SAEConfig, x: Float[Tensor, "n d"]) -> SAE:
     return sae.requires_grad_(False)
 
 
-def with_and_without(train_on: Harvest, unseen: Harvest, steps: int = 100) -> tuple[float, float]:
+def with_and_without(train_on: Harvest, unseen: Harvest, steps: int = 60) -> tuple[float, float]:
     """Explained variance of unseen ordinary tokens, after a short training on ordinary tokens, and on all tokens."""
     settings: dict[str, Any] = {"n_latents": 1152, "k": 32, "steps": steps, "batch": 1024, "lr": 2e-3}
     config = SAEConfig(d_in=train_on.resid.shape[-1], **settings)
