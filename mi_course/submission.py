@@ -125,7 +125,7 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SubmissionError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     if name.endswith(".py"):
-        text = text.replace("\r\n", "\n")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it
         if sum(1 for _ in _MARK.finditer(text)) > MAX_CELLS:
             raise SubmissionError(f"{name} holds more than {MAX_CELLS:,} cells.")
         return {"cells": list(_python_cells(text)), "metadata": {}}
@@ -210,7 +210,8 @@ def _statements(text: str) -> list[str]:
         decorators = getattr(node, "decorator_list", ())
         starts.append(min([node.lineno, *(one.lineno for one in decorators)]) - 1)
     starts = sorted(set(starts))
-    return ["\n".join(lines[begin:end]) for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    ends = [*starts[1:], len(lines)]
+    return ["\n".join(lines[begin:end]) for begin, end in zip(starts, ends, strict=False)]
 
 
 def _tree(text: str) -> ast.Module | None:

@@ -395,7 +395,7 @@ undone = describe("divided by γ", {**honest, "W_dec": W, "b_dec": b})
 # %% [markdown] id="ask-jumprelu"
 # {{exercise jumprelu}}
 #
-# What exceeds the threshold passes unchanged. Each latent has its own threshold, which may be zero or negative; a value equal to it does not pass.
+# What exceeds the threshold passes unchanged. Each latent has its own threshold, which may be zero or negative; a value equal to it does not pass. The gradient reaches the pre that is kept.
 
 
 # %% id="answer-jumprelu"
@@ -601,7 +601,7 @@ claim("the gate alone makes more than twice the error", terms[2] > 2 * terms[0])
 # %% [markdown] id="ask-topk_activation"
 # {{exercise topk_activation}}
 #
-# Where values are equal there are still no more than k; among equal ones any choice is right. k is between 1 and F. Large negative values do not count.
+# Where values are equal there are still no more than k; among equal ones any choice is right. k is between 1 and F. Large negative values do not count. The gradient reaches what is kept.
 
 
 # %% id="answer-topk_activation"
@@ -620,7 +620,7 @@ lesson.check(topk_activation)
 #
 # {{exercise batch_topk_activation}}
 #
-# A row may keep more than k, or none.
+# A row may keep more than k, or none. The gradient reaches what is kept.
 
 
 # %% id="answer-batch_topk_activation"
@@ -688,7 +688,7 @@ claim(
 # %% [markdown] id="ask-dead_latents"
 # {{exercise dead_latents}}
 #
-# `batches` is a list of at least one tensor, which may differ in the number of rows. True where a latent is above 0 in no row of any batch; a Boolean tensor of shape (F,).
+# `batches` is a list of at least one tensor, which may differ in the number of rows. True where a latent is above 0 in no row of any batch: subtraction in float32 leaves numbers like −0.00001, which are not active. A Boolean tensor of shape (F,).
 
 
 # %% id="answer-dead_latents"

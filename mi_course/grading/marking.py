@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from mi_course import lessons
-from mi_course.asking import include, observe
-from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.asking import include_all, observe
+from mi_course.asking.limits import TimeUp, processor_limit
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
 from mi_course.grading.jobs import content_hash
@@ -22,7 +22,7 @@ from mi_course.grading.marks import ExerciseMark, Marks, failed
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import TOTAL_S, Seen, ask_all, capped, claimed
+from mi_course.grading.sandboxed_asking import PATIENCE, TOTAL_S, Seen, ask_all, capped, claimed, shortened
 from mi_course.judging import judge
 from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Ask, Call, Observation, Ref
@@ -34,6 +34,7 @@ NO_SECCOMP = (
     "system calls were not filtered (no seccomp filter for this processor); namespaces and limits held the submission"
 )
 JUDGE_S = 60.0
+"""Processor time for judging one answer."""
 
 
 def mark(
@@ -54,11 +55,11 @@ def mark(
     if sandbox.sandboxed and not sandbox.seccomp:
         notes.append(NO_SECCOMP)
     if loaded.problem:
-        return failed(name, loaded.problem, sandbox.sandboxed, notes)
+        return failed(name, loaded.problem, sandbox.sandboxed, map(shortened, notes))
     chosen, problems, chosen_notes = choose(loaded.files, lesson)
     notes += chosen_notes
     if not chosen:
-        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, notes)
+        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, map(shortened, notes))
         return replace(row, content=content_hash(loaded))
     marks: list[ExerciseMark] = []
     reasons, own, time_out = list(problems), list[str](), ""
@@ -85,10 +86,10 @@ def mark(
         max_points=sum(one.max_points for one in marks),
         exercises=tuple(marks),
         lessons=tuple(chosen),
-        notes=tuple(notes),
+        notes=tuple(shortened(note) for note in notes),
         sandboxed=sandbox.sandboxed,
         seconds=round(time.monotonic() - began, 3),
-        files=tuple(file for file, *_ in chosen.values()),
+        files=tuple(shortened(file) for file, *_ in chosen.values()),
         reflections=tuple(one for *_, reflections in chosen.values() for one in reflections),
         reasons=tuple(reasons),
         content=content,
@@ -202,7 +203,7 @@ def _mark_exercise(
 
 def _judge(plan: Plan, observations: list[Observation]) -> Verdict:
     try:
-        with time_limit(JUDGE_S):
+        with processor_limit(JUDGE_S):
             return judge(plan, observations, ask=_ask_ours)
     except TimeUp:
         message = f"Judging this answer took more than {JUDGE_S:g} seconds."
@@ -216,9 +217,12 @@ def _judge(plan: Plan, observations: list[Observation]) -> Verdict:
 
 
 def _ask_ours(answer: Any, ask: Ask) -> Observation:
-    """Ask an oracle or a mistake, without the watches that see how tidy it is: nobody looks at these."""
+    """Ask an oracle or a mistake, without the watches that see how tidy it is: nobody looks at these.
+
+    By the clock it may take several times as long as an answer, since neighbors may keep the processor busy.
+    """
     calls = (replace(call, watch=tuple(watch for watch in call.watch if watch not in _TIDINESS)) for call in ask.calls)
-    return observe(answer, replace(ask, calls=tuple(calls)))
+    return observe(answer, replace(ask, calls=tuple(calls), limit_s=PATIENCE * ask.limit_s))
 
 
 _TIDINESS = ("arguments", "model", "hooks")
@@ -232,7 +236,7 @@ def _undefined(exercise: Exercise, submission: Submission, seen: Seen) -> Exerci
         status = "not_attempted"
         message = f"{exercise.name} is not defined any more." if positions else f"{exercise.name} is not defined."
     else:
-        status = "timed_out" if seen.stopped[stopped].startswith("it was still running") else "crashed"
+        status = "timed_out" if stopped in seen.late else "crashed"
         message = f"Cell {stopped} stopped: {seen.stopped[stopped]}"
     return ExerciseMark(exercise.id, exercise.revision, status, 0, exercise.points, message)
 
@@ -247,8 +251,7 @@ def prepare(sandbox: Sandbox) -> None:
     Raises SandboxError.
     """
     torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
-    for module in lessons.asking_modules():
-        include(module)
+    include_all(lessons.asking_modules())
     configs: dict[str, dict[str, Any]] = {}
     for info in lessons.catalogue():
         for exercise in lessons.load(info.id).exercises:

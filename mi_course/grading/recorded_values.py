@@ -8,20 +8,20 @@ import contextlib
 from typing import Any
 
 from mi_course import wire
-from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.asking.limits import TimeUp, processor_limit
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 
 __all__ = ["claims_in"]
 
 MAX_RECORDS = 500
 LIMIT_S = 20.0
-"""For decoding all records of a notebook."""
+"""Processor time for decoding all records of a notebook."""
 
 
 def claims_in(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, Any]:
     """Exercise id -> recorded value; the last record counts. What is malformed is no record.
 
-    Only the last `MAX_RECORDS` records are looked at, and none after `limit_s` seconds.
+    Only the last `MAX_RECORDS` records are looked at, and none after `limit_s` seconds of processor time.
     """
     records: list[dict[str, Any]] = []
     for cell in notebook["cells"]:
@@ -31,7 +31,7 @@ def claims_in(notebook: dict[str, Any], limit_s: float = LIMIT_S) -> dict[str, A
             if isinstance(record, dict) and isinstance(record.get("exercise"), str) and record.get("format") == 1:
                 records.append(record)
     found: dict[str, Any] = {}
-    with contextlib.suppress(TimeUp), time_limit(limit_s):
+    with contextlib.suppress(TimeUp), processor_limit(limit_s):
         for record in reversed(records[-MAX_RECORDS:]):
             if record["exercise"] not in found:
                 with contextlib.suppress(wire.WireError, binascii.Error, ValueError, MemoryError):

@@ -259,3 +259,9 @@ EQUIVALENT = {
         "return (below + (equal + 0) / 2).double()": SHIFTED,
     },
 }
+
+EQUIVALENT_KINDS = {
+    "agreement": {
+        "short vectors of `estimate` made zero": "ranks know no size; a short `exact` is refused the same way",
+    },
+}

@@ -398,3 +398,12 @@ EQUIVALENT = {
         "return (code @ W_dec[dead] - residual.detach()).pow(2).sum(dim=-1).mean()": SQUARED,
     },
 }
+
+EQUIVALENT_KINDS = {
+    "mean_max_cosine": {
+        "equal entries of `dictionary` counted once": "entries of a vector are not ranked",
+    },
+    "sae_loss": {
+        "short vectors of `x_hat` made zero": "x − 0 and x − 0.01 are the same but for rounding",
+    },
+}

@@ -193,6 +193,7 @@ EQUIVALENT = {
         "unit = W / torch.where(norms > 0, norms, 2.0)": ZERO,
         "unit = W / torch.where(norms >= 0, norms, 1.0)": REPLACED,
         "unit = W / torch.where(norms > -1, norms, 1.0)": REPLACED,
+        "unit = W / torch.where(norms > 0 - 0.03, norms, 1.0)": REPLACED,
     },
 }
 

@@ -188,8 +188,8 @@ def test_work_in_a_bounded_process_costs_only_itself():
             raise ValueError("no")
         if i == 3:
             return len(bytearray(64 * 2**30))
-        if i == 4:
-            time.sleep(60)
+        while i == 4:
+            pass
         return i
 
     results = list(run_each(work, 6, seconds=1.0))

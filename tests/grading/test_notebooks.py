@@ -14,6 +14,7 @@ from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import choose, mark
 from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.sandbox import Sandbox
+from mi_course.submission import parse
 
 WRONG = "def zero_head(z, hook, head):\n    return z * 0.5\n"
 
@@ -238,3 +239,10 @@ def test_the_choice_is_noted_in_the_row(sandbox: Sandbox):
     row = mark("x", Loaded(files), sandbox, bytes(32))
     assert (row.points, row.files) == (5, (MAIN,))
     assert f"{MAIN} counts; not marked: {BESIDE}" in row.notes[0]
+
+
+@pytest.mark.parametrize("text", ["def f(:\n    pass\n", "# a comment\n", "x = (\n", "x = 1\rdef f(:\r", ""])
+def test_a_python_file_without_a_statement_is_one_cell(text: str):
+    """It does not parse, or says nothing: whoever reads the row sees why, and not an error of ours."""
+    cells = parse(text.encode(), "00_start_here.py")["cells"]
+    assert "".join(cell["source"] for cell in cells) == text.replace("\r", "\n").strip("\n")

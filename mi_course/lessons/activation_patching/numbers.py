@@ -46,7 +46,7 @@ def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
             clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
         cases.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
-    return cases
+    return [*cases, case(40.0 * patched, clean, corrupted, about="patching that goes far past the clean run")]
 
 
 def _whole_numbers(draw: RandomInputs, *shape: int) -> Tensor:
@@ -167,6 +167,12 @@ def _faithfulness_cases(draw: RandomInputs, size: str) -> list[Case]:
         cases.append(case(empty + draw.number(low, high) * (full - empty), full, empty, about=f"a circuit {about}"))
     # The metric may also fall: a loss, say.
     cases.append(case(draw.number(2.0, 3.0), draw.number(1.0, 1.5), draw.number(5.0, 7.0), about="a metric that falls"))
+    for i in range(3):  # a metric of exactly 0 is a value like others
+        numbers = [draw.number(1.2, 1.4), draw.number(2.2, 2.4), draw.number(-1.4, -1.2)]
+        numbers[i] = 0.0
+        cases.append(
+            case(*numbers, about="circuit, model and empty circuit at " + ", ".join(f"{n:.2f}" for n in numbers))
+        )
     return cases
 
 
@@ -330,6 +336,7 @@ AGREEMENT = Exercise(
     fixed={
         "exact[0]": "one value has no order",
         "estimate[0]": "one value has no order",
+        "result<=1": "a correlation",
     },
     task="Spearman's rank correlation, ties at their average rank; ValueError for a constant input.",
     minutes=10,

@@ -143,8 +143,8 @@ MY_CIRCUIT = Exercise(
         ),
         Mistake(
             "part_of_it",
-            "Your heads belong to it, but they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest need them: rank by what happens when a head "
-            "of the *clean* run is set to its ABC mean.",
+            "They keep a part of the task, more than random heads do, and not enough of it. If you ranked them by patching clean into corrupted runs: that shows only heads that do different things in the two. Others do the same in both, and the rest need them. "
+            "Rank by what happens when a head of the *clean* run is set to its ABC mean.",
             lambda case: case.judge_data.different,
         ),
         Mistake(
@@ -154,7 +154,7 @@ MY_CIRCUIT = Exercise(
         ),
         Mistake(
             "too_weak",
-            "With only these heads left, next to nothing of the task remains. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value, and take more of the list.",
+            "With only these heads left, no more of the task remains than with random heads, or next to nothing. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value.",
             _weakest,
         ),
     ),

@@ -408,7 +408,7 @@ def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable
         cases = []
         for heads in sets:
             model = model_ref(config, draw.seed())
-            tokens = draw.integers(0, config["d_vocab"], 3, 9)
+            tokens = draw.integers(0, config["d_vocab"], 3, 2 if len(heads) == 1 else 9)
             names = ", ".join(f"{layer}.{head}" for layer, head in heads) or "no heads"
             cases.append(
                 case(
@@ -449,6 +449,7 @@ LOSS_WITHOUT_HEADS = Exercise(
     revision=2,
     fixed={
         "result>=0": "minus a log-probability",
+        "result<=1": "random models know little, and nothing very wrong",
     },
     task="The loss per token with the outputs of some heads set to zero, leaving no hook behind.",
     minutes=10,
@@ -493,8 +494,8 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "nothing_ablated",
-            "This is the loss of the whole model: your hooks change nothing. Return the changed z, or change it in place, and make sure that "
-            "the hooks reach the forward pass.",
+            "This is the loss of the whole model: nothing that your hooks do reaches it. Return the changed z, or change it in place, at every "
+            "position, and make sure that the hooks are there in the forward pass.",
             _whole_model,
         ),
         Mistake(

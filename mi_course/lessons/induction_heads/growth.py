@@ -75,7 +75,7 @@ def _last_only(model, tokens: Tensor) -> Tensor:
 def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
-        for batch, pos in ((3, 8), (2, 5)):
+        for batch, pos in ((3, 8), (2, 5), (2, 5)) if kind == "sgd" else ((1, 2), (3, 4)):
             model = model_ref(_CONFIG, draw.seed())
             batches = [draw.integers(0, 9, batch, pos) for _ in range(3)]
             cases.append(
@@ -85,7 +85,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
                     driver="train",
                     options={"batches": batches},
                     watch=("hooks",),
-                    about=f"three steps of {kind.upper()}, batch {batch}, {pos} positions",
+                    about=f"three steps of SGD{' with momentum' * (kind != 'sgd')}, batch {batch}, {pos} positions",
                     rtol=1e-3,
                     atol=1e-4,
                 )
@@ -98,11 +98,22 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
 TRAIN_STEP = Exercise(
     id="induction_heads.train_step",
     revision=2,
+    fixed={
+        "model": "the optimizer belongs to it",
+        "result>=0": "minus a log-probability",
+        "result<=1": "random models know little, and nothing very wrong",
+    },
     task="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
     minutes=6,
     difficulty=2,
     oracle=_train_step,
-    parts=(Part("losses and parameters after three steps", 3, _train_cases("sgd", 0.2)),),
+    parts=(
+        Part(
+            "losses and parameters after three steps",
+            3,
+            lambda draw, size: [*_train_cases("sgd", 0.2)(draw, size), *_train_cases("momentum", 0.1)(draw, size)],
+        ),
+    ),
     mistakes=(
         Mistake(
             "gradients_not_cleared",
@@ -112,8 +123,8 @@ TRAIN_STEP = Exercise(
         ),
         Mistake(
             "nothing_moves",
-            "The parameters did not move: either `optimizer.step()` is missing, or the gradients were cleared between `backward` and it. "
-            "Clear first, then `backward`, then `step`.",
+            "The parameters did not move. Three slips do that: `optimizer.step()` is missing; the gradients were cleared between `backward` and "
+            "it; or the loss was cut off from the parameters (`detach`, `no_grad`), so that `backward` finds none.",
             _step(late_clear=True),
         ),
         Mistake(
@@ -228,7 +239,7 @@ def _emergence_cases(draw: RandomInputs, size: str) -> list[Case]:
     calls = []
     for n, rise in ((12, 7), (9, 3), (20, 16), (8, 7)):
         threshold = draw.number(0.3, 0.6)
-        calls.append(Call((*_curve(draw, n, rise, threshold), threshold)))
+        calls.append(Call((*_curve(draw, n, rise, threshold), threshold), watch=("arguments",)))
     return [Case(calls=tuple(calls), about="curves that rise, fall again, and rise for good")]
 
 
@@ -244,6 +255,12 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
         Call(([0, 10, 20], [0.7, 0.8, 0.6], threshold)),
         Call((four, [0.1, 0.9, 0.5, 0.8], threshold)),
         Call((four, [0.1, 0.2, 0.3, 0.4], threshold)),
+        Call((four, [0.1, 0.9, 0.5, 0.8], 0.6)),
+        Call(([1, 2, 3, 4], [0.1, 0.9, 0.5, 0.8], threshold)),
+        Call((four, [0.1, 0.8, 0.8, 0.9], threshold)),
+        Call((four, [0.1, 0.51, 0.49, 0.505], threshold)),
+        Call((four, [-0.2, 0.4, -0.1, 0.3], 0.0)),
+        Call((four, [-0.9, -0.4, -0.3, -0.2], -0.5)),
         Call(([], [], threshold)),
     )
     return [Case(calls=calls, about="never, from the start, a score equal to the threshold, and no scores at all")]
@@ -252,6 +269,9 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
 EMERGENCE_STEP = Exercise(
     id="induction_heads.emergence_step",
     revision=2,
+    fixed={
+        "steps": "they increase",
+    },
     task="The first training step at which the score exceeds the threshold and stays above it, or None.",
     minutes=6,
     difficulty=2,

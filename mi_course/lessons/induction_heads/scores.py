@@ -7,7 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
+from mi_course.exercises import (
+    Case,
+    Complaint,
+    Exercise,
+    Mistake,
+    Part,
+    RandomInputs,
+    case,
+    heads_in,
+    hook_ref,
+    model_ref,
+)
+from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Patterns to be judged on: causal ones, and ones without a mask, where a swap of query and key shows
@@ -291,7 +303,32 @@ def _top_heads_cases(draw: RandomInputs, size: str) -> list[Case]:
             case(scores, threshold, about=f"{layers} layers of {heads} heads, one score equal to the threshold")
         )
     scores, _ = _scores_with_edges(draw, 3, 4)
-    return [*cases, case(scores, 50.0, about="no score above the threshold")]
+    cases += [case(scores, 50.0, about="no score above the threshold"), case(scores, 0.0, about="a threshold of 0")]
+    near = torch.tensor([[0.38, 0.37], [0.376, 0.5], [0.374, -0.37]])
+    cases.append(case(near, 0.375, about="scores just above and below the threshold"))
+    tied = torch.tensor([[0.75, 0.5, 0.75], [0.25, 0.75, 0.5], [0.125, -0.5, 0.5]])
+    return [*cases, case(tied, 0.2, about="equal scores, which may come in any order", judge=_judge_tied)]
+
+
+def _judge_tied(case: Case, observation: Observation) -> Complaint | None:
+    scores, threshold = case.calls[0].args
+    found = heads_in(observation.replies[0].value, *scores.shape, empty="The list is empty.", example="[(0, 1)]")
+    if isinstance(found, Complaint):
+        return found
+    wanted = _top_heads(scores, threshold)
+    if len(found) != len(observation.replies[0].value):
+        return Complaint("A head is in the list twice.")
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        return Complaint(
+            f"Head {missing[0]} is missing. Its score is above the threshold, and another head has the same."
+        )
+    if extra := sorted(set(found) - set(wanted)):
+        return Complaint(f"Head {extra[0]} is in the list; its score is not above the threshold.")
+    values = [float(scores[head]) for head in found]
+    if values != sorted(values, reverse=True):
+        return Complaint(f"The scores of the heads in your list are {values}, expected highest first.")
+    return None
 
 
 TOP_HEADS = Exercise(
@@ -412,13 +449,18 @@ def _put_and_return(scores: Tensor, index: object, value: object) -> Tensor:
 
 def _score_hook_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
-    for batch, period, layers in ((3, 4, (0, 1, 2)), (2, 6, (2, 0)), (1, 5, (1,))):
-        model = model_ref(_THREE_LAYERS, draw.seed())
+    small = {**_THREE_LAYERS, "n_layers": 1, "n_heads": 1}
+    for batch, period, layers, config in (
+        *((batch, period, layers, _THREE_LAYERS) for batch, period, layers in ((3, 4, (0, 1, 2)), (2, 6, (2, 0)))),
+        *((batch, period, layers, _THREE_LAYERS) for batch, period, layers in ((1, 5, (1,)), (2, 6, (2, 0)))),
+        (1, 3, (0,), small),
+    ):
+        model, heads = model_ref(config, draw.seed()), config["n_heads"]
         # Not zero at first, so that adding instead of writing shows.
-        scores = draw.normal(3, 4)
+        scores = draw.normal(config["n_layers"], heads)
         feed = []
         for layer in layers:
-            pattern = draw.normal(batch, 4, 1 + 2 * period, 1 + 2 * period, std=2.0).softmax(-1)
+            pattern = draw.normal(batch, heads, 1 + 2 * period, 1 + 2 * period, std=2.0).softmax(-1)
             feed.append((pattern, hook_ref(model, f"blocks.{layer}.attn.hook_pattern")))
         about = f"batch {batch}, period {period}, patterns of layers {', '.join(map(str, layers))}"
         cases.append(case(scores, period, driver="hook_factory", options={"feed": feed}, about=about))
@@ -431,6 +473,10 @@ SCORE_HOOK = Exercise(
     fixed={
         "result>=0": "probabilities",
         "result<=1": "probabilities",
+        "scores": "overwritten",
+        "period": "the length is 1 + 2 · period",
+        "result[2]": "two copies take at least five positions",
+        "result[3]": "two copies take at least five positions",
     },
     task="A hook that writes the batch mean of its layer's induction scores into a table, so that one pass scores every head.",
     minutes=8,

@@ -38,8 +38,18 @@ def _shrunken(draw: RandomInputs, n: int, d: int, by: float) -> tuple[Tensor, Te
 def _shrinkage_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}")
-        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3))
+        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3), (5, 3, -0.6), (40, 3, 15.0))
+    ] + [
+        case(x * size, x_hat * size, about=f"7 rows of 4, one of them 0, all {size:g} times as large")
+        for size in (0.01, 20.0)
+        for x, x_hat in [_with_zero_row(*_shrunken(draw, 7, 4, 0.6))]
     ]
+
+
+def _with_zero_row(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """A row for which nothing was rebuilt, among rows for which something was."""
+    x_hat[2] = 0.0
+    return x, x_hat
 
 
 def _nothing_rebuilt(draw: RandomInputs, size: str) -> list[Case]:
@@ -62,6 +72,10 @@ def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Te
 SHRINKAGE = Exercise(
     id="sae_training.shrinkage",
     revision=2,
+    fixed={
+        "x": "x_hat belongs to it; varied by hand",
+        "x_hat": "it belongs to x; varied by hand",
+    },
     task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
@@ -204,6 +218,7 @@ MEAN_MAX_COSINE = Exercise(
     revision=2,
     fixed={
         "dictionary=0": "a feature has a direction",
+        "result<=1": "a cosine",
     },
     task="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
     minutes=6,

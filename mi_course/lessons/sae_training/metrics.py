@@ -163,6 +163,15 @@ def _dead_cases(draw: RandomInputs, size: str) -> list[Case]:
         batches[-1][1, order[1]] = draw.number(0.1, 1.0)  # once, in the last
         batches[0][1:3, order[2]] = draw.number(0.1, 1.0)  # twice, both in the first
         cases.append(case(batches, about=f"{len(sizes)} batches of {', '.join(map(str, sizes))} rows, F = {F}"))
+    many = [torch.zeros(2, 3) for _ in range(80)]
+    many[7][1, 1] = 0.4
+    cases.append(case(many, about="one active row in 80 batches, F = 3"))
+    # Once among very many rows, and a latent that is hardly active.
+    for F, sizes in ((3, (150, 160)), (1, (1, 1)), (2, (1, 3))):
+        batches = [torch.zeros(n, F) for n in sizes]
+        batches[1][-1, 0] = 0.002 if F > 2 else 30.0
+        cases.append(case(batches, about=f"one active row in {sum(sizes)}, F = {F}"))
+        cases.append(case([torch.zeros_like(f) for f in batches], about=f"no active row in {sum(sizes)}, F = {F}"))
     return cases
 
 
@@ -190,7 +199,7 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
     revision=2,
-    task="For each latent whether it is 0 in every row of every batch.",
+    task="For each latent whether it is above 0 in no row of any batch.",
     minutes=4,
     difficulty=1,
     oracle=_dead_latents,

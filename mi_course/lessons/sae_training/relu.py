@@ -45,6 +45,9 @@ def _encode_cases(draw: RandomInputs, size: str) -> list[Case]:
 ENCODE = Exercise(
     id="sae_training.encode",
     revision=2,
+    fixed={
+        "result>=0": "ReLU",
+    },
     task="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
     minutes=5,
     difficulty=1,
@@ -160,7 +163,7 @@ def _loss_cases(draw: RandomInputs, size: str) -> list[Case]:
             about=f"batch {batch}, d = {d}, F = {F}, decoder rows of different length",
         )
         for batch, d, F in SHAPES
-    ]
+    ] + [case(*_loss_arguments(draw, 3, 4, 5)[:-1], 0.0, about="no penalty, l1 = 0")]
 
 
 def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
@@ -199,6 +202,11 @@ def _swapped_terms(*args: object) -> tuple[Tensor, Tensor]:
 SAE_LOSS = Exercise(
     id="sae_training.sae_loss",
     revision=2,
+    fixed={
+        "f>=0": "activations",
+        "l1>=0": "a coefficient",
+        "result>=0": "squares and absolute values",
+    },
     task="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
     minutes=10,
     difficulty=2,

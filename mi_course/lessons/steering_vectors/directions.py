@@ -130,7 +130,7 @@ def _probe_data(draw: RandomInputs, n: int, d: int, positive: int) -> tuple[Tens
 def _probe_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_probe_data(draw, n, d, positive), about=f"{n} rows of {d}, {positive} of them True")
-        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2))
+        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2), (90, 3, 1), (90, 3, 89))
     ]
 
 
@@ -290,12 +290,19 @@ def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
         low = len(cases) < 3
         if useful and len(differ) == 6 and y.any() and (accuracy < 0.5) == low:
             cases.append(case(w, b, x, y, about=f"{n} rows of {d}, {int(on_border.sum())} exactly on the border"))
+    for b in (0.0, 0.35, -0.35):  # scores between the whole numbers
+        w, x, y = draw.normal(5), draw.normal(40, 5, std=0.4), draw.uniform(40) < 0.35
+        cases.append(case(w, b, x, y, about=f"40 rows of 5, b = {b}"))
     return cases
 
 
 PROBE_ACCURACY = Exercise(
     id="steering_vectors.probe_accuracy",
     revision=2,
+    fixed={
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     task="The share of rows on which the probe is right: (x·w + b > 0) equals the label.",
     minutes=4,
     difficulty=1,
@@ -406,6 +413,9 @@ def _one_side(vectors: Tensor) -> Tensor:
 COSINE_SIMILARITIES = Exercise(
     id="steering_vectors.cosine_similarities",
     revision=2,
+    fixed={
+        "result<=1": "cosines",
+    },
     task="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
     minutes=5,
     difficulty=1,

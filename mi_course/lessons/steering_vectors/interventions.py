@@ -42,7 +42,8 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Ca
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
             cases.append(case(*args, driver="hook", about=about))
-        return cases
+        args = (draw.normal(2, 3, 4), _hook(draw), draw.normal(4), 0.0, 0)
+        return [*cases, case(*args, driver="hook", about="a coefficient of 0")]
 
     return cases
 
@@ -220,7 +221,7 @@ _WRONG: dict[str, tuple[str, Change]] = {
         lambda x, v: x - _safe(v),
     ),
     "zero_divided_by_zero": (
-        "Right but for a zero direction: 0/0 is NaN, and it would fill the whole stream. A zero direction changes nothing.",
+        "Right but for a zero direction: 0/0 is NaN, and it fills the whole result. A zero direction changes nothing.",
         lambda x, v: x - _along(x, v / v.norm()),
     ),
 }

@@ -50,6 +50,7 @@ def _large_logits(draw: RandomInputs, size: str) -> list[Case]:
             draw.normal(3, 12, mean=sign * 300.0, std=3.0),
             *_ids(draw, 12, 3, 4),
             about=f"logits near {sign * 300}, whose exponentials leave float32",
+            atol=2e-4,
         )
         for sign in (1, -1)
     ]
@@ -203,6 +204,8 @@ def _dose_cases(draw: RandomInputs, size: str) -> list[Case]:
             case(function_ref("polynomial", coefficients=curve), jitter, about=about, watch=("calls",)),
             case(function_ref("tanh", scale=draw.number(0.2, 0.6), shift=draw.number(0.3, 0.8)), jitter, about=about),
         ]
+        curve = [-c for c in curve]
+        cases.append(case(function_ref("polynomial", coefficients=curve), jitter, about=about))
     return cases
 
 
@@ -213,6 +216,9 @@ def _values(effect: object, coefficients: list[float]) -> list[float]:
 DOSE_RESPONSE = Exercise(
     id="steering_vectors.dose_response",
     revision=2,
+    fixed={
+        "result<=1": "the effects are small",
+    },
     task="For each coefficient, what it adds to the metric: effect(c) − effect(0).",
     minutes=3,
     difficulty=1,
@@ -311,6 +317,9 @@ def _by_probabilities(base: Tensor, steered: Tensor) -> Tensor:
 KL_DIVERGENCE = Exercise(
     id="steering_vectors.kl_divergence",
     revision=2,
+    fixed={
+        "result>=0": "a divergence",
+    },
     task="For each row KL(base ‖ steered) in nats: what predicting the steered way costs where the unsteered model is right.",
     minutes=6,
     difficulty=2,

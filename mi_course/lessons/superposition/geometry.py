@@ -75,14 +75,14 @@ def _special_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 def _interference(W: Tensor) -> Tensor:
     """Spec."""
-    return torch.tensor([sum(s for j, s in enumerate(_overlaps(W, i)) if j != i) for i in range(W.shape[1])])
+    return torch.tensor([sum((s for j, s in enumerate(_overlaps(W, i)) if j != i), 0.0) for i in range(W.shape[1])])
 
 
 INTERFERENCE = Exercise(
     id="superposition.interference",
     revision=2,
     fixed={
-        "W[1]": "one feature interferes with none",
+        "result>=0": "squares",
     },
     task="For each feature, how much of all the others lies along it: the sum over j ≠ i of (Ŵ_i · W_j)².",
     minutes=6,
@@ -196,6 +196,10 @@ def _over_the_others(W: Tensor) -> Tensor:
 FEATURE_DIMENSIONALITY = Exercise(
     id="superposition.feature_dimensionality",
     revision=2,
+    fixed={
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     task="The share of a dimension that each feature has: ‖W_i‖² over the sum of (Ŵ_i · W_j)² over all j, itself included; 0 where W_i is 0.",
     minutes=6,
     difficulty=2,
