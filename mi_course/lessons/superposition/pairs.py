@@ -251,10 +251,9 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge(case, observation):
         return problem
-    return seed_complaint(
-        *(reply.value for reply in observation.replies[:3]),
-        "Two calls with the same seed gave different features. All randomness must come from it.",
-    )
+    first, again, other = (reply.value for reply in observation.replies[:3])
+    message = "Two calls with the same seed gave different features. All randomness must come from it."
+    return seed_complaint(first, again, other, message)
 
 
 def _about(together: bool) -> str:
