@@ -1143,7 +1143,7 @@ of_all = explained(every, real(every))
 print(f"trained, BOS and massive tokens counted too: explained {of_all:.2f}")
 both = runs.with_and_without(train_on, unseen)
 print(
-    f"100 steps on ordinary tokens {both[0]:.3f}, on all tokens {both[1]:.3f}, of the ordinary"
+    f"60 steps on ordinary tokens {both[0]:.3f}, on all tokens {both[1]:.3f}, of the ordinary"
 )
 
 # %% id="claims-massive-seen" tags=["claims"]

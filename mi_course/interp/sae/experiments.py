@@ -576,7 +576,13 @@ def loss_in_nats(
     model: Any, tokens: Int[Tensor, "rows pos"], name: str = "", hook: Callable[..., Tensor] | None = None
 ) -> float:
     """The model's mean next-token loss, with this hook at the hook point `name`, or without."""
-    hooks = [(name, lambda value, hook_point: hook(value, hook_point))] if hook else []
+    given = hook
+
+    def at(value: Tensor, hook: Any) -> Tensor:  # TransformerLens passes the hook point as `hook`
+        out = given(value, hook) if given else None
+        return value if out is None else out
+
+    hooks = [(name, at)] if given else []
     with torch.no_grad():
         return float(model.run_with_hooks(tokens, return_type="loss", fwd_hooks=hooks))
 
