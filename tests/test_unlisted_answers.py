@@ -359,12 +359,7 @@ def ablate_direction_relu_abl(r, hook, d):
     return r - (r @ u).clamp(min=0)[..., None] * u
 
 
-def decode_bias_only_where_something_speaks(f, W_dec, b_dec):
-    return f @ W_dec + b_dec * (f > 0).any(-1, keepdim=True)
-
-
 WRONG = {
-    "sae_training.decode": [decode_bias_only_where_something_speaks],
     "start_here.top_next_tokens": [top_next_tokens_strs, top_next_tokens_temp],
     "start_here.zero_head": [zero_head_small, zero_head_nn],
     "induction_heads.repeated_tokens": [

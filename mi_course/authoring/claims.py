@@ -23,8 +23,6 @@ __all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "r
 TO_CONVERT = (
     "residual_stream",
     "activation_patching",
-    "superposition",
-    "sae_training",
 )
 """Lessons whose concluding cells need no claims yet. It only becomes shorter."""
 
