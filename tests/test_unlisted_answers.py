@@ -106,20 +106,6 @@ def induction_score_fixedperiod(pattern, period):
     return pattern.diagonal(1 - p, 1, 2)[:, -p:].mean(-1)
 
 
-def top_heads_limited(scores, threshold):
-    return reference("induction_heads.top_heads")(scores, threshold)[:4]
-
-
-def top_heads_square_only(scores, threshold):
-    flat = scores.flatten()
-    o = flat.argsort(descending=True)
-    return [divmod(int(i), len(scores)) for i in o if flat[i] > threshold]
-
-
-def top_heads_positive_only(scores, threshold):
-    return [h for h in reference("induction_heads.top_heads")(scores, threshold) if scores[h] > 0]
-
-
 def composition_score_absd(a, b):
     return (a.abs() @ b.abs()).norm() / (a.norm() * b.norm())
 
@@ -135,15 +121,6 @@ def composition_score_eps8(a, b):
 def copying_score_topk_ge(W_E, W_OV, W_U):
     logits = W_E @ W_OV @ W_U
     return (logits.argmax(-1) == torch.arange(len(logits))).float().mean().item()
-
-
-def emergence_step_only_end(steps, scores, t):
-    return steps[-1] if scores[-1] > t else None
-
-
-def emergence_step_zero_step(steps, scores, t):
-    r = reference("induction_heads.emergence_step")(steps, scores, t)
-    return r or None
 
 
 def train_step_two_steps(model, optimizer, tokens):
@@ -183,28 +160,6 @@ def loss_without_heads_permanent(model, tokens, heads):
         for layer, h in heads:
             model.blocks[layer].attn.W_O[h] = 0
     return reference("induction_heads.loss_per_token")(model(tokens), tokens)
-
-
-def score_hook_writes_first(scores, period):
-    inner = reference("induction_heads.score_hook")(scores, period)
-
-    def hook(pattern, hook):
-        inner(pattern, hook)
-        pattern.zero_()
-        return pattern
-
-    return hook
-
-
-def score_hook_runningmean(scores, period):
-    inner = reference("induction_heads.score_hook")(scores, period)
-
-    def hook(pattern, hook):
-        old = scores[hook.layer()].clone()
-        inner(pattern, hook)
-        scores[hook.layer()] = (old + scores[hook.layer()]) / 2
-
-    return hook
 
 
 def logit_difference_mx(logits, answers, last):
@@ -404,12 +359,7 @@ def ablate_direction_relu_abl(r, hook, d):
     return r - (r @ u).clamp(min=0)[..., None] * u
 
 
-def decode_bias_only_where_something_speaks(f, W_dec, b_dec):
-    return f @ W_dec + b_dec * (f > 0).any(-1, keepdim=True)
-
-
 WRONG = {
-    "sae_training.decode": [decode_bias_only_where_something_speaks],
     "start_here.top_next_tokens": [top_next_tokens_strs, top_next_tokens_temp],
     "start_here.zero_head": [zero_head_small, zero_head_nn],
     "induction_heads.repeated_tokens": [
@@ -422,17 +372,14 @@ WRONG = {
     ],
     "induction_heads.loss_per_token": [loss_per_token_clipped, loss_per_token_mutates],
     "induction_heads.induction_score": [induction_score_batchy, induction_score_fixedperiod],
-    "induction_heads.top_heads": [top_heads_limited, top_heads_square_only, top_heads_positive_only],
     "induction_heads.composition_score": [composition_score_absd, composition_score_eps, composition_score_eps8],
     "induction_heads.copying_score": [copying_score_topk_ge],
-    "induction_heads.emergence_step": [emergence_step_only_end, emergence_step_zero_step],
     "induction_heads.train_step": [train_step_two_steps, train_step_evalgrad],
     "induction_heads.loss_without_heads": [
         loss_without_heads_keeps_layers,
         loss_without_heads_half,
         loss_without_heads_permanent,
     ],
-    "induction_heads.score_hook": [score_hook_writes_first, score_hook_runningmean],
     "activation_patching.logit_difference": [logit_difference_mx, logit_difference_absv, logit_difference_logsm_diff],
     "activation_patching.recovery": [recovery_clamp, recovery_median, recovery_refuses_too_much, recovery_typeerr],
     "activation_patching.patch_position": [patch_position_neg],
