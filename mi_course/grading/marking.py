@@ -19,12 +19,20 @@ from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
 from mi_course.grading.jobs import content_hash
 from mi_course.grading.marks import ExerciseMark, Marks, failed
-from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import PATIENCE, TOTAL_S, Seen, ask_all, capped, claimed, shortened
+from mi_course.grading.sandboxed_asking import (
+    PATIENCE,
+    TOTAL_S,
+    Seen,
+    ask_all,
+    capped,
+    recorded_observations,
+    shortened,
+)
 from mi_course.judging import judge
-from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
+from mi_course.recorded_values import recorded_values
+from mi_course.submission import NOT_RECORDED, SETUP_POSITION, Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = ["mark", "prepare"]
@@ -65,10 +73,10 @@ def mark(
     reasons, own, time_out = list(problems), list[str](), ""
     content = content_hash(loaded)
     seed = seed_of(secret, content)
-    for file, submission, claims, _ in chosen.values():
+    for file, submission, _ in chosen.values():
         notes += submission.notes
         left_s = total_s - (time.monotonic() - began)  # one deadline for all lessons of a submission
-        lesson_marks, why, seen = _mark_lesson(submission, claims, sandbox, seed, max(left_s, 0.0))
+        lesson_marks, why, seen = _mark_lesson(submission, sandbox, seed, max(left_s, 0.0))
         marks += lesson_marks
         own += seen.own
         time_out = max(time_out, seen.time_out)
@@ -98,7 +106,7 @@ def mark(
     )
 
 
-_Candidate = tuple[str, Submission, dict[str, Any], list[dict[str, str]]]
+_Candidate = tuple[str, Submission, list[dict[str, str]]]
 
 
 def choose(
@@ -111,7 +119,6 @@ def choose(
         try:
             notebook = parse(raw, file.rpartition("/")[2])
             submission = select_cells(notebook, file.rpartition("/")[2], lesson)
-            claims = claims_in(notebook)
             reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
         except SubmissionError as error:
             problems.append(str(error))
@@ -119,7 +126,7 @@ def choose(
         except Exception as error:
             problems.append(f"{file} cannot be read as a notebook ({type(error).__name__}).")
             continue
-        candidates.setdefault(submission.info.id, []).append((file, submission, claims, reflections))
+        candidates.setdefault(submission.info.id, []).append((file, submission, reflections))
     chosen: dict[str, _Candidate] = {}
     for id, of_lesson in candidates.items():
         of_lesson.sort(key=lambda one: rank(one[0], one[1]))
@@ -151,14 +158,17 @@ def seed_of(secret: bytes, content: str) -> int:
 
 
 def _mark_lesson(
-    submission: Submission, claims: dict[str, Any], sandbox: Sandbox, seed: int, total_s: float
+    submission: Submission, sandbox: Sandbox, seed: int, total_s: float
 ) -> tuple[list[ExerciseMark], list[str], Seen]:
     """The marks of one lesson's exercises, and what to say about them."""
     exercises = lessons.load(submission.info.id).exercises
     plans = {exercise.id: exercise.plan(seed) for exercise in exercises}
+    values = recorded_values(submission.records)
     # A recorded value is what `check` saw. Without one the name itself is asked; it may be a list written by hand.
     recorded = {
-        id: claimed(plan, claims[id]) for id, plan in plans.items() if plan.exercise.kind == "value" and id in claims
+        id: recorded_observations(plan, values[id])
+        for id, plan in plans.items()
+        if plan.exercise.kind == "value" and id in values
     }
     seen = ask_all(submission, {id: plan for id, plan in plans.items() if id not in recorded}, sandbox, total_s)
     observed = recorded | seen.observations
@@ -238,6 +248,8 @@ def _undefined(exercise: Exercise, submission: Submission, seen: Seen) -> Exerci
     else:
         status = "timed_out" if stopped in seen.late else "crashed"
         message = f"Cell {stopped} stopped: {seen.stopped[stopped]}"
+        if exercise.kind == "value":
+            message += f" {NOT_RECORDED}"
     return ExerciseMark(exercise.id, exercise.revision, status, 0, exercise.points, message)
 
 

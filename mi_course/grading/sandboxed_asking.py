@@ -406,6 +406,6 @@ def _differences(before: Any, now: Any, path: str) -> list[str]:
     return [] if before is None or before == now else [path]
 
 
-def claimed(plan: Plan, value: Any) -> list[Observation]:
+def recorded_observations(plan: Plan, value: Any) -> list[Observation]:
     """A recorded value as the answer to every Ask of an outcome exercise."""
     return [Observation(ask.id, tuple(Reply(wire.RETURNED, wire.plain(value)) for _ in ask.calls)) for ask in plan.asks]

@@ -42,10 +42,10 @@ from mi_course.grading.jobs import content_hash
 from mi_course.grading.marking import _judge
 from mi_course.grading.marks import ExerciseMark, Marks, printable_name
 from mi_course.grading.reaching import reaches
-from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.similar import answers_in
 from mi_course.grading.text_files import escape_csv_cell
+from mi_course.recorded_values import recorded_values
 from mi_course.submission import SubmissionError, parse, select_cells
 
 SLOW_S = 5.0
@@ -123,7 +123,7 @@ class Fuzz:
             submission = select_cells(tree, name)
         except SubmissionError:
             return
-        claims_in(tree)
+        recorded_values(submission.records)
         reflections_in(tree, submission.info, name.endswith(".py"))
         list(reaches(submission.cells))
         answers_in("x", submission.exercises, [cell.source for cell in submission.cells])

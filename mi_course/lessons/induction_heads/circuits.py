@@ -266,8 +266,8 @@ COPYING_SCORE = Exercise(
         "Strictly larger than every other: put −∞ on a copy's diagonal, take the maximum of each row, and compare the diagonal with that.",
     ),
     reveal="The matrix W_E W_OV W_U is vocab × vocab: attended token in, logits out. A head that copies has its largest entry of each row on the "
-    "diagonal. On SmolLM2 the full product would have 2.4 billion entries, and its induction heads do not show it: their reading and writing "
-    "directions are not those of W_E and W_U. A test on weights is a hypothesis about the model, not a fact.",
+    "diagonal. On SmolLM2 the full product would have 2.4 billion entries, and would say little: even the identity in place of W_OV scores only "
+    "0.16 there, and later layers read what an induction head writes. A test on weights is a hypothesis about the model, not a fact.",
 )
 
 
