@@ -1250,7 +1250,7 @@ claim(
 # %% [markdown] id="ask-dashboard_row"
 # {{exercise dashboard_row}}
 #
-# `f` has a row for each token and a column for each latent. Return a dict of three: `"density"`, the share of tokens on which latent number `latent` is active (above 0); `"strongest"`, the numbers of the n tokens on which it is strongest, strongest first, among equal ones the earlier first, and only tokens on which it is active, so there may be fewer than n, or none; `"promotes"`, the n token ids with the highest logits `W_dec[latent] @ W_U`, highest first, among equal ones the smaller id first (all of them, if the vocabulary is smaller than n).
+# `f` has a row for each token and a column for each latent. Return a dict of three: `"density"`, the share of tokens on which latent number `latent` is active (above 0); `"strongest"`, the numbers of the n tokens on which it is strongest, strongest first, among equal ones the earlier first, and only tokens on which it is active, so there may be fewer than n, or none; `"promotes"`, the n token ids with the highest logits, highest first (a logit is what the latent's decoder row adds, read by a token's column of `W_U`), among equal ones the smaller id first (all of them, if the vocabulary is smaller than n).
 
 
 # %% id="answer-dashboard_row"
