@@ -5,8 +5,9 @@ The task and the three-name prompts (ABC) are Wang et al.'s (2022), section 2; n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mi_course.interp.models import load_model
+from mi_course.interp.models.where import data_dir
 from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation, score_circuit
 
 if TYPE_CHECKING:
@@ -21,27 +23,35 @@ if TYPE_CHECKING:
 
     Head = tuple[int, int]
 
-# None of these occurs in lesson 03. Each name is one token of SmolLM2, with a leading space.
-HELD_OUT_TEMPLATES = (
-    "Then {A} and {B} sat in the garden, and {S} gave a book to",
-    "While {B} and {A} were at the office, {S} sent a letter to",
+# None of these names and templates occurs in lesson 03. Each name is one token of SmolLM2, with a leading space.
+HELD_OUT = (
+    (
+        "Then {A} and {B} sat in the garden, and {S} gave a book to",
+        (("Amy", "Jack"), ("Michael", "Emily"), ("Jennifer", "Andrew"), ("Richard", "Linda")),
+    ),
+    (
+        "While {A} and {B} were at the office, {S} sent a letter to",
+        (("Karen", "Steven"), ("Edward", "Nancy"), ("Diana", "Arthur"), ("Frank", "Martha")),
+    ),
 )
-HELD_OUT_PAIRS = (("Emma", "David"), ("Laura", "Peter"), ("Kate", "Mark"))
+STRONGEST, N_HEADS = (23, 3), 270
+"""The head with the largest effect on this task in SmolLM2, and how many heads there are."""
 
 
 def ioi_prompts(pairs: Sequence[tuple[str, str]], template: str) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Clean prompts, corrupted prompts, and (indirect object, subject) of each clean prompt.
 
-    template: text with {A} and {B}, the two names, and {S}, the subject. Each pair (a, b) is used twice: with A=a, B=b,
-    S=b, and with a and b exchanged. In the corrupted prompt S is the indirect object.
+    template: text with {A} and {B}, the two names in the order in which they are read, and {S}, the subject. Each pair
+    (a, b) is used twice, with a named first: with S=b, so that the indirect object is named first (ABB), and with S=a,
+    so that it is named second (ABA). In the corrupted prompt S is the indirect object: each of the two is the other's.
 
-    >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")[0]
-    ['Mary and John: John gave it to', 'John and Mary: Mary gave it to']
+    >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")
+    (['Mary and John: John gave it to', 'Mary and John: Mary gave it to'], ['Mary and John: Mary gave it to', 'Mary and John: John gave it to'], [('Mary', 'John'), ('John', 'Mary')])
     """
-    answers = [names for a, b in pairs for names in ((a, b), (b, a))]
-    clean = [template.format(A=a, B=b, S=b) for a, b in answers]
-    corrupted = [template.format(A=a, B=b, S=a) for a, b in answers]
-    return clean, corrupted, answers
+    rows = [(a, b, subject, other) for a, b in pairs for other, subject in ((a, b), (b, a))]
+    clean = [template.format(A=a, B=b, S=subject) for a, b, subject, _ in rows]
+    corrupted = [template.format(A=a, B=b, S=other) for a, b, _, other in rows]
+    return clean, corrupted, [(other, subject) for *_, subject, other in rows]
 
 
 def abc_prompts(names: Sequence[str], template: str) -> list[str]:
@@ -71,7 +81,6 @@ class Task:
     model: TransformerBridge
     sets: list[tuple[Tensor, Any, Tensor]]
     """Tokens, metric, and the heads' means over ABC prompts, of each template."""
-    _random: dict[int, list[float]] = field(default_factory=dict)
     _ends: tuple[float, float] | None = None
 
     def score(self, heads: Sequence[Head]) -> float:
@@ -83,20 +92,6 @@ class Task:
     def completeness(self, heads: Sequence[Head]) -> float:
         """Faithfulness of all the other heads: near 0 if nothing of the circuit is missing."""
         return self.score([head for head in self._all_heads() if head not in set(heads)])
-
-    def random(self, size: int, n: int = 50, seed: int = 0) -> list[float]:
-        """Faithfulness of n random sets of this size, ascending."""
-        if size not in self._random:
-            total, above = 0.0, torch.zeros(n)
-            for tokens, metric, means in self.sets:
-                scores = score_circuit(
-                    self.model, tokens, metric, self._all_heads()[:size], means, random=n, seed=seed, progress=False
-                )
-                # Back from each template's scale to logits, so that all templates enter one ratio.
-                effect = float((scores.full - scores.empty).mean())
-                total, above = total + effect, above + scores.random * effect
-            self._random[size] = sorted((above / total).tolist())
-        return self._random[size]
 
     def _all_heads(self) -> list[Head]:
         return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
@@ -110,11 +105,7 @@ class Task:
         return float(sum(value.mean() for value in values) / len(values))
 
 
-def ioi_task(
-    model: TransformerBridge,
-    templates: Sequence[str] = HELD_OUT_TEMPLATES,
-    pairs: Sequence[tuple[str, str]] = HELD_OUT_PAIRS,
-) -> Task:
+def ioi_task(model: TransformerBridge, templates: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Task:
     """IOI prompts of these templates and names, with the heads' means over ABC prompts of each template."""
     names = [name for pair in pairs for name in pair]
     sets = []
@@ -127,46 +118,44 @@ def ioi_task(
 
 @cache
 def smollm2_held_out() -> Task:
-    """The task on SmolLM2 and the held-out prompts, cached: about a second, and 20 for random sets of one size."""
-    return ioi_task(load_model())
+    """The task on SmolLM2 and the held-out prompts: 16, of two templates. Cached."""
+    model = load_model()
+    return Task(model, [prompts for template, pairs in HELD_OUT for prompts in ioi_task(model, [template], pairs).sets])
 
 
-# The first thirty heads by the absolute first-order effect of setting them to their ABC mean, at the clean runs of
-# lesson 03's two templates with eight prompts each, as in its cell use-rankings. Held-out faithfulness: 0.89.
-_CIRCUIT = (
-    (23, 3),
-    (29, 1),
-    (29, 0),
-    (20, 0),
-    (17, 4),
-    (24, 4),
-    (8, 1),
-    (19, 2),
-    (10, 7),
-    (24, 7),
-    (17, 0),
-    (23, 1),
-    (16, 0),
-    (25, 2),
-    (14, 3),
-    (8, 0),
-    (24, 5),
-    (16, 1),
-    (18, 1),
-    (17, 2),
-    (23, 7),
-    (18, 2),
-    (18, 6),
-    (14, 5),
-    (16, 5),
-    (29, 2),
-    (15, 7),
-    (11, 6),
-    (18, 4),
-    (18, 0),
-)
+@cache
+def random_scores() -> dict[int, tuple[list[float], list[float]]]:
+    """Held-out faithfulness of random sets of SmolLM2's heads: size to (without, with) the strongest head, ascending.
+
+    Measured by `data/measure_ioi_chance.py`: each set without the strongest head, and with it in the place of one head.
+    """
+    rows = json.loads((data_dir() / "smollm2-ioi-chance.json").read_text())["rows"]
+    return {row["size"]: (sorted(row["without"]), sorted(row["with"])) for row in rows}
 
 
-def smollm2_circuit() -> list[Head]:
-    """The course's own circuit for indirect objects in SmolLM2, as lesson 03 finds it."""
-    return list(_CIRCUIT)
+def chance(size: int, level: float = 0.95) -> float:
+    """What this share of random sets of `size` heads does not exceed on the held-out prompts.
+
+    Sets with and without the strongest head count as often as they would be drawn; between the measured sizes it is
+    interpolated.
+    """
+    table = random_scores()
+    below = max((n for n in table if n <= size), default=min(table))
+    above = min((n for n in table if n >= size), default=max(table))
+    ends = [_quantile(*table[n], share=n / N_HEADS, level=level) for n in (below, above)]
+    return ends[0] if above == below else ends[0] + (ends[1] - ends[0]) * (size - below) / (above - below)
+
+
+def _quantile(without: list[float], including: list[float], share: float, level: float) -> float:
+    """A quantile of two samples together, the second of which has this share of the weight."""
+    weighted = [(value, (1 - share) / len(without)) for value in without]
+    weighted += [(value, share / len(including)) for value in including]
+    total = 0.0
+    for value, weight in sorted(weighted):
+        total += weight
+        if total >= level:
+            return value
+    return max(value for value, _ in weighted)
+
+
+# CIRCUIT
