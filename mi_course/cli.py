@@ -460,6 +460,7 @@ def build(
         findings = building.check(infos)
         for finding in findings:
             typer.echo(str(finding))
+        typer.echo(building.claims_table(infos))
         count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
         typer.echo(count if findings else "all in order")
         raise typer.Exit(int(bool(findings)))
@@ -472,6 +473,7 @@ def build(
         typer.echo(f"wrote {os.path.relpath(path)}")
     for note in report.notes:
         typer.echo(f"note: {note}")
+    typer.echo(report.table)
     if not report.written:
         typer.echo("nothing was stale")
 

@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import dis
 import importlib
+import re
 import traceback
 import types
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from mi_course.exercises import Exercise, LessonSpec, Verdict
 from mi_course.judging import judge
 from mi_course.progress import Progress
 
-__all__ = ["Card", "ExerciseHandle", "Lesson", "check_exercise", "subscribe"]
+__all__ = ["Card", "ClaimFailed", "ExerciseHandle", "Lesson", "check_exercise", "claim", "subscribe"]
 
 SEED = 0
 """In self-study an answer gets the same inputs every time, so that the learner can work on a message."""
@@ -156,6 +157,46 @@ def _publish(lesson: str, verdict: Verdict, at: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Claims: prose held against outputs. `mi-course build` reads the lines that these print.
+
+
+SEEN_LINE = re.compile(r"seen (?P<name>[a-z0-9_-]+): (?P<text>.+)")
+CLAIM_LINE = re.compile(r"holds: .+")
+
+
+class ClaimFailed(AssertionError):
+    """The prose says something that this run does not bear out."""
+
+
+def claim(sentence: str, condition: Any) -> None:
+    """Hold a sentence of the lesson against this run's numbers. For a claims cell.
+
+    sentence: what the prose concludes, with the margin and the seeds or prompts that it holds over.
+    condition: a truth value (also a tensor without axes). Raises ClaimFailed if it is false, TypeError if it is no
+    truth value: a comparison of tensors needs `.all()` or `.any()`.
+    """
+    condition = condition.tolist() if hasattr(condition, "tolist") else condition
+    if not isinstance(condition, bool):
+        raise TypeError(f"claim({sentence!r}, ...) needs True or False, not {type(condition).__name__}: {condition!r}")
+    if not condition:
+        raise ClaimFailed(sentence)
+    print(f"holds: {' '.join(sentence.split())}")
+
+
+def _formatted(value: Any, fmt: str) -> str:
+    """The text of a number, a text or a list of these, with a true minus sign and no minus before a zero."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        *most, last = [_formatted(item, fmt) for item in value]
+        return f"{', '.join(most)} and {last}" if most else last
+    text = format(value, fmt)
+    if isinstance(value, str):
+        return " ".join(text.split())
+    return text.replace("-", "−" if re.search("[1-9]", text) else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The lesson
 
 
@@ -263,6 +304,17 @@ class Lesson:
             if cell == exercise.id:
                 return namespace[exercise.name]
         raise CourseError(f"{exercise.name} has not passed yet, and lesson {self.id} has no solution of it. {todo}")
+
+    @staticmethod
+    def seen(name: str, value: Any, fmt: str = "") -> None:
+        """Print a result of this run, for prose that says `{{seen:name}}`. For a claims cell.
+
+        value: a number (also a tensor with one element), a text, or a list of these, which is joined with "and".
+        fmt: a format such as ".2f". Raises ValueError for a name that is not made of a-z, 0-9, _ and -.
+        """
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ValueError(f"{name!r} is no name for what was seen: use a-z, 0-9, _ and -.")
+        print(f"seen {name}: {_formatted(value, fmt)}")
 
     def status(self) -> Any:
         """An overview of what was passed, tried and looked up."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -100,76 +101,107 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class _Pool:
-    """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 1 ms.
+    """Booted models by configuration. Booting takes 40 to 90 ms, drawing new weights 2 ms.
 
-    A model is kept only if it is unchanged: an answer may leave a hook, change the configuration, fold the weights or
-    replace a method of a module. Otherwise it is dropped, and the next Ask boots a new one.
+    An answer may leave a hook, change the configuration, fold the weights or replace a method of a module, even after
+    its Ask has ended. So a model is lent again only if it is unchanged.
     """
 
     MAX_IDLE = 4
 
     def __init__(self) -> None:
-        self.idle: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+        self.idle: dict[str, list[tuple[Any, _Snapshot]]] = defaultdict(list)
 
-    def take(self, config: dict[str, Any], seed: int) -> tuple[Any, Any]:
-        """A model with the weights of this seed, and its fingerprint, to be put back with it."""
+    def take(self, config: dict[str, Any], seed: int) -> tuple[Any, _Snapshot]:
+        """A model with the weights of this seed, and its snapshot, to be put back with it."""
         idle = self.idle[_key(config)]
-        model, fingerprint = idle.pop() if idle else _boot(config)
-        return reseed(model, seed), fingerprint
+        while idle:
+            model, snapshot = idle.pop()
+            if _is_restored(model, snapshot, seed):
+                return model, snapshot
+        model = _warm_up(small_model(config, 0))
+        return reseed(model, seed), _Snapshot(model)
 
-    def put_back(self, config: dict[str, Any], model: Any, fingerprint: Any) -> None:
+    def put_back(self, config: dict[str, Any], model: Any, snapshot: _Snapshot) -> None:
         idle = self.idle[_key(config)]
-        if len(idle) < self.MAX_IDLE and _is_unchanged(model, fingerprint):
-            idle.append((model, fingerprint))
+        if len(idle) < self.MAX_IDLE:
+            idle.append((model, snapshot))
 
 
 def _key(config: dict[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-def _boot(config: dict[str, Any]) -> tuple[Any, Any]:
-    model = _warm_up(small_model(config, 0))
-    return model, _fingerprint(model)
-
-
 def _warm_up(model: Any) -> Any:
-    """Run the model once: in its first forward pass the bridge adds a hook of its own, which must not be counted."""
+    """Run the model once: in its first forward pass the bridge adds a hook of its own, and fills caches of names."""
     with torch.no_grad():
-        model(torch.zeros(1, 2, dtype=torch.long))
+        model.run_with_cache(torch.zeros(1, 2, dtype=torch.long))
     return model
 
 
-def _fingerprint(model: Any) -> tuple[Any, Any]:
-    """What must not change if the model is to be used again: structure, and logits with the weights of seed 0."""
-    return _structure(model), _logits(model)
-
-
-def _structure(model: Any) -> Any:
-    """Hooks, modules, attributes that replace their methods, parameters and configuration. Runs no module."""
-    modules = [
-        (name, id(module), type(module), sorted(key for key, value in vars(module).items() if callable(value)))
-        for name, module in model.named_modules()
-    ]
-    parameters = [(name, id(p), p.dtype, p.shape, bool(p._backward_hooks)) for name, p in model.named_parameters()]
-    return forward_hooks(model), modules, parameters, repr(sorted(vars(model.cfg).items()))
-
-
-def _logits(model: Any) -> list[Any]:
-    model.requires_grad_(True)
-    tokens = torch.arange(min(4, model.cfg.n_ctx)).remainder(model.cfg.d_vocab)[None]
-    with torch.no_grad():
-        logits: list[Any] = reseed(model, 0)(tokens).tolist()
-    return logits
-
-
-def _is_unchanged(model: Any, fingerprint: tuple[Any, Any]) -> bool:
+def _is_restored(model: Any, snapshot: _Snapshot, seed: int) -> bool:
+    """Draw new weights. False if anything else was changed since the model was lent."""
     try:
         with time_limit(1.0):
-            return bool(_structure(model) == fingerprint[0] and _logits(model) == fingerprint[1])
+            for parameter in snapshot.parameters:
+                parameter.requires_grad_(True)
+            reseed(model, seed)
+            return snapshot.matches()
     except BaseException as error:  # whatever the answer did to it
         if type(error) is KeyboardInterrupt:
             raise
         return False
+
+
+class _Snapshot:
+    """All that can be reached from a model, but for the numbers in its parameters. `matches` runs no module.
+
+    Holds each dict, list and set beside a shallow copy of it. Python compares items by identity first, so thousands of
+    containers take a fraction of a millisecond.
+    """
+
+    TRANSIENT = "_conversion_state"
+    """TransformerLens's notes about the shapes of the last forward pass."""
+    ATOMS = (str, bytes, int, float, complex, type(None), type, torch.dtype, torch.device, Tensor)
+    ATOMS += (FunctionType, MethodType, BuiltinFunctionType, ModuleType)
+
+    def __init__(self, model: Any) -> None:
+        self.containers: list[tuple[Any, Any]] = []
+        seen: dict[int, Any] = {}
+        waiting = [model]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, self.ATOMS) or id(value) in seen:
+                continue
+            seen[id(value)] = value  # keeps it, so that nothing else gets its id
+            if isinstance(value, dict):
+                # A list is compared by what is in it: `reset_hooks` puts a new one in its place.
+                copy = {key: list(item) if type(item) is list else item for key, item in value.items()}
+                self.containers.append((value, copy))
+                for key, item in value.items():
+                    if key != self.TRANSIENT:
+                        waiting += item if type(item) is list else [item]
+            elif isinstance(value, (list, set)):
+                self.containers.append((value, value.copy()))
+                waiting += value
+            elif isinstance(value, (tuple, frozenset)):
+                waiting += value
+            else:
+                waiting.append(getattr(value, "__dict__", None))
+        self.parameters = list(model.parameters())
+        self.storage = list(map(_storage, self.parameters))
+        self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+
+    def matches(self) -> bool:
+        return (
+            all(bool(container == copy) for container, copy in self.containers)
+            and list(map(_storage, self.parameters)) == self.storage
+            and all(torch.equal(buffer, copy) for buffer, copy in self.buffers)
+        )
+
+
+def _storage(parameter: Tensor) -> tuple[Any, ...]:
+    return parameter.dtype, parameter.shape, parameter.stride(), parameter.data_ptr(), bool(parameter._backward_hooks)
 
 
 def forward_hooks(model: Any) -> int:
@@ -224,8 +256,8 @@ def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int =
         return _warm_up(load_native(name))
     if config is None:
         raise UnknownReference("a reference to a model needs its config or its name")
-    model, fingerprint = _POOL.take(config, seed)
-    resolver.borrowed.append((config, model, fingerprint))
+    model, snapshot = _POOL.take(config, seed)
+    resolver.borrowed.append((config, model, snapshot))
     return model
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mi_course.authoring.claims import Held, fill, held, review_claims, review_held, table
 from mi_course.authoring.execute import CELL_S, execute, outputs_hash, reuse
 from mi_course.authoring.generate import dump, learner_notebook, solution_notebook
 from mi_course.authoring.review import leaks, review, review_catalogue
@@ -19,7 +21,7 @@ from mi_course.interp.atomic_write import atomic_write
 from mi_course.lessons import LessonInfo, catalogue, join
 from mi_course.version import __version__
 
-__all__ = ["Report", "build", "check"]
+__all__ = ["Report", "build", "check", "claims_table"]
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Report:
     written: list[Path] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    table: str = ""
+    """How far prose is held against outputs, per lesson."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class _Lesson:
     cells: list[SourceCell]
     learner: dict[str, Any]
     solution: dict[str, Any]
+    held: Held
+    """What the stored solution has seen; `_fill` puts it into both notebooks."""
 
 
 def ours() -> tuple[LessonInfo, ...]:
@@ -66,9 +72,11 @@ def build(
     for info in infos:
         try:
             lesson = _read(info)
-            lessons.append(lesson)
             if only is None or info in only:
                 _build_one(lesson, report, force, run, cell_s, say)
+            else:
+                _fill(lesson)
+            lessons.append(lesson)
         except BuildError as error:
             if only is None or info in only:
                 findings += error.findings
@@ -76,6 +84,7 @@ def build(
                 report.notes.append(f"{error.findings[0]}; syllabus and hashes were not updated")
     if findings:
         raise BuildError(findings)
+    report.table = table([(lesson.info, lesson.cells, lesson.held) for lesson in lessons])
     if len(lessons) == len(infos):
         for path, text in _shared(lessons).items():
             _write(path, text, report)
@@ -86,7 +95,8 @@ def _build_one(
     lesson: _Lesson, report: Report, force: bool, run: bool, cell_s: int, say: Callable[[str], None]
 ) -> None:
     info = lesson.info
-    _write(notebook_path(info), dump(lesson.learner), report)
+    if findings := list(review_claims(info, lesson.cells)):
+        raise BuildError(findings)
     target = notebook_path(info, solution=True)
     old = _load(target)
     notebook = None if force or old is None else reuse(lesson.solution, old)
@@ -99,9 +109,15 @@ def _build_one(
         # nbval has not passed these outputs yet.
         (root(info) / "tests" / "nbval_keys" / f"{info.notebook}.json").unlink(missing_ok=True)
     if notebook is not None:
-        _write(target, dump(notebook), report)
+        lesson.solution, lesson.held = notebook, held(notebook)
+        if findings := list(review_held(lesson.held, lesson.cells)):
+            raise BuildError(findings)
     else:
         report.notes.append(f"solutions/{info.notebook}.ipynb is stale and was not executed")
+    _fill(lesson)
+    _write(notebook_path(info), dump(lesson.learner), report)
+    if notebook is not None:
+        _write(target, dump(lesson.solution), report)
 
 
 def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
@@ -112,7 +128,10 @@ def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
         try:
             cells = _cells(info)
             findings += review(info, _spec(info), cells)
+            findings += review_claims(info, cells)
             lesson = _read(info)
+            findings += review_held(lesson.held, cells)
+            _fill(lesson)
         except BuildError as error:
             findings += error.findings
             continue
@@ -125,6 +144,15 @@ def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
                 findings.append(Finding(_relative(path), 1, "is stale; run `mi-course build`"))
     findings += _orphans(infos)
     return sorted(set(findings))
+
+
+def claims_table(infos: Sequence[LessonInfo] | None = None) -> str:
+    """Per lesson: cells that conclude, claims, numbers filled in, citations. Executes nothing."""
+    rows = []
+    for info in infos if infos is not None else ours():
+        with contextlib.suppress(BuildError):  # `check` says so
+            rows.append((info, _cells(info), held(_load(notebook_path(info, solution=True)))))
+    return table(rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,7 +173,14 @@ def _spec(info: LessonInfo) -> LessonSpec:
 
 def _read(info: LessonInfo) -> _Lesson:
     cells, spec = _cells(info), _spec(info)
-    return _Lesson(info, spec, cells, learner_notebook(info, spec, cells), solution_notebook(info, spec, cells))
+    learner, solution = learner_notebook(info, spec, cells), solution_notebook(info, spec, cells)
+    return _Lesson(info, spec, cells, learner, solution, held(_load(notebook_path(info, solution=True))))
+
+
+def _fill(lesson: _Lesson) -> None:
+    """Fill in what the run has seen. Raises BuildError."""
+    lesson.learner = fill(lesson.learner, lesson.cells, lesson.held.seen)
+    lesson.solution = fill(lesson.solution, lesson.cells, lesson.held.seen)
 
 
 def _shared(lessons: Sequence[_Lesson]) -> dict[Path, str]:

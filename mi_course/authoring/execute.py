@@ -12,7 +12,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from mi_course.authoring.claims import CLAIMS_S
 from mi_course.authoring.generate import KERNEL, NOT_COMPARED
-from mi_course.authoring.source import BuildError, SourceCell
+from mi_course.authoring.source import BuildError, Finding, SourceCell
 from mi_course.content import ANSWER_MIME
+from mi_course.course import ClaimFailed
 from mi_course.lessons import LessonInfo
 from mi_course.progress import Progress
 
@@ -32,6 +35,8 @@ __all__ = ["Executed", "execute", "outputs_hash", "reuse"]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_S = 600
 """Seconds that one cell may take."""
+RAISES = "raises-exception"
+"""nbclient's own tag: execution goes on after an error in this cell."""
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -45,10 +50,23 @@ class Executed:
 def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCell], cell_s: int = CELL_S) -> Executed:
     """Run a solution in a fresh kernel, offline, with a fresh `MI_COURSE_HOME`, in an empty folder.
 
-    Raises BuildError with file, line, cell id and traceback if a cell fails or takes longer than `cell_s` seconds.
+    Raises BuildError with file, line, cell id and traceback if a cell fails or takes longer than `cell_s` seconds, and
+    if a claim does not hold.
     """
     running = nbformat.from_dict(copy.deepcopy(notebook))
+    for source, cell in zip(cells, running["cells"], strict=True):
+        if source.is_claims:  # execution goes on, so that one build lists all the claims that fail
+            cell["metadata"]["tags"] = [*source.tags, RAISES]
     started = [0]
+    began, claims_s = [0.0], [0.0]
+
+    def before(cell: Any, cell_index: int) -> None:
+        started.append(cell_index)
+        began.append(time.monotonic())
+
+    def after(cell: Any, cell_index: int, execute_reply: Any) -> None:
+        claims_s.append(time.monotonic() - began[-1] if cells[cell_index].is_claims else 0.0)
+
     with tempfile.TemporaryDirectory(prefix="mi-course-build-") as scratch:
         home, work = Path(scratch, "home"), Path(scratch, "work")
         for folder in (home, work):
@@ -60,7 +78,8 @@ def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCe
             record_timing=False,
             coalesce_streams=True,
             store_widget_state=False,
-            on_cell_execute=lambda cell, cell_index: started.append(cell_index),
+            on_cell_execute=before,
+            on_cell_executed=after,
             resources={"metadata": {"path": str(work)}},
         )
         try:
@@ -70,15 +89,45 @@ def execute(info: LessonInfo, notebook: dict[str, Any], cells: Sequence[SourceCe
             raise BuildError([cell.finding(f"{info.id}, cell {cell.id!r} failed: {text}")]) from None
         verdicts = {row.exercise: row.status for row in Progress(home).rows(info.id)}
     executed = json.loads(json.dumps(running))
+    findings = [
+        finding
+        for source, cell in zip(cells, executed["cells"], strict=True)
+        if source.is_claims
+        for finding in _claims_findings(source, cell, cells)
+    ]
+    if findings:
+        raise BuildError(findings)
     notes = [
         f"{info.notebook}, cell {cell['id']!r}: {note}, so its output is not compared"
         for cell in executed["cells"]
         if cell["cell_type"] == "code"
         for note in _clean(cell)
     ]
+    if sum(claims_s) > CLAIMS_S:
+        notes.append(
+            f"the claims of {info.id} took {sum(claims_s):.0f} s, and may take {CLAIMS_S:.0f}: let them reuse what "
+            "other cells computed, or make a test marked slow of what costs more"
+        )
     executed["metadata"] = {**KERNEL, "mi_course": dict(notebook["metadata"]["mi_course"])}
     executed["metadata"]["mi_course"] |= {"verdicts": verdicts, "outputs_hash": outputs_hash(executed)}
     return Executed(executed, notes)
+
+
+def _claims_findings(source: SourceCell, cell: dict[str, Any], cells: Sequence[SourceCell]) -> Iterator[Finding]:
+    """What went wrong in a claims cell. A claim that failed is found at the markdown cell that it belongs to."""
+    cell["metadata"]["tags"] = list(source.tags)
+    prose = next((other for other in cells if other.id == source.belongs_to), source)
+    for output in cell["outputs"]:
+        if output["output_type"] == "error" and output["ename"] == ClaimFailed.__name__:
+            yield prose.finding(
+                f"cell {prose.id!r} says what this run does not bear out: {output['evalue']!r} (the claim is in cell "
+                f"{source.id!r}, line {source.line}). Mend the prose, not the number"
+            )
+        elif output["output_type"] == "error":
+            text = _COLOR.sub("", "\n".join(output["traceback"])).strip()
+            yield source.finding(f"cell {source.id!r} failed: {text}")
+        elif output["output_type"] != "stream" or output["name"] != "stdout":
+            yield source.finding(f"cell {source.id!r} writes to standard error or shows something: only print there")
 
 
 def environment(home: Path) -> dict[str, str]:

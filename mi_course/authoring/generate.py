@@ -35,8 +35,10 @@ _DOTS = "●●●○○○"
 
 
 def learner_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
-    """The notebook that learners open. Raises BuildError."""
-    return _notebook(info, spec, cells, stub)
+    """The notebook that learners open, without claims cells. Raises BuildError."""
+    notebook = _notebook(info, spec, cells, stub)
+    kept = [built for cell, built in zip(cells, notebook["cells"], strict=True) if not cell.is_claims]
+    return {**notebook, "cells": kept}
 
 
 def solution_notebook(info: LessonInfo, spec: LessonSpec, cells: Sequence[SourceCell]) -> dict[str, Any]:
@@ -175,11 +177,11 @@ def _fill(info: LessonInfo, spec: LessonSpec, cell: SourceCell, by_name: dict[st
 
 
 def badge(exercise: Exercise) -> str:
-    """The line above an exercise: its name, points, minutes and difficulty."""
+    """What stands above an exercise: a line with its name, points, minutes and difficulty, and its task."""
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
     minutes = "1 minute" if exercise.minutes == 1 else f"{exercise.minutes} minutes"
     dots = _DOTS[3 - exercise.difficulty : 6 - exercise.difficulty]
-    return f"**Exercise · `{exercise.name}`** · {points} · about {minutes} · {dots}"
+    return f"**Exercise · `{exercise.name}`** · {points} · about {minutes} · {dots}\n\n{exercise.task}"
 
 
 def _next(info: LessonInfo) -> str:

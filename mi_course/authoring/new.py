@@ -43,6 +43,11 @@ from mi_course import show
 
 lesson, model = mi_course.lesson("$id"), mi_course.load_model()
 
+# %% id="claims-recap" tags=["claims"]
+from mi_course import claim
+
+claim("(not written yet) What the recap says, with its margin.", ...)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
@@ -230,5 +235,5 @@ def _with_import(text: str, line: str) -> str:
 
 def _before_recap(text: str, cells: str) -> str:
     """The lesson's source with more cells before its recap, or at its end."""
-    recap = re.search(r'(?m)^# %%.* id="(recap|status)"', text)
+    recap = re.search(r'(?m)^# %%.* id="(claims-recap|recap|status)"', text)
     return f"{text[: recap.start()]}{cells}{text[recap.start() :]}" if recap else f"{text.rstrip()}\n\n{cells}"

@@ -28,9 +28,11 @@ try:
 except ModuleNotFoundError as error:
     raise CourseError('Authors need more packages: pip install "mi-course[author]" -c constraints.txt') from error
 
-__all__ = ["BuildError", "Finding", "Region", "SourceCell", "is_slug", "read_source", "regions"]
+__all__ = ["CLAIMS", "BuildError", "Finding", "Region", "SourceCell", "is_slug", "read_source", "regions"]
 
-TAGS = {"not-compared", "online", SETUP}
+CLAIMS = "claims"
+"""The tag of a claims cell. Its id is this, a hyphen, and the id of the markdown cell that it belongs to."""
+TAGS = {CLAIMS, "not-compared", "online", SETUP}
 SLUG = re.compile(r"[a-z0-9_-]{1,64}")
 _HEADER = re.compile(r"^# %%")
 
@@ -84,6 +86,16 @@ class SourceCell:
     @property
     def is_setup(self) -> bool:
         return self.kind == "code" and (self.id == SETUP or SETUP in self.tags)
+
+    @property
+    def is_claims(self) -> bool:
+        """Whether this cell is executed by build and nbval, and left out of the learner's notebook."""
+        return CLAIMS in self.tags
+
+    @property
+    def belongs_to(self) -> str:
+        """The id of the markdown cell that a claims cell belongs to."""
+        return self.id.removeprefix(f"{CLAIMS}-")
 
     def finding(self, message: str, offset: int = -1) -> Finding:
         """A finding in line `offset` of the cell's text, from 0 (-1: in its header)."""

@@ -98,7 +98,7 @@ def test_what_the_spec_knows_is_filled_in(ready):
     assert cell(notebook, "title")["source"].startswith("# 07 · Tiny numbers\n\nAfter 3 minutes you can")
     assert cell(notebook, "title")["source"].endswith("2 exercises, 4 points.")
     statement = cell(notebook, "double")["source"]
-    assert statement.startswith("**Exercise · `double`** · 2 points · about 1 minute · ●●○\n")
+    assert statement.startswith("**Exercise · `double`** · 2 points · about 1 minute · ●●○\n\nWrite double.\n")
     assert "$2^{ {n} }$" in statement
     assert cell(notebook, "recap")["source"] == "Next: [the syllabus](README.md)"
 

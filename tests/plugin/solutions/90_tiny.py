@@ -44,5 +44,13 @@ favorites = [number for number in range(2, 500) if math.fsum(d for d in range(1,
 # END SOLUTION
 lesson.check(favorites, name="favorites")
 
+# %% id="claims-recap" tags=["claims"]
+lesson.seen("perfect", len(favorites))
+sums = [sum(d for d in range(1, number) if number % d == 0) for number in favorites]
+mi_course.claim("each of the three equals the sum of its divisors", sums == favorites)
+
+# %% [markdown] id="recap"
+# You have doubled numbers, and found {{seen:perfect}} perfect ones.
+
 # %% id="status"
 lesson.status()
