@@ -1,4 +1,4 @@
-"""How faithful random sets of SmolLM2's heads are on the held-out prompts of lesson 03, with and without its strongest head.
+"""How faithful random sets of SmolLM2's heads are on lesson 03's held-out prompts, with and without the strongest one.
 
     python data/measure_ioi_chance.py        # about fifteen minutes on one core
 
@@ -31,7 +31,7 @@ def main() -> None:
         rows.append({"size": size, "without": without, "with": including})
         print(size, max(without), max(including), flush=True)
     text = json.dumps({"strongest": list(STRONGEST), "seed": SEED, "rows": rows}, indent=None)
-    Path(__file__).with_name("smollm2-ioi-chance.json").write_text(text.replace('}, {', '},\n {') + "\n")
+    Path(__file__).with_name("smollm2-ioi-chance.json").write_text(text.replace("}, {", "},\n {") + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The task and the three-name prompts (ABC) are Wang et al.'s (2022), section 2; n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from mi_course.interp.models import load_model
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation, score_circuit
+from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
     from transformer_lens.model_bridge import TransformerBridge
 
     Head = tuple[int, int]
@@ -45,8 +46,9 @@ def ioi_prompts(pairs: Sequence[tuple[str, str]], template: str) -> tuple[list[s
     (a, b) is used twice, with a named first: with S=b, so that the indirect object is named first (ABB), and with S=a,
     so that it is named second (ABA). In the corrupted prompt S is the indirect object: each of the two is the other's.
 
-    >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")
-    (['Mary and John: John gave it to', 'Mary and John: Mary gave it to'], ['Mary and John: Mary gave it to', 'Mary and John: John gave it to'], [('Mary', 'John'), ('John', 'Mary')])
+    >>> clean, corrupted, names = ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")
+    >>> clean, names
+    (['Mary and John: John gave it to', 'Mary and John: Mary gave it to'], [('Mary', 'John'), ('John', 'Mary')])
     """
     rows = [(a, b, subject, other) for a, b in pairs for other, subject in ((a, b), (b, a))]
     clean = [template.format(A=a, B=b, S=subject) for a, b, subject, _ in rows]
@@ -72,6 +74,54 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
         for to_b, to_s in steps
         for i in range(n)
     ]
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """What one head looks at from the last position, and what it writes there; means over prompts."""
+
+    looks: dict[str, float]
+    """Attention to each role's mentions, to BOS and to the last position itself."""
+    writes: dict[str, float]
+    """Logits on each role's name, above names that do not occur in the prompt."""
+
+    def __str__(self) -> str:
+        looks = "  ".join(f"{name} {value:4.2f}" for name, value in self.looks.items())
+        return f"looks at {looks}   writes {'  '.join(f'{n} {v:+5.2f}' for n, v in self.writes.items())}"
+
+
+def head_profile(
+    model: TransformerBridge,
+    cache: Mapping[Any, Tensor],
+    tokens: Int[Tensor, "batch pos"],
+    roles: Mapping[str, Int[Tensor, " batch"]],
+    head: Head,
+) -> HeadProfile:
+    """Where a head looks from the last position, and what it adds to the names' logits (direct, norm frozen).
+
+    cache: `z` and `pattern` of the head's layer, and `ln_final.hook_scale`. roles: the token of each role, such as
+    {"IO": ..., "S": ...}. Of a name that is mentioned twice, both mentions are listed (S1, S2). Names are compared with
+    those of the other prompts: a head that raises all names alike writes 0.
+    """
+    layer, number = head
+    pattern, rows = cache["pattern", layer][:, number, -1], torch.arange(len(tokens))
+    looks = {}
+    for role, ids in roles.items():
+        places = [(row == name).nonzero().flatten() for row, name in zip(tokens, ids, strict=True)]
+        counts = {len(place) for place in places}
+        if len(counts) > 1:
+            raise ValueError(f"{role} occurs {min(counts)} to {max(counts)} times in a prompt; expected equally often.")
+        for i, at in enumerate(torch.stack(places, dim=1)):
+            looks[f"{role}{i + 1}" if len(places[0]) > 1 else role] = float(pattern[rows, at].mean())
+    looks |= {"BOS": float(pattern[:, 0].mean()), "end": float(pattern[:, -1].mean())}
+    written = cache["z", layer][:, -1, number] @ model.blocks[layer].attn.W_O[number]
+    everyone = torch.cat([ids for ids in roles.values()]).unique()
+    logits = written / cache["ln_final.hook_scale"][:, -1] @ model.W_U[:, everyone]
+    own = torch.stack([ids[:, None] == everyone for ids in roles.values()])
+    absent = ~own.any(0)
+    others = (logits * absent).sum(-1) / absent.sum(-1)
+    writes = {role: float(((logits * mine).sum(-1) - others).mean()) for role, mine in zip(roles, own, strict=True)}
+    return HeadProfile(looks, writes)
 
 
 @dataclass

@@ -7,15 +7,14 @@ from collections.abc import Callable
 import torch
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
-from mi_course.interp.ioi import smollm2_held_out
+from mi_course.interp.ioi import chance, smollm2_held_out
 from mi_course.wire import Observation
 
 LOW, HIGH, MOST = 0.8, 1.2, 30
-"""The faithfulness asked for, and how many heads may be used. Measured on the held-out prompts, thirty heads each: 0.89 by the
-absolute first-order effect of ABC ablation, 0.08 by denoising; helping heads only, 1.22 with ten and 1.18 with twenty."""
+"""The faithfulness asked for, and how many heads may be used."""
 
-RANDOM = 50
-"""Random sets of the same size, whose 95th percentile the circuit has to exceed."""
+LEVEL = 0.95
+"""The share of random sets of the same size that the circuit has to exceed."""
 
 
 class Planted:
@@ -39,11 +38,12 @@ class Planted:
     def score(self, heads: list[tuple[int, int]]) -> float:
         return sum(float(self.effects[layer, head]) for layer, head in heads) / float(self.effects.sum())
 
-    def random(self, size: int, n: int = RANDOM) -> list[float]:
+    def chance(self, size: int) -> float:
+        """What 95 % of random sets of this size do not exceed."""
         generator = torch.Generator().manual_seed(self._seed)
         total = self.n_layers * self.n_heads
-        sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(n)]
-        return sorted(self.score([divmod(index, self.n_heads) for index in heads]) for heads in sets)
+        sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(50)]
+        return sorted(self.score([divmod(i, self.n_heads) for i in heads]) for heads in sets)[round(LEVEL * 50) - 1]
 
     def strongest(self, n: int) -> list[tuple[int, int]]:
         """The heads with the largest effects of either sign."""
@@ -62,8 +62,8 @@ class SmolLM2:
     def score(self, heads: list[tuple[int, int]]) -> float:
         return smollm2_held_out().score(heads)
 
-    def random(self, size: int, n: int = RANDOM) -> list[float]:
-        return smollm2_held_out().random(size, n)
+    def chance(self, size: int) -> float:
+        return chance(size, LEVEL)
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
@@ -89,13 +89,13 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         if len(turned) == len(heads) and task.score(turned) > LOW:
             return Complaint("", mistake="head_first")
         # Much of the task, and not by chance: what a ranking by denoising gives.
-        if share > 0.2 and share > task.random(len(heads))[round(0.95 * RANDOM) - 1]:
+        if share > 0.2 and share > task.chance(len(heads)):
             return Complaint("", mistake="part_of_it")
         return Complaint("", mistake="too_weak")
-    bar = task.random(len(heads))[round(0.95 * RANDOM) - 1]
+    bar = task.chance(len(heads))
     if share <= bar:
         return Complaint(
-            f"Your {len(heads)} heads keep {share:.2f} of the task, but of {RANDOM} random sets of that size one in twenty keeps {bar:.2f} or more. Fewer heads, better chosen."
+            f"Your {len(heads)} heads keep {share:.2f} of the task, but one random set of that size in twenty keeps {bar:.2f} or more. Fewer heads, better chosen."
         )
     return None
 
@@ -119,8 +119,10 @@ _Heads = Callable[[Case], list[tuple[int, int]]]
 
 MY_CIRCUIT = Exercise(
     id="activation_patching.my_circuit",
-    task=f"At most {MOST} heads of SmolLM2 that keep {LOW} to {HIGH} of the logit difference when all others are set to their ABC mean, on names and templates you have not seen.",
+    task=f"A list of 1 to {MOST} (layer, head) pairs of SmolLM2 that keep {LOW} to {HIGH} of the logit difference, counted from no head at all, when every other head is set to its ABC mean: on names and templates that you have not seen, "
+    f"and more than {LEVEL:.0%} of random sets of as many heads.",
     minutes=12,
+    revision=2,
     difficulty=3,
     kind="value",
     fallback="mi_course.interp.ioi:smollm2_circuit",
@@ -163,6 +165,6 @@ MY_CIRCUIT = Exercise(
         "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. Rank by absolute value: heads with a negative effect belong in.",
         f"Take the first n of the ranking and measure the faithfulness on the prompts you have, for n from 10 to {MOST}.",
     ),
-    reveal="Ranking by the absolute first-order effect of mean ablation at the clean run finds heads that act alike on clean and corrupted prompts, and keeps those that work against the answer. Ranking by denoising misses the first, leaving out "
+    reveal="XX Ranking by the absolute first-order effect of mean ablation at the clean run finds heads that act alike on clean and corrupted prompts, and keeps those that work against the answer. Ranking by denoising misses the first, leaving out "
     "negative heads overshoots. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
 )
