@@ -19,8 +19,10 @@ from mi_course.interp.models.where import data_dir
 from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.patching.metrics import Metric
 
     Head = tuple[int, int]
 
@@ -74,6 +76,36 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
         for to_b, to_s in steps
         for i in range(n)
     ]
+
+
+def head_outputs(
+    model: TransformerBridge, cache: Mapping[Any, Tensor], position: int = -1
+) -> Float[Tensor, "layer head batch d_model"]:
+    """What every head writes into the residual stream at one position: z @ W_O."""
+    return torch.stack(
+        [
+            torch.einsum("bhd,hdm->hbm", cache["z", layer][:, position], model.blocks[layer].attn.W_O)
+            for layer in range(int(model.cfg.n_layers))
+        ]
+    )
+
+
+def z_and_gradient(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], metric: Metric
+) -> tuple[Float[Tensor, "layer batch pos head d_head"], Float[Tensor, "layer batch pos head d_head"]]:
+    """z of every head, and the gradient of the metric's mean with respect to it; prompts of one length."""
+    kept: list[Tensor] = []
+
+    def keep(z: Tensor, hook: Any) -> Tensor:
+        z = z.clone() if z.requires_grad else z.detach().requires_grad_()
+        kept.append(z)
+        return z
+
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(int(model.cfg.n_layers))]
+    with torch.enable_grad():
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, keep) for name in names])
+        gradients = torch.autograd.grad(metric(logits[:, -1]).mean(), kept)
+    return torch.stack([z.detach() for z in kept]), torch.stack(gradients)
 
 
 @dataclass(frozen=True)
@@ -208,4 +240,11 @@ def _quantile(without: list[float], including: list[float], share: float, level:
     return max(value for value, _ in weighted)
 
 
-# CIRCUIT
+# Lesson 03's own circuit: the first five heads that help by the first-order effect of ABC ablation, as in its cells
+# use-ablation and answer-my_circuit.
+_CIRCUIT = ((23, 3), (29, 1), (20, 0), (17, 4), (19, 2))
+
+
+def smollm2_circuit() -> list[Head]:
+    """The course's own circuit for indirect objects in SmolLM2, as lesson 03 finds it."""
+    return list(_CIRCUIT)

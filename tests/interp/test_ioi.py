@@ -8,16 +8,16 @@ from functools import partial
 import pytest
 import torch
 
-from mi_course.interp.ioi import HELD_OUT_PAIRS, abc_prompts, ioi_prompts, ioi_task, smollm2_circuit
+from mi_course.interp.ioi import HELD_OUT, abc_prompts, ioi_prompts, ioi_task, smollm2_circuit
 from mi_course.interp.models.loading import load_model
 from mi_course.interp.patching import head_means
 from mi_course.testing.answers import reference
 
 
 def test_each_pair_of_names_is_used_in_both_orders():
-    assert ioi_prompts([("a", "b")], "{B} {A}: {S}") == (
-        ["b a: b", "a b: a"],
-        ["b a: a", "a b: b"],
+    assert ioi_prompts([("a", "b")], "{A} {B}: {S}") == (
+        ["a b: b", "a b: a"],
+        ["a b: a", "a b: b"],
         [("a", "b"), ("b", "a")],
     )
 
@@ -43,7 +43,7 @@ def test_too_few_names_or_doubled_ones(names):
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     """Compared with one hook per layer."""
     mean_ablate = reference("activation_patching.mean_ablate")
-    model, template, pairs = load_model(), "Then {B} met {A}, and {S} gave a book to", HELD_OUT_PAIRS[:2]
+    model, template, pairs = load_model(), "Then {A} met {B}, and {S} gave a book to", HELD_OUT[0][1][:2]
     task = ioi_task(model, [template], pairs)
     tokens, metric, means = task.sets[0]
     names = [name for pair in pairs for name in pair]

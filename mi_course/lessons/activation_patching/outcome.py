@@ -140,31 +140,31 @@ MY_CIRCUIT = Exercise(
         ),
         Mistake(
             "negative_heads_left_out",
-            "Your circuit does the task more strongly than the model does. It contains the heads that help and leaves out those that work against them; these too are part of how the model does it. Rank by the *absolute* effect.",
+            f"Your circuit does the task more strongly than the model does: more than {HIGH}. It contains many heads that help and few of those that work against them; these too are part of how the model does it. Take fewer, or rank by the *absolute* effect.",
             lambda case: case.judge_data.helping(),
         ),
         Mistake(
             "part_of_it",
-            "Your heads belong to it, but they are not enough. Patching clean into corrupted runs shows only heads that do different things in the two. Others do the same in both, and the rest need them: rank by what happens when a head "
-            "of the *clean* run is set to its ABC mean.",
+            f"Your heads belong to it, more than chance would give, but they keep less than {LOW} of the task. If some of them work against the answer, others that balance them are missing; heads that do the same in clean and corrupted runs are invisible to denoising. "
+            "Rank by what happens when a head of the *clean* run is set to its ABC mean.",
             lambda case: case.judge_data.different,
         ),
         Mistake(
             "too_few",
-            "So few heads cannot do the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
+            f"These few heads keep less than {LOW} of the task. Add heads one at a time, and watch the faithfulness on your own prompts.",
             lambda case: case.judge_data.strongest(22)[:2],
         ),
         Mistake(
             "too_weak",
-            "With only these heads left, next to nothing of the task remains. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value, and take more of the list.",
+            "With only these heads left, next to nothing of the task remains. Rank heads by what happens when they are set to their ABC mean in the clean run, and take the first of the list.",
             _weakest,
         ),
     ),
     hints=(
         "You need a number for each head that says what is lost when *it* is set to its ABC mean. One backward pass gives all 270: change times gradient, at the clean run, where the change is mean − z.",
-        "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. Rank by absolute value: heads with a negative effect belong in.",
-        f"Take the first n of the ranking and measure the faithfulness on the prompts you have, for n from 10 to {MOST}.",
+        "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. What is lost is negative: `ranking(-first_order)` puts the heads that help most first.",
+        f"Take the first n of a ranking and measure the faithfulness on the prompts you have, for n from 1 to {MOST}.",
     ),
-    reveal="XX Ranking by the absolute first-order effect of mean ablation at the clean run finds heads that act alike on clean and corrupted prompts, and keeps those that work against the answer. Ranking by denoising misses the first, leaving out "
-    "negative heads overshoots. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
+    reveal="A few heads suffice: one that suppresses the latest name, one that raises what is left, and whoever informs them. Heads that work against the answer are left out, and so are those they cancel; that is why a score near 1 is necessary and not "
+    "enough. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
 )
