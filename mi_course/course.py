@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mi_course import content, lessons, show, wire
-from mi_course.asking import include, observe
+from mi_course.asking import include_all, observe
 from mi_course.asking.limits import AFTER_TIME_OUT_S
 from mi_course.asking.settings import default_settings
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
@@ -212,8 +212,7 @@ class Lesson:
     @classmethod
     def find(cls, which: str | int) -> Lesson:
         """By id, number or notebook name. Raises UnknownName, which lists the lessons."""
-        for module in lessons.asking_modules():
-            include(module)
+        include_all(lessons.asking_modules())
         return cls(lessons.load(which))
 
     def __repr__(self) -> str:

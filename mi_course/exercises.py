@@ -19,15 +19,17 @@ reference solution.
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mi_course.errors import UnknownName
+from mi_course.variations import vary
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = [
@@ -328,6 +330,9 @@ class Exercise:
     """To be raised when the cases change."""
     trivial: bool = False
     """Whether fewer than four mistakes are enough."""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """What cases may not vary, with the reason: `x` (its values), `x[1]` (an axis, never of size one), `x=0` (no row of
+    it is zero), `x>=0` (it is never negative)."""
     outcome: bool = False
     """Whether a function is judged by what it achieves, and takes long (training, say). Tests use its small form, and
     make no mutants of it."""
@@ -350,7 +355,26 @@ class Exercise:
         for part in self.parts:
             draw = RandomInputs(zlib.crc32(f"{self.id}/{self.revision}/{part.name}/{seed}".encode()))
             planned += [Planned(part, case, case.ask()) for case in part.cases(draw, size)]
+        planned += [Planned(part, case, case.ask()) for part, case in self._variations(planned)]
         return Plan(self, tuple(planned))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters of the answer, by the names that the statement gives them. Empty for a value."""
+        functions = [self.oracle, *(mistake.implementation for mistake in self.mistakes)]
+        function = next(filter(callable, functions), None)
+        return tuple(inspect.signature(function).parameters) if function and self.kind == "function" else ()
+
+    def _variations(self, planned: Sequence[Planned]) -> list[tuple[Part, Case]]:
+        """The first case that the oracle answers by a single call, varied in one respect at a time."""
+        if self.outcome or self.oracle is None:
+            return []
+        plain = (p for p in planned if p.case.judge is None and p.case.truth is None and len(p.case.calls) == 1)
+        return [
+            (p.part, replace(p.case, calls=(call,), about=f"{p.case.about}; {words}"))
+            for p in [p for p in plain if p.case.calls[0].driver in ("call", "hook")][:1]
+            for words, call in vary(p.case.calls[0], self.parameters, self.fixed)
+        ]
 
 
 @dataclass(frozen=True)

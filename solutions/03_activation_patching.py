@@ -288,7 +288,7 @@ _top = strongest(direct, 4)
 lesson.seen("writers", [named(h) for h in _top if direct[h] > 0])
 lesson.seen("writes_most", direct[_top[0]], ".1f")
 lesson.seen("against", [named(h) for h in _top if direct[h] < 0])
-lesson.seen("writes_against", -direct[[h for h in _top if direct[h] < 0][0]], ".1f")
+lesson.seen("writes_against", -direct[next(h for h in _top if direct[h] < 0)], ".1f")
 lesson.seen("mlps_write", mlps.sum(), ".1f")
 _flips = [
     h for h in strongest(by_order[0] - by_order[1], 5) if by_order[0][h] * by_order[1][h] < 0
@@ -679,7 +679,7 @@ lesson.seen("mover_copies", copying[_movers[0]][0], ".2f")
 lesson.seen("negative", [named(h) for h in _negative if h != _S])
 lesson.seen(
     "negative_writes",
-    [profiles[[h for h in _negative if h != _S][0]].writes[r] for r in ("IO", "S")],
+    [profiles[next(h for h in _negative if h != _S)].writes[r] for r in ("IO", "S")],
     ".1f",
 )
 lesson.seen("at_end", [named(h) for h in _at_end])

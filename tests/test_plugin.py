@@ -114,6 +114,10 @@ def test_a_plugin_may_be_reloaded_but_not_replace_what_is_there(monkeypatch, tmp
             asking.include(module)
     assert "other" not in DRIVERS
     assert "line" not in asking.references.FUNCTIONS
+    with pytest.warns(UserWarning, match="'second_school' could not be loaded: ValueError"):
+        asking.include_all(["second_school", "first_school"])  # one that fails does not stop the next
+    with pytest.warns(UserWarning, match="'no_school' could not be loaded: ModuleNotFoundError"):
+        asking.include_all(["no_school"])
 
 
 RENAMED = {

@@ -18,14 +18,14 @@ from typing import Any
 from mi_course import wire
 from mi_course.asking.drivers import DRIVERS
 from mi_course.asking.limits import Capture, TimeUp, time_limit
-from mi_course.asking.plugins import include
+from mi_course.asking.plugins import include, include_all
 from mi_course.asking.references import Resolver
 from mi_course.asking.settings import default_settings
 from mi_course.asking.stubs import has_gaps, is_empty
 from mi_course.asking.watches import WATCHES
 from mi_course.wire import Ask, Call, Error, Limits, Observation, Reply
 
-__all__ = ["include", "observe"]
+__all__ = ["include", "include_all", "observe"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mi_course.asking.drivers import DRIVERS
 from mi_course.asking.references import FUNCTIONS, REFERENCES
 
-__all__ = ["include"]
+__all__ = ["include", "include_all"]
 
 _REGISTRIES: dict[str, dict[str, Callable[..., Any]]] = {
     "REFERENCES": REFERENCES,
@@ -35,3 +36,13 @@ def include(module: str) -> None:
     for (registry, name), entry in additions.items():
         _REGISTRIES[registry][name] = entry
         _added[registry, name] = module
+
+
+def include_all(modules: Iterable[str]) -> None:
+    """`include` each. One that fails is warned of, and must not break the lessons of others."""
+    for module in modules:
+        try:
+            include(module)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"the references and drivers of {module!r} could not be loaded: {reason}", stacklevel=2)

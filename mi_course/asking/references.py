@@ -160,13 +160,14 @@ class _Snapshot:
     containers take a fraction of a millisecond.
     """
 
-    TRANSIENT = "_conversion_state"
-    """TransformerLens's notes about the shapes of the last forward pass."""
+    CACHES = ("_conversion_state", "_block_alias_cache")
+    """Notes of TransformerLens about the last forward pass and the hooks that it saw: restored, not compared."""
     ATOMS = (str, bytes, int, float, complex, type(None), type, torch.dtype, torch.device, Tensor)
     ATOMS += (FunctionType, MethodType, BuiltinFunctionType, ModuleType)
 
     def __init__(self, model: Any) -> None:
         self.containers: list[tuple[Any, Any]] = []
+        self.caches: list[tuple[dict[str, Any], str, Any]] = []
         seen: dict[int, Any] = {}
         waiting = [model]
         while waiting:
@@ -179,7 +180,9 @@ class _Snapshot:
                 copy = {key: list(item) if type(item) is list else item for key, item in value.items()}
                 self.containers.append((value, copy))
                 for key, item in value.items():
-                    if key != self.TRANSIENT:
+                    if key in self.CACHES:
+                        self.caches.append((value, key, item))
+                    else:
                         waiting += item if type(item) is list else [item]
             elif isinstance(value, (list, set)):
                 self.containers.append((value, value.copy()))
@@ -193,6 +196,8 @@ class _Snapshot:
         self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
     def matches(self) -> bool:
+        for attributes, name, value in self.caches:
+            attributes[name] = value
         return (
             all(bool(container == copy) for container, copy in self.containers)
             and list(map(_storage, self.parameters)) == self.storage

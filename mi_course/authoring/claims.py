@@ -24,7 +24,6 @@ TO_CONVERT = (
     "residual_stream",
     "start_here",
     "induction_heads",
-    "activation_patching",
     "steering_vectors",
     "superposition",
     "sae_training",

@@ -156,7 +156,7 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
     return _write(
         {
             init: _append(init, "OURS", entry),
-            init.parent / id / "__init__.py": f'"""Lesson {number:02d}: {title.lower()}."""\n\nEXERCISES = ()\n',
+            init.parent / id / "__init__.py": f'"""Lesson {number:02d}: {title}."""\n\nEXERCISES = ()\n',
             solutions_dir(info) / f"{info.notebook}.py": Template(LESSON_SOURCE).substitute(id=id),
             _alternatives(info): f'"""Other right answers to lesson {number:02d}."""\n\n\nANSWERS = {{}}\n',
         }

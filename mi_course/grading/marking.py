@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mi_course import lessons
-from mi_course.asking import include, observe
+from mi_course.asking import include_all, observe
 from mi_course.asking.limits import TimeUp, time_limit
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
@@ -247,8 +247,7 @@ def prepare(sandbox: Sandbox) -> None:
     Raises SandboxError.
     """
     torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
-    for module in lessons.asking_modules():
-        include(module)
+    include_all(lessons.asking_modules())
     configs: dict[str, dict[str, Any]] = {}
     for info in lessons.catalogue():
         for exercise in lessons.load(info.id).exercises:

@@ -33,6 +33,12 @@ def _renormalized(logits: Tensor, k: int) -> list[tuple[int, float]]:
 
 TOP_NEXT_TOKENS = Exercise(
     id="start_here.top_next_tokens",
+    revision=2,
+    fixed={
+        "logits[1]": "k tokens are asked for",
+        "result>=0": "probabilities",
+        "result<=1": "probabilities",
+    },
     task="The k likeliest next tokens after the last position, with their probabilities, likeliest first.",
     minutes=4,
     difficulty=1,
@@ -169,6 +175,10 @@ def _zero_head_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 ZERO_HEAD = Exercise(
     id="start_here.zero_head",
+    revision=2,
+    fixed={
+        "z[2]": "varied by hand, with head 0",
+    },
     task="A hook that silences one head: its z is zero at every position of every prompt, the other heads are untouched.",
     minutes=4,
     difficulty=1,

@@ -16,6 +16,7 @@ from mi_course.exercises import Case, Exercise
 __all__ = [
     "alternatives",
     "as_answer",
+    "equivalent_kinds",
     "equivalents",
     "exercises",
     "namespace",
@@ -106,6 +107,11 @@ def alternatives(exercise: Exercise) -> list[Any]:
 def equivalents(exercise: Exercise) -> dict[str, str]:
     """Mutants of the reference that are right: changed statement -> reason."""
     return dict(getattr(_module(exercise.lesson), "EQUIVALENT", {}).get(exercise.name, {}))
+
+
+def equivalent_kinds(exercise: Exercise) -> dict[str, str]:
+    """Kinds (`mi_course.testing.kinds`) that are right, or that no case can show: name, perhaps with `*` -> reason."""
+    return dict(getattr(_module(exercise.lesson), "EQUIVALENT_KINDS", {}).get(exercise.name, {}))
 
 
 def as_answer(exercise: Exercise, answer: Any, case: Case) -> Any:

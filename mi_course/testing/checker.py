@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mi_course.asking import observe
@@ -18,6 +19,9 @@ class Checker:
 
     The verdicts are those of `course.check_exercise` with the same seed and size, but errors of an exercise are raised.
     """
+
+    LIMIT_S = 2.0
+    """Seconds for an Ask in `passes`: a mutant that never ends is refused sooner."""
 
     def __init__(self, exercise: Exercise, seed: int = 0, size: str = "small") -> None:
         self.exercise = exercise
@@ -38,8 +42,9 @@ class Checker:
         return judge(self.plan, observations, ask=self.ask, diagnosis_s=diagnosis_s)
 
     def passes(self, answer: Any) -> bool:
-        """Whether an answer passes. Asks no further than its first fault."""
-        return not any(complaint_about(observe(answer, ask), self.truths, i) for i, ask in enumerate(self.plan.asks))
+        """Whether an answer passes. Asks no further than its first fault, nor longer than any of our answers takes."""
+        asks = [replace(ask, limit_s=min(ask.limit_s, self.LIMIT_S)) for ask in self.plan.asks]
+        return not any(complaint_about(observe(answer, ask), self.truths, i) for i, ask in enumerate(asks))
 
 
 _recent: dict[tuple[str, int], Checker] = {}

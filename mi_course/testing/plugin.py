@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 pytest.register_assert_rewrite("mi_course.testing.test_exercises")
@@ -19,3 +21,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+_kinds: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        for name, value in report.user_properties:
+            if name == "kinds":
+                lesson, tried, listed = value
+                _kinds[lesson][0] += tried
+                _kinds[lesson][1] += listed if report.passed else 0
+                _open[lesson] += not report.passed
+
+
+_open: defaultdict[str, int] = defaultdict(int)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _kinds:
+        terminalreporter.section("kinds of wrong answers")
+    for lesson, (tried, listed) in _kinds.items():
+        left = f"{_open[lesson]} exercises let one pass" if _open[lesson] else "all refused"
+        terminalreporter.line(f"{lesson:<22} {tried:>5} tried, {listed} listed as right or impossible, {left}")

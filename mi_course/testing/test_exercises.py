@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +12,23 @@ import pytest
 import torch
 
 from mi_course import wire
-from mi_course.asking import include, observe
+from mi_course.asking import include_all, observe
 from mi_course.course import check_exercise
 from mi_course.exercises import Exercise
 from mi_course.judging import judge
 from mi_course.lessons import asking_modules
-from mi_course.testing.answers import alternatives, equivalents, exercises, namespace, reference, reference_source, stub
+from mi_course.testing.answers import (
+    alternatives,
+    equivalent_kinds,
+    equivalents,
+    exercises,
+    namespace,
+    reference,
+    reference_source,
+    stub,
+)
 from mi_course.testing.checker import Checker, checker
+from mi_course.testing.kinds import ACCEPTED, listed, try_kinds
 from mi_course.testing.mutants import mutants
 
 SEEDS = (0, 1, 2)
@@ -34,8 +45,7 @@ _KINDS: dict[str, Callable[[Exercise], bool]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for module in asking_modules():
-        include(module)
+    include_all(asking_modules())
     for argument, wanted in _KINDS.items():
         if argument in metafunc.fixturenames:
             chosen = filter(wanted, exercises(*metafunc.config.getoption("--mi-lesson", default=[])))
@@ -235,3 +245,30 @@ def test_mutants_are_refused(mutated: Exercise) -> None:
     assert not new, f"wrong answers that pass; tighten the cases, or list them in EQUIVALENT with the reason: {new}"
     assert not gone, f"listed in EQUIVALENT, but refused now or no longer a mutant: {gone}"
     assert all(known.values()), "each needs its reason"
+
+
+def test_kinds_are_refused(function: Exercise, record_property: Callable[[str, object], None]) -> None:
+    """`.squeeze()`, floors, sorted indices, caches, unused seeds (`mi_course.testing.kinds`): all but those listed."""
+    known = equivalent_kinds(function)
+    this = Checker(function, size="small" if function.outcome else "full")
+    tried = try_kinds(this, reference(function.id), reference_source(function.lesson)[function.name])
+    survivors = {kind.name: kind for kind in tried if kind.survived and not kind.reason}
+    named = {name: listed(name, known) for name in survivors}
+    record_property("kinds", (function.lesson, len(tried), sum(kind.survived for kind in tried)))
+    new = [
+        f"{name}: {_HOLES[survivors[name].came_to == ACCEPTED]}" for name, entry in sorted(named.items()) if not entry
+    ]
+    gone = sorted(set(known) - set(named.values()))
+    assert not new, "wrong answers that pass; add a case, or list them in EQUIVALENT_KINDS with the reason:\n" + (
+        "\n".join(new)
+    )
+    assert not gone, f"listed in EQUIVALENT_KINDS, but refused now or no kind: {gone}"
+    assert all([*known.values(), *function.fixed.values()]), "each needs its reason"
+
+
+_HOLES = ("there is no case in which it would matter", "it changes what a case sees, and passes")
+
+
+def test_parameters_have_the_names_of_the_statement(function: Exercise) -> None:
+    """Messages and `Exercise.fixed` name arguments as the learner knows them."""
+    assert function.parameters == tuple(inspect.signature(reference(function.id)).parameters)

@@ -152,4 +152,6 @@ def test_two_submissions_are_graded(course, tmp_path):
     run(course, "grade", "in", "--out", "marks", cwd=tmp_path, MI_COURSE_HOME=str(tmp_path / "home"))
     with (tmp_path / "marks" / "marks.csv").open() as file:
         rows = {row["submission"]: row for row in csv.DictReader(file)}
-    assert rows["ada"]["points"] != rows["bob"]["points"], rows
+    assert rows["ada"]["points"] == rows["ada"]["max_points"], rows
+    assert rows["bob"][ANSWERS[0]] == rows["ada"][ANSWERS[0]] != "0", rows
+    assert rows["bob"][ANSWERS[1]] == "0", rows

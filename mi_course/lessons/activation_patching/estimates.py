@@ -54,6 +54,12 @@ def _direct_case(draw: RandomInputs, layers: int, heads: int, batch: int, d_mode
 
 DIRECT_ATTRIBUTION = Exercise(
     id="activation_patching.direct_attribution",
+    revision=2,
+    fixed={
+        "W_U[1]": "`answers` index it",
+        "answers[1]": "right and wrong",
+        "head_out[0]": "varied by hand",
+    },
     task="What each head writes straight to the logit difference: divided by the frozen scale, read by W_U, averaged over the batch.",
     minutes=10,
     difficulty=2,
@@ -177,6 +183,7 @@ def _attribution_case(draw: RandomInputs, layers: int, batch: int, pos: int, hea
 
 ATTRIBUTION_PATCHING = Exercise(
     id="activation_patching.attribution_patching",
+    revision=2,
     task="A first-order estimate of patching every head: change times gradient, summed over batch, positions and d_head.",
     minutes=8,
     difficulty=2,

@@ -73,6 +73,11 @@ def _position_cases(shapes: tuple[tuple[int, int, int, int], ...]) -> Callable[[
 
 PATCH_POSITION = Exercise(
     id="activation_patching.patch_position",
+    revision=2,
+    fixed={
+        "resid[1]": "varied by hand, with position 0",
+        "source[1]": "varied by hand, with position 0",
+    },
     task="A hook for the residual stream that takes one position, in every prompt, from another run.",
     minutes=5,
     difficulty=1,
@@ -204,6 +209,11 @@ def _mean_cases(shapes: tuple[tuple[int, int, int, int, list[int]], ...]) -> Cal
 
 MEAN_ABLATE = Exercise(
     id="activation_patching.mean_ablate",
+    revision=2,
+    fixed={
+        "z[2]": "varied by hand, with head 0",
+        "mean[1]": "varied by hand, with head 0",
+    },
     task="A hook for z that sets all heads but a few to their mean.",
     minutes=6,
     difficulty=2,

@@ -69,6 +69,7 @@ def _ratios(patched: Tensor, clean: Tensor, corrupted: Tensor) -> float:
 
 RECOVERY = Exercise(
     id="activation_patching.recovery",
+    revision=2,
     task="How much of the way from corrupted to clean a patch goes: 0 at corrupted, 1 at clean, as a ratio of means.",
     minutes=6,
     difficulty=1,

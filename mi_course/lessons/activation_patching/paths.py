@@ -133,6 +133,13 @@ def _cases(
 
 PATH_PATCH_TO_LOGITS = Exercise(
     id="activation_patching.path_patch_to_logits",
+    revision=2,
+    fixed={
+        "tokens": "the caches belong to them",
+        "tokens[1]": "the metric reads a position",
+        "corrupted_cache": "belongs to the tokens",
+        "clean_cache": "belongs to the tokens",
+    },
     task="The metric when only what one head writes straight into the final residual stream comes from the clean run.",
     minutes=12,
     difficulty=3,

@@ -205,6 +205,12 @@ def _difference_cases(
 
 LOGIT_DIFFERENCE = Exercise(
     id="activation_patching.logit_difference",
+    revision=2,
+    fixed={
+        "logits[1]": "`last` indexes it",
+        "logits[2]": "`answers` index it",
+        "answers[1]": "right and wrong",
+    },
     task="The logit of the right answer minus that of the wrong one, at each prompt's own last position.",
     minutes=6,
     difficulty=1,

@@ -310,6 +310,7 @@ _RESID = "blocks.{}.hook_resid_pre"
 
 RESIDUAL_SWEEP = Exercise(
     id="activation_patching.residual_sweep",
+    revision=2,
     task="The metric after patching the residual stream, one layer and position at a time, by a plain loop.",
     minutes=10,
     difficulty=2,

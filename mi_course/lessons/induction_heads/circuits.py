@@ -53,6 +53,11 @@ def _zero_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 COMPOSITION_SCORE = Exercise(
     id="induction_heads.composition_score",
+    revision=2,
+    fixed={
+        "result>=0": "norms",
+        "result<=1": "at most 1",
+    },
     task="How much of one matrix reads what another writes: the norm of the product over the product of the norms.",
     minutes=6,
     difficulty=2,
@@ -191,6 +196,13 @@ def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 COPYING_SCORE = Exercise(
     id="induction_heads.copying_score",
+    revision=2,
+    fixed={
+        "W_E[0]": "one token has no rivals",
+        "W_U[1]": "one token has no rivals",
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     task="The share of tokens whose own logit a head raises strictly above every other: does it copy what it attends to?",
     minutes=8,
     difficulty=2,
@@ -434,6 +446,10 @@ def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 LOSS_WITHOUT_HEADS = Exercise(
     id="induction_heads.loss_without_heads",
+    revision=2,
+    fixed={
+        "result>=0": "minus a log-probability",
+    },
     task="The loss per token with the outputs of some heads set to zero, leaving no hook behind.",
     minutes=10,
     difficulty=3,

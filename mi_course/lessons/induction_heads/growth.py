@@ -97,6 +97,7 @@ def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Cas
 
 TRAIN_STEP = Exercise(
     id="induction_heads.train_step",
+    revision=2,
     task="One optimiser step on the mean next-token loss, from cleared gradients; returns the loss before the step.",
     minutes=6,
     difficulty=2,
@@ -250,6 +251,7 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 EMERGENCE_STEP = Exercise(
     id="induction_heads.emergence_step",
+    revision=2,
     task="The first training step at which the score exceeds the threshold and stays above it, or None.",
     minutes=6,
     difficulty=2,

@@ -52,6 +52,15 @@ def _induction_cases(shapes: list[tuple[int, int]]) -> Callable[[RandomInputs, s
 
 INDUCTION_SCORE = Exercise(
     id="induction_heads.induction_score",
+    revision=2,
+    fixed={
+        "pattern": "probabilities",
+        "pattern[1]": "two copies take at least five positions",
+        "pattern[2]": "two copies take at least five positions",
+        "period": "the length is 1 + 2 · period",
+        "result>=0": "probabilities",
+        "result<=1": "probabilities",
+    },
     task="For each head, the mean attention from the second copy to the token that followed the query's first occurrence.",
     minutes=8,
     difficulty=2,
@@ -168,6 +177,14 @@ def _previous_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 PREVIOUS_TOKEN_SCORE = Exercise(
     id="induction_heads.previous_token_score",
+    revision=2,
+    fixed={
+        "pattern": "probabilities",
+        "pattern[1]": "one position has none before it",
+        "pattern[2]": "one position has none before it",
+        "result>=0": "probabilities",
+        "result<=1": "probabilities",
+    },
     task="For each head, the mean attention from every query after the first to the position just before it.",
     minutes=4,
     difficulty=1,
@@ -279,6 +296,10 @@ def _top_heads_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 TOP_HEADS = Exercise(
     id="induction_heads.top_heads",
+    revision=2,
+    fixed={
+        "scores=0": "equal scores may come in any order",
+    },
     task="The heads whose score is above the threshold, as (layer, head), highest first.",
     minutes=5,
     difficulty=1,
@@ -406,6 +427,11 @@ def _score_hook_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 SCORE_HOOK = Exercise(
     id="induction_heads.score_hook",
+    revision=2,
+    fixed={
+        "result>=0": "probabilities",
+        "result<=1": "probabilities",
+    },
     task="A hook that writes the batch mean of its layer's induction scores into a table, so that one pass scores every head.",
     minutes=8,
     difficulty=2,

@@ -181,6 +181,7 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 REPEATED_TOKENS = Exercise(
     id="induction_heads.repeated_tokens",
+    revision=2,
     task="A batch of BOS, `period` random tokens, and the same tokens again; reproducible by its seed.",
     minutes=6,
     difficulty=1,
@@ -278,6 +279,11 @@ def _naive(logits: Tensor, tokens: Tensor) -> Tensor:
 
 LOSS_PER_TOKEN = Exercise(
     id="induction_heads.loss_per_token",
+    revision=2,
+    fixed={
+        "logits[2]": "tokens index it",
+        "result>=0": "minus a log-probability",
+    },
     task="The next-token loss at each position, in nats, for each row of the batch.",
     minutes=6,
     difficulty=1,

@@ -47,6 +47,7 @@ def _normalize_cases(zero: bool) -> Callable[[RandomInputs, str], list[Case]]:
 
 NORMALIZE_DECODER = Exercise(
     id="sae_training.normalize_decoder",
+    revision=2,
     task="The decoder with every row scaled to norm 1; a zero row stays zero.",
     minutes=4,
     difficulty=1,
@@ -165,6 +166,7 @@ def _whole_matrix(W: Tensor, grad: Tensor) -> Tensor:
 
 PROJECT_GRADIENT = Exercise(
     id="sae_training.project_gradient",
+    revision=2,
     task="The gradient of W_dec without its component along each row; a zero row leaves its gradient as it is.",
     minutes=7,
     difficulty=2,

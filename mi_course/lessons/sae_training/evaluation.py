@@ -61,6 +61,7 @@ def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Te
 
 SHRINKAGE = Exercise(
     id="sae_training.shrinkage",
+    revision=2,
     task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
@@ -187,6 +188,7 @@ def _or_zero(clean: float, spliced: float, zero: float) -> float:
 
 LOSS_RECOVERED = Exercise(
     id="sae_training.loss_recovered",
+    revision=2,
     task="(zero − spliced)/(zero − clean): 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zero = clean.",
     minutes=4,
     difficulty=1,
@@ -335,6 +337,10 @@ def _matched_once(W: Tensor, D: Tensor) -> Tensor:
 
 MEAN_MAX_COSINE = Exercise(
     id="sae_training.mean_max_cosine",
+    revision=2,
+    fixed={
+        "dictionary=0": "a feature has a direction",
+    },
     task="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
     minutes=6,
     difficulty=2,

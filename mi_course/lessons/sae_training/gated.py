@@ -79,6 +79,7 @@ def _gated(
 
 GATED_ENCODE = Exercise(
     id="sae_training.gated_encode",
+    revision=2,
     task="1[π > 0] · ReLU(((x − b_dec) W_gate) · exp(r_mag) + b_mag) with π = (x − b_dec) W_gate + b_gate; and ReLU(π).",
     minutes=8,
     difficulty=2,
@@ -255,6 +256,7 @@ def _each(change: Callable[[Tensor, Tensor], Tensor]) -> Callable:
 
 GATED_LOSS = Exercise(
     id="sae_training.gated_loss",
+    revision=2,
     task="Three numbers: the squared error of f W_dec + b_dec; l1 · Σ gate; the squared error of gate W_dec + b_dec with W_dec and b_dec detached.",
     minutes=8,
     difficulty=2,

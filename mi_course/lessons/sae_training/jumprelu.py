@@ -74,6 +74,7 @@ def _itself(pre: Tensor, threshold: Tensor) -> Tensor:
 
 JUMPRELU = Exercise(
     id="sae_training.jumprelu",
+    revision=2,
     task="pre where it exceeds its latent's threshold, and 0 elsewhere.",
     minutes=4,
     difficulty=1,
@@ -213,6 +214,7 @@ def _ste(
 
 THRESHOLD_GRADIENT = Exercise(
     id="sae_training.threshold_gradient",
+    revision=2,
     task="The straight-through estimate −(θ/ε) · Σ_batch K((pre − θ)/ε) · grad_out, with K(u) = 1 for |u| < ½: one number for each latent.",
     minutes=9,
     difficulty=3,

@@ -45,6 +45,7 @@ def _share(f: Tensor) -> Tensor:
 
 L0 = Exercise(
     id="sae_training.l0",
+    revision=2,
     task="The mean number of active latents (f > 0) in a row.",
     minutes=3,
     difficulty=1,
@@ -155,6 +156,11 @@ def _ratio(error: Tensor, total: Tensor) -> Tensor:
 
 EXPLAINED_VARIANCE = Exercise(
     id="sae_training.explained_variance",
+    revision=2,
+    fixed={
+        "x[0]": "one row has no variance",
+        "x_hat[0]": "one row has no variance",
+    },
     task="1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², both sums over all rows, x̄ the mean row.",
     minutes=6,
     difficulty=2,
@@ -286,6 +292,7 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
+    revision=2,
     task="For each latent whether it is 0 in every row of every batch.",
     minutes=4,
     difficulty=1,

@@ -214,6 +214,7 @@ def _shuffled_encoder(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str,
 
 TRAIN_SAE = Exercise(
     id="sae_training.train_sae",
+    revision=2,
     task=f"W_enc, b_enc, W_dec, b_dec, trained on x: with the k largest latents of each row they explain at least {EXPLAINED} of the variance of unseen rows and recover at least {RECOVERED:.0%} of a dictionary that only the judge knows.",
     minutes=20,
     difficulty=3,

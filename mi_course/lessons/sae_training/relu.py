@@ -44,6 +44,7 @@ def _encode_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 ENCODE = Exercise(
     id="sae_training.encode",
+    revision=2,
     task="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
     minutes=5,
     difficulty=1,
@@ -160,6 +161,7 @@ def _decode_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 DECODE = Exercise(
     id="sae_training.decode",
+    revision=2,
     task="f W_dec + b_dec: the activation rebuilt from the latents.",
     minutes=3,
     difficulty=1,
@@ -287,6 +289,7 @@ def _swapped_terms(*args: object) -> tuple[Tensor, Tensor]:
 
 SAE_LOSS = Exercise(
     id="sae_training.sae_loss",
+    revision=2,
     task="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
     minutes=10,
     difficulty=2,

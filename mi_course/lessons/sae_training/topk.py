@@ -195,6 +195,10 @@ def _positives(out: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], 
 
 TOPK_ACTIVATION = Exercise(
     id="sae_training.topk_activation",
+    revision=2,
+    fixed={
+        "pre[1]": "k latents are kept",
+    },
     task="The k largest values of each row where they are positive, at their positions; zero elsewhere, and never more than k.",
     minutes=7,
     difficulty=2,
@@ -299,6 +303,10 @@ TOPK_ACTIVATION = Exercise(
 
 BATCH_TOPK_ACTIVATION = Exercise(
     id="sae_training.batch_topk_activation",
+    revision=2,
+    fixed={
+        "pre[1]": "k latents are kept",
+    },
     task="The batch · k largest values of the whole batch where they are positive, at their positions; zero elsewhere.",
     minutes=5,
     difficulty=2,

@@ -50,6 +50,7 @@ def _sum_minus_one(attention_mask: Tensor) -> Tensor:
 
 LAST_TOKEN_INDEX = Exercise(
     id="steering_vectors.last_token_index",
+    revision=2,
     task="For each row of an attention mask the index of its last real token, whether padding is on the left or right.",
     minutes=5,
     difficulty=1,
@@ -145,6 +146,10 @@ def _activations_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 ACTIVATIONS_AT = Exercise(
     id="steering_vectors.activations_at",
+    revision=2,
+    fixed={
+        "resid[1]": "varied by hand, with index 0",
+    },
     task="From each row of a batch, the residual vector at that row's own position.",
     minutes=4,
     difficulty=1,

@@ -160,6 +160,7 @@ def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
 
 RANDOM_CONTROLS = Exercise(
     id="steering_vectors.random_controls",
+    revision=2,
     task="n independent random directions with the norm of the vector; reproducible by the seed.",
     minutes=5,
     difficulty=1,

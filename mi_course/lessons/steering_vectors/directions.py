@@ -36,6 +36,7 @@ def _difference_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 DIFFERENCE_OF_MEANS = Exercise(
     id="steering_vectors.difference_of_means",
+    revision=2,
     task="The mean of the positive rows minus the mean of the negative rows.",
     minutes=3,
     difficulty=1,
@@ -170,6 +171,11 @@ def _empty_is_nan(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
 MASS_MEAN_PROBE = Exercise(
     id="steering_vectors.mass_mean_probe",
+    revision=2,
+    fixed={
+        "x[0]": "two classes take two rows",
+        "y[0]": "two classes take two rows",
+    },
     task="A probe from two means: w = μ₊ − μ₋ and the b that puts the border halfway; ValueError for an empty class.",
     minutes=7,
     difficulty=2,
@@ -289,6 +295,7 @@ def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 PROBE_ACCURACY = Exercise(
     id="steering_vectors.probe_accuracy",
+    revision=2,
     task="The share of rows on which the probe is right: (x·w + b > 0) equals the label.",
     minutes=4,
     difficulty=1,
@@ -398,6 +405,7 @@ def _one_side(vectors: Tensor) -> Tensor:
 
 COSINE_SIMILARITIES = Exercise(
     id="steering_vectors.cosine_similarities",
+    revision=2,
     task="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
     minutes=5,
     difficulty=1,

@@ -72,6 +72,7 @@ def _unit_added(resid: Tensor, hook: object, vector: Tensor, coefficient: float,
 
 ADD_VECTOR = Exercise(
     id="steering_vectors.add_vector",
+    revision=2,
     task="A hook that adds coefficient · vector at every position from `start` on, in every prompt of the batch.",
     minutes=6,
     difficulty=1,
@@ -266,6 +267,7 @@ def _ablated_and_kept(resid: Tensor, hook: object, direction: Tensor) -> None:
 
 ABLATE_DIRECTION = Exercise(
     id="steering_vectors.ablate_direction",
+    revision=2,
     task="A hook that takes the component along a direction out of every position; the direction has any norm, a zero one changes nothing.",
     minutes=7,
     difficulty=2,
@@ -326,10 +328,11 @@ def _wrong_side(W: Tensor, direction: Tensor) -> Tensor:
 
 ORTHOGONALIZE = Exercise(
     id="steering_vectors.orthogonalize",
+    revision=2,
     task="A matrix whose rows can no longer write the direction: x @ W has no component along it, whatever x is.",
     minutes=6,
     difficulty=2,
-    oracle=_without,
+    oracle=lambda W, direction: _without(W, direction),
     parts=(
         Part("directions of any norm, square and other matrices", 2, _orthogonalize_cases((2.5, 0.3, 1.0))),
         Part("a zero direction leaves the matrix unchanged", 1, _orthogonalize_cases((0.0, 0.0, 4.0))),

@@ -78,6 +78,10 @@ def _set_probability(logits: Tensor, ids: list[int]) -> Tensor:
 
 LOG_ODDS = Exercise(
     id="steering_vectors.log_odds",
+    revision=2,
+    fixed={
+        "logits[1]": "the ids index it",
+    },
     task="For each row the log-odds of two sets of words: logsumexp over the positive ids minus logsumexp over the negative ones.",
     minutes=6,
     difficulty=1,
@@ -208,6 +212,7 @@ def _values(effect: object, coefficients: list[float]) -> list[float]:
 
 DOSE_RESPONSE = Exercise(
     id="steering_vectors.dose_response",
+    revision=2,
     task="For each coefficient, what it adds to the metric: effect(c) − effect(0).",
     minutes=3,
     difficulty=1,
@@ -305,6 +310,7 @@ def _by_probabilities(base: Tensor, steered: Tensor) -> Tensor:
 
 KL_DIVERGENCE = Exercise(
     id="steering_vectors.kl_divergence",
+    revision=2,
     task="For each row KL(base ‖ steered) in nats: what predicting the steered way costs where the unsteered model is right.",
     minutes=6,
     difficulty=2,

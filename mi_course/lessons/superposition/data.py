@@ -253,6 +253,7 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 SAMPLE_FEATURES = Exercise(
     id="superposition.sample_features",
+    revision=2,
     task="Random sparse features: each present with the given probability, independently, and uniform on [0, 1] when present.",
     minutes=5,
     difficulty=1,

@@ -80,6 +80,10 @@ def _interference(W: Tensor) -> Tensor:
 
 INTERFERENCE = Exercise(
     id="superposition.interference",
+    revision=2,
+    fixed={
+        "W[1]": "one feature interferes with none",
+    },
     task="For each feature, how much of all the others lies along it: the sum over j ≠ i of (Ŵ_i · W_j)².",
     minutes=6,
     difficulty=2,
@@ -191,6 +195,7 @@ def _over_the_others(W: Tensor) -> Tensor:
 
 FEATURE_DIMENSIONALITY = Exercise(
     id="superposition.feature_dimensionality",
+    revision=2,
     task="The share of a dimension that each feature has: ‖W_i‖² over the sum of (Ŵ_i · W_j)² over all j, itself included; 0 where W_i is 0.",
     minutes=6,
     difficulty=2,
@@ -384,6 +389,7 @@ def _group_edges(draw: RandomInputs, size: str) -> list[Case]:
 
 FEATURE_GROUPS = Exercise(
     id="superposition.feature_groups",
+    revision=2,
     task="The features that share dimensions with one another, directly or through others: i and j are linked where |W_i · W_j| exceeds the threshold.",
     minutes=8,
     difficulty=3,

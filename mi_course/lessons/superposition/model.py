@@ -41,6 +41,7 @@ def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[RandomInputs
 
 TOY_FORWARD = Exercise(
     id="superposition.toy_forward",
+    revision=2,
     task="ReLU(Wᵀ W x + b) for every row x of the batch.",
     minutes=5,
     difficulty=1,
@@ -151,6 +152,7 @@ def _squares(x: Tensor, x_hat: Tensor) -> Tensor:
 
 IMPORTANCE_LOSS = Exercise(
     id="superposition.importance_loss",
+    revision=2,
     task="The squared error of each feature times its importance, summed over the features, averaged over the batch.",
     minutes=4,
     difficulty=1,
@@ -270,6 +272,7 @@ def _linear_edges(draw: RandomInputs, size: str) -> list[Case]:
 
 BEST_LINEAR_LOSS = Exercise(
     id="superposition.best_linear_loss",
+    revision=2,
     task="The lowest loss of a linear model, which keeps the most important features and answers the others by their mean.",
     minutes=8,
     difficulty=2,

@@ -213,8 +213,8 @@ def _last(*args: Any, **options: Any) -> dict[str, Tensor]:
     return _result(last)
 
 
-def _untrained(n: int, hidden: int, p: float, importance: Tensor, seed: int) -> dict[str, Tensor]:
-    return _result(next(training(n, hidden, [p], importance, seed)))
+def _untrained(n_features: int, n_hidden: int, probability: float, importance: Tensor, seed: int) -> dict[str, Tensor]:
+    return _result(next(training(n_features, n_hidden, [probability], importance, seed)))
 
 
 def _pca(n: int, hidden: int, p: float, importance: Tensor, seed: int) -> dict[str, Tensor]:
@@ -257,6 +257,7 @@ def _global_state(*args: Any) -> dict[str, Tensor]:
 
 TRAIN_TOY = Exercise(
     id="superposition.train_toy",
+    revision=2,
     task=f"A trained toy model. On fresh sparse features its loss is at most {SPARSE:g} times that of the best linear solution; on dense ones at most {DENSE:g} times.",
     minutes=14,
     difficulty=2,

@@ -30,7 +30,7 @@ from mi_sandbox import isolation, runner
 
 import mi_course
 from mi_course import wire
-from mi_course.asking import observe
+from mi_course.asking import include_all, observe
 from mi_course.asking.cells import transformer
 
 TICK_S = 0.05
@@ -88,10 +88,7 @@ def import_all() -> None:
 
 def warm_up(work: dict[str, Any]) -> None:
     """Boot the models that will be asked about, so that children inherit them. Their configurations are no secret."""
-    for module in work.get("include", ()):
-        from mi_course.asking import include
-
-        include(module)
+    include_all(work.get("include", ()))
     for config in work.get("models", ()):
         call = wire.Call((wire.Ref("model", {"config": config, "seed": 0}),))
         observe(lambda model: None, wire.Ask((call,)))
