@@ -299,7 +299,8 @@ claim(
     abs(direct.sum() + mlps.sum() + embedding - clean_difference.mean()) < 0.01,
 )
 claim(
-    "the first head writes half as much again as any other", direct[_top[0]] > 1.5 * direct[_top[1]]
+    "the first head writes half as much again as any other",
+    direct[_top[0]] > 1.5 * direct[_top[1]],
 )
 claim(
     "three heads or more write for the answer in one order and against it in the other",
@@ -880,18 +881,13 @@ def share_of_way(value):
 
 
 patch_path = lesson.use("path_patch_to_logits")
-recomputed = path_patching(model, *few, mlps="recomputed", progress=False)
-straight, held = {}, {}
-print(
-    "head   patched whole   straight to the logits   MLPs may react (Wang et al.)   all attention held"
-)
+straight, held = {}, dict(zip(found, attention_held(model, *few, found), strict=True))
+print("head   patched whole   straight to the logits   all attention held")
 for head in found:
-    straight[head] = share_of_way(
-        patch_path(model, corrupted[FEW], few_corrupted, few_clean, head, few_metric)
-    )
-    held[head] = attention_held(model, *few, head)
+    value = patch_path(model, corrupted[FEW], few_corrupted, few_clean, head, few_metric)
+    straight[head] = share_of_way(value)
     print(
-        f"{named(head)} {heads.values[head]:+14.2f} {straight[head]:+22.2f} {recomputed.values[head]:+23.2f} {held[head]:+29.2f}"
+        f"{named(head)} {heads.values[head]:+14.2f} {straight[head]:+22.2f} {held[head]:+20.2f}"
     )
 
 # %% [markdown] id="paths-between"
@@ -1007,7 +1003,7 @@ claim(
 #
 # Nobody steers {{seen:suppressor}}: no head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
 #
-# If MLPs may react the numbers change. Wang et al. let them react, so their path effects and ours are not the same quantity.
+# Here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
 # </details>
 
 # %% [markdown] id="part-8"
@@ -1298,8 +1294,7 @@ claim(
 )
 claim(
     "no random set of 20 without the strongest head reaches a random set's best with it; the bands' medians are 0.2 apart",
-    max(chance[20][0]) < max(chance[20][1])
-    and chance[20][1][5] - chance[20][0][5] > 0.2,
+    max(chance[20][0]) < max(chance[20][1]) and chance[20][1][5] - chance[20][0][5] > 0.2,
 )
 claim("the helping ranking overshoots at 40 heads", _help[_at[40]] > 1.2)
 claim(
@@ -1535,7 +1530,7 @@ claim(
 #
 # You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses the latest name, and alone it keeps {{seen:alone}} of the task. An experiment outside the clean/corrupted pair was needed to see that it does not wait for a repetition.
 #
-# You followed single paths, estimated hundreds of patches from one gradient and saw where that fails, and tested circuits on prompts they were not made from, against chance with and without the strongest head. You removed a head and saw who made up for it.
+# You followed single paths, estimated every patch from one gradient and saw where that fails, and tested circuits on prompts they were not made from, against chance with and without the strongest head. You removed a head and saw who made up for it.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

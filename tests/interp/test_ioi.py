@@ -71,7 +71,8 @@ def test_a_head_profile_names_places_and_compares_with_absent_names():
 
 def test_chance_weighs_sets_with_and_without_the_strongest_head():
     for n, (without, including) in random_scores().items():
-        assert without == sorted(without) and including == sorted(including)
+        assert without == sorted(without)
+        assert including == sorted(including)
         assert min(without) <= chance(n) <= max(including + without)
     assert chance(15) == pytest.approx((chance(10) + chance(20)) / 2)
     assert chance(2) == pytest.approx((chance(1) + chance(3)) / 2)

@@ -11,6 +11,8 @@ from mi_course.interp.patching.metrics import check_tokens, measure
 from mi_course.interp.patching.pairs import read_pair
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -20,31 +22,36 @@ if TYPE_CHECKING:
     Head = tuple[int, int]
 
 
-def attention_held(model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, head: Head) -> float:
-    """The effect of patching this head's z while every head looks where it looked in the corrupted run.
+def attention_held(
+    model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, heads: Sequence[Head]
+) -> list[float]:
+    """The effect of patching each head's z while every head looks where it looked in the corrupted run.
 
     Normalized as a sweep is: 1 is as much as exchanging the whole prompt. Raises as `sweep` does.
     """
     base, source = read_pair(model, clean, corrupted, None).base_and_source("denoising")
     check_tokens(metric, base, int(model.cfg.d_vocab))
-    layer, number = head
-    z = hook_name(model, "z", layer)
     patterns = [hook_name(model, "pattern", block) for block in range(int(model.cfg.n_layers))]
+    names = {head: hook_name(model, "z", head[0]) for head in heads}
+    effects = []
     with torch.no_grad():
-        held, new = activations(model, base, patterns), activations(model, source, [z])[z]
-
-        def put(value: Tensor, hook: Any) -> Tensor:
-            value = value.clone()
-            value[:, :, number] = new[:, :, number]
-            return value
+        held, new = activations(model, base, patterns), activations(model, source, sorted(set(names.values())))
+        before, after = (measure(metric, last_logits(model, batch), batch).mean() for batch in (base, source))
 
         def hold(value: Tensor, hook: Any) -> Tensor:
             return held[hook.name].clone()
 
-        hooks = [*((name, hold) for name in patterns), (z, put)]
-        before, after = (measure(metric, last_logits(model, batch), batch).mean() for batch in (base, source))
-        patched = measure(metric, last_logits(model, base, hooks), base).mean()
-    return float((patched - before) / (after - before))
+        for (_, number), name in names.items():
+
+            def put(value: Tensor, hook: Any, number: int = number, name: str = name) -> Tensor:
+                value = value.clone()
+                value[:, :, number] = new[name][:, :, number]
+                return value
+
+            hooks = [*((pattern, hold) for pattern in patterns), (name, put)]
+            patched = measure(metric, last_logits(model, base, hooks), base).mean()
+            effects.append(float((patched - before) / (after - before)))
+    return effects
 
 
 def slopes(

@@ -338,6 +338,12 @@ SELF_REPAIR = Exercise(
     "Batch means, in logits; together they are the whole change. Batches of one and a single part occur; no argument is changed.",
     minutes=10,
     difficulty=3,
+    fixed={
+        "scale_before=0": "a norm divides by it",
+        "scale_after=0": "a norm divides by it",
+        "scale_before[1]": "always one",
+        "scale_after[1]": "always one",
+    },
     oracle=_self_repair,
     parts=(
         Part(

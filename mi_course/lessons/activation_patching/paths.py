@@ -363,17 +363,23 @@ PATH_PATCH_TO_QUERY = Exercise(
     "below the receiver's; other heads of the receiver's layer keep their queries; everything after the receiver reacts. Leave no hook behind and change no argument.",
     minutes=14,
     difficulty=3,
+    fixed={
+        "tokens": "the caches belong to them",
+        "tokens[1]": "the metric reads a position",
+        "corrupted_cache": "belongs to the tokens",
+        "clean_cache": "belongs to the tokens",
+    },
     oracle=_path_to_query,
     parts=(
         Part(
             "one layer or more between sender and receiver",
             2,
-            _query_cases((((2, 5, (0, 1), (2, 2), "logit_difference")), ((3, 6, (0, 3), (2, 0), "probability")))),
+            _query_cases(((3, 6, (0, 1), (2, 2), "logit_difference"), (2, 5, (0, 3), (2, 0), "probability"))),
         ),
         Part(
             "neighboring layers; a receiver in the last layer",
             2,
-            _query_cases((((3, 5, (1, 2), (2, 3), "logit_difference")), ((2, 6, (1, 0), (3, 1), "logit_difference")))),
+            _query_cases(((3, 5, (1, 2), (2, 3), "logit_difference"), (2, 6, (1, 0), (3, 1), "logit_difference"))),
         ),
     ),
     mistakes=(

@@ -107,6 +107,12 @@ COPYING_SCORE = Exercise(
     task="The share of names that are among the `k` largest of all the logits of x @ W_V @ W_O @ W_U, where x is the name's own row of `inputs`. `k` is smaller than the vocabulary, and no two logits are equal.",
     minutes=8,
     difficulty=2,
+    fixed={
+        "W_U[1]": "the names are tokens of the vocabulary",
+        "inputs=0": "all logits would be equal",
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     oracle=_copying_score,
     parts=(
         Part(

@@ -41,8 +41,8 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_in_the_last_layer_no_attention_can_react(model, pair) -> None:
     exact = sweep_heads(model, *pair, METRIC, progress=False).values
-    for head in (0, 1):
-        assert attention_held(model, *pair, METRIC, (2, head)) == pytest.approx(float(exact[2, head]), abs=1e-5)
+    held = attention_held(model, *pair, METRIC, [(2, 0), (2, 1)])
+    assert held == pytest.approx(exact[2].tolist(), abs=1e-5)
 
 
 def test_earlier_heads_lose_what_passes_through_later_patterns(model, pair) -> None:
@@ -62,7 +62,7 @@ def test_earlier_heads_lose_what_passes_through_later_patterns(model, pair) -> N
         for t, h in ((corrupted, hooks), (corrupted, []), (clean, []))
     ]
     expected = (ends[0] - ends[1]) / (ends[2] - ends[1])
-    held = attention_held(model, clean, corrupted, METRIC, (0, 1))
+    (held,) = attention_held(model, clean, corrupted, METRIC, [(0, 1)])
     assert held == pytest.approx(expected, abs=1e-5)
     assert held != pytest.approx(float(sweep_heads(model, *pair, METRIC, progress=False).values[0, 1]), abs=1e-3)
 

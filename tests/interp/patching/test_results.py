@@ -123,6 +123,7 @@ def test_prompts_of_one_group_are_drawn_together(model, pair) -> None:
         assert a.shape == b.shape
     low, high = doubled.interval(groups=[0, 0, 1, 1, 2, 2])
     expected_low, expected_high = one.interval()
-    assert torch.allclose(low, expected_low, atol=1e-4) and torch.allclose(high, expected_high, atol=1e-4)
+    assert torch.allclose(low, expected_low, atol=1e-4)
+    assert torch.allclose(high, expected_high, atol=1e-4)
     with pytest.raises(ValueError, match="one for each of 6 prompts"):
         doubled.interval(groups=[0, 1])
