@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -164,15 +164,19 @@ class Task:
     sets: list[tuple[Tensor, Any, Tensor]]
     """Tokens, metric, and the heads' means over ABC prompts, of each template."""
     _ends: tuple[float, float] | None = None
+    _scores: dict[frozenset[Head], float] = field(default_factory=dict)
 
     def score(self, heads: Sequence[Head]) -> float:
         """Faithfulness of these heads, over all templates together."""
         if self._ends is None:
             self._ends = self._mean_metric(self._all_heads()), self._mean_metric([])
-        return faithfulness(self._mean_metric(heads), *self._ends)
+        key = frozenset(map(tuple, heads))
+        if key not in self._scores:
+            self._scores[key] = faithfulness(self._mean_metric(sorted(key)), *self._ends)
+        return self._scores[key]
 
     def completeness(self, heads: Sequence[Head]) -> float:
-        """Faithfulness of all the other heads: near 0 if nothing of the circuit is missing."""
+        """Faithfulness of all the other heads (Marks et al. 2024): near 0 if nothing of the circuit is missing."""
         return self.score([head for head in self._all_heads() if head not in set(heads)])
 
     def _all_heads(self) -> list[Head]:
