@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mi_course.errors import CourseError
-from mi_course.submission import SETUP_POSITION, Submission
+from mi_course.submission import NOT_RECORDED, SETUP_POSITION, Submission
 
 __all__ = ["Outcome", "Result", "check_submission"]
 
@@ -74,6 +74,7 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
         )
     checked = {event["exercise"]: event for event in events if event["kind"] == "verdict"}
     max_points = {event["exercise"]: event["points"] for event in events if event["kind"] == "exercise"}
+    values = {event["exercise"] for event in events if event["kind"] == "exercise" and event["is_value"]}
     outcome = Outcome(errors=errors)
     for exercise in submission.exercises:
         event = checked.get(exercise)
@@ -86,6 +87,8 @@ def check_submission(submission: Submission, folder: Path, cell_s: float = CELL_
         stopped = next((c.position for c in submission.cells if name in c.answers and c.position in errors), None)
         status = "not_attempted" if stopped is None else "crashed"
         message = f"{name} is not defined." if stopped is None else f"Cell {stopped} stopped: {errors[stopped]}"
+        if exercise in values:
+            message += f" {NOT_RECORDED}"
         outcome.results.append(Result(exercise, status, 0, max_points.get(exercise, 0), message))
     return outcome
 
@@ -98,7 +101,15 @@ def _run(
         events_file, job = Path(scratch, "events"), Path(scratch, "job")
         cells = [asdict(cell) for cell in submission.cells if cell.position not in skip]
         job.write_text(
-            json.dumps({"lesson": submission.info.id, "setup": submission.setup, "cells": cells}), encoding="utf-8"
+            json.dumps(
+                {
+                    "lesson": submission.info.id,
+                    "setup": submission.setup,
+                    "cells": cells,
+                    "records": submission.records,
+                }
+            ),
+            encoding="utf-8",
         )
         events_file.touch()
         process = subprocess.Popen(
@@ -136,6 +147,7 @@ def _child(job: dict[str, Any], events: Path) -> None:
     from mi_course.asking.cells import main_namespace, run_cell
     from mi_course.course import Lesson
     from mi_course.exercises import Verdict
+    from mi_course.recorded_values import recorded_values
 
     out = open(events, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (open as long as the process lives)
 
@@ -170,14 +182,17 @@ def _child(job: dict[str, Any], events: Path) -> None:
         return
     lesson = mi_course.lesson(job["lesson"])
     for exercise in lesson.spec.exercises:
-        report("exercise", exercise=exercise.id, points=exercise.points)
+        report("exercise", exercise=exercise.id, points=exercise.points, is_value=exercise.kind == "value")
     namespace.setdefault("lesson", lesson)
     for cell in job["cells"]:
         run(cell["position"], cell["source"])
+    recorded = recorded_values(job["records"])
     # A check of an earlier definition says nothing about the last one, and check lines may have been deleted.
     for exercise in lesson.spec.exercises:
         answer = namespace.get(exercise.name)
-        if exercise.name in namespace and (exercise.id not in checked or checked[exercise.id] is not answer):
+        if exercise.kind == "value" and exercise.id in recorded:  # what the grader judges
+            lesson.check(recorded[exercise.id], name=exercise.name)
+        elif exercise.name in namespace and (exercise.id not in checked or checked[exercise.id] is not answer):
             report("begin", cell=_defining_cell(job, exercise.name))
             lesson.check(answer, name=exercise.name)
     report("end")

@@ -42,6 +42,13 @@ app.add_typer(
     help="Write the files of a new lesson or exercise (for authors).",
     epilog="Example: mi-course new exercise induction_heads.my_function",
 )
+workshop_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(
+    workshop_app,
+    name="workshop",
+    help="A live board for a room: begin one, join one, leave it.",
+    epilog="Example: mi-course workshop serve",
+)
 app.add_typer(
     export_app,
     name="export",
@@ -267,17 +274,32 @@ def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2, or 
 
 
 @app.command(epilog="Example: mi-course doctor")
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Also load the model and check an exercise, without network.")
+    ] = False,
+    send: Annotated[
+        bool,
+        typer.Option("--send", help="Tell the workshop that you have joined: the names of the checks, and ok or not."),
+    ] = False,
+) -> None:
     """Show what works on this machine, and how to fix the rest. The exit status is 1 if something is missing."""
     from mi_course.doctor import examine, to_json
+    from mi_course.doctor import offline as examine_offline
     from mi_course.grading.sandbox.diagnosis import sandbox
 
-    findings = examine(sandbox)
+    findings = examine(sandbox, *([examine_offline] if offline else []))
     if json:
         typer.echo(to_json(findings))
     else:
         rows = [(f.state, f.what, f"{f.seen}\n→ {f.todo}" if f.todo else f.seen) for f in findings]
         _table(("", "what", "seen"), rows)
+    if send:
+        from mi_course.workshop.client import report_ready
+
+        # A grader's sandbox is no learner's concern.
+        typer.echo(report_ready({f.what: f.state for f in findings if f.what != "sandbox"}), err=json)
     raise typer.Exit(int(any(finding.state == "missing" for finding in findings)))
 
 
@@ -374,6 +396,139 @@ def _show_similar(pairs: Any) -> None:
 
 def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A workshop
+
+Database = Annotated[
+    str, typer.Option("--database", metavar="FILE", help="Another file, or postgresql://… for several servers.")
+]
+
+
+@workshop_app.command("serve", epilog='Example: mi-course workshop serve --title "Interpretability in a day"')
+def workshop_serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8765,
+    database: Database = "",
+    title: Annotated[str, typer.Option(help="What the board is called.")] = "",
+    new: Annotated[bool, typer.Option("--new", help="Begin a new workshop; otherwise the last one goes on.")] = False,
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="Where learners reach it, if a proxy or another name is in front.")
+    ] = "",
+    prefix: Annotated[str, typer.Option(help="A path that the proxy in front does not take away.")] = "",
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve HTTPS (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Believe X-Forwarded-For of a proxy on this machine.")
+    ] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Run as a service that JupyterHub manages.")] = False,
+    code: Annotated[
+        str, typer.Option(envvar="MI_COURSE_WORKSHOP_CODE", help="A join code of your own, for a JupyterHub.")
+    ] = "",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Delete workshops this many days after their end.")] = 30,
+    lead: Annotated[str, typer.Option(help="Your name, for those whose hand you take.")] = "lead",
+) -> None:
+    """Open the board, and print the address, the join code and your link. Ctrl-C closes it and loses nothing."""
+    try:
+        from mi_course.workshop.serve import Options, serve
+
+        options = Options(
+            host,
+            port,
+            database,
+            title,
+            new,
+            address,
+            prefix,
+            tls_certificate,
+            tls_key,
+            behind_proxy,
+            hub,
+            code,
+            days,
+            lead,
+        )
+        serve(options, typer.echo)
+    except ModuleNotFoundError as error:
+        raise CourseError(f"The board needs {error.name}: pip install 'mi-course[workshop]'.") from None
+
+
+@workshop_app.command("lead", epilog="Example: mi-course workshop lead Ana --address http://192.168.1.20:8765")
+def workshop_lead(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The lead's name.")],
+    address: Annotated[str, typer.Option(metavar="URL", help="The board's address.")] = "http://127.0.0.1:8765",
+    database: Database = "",
+) -> None:
+    """Print a link that makes whoever opens it first a lead. The board can do this too."""
+    from mi_course.workshop.serve import lead
+
+    typer.echo(lead(database, name, address))
+
+
+@workshop_app.command("join", epilog="Example: mi-course workshop join K7QD-2M4X@192.168.1.20:8765")
+def workshop_join(
+    invitation: Annotated[str, typer.Argument(metavar="CODE@ADDRESS", help="What stands on the wall.")],
+    name: Annotated[str | None, typer.Option(help="A pseudonym of your own; otherwise you get one.")] = None,
+    table: Annotated[str, typer.Option(help="Your table or group.")] = "",
+    return_key: Annotated[
+        str | None, typer.Option(help="What you got when you joined, to come back under your name.")
+    ] = None,
+) -> None:
+    """Take part in a workshop. From then on your notebooks report verdicts, and nothing else."""
+    from mi_course.workshop.client import join
+
+    typer.echo(str(join(invitation, name, table=table, return_key=return_key)))
+
+
+@workshop_app.command("leave", epilog="Example: mi-course workshop leave")
+def workshop_leave() -> None:
+    """Leave the workshop: nothing is reported any more."""
+    from mi_course.workshop.client import leave
+
+    typer.echo(str(leave()))
+
+
+@workshop_app.command("status", epilog="Example: mi-course workshop status")
+def workshop_status() -> None:
+    """Show whether this machine takes part in a workshop, and what was sent."""
+    from mi_course.workshop.client import status
+
+    typer.echo(str(status()))
+
+
+@workshop_app.command("export", epilog="Example: mi-course workshop export afterwards")
+def workshop_export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to.")], database: Database = ""
+) -> None:
+    """Write the last workshop's summary as a page, CSV and JSON."""
+    from mi_course.workshop.serve import export
+
+    _wrote(export(database, folder))
+
+
+@workshop_app.command("forget", epilog='Example: mi-course workshop forget "swift-otter-27"')
+def workshop_forget(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name on the board.")], database: Database = ""
+) -> None:
+    """Delete all that is stored of one participant, also while the board is open."""
+    from mi_course.workshop.serve import forget
+
+    typer.echo(forget(database, name))
+
+
+@workshop_app.command("purge", epilog="Example: mi-course workshop purge --yes")
+def workshop_purge(
+    database: Database = "",
+    everything: Annotated[bool, typer.Option("--all", help="All workshops, not only the last one.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the last workshop, with everything that was stored of everyone."""
+    from mi_course.workshop.serve import purge
+
+    if not yes:
+        typer.confirm("Delete it? This cannot be undone.", abort=True)
+    typer.echo(purge(database, everything))
 
 
 OneLesson = Annotated[str | None, typer.Option("--lesson", help="The lesson (number or id).")]

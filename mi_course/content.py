@@ -266,11 +266,6 @@ def cell_hashes(notebook: Notebook) -> dict[str, str]:
     return {cell["id"]: source_hash(source(cell)) for cell in notebook["cells"]}
 
 
-def released_versions() -> tuple[str, ...]:
-    """The course versions whose hashes the package contains."""
-    return tuple(sorted(path.stem for path in releases_dir().glob("*.json")))
-
-
 def released_hashes(version: str | None = None) -> dict[str, dict[str, str]]:
     """Notebook -> cell id -> source hash, as delivered by a version of the course (None: the current one).
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from mi_course import content, lessons, show, wire
 from mi_course.asking import include_all, observe
-from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking.limits import AFTER_TIME_OUT_S, slowness
 from mi_course.asking.settings import default_settings
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 from mi_course.errors import CourseError, UnknownName
@@ -31,7 +31,7 @@ from mi_course.exercises import Exercise, LessonSpec, Verdict
 from mi_course.judging import judge
 from mi_course.progress import Progress
 
-__all__ = ["Card", "ClaimFailed", "ExerciseHandle", "Lesson", "check_exercise", "claim", "subscribe"]
+__all__ = ["Card", "ClaimFailed", "ExerciseHandle", "Lesson", "check_exercise", "claim", "guard", "subscribe"]
 
 SEED = 0
 """In self-study an answer gets the same inputs every time, so that the learner can work on a message."""
@@ -50,6 +50,7 @@ def check_exercise(exercise: Exercise, answer: Any, *, seed: int = SEED, size: s
         plan = exercise.plan(seed, size)
         observations, timed_out = [], False
         for ask in plan.asks:
+            ask = replace(ask, limit_s=ask.limit_s * slowness())
             if timed_out:
                 ask = replace(ask, limit_s=min(ask.limit_s, AFTER_TIME_OUT_S))
             observations.append(observe(answer, ask))
@@ -119,41 +120,63 @@ _NEXT = {
 
 
 _subscribers: list[Callable[[dict[str, Any]], None]] = []
+_guards: list[Callable[[str], str | None]] = []
 
 
 def subscribe(listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Call `listener(event)` after every check. Returns a function that unsubscribes it.
+    """Call `listener(event)` after every check, hint and reveal. Returns a function that unsubscribes it.
 
-    An event has version, lesson, exercise, revision, status, points, max_points, mistake and at (UTC, ISO 8601).
-    A listener that raises is dropped: it must never break a check.
+    An event has version, kind ("verdict", "hint" or "reveal"), lesson, exercise, revision and at (UTC, ISO 8601). A
+    verdict also has status, points, max_points, mistake and attempt; a hint has hint, its number from 1.
+    A listener that raises is called again next time: it can break neither a check nor itself.
     """
-    _subscribers.append(listener)
-
-    def unsubscribe() -> None:
-        if listener in _subscribers:
-            _subscribers.remove(listener)
-
-    return unsubscribe
+    return _register(_subscribers, listener)
 
 
-def _publish(lesson: str, verdict: Verdict, at: str) -> None:
+def guard(reason: Callable[[str], str | None]) -> Callable[[], None]:
+    """Ask `reason(exercise id)` before a solution is shown; if it returns text, that is shown instead.
+
+    Returns a function that removes it. A guard that raises closes nothing.
+    """
+    return _register(_guards, reason)
+
+
+def _register(registry: list[Any], function: Any) -> Callable[[], None]:
+    registry.append(function)
+
+    def remove() -> None:
+        if function in registry:
+            registry.remove(function)
+
+    return remove
+
+
+def _publish(kind: str, exercise: Exercise, at: str | None = None, **fields: Any) -> None:
     event = {
-        "version": 1,
-        "lesson": lesson,
-        "exercise": verdict.exercise,
-        "revision": verdict.revision,
-        "status": verdict.status,
-        "points": verdict.points,
-        "max_points": verdict.max_points,
-        "mistake": verdict.mistake,
-        "at": at,
+        "version": 2,
+        "kind": kind,
+        "lesson": exercise.lesson,
+        "exercise": exercise.id,
+        "revision": exercise.revision,
+        "at": at or _now(),
+        **fields,
     }
     for listener in list(_subscribers):
-        try:
+        with contextlib.suppress(Exception):
             listener(dict(event))
-        except Exception:
-            with contextlib.suppress(ValueError):  # it may have unsubscribed before it raised
-                _subscribers.remove(listener)
+
+
+def _closed(exercise: Exercise) -> str | None:
+    """Why the solution is not shown now; None if nothing is against it."""
+    for reason in list(_guards):
+        with contextlib.suppress(Exception):
+            if said := reason(exercise.id):
+                return said
+    return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,6 +236,7 @@ class Lesson:
     def find(cls, which: str | int) -> Lesson:
         """By id, number or notebook name. Raises UnknownName, which lists the lessons."""
         include_all(lessons.asking_modules())
+        slowness()  # before any answer runs
         return cls(lessons.load(which))
 
     def __repr__(self) -> str:
@@ -239,11 +263,20 @@ class Lesson:
             object.__setattr__(card, "answer", _recorded(answer))
         if verdict.passed:
             self._passed[exercise.name] = answer
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._progress.record_check(
+        at = _now()
+        attempt = self._progress.record_check(
             exercise.id, exercise.revision, verdict.status, verdict.points, verdict.max_points, verdict.mistake, at
         )
-        _publish(self.id, verdict, at)
+        _publish(
+            "verdict",
+            exercise,
+            at,
+            status=verdict.status,
+            points=verdict.points,
+            max_points=verdict.max_points,
+            mistake=verdict.mistake,
+            attempt=attempt,
+        )
         return card
 
     def hint(self, name: str) -> Any:
@@ -252,13 +285,17 @@ class Lesson:
         n = min(self._progress.record_hint(exercise.id), len(exercise.hints))
         more = f'`lesson.hint("{exercise.name}")` shows the next.' if n < len(exercise.hints) else ""
         more = more or f'That was the last. `lesson.solution("{exercise.name}")` shows the answer with its reasons.'
+        _publish("hint", exercise, hint=n)
         title = f"Hint {n} of {len(exercise.hints)} · {exercise.name}"
         return show.note_card(title, f"{exercise.hints[n - 1]}\n\n{more}", kind="hint")
 
     def solution(self, name: str) -> Any:
         """The course's answer and the reasons for it. Recorded."""
         exercise = self.spec.exercise(name)
+        if reason := _closed(exercise):
+            return show.note_card(f"Not open yet · {exercise.name}", reason, kind="note")
         self._progress.record_solution(exercise.id)
+        _publish("reveal", exercise)
         answer = content.solution_answer(exercise.id)
         return show.note_card(
             f"Solution · {exercise.name}", f"```python\n{answer}\n```\n\n{exercise.reveal}", kind="solution"
@@ -409,7 +446,10 @@ def _leaks(exercise: Exercise, answer: Any) -> tuple[str, ...]:
         demonstrated = content.demonstration_names(lessons.find(exercise.lesson))
     except Exception:
         return ()
-    code = answer.__code__ if type(answer) is types.FunctionType else None
+    # A function of a module of the learner's own reads that module's names.
+    space = answer.__globals__ if type(answer) is types.FunctionType else {}
+    elsewhere = "__file__" in space and space.get("__name__") != "__main__"
+    code = None if not space or elsewhere else answer.__code__
     used = sorted(_global_names(code) & set(demonstrated))
     if not used:
         return ()

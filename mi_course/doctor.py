@@ -22,7 +22,7 @@ from mi_course import content
 from mi_course.interp.models import cache_dir, list_models
 from mi_course.progress import home_dir
 
-__all__ = ["Finding", "examine", "to_json"]
+__all__ = ["Finding", "examine", "offline", "to_json"]
 
 MODEL_MB = 700
 """Free space that the first load of SmolLM2 needs: 93 MB wheel, 91 MB GGUF, 269 MB stored, and room to spare."""
@@ -65,6 +65,40 @@ def _safely(check: Callable[[], Finding]) -> Finding:
         return check()
     except Exception as error:  # a check that fails must not hide the others
         return Finding(check.__name__.strip("_"), "warn", f"could not be examined: {type(error).__name__}: {error}")
+
+
+OFFLINE = """
+import socket
+def refuse(self, address):
+    if self.family != getattr(socket, "AF_UNIX", None):
+        raise OSError("the network is off for this test")
+socket.socket.connect = socket.socket.connect_ex = refuse
+socket.getaddrinfo = lambda *args, **options: (_ for _ in ()).throw(OSError("the network is off for this test"))
+import mi_course
+model = mi_course.load_model()
+assert model("A B C A B").shape[-1] == model.cfg.d_vocab
+lesson = mi_course.lesson("start_here")
+lesson.check(lesson.use("zero_head"), name="zero_head").raise_if_not_passed()
+"""
+OFFLINE_S = 300.0
+
+
+def offline() -> Finding:
+    """Prove, with the network switched off in a process of its own, that the model loads and an exercise is checked."""
+    with tempfile.TemporaryDirectory() as home:
+        env = os.environ | {"MI_COURSE_HOME": home, "MI_COURSE_CACHE": str(cache_dir()), "MI_COURSE_WORKSHOP": "off"}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=OFFLINE_S, env=env
+            )
+        except subprocess.TimeoutExpired:
+            return Finding(
+                "offline", "missing", f"took longer than {OFFLINE_S:.0f} s", "Close other programs, try again."
+            )
+    if done.returncode == 0:
+        return Finding("offline", "ok", "the model loaded and an exercise was checked, without network")
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return Finding("offline", "missing", last[:300], "With network: mi-course models fetch smollm2. Then try again.")
 
 
 def to_json(findings: list[Finding]) -> str:

@@ -45,9 +45,9 @@ __all__ = [
     "Planned",
     "RandomInputs",
     "Verdict",
+    "as_tensor",
     "cache_ref",
     "case",
-    "changed_arguments",
     "function_ref",
     "heads_in",
     "hook_ref",
@@ -59,8 +59,6 @@ __all__ = [
     "seed_complaint",
     "trained_ref",
 ]
-
-STATUSES = ("passed", "wrong", "not_attempted", "crashed", "timed_out")
 
 
 class RandomInputs:
@@ -133,7 +131,7 @@ def hook_ref(model: Ref, name: str) -> Ref:
 
 
 def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
-    """An optimizer (sgd, adam or adamw) over the model's parameters."""
+    """An optimizer (sgd, momentum, adam or adamw) over the model's parameters."""
     return Ref("optimizer", {"model": model, "kind": kind, "lr": lr})
 
 
@@ -234,14 +232,20 @@ class Mistake:
     """Name it even if all its values are zero or missing, as those of many other broken answers are."""
 
 
-def changed_arguments(case: Case, observation: Observation) -> bool:
-    """A `detect`: an argument is not what it was before the call."""
-    return any(reply.watched.get("arguments") for reply in observation.replies)
+def as_tensor(value: Any) -> Any:
+    """A nested list of numbers as a tensor, for judges; any other value as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return torch.tensor(value)
+    except (ValueError, TypeError, RuntimeError):
+        return value
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:
-    """A `detect`: the global random state is not as we set it."""
-    return any(not all(reply.watched.get("random_state", {}).values()) for reply in observation.replies)
+    """A `detect`: torch's global random state, and no other, is not as we set it."""
+    moved = {name for r in observation.replies for name, kept in r.watched.get("random_state", {}).items() if not kept}
+    return moved == {"torch"}
 
 
 def seed_complaint(

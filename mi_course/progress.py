@@ -114,18 +114,22 @@ class Progress:
         max_points: int,
         mistake: str | None = None,
         at: str | datetime | None = None,
-    ) -> None:
-        """Record a verdict. at: now unless given."""
+    ) -> int:
+        """Record a verdict. at: now unless given. Returns the attempts at this revision, as `Row.attempts` counts."""
         if status not in RANK:
             raise ValueError(f"status is {status!r}, expected one of {', '.join(RANK)}")
         stamp = at if isinstance(at, str) else (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
-        self._do(
-            lambda db: db.execute(
+
+        def record(db: sqlite3.Connection) -> int:
+            db.execute(
                 "INSERT INTO checks (exercise, revision, status, points, max_points, mistake, at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (exercise, revision, status, points, max_points, mistake, stamp),
             )
-        )
+            count = "SELECT count(*) FROM checks WHERE exercise = ? AND revision = ? AND status != 'not_attempted'"
+            return int(db.execute(count, (exercise, revision)).fetchone()[0])
+
+        return self._do(record)
 
     def record_hint(self, exercise: str) -> int:
         """Record that a hint was shown. Returns its number, from 1."""

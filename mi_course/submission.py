@@ -25,6 +25,7 @@ from typing import Any
 
 from mi_course.content import (
     ANSWER,
+    ANSWER_MIME,
     code_cells,
     exercise_of,
     is_setup,
@@ -38,8 +39,19 @@ from mi_course.content import (
 from mi_course.errors import CourseError
 from mi_course.lessons import LessonInfo, catalogue, find
 
-__all__ = ["SETUP_POSITION", "Submission", "SubmissionError", "SubmittedCell", "parse", "read", "select_cells"]
+__all__ = [
+    "NOT_RECORDED",
+    "SETUP_POSITION",
+    "Submission",
+    "SubmissionError",
+    "SubmittedCell",
+    "parse",
+    "read",
+    "records_in",
+    "select_cells",
+]
 
+NOT_RECORDED = "The notebook holds no recorded value of it: were its outputs cleared? Run it again, and save it."
 SETUP_POSITION = 0
 """The position under which the course's own setup cells are reported; a notebook's cells count from 1."""
 MAX_BYTES = 64 * 2**20
@@ -51,6 +63,8 @@ SOURCE_CHARACTERS = 4 * 2**20
 """Of all cells together."""
 MAX_CELLS = 5_000
 MAX_NOTES = 20
+MAX_RECORDS = 500
+"""Recorded values that are looked at: the last ones."""
 PARSED_CHARACTERS = 100_000
 """Of a cell that is parsed to see what it defines: a tree takes 500 times the memory of its text."""
 
@@ -86,6 +100,8 @@ class Submission:
     """What the learner, or whoever marks, should know."""
     attempted: frozenset[str] = frozenset()
     """The names of the exercises whose cell is not as it was delivered."""
+    records: tuple[tuple[str, str], ...] = ()
+    """(exercise id, encoded value), as `check` recorded them in the notebook: see `recorded_values`."""
 
 
 def read(path: Path, lesson: str | int | None = None) -> Submission:
@@ -125,7 +141,7 @@ def parse(raw: bytes, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SubmissionError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     if name.endswith(".py"):
-        text = text.replace("\r\n", "\n")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it
         if sum(1 for _ in _MARK.finditer(text)) > MAX_CELLS:
             raise SubmissionError(f"{name} holds more than {MAX_CELLS:,} cells.")
         return {"cells": list(_python_cells(text)), "metadata": {}}
@@ -210,7 +226,8 @@ def _statements(text: str) -> list[str]:
         decorators = getattr(node, "decorator_list", ())
         starts.append(min([node.lineno, *(one.lineno for one in decorators)]) - 1)
     starts = sorted(set(starts))
-    return ["\n".join(lines[begin:end]) for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    ends = [*starts[1:], len(lines)]
+    return ["\n".join(lines[begin:end]) for begin, end in zip(starts, ends, strict=False)]
 
 
 def _tree(text: str) -> ast.Module | None:
@@ -222,6 +239,20 @@ def _tree(text: str) -> ast.Module | None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Taking
+
+
+def records_in(notebook: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(exercise id, encoded value) of what `check` recorded in a parsed notebook."""
+    records = []
+    for cell in notebook["cells"]:
+        for output in cell["outputs"]:
+            data = output.get("data") if isinstance(output, dict) else None
+            record = data.get(ANSWER_MIME) if isinstance(data, dict) else None
+            if isinstance(record, dict) and record.get("format") == 1:
+                exercise, value = record.get("exercise"), record.get("value")
+                if isinstance(exercise, str) and isinstance(value, str):
+                    records.append((exercise, value))
+    return tuple(records[-MAX_RECORDS:])
 
 
 def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None = None) -> Submission:
@@ -268,7 +299,9 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
         if len(where) > 1
     ]
     setup = tuple(source(cell) for cell in code_cells(ours) if is_setup(cell))
-    return Submission(info, setup, tuple(taken), tuple(exercises), tuple(notes), frozenset(attempted))
+    return Submission(
+        info, setup, tuple(taken), tuple(exercises), tuple(notes), frozenset(attempted), records_in(notebook)
+    )
 
 
 def defined(text: str, names: frozenset[str] | set[str]) -> frozenset[str]:

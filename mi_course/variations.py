@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mi_course.wire import Call, Ref
@@ -19,7 +18,7 @@ __all__ = ["vary"]
 
 DRIVERS = frozenset({"call", "hook"})
 """Those whose arguments are all that an answer gets."""
-_SHORT, _LONG, _LESS = 0.01, 8.0, 0.75
+_SHORT, _LONG, _BEYOND, _LESS = 0.01, 8.0, 12.0, 0.75
 
 
 def vary(call: Call, names: Sequence[str], fixed: Collection[str]) -> Iterator[tuple[str, Call]]:
@@ -43,19 +42,22 @@ def _others(name: str, arg: Any, fixed: Collection[str]) -> Iterator[tuple[str, 
     if isinstance(arg, Tensor) and arg.is_floating_point() and arg.numel():
         turned = _turned(arg)
         yield f"short vectors in `{name}`", turned * _SHORT
-        yield f"long vectors in `{name}`", turned * _LONG
+        yield f"long vectors in `{name}`", turned * max(_LONG, _BEYOND / max(float(arg.abs().max()), 0.1))
         if arg.ndim > 1 and len(arg) > 1 and f"{name}=0" not in fixed:
             some = turned.clone()
             some[0] = 0.0
             yield f"zeros in `{name}[0]`", some
-    elif isinstance(arg, Tensor) and arg.dtype != torch.bool and arg.numel() > 1:
+    elif isinstance(arg, Tensor) and arg.numel() > 1:
         yield f"another `{name}`", _turned(arg)
     elif isinstance(arg, bool):
         return
     elif isinstance(arg, int) and arg >= 2:
         yield f"`{name}` = {arg - 1}", arg - 1
-    elif isinstance(arg, float):
+    elif isinstance(arg, float) and arg:
         yield f"`{name}` = {arg * _LESS:g}", arg * _LESS
+    elif isinstance(arg, list) and len(arg) > 1 and not any(isinstance(item, Tensor) for item in arg):
+        yield f"`{name}` the other way round", arg[::-1]
+        yield f"an entry of `{name}` twice", [*arg, arg[0]]
     elif isinstance(arg, Ref) and arg.kind in ("cache", "function"):
         other = _with_other_options(arg)
         if other is not None:

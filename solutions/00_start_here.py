@@ -39,8 +39,23 @@ prompt = "The capital of France is"
 print(model.generate(prompt, max_new_tokens=8, do_sample=False, verbose=False))
 
 # %% [markdown] id="tokens-and-logits"
-# Where does " Paris" come from? The model does not see letters. It sees **tokens**, and for each token it returns one row of **logits**: a number for
-# every token of its vocabulary, large where it expects that token next.
+# Where does " Paris" come from? The model does not see letters. It sees **tokens**, and after each token it gives every token of its vocabulary a score, its **logit**: the larger, the more it is expected
+# next. The **softmax** makes probabilities of the logits: raise e to each, and divide by the sum of all, so that one logit more means e = 2.7 times the probability.
+#
+# The next picture does it for three tokens. **Predict:** the logits 3 and 1 lie two apart. How many times as likely is the first?
+
+# %% id="softmax-picture" tags=["not-compared"]
+scores = torch.tensor([3.0, 1.0, -2.0])
+show.bars(
+    [" Paris, logit 3", " Lyon, logit 1", " banana, logit −2"],
+    scores.exp() / scores.exp().sum(),
+    title="Softmax: every logit counts, and the largest takes most",
+    xlabel="token and its logit (an example)",
+    ylabel="probability",
+)
+
+# %% [markdown] id="softmax-answer"
+# Two logits apart is $e^2 = 7.4$ times as likely, whatever the other tokens are. Only differences of logits matter: add 100 to all three and the picture stays the same. Now the real ones.
 
 # %% id="look-at-logits"
 tokens = model.to_tokens(prompt)
@@ -57,7 +72,8 @@ print("logits:", tuple(logits.shape), "= (positions, vocabulary)")
 #
 # {{exercise top_next_tokens}}
 #
-# Return the `k` likeliest next tokens after the **last** position as (token id, probability), likeliest first.
+# Return a list of `k` pairs (token id, probability). The probabilities are over the whole vocabulary, so the `k` of them need not sum to 1. There may be a single position; `k` may be as large as the vocabulary; logits may be so large that their
+# exponentials overflow (PyTorch's `softmax` copes). Equal logits come in any order. `logits` stays as it is.
 
 # %% id="answer-top_next_tokens"
 from jaxtyping import Float
@@ -104,24 +120,32 @@ print(
     f"at BOS: {norms[0]:,.0f}, elsewhere between {norms[1:].min():.0f} and {norms[1:].max():.0f}"
 )
 
+# %% id="claims-bos-surprise" tags=["claims"]
+from mi_course import claim
+
+lesson.seen("bos-ratio", round(float(norms[0] / norms[1:].median()), -1), ".0f")
+claim(
+    "at BOS the stream is more than 50 times as long as at any other of 15 tokens",
+    norms[0] > 50 * norms[1:].max(),
+)
+
 # %% [markdown] id="bos-surprise"
-# A surprise: at BOS it is about a hundred times as long as anywhere else. Heads that have nothing to do attend there, and the model keeps a
-# marker in that place. People call it an attention sink. It is left out of the next picture, and out of every average in this course.
+# A surprise: at BOS it is {{seen:bos-ratio}} times as long as at a typical token. Heads that have nothing to do attend there, and the model keeps a
+# marker in that place. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
 
 # %% id="norms-picture" tags=["not-compared"]
 show.tokens(
     model.to_str_tokens(story)[1:],
     norms[1:],
-    title="How long is the residual stream at each token?",
+    title="How long is the residual stream at each token? (without BOS)",
     unit="norm after layer 14",
-    caption="BOS is left out: it is longer than all others together.",
 )
 
 # %% [markdown] id="attention-intro"
 # ## One head at a time
 #
 # Attention heads are what moves information between positions. Each head at each position spreads its attention over the positions before it. Here are three
-# of the nine heads of layer 23. Hover over a token to see where it looks.
+# of the nine heads of layer 23. Hover over a token to see what it attends to. How do the three differ?
 
 # %% id="attention-picture" tags=["not-compared"]
 story_tokens = model.to_str_tokens(story)
@@ -130,8 +154,8 @@ show.attention(
     cache["pattern", 23][0, heads],
     story_tokens,
     heads=[f"23.{h}" for h in heads],
-    title="Three heads of layer 23 look at different things",
-    caption="Head h of layer l is written l.h. Rows are the looking tokens (queries), columns the tokens looked at (keys).",
+    title="Three heads of layer 23",
+    caption="Head h of layer l is written l.h. Rows: tokens that attend (queries). Columns: tokens attended to (keys).",
 )
 
 # %% [markdown] id="ask-zero-head"
@@ -142,7 +166,7 @@ show.attention(
 #
 # {{exercise zero_head}}
 #
-# Return `z` with head `head` set to zero, at every position, and the other heads as they were.
+# Every position and every row of the batch; the other heads stay as they were. Change `z` in place or return a new tensor, as you like, but do return it.
 
 
 # %% id="answer-zero_head"
@@ -164,10 +188,9 @@ lesson.check(zero_head)
 
 # %% [markdown] id="use-zero-head-intro"
 # Does it matter? Here is a sentence with an obvious ending. The model should prefer " Mary", who has not been named twice, to " John". We measure the
-# **logit difference**, how much higher the logit of " Mary" is than that of " John", and switch the nine heads of layer 23 off, one after the other. Eight of them are
-# the control for the ninth.
+# **logit difference**, how much higher the logit of " Mary" is than that of " John", and switch the nine heads of layer 23 off, one after the other. Each is a control for the others.
 #
-# Predict first: will any single one of 270 heads make a difference?
+# Predict first: will a single one of 270 heads make a difference?
 
 # %% id="use-zero-head"
 from functools import partial
@@ -192,29 +215,42 @@ for h, value in enumerate(without):
     print(f"without 23.{h}: {value:.1f}")
 
 # %% id="zero-head-picture" tags=["not-compared"]
+change = {f"23.{h}": value - whole for h, value in enumerate(without)}
+worst = min(change, key=change.get)
 show.bars(
-    [f"23.{h}" for h in range(9)],
-    [value - whole for value in without],
-    title="Without 23.3 the model loses two logits; no other head here costs more than 0.6",
+    list(change),
+    list(change.values()),
+    title=f"Without {worst} the model is least sure of Mary",
     xlabel="head that is switched off",
     ylabel="change of the logit difference (logits)",
-    caption="Below zero: without this head the model is less sure of Mary.",
 )
 
-# %% [markdown] id="zero-head-reflect"
+# %% id="claims-zero-head-seen" tags=["claims"]
+others = [value for head, value in change.items() if head != worst]
+lesson.seen("whole", whole, ".1f")
+lesson.seen("odds", round(2.718281828**whole, -1), ".0f")
+lesson.seen("worst", worst)
+lesson.seen("worst-change", -change[worst], ".1f")
+lesson.seen("other-change", max(map(abs, others)), ".1f")
+claim("the model favors Mary by more than 4 logits", whole > 4)
+claim("one head costs more than 1.5 logits", change[worst] < -1.5)
+claim("no other head of the layer moves it by 1 logit", max(map(abs, others)) < 1)
+claim("without some head the model is surer, by 0.2 logits", max(others) > 0.2)
+
+# %% [markdown] id="zero-head-seen"
 # <details><summary>What you should see</summary>
 #
-# With everything in place the model favours Mary by about five logits: odds of some two hundred to one. Without 23.3 more than two logits of that are gone; without any other head of the
-# layer it moves by 0.6 at most, and sometimes up.
+# With everything in place the model favors Mary by {{seen:whole}} logits: odds of about {{seen:odds}} to one. Without {{seen:worst}} it loses {{seen:worst-change}} of them; no other head of the layer moves it by more than {{seen:other-change}}, and without some of them it is even surer.
 # One sentence proves little: the two names, their order, or the shop might be what matters. Lesson 03 does it properly.
 # </details>
-#
+
+# %% [markdown] id="zero-head-reflect"
 # *Reflect.* Which result would have told you that single heads do not matter for this sentence?
 
 # %% [markdown] id="first-induction-head"
 # ## Your first induction head
 #
-# One last picture. We take random tokens, repeat them, and look at head 18.6. Hover over a token in the second half: where does it look?
+# One last picture. We take random tokens, repeat them, and look at head 18.6. Hover over a token in the second half: what does it attend to?
 
 # %% id="induction-picture" tags=["not-compared"]
 generator = torch.Generator().manual_seed(3)
@@ -226,15 +262,23 @@ show.attention(
     cache["pattern", 18][0, [6]],
     [model.tokenizer.decode(t) for t in repeated[0]],
     heads=["18.6"],
-    title="In the second copy, 18.6 looks at the token that came next the first time",
-    caption="A sequence of 12 random tokens, twice. The stripe off the diagonal is the head at work.",
+    title="18.6 on 12 random tokens, written twice",
+    caption="The stripe off the diagonal is the head at work.",
+)
+
+# %% id="claims-recap" tags=["claims"]
+stripe = cache["pattern", 18][0, 6].diagonal(-11)[-11:]  # without the first of the second copy
+lesson.seen("stripe", stripe.mean(), ".0%")
+claim(
+    "each token of the second copy but the first gives what followed more than half its attention",
+    stripe.min() > 0.5,
 )
 
 # %% [markdown] id="recap"
-# In the second copy each token looks one past its own first occurrence: at what came *next* last time. Nobody programmed that. Lesson 02 finds all the heads that do it, takes
+# In the second copy each token but the first attends to one place past its own first occurrence: to what came *next* last time, with {{seen:stripe}} of its attention on average. Nobody programmed that. Lesson 02 finds all the heads that do it, takes
 # the mechanism apart, and grows one from nothing.
 #
-# **You have** loaded a language model, read its predictions, looked at its residual stream and its attention, and changed what it does by silencing a head.
+# **You have** loaded a language model, read its predictions, looked at its residual stream and its attention, and changed what it does by switching off a head.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

@@ -9,8 +9,8 @@
 # %% [markdown] id="title"
 # # {{lesson}}
 #
-# You will find the heads with which a language model repeats what it has seen, explain how they work from their weights, prove it by taking them away, grow
-# the same circuit from nothing, and look for it in other models.
+# You will find the heads with which a language model repeats what it has seen, explain how they work from their weights, test the explanation by cutting it, look for them in ordinary
+# text, grow the same circuit from nothing, and look for it in other models.
 #
 # About {{minutes}} minutes · {{points}} points · after lesson 00. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
 # matrices. Sources: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, *In-context Learning and Induction Heads*.
@@ -38,8 +38,8 @@ lesson, model = mi_course.lesson("induction_heads"), mi_course.load_model()
 #
 # {{exercise repeated_tokens}}
 #
-# Each row: BOS, then `period` random tokens, then the same `period` tokens again. Every row has its own tokens, from `low` up to but not including `high`. The same seed gives the same
-# tokens, and the global random state is left alone.
+# Each row is BOS, then `period` random tokens, then the same tokens in the same order. Every row has its own tokens, whole numbers from `low` up to but not including `high`, and uses that whole
+# range; a token may come up twice. The same seed gives the same tokens and another seed others. PyTorch's global random state is left as it was.
 
 # %% id="answer-repeated_tokens"
 from jaxtyping import Float, Int
@@ -69,7 +69,8 @@ lesson.check(repeated_tokens)
 #
 # {{exercise loss_per_token}}
 #
-# The loss of a token is −log of the probability that the model gave it *before* seeing it. Nats, at each position of each row.
+# The loss of a token is −log of the probability that the model gave it *before* seeing it, so it is never negative. A batch of one and a text of two tokens work too, and logits may be so large
+# that their exponentials overflow.
 
 
 # %% id="answer-loss_per_token"
@@ -92,87 +93,74 @@ lesson.check(loss_per_token)
 # Eight sequences with a period of 40, and beside them a **control**: 80 random tokens that do not repeat.
 
 # %% id="use-loss"
-PERIOD = 40
-BOS = model.tokenizer.bos_token_id
+PERIOD, BOS = 40, model.tokenizer.bos_token_id
 make_tokens, loss_of = lesson.use("repeated_tokens"), lesson.use("loss_per_token")
-
-tokens = make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=0)
-unrepeated = torch.cat(
-    [
-        tokens[:, : PERIOD + 1],
-        make_tokens(8, PERIOD, 1000, 40_000, BOS, seed=1)[:, 1 : PERIOD + 1],
-    ],
-    dim=1,
-)
+tokens, others = (make_tokens(8, PERIOD, 1000, 40_000, BOS, seed) for seed in (0, 1))
+unrepeated = torch.cat([tokens[:, : PERIOD + 1], others[:, 1 : PERIOD + 1]], dim=1)
 with torch.no_grad():
-    loss = loss_of(model(tokens), tokens)
-    control = loss_of(model(unrepeated), unrepeated)
+    loss, control = loss_of(model(tokens), tokens), loss_of(model(unrepeated), unrepeated)
 
-# Entry i is the loss of token i + 1. The first token of the second copy comes as a surprise too.
-first, second = loss[:, : PERIOD + 1], loss[:, PERIOD + 1 :]
-print(f"first copy:           {first.mean():5.1f} nats")
-print(f"second copy:          {second.mean():5.1f} nats")
-print(f"never repeated, late: {control[:, PERIOD + 1 :].mean():5.1f} nats")
+# The first token of the second copy comes as a surprise too, so it counts with the first copy.
+first, second = loss[:, : PERIOD + 1].mean(1), loss[:, PERIOD + 1 :].mean(1)
+print(f"first copy {first.mean():.1f} nats, second copy {second.mean():.1f} nats")
+print(f"never repeated, same positions: {control[:, PERIOD + 1 :].mean():.1f} nats")
 
 # %% id="loss-picture" tags=["not-compared"]
-positions = list(range(1, 2 * PERIOD + 1))
 show.lines(
-    positions,
+    range(1, 2 * PERIOD + 1),
     {"repeated": loss, "control: not repeated": control},
     xlabel="position of the predicted token",
     ylabel="loss (nats)",
-    title="The loss collapses a few tokens into the second copy",
-    caption="Median and range over eight sequences. The second copy begins at 41.",
+    title="What a repetition does to the loss: median and range of eight sequences",
     marks=[(PERIOD + 1, "second copy")],
 )
+
+# %% id="claims-loss-seen" tags=["claims"]
+from mi_course import claim
+
+never = control[:, PERIOD + 1 :].mean(1)
+lesson.seen("first", first.mean(), ".0f")
+lesson.seen("second", second.mean(), ".0f")
+lesson.seen("even", torch.tensor(49_152.0).log(), ".1f")
+claim(
+    "the second copy costs 8 nats less than the first, in each of 8 rows",
+    (first - second > 8).all(),
+)
+claim("without repetition no row falls by 3 nats", (first - never < 3).all())
+claim("random text is worse than an even guess, by 1 nat in each row", (first > 11.8).all())
 
 # %% [markdown] id="loss-seen"
 # <details><summary>What you should see</summary>
 #
-# About 14 nats in the first copy, about 3 in the second, and no fall at all without the repetition. 14 is *worse* than spreading the guess evenly (10.8): the model expects text, and random tokens are not.
-# In the second copy it goes from e⁻¹⁴ to about e⁻³ for the right token, from a single earlier occurrence.
+# About {{seen:first}} nats in the first copy, about {{seen:second}} in the second, and no such fall without the repetition. The first copy costs *more* than an evenly spread guess ({{seen:even}}): the model expects text, and random
+# tokens are none. One earlier occurrence is enough to make the right token the likely one.
 # </details>
 #
-# Somewhere in this model is a part that looks back, finds where the present token stood before, and says what came next. Elhage et al. (2021) found such a part in two-layer models, and called it an
+# Some part of this model looks back, finds where the present token stood before, and says what came next. Elhage et al. (2021) found such a part in two-layer models, and called it an
 # **induction head**. Where is it here?
 
 # %% [markdown] id="part-2"
 # ## 2. Which heads?
 #
-# A head is told apart by where it looks. At the second `A` of `A B … A` an induction head looks at `B`, the token that **followed** the first `A`.
+# You recognize a head by what it attends to. At the second `A` of `A B … A` an induction head attends to `B`, the token that **followed** the first `A`.
 #
-# **By hand, once.** Take `BOS a b c a b c`, a period of 3. The second `a` stands at position 4, the token after the first `a` at position 2. So query 4 should look at key 2, query 5 at key 3, query 6 at key 4.
-# Write the key as a formula of the query and the period before you go on.
+# **By hand, once.** Take `BOS a b c a b c`, a period of 3. The second `a` stands at position 4, the token after the first `a` at position 2. So query 4 should attend to key 2, query 5 to key 3, query 6 to key 4.
+# Write the key as a formula of the query and the period before you go on. With nothing to find, a head rests at BOS.
 
 # %% id="by-hand" tags=["not-compared"]
-looks_at = {
-    0: 0,
-    1: 0,
-    2: 0,
-    3: 0,
-    4: 2,
-    5: 3,
-    6: 4,
-}  # with nothing to induce, a head rests at BOS
-ideal = torch.zeros(7, 7)
-for query, key in looks_at.items():
-    ideal[query, key] = 1.0
+names = ["BOS", "a", "b", "c", "a", "b", "c"]
+ideal = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 0, 2, 3, 4]), 7)
+title = "An ideal induction head: a stripe below the diagonal, in the second copy only"
+axes = {"xlabel": "key (token attended to)", "ylabel": "query (token that attends)"}
 show.heatmap(
-    ideal,
-    x=["BOS", "a", "b", "c", "a", "b", "c"],
-    y=["BOS", "a", "b", "c", "a", "b", "c"],
-    xlabel="key (token looked at)",
-    ylabel="query (token that looks)",
-    title="An ideal induction head: a stripe below the diagonal, in the second copy only",
-    unit="attention",
-    center=None,
-    down=True,
+    ideal, x=names, y=names, title=title, unit="attention", center=None, down=True, **axes
 )
 
 # %% [markdown] id="ask-induction_score"
 # {{exercise induction_score}}
 #
-# For each head: the mean, over the queries of the second copy (positions period + 1 to 2 · period), of the attention to the token that followed the query's first occurrence.
+# The queries are the tokens of the second copy, positions period + 1 to 2 · period. A token that comes up again by chance is no special case. One head gives one score. Patterns may lack a causal
+# mask: only the entries named count.
 
 
 # %% id="answer-induction_score"
@@ -191,123 +179,74 @@ def induction_score(
 
 lesson.check(induction_score)
 
-# %% [markdown] id="ask-score_hook"
-# ### All heads in one pass
-#
-# Keeping the patterns of 270 heads takes memory. A hook needs none: it sees each layer's pattern as it is computed, writes down the scores, and lets it go.
-#
-# {{exercise score_hook}}
-#
-# Return a hook for `hook_pattern` that writes the batch mean of its layer's induction scores into `scores`. The layer's number is `hook.layer()`.
+# %% [markdown] id="use-induction-score-intro"
+# Now score all 270 heads, on the eight sequences.
 
+# %% id="use-induction-score"
+from mi_course.interp.induction import score_heads
 
-# %% id="answer-score_hook"
-def score_hook(scores: Float[Tensor, "layer head"], period: int):
-    """A hook for `hook_pattern` that writes induction scores into row `hook.layer()` of `scores`.
-
-    The pattern that the hook gets is Float["batch head query key"]. What it writes is the mean over the batch.
-    The pattern itself stays as it is.
-    """
-
-    # BEGIN SOLUTION
-    def write_scores(pattern, hook):
-        stripe = pattern.diagonal(offset=-(period - 1), dim1=-2, dim2=-1)
-        scores[hook.layer()] = stripe[..., -period:].mean(dim=(0, -1))
-
-    return write_scores
-    # END SOLUTION
-
-
-lesson.check(score_hook)
-
-
-# %% id="use-score-hook"
-def score_all(tokens, period, make_hook=lesson.use("score_hook"), fwd_hooks=()):
-    """Scores of every head in one forward pass, [layer, head]."""
-    scores = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
-    hooks = [
-        (f"blocks.{layer}.attn.hook_pattern", make_hook(scores, period))
-        for layer in range(model.cfg.n_layers)
-    ]
-    with torch.no_grad():
-        model.run_with_hooks(tokens, return_type=None, fwd_hooks=[*fwd_hooks, *hooks])
-    return scores
-
-
-scores = score_all(tokens, PERIOD)
+score = lesson.use("induction_score")
+scores = score_heads(model, tokens, lambda pattern: score(pattern, PERIOD))
 print(f"highest {scores.max():.2f}, median of all 270 heads {scores.median():.2f}")
 
 # %% id="score-picture" tags=["not-compared"]
-show.head_heatmap(
-    scores,
-    title="A handful of heads in layers 17 to 24 do it",
-    unit="induction score",
-    center=None,
-    caption="Mean attention to the token after the first occurrence, eight sequences of period 40.",
-)
-
-# %% [markdown] id="ask-top_heads"
-# {{exercise top_heads}}
-#
-# The heads above a threshold as (layer, head) pairs, highest first.
-
-
-# %% id="answer-top_heads"
-def top_heads(scores: Float[Tensor, "layer head"], threshold: float) -> list[tuple[int, int]]:
-    """(layer, head) of every head whose score is above the threshold, highest first."""
-    # BEGIN SOLUTION
-    found = [
-        (float(scores[layer, head]), layer, head)
-        for layer in range(scores.shape[0])
-        for head in range(scores.shape[1])
-        if scores[layer, head] > threshold
-    ]
-    return [(layer, head) for _, layer, head in sorted(found, reverse=True)]
-    # END SOLUTION
-
-
-lesson.check(top_heads)
+title = "Attention to the token that followed: a few heads do it, and most do not at all"
+show.head_heatmap(scores, title=title, unit="induction score", center=None)
 
 # %% [markdown] id="ask-my_induction_heads"
 # ### Your induction heads
 #
 # {{exercise my_induction_heads}}
 #
-# Which heads do *you* call induction heads? Look at the picture and choose a threshold. Your list is judged on sequences with other tokens and other periods.
+# A list of different (layer, head) pairs. Look at the picture and choose a threshold: `top_heads(scores, threshold)` gives the heads above it, strongest first. The list is judged on sequences with other tokens and other
+# periods: it passes with **at least four heads, each of which scores 0.2 or more there**. Missing some does no harm.
 
 # %% id="answer-my_induction_heads"
+from mi_course.interp.induction import top_heads
+
 # BEGIN SOLUTION
-my_induction_heads = lesson.use("top_heads")(scores, 0.35)
+my_induction_heads = top_heads(scores, 0.35)
 # END SOLUTION
 
 lesson.check(my_induction_heads, name="my_induction_heads")
 
-# %% id="use-my-heads"
-found = lesson.use("my_induction_heads")
-print(", ".join(f"{layer}.{head} ({scores[layer, head]:.2f})" for layer, head in found))
-
 # %% [markdown] id="control-period"
-# **Try to break it.** A head that always looks 39 back would have the same score. It would not know anything about repetition. So change the period, without changing the heads.
+# **Try to break it.** A head that always attends 39 back would have the same score, and would know nothing about repetition. So change the period, and keep the heads.
 
 # %% id="use-other-period"
-other = score_all(make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
-for layer, head in found:
-    print(
-        f"{layer}.{head}: {scores[layer, head]:.2f} at period 40, {other[layer, head]:.2f} at period 25"
-    )
+from mi_course.interp.induction import head_scores
+
+found = lesson.use("my_induction_heads")
+other = head_scores(model, make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
+for head in found:
+    print("{}.{}:".format(*head), f"{scores[head]:.2f} at period 40, {other[head]:.2f} at 25")
 
 # %% id="attention-picture" tags=["not-compared"]
 short = make_tokens(1, 12, 1000, 40_000, BOS, seed=3)
 with torch.no_grad():
-    _, cache = model.run_with_cache(short)
-layer, head = found[0]
-show.attention(
-    cache["pattern", layer][0, [head]],
-    [model.tokenizer.decode(t) for t in short[0]],
-    heads=[f"{layer}.{head}"],
-    title="What your strongest head looks at",
-    caption="12 random tokens, twice. Choose a token of the second copy: its attention goes to what came next the first time.",
+    pattern = model.run_with_cache(short)[1]["pattern", found[0][0]][0, [found[0][1]]]
+words, name = [model.tokenizer.decode(token) for token in short[0]], "{}.{}".format(*found[0])
+title = "What your strongest head attends to: choose a token of the second copy"
+show.attention(pattern, words, heads=[name], title=title)
+
+# %% id="claims-heads-seen" tags=["claims"]
+strong = [pair for pair in found if scores[pair] > 0.35]
+lesson.seen("strong", len(strong))
+lesson.seen("strongest", "{}.{}".format(*found[0]))
+claim(
+    "the heads found score above 0.3 at another period, with other tokens",
+    all(other[pair] > 0.3 for pair in strong),
 )
+claim(
+    "the median head scores below 0.05 at both periods",
+    max(float(scores.median()), float(other.median())) < 0.05,
+)
+
+# %% [markdown] id="heads-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:strong}} heads stand out, {{seen:strongest}} above all, and half of all heads have next to no score. At the other period, with other tokens, the same heads do it. What they have learned is no fixed distance.
+# </details>
 
 # %% [markdown] id="part-3"
 # ## 3. How can it know?
@@ -315,18 +254,18 @@ show.attention(
 # Here is a puzzle. A head compares a *query*, made at the present token, with *keys*, made at earlier positions. At the position of `B` the key has to say: "the token **before** me was `A`". But what is
 # known at the position of `B` is `B`. Who told it about `A`?
 #
-# Another head, in an earlier layer, that looks one position back and writes what it saw. Elhage et al. (2021, section "Two-Layer Attention-Only Transformers") call the pair an induction circuit:
+# Another head, in an earlier layer, that attends one position back and writes what it saw. Elhage et al. (2021, section "Two-Layer Attention-Only Transformers") call the pair an induction circuit:
 #
 # 1. A **previous-token head** copies `A` from the first `A` to the place of `B`.
 # 2. The induction head's keys read what it wrote (**K-composition**), so the query `A` finds the place of `B`.
 # 3. The induction head's value and output (its **OV circuit**) raise the logit of `B`.
 #
-# Three claims, three tests. First: are there heads that look one back?
+# Three claims, three tests. First: are there heads that attend one back?
 
 # %% [markdown] id="ask-previous_token_score"
 # {{exercise previous_token_score}}
 #
-# For each head: the mean attention from each query after the first to the position just before it.
+# Two positions are enough, and so is one head. Patterns may lack a causal mask.
 
 
 # %% id="answer-previous_token_score"
@@ -340,44 +279,27 @@ def previous_token_score(pattern: Float[Tensor, "head query key"]) -> Float[Tens
 lesson.check(previous_token_score)
 
 # %% id="use-previous-token-score"
-score_previous = lesson.use("previous_token_score")
-
-
-def write_previous(table, period):
-    def write(pattern, hook):
-        table[hook.layer()] = torch.stack([score_previous(one) for one in pattern]).mean(0)
-
-    return write
-
-
-previous = score_all(tokens, PERIOD, write_previous)
-previous_heads = lesson.use("top_heads")(previous, 0.6)
-print(
-    ", ".join(
-        f"{layer}.{head} ({previous[layer, head]:.2f})" for layer, head in previous_heads
-    )
-)
+previous = score_heads(model, tokens, lesson.use("previous_token_score"))
+previous_heads = top_heads(previous, 0.6)
+print([("{}.{}".format(*head), f"{previous[head]:.2f}") for head in previous_heads])
 
 # %% id="previous-picture" tags=["not-compared"]
+title = "Attention one back. Framed: your induction heads"
 show.head_heatmap(
-    previous,
-    title="Previous-token heads are spread over the layers; 16.0 is the strongest",
-    unit="previous-token score",
-    center=None,
-    highlight=found,
-    caption="Framed: your induction heads. The strongest previous-token head lies in the layer right below the first of them.",
+    previous, title=title, unit="previous-token score", center=None, highlight=found
 )
 
 # %% [markdown] id="composition-intro"
 # Several candidates. Which of them does an induction head listen to? Ask the weights.
 #
-# A head writes through its matrix $W_{OV} = W_V W_O$, and compares through $W_{QK} = W_Q W_K^\top$. With row vectors, a query $q$ and a key $k$ from the residual stream score $q\,W_{QK}\,k^\top$, so keys enter
-# $W_{QK}$ from the right. If the later head's keys read what the earlier head wrote, the product $W_{OV}^{\text{earlier}}\,(W_{QK}^{\text{later}})^\top$ is large for its size.
+# A head writes through its matrix $W_{OV} = W_V W_O$, and compares through $W_{QK} = W_Q W_K^\top$. With row vectors, a query $q$ and a key $k$ from the residual stream score $q\,W_{QK}\,k^\top$ (SmolLM2 also rotates both by their
+# positions, which we leave out: it turns pairs of coordinates and leaves their length). Queries enter $W_{QK}$ from the left, keys from the right, and values enter $W_{OV}$. If one of the three reads what an earlier head wrote, the product
+# of its matrix with $W_{OV}^{\text{earlier}}$ is large for its size: with $W_{QK}^\top$ for K-composition, with $W_{QK}$ for Q-composition, with $W_{OV}$ for V-composition.
 
 # %% [markdown] id="ask-composition_score"
 # {{exercise composition_score}}
 #
-# $\lVert W_1 W_2\rVert_F \,/\, (\lVert W_1\rVert_F \lVert W_2\rVert_F)$; 0 if either matrix is zero.
+# $\lVert W_1 W_2\rVert_F \,/\, (\lVert W_1\rVert_F \lVert W_2\rVert_F)$, and 0 if either matrix is zero. The matrices need not be square, and their scale does not matter. A float or a tensor without axes will do.
 
 
 # %% id="answer-composition_score"
@@ -395,58 +317,101 @@ def composition_score(W_first: Float[Tensor, "a b"], W_second: Float[Tensor, "b 
 lesson.check(composition_score)
 
 # %% [markdown] id="use-composition-intro"
-# Nine query heads of SmolLM2 share three key/value heads, so query head `h` reads through key/value head `h // 3`. For each of your four strongest heads we compute the composition of **every** head in an earlier layer into its keys.
-# The heads that do not matter are the control.
+# In each layer nine query heads share three pairs of keys and values: query heads 0 to 2 the first, 3 to 5 the second, 6 to 8 the third. Induction heads that share their keys are therefore **one** test of K-composition, not
+# several. The next cell takes one reader for each key matrix among your four strongest heads, and computes how **every** head of an earlier layer composes with its keys, queries and values. The heads that do not matter are one control. Random
+# matrices of the same shape and rank are another.
+#
+# **Predict:** by which of the three is the previous-token head read?
 
 # %% id="use-composition"
+from mi_course.interp.circuits import composition_table, ov_circuit, random_compositions
+
 composition = lesson.use("composition_score")
+readers = sorted({(layer, head // 3): (layer, head) for layer, head in found[3::-1]}.values())
+into = {
+    (r, part): composition_table(model, r, part, composition)
+    for r in readers
+    for part in "kqv"
+}
+chance = max(random_compositions(model, composition))
+before = [head for head in previous_heads if head in into[readers[0], "k"]]
+source = max(
+    before, key=into[readers[0], "k"].get
+)  # of the previous-token heads, the best read
+bystander = next(head for head in before if head != source)
 
-
-def key_value(W, head):
-    """The matrix of the key/value head that this query head reads through."""
-    return W[head * W.shape[0] // model.cfg.n_heads]
-
-
-def k_composition_into(layer, head):
-    """K-composition of every earlier head into this one, [layer, head]."""
-    attn = model.blocks[layer].attn
-    W_QK = attn.W_Q[head] @ key_value(attn.W_K, head).T
-    table = torch.zeros(layer, model.cfg.n_heads)
-    for earlier in range(layer):
-        before = model.blocks[earlier].attn
-        for h in range(model.cfg.n_heads):
-            table[earlier, h] = composition(key_value(before.W_V, h) @ before.W_O[h], W_QK.T)
-    return table
-
-
-into = {}
-with torch.no_grad():
-    for layer, head in found[:4]:
-        into[layer, head] = table = k_composition_into(layer, head)
-        best = lesson.use("top_heads")(table, 0.0)
-        rank = best.index((16, 0)) + 1
-        print(
-            f"into {layer}.{head}: 16.0 has {table[16, 0]:.2f}, rank {rank} of {table.numel()}; median {table.median():.3f}"
-        )
+print(
+    "source {}.{}, bystander {}.{};".format(*source, *bystander), f"random up to {chance:.3f}"
+)
+for (reader, part), table in into.items():
+    rank = sorted(table.values(), reverse=True).index(table[source]) + 1
+    numbers = f"source {table[source]:.3f} (rank {rank}), bystander {table[bystander]:.3f}"
+    print("{}.{}".format(*reader), f"{part}: {numbers}")
 
 # %% id="composition-picture" tags=["not-compared"]
-strongest = found[0]
-show.head_heatmap(
-    into[strongest],
-    title=f"Of all earlier heads, a few stand out in the keys of {strongest[0]}.{strongest[1]}",
-    unit="K-composition",
-    center=None,
-    highlight=[head for head in previous_heads if head[0] < strongest[0]],
-    caption="Framed: the previous-token heads. Random matrices of this size would score 0.04.",
+show.histogram(
+    {part: list(into[readers[0], part].values()) for part in "kqv"},
+    xlabel="composition with all earlier heads",
+    title="How all earlier heads compose with keys, queries and values",
+    marks=[(into[readers[0], "k"][source], "source, keys"), (chance, "random")],
+)
+
+# %% id="claims-composition-seen" tags=["claims"]
+keys, queries, values = (into[readers[0], part] for part in "kqv")
+lesson.seen("source", "{}.{}".format(*source))
+lesson.seen("bystander", "{}.{}".format(*bystander))
+lesson.seen("key-matrices", ["{}.{}".format(*reader) for reader in readers])
+lesson.seen("earlier", len(keys))
+lesson.seen("k", keys[source], ".2f")
+lesson.seen("k-bystander", keys[bystander], ".2f")
+lesson.seen("chance", chance, ".2f")
+
+
+def rank_of(head, table):
+    return sorted(table.values(), reverse=True).index(table[head]) + 1
+
+
+claim(
+    "in keys the source ranks first or second, for each key matrix",
+    all(rank_of(source, into[r, "k"]) <= 2 for r in readers),
+)
+claim(
+    "in keys the source has three times the median",
+    all(
+        into[r, "k"][source] > 3 * sorted(into[r, "k"].values())[len(into[r, "k"]) // 2]
+        for r in readers
+    ),
+)
+claim(
+    "in keys the source has 1.5 times the bystander, for each key matrix",
+    all(into[r, "k"][source] > 1.5 * into[r, "k"][bystander] for r in readers),
+)
+claim(
+    "in keys it has 1.5 times what it has in queries or values",
+    all(
+        into[r, "k"][source] > 1.5 * max(into[r, "q"][source], into[r, "v"][source])
+        for r in readers
+    ),
+)
+claim(
+    "for one reader at least the source ranks first in values",
+    any(rank_of(source, into[r, "v"]) == 1 for r in readers),
+)
+claim(
+    "the median head is within 15 % of the highest of 20 random pairs, in keys",
+    all(
+        abs(sorted(into[r, "k"].values())[len(into[r, "k"]) // 2] / chance - 1) < 0.15
+        for r in readers
+    ),
 )
 
 # %% [markdown] id="composition-seen"
 # <details><summary>What you should see</summary>
 #
-# 16.0 comes first or second of more than 150 earlier heads for each of the four, at more than three times the median. Other heads that look one back, such as 11.1 and 2.1, do not stand out like this. Attention alone did not tell
-# them apart; the weights do. (Where 16.0 is second, 17.8 is first. It looks partly one back and mostly at BOS.)
+# {{seen:source}} comes first or second of all earlier heads in the keys of {{seen:key-matrices}}: {{seen:k}} for the first of them, more than three times the median. {{seen:bystander}} attends one back almost as faithfully, and has {{seen:k-bystander}}. Attention alone did not tell
+# them apart; the weights do. The typical earlier head composes about as random matrices do ({{seen:chance}} at most). And it is the *keys* that read {{seen:source}} best, as the explanation asks: queries and values compose with it far less, though for one of the two readers the values, too, read no other head better.
 #
-# A caution, which section 6 bears out: a high score says that a path is wide, not what travels along it.
+# A caution. A high score says that a path is wide, not what travels along it. So it is a reason to cut the path, in section 4.
 # </details>
 
 # %% [markdown] id="ask-copying_score"
@@ -456,7 +421,7 @@ show.head_heatmap(
 #
 # {{exercise copying_score}}
 #
-# The share of tokens whose own logit is strictly larger than every other in its row.
+# A token counts if its own logit is **strictly** larger than every other in its row, so a tie does not count, and a zero matrix copies nothing. A float or a tensor without axes will do.
 
 
 # %% id="answer-copying_score"
@@ -483,59 +448,67 @@ lesson.check(copying_score)
 # `tiny-induction` is a model of ours: two layers of four heads, no MLPs, 64 tokens, trained on repeated random tokens as you will do below. Its second layer holds the induction heads. The first layer is the control.
 
 # %% id="use-copying"
-from mi_course.interp.circuits import ov_circuit
 from mi_course.interp.models import load_native
 
-tiny = load_native("tiny-induction")
-copying = lesson.use("copying_score")
-with torch.no_grad():
-    for layer in (0, 1):
-        shares = [
-            copying(tiny.W_E, ov_circuit(tiny, layer, head), tiny.W_U) for head in range(4)
-        ]
-        print(f"layer {layer}: copying scores {', '.join(f'{share:.2f}' for share in shares)}")
+tiny, copying = load_native("tiny-induction"), lesson.use("copying_score")
+for layer in (0, 1):
+    shares = [copying(tiny.W_E, ov_circuit(tiny, layer, head), tiny.W_U) for head in range(4)]
+    print(f"layer {layer}: copying scores {', '.join(f'{share:.2f}' for share in shares)}")
 
 # %% [markdown] id="copying-smollm"
-# On SmolLM2 the same product would have 49,152² entries, and it would be the wrong question: its vocabulary goes in through one set of directions and comes out through another, and thirteen more layers read what an induction head of
-# layer 17 writes. So ask the model itself. On repeated tokens, at the second copy: by how much does each head's own output, read through the final norm and the unembedding, raise the logit of the token that **followed**, compared with the other tokens
-# of the sequence? That is its **direct** effect.
+# On SmolLM2 that table would have 49,152² entries, and a whole stack of layers still reads what an induction head writes. So ask the model itself. On repeated tokens, at the second copy: by how much does each head's own output, read through the final norm and the unembedding, raise the
+# logit of the token that **followed**, compared with the other tokens of the sequence? That is its **direct** effect. **Predict:** which heads write most of the answer?
 
 # %% id="use-direct-copying"
 from mi_course.interp.circuits import direct_copying_effect
 
-with torch.no_grad():
-    direct, _ = direct_copying_effect(model, tokens[:4], PERIOD)
-for layer, head in [*found, (16, 0), (29, 1)]:
+direct, _ = direct_copying_effect(model, tokens[:4], PERIOD)
+writers = top_heads(direct, 0.4)
+for head in list(dict.fromkeys([*found, *writers])):
     print(
-        f"{layer}.{head}: induction score {scores[layer, head]:.2f}, direct effect {direct[layer, head]:+.2f} logits"
+        "{}.{}:".format(*head), f"score {scores[head]:.2f}, direct {direct[head]:+.2f} logits"
     )
 
 # %% id="direct-picture" tags=["not-compared"]
-show.head_heatmap(
-    direct,
-    title="Who writes the answer: not the heads with the highest induction scores",
-    unit="direct effect (logits)",
-    center=0.0,
-    highlight=found,
-    caption="Framed: your induction heads. Logit of the token that followed, minus the mean over the sequence's other tokens.",
+title = "Direct effect on the token that followed. Framed: your induction heads"
+show.head_heatmap(direct, title=title, unit="logits", highlight=found)
+
+# %% id="claims-direct-seen" tags=["claims"]
+first_two = [head for head in found if head in readers]
+lesson.seen("writer", "{}.{}".format(*writers[0]))
+lesson.seen("writer-effect", direct[writers[0]], ".1f")
+lesson.seen("writer-score", scores[writers[0]], ".2f")
+lesson.seen("copying-low", min(shares), ".1f")
+claim("every head of the second layer copies more than half of the tokens", min(shares) > 0.5)
+claim(
+    "the strongest heads with keys of their own write less than 0.3 logits directly",
+    all(abs(direct[head]) < 0.3 for head in first_two),
+)
+claim(
+    "the strongest writer's induction score is below 0.05, and it writes three times as much",
+    scores[writers[0]] < 0.05
+    and bool(direct[writers[0]] > 3 * max(direct[head] for head in first_two)),
 )
 
 # %% [markdown] id="direct-seen"
 # <details><summary>What you should see, and an honest complication</summary>
 #
-# In the tiny model every head of layer 1 copies straight to the logits. In SmolLM2 the strongest induction heads, in layers 17 and 18, write almost nothing to the logits directly. 23.2 and 23.7 do. So does 29.1, which is no induction head by its attention.
-# "Induction heads copy" is true of the *circuit*. Head by head, the early ones hand their finding on to later layers. Whether they matter at all is therefore a question for the next section, not for this one.
+# In the tiny model every head of the second layer copies straight to the logits. In SmolLM2 the heads with the highest induction scores write next to nothing there. The largest direct effect, {{seen:writer-effect}} logits, is that of {{seen:writer}}, whose induction score is {{seen:writer-score}}.
+#
+# Olsson et al. (2022) call a head an induction head if it matches the prefix *and* copies. By attention alone, as we chose them, yours do the first; whether their output arrives at the logits by way of later layers, this table cannot say. Whether they matter at all is a question for an
+# experiment: take them away.
 # </details>
 
 # %% [markdown] id="part-4"
-# ## 4. Proof: take them away
+# ## 4. Proof: take them away, and cut the wire
 #
 # Attention patterns and weights suggest. An **ablation** tests: set the outputs of some heads to zero, and see whether the model can still do it.
 
 # %% [markdown] id="ask-loss_without_heads"
 # {{exercise loss_without_heads}}
 #
-# The loss per token with the outputs (`hook_z`) of these heads set to zero, all at once, at every position. Leave no hook behind, even if the forward pass fails.
+# All heads of the list are silent in the same forward pass, at every position of every row: the hook point is `blocks.{layer}.attn.hook_z`, [batch, pos, head, d_head]. The list may be empty, and may name several heads of a layer. The weights stay as they are, no gradients are
+# needed, and no hook is left on the model, even if the forward pass fails.
 
 # %% id="answer-loss_without_heads"
 from functools import partial
@@ -567,104 +540,366 @@ def loss_without_heads(
 lesson.check(loss_without_heads)
 
 # %% [markdown] id="use-ablation-intro"
-# **Predict** before you run: which will hurt more, removing your four strongest induction heads, or removing the one previous-token head that they read?
+# **Predict** before you run: which will hurt more, removing your four strongest induction heads together, or removing the one previous-token head that their keys read? And any one of the four alone?
 #
-# The control: sets of four heads drawn at random from all the others.
+# Three controls: heads drawn at random from all the others, one and four at a time; the loss on the *first* copy, where there is nothing to induce; and an ordinary passage, to see whether the model is hurt in general.
 
 # %% id="use-ablation"
-from tqdm.auto import tqdm
-
 from mi_course.interp.induction import random_heads
+from mi_course.interp.induction_text import PASSAGE
 
-few = tokens[:2]
-without = lesson.use("loss_without_heads")
-
-
-def second_copy_loss(heads):
-    return float(without(model, few, heads)[:, PERIOD + 1 :].mean())
+without, few, passage = lesson.use("loss_without_heads"), tokens[:2], model.to_tokens(PASSAGE)
+four, rest = found[:4], [*found, *previous_heads]
 
 
-n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-sets = {
-    "no head": [],
-    "11.1 (looks one back)": [(11, 1)],
-    "16.0 (looks one back)": [(16, 0)],
-    "four induction heads": found[:4],
-}
-controls = [
-    random_heads(n_layers, n_heads, 4, seed, exclude=[*found, *previous_heads])
-    for seed in range(8)
-]
-losses = {name: second_copy_loss(heads) for name, heads in tqdm(sets.items(), leave=False)}
-random_losses = sorted(second_copy_loss(heads) for heads in tqdm(controls, leave=False))
-for name, value in losses.items():
-    print(f"without {name:<24} {value:5.1f} nats")
-print(
-    f"without four random heads        {random_losses[0]:.1f} to {random_losses[-1]:.1f} nats (8 sets)"
-)
+def copies(loss):
+    """Mean loss in the first and in the second copy."""
+    return float(loss[:, : PERIOD + 1].mean()), float(loss[:, PERIOD + 1 :].mean())
+
+
+def at_random(count):
+    """The second copy without `count` heads drawn from all the others: five sets, sorted."""
+    chosen = [random_heads(30, 9, count, seed, rest) for seed in range(5)]
+    return sorted(copies(without(model, few, heads))[1] for heads in chosen)
+
+
+sets = {"nothing": [], "the source": [source], "the bystander": [bystander], "all four": four}
+sets |= {"{}.{} alone".format(*head): [head] for head in four}
+losses = {name: copies(without(model, few, heads)) for name, heads in sets.items()}
+texts = {name: float(without(model, passage, sets[name]).mean()) for name in list(sets)[:4]}
+one_random, four_random = at_random(1), at_random(4)
+for name, (copy_1, copy_2) in losses.items():
+    print(f"without {name:<14} first copy {copy_1:.1f}, second copy {copy_2:.1f} nats")
+print(f"without 1 at random, second copy {one_random[0]:.1f} to {one_random[-1]:.1f} nats")
+print(f"without 4 at random, second copy {four_random[0]:.1f} to {four_random[-1]:.1f} nats")
+print("ordinary passage without", {name: f"{value:.2f}" for name, value in texts.items()})
 
 # %% id="ablation-picture" tags=["not-compared"]
 show.bars(
     list(losses),
-    list(losses.values()),
-    control=sum(random_losses) / len(random_losses),
-    control_name="four random heads, mean of 8 sets",
-    title="One previous-token head carries most of the second copy",
+    [copy_2 for _, copy_2 in losses.values()],
+    control=four_random[2],
+    control_name="four random heads (median)",
+    title="The second copy without some heads",
     xlabel="what is set to zero",
     ylabel="loss in the second copy (nats)",
-    caption="Two sequences of period 40. Random sets: "
-    f"{random_losses[0]:.1f} to {random_losses[-1]:.1f} nats.",
 )
 
-# %% [markdown] id="ablation-heads-intro"
-# If 16.0 serves the induction heads, then without it they should no longer know where to look. Their scores can tell. The control this time is 11.1, which looks one back almost as faithfully as 16.0, and which their keys do not read.
-
-# %% id="use-ablation-scores"
-from mi_course.interp.basics import zero_head
-
-
-def score_without(layer, head):
-    return score_all(
-        few, PERIOD, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", partial(zero_head, head=head))]
-    )
-
-
-clean, no_16_0, no_11_1 = score_all(few, PERIOD), score_without(16, 0), score_without(11, 1)
-print("head   clean  without 11.1  without 16.0")
-for layer, head in found:
-    print(
-        f"{layer}.{head}   {clean[layer, head]:5.2f}  {no_11_1[layer, head]:12.2f}  {no_16_0[layer, head]:12.2f}"
-    )
+# %% id="claims-ablation-seen" tags=["claims"]
+clean_loss, no_source, no_bystander, no_four = (losses[name] for name in list(sets)[:4])
+alone = {head: losses["{}.{} alone".format(*head)][1] - clean_loss[1] for head in four}
+worst = max(alone, key=alone.get)
+lesson.seen("clean", clean_loss[1], ".1f")
+lesson.seen("no-source", no_source[1], ".1f")
+lesson.seen("no-four", no_four[1], ".1f")
+lesson.seen("worst-alone", "{}.{}".format(*worst))
+lesson.seen("worst-alone-loss", clean_loss[1] + alone[worst], ".1f")
+lesson.seen("random-four", four_random[-1], ".1f")
+claim(
+    "four induction heads together cost most, by half a nat over the source",
+    no_four[1] > no_source[1] + 0.5,
+)
+claim(
+    "the source alone costs more than 5 nats in the second copy",
+    no_source[1] > clean_loss[1] + 5,
+)
+claim(
+    "the source costs less than 0.7 nats in the first copy", no_source[0] < clean_loss[0] + 0.7
+)
+claim(
+    "the source and the bystander cost less than 0.1 nats on the passage",
+    max(texts["the source"], texts["the bystander"]) < texts["nothing"] + 0.1,
+)
+claim("no random set of four costs 2 nats", four_random[-1] < clean_loss[1] + 2)
+claim(
+    "the source costs 1.5 times as much as any of the four alone",
+    no_source[1] - clean_loss[1] > 1.5 * alone[worst],
+)
+claim(
+    "the four together cost 1 nat more than the sum of each alone",
+    no_four[1] - clean_loss[1] > 1 + sum(alone.values()),
+)
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# Without 16.0 the induction heads lose sight of what they look for: 17.3 falls to nearly nothing, 18.6 to a fifth or so. The loss of the second copy rises from 3.6 to almost 10 nats. Without 11.1, an attention pattern of the same kind,
-# hardly anything changes. Random sets of four cost up to one and a half nats, mostly less.
+# Without the four, the second copy rises from {{seen:clean}} to {{seen:no-four}} nats; without the one head that their keys read, to {{seen:no-source}}. Random sets of four end at {{seen:random-four}} at most. And the damage is specific: without the source the first copy and the ordinary passage are nearly
+# as before.
 #
-# So a head that looks one back need not be part of the circuit, and a head without any induction score of its own can be its most important part.
+# No induction head alone is that important: the worst to lose is {{seen:worst-alone}}, at {{seen:worst-alone-loss}} nats. Together they cost more than the sum of each alone, so they stand in for one another to a degree. A head without any induction score of its own is harder to replace than any of them.
 # </details>
 #
-# *Reflect.* Setting a head to zero puts the model in a state it has never been in. Which of the conclusions above would you still draw if the random sets had cost 6 nats each?
+# *Reflect.* Setting a head to zero puts the model in a state it has never been in. Which of the conclusions above would you still draw if the random sets had cost as much as the source?
+
+# %% [markdown] id="path-intro"
+# ### Cut one wire
+#
+# The ablation shows that the source matters. It does not show *how*: its output goes everywhere. The explanation says that it acts through the **keys** of the induction heads. So leave the head alone, and change only what their keys know of it: run the model once without the source, keep the
+# keys of the induction heads' layers, and put these keys into a run that is otherwise clean. Queries and values are the comparison.
+
+# %% [markdown] id="ask-loss_without_path"
+# {{exercise loss_without_path}}
+#
+# In a first run the output (`hook_z`) of `source`, a pair (layer, head), is zero at every position. Keep `blocks.{layer}.attn.hook_{part}`, [batch, pos, head, d_head], of each of `layers`; `part` is `"q"`, `"k"` or `"v"`. In a second run nothing is silenced, and these kept activations take
+# the place of the model's own, at all positions and for all heads. Return the loss of the second run. `layers` may be empty; then it is the loss of the whole model. The weights stay as they are, no gradients are needed, and no hook is left on the model, even if a forward pass fails.
+
+
+# %% id="answer-loss_without_path"
+def loss_without_path(
+    model,
+    tokens: Int[Tensor, "batch pos"],
+    source: tuple[int, int],
+    part: str,
+    layers: list[int],
+) -> Float[Tensor, "batch pos-1"]:
+    """Next-token loss, in nats, with the `part` of these layers as it would be without `source`.
+
+    source: (layer, head). part: "q", "k" or "v". layers: whose queries, keys or values are exchanged.
+    """
+
+    # BEGIN SOLUTION
+    def silence(z, hook):
+        z[:, :, source[1]] = 0.0
+        return z
+
+    def keep(x, hook):
+        kept[hook.name] = x.clone()
+
+    def put(x, hook):
+        return kept[hook.name]
+
+    kept = {}
+    names = [f"blocks.{layer}.attn.hook_{part}" for layer in layers]
+    first = [(f"blocks.{source[0]}.attn.hook_z", silence), *((name, keep) for name in names)]
+    with torch.no_grad():
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=first)
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, put) for name in names])
+    log_probs = logits[:, :-1].log_softmax(dim=-1)
+    return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    # END SOLUTION
+
+
+lesson.check(loss_without_path)
+
+# %% id="use-path"
+cut, layers = lesson.use("loss_without_path"), sorted({layer for layer, _ in four})
+paths = {part: copies(cut(model, few, source, part, layers))[1] for part in "kqv"}
+paths["k, bystander"] = copies(cut(model, few, bystander, "k", layers))[1]
+drawn = [random_heads(layers[0], 9, 1, seed, rest)[0] for seed in range(4)]
+other_keys = [copies(cut(model, few, head, "k", layers))[1] for head in drawn]
+print(
+    f"clean {losses['nothing'][1]:.2f} nats, without the source {losses['the source'][1]:.2f}"
+)
+print(f"layers {layers} without the source:", {k: f"{v:.2f}" for k, v in paths.items()})
+print(f"keys without one random head: {min(other_keys):.2f} to {max(other_keys):.2f}")
+
+# %% id="path-picture" tags=["not-compared"]
+title = "A clean run, with one part of two layers taken from a run without the source"
+axes = {"xlabel": "what is exchanged", "ylabel": "loss in the second copy (nats)"}
+clean = {"control": losses["nothing"][1], "control_name": "clean run"}
+show.bars(list(paths), list(paths.values()), title=title, **axes, **clean)
+
+# %% id="claims-path-seen" tags=["claims"]
+lesson.seen("cut-k", paths["k"], ".1f")
+lesson.seen("cut-q", paths["q"], ".1f")
+lesson.seen("cut-v", paths["v"], ".1f")
+lesson.seen("layers", layers)
+share = (paths["k"] - clean_loss[1]) / (no_source[1] - clean_loss[1])
+lesson.seen("share", share, ".0%")
+claim("cutting the keys costs at least 80 % of what the whole head costs", share > 0.8)
+claim(
+    "cutting queries or values costs less than 1.5 nats each",
+    max(paths["q"], paths["v"]) < clean_loss[1] + 1.5,
+)
+claim(
+    "keys without the bystander, or without a random head, cost less than 1 nat",
+    max(paths["k, bystander"], *other_keys) < clean_loss[1] + 1,
+)
+
+# %% [markdown] id="path-seen"
+# <details><summary>What you should see</summary>
+#
+# With nothing changed but the keys of layers {{seen:layers}}, the loss rises to {{seen:cut-k}} nats, {{seen:share}} of the damage of losing the head altogether. The same exchange of queries gives {{seen:cut-q}} and of values {{seen:cut-v}}. Keys without the bystander, or without a random head, do next to nothing.
+#
+# So this is K-composition, shown by experiment: the source acts through the keys of these layers. What you exchanged is *all* that the missing head changes in these keys, also by way of what lies between; to separate that takes path patching (lesson 03).
+# </details>
 
 # %% [markdown] id="part-5"
-# ## 5. Watch one grow
+# ## 5. In real text
+#
+# Random tokens isolate the mechanism. But nobody writes them. Does the model use these heads where text repeats itself for a reason? Start with a measure that needs no period.
+
+# %% [markdown] id="ask-text_induction_score"
+# {{exercise text_induction_score}}
+#
+# The queries are the positions whose token has occurred before, strictly earlier. For each of them add up the attention to the positions right **after** all its earlier occurrences; if a token stands twice in a row, what followed the first is the query itself, and counts. The score is the
+# mean over these queries, and 0 for every head if no token is repeated. The text may be a single token, and patterns may lack a causal mask.
+
+
+# %% id="answer-text_induction_score"
+def text_induction_score(
+    pattern: Float[Tensor, "head query key"], tokens: Int[Tensor, "pos"]
+) -> Float[Tensor, "head"]:
+    """Mean attention of repeated tokens to what followed their earlier occurrences; 0 if there are none."""
+    # BEGIN SOLUTION
+    earlier = (tokens[:, None] == tokens).tril(-1)
+    follows = earlier.roll(1, dims=1)  # the last column of `earlier` is empty
+    attention = (pattern * follows).sum(dim=(1, 2))
+    return attention / earlier.any(dim=1).sum().clamp(min=1)
+    # END SOLUTION
+
+
+lesson.check(text_induction_score)
+
+# %% [markdown] id="use-text-intro"
+# Three stories of ours, each with an invented name that comes three times. The model can know the rest of the name from the story only. **Predict:** will the heads that lead on random tokens lead here? And what will their loss do to the *second* half of a name, once its first half stands there?
+
+# %% id="use-text"
+from mi_course.interp.induction_text import heads_in_text, name_losses
+
+in_text = heads_in_text(model, lesson.use("text_induction_score"))
+leaders = top_heads(in_text, 0.0)[:5]
+print(
+    "lead in stories:", [("{}.{}".format(*head), f"{in_text[head]:.2f}") for head in leaders]
+)
+for_names = {name: name_losses(model, without, sets[name]) for name in list(sets)[:4]}
+for_names["four at random"] = name_losses(model, without, random_heads(30, 9, 4, 0, rest))
+for name, (once, again, elsewhere) in for_names.items():
+    print(
+        f"without {name:<15} name once {once:.2f}, again {again:.2f}, all else {elsewhere:.2f}"
+    )
+
+# %% id="claims-names-seen" tags=["claims"]
+clean_names, no_source_names, _, no_four_names, random_names = for_names.values()
+lesson.seen("leaders", ["{}.{}".format(*head) for head in leaders[:3]])
+lesson.seen("name-once", clean_names[0], ".1f")
+lesson.seen("name-again", clean_names[1], ".2f")
+lesson.seen("name-no-four", no_four_names[1], ".2f")
+lesson.seen("name-no-source", no_source_names[1], ".2f")
+lesson.seen("name-random", random_names[1], ".2f")
+claim(
+    "the five heads that lead in stories are among those found on random tokens",
+    all(head in found for head in leaders),
+)
+claim(
+    "a name's completion falls by more than 5 nats when it comes again",
+    clean_names[0] - clean_names[1] > 5,
+)
+claim(
+    "without the four its later times cost 1 nat more than without four random heads",
+    no_four_names[1] > random_names[1] + 1,
+)
+claim(
+    "without the source they cost 0.7 nats more than without the bystander",
+    no_source_names[1] > for_names["the bystander"][1] + 0.7,
+)
+claim(
+    "even without the four, a name costs 3 nats less again than once",
+    no_four_names[0] - no_four_names[1] > 3,
+)
+claim(
+    "four random heads change them by less than 0.2 nats",
+    abs(random_names[1] - clean_names[1]) < 0.2,
+)
+claim(
+    "without the four, or the source, all else costs less than 0.1 nats more",
+    max(no_four_names[2], no_source_names[2]) < clean_names[2] + 0.1,
+)
+
+# %% [markdown] id="names-seen"
+# <details><summary>What you should see</summary>
+#
+# The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and that is their work: without your four it costs {{seen:name-no-four}} nats, without the
+# source {{seen:name-no-source}}, without four random heads {{seen:name-random}}. Everything else in the stories is as before. So the circuit is used in ordinary text, for what it can do: complete what has been said.
+#
+# It is not all alone: without the four, a name is still far cheaper the second time than the first.
+# </details>
+
+# %% [markdown] id="use-fuzzy-intro"
+# ### Must it be the same token?
+#
+# A mechanism that matches tokens would be of little use where words change their form. Olsson et al. (2022, "Argument 4") show single heads that match more loosely. So write a list of nouns, and then the same nouns in the same order but **in another form**: at ` cats` an induction head that matches loosely attends
+# to what followed ` cat`. The control has the same forms in another order. Then the same question in a list of examples, a noun and a color in each line: does the model give ` cats` the color that ` cat` had? **Predict** both, for plurals and for capitals.
+
+# %% id="use-fuzzy"
+from mi_course.interp.induction_text import color_losses, matching_scores
+
+changes = {"cat": " {}".format, "cats": " {}s".format, "Cat": lambda noun: f" {noun.title()}"}
+silent = {name: sets[name] for name in ("nothing", "the source", "all four")}
+silent["at random"] = random_heads(30, 9, 4, 0, rest)
+fuzzy = {form: matching_scores(model, change) for form, change in changes.items()}
+shown = {
+    form: color_losses(model, change, without, silent) for form, change in changes.items()
+}
+for form, (same, control) in fuzzy.items():
+    scored = [f"{same[head]:.2f} ({control[head]:.2f})" for head in four]
+    print(f"{form:<5} scores of your four (control): {', '.join(scored)}")
+    print("      color without", {name: f"{nats:.2f}" for name, nats in shown[form].items()})
+
+# %% id="claims-fuzzy-seen" tags=["claims"]
+above = {
+    form: [float(table[0][head] - table[1][head]) for head in four]
+    for form, table in fuzzy.items()
+}
+guess = float(torch.tensor(13.0).log())
+lesson.seen("capital-low", min(above["Cat"]), ".1f")
+lesson.seen("capital-high", max(above["Cat"]), ".1f")
+lesson.seen("plural-high", max(above["cats"]), ".1f")
+lesson.seen("color-same", shown["cat"]["nothing"], ".1f")
+lesson.seen("color-capital", shown["Cat"]["nothing"], ".1f")
+lesson.seen("color-plural", shown["cats"]["nothing"], ".1f")
+lesson.seen("color-capital-no-four", shown["Cat"]["all four"], ".1f")
+lesson.seen("color-guess", guess, ".1f")
+claim("each of the four matches capitals 0.2 above the control", min(above["Cat"]) > 0.2)
+claim("none of the four matches plurals 0.2 above the control", max(above["cats"]) < 0.2)
+claim(
+    "at each head the same form scores highest",
+    all(
+        exact > max(capital, plural)
+        for exact, capital, plural in zip(
+            *(above[form] for form in ("cat", "Cat", "cats")), strict=True
+        )
+    ),
+)
+claim(
+    "for the same form and for capitals the color costs 0.7 nats less than an even guess among 13",
+    max(shown[form]["nothing"] for form in ("cat", "Cat")) < guess - 0.7,
+)
+claim("for plurals it costs no less than an even guess", shown["cats"]["nothing"] > guess)
+claim(
+    "without the four these colors cost 1 nat more than without random heads",
+    all(shown[form]["all four"] > shown[form]["at random"] + 1 for form in ("cat", "Cat")),
+)
+
+# %% [markdown] id="fuzzy-seen"
+# <details><summary>What you should see</summary>
+#
+# Between ` cat` and ` Cat` the heads hardly see a difference: they score {{seen:capital-low}} to {{seen:capital-high}} above the control, and the model gives the color at {{seen:color-capital}} nats (same form: {{seen:color-same}}), which without your four becomes {{seen:color-capital-no-four}}. These are different tokens, so it is not tokens that are matched, but
+# something that both share.
+#
+# Not everything, though. Between ` cat` and ` cats` the best of the four scores {{seen:plural-high}}, and the color costs {{seen:color-plural}} nats, no better than an even guess among the colors ({{seen:color-guess}}). A larger model might well match them; this is a claim about these four heads.
+# </details>
+#
+# *Reflect.* "Induction heads match tokens" and "induction heads match meanings" are both wrong here. Which lists would you write to find out what they do match?
+
+# %% [markdown] id="part-6"
+# ## 6. Watch one grow
 #
 # Where does this circuit come from? Olsson et al. (2022, "Argument 1") saw it appear suddenly, early in training, at the same time as models learn to use their context. You can see that happen in half a minute.
 #
-# The model: two layers of four heads, nothing else. The data: your `repeated_tokens`, with a period that **varies** from batch to batch. Why must it vary? Because with a fixed one there is an easier way: always look back by the same distance.
+# The model: two layers of four heads, nothing else. The data: your `repeated_tokens`, with a period that **varies** from batch to batch. Why must it vary? Because with a fixed one there is an easier way: always attend back by the same distance.
 #
 # One training step is yours.
 
 # %% [markdown] id="ask-train_step"
 # {{exercise train_step}}
 #
-# One step on the mean next-token loss: old gradients cleared, the loss from before the step returned as a number.
+# The loss is the mean over all positions and rows of the batch. Gradients from before the call must not count, whatever the optimizer is. Return the loss from before the step as a number (a float, or a tensor without axes). No hook is left on the model.
 
 
 # %% id="answer-train_step"
 def train_step(model, optimizer, tokens: Int[Tensor, "batch pos"]) -> float:
-    """One optimiser step on the mean next-token loss. Returns that loss, in nats, as it was before the step."""
+    """One optimizer step on the mean next-token loss. Returns that loss, in nats, as it was before the step."""
     # BEGIN SOLUTION
     optimizer.zero_grad()
     log_probs = model(tokens)[:, :-1].log_softmax(dim=-1)
@@ -678,173 +913,178 @@ def train_step(model, optimizer, tokens: Int[Tensor, "batch pos"]) -> float:
 lesson.check(train_step)
 
 # %% [markdown] id="train-intro"
-# Now train. The picture follows the loss on the second copy at a period of 20, which the training never shows, and the best induction and previous-token scores. About 15 seconds.
+# Now train. The picture follows the loss on the second copy at a period of 20, which the training never shows, and the best induction and previous-token scores. About 15 seconds. **Predict:** will the two scores rise one after the other, or together?
 
 # %% id="train" tags=["not-compared"]
-from mi_course.interp.induction_training import untrained_tiny_model, train_induction
+from mi_course.interp.induction_training import watch_induction_grow
 
-picture = show.live_lines(
-    xlabel="training step",
-    ylabel="loss (nats)",
-    title="Two layers, live: the loss on a period never trained on",
-)
-scores_picture = show.live_lines(
-    xlabel="training step",
-    ylabel="score",
-    title="Two layers, live: best scores",
-    caption="Both heads of the circuit appear together.",
-)
-grown = []
-for record in train_induction(
-    untrained_tiny_model(2, seed=0), steps=500, step_fn=lesson.use("train_step")
-):
-    grown.append(record)
-    picture.update(record.step, first_copy=record.loss_first, second_copy=record.loss_second)
-    scores_picture.update(
-        record.step, induction=record.best_induction, previous_token=record.best_previous_token
-    )
-picture.close()
-scores_picture.close()
-
-# %% [markdown] id="ask-emergence_step"
-# For three hundred steps little happens, and then it falls. When, exactly? A curve may cross a threshold and come back, so ask for the step from which it **stays** above.
-#
-# {{exercise emergence_step}}
-#
-# The first step at which the score exceeds the threshold and never falls to it or below again; None if there is none.
-
-
-# %% id="answer-emergence_step"
-def emergence_step(steps: list[int], scores: list[float], threshold: float) -> int | None:
-    """First training step from which every later score, this one included, exceeds the threshold. None if there is none."""
-    # BEGIN SOLUTION
-    emerged = None
-    for step, score in zip(reversed(steps), reversed(scores), strict=True):
-        if score <= threshold:
-            break
-        emerged = step
-    return emerged
-    # END SOLUTION
-
-
-lesson.check(emergence_step)
+grown = watch_induction_grow(step_fn=lesson.use("train_step"), seed=0)
 
 # %% [markdown] id="use-emergence-intro"
-# Your run is one seed. Here are the recorded curves of five: three seeds of the same model, one with a single layer, and one trained with a fixed period of 24.
+# Your run is one seed. Here are the recorded curves of five: three seeds of the same model, one with a single layer, and one trained with a fixed period of 24. A head has *emerged* at the step from which its score stays above 0.5.
 
 # %% id="use-emergence"
-import json
+from mi_course.interp.induction_training import recorded_growth
 
-from mi_course.content import data_dir
-
-emerged_at = lesson.use("emergence_step")
-growth = json.loads((data_dir() / "tiny-induction-growth.json").read_text())["runs"]
+growth = recorded_growth()
 for name, run in growth.items():
-    best_induction = torch.tensor(run["induction"]).flatten(1).max(1).values.tolist()
-    best_previous = torch.tensor(run["previous_token"])[:, 0].max(1).values.tolist()
-    induction = emerged_at(run["step"], best_induction, 0.5)
-    before = emerged_at(run["step"], best_previous, 0.5)
-    print(
-        f"{name:<22} induction at {induction!s:>4}, previous-token at {before!s:>4}, final loss {run['loss_second'][-1]:5.2f} nats"
-    )
+    steps_at = f"induction at {run.induction_at}, previous-token at {run.previous_token_at}"
+    print(f"{name:<22} {steps_at}, final loss {run.loss_second[-1]:.2f} nats")
 
 # %% id="emergence-picture" tags=["not-compared"]
-steps = growth["tiny-induction"]["step"]
+steps = growth["tiny-induction"].steps
 show.lines(
     steps,
-    {
-        name: run["loss_second"][: len(steps)]
-        for name, run in growth.items()
-        if len(run["step"]) == len(steps)
-    },
+    {name: run.loss_second for name, run in growth.items() if run.steps == steps},
     xlabel="training step",
     ylabel="loss in the second copy (nats)",
-    title="Three seeds fall at different steps; one layer never does",
-    caption="Test period 20, never trained on. Tokens guessed evenly cost log 63 = 4.1 nats.",
+    title="Loss at period 20, never trained on; an even guess costs log 63 = 4.1 nats",
+)
+
+# %% id="claims-emergence-seen" tags=["claims"]
+seeds = [run for name, run in growth.items() if "induction" in name]
+gaps = [abs(run.induction_at - run.previous_token_at) for run in seeds]
+jumps = [run.induction_at for run in seeds]
+lesson.seen("seeds", len(seeds))
+lesson.seen("gap", max(gaps))
+lesson.seen("earliest", min(jumps))
+lesson.seen("latest", max(jumps))
+lesson.seen("one-layer", growth["tiny-one-layer"].loss_second[-1], ".1f")
+lesson.seen("fixed", growth["tiny-fixed-period"].loss_second[-1], ".0f")
+claim(
+    "both heads rise within 50 steps of one another, in three seeds",
+    len(seeds) == 3 and max(gaps) <= 50,
+)
+claim("the seeds jump more than 100 steps apart", max(jumps) - min(jumps) > 100)
+claim(
+    "the model with one layer never jumps, and gains less than half a nat on guessing",
+    growth["tiny-one-layer"].induction_at is None
+    and 3.6 < growth["tiny-one-layer"].loss_second[-1] < 4.1,
+)
+claim(
+    "the fixed-period model is worse than guessing by 3 nats at another period",
+    growth["tiny-fixed-period"].loss_second[-1] > 7.1,
 )
 
 # %% [markdown] id="emergence-seen"
 # <details><summary>What you should see</summary>
 #
-# All three seeds make the jump, and within each the induction head and the previous-token head rise within 25 steps of one another: neither is of use without the other. *When* it happens differs by more than a hundred steps.
+# All {{seen:seeds}} seeds make the jump, and within each the induction head and the previous-token head rise within {{seen:gap}} steps of one another: neither is of use without the other. *When* it happens is an accident of the seed: step {{seen:earliest}} in one, {{seen:latest}} in another.
 #
-# One layer cannot build it, because nothing tells its keys what came before. It learns a little from counting: tokens that occurred once will occur again.
+# One layer cannot build it, because nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
 #
-# The model with the fixed period is the trap. On its own period its loss is almost zero and its "induction score" is perfect. On a period of 20 it is far worse than guessing. A score on the training distribution does not say which algorithm has been learned.
+# The model with the fixed period is the trap: on another period it costs {{seen:fixed}} nats, far worse than guessing. What has it learned instead?
 # </details>
 
-# %% [markdown] id="part-6"
-# ## 6. Universal?
+# %% [markdown] id="use-fixed-period-intro"
+# Ask it on its own period, 24, and then silence all four heads of its first layer. An induction head cannot do without them. **Predict:** can this model?
+
+# %% id="use-fixed-period"
+from mi_course.interp.induction import scores_without_heads
+
+first_layer, own = [(0, head) for head in range(4)], {}
+for name in ("tiny-induction", "tiny-fixed-period"):
+    small, sample = load_native(name), make_tokens(64, 24, 1, 64, 0, seed=5)
+    for words, silent in (("whole", []), ("without layer 0", first_layer)):
+        best = float(scores_without_heads(small, sample, 24, silent)[1].max())
+        own[name, words] = best, float(without(small, sample, silent)[:, 25:].mean())
+        print(f"{name}, {words}: best score {best:.2f}, second copy {own[name, words][1]:.2f}")
+
+# %% id="claims-fixed-seen" tags=["claims"]
+real, real_cut, fixed, fixed_cut = own.values()
+for kind, (score_24, nats) in {
+    "fixed": fixed,
+    "fixed-cut": fixed_cut,
+    "real-cut": real_cut,
+}.items():
+    lesson.seen(f"{kind}-score", score_24, ".2f")
+    lesson.seen(f"{kind}-loss", nats, ".1f")
+claim(
+    "on its own period the fixed-period model scores above 0.9 and loses less than 0.3 nats",
+    fixed[0] > 0.9 and fixed[1] < 0.3,
+)
+claim(
+    "without layer 0 the fixed-period model still scores above 0.6 and loses less than 1 nat",
+    fixed_cut[0] > 0.6 and fixed_cut[1] < 1,
+)
+claim(
+    "without layer 0 the real circuit scores below 0.05 and loses more than 3 nats",
+    real_cut[0] < 0.05 and real_cut[1] > 3,
+)
+
+# %% [markdown] id="fixed-seen"
+# <details><summary>What you should see</summary>
 #
-# The same circuit was found in models of every size that were looked at, at different depths and in different numbers (Olsson et al. 2022). Biologists know the pattern: eyes evolved many times, because light is there to be used and few designs
+# On its own period the fixed-period model scores {{seen:fixed-score}}, as good as any induction head. Without its first layer it still scores {{seen:fixed-cut-score}}, and its loss is {{seen:fixed-cut-loss}} nats. So its second layer needs no other head to tell it where to look: the position is enough. `tiny-induction`, treated
+# alike, falls to {{seen:real-cut-score}} and {{seen:real-cut-loss}} nats.
+#
+# A score on the training distribution does not say which algorithm has been learned. A change of the period did, and so did an ablation.
+# </details>
+
+# %% [markdown] id="part-7"
+# ## 7. Universal?
+#
+# Olsson et al. (2022) find heads that match prefixes in models of every size they looked at, at different depths and in different numbers. Biologists know the pattern: eyes evolved many times, because light is there to be used and few designs
 # use it well. It is called convergent evolution. Repetition in text is there to be used, and attention offers one cheap way.
 #
-# Test it on what is here: three seeds that share nothing but their training data, and SmolLM2, which was trained on text by somebody else.
+# Test it on what is here: three seeds that share nothing but their training data, and SmolLM2, which was trained on text by somebody else. The controls are the two small models that learned something else.
 
 # %% id="use-universality"
-from mi_course.interp.circuits import k_composition
-from mi_course.interp.induction import head_scores
+from mi_course.interp.induction import find_circuit
 
-rows = []
-for name in (
-    "tiny-induction",
-    "tiny-induction-seed1",
-    "tiny-induction-seed2",
-    "tiny-one-layer",
-    "tiny-fixed-period",
-):
-    other_model = load_native(name)
-    sample = make_tokens(64, 20, 1, 64, 0, seed=5)
-    induction, looks_back = (
-        head_scores(other_model, sample, 20),
-        head_scores(other_model, sample, 20, "previous_token"),
+sample = make_tokens(64, 20, 1, 64, 0, seed=5)
+circuits = {name: find_circuit(load_native(name), sample, 20) for name in growth}
+smollm2_path = into[readers[0], "k"][source]
+circuits["SmolLM2"] = (source, previous[source], readers[0], scores[readers[0]], smollm2_path)
+for name, (earlier, back, later, best, path) in circuits.items():
+    heads = "previous-token {}.{} {:.2f}, induction {}.{} {:.2f}".format(
+        *earlier, back, *later, best
     )
-    later, earlier = (
-        (len(induction) - 1, int(induction[-1].argmax())),
-        (0, int(looks_back[0].argmax())),
-    )
-    path = (
-        f"{k_composition(other_model, earlier, later):.2f}"
-        if later[0] > 0
-        else "none: no layer below"
-    )
-    rows.append(
-        (name, earlier, float(looks_back[0].max()), later, float(induction[-1].max()), path)
-    )
-best_back, best = previous_heads[0], found[0]
-rows.append(
-    (
-        "SmolLM2",
-        best_back,
-        float(previous[best_back]),
-        best,
-        float(scores[best]),
-        f"{into[best][best_back]:.2f}",
-    )
+    print(f"{name:<22} {heads}, K-composition {f'{path:.2f}' if path else 'none'}")
+
+# %% id="claims-universality-seen" tags=["claims"]
+same = [circuit for name, circuit in circuits.items() if "induction" in name]
+backs = ["{}.{}".format(*circuit[0]) for circuit in same]
+lesson.seen("backs", backs)
+lesson.seen("fixed-path", circuits["tiny-fixed-period"][4], ".2f")
+lesson.seen("seed-path", max(circuit[4] for circuit in same), ".2f")
+claim(
+    "three seeds have a previous-token head above 0.8 and an induction head above 0.7",
+    len(same) == 3 and all(c[1] > 0.8 and c[3] > 0.7 for c in same),
 )
-print(f"{'model':<22} previous-token   induction      K-composition")
-for name, earlier, back, later, score, path in rows:
-    print(
-        f"{name:<22} {earlier[0]}.{earlier[1]:<3} {back:.2f}       {later[0]:>2}.{later[1]} {score:.2f}        {path}"
-    )
+claim("their K-composition is 1.5 times chance, 0.125", all(c[4] > 0.1875 for c in same))
+claim("not all seeds use the same head of layer 0", len(set(backs)) > 1)
+claim(
+    "the two controls score below 0.1 at this period",
+    all(circuits[f"tiny-{name}"][3] < 0.1 for name in ("one-layer", "fixed-period")),
+)
+claim(
+    "the fixed-period model's K-composition is above that of the seeds",
+    circuits["tiny-fixed-period"][4] > max(c[4] for c in same),
+)
 
 # %% [markdown] id="universality-seen"
 # <details><summary>What you should see</summary>
 #
-# The parts are the same in all three seeds, in other places: which head of layer 0 looks back is an accident of the seed. In SmolLM2 they sit in layers 16 to 23 of 30. The two controls lack the circuit: one layer has no induction score, and the fixed-period model has
-# none on a period it was not trained on. (Its K-composition is as high as anybody's: the path is wide, and carries positions. Chance for these small models is 1/√64 = 0.125.)
+# The parts are the same in all three seeds, in other places: the head that attends one back is {{seen:backs}}, an accident of the seed. In SmolLM2 they lie in the upper half of its layers. The two controls lack the circuit: neither has an induction score at this period.
+#
+# And a warning about the weights: the fixed-period model has a K-composition of {{seen:fixed-path}}, more than any of the three seeds ({{seen:seed-path}} at most), and you have seen that it does not need that path. A wide path is not a used one.
 #
 # Where the evidence is thin: "universal" here means *these* models, all transformers, all with attention that can do it this way. Three seeds of one small model are three seeds of one small model. That induction heads cause most in-context
-# learning was shown by ablation in small attention-only models; for large models with MLPs the authors themselves call their evidence correlational. And what counts as "the same circuit" was decided by us, when we chose the scores.
+# learning was shown by ablation in small attention-only models; for large models with MLPs the authors themselves call their evidence correlational (Olsson et al. 2022). And what counts as "the same circuit" was decided by us, when we chose the scores.
 # </details>
 #
 # *Reflect.* Which finding in one more model would make you say that induction heads are **not** universal? Would a model that does the same by other means count?
 
+# %% id="claims-recap" tags=["claims"]
+claim("the source has no induction score of its own (below 0.05)", scores[source] < 0.05)
+claim("the bystander attends one back above 0.7", previous[bystander] > 0.7)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You saw the loss collapse on repeated random tokens. You found the heads, confirmed them at another period, and traced their keys to a previous-token head by composition. You saw that an attention pattern of the right kind is not enough (11.1), that a head without the pattern
-# can be the most important one (16.0), and that a perfect score can come from the wrong algorithm (a fixed period). You grew the circuit yourself.
+# You saw the loss collapse on repeated random tokens. You found the heads, confirmed them at another period, and traced their keys to a previous-token head by its weights and then by experiment: the keys alone carry most of its effect. You saw that an attention pattern of the right kind
+# is not enough ({{seen:bystander}}), that a head without the pattern can be the hardest to replace ({{seen:source}}), and that a perfect score can come from the wrong algorithm (a fixed period). You met the same heads in stories and lists, and grew the circuit yourself.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

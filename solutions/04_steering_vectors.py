@@ -11,7 +11,7 @@
 #
 # You will find a direction in a language model that means something, steer the model's writing with it, take it out again, and hold every claim against controls that could have refuted it.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 00. The model is SmolLM2-135M-Instruct in compatibility mode; only the last part, on weights, needs that. Sources: Turner et al. 2023; Rimsky et al. 2023; Park et al. 2023;
+# About {{minutes}} minutes · {{points}} points · after lesson 00. The model is SmolLM2-135M-Instruct in compatibility mode; only section 8, on weights, needs that. Sources: Turner et al. 2023; Rimsky et al. 2023; Zou et al. 2023; Park et al. 2023;
 # Marks and Tegmark 2023; Arditi et al. 2024; Tan et al. 2024; Chen et al. 2025.
 
 # %% id="setup"
@@ -29,25 +29,50 @@ lesson, model = mi_course.lesson("steering_vectors"), mi_course.load_model()
 # **Predict:** what will the model write about a hotel room at +1? At −1? At +2? Then move the slider. You can change the text and the layer as well.
 
 # %% id="panel" tags=["not-compared"]
-from mi_course.interp.steering import collect, texts, word_ids
+from mi_course.interp.steering import Steer, WordOdds, collect, texts, word_ids
 from mi_course.interp.steering.panel import steering_panel
 
 GOOD, BAD = word_ids(model, texts.POSITIVE_WORDS), word_ids(model, texts.NEGATIVE_WORDS)
-every_layer = range(model.cfg.n_layers)
+opinion = WordOdds(
+    model, texts.PROMPTS, GOOD, BAD
+)  # log-odds of the two sets as the next word
 ready_made = (
-    collect(model, texts.POSITIVE, every_layer) - collect(model, texts.NEGATIVE, every_layer)
+    collect(model, texts.POSITIVE, range(30)) - collect(model, texts.NEGATIVE, range(30))
 ).mean(dim=1)
-steering_panel(
-    model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
+(
+    panel := steering_panel(
+        model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
+    )
+)
+
+# %% id="claims-panel-seen" tags=["claims"]
+from mi_course import claim
+
+hotel = WordOdds(model, ["The hotel room was"], GOOD, BAD)
+at_doses = [float(hotel(Steer(ready_made[14], 14, c))) for c in (-2.0, -1.0, 0.0, 1.0, 2.0)]
+claim(
+    "the log-odds rise from each of -2, -1, 0, 1, 2 to the next", at_doses == sorted(at_doses)
+)
+lesson.seen("hotel-low", at_doses[1], ".0f")
+lesson.seen("hotel-high", at_doses[3], ".0f")
+at_minus_one = next(
+    line for line in panel.text.splitlines() if line.strip().startswith("-1.00")
+)
+complaints = (*texts.NEGATIVE_WORDS, *texts.NEGATIVE_SYNONYMS, "dirty", "ugly", "sad")
+claim(
+    "at -1 the panel's text has none of these words of complaint",
+    not any(word in at_minus_one for word in complaints),
 )
 
 # %% [markdown] id="panel-seen"
 # <details><summary>What you should see</summary>
 #
-# To the right the room is a luxury with a stunning view, to the left it empties, and the log-odds follow. Past the marked range the words fall apart, or go round in circles. Do the same things happen with *random* vectors? That is the question of section 6.
+# To the right the room becomes a dream and a luxury, and the log-odds follow the number all the way: {{seen:hotel-low}} nats at `-1`, {{seen:hotel-high}} at `+1`. The *text* is less obedient. At `-1` the room is not gloomy, it is empty: people, places, no complaint. Beyond the marked range the words fall apart, or go round in circles.
+#
+# So already there are two questions. Would a *random* vector do as much? And do log-odds measure what the model goes on to write? Sections 5 and 7.
 # </details>
 #
-# A vector of 576 numbers, twelve pairs of sentences to make it, no training. Is there really a direction of opinion in there, or have we pushed the model over? The rest of the lesson makes this vector by hand and then tries hard to discredit it.
+# One vector, a few pairs of sentences to make it, no training. Is there really a direction of opinion in there, or have we pushed the model over? The rest of the lesson makes this vector by hand and then tries hard to discredit it.
 
 # %% [markdown] id="part-2"
 # ## 2. Read the stream
@@ -59,7 +84,8 @@ steering_panel(
 # %% [markdown] id="ask-last_token_index"
 # {{exercise last_token_index}}
 #
-# The index of the last real token of each row. Padding may stand on either side; every row has at least one real token.
+# Return the index of the last real token (1) of each row, counted from 0, as whole numbers of shape (batch,). Padding (0) stands on the left or on the right of a row, and one batch may hold both kinds. Every row has at least one real token, and its real tokens are one unbroken run. Judged with one row and with several, and
+# with rows without padding.
 
 # %% id="answer-last_token_index"
 from jaxtyping import Bool, Float, Int
@@ -76,24 +102,6 @@ def last_token_index(attention_mask: Int[Tensor, "batch pos"]) -> Int[Tensor, "b
 
 lesson.check(last_token_index)
 
-# %% [markdown] id="ask-activations_at"
-# {{exercise activations_at}}
-#
-# From each row the vector at that row's position.
-
-
-# %% id="answer-activations_at"
-def activations_at(
-    resid: Float[Tensor, "batch pos d_model"], index: Int[Tensor, "batch"]
-) -> Float[Tensor, "batch d_model"]:
-    """The residual vector of each row at its own position: row b at position index[b]."""
-    # BEGIN SOLUTION
-    return resid[torch.arange(resid.shape[0]), index]
-    # END SOLUTION
-
-
-lesson.check(activations_at)
-
 # %% [markdown] id="use-reading-intro"
 # Twelve sentences that praise and twelve that complain, in pairs about the same thing. Each ends on its opinion. We read the stream after layer 14 at the last token. Beside it, as a warning, position 0.
 
@@ -101,16 +109,16 @@ lesson.check(activations_at)
 from mi_course.interp.prompts import pad, token_ids
 
 LAYER = 14
-last_of, read_at = lesson.use("last_token_index"), lesson.use("activations_at")
+last_of = lesson.use("last_token_index")
 
 
-def last_activations(sentences, layer=LAYER):
-    """Residual stream after the layer, at each sentence's last token and at BOS: two tensors [sentence, d_model]."""
+def last_activations(sentences):
+    """Residual stream after layer 14, at each sentence's last token and at BOS: two tensors [sentence, d_model]."""
     tokens, mask = pad(token_ids(model, sentences), "right")
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{layer}.hook_resid_post")
-    resid = cache["resid_post", layer]
-    return read_at(resid, last_of(mask)), resid[:, 0]
+        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{LAYER}.hook_resid_post")
+    resid = cache["resid_post", LAYER]
+    return resid[torch.arange(len(resid)), last_of(mask)], resid[:, 0]
 
 
 positive, bos = last_activations(texts.POSITIVE)
@@ -120,18 +128,26 @@ print(
     f"median norm at the last token: {positive.norm(dim=-1).median():.0f}; at BOS: {bos.norm(dim=-1).median():,.0f}"
 )
 
+# %% id="claims-reading-seen" tags=["claims"]
+lesson.seen("sink-ratio", bos.norm(dim=-1).median() / positive.norm(dim=-1).median(), ".0f")
+with_bos = (bos[:1] + positive).div(2)
+claim(
+    "a mean of BOS and a last token has a cosine above 0.99 with BOS, for each sentence",
+    bool((torch.cosine_similarity(with_bos, bos[:1]) > 0.99).all()),
+)
+
 # %% [markdown] id="reading-seen"
-# BOS is an attention sink. Any mean that includes it is a mean of BOS. A padding token, read by mistake, is worse: its activation depends on how long the *other* sentences of the batch are.
+# BOS is an attention sink: its norm is {{seen:sink-ratio}} times that of an ordinary token. Any mean that includes it is a mean of BOS. A padding token, read by mistake, is worse: what it holds depends on how long the *other* sentences of the batch are.
 
 # %% [markdown] id="part-3"
 # ## 3. Is the direction really there?
 #
-# If opinion is a direction, a plane at right angles to it should part the two classes (Park et al. 2023 make precise what "is a direction" can mean). The plainest such plane lies half way between the two means. Marks and Tegmark (2023, section 5) call it a mass-mean probe.
+# If opinion is a direction, a plane at right angles to it should separate the two classes (Park et al. 2023 make precise what "is a direction" can mean). The plainest such plane lies halfway between the two means. Marks and Tegmark (2023, section 5) call it a mass-mean probe.
 
 # %% [markdown] id="ask-mass_mean_probe"
 # {{exercise mass_mean_probe}}
 #
-# $w = \mu_+ - \mu_-$ and $b = -w\cdot(\mu_+ + \mu_-)/2$. The probe says True where $x\cdot w + b > 0$. An empty class raises ValueError.
+# $w = \mu_+ - \mu_-$, not scaled, and $b = -w\cdot(\mu_+ + \mu_-)/2$, as a pair (w, b) with b a number. The probe says True where $x\cdot w + b > 0$. The classes may differ in size; one row in each is enough. If a class has no row at all, raise ValueError. The inputs stay as they are.
 
 
 # %% id="answer-mass_mean_probe"
@@ -153,67 +169,37 @@ def mass_mean_probe(
 
 lesson.check(mass_mean_probe)
 
-# %% [markdown] id="ask-probe_accuracy"
-# {{exercise probe_accuracy}}
-#
-# The share of rows on which the probe is right.
-
-
-# %% id="answer-probe_accuracy"
-def probe_accuracy(
-    w: Float[Tensor, "d"], b: float, x: Float[Tensor, "n d"], y: Bool[Tensor, "n"]
-) -> float:
-    """Share of rows, 0 to 1, for which (x·w + b > 0) equals y."""
-    # BEGIN SOLUTION
-    return float(((x @ w + b > 0) == y).float().mean())
-    # END SOLUTION
-
-
-lesson.check(probe_accuracy)
-
 # %% [markdown] id="use-probes-intro"
 # Twenty other pairs of sentences, all of which end in a full stop. We read the stream **at the full stop**. The token itself is the same for all, so whatever a probe finds there, attention has brought.
 #
 # **Predict** the accuracy
 #
-# 1. at layer 0 and at layer 14, on sentences that the probe has not seen. (A pair is never split between the two sides: the sentence about one concert must not help with the other one.)
+# 1. after layer 0 and after layer 14, on sentences that the probe has not seen. (A pair is never split between the two sides: the sentence about one concert must not help with the other one.)
 # 2. of a probe made from **shuffled labels**, on the very sentences that it was made from.
 
 # %% id="use-probes"
-from mi_course.interp.steering import cross_validated_accuracy, logistic_probe, shuffled_labels
-
-fit, accuracy = lesson.use("mass_mean_probe"), lesson.use("probe_accuracy")
-layers = [0, 2, 4, 8, 14, 22, 29]
-stories = (*texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
-y = torch.tensor([True] * len(texts.PROBE_POSITIVE) + [False] * len(texts.PROBE_NEGATIVE))
-pairs = [*range(len(texts.PROBE_POSITIVE))] * 2
-shuffles = shuffled_labels(y, n=10, seed=0)
-full_stop, all_tokens = (
-    collect(model, stories, layers),
-    collect(model, stories, layers, position="mean"),
+from mi_course.interp.steering import (
+    cross_validated_accuracy,
+    logistic_probe,
+    probe_accuracy,
+    shuffled_labels,
 )
+
+fit, layers = lesson.use("mass_mean_probe"), [0, 2, 4, 8, 14, 22, 29]
+stories = (*texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
+y, pairs = torch.arange(40) < 20, [*range(20)] * 2
+shuffles = shuffled_labels(y, n=10, seed=0)
+full_stop, all_tokens = (collect(model, stories, layers, position=p) for p in (-1, "mean"))
 
 unseen = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in full_stop]
 words_too = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in all_tokens]
-shuffled_seen = [[accuracy(*fit(x, s), x, s) for s in shuffles] for x in full_stop]
-shuffled_unseen = [[cross_validated_accuracy(fit, x, s) for s in shuffles] for x in full_stop]
-for name, values in (
-    ("full stop, unseen sentences", unseen),
-    ("mean of all tokens, unseen", words_too),
-    ("shuffled labels, seen", torch.tensor(shuffled_seen).mean(1).tolist()),
-    ("shuffled labels, unseen", torch.tensor(shuffled_unseen).mean(1).tolist()),
-):
-    print(
-        f"{name:<28}",
-        "  ".join(f"layer {layer}: {values[layers.index(layer)]:.2f}" for layer in (0, 4, 14)),
-    )
-at = layers.index(LAYER)
-trained = cross_validated_accuracy(logistic_probe, full_stop[at], y, groups=pairs)
-print(f"a logistic probe in place of the means, layer {LAYER}, unseen: {trained:.2f}")
-by_heart = torch.tensor(
-    [accuracy(*logistic_probe(full_stop[at], s), full_stop[at], s) for s in shuffles]
-)
-print(f"a logistic probe on shuffled labels, layer {LAYER}, seen: {by_heart.mean():.2f}")
+chance = [[cross_validated_accuracy(fit, x, s) for x in full_stop] for s in shuffles]
+at_14 = full_stop[layers.index(LAYER)]
+by_heart = {
+    name: torch.tensor([probe_accuracy(*make(at_14, s), at_14, s) for s in shuffles]).mean()
+    for name, make in {"mass-mean probe": fit, "logistic probe": logistic_probe}.items()
+}
+show.table(by_heart, ["shuffled labels, on the sentences it was made from (layer 14)"])
 
 # %% id="probes-picture" tags=["not-compared"]
 show.lines(
@@ -221,21 +207,53 @@ show.lines(
     {
         "full stop, unseen": unseen,
         "mean of all tokens, unseen": words_too,
-        "control: shuffled, unseen": torch.tensor(shuffled_unseen).T,
+        "control: shuffled, unseen": chance,
     },
     xlabel="layer",
     ylabel="accuracy",
-    title="At the full stop the opinion arrives on the way; in the words it was there from the start",
-    caption="Mass-mean probe on 40 sentences. Unseen: five folds, pairs kept together. Bands: ten shuffles.",
+    title="Accuracy of a mass-mean probe, layer by layer",
+    caption="40 sentences. Unseen: five folds, pairs kept together. Band: ten shuffles.",
+)
+
+# %% id="claims-probes-seen" tags=["claims"]
+first_spread = (full_stop[0] - full_stop[0].mean(0)).norm(dim=1).mean() / full_stop[0].norm(
+    dim=1
+).mean()
+lesson.seen("spread", 100 * first_spread, ".0f")
+lesson.seen("stop-first", unseen[0], ".2f")
+lesson.seen("stop-14", unseen[layers.index(14)], ".2f")
+lesson.seen("words-first", words_too[0], ".2f")
+lesson.seen("mean-by-heart", by_heart["mass-mean probe"], ".2f")
+lesson.seen("logistic-by-heart", by_heart["logistic probe"], ".2f")
+claim(
+    "all forty sentences end in one and the same token",
+    len({row[-1] for row in token_ids(model, stories)}) == 1,
+)
+claim(
+    "at the full stop after layer 0 the probe is within 0.15 of chance",
+    abs(unseen[0] - 0.5) < 0.15,
+)
+claim(
+    "at the full stop after layer 14 it is right on at least 95 % of unseen sentences",
+    unseen[4] >= 0.95,
+)
+claim("over all tokens it is right on at least 85 % after layer 0", words_too[0] >= 0.85)
+claim(
+    "a logistic probe learns all ten shuffles by heart, the means at least 65 % and at most 90 %",
+    by_heart["logistic probe"] > 0.99 and 0.65 < by_heart["mass-mean probe"] < 0.9,
+)
+claim(
+    "on unseen sentences shuffled labels score within 0.15 of chance at every layer, in the mean of ten",
+    bool(((torch.tensor(chance).mean(0) - 0.5).abs() < 0.15).all()),
 )
 
 # %% [markdown] id="probes-seen"
 # <details><summary>What you should see</summary>
 #
-# At the full stop of layer 0 the probe guesses: every full stop is the same there, and a chance score where nothing can be known is the best control one can have. At layer 14 it is right every time, on sentences it has not seen. The mean over all tokens scores 0.95 at layer 0 already. That is a bag of words: "delicious" is a happy word, and no
-# sentence has been understood. The same accuracy can mean very different things.
+# As embeddings all full stops are one vector, and no probe could do anything. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
+# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. The same accuracy can mean very different things.
 #
-# Shuffled labels are learned as well, as long as one looks at the sentences they were learned from: the means get three quarters of them right, a logistic probe all. 40 rows in 576 dimensions can be parted any way you like. On unseen sentences they are at chance.
+# Shuffled labels are learned as well, as long as you look at the sentences they were learned from: the means get {{seen:mean-by-heart}} of them right, a logistic probe {{seen:logistic-by-heart}}. With more components than rows, any labeling can be separated. On unseen sentences they are at chance.
 #
 # A probe shows that information is *there*. It does not show that the model uses it.
 # </details>
@@ -243,32 +261,12 @@ show.lines(
 # %% [markdown] id="part-4"
 # ## 4. Does the model use it?
 #
-# To find out, change it, and see what the model does. The probe's $w$ is a vector in the residual stream: the difference of means.
-
-# %% [markdown] id="ask-difference_of_means"
-# {{exercise difference_of_means}}
-#
-# The mean of the positive rows minus the mean of the negative ones.
-
-
-# %% id="answer-difference_of_means"
-def difference_of_means(
-    positive: Float[Tensor, "n d"], negative: Float[Tensor, "m d"]
-) -> Float[Tensor, "d"]:
-    """Mean of the positive rows minus mean of the negative rows; the classes may differ in size."""
-    # BEGIN SOLUTION
-    return positive.mean(dim=0) - negative.mean(dim=0)
-    # END SOLUTION
-
-
-lesson.check(difference_of_means)
+# To find out, change it, and see what the model does. First, a way to measure what it does: how cheerful is a prediction? Take two sets of words, and ask how much likelier it is that the next word comes from one than from the other.
 
 # %% [markdown] id="ask-log_odds"
-# How cheerful is a prediction? Take two sets of words, and ask how much likelier it is that the next word comes from one than from the other.
-#
 # {{exercise log_odds}}
 #
-# $\log \frac{p(\text{any positive word})}{p(\text{any negative word})}$, in nats, for each row. An empty set raises ValueError.
+# $\log \frac{p(\text{any positive word})}{p(\text{any negative word})}$, in nats, for each row: shape (batch,). The two sets share no word and hold no word twice; they may hold one word only, and differ in size. If a set is empty, raise ValueError. Logits may be as large as ±300, where exponentials leave float32.
 
 
 # %% id="answer-log_odds"
@@ -291,9 +289,11 @@ def log_odds(
 lesson.check(log_odds)
 
 # %% [markdown] id="ask-add_vector"
+# And a way to change it. The probe's $w$ is a vector in the residual stream: the difference of means.
+#
 # {{exercise add_vector}}
 #
-# A hook that adds coefficient · vector at every position from `start` ≥ 0 on, in every prompt. A start past the end changes nothing.
+# A hook that adds coefficient · vector at positions start, start + 1, … (start ≥ 0) of every prompt of the batch. The coefficient may be negative, the vector has any norm. A start past the end changes nothing. Change `resid` in place and return it, or return a new tensor; `vector` stays as it is.
 
 
 # %% id="answer-add_vector"
@@ -314,41 +314,85 @@ def add_vector(
 lesson.check(add_vector)
 
 # %% [markdown] id="use-steering-intro"
-# Now by hand, on one prompt: find the vector, add it with your hook, and compare the log-odds. Start at position 1, so that BOS is left alone.
+# Now by hand, prompt by prompt: take the probe's direction, add it with your hook, and compare the log-odds. Start at position 1, so that BOS is left alone.
 
 # %% id="use-steering"
 from functools import partial
 
 odds, add = lesson.use("log_odds"), lesson.use("add_vector")
-vector = lesson.use("difference_of_means")(positive, negative)
-print(
-    f"norm of the vector: {vector.norm():.0f}, of an ordinary activation: {positive.norm(dim=-1).median():.0f}"
+vector, _ = fit(torch.cat([positive, negative]), torch.arange(24) < 12)
+
+
+def steered_odds(prompt, coefficient):
+    """Log-odds after one prompt, with coefficient · vector added after layer 14."""
+    tokens = torch.tensor(token_ids(model, [prompt]))
+    hook = partial(add, vector=vector, coefficient=coefficient, start=1)
+    with torch.no_grad(), model.hooks(fwd_hooks=[(f"blocks.{LAYER}.hook_resid_post", hook)]):
+        return odds(model(tokens)[:, -1], GOOD, BAD).item()
+
+
+by_hand = {p: [steered_odds(p, c) for c in (-1.0, 0.0, 1.0)] for p in texts.PROMPTS[:3]}
+show.table(by_hand, ["at −1", "at 0", "at +1"], title="log-odds (nats)", digits=1, sign=True)
+
+# %% id="claims-steering-seen" tags=["claims"]
+moved = torch.tensor(list(by_hand.values()))
+up, down = float((moved[:, 2] - moved[:, 1]).mean()), float((moved[:, 1] - moved[:, 0]).mean())
+lesson.seen("by-hand", (up + down) / 2, ".1f")
+lesson.seen("factor", round(float(torch.tensor((up + down) / 2).exp())), "d")
+claim(
+    "each of three prompts moves by 2 to 5 nats, each way",
+    bool(((moved.diff(dim=1) > 2) & (moved.diff(dim=1) < 5)).all()),
+)
+claim(
+    "your hook gives what the library gives",
+    all(
+        abs(float(WordOdds(model, [p], GOOD, BAD)(Steer(vector, 14, c))) - by_hand[p][i])
+        < 0.02
+        for p in by_hand
+        for i, c in enumerate((-1.0, 0.0, 1.0))
+    ),
 )
 
-for prompt in texts.PROMPTS[:3]:
-    tokens = torch.tensor(token_ids(model, [prompt]))
-    row = []
-    for c in (-1.0, 0.0, 1.0):
-        steer = partial(add, vector=vector, coefficient=c, start=1)
-        with torch.no_grad():
-            logits = model.run_with_hooks(
-                tokens, fwd_hooks=[(f"blocks.{LAYER}.hook_resid_post", steer)]
-            )
-        row.append(float(odds(logits[:, -1], GOOD, BAD)))
-    print(
-        f"{prompt:<28} log-odds at -1: {row[0]:+.1f}   at 0: {row[1]:+.1f}   at +1: {row[2]:+.1f}"
-    )
-
 # %% [markdown] id="steering-seen"
-# Adding the vector moves all three prompts up and subtracting it moves them down, by about three nats each way: a factor of e³ = 20 in the odds. So the direction is not only readable. Something in the model **listens** to it. (Turner et al. 2023 did this with single pairs of
-# prompts; Rimsky et al. 2023 with means over many.)
+# Adding the vector moves all three prompts up and subtracting it moves them down, by about {{seen:by-hand}} nats each way: a factor of {{seen:factor}} in the odds. So the direction is not only readable. Something **listens** to it. (Turner et al. 2023 did this with single pairs of prompts; Rimsky et al. 2023 with means over many.)
+
+# %% [markdown] id="use-direct-intro"
+# **Something in the model, or only its last matrix?** The stream carries whatever we add to the end, where the unembedding turns it into logits. A vector could raise "great" directly, with no layer listening: one made of the unembedding's own rows for "great" and "wonderful" would do that, and mean nothing. To measure this *direct path*, add the same vector after the **last** layer, where no layer is left to read it.
+# **Predict** how much of the effect remains.
+
+# %% id="use-direct"
+places = {
+    f"after layer {layer}": opinion.change(Steer(vector, layer)) for layer in (14, 20, 25, 29)
+}
+show.table(
+    places, ["change of log-odds (nats)"], title="The vector of layer 14, added", sign=True
+)
+
+# %% id="claims-direct-seen" tags=["claims"]
+whole, direct = places["after layer 14"], places["after layer 29"]
+lesson.seen("whole", whole, ".1f")
+lesson.seen("direct", direct, ".1f")
+both_directs = [
+    opinion.change(Steer(vector, 29, c)) / opinion.change(Steer(vector, 14, c))
+    for c in (-1.0, 1.0)
+]
+claim(
+    "the direct path is less than 15 % of the effect, with either sign",
+    max(map(abs, both_directs)) < 0.15,
+)
+
+# %% [markdown] id="direct-seen"
+# <details><summary>What you should see</summary>
 #
-# **Is a mean enough?** Other recipes are at hand: the principal direction of the pairwise differences, or the weights of a trained probe. How alike are they?
+# Of {{seen:whole}} nats the direct path explains {{seen:direct}}. The rest is the work of layers that read the vector and write something else. That is no law: the vector of a *late* layer works more and more by the direct path, and that of the last layer by nothing else. So a large effect late in the model says little about listening.
+# </details>
+#
+# **Is a mean enough?** Other recipes are at hand: the principal direction of the pairwise differences (Zou et al. 2023), or the weights of a trained probe. How alike are they?
 
 # %% [markdown] id="ask-cosine_similarities"
 # {{exercise cosine_similarities}}
 #
-# The cosine of every pair of rows. A zero vector has cosine 0 with all, itself included.
+# The cosine of every pair of rows, shape (n, n). A zero vector has cosine 0 with all, itself included. Rows may be opposite, or short (a norm of 0.05, or far less); a single row, or rows of a single component, are allowed. The input stays as it is.
 
 
 # %% id="answer-cosine_similarities"
@@ -364,113 +408,383 @@ def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 lesson.check(cosine_similarities)
 
 # %% id="use-recipes"
-from mi_course.interp.steering import difference_of_means as mean_difference
-from mi_course.interp.steering import pca_direction, prompt_log_odds, Steer, with_norm
+from mi_course.interp.steering import NeutralLoss, pca_direction, with_norm
+
+neutral_loss = NeutralLoss(model, texts.NEUTRAL[:6])
 
 differences = positive - negative
-x12, y12 = torch.cat([positive, negative]), torch.tensor([True] * 12 + [False] * 12)
-centered = differences - differences.mean(dim=0)
-unrelated = mean_difference(
-    collect(model, texts.PAST, LAYER), collect(model, texts.FUTURE, LAYER)
-)
+in_words = [
+    collect(model, s, LAYER, position="mean") for s in (texts.POSITIVE, texts.NEGATIVE)
+]
+tense = (collect(model, texts.PAST, LAYER) - collect(model, texts.FUTURE, LAYER)).mean(dim=0)
 recipes = {
     "difference of means": vector,
-    "principal direction": pca_direction(differences),
-    "logistic probe": logistic_probe(x12, y12)[0],
-    "means over all tokens": mean_difference(
-        collect(model, texts.POSITIVE, LAYER, position="mean"),
-        collect(model, texts.NEGATIVE, LAYER, position="mean"),
-    ),
-    "principal, centred (a mistake)": torch.linalg.svd(centered, full_matrices=False).Vh[0],
-    "past minus future (unrelated)": unrelated,
+    "principal direction of the pairs": pca_direction(differences),
+    "logistic probe": logistic_probe(torch.cat([positive, negative]), torch.arange(24) < 12)[
+        0
+    ],
+    "means over all tokens": in_words[0].mean(dim=0) - in_words[1].mean(dim=0),
+    "principal direction, centered": torch.linalg.svd(
+        differences - differences.mean(dim=0)
+    ).Vh[0],
+    "past minus future (unrelated)": tense,
 }
-table = lesson.use("cosine_similarities")(torch.stack(list(recipes.values())))
+same_length = [with_norm(recipe, vector.norm()) for recipe in recipes.values()]
+cosines = lesson.use("cosine_similarities")(torch.stack(same_length))[0]
+compared = {
+    name: [
+        cosine,
+        opinion.change(Steer(direction, LAYER, -1.0)),
+        opinion.change(Steer(direction, LAYER, 1.0)),
+        neutral_loss.rise(Steer(direction, LAYER)),
+    ]
+    for name, direction, cosine in zip(recipes, same_length, cosines, strict=True)
+}
+show.table(
+    compared,
+    ["cosine", "effect at −1", "effect at +1", "neutral loss at +1"],
+    title="Each scaled to the same norm; nats",
+    sign=True,
+)
 
-
-def effect_of(interventions):
-    """Mean log-odds over the eight prompts, in nats."""
-    return float(prompt_log_odds(model, texts.PROMPTS, GOOD, BAD, interventions).mean())
-
-
-unsteered = effect_of([])
-print(f"unsteered log-odds: {unsteered:+.1f}")
-print(f"{'each scaled to the same norm':<34} cosine   at -1   at +1")
-for (name, direction), cosine in zip(recipes.items(), table[0], strict=True):
-    same = with_norm(direction, float(vector.norm()))
-    minus, plus = (effect_of([Steer(same, LAYER, c)]) - unsteered for c in (-1.0, 1.0))
-    print(f"{name:<34} {cosine:+5.2f}   {minus:+5.1f}   {plus:+5.1f}")
+# %% id="claims-recipes-seen" tags=["claims"]
+of = {
+    name: row
+    for name, row in zip(
+        ("mean", "pca", "logistic", "words", "centered", "tense"),
+        compared.values(),
+        strict=True,
+    )
+}
+for short_name, row in of.items():
+    lesson.seen(f"{short_name}-plus", row[2], "+.1f")
+    lesson.seen(f"{short_name}-cost", row[3], ".2f")
+lesson.seen("least-alike", min(float(of[k][0]) for k in ("pca", "logistic", "words")), ".2f")
+claim(
+    "the four recipes have cosines of at least 0.8 with the difference of means",
+    all(of[k][0] >= 0.8 for k in ("pca", "logistic", "words")),
+)
+claim(
+    "a logistic probe and means over all tokens do more than the difference of means at +1, by 0.3 nats or more",
+    all(of[k][2] > of["mean"][2] + 0.3 for k in ("logistic", "words")),
+)
+claim(
+    "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
+    all(abs(of[k][i]) < 1 for k in ("centered", "tense") for i in (1, 2)),
+)
 
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
 #
-# Difference of means, principal direction and probe are nearly the same vector, and steer alike. That is why the simplest of them is often enough. Means over all tokens instead of the last one give a relative of it.
+# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and do not cost more. Marks and Tegmark (2023) found it the other way round: in larger models,
+# on true and false statements, mass-mean directions changed the answers more than those of logistic regression did. So it depends on model and data, and "the simplest is the best" is a result to be measured, not a rule. The simplest is good enough here, and needs no training.
 #
-# The *centred* principal direction is a common mistake: centring removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
+# The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
 # </details>
 
 # %% [markdown] id="part-5"
-# ## 5. Where, how much, and what breaks
+# ## 5. Controls
 #
-# **Where?** At each layer a vector of its own, added there. **Predict:** at which layers will it work: the first, the middle ones, the last?
+# You have an effect. Now assume that you are wrong. What else could move log-odds by three nats?
+#
+# - *Any* vector of that length. **Random directions** of the same norm, many of them.
+# - Any vector of the kind that the model writes itself. Directions with the **covariance of its activations**.
+# - The accidents of twelve sentences. **Noise**, in which praise and complaint cancel.
+#
+# The first two are yours.
 
-# %% id="sweep" tags=["not-compared"]
-from mi_course.interp.steering import layer_sweep
+# %% [markdown] id="ask-random_controls"
+# {{exercise random_controls}}
+#
+# n ≥ 1 independent random directions, uniform on the sphere, each with the norm of `vector`: shape (n, d). The same seed gives the same directions, another seed others, and the global random state stays as it is. `vector` is not zero, and is not changed.
 
-sweep = layer_sweep(
-    model,
-    texts.POSITIVE,
-    texts.NEGATIVE,
-    texts.PROMPTS,
-    GOOD,
-    BAD,
-    layers=[*range(0, 30, 3), 29],
-)
+
+# %% id="answer-random_controls"
+def random_controls(vector: Float[Tensor, "d"], n: int, seed: int) -> Float[Tensor, "n d"]:
+    """n independent directions, uniform on the sphere, each with the norm of `vector`."""
+    # BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, vector.shape[0], generator=generator)
+    return noise / noise.norm(dim=-1, keepdim=True) * vector.norm()
+    # END SOLUTION
+
+
+lesson.check(random_controls)
+
+# %% [markdown] id="ask-matched_controls"
+# A random direction is a mild control: most of it lies where the model never writes, and hardly anything is read there. A harder one points where activations vary.
+#
+# {{exercise matched_controls}}
+#
+# n ≥ 1 independent random directions, normally distributed with mean zero and the covariance of the activations (which are far from the origin: subtract their mean), each then scaled to the norm of `vector`: shape (n, d). There are more tokens than components. The same seed gives the same directions, another seed others; the global random
+# state and the arguments stay as they are. Judged by the second moments of up to 2,000 of your directions.
+
+
+# %% id="answer-matched_controls"
+def matched_controls(
+    vector: Float[Tensor, "d"], activations: Float[Tensor, "token d"], n: int, seed: int
+) -> Float[Tensor, "n d"]:
+    """n independent directions with the covariance of the activations, each scaled to the norm of `vector`."""
+    # BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(seed)
+    centered = activations - activations.mean(dim=0)
+    weights = torch.randn(n, len(activations), generator=generator)
+    mixed = weights @ centered
+    return mixed / mixed.norm(dim=-1, keepdim=True) * vector.norm()
+    # END SOLUTION
+
+
+lesson.check(matched_controls)
+
+# %% [markdown] id="use-controls-intro"
+# **Predict:** of twenty random directions, how far does the luckiest move the log-odds at coefficient 1? And at 2? Then: matched to *what*? Take activations of neutral text, and of text full of opinions. Which of the two is harder to beat?
+
+# %% id="use-controls"
+from mi_course.interp.steering import token_activations
+
+opinionated = (*texts.NEUTRAL, *texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
+neutral = (*texts.NEUTRAL, *texts.PAST, *texts.FUTURE, *texts.PERSONA_QUESTIONS)
+random_of, matched_of = lesson.use("random_controls"), lesson.use("matched_controls")
+controls = {"random": random_of(vector, 20, seed=0)}
+for kind, sentences in (("neutral text", neutral), ("opinionated text", opinionated)):
+    activations = token_activations(model, sentences, LAYER)
+    controls[f"matched, {kind}"] = matched_of(vector, activations, 20, seed=0)
+doses = [-1.0, 1.0, 2.0]
+real = [opinion.change(Steer(vector, LAYER, c)) for c in doses]
+bands = {
+    name: torch.stack([opinion.changes(directions, LAYER, c) for c in doses], dim=1)
+    for name, directions in controls.items()
+}
+
+# %% id="controls-picture" tags=["not-compared"]
 show.lines(
-    [row.layer for row in sweep],
+    doses,
     {
-        "+1": [row.plus - row.base for row in sweep],
-        "-1": [row.minus - row.base for row in sweep],
+        "difference of means": real,
+        **{f"control: {name}": band for name, band in bands.items()},
+    },
+    xlabel="coefficient",
+    ylabel="change of log-odds (nats)",
+    title="The vector, and directions of the same length",
+    caption="Added after layer 14; mean over eight prompts. Bands: lowest to highest of 20.",
+)
+
+# %% id="claims-controls-seen" tags=["claims"]
+extreme = {name: band.abs().amax(dim=0) for name, band in bands.items()}
+lesson.seen("real-plus", real[1], ".1f")
+lesson.seen("real-minus", -real[0], ".1f")
+lesson.seen("random-extreme", extreme["random"][:2].max(), ".1f")
+lesson.seen("matched-extreme", extreme["matched, opinionated text"][:2].max(), ".1f")
+lesson.seen("neutral-extreme", extreme["matched, neutral text"][:2].max(), ".1f")
+lesson.seen("real-double", real[2], ".1f")
+lesson.seen("best-double", max(float(band[:, 2].max()) for band in bands.values()), ".1f")
+claim(
+    "at -1 and +1 the vector moves the log-odds further than any of 60 controls does in either direction",
+    all(abs(real[i]) > float(e[i]) for e in extreme.values() for i in (0, 1)),
+)
+claim(
+    "single random directions move them by more than 1 nat, with either sign",
+    float(bands["random"][:, 1].min()) < -1 and float(bands["random"][:, 1].max()) > 1,
+)
+claim(
+    "those matched to opinionated text reach furthest at -1 and +1, those matched to neutral text least far",
+    float(extreme["matched, opinionated text"][:2].max())
+    > float(extreme["random"][:2].max())
+    > float(extreme["matched, neutral text"][:2].max()),
+)
+claim(
+    "at +2 the best control is within 0.5 nats of the vector, or above",
+    max(float(band[:, 2].max()) for band in bands.values()) > real[2] - 0.5,
+)
+
+# %% [markdown] id="controls-seen"
+# <details><summary>What you should see</summary>
+#
+# At `-1` and `+1` the vector ({{seen:real-minus}} and {{seen:real-plus}} nats) lies outside all three bands. Single random directions move the log-odds by up to {{seen:random-extreme}} nats, with either sign: **one** random direction is no control.
+#
+# "Matched" is a word to be careful with. Directions with the covariance of *neutral* text do less than random ones, {{seen:neutral-extreme}} nats at most: neutral text varies along directions that matter little to an opinion. Those with the covariance of *opinionated* text reach {{seen:matched-extreme}}, since they lie where activations vary when opinions do. They are the hardest to beat, so they
+# are the control to report, with the text that they come from.
+#
+# At `+2` the vector has {{seen:real-double}} nats and the best control {{seen:best-double}}. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
+# </details>
+#
+# **And the noise?** The pairs are few. How much of the vector's length is an accident of these? The noise of a mean of pairs is what the *differences* of the pairs scatter by, over $\sqrt{12}$. **Predict** which share of the vector's squared length it is. Then look at the noise alone: turn half of the pairs around, so that praise and complaint cancel.
+
+# %% id="use-noise"
+generator = torch.Generator().manual_seed(0)
+flips = torch.ones(20, 12)
+for row in flips:
+    row[torch.randperm(12, generator=generator)[:6]] = -1
+noise_only = flips @ differences / 12  # twenty vectors in which the pairs cancel
+standard_error = (differences.var(dim=0).sum() / 12).sqrt()
+noise_effects = opinion.changes(with_norm(noise_only, vector.norm()), LAYER)
+lengths = {
+    "the vector": vector.norm(),
+    "its standard error, from the pairs": standard_error,
+    "half of the pairs turned around, mean of 20": noise_only.norm(dim=1).mean(),
+}
+show.table(lengths, ["norm"], digits=0)
+
+# %% id="claims-noise-seen" tags=["claims"]
+share = float(standard_error**2 / vector.norm() ** 2)
+split = torch.Generator().manual_seed(1)
+half_cosines = []
+for _ in range(200):
+    mixed_up = torch.randperm(12, generator=split)
+    half_cosines.append(
+        torch.cosine_similarity(
+            differences[mixed_up[:6]].mean(0), differences[mixed_up[6:]].mean(0), dim=0
+        )
+    )
+lesson.seen("noise-share", 100 * share, ".0f")
+lesson.seen("half-cosine", sum(half_cosines) / 200, ".2f")
+lesson.seen("noise-low", noise_effects.min(), ".1f")
+lesson.seen("noise-high", noise_effects.max(), ".1f")
+unpaired = float(((positive.var(0) + negative.var(0)).sum() / 12).sqrt())
+lesson.seen("unpaired", unpaired, ".0f")
+lesson.seen("length", vector.norm(), ".0f")
+claim(
+    "noise is between a quarter and a half of the vector's squared length", 0.25 < share < 0.5
+)
+claim(
+    "pairs turned around are as long as the standard error, within 10 %",
+    abs(float(noise_only.norm(dim=1).mean() / standard_error) - 1) < 0.1,
+)
+claim(
+    "the noise of unpaired sentences would be at least 1.3 times as large",
+    unpaired > 1.3 * float(standard_error),
+)
+claim(
+    "scaled to the vector's length, no noise of 20 does as much as the vector",
+    float(noise_effects.abs().max()) < real[1],
+)
+
+# %% [markdown] id="noise-seen"
+# <details><summary>What you should see</summary>
+#
+# About {{seen:noise-share}} % of the squared length is noise, and two vectors from half of the pairs each have a cosine of {{seen:half-cosine}}. So the direction is known, but not well: more pairs would make a better one. Pairing pays. If you forget that sentence and counterpart are about the same thing, and shuffle all sentences instead, the noise comes out as {{seen:unpaired}} of {{seen:length}}, and you would
+# blame chance for what differs between a film and a garden.
+#
+# Noise that is scaled up to the vector's length moves the log-odds by {{seen:noise-low}} to {{seen:noise-high}} nats, as other controls do.
+# </details>
+
+# %% [markdown] id="part-6"
+# ## 6. Where, how much, and what breaks
+#
+# **Where?** At each layer a vector of its own, added there, beside controls of its own.
+
+# %% [markdown] id="ask-layer_sweep"
+# {{exercise layer_sweep}}
+#
+# Return a table of shape (layers, 1 + n): row i belongs to layer `layers[i]`, column 0 to `vectors[i]`, the others to `controls[i]` in their order. A cell is `metric(logits)` of the steered model minus that of the unsteered one, where coefficient · direction is added to `blocks.{layer}.hook_resid_post` at every position but 0. `metric` takes
+# logits of shape (batch, pos, vocab) and returns a float. Layers come in any order, one or more; n may be 0, the coefficient negative. No gradients are needed. `tokens` have no padding. No hook may stay on the model, even if the model raises an error; arguments stay as they are.
+
+
+# %% id="answer-layer_sweep"
+def layer_sweep(
+    model,
+    tokens: Int[Tensor, "batch pos"],
+    layers: list[int],
+    vectors: Float[Tensor, "layer d_model"],
+    controls: Float[Tensor, "layer n d_model"],
+    coefficient: float,
+    metric,
+) -> Float[Tensor, "layer n+1"]:
+    """What each direction adds to the metric: one row per layer, the vector in column 0, its n controls after it."""
+
+    # BEGIN SOLUTION
+    def measure(layer, direction):
+        def steer(resid, hook):
+            resid[:, 1:] += coefficient * direction
+            return resid
+
+        hooks = [(f"blocks.{layer}.hook_resid_post", steer)]
+        with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+            return metric(model(tokens))
+
+    with torch.no_grad():
+        base = metric(model(tokens))
+    table = torch.zeros(len(layers), 1 + controls.shape[1])
+    for i, layer in enumerate(layers):
+        for j, direction in enumerate((vectors[i], *controls[i])):
+            table[i, j] = measure(layer, direction) - base
+    return table
+    # END SOLUTION
+
+
+lesson.check(layer_sweep)
+
+# %% [markdown] id="use-sweep-intro"
+# **Predict:** at which layers will it work: the first, the middle ones, the last? And the direct path from there?
+
+# %% id="use-sweep"
+swept = [0, 6, 12, 14, 18, 24]
+tokens, mask = pad(
+    token_ids(model, texts.PROMPTS), "right"
+)  # padding on the right changes nothing before it
+rows, last = torch.arange(len(tokens)), last_of(mask)
+per_layer = torch.stack(
+    [matched_of(ready_made[i], token_activations(model, opinionated, i), 4, 0) for i in swept]
+)
+sweep = lesson.use("layer_sweep")(
+    model,
+    tokens,
+    swept,
+    ready_made[swept],
+    per_layer,
+    1.0,
+    lambda logits: odds(logits[rows, last], GOOD, BAD).mean().item(),
+)
+by_direct_path = [opinion.change(Steer(ready_made[i], 29)) for i in swept]
+
+# %% id="sweep-picture" tags=["not-compared"]
+show.lines(
+    swept,
+    {
+        "vector": sweep[:, 0],
+        "its direct path": by_direct_path,
+        "control: 4 matched": sweep[:, 1:].T,
     },
     xlabel="layer at which the vector is found and added",
     ylabel="change of log-odds (nats)",
-    title="Every layer responds; past the middle it is twice as strong",
-    caption="Difference of means at that layer, coefficient +1 and -1, mean over eight prompts.",
+    title="The effect of each layer's own vector",
+    caption="Coefficient 1, mean over eight prompts. Band: lowest to highest of four, matched to that layer's activations.",
+)
+
+# %% id="claims-sweep-seen" tags=["claims"]
+effect_at = dict(zip(swept, sweep[:, 0].tolist(), strict=True))
+direct_at = dict(zip(swept, by_direct_path, strict=True))
+lesson.seen("early", [effect_at[0], effect_at[12]], ".1f")
+lesson.seen("late", [effect_at[14], effect_at[18]], ".1f")
+lesson.seen("direct-24", 100 * direct_at[24] / effect_at[24], ".0f")
+claim(
+    "the vector beats its four controls at every layer",
+    bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()),
+)
+claim(
+    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0, 6 and 12",
+    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 6, 12)),
+)
+claim(
+    "the direct path is below 15 % up to layer 18 and above 15 % at layer 24",
+    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:5])
+    and direct_at[24] > 0.15 * effect_at[24],
 )
 
 # %% [markdown] id="sweep-seen"
 # <details><summary>What you should see</summary>
 #
-# Even at layer 0 something happens: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. Sentences are understood later, and from about layer 13 on both signs do twice as much. That early effect is a warning. A change of log-odds alone does not tell a concept from a handful of words.
+# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first and the third point), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
 #
-# Late layers look as good as the middle, and there is a catch at that end, too: a vector can raise a word's logit directly, because the unembedding reads it off. One made of the unembedding's rows for "great" and "wonderful" would do the same and mean nothing. The stream carries it on, so this is possible, less well, in the middle as well. We stay at 14,
-# from where the model still has half of its layers to compute with.
+# Late layers look as good as the middle, and there the direct path grows: {{seen:direct-24}} % at the last point. We stay in the middle, from where the model still has half of its layers to compute with.
 # </details>
-#
-# **How much?** A dose-response curve.
-
-# %% [markdown] id="ask-dose_response"
-# {{exercise dose_response}}
-#
-# `effect(c)` returns the metric at coefficient c. What does each coefficient add? effect(c) − effect(0).
-
-
-# %% id="answer-dose_response"
-def dose_response(effect, coefficients: list[float]) -> list[float]:
-    """effect(c) − effect(0) for each coefficient, in the order given. effect: float -> float."""
-    # BEGIN SOLUTION
-    base = effect(0.0)
-    return [effect(c) - base for c in coefficients]
-    # END SOLUTION
-
-
-lesson.check(dose_response)
 
 # %% [markdown] id="ask-kl_divergence"
-# An effect is worth little if the model is broken on the way. So measure on **neutral** text, about rivers and triangles: how far do its predictions move?
+# **How much?** An effect is worth little if the model is broken on the way. So measure on **neutral** text, about rivers and triangles: how far do its predictions move?
 #
 # {{exercise kl_divergence}}
 #
-# KL(base ‖ steered) in nats, for each row of logits.
+# $\mathrm{KL} = \sum p\,(\log p - \log q)$ for each row, p from `base_logits` and q from `steered_logits`, both over the vocabulary: shape (batch,), never below 0 but for rounding. One row or several. Logits may be some hundreds apart, so that probabilities underflow; the result is finite all the same. The inputs stay as they are.
 
 
 # %% id="answer-kl_divergence"
@@ -488,156 +802,60 @@ def kl_divergence(
 lesson.check(kl_divergence)
 
 # %% [markdown] id="use-dose-intro"
-# **Predict:** is the curve straight? Are + and − alike? And what does the loss on neutral text do?
+# **Predict:** is the dose-response curve straight? Are + and − alike? And what does the loss on neutral text do?
 
 # %% id="use-dose"
-from mi_course.interp.steering import generate, neutral_cost, steering
+from mi_course.interp.steering import steering
 
-doses = [-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0]
-curve = lesson.use("dose_response")(lambda c: effect_of([Steer(vector, LAYER, c)]), doses)
-costs = [neutral_cost(model, texts.NEUTRAL, [Steer(vector, LAYER, c)]) for c in doses]
-
-# The library's KL against yours, on one neutral sentence.
 sentence = torch.tensor(token_ids(model, texts.NEUTRAL[:1]))
-with torch.no_grad():
-    before = model(sentence)[0, 1:]
-    with steering(model, Steer(vector, LAYER, 1.0)):
-        after = model(sentence)[0, 1:]
-print(
-    f"KL at +1 on one neutral sentence: {lesson.use('kl_divergence')(before, after).mean():.2f} nats per token"
-)
-print("\ncoefficient   log-odds   neutral loss     KL")
-for c, change, cost in zip(doses, curve, costs, strict=True):
-    print(f"{c:+11.1f}   {change:+8.1f}   {cost.rise:+12.2f}   {cost.kl:4.2f}")
+divergence = lesson.use("kl_divergence")
 
-# %% id="dose-texts" tags=["not-compared"]
-shown = [-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0]
-written = generate(
-    model,
-    ["The hotel room was"] * len(shown),
-    [Steer(torch.stack([c * vector for c in shown]), LAYER)],
-    max_new_tokens=20,
+
+def dose(c):
+    """Effect, rise of the neutral loss, and your divergence on one neutral sentence, in nats."""
+    steer = Steer(vector, LAYER, c)
+    with torch.no_grad():
+        before = model(sentence)[0, 1:]
+        with steering(model, steer):
+            after = model(sentence)[0, 1:]
+    cost = neutral_loss.rise(steer)
+    return [opinion.change(steer), cost, divergence(before, after).mean()]
+
+
+curve = {c: dose(c) for c in (-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0)}
+show.table(
+    {f"{c:+.1f}": row for c, row in curve.items()},
+    ["change of log-odds", "neutral loss", "KL, one sentence"],
+    title="coefficient; nats, and nats per token",
+    digits=(1, 2, 2),
 )
-for c, text in zip(shown, written, strict=True):
-    print(f"{c:+.1f}  The hotel room was{text!r}")
+
+# %% id="claims-dose-seen" tags=["claims"]
+halves = [curve[c / 2][0] / curve[c][0] for c in (-1.0, 1.0)]
+lesson.seen("half-dose", [100 * min(halves), 100 * max(halves)], ".0f")
+lesson.seen("cost-ratios", [curve[c][1] / curve[c / 2][1] for c in (-1.0, 1.0)], ".0f")
+lesson.seen("cost-plus", curve[1.5][1], ".1f")
+lesson.seen("cost-minus", curve[-1.5][1], ".1f")
+claim(
+    "half the dose has between 60 and 90 % of the effect, with either sign",
+    min(halves) > 0.6 and max(halves) < 0.9,
+)
+claim(
+    "half the dose has at most 40 % of the cost, with either sign",
+    all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
+)
+claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
+claim(
+    "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
+    curve[1.5][1] > 1.5 * curve[-1.5][1],
+)
 
 # %% [markdown] id="dose-seen"
 # <details><summary>What you should see</summary>
 #
-# The curve is steep near 0 and saturates: half the dose has about three quarters of the effect. The cost does the opposite, and grows faster than the dose. Beyond +1.5 the log-odds even *fall*: a larger number is not a stronger concept.
+# The curve is steep at first and saturates: half the dose has {{seen:half-dose}} % of the effect. The cost does the opposite: from `0.5` to `1` it grows by factors of {{seen:cost-ratios}}. Far out to the right the log-odds even *fall*: a larger number is not a stronger concept.
 #
-# The two signs are not alike. At +1.5 neutral text costs about one nat per token, at −1.5 less than half of that; yet the sentences at −1.5 already go round in circles. So we call −1 to +1 the coherent range, and the slider marks it. At ±3 little is left but fragments.
-# </details>
-
-# %% [markdown] id="part-6"
-# ## 6. Controls
-#
-# You have an effect. Now assume that you are wrong. What else could move log-odds by three nats?
-#
-# - *Any* vector of that length. **Random directions** of the same norm, many of them.
-# - Any vector of the kind that the model writes itself. Directions with the **covariance of its activations**.
-# - The recipe: any difference of means of 24 sentences. **Shuffled labels.**
-#
-# The first of them is yours.
-
-# %% [markdown] id="ask-random_controls"
-# {{exercise random_controls}}
-#
-# n independent random directions with the norm of the vector. The same seed gives the same directions, and the global random state is left alone.
-
-
-# %% id="answer-random_controls"
-def random_controls(vector: Float[Tensor, "d"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """n independent directions, uniform on the sphere, each with the norm of `vector`."""
-    # BEGIN SOLUTION
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(n, vector.shape[0], generator=generator)
-    return noise / noise.norm(dim=-1, keepdim=True) * vector.norm()
-    # END SOLUTION
-
-
-lesson.check(random_controls)
-
-# %% [markdown] id="use-controls-intro"
-# **Predict:** of twenty random directions, how far does the luckiest move the log-odds at coefficient 1? And at 2?
-
-# %% id="use-controls"
-from mi_course.interp.steering import matched_controls, token_activations, vectors_log_odds
-
-controls = lesson.use("random_controls")(vector, 20, seed=0)
-ordinary = token_activations(
-    model, (*texts.NEUTRAL, *texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE), LAYER
-)
-matched = matched_controls(vector, ordinary, 20, seed=0)
-
-
-def effects_of(vectors, c):
-    """Change of the mean log-odds by each of many vectors, added one at a time."""
-    return (
-        vectors_log_odds(model, texts.PROMPTS, GOOD, BAD, vectors, LAYER, c).mean(dim=1)
-        - unsteered
-    )
-
-
-few = [-2.0, -1.0, 1.0, 2.0]
-chance = {c: effects_of(controls, c) for c in few}
-alike = {c: effects_of(matched, c) for c in (-1.0, 1.0)}
-real = dict(zip(doses, curve, strict=True))
-for c in few:
-    print(
-        f"{c:+.0f}: real {real[c]:+.1f};  20 random directions {chance[c].min():+.1f} to {chance[c].max():+.1f}"
-    )
-for c in alike:
-    print(
-        f"{c:+.0f}: real {real[c]:+.1f};  20 with the activations' covariance {alike[c].min():+.1f} to {alike[c].max():+.1f}"
-    )
-
-# %% id="controls-picture" tags=["not-compared"]
-grid = [-2.0, -1.0, 0.0, 1.0, 2.0]
-band = torch.stack([chance[c] if c else torch.zeros(20) for c in grid], dim=1)
-show.lines(
-    grid,
-    {
-        "difference of means": [real.get(c, 0.0) for c in grid],
-        "control: 20 random directions": band,
-    },
-    xlabel="coefficient",
-    ylabel="change of log-odds (nats)",
-    title="At ±1 no random direction comes near; at +2 some do as well as the real one",
-    caption="Same norm, same layer, eight prompts. Band: lowest to highest of 20.",
-)
-
-# %% [markdown] id="controls-seen"
-# <details><summary>What you should see</summary>
-#
-# At ±1 the real vector lies outside both bands. Single random directions move the log-odds by up to two nats, with either sign: **one** random direction is no control. Those with the covariance of real activations reach nearly three, because they push where the model listens. They are the harder control, and the margin over them is small.
-#
-# At +2 the best random direction does as well as the real one. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, +2 looks like a weaker success.
-# </details>
-#
-# **Shuffled labels** need care. Shuffle twelve against twelve freely, and a good part of one class may end up on one side: that "control" carries the concept. So shuffle *within* each class: every side of a shuffle gets half of the praise and half of the complaints. **Predict** which of the two looks worse for us.
-
-# %% id="use-shuffles"
-from mi_course.interp.steering import shuffle_controls
-
-length = float(vector.norm())
-for balanced in (True, False):
-    shuffled = shuffle_controls(x12, y12, 20, seed=0, balanced=balanced, norm=length)
-    moved = effects_of(shuffled, 1.0)
-    cosine = float((shuffled @ vector).abs().max()) / length**2
-    kind = "balanced" if balanced else "free"
-    print(
-        f"{kind:<9} shuffles: {moved.min():+.1f} to {moved.max():+.1f}, largest |cosine| with the real vector {cosine:.2f}"
-    )
-own = shuffle_controls(x12, y12, 20, seed=0).norm(dim=-1).mean()
-print(f"norm of a balanced shuffle's difference: {own:.0f}; of the real one: {length:.0f}")
-
-# %% [markdown] id="shuffles-seen"
-# <details><summary>What you should see</summary>
-#
-# Free shuffles reach a large cosine with the real vector, with either sign, and move the log-odds accordingly; balanced ones do much less. The fewer the sentences, the worse: of 200 free shuffles of six against six, the strongest had 85 % of the real effect.
-#
-# And an honest number: the difference of means of *shuffled* sentences is almost as long as the real one. Most of your vector's length is the noise of twelve sentences. The noise happens to do little.
+# The two signs are not alike. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. We call `-1` to `+1` the coherent range, and the slider marks it.
 # </details>
 
 # %% [markdown] id="ask-my_steering"
@@ -645,29 +863,236 @@ print(f"norm of a balanced shuffle's difference: {own:.0f}; of the real one: {le
 #
 # {{exercise my_steering}}
 #
-# Choose a vector, a layer (up to 18) and a coefficient. It is added after that layer at every position but BOS, and judged on prompts and on synonyms ("fantastic", "dreadful", …) that you have not used. It must beat the best of 20 random directions of norm |coefficient| · ‖vector‖ at that layer by 1.0 nat, while the
-# loss on neutral text rises by less than 0.25 nats per token. Loading a second copy of the model makes this check slow, about ten seconds.
+# A triple: a vector of 576 finite numbers, a layer from 0 to 18, a coefficient. coefficient · vector is added after that layer at every position but BOS. It is judged on eight prompts and on synonyms ("fantastic", "dreadful", …) that you have not used. The mean of their log-odds must rise by at least **1.0 nat more than 95 % of 200 random directions** of norm
+# |coefficient| · ‖vector‖ at that layer raise it (the 95 % quantile), and the loss on the twelve neutral texts must rise by **less than 0.25 nats per token**. (A quantile of 200, since the best of 20 depends on the seed.) It loads a second copy of the model and takes half a minute on one core.
 
 # %% id="answer-my_steering"
 # BEGIN SOLUTION
-at_18 = [collect(model, sentences, 18) for sentences in (texts.POSITIVE, texts.NEGATIVE)]
-my_steering = (lesson.use("difference_of_means")(*at_18), 18, 0.5)
+my_steering = (ready_made[18], 18, 0.5)
 # END SOLUTION
 
 lesson.check(my_steering, name="my_steering")
 
+# %% id="claims-my-steering-seen" tags=["claims"]
+from mi_course.lessons.steering_vectors.held_out import HeldOut
+
+strangers = HeldOut()
+first_try = float(strangers.effects(vector[None], 14, 1.0))
+lesson.seen("own-words", real[1], ".1f")
+lesson.seen("strange-words", first_try, ".1f")
+lesson.seen("strange-half", float(strangers.effects(vector[None], 14, 0.5)), ".1f")
+lesson.seen("first-cost", strangers.cost(vector, 14, 1.0), ".2f")
+claim(
+    "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
+    first_try < 0.7 * real[1],
+)
+claim(
+    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
+    strangers.cost(vector, 14, 1.0) >= 0.25 > 2 * strangers.cost(vector, 14, 0.5),
+)
+
 # %% [markdown] id="my-steering-seen"
-# The difference of means at layer 14 with coefficient 1, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains 3.3 nats, on unseen ones 1.8, while the luckiest of twenty random directions gains 1.4 and neutral text costs 0.35. Half of it does better on every count. Numbers on one's own prompts flatter.
+# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
+
+# %% [markdown] id="use-several-intro"
+# **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
+
+# %% id="use-several"
+spread = {
+    name: [Steer(ready_made[i], i, 1.0 / len(where)) for i in where]
+    for name, where in {
+        "layer 14": [14],
+        "layers 12, 14, 16, 18": [12, 14, 16, 18],
+        "layer 18": [18],
+    }.items()
+}
+at_layers = {
+    name: [opinion.change(*steers), neutral_loss.rise(*steers)]
+    for name, steers in spread.items()
+}
+time_words = [word_ids(model, words) for words in (("was", "were", "had"), ("will", "shall"))]
+past_odds = WordOdds(model, texts.TENSE_PROMPTS, *time_words)
+past = with_norm(tense, vector.norm())
+sums = {
+    f"{a:+d} praise {b:+d} past": [
+        m.change(Steer(a * vector + b * past, LAYER)) for m in (opinion, past_odds)
+    ]
+    for a, b in ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+}
+print(show.table(at_layers, ["effect", "neutral loss"], title="total dose 1, divided equally"))
+show.table(
+    sums,
+    ["praise words", "past words"],
+    title="change of log-odds (nats)",
+    digits=1,
+    sign=True,
+)
+
+# %% id="claims-several-seen" tags=["claims"]
+one, four, best = at_layers.values()
+lesson.seen("one-layer", one, ".2f")
+lesson.seen("four-layers", four, ".2f")
+lesson.seen("best-layer", best, ".2f")
+signs = {name: (int(name.split()[0]), int(name.split()[2])) for name in sums}
+alone = {"praise": sums["+1 praise +0 past"][0], "past": sums["+0 praise +1 past"][1]}
+lesson.seen("alone", list(alone.values()), ".1f")
+claim(
+    "four layers do more than layer 14 alone and cost less",
+    four[0] > one[0] + 0.3 and four[1] < one[1],
+)
+claim(
+    "layer 18 alone does more than the four and costs less",
+    best[0] > four[0] and best[1] < four[1],
+)
+claim(
+    "in each of four sums both effects have the right sign, and at least 2 nats",
+    all(
+        a * sums[name][0] > 2 and b * sums[name][1] > 2
+        for name, (a, b) in signs.items()
+        if a and b
+    ),
+)
+claim(
+    "the two directions are nearly at right angles: a cosine within 0.2 of zero",
+    abs(float(torch.cosine_similarity(vector, past, dim=0))) < 0.2,
+)
+claim(
+    "each vector alone moves the other concept's words by less than 1 nat",
+    abs(sums["+1 praise +0 past"][1]) < 1 and abs(sums["+0 praise +1 past"][0]) < 1,
+)
+
+# %% [markdown] id="several-seen"
+# <details><summary>What you should see</summary>
+#
+# Effect and cost are {{seen:one-layer}} nats at layer `14` and {{seen:four-layers}} over four layers: more for less. But a single better layer has {{seen:best-layer}}. Spreading the dose insures you against a bad choice of layer. It is no substitute for a sweep.
+#
+# And vectors add up. Alone, praise and past move their own words by {{seen:alone}} nats, and each other's by less than one. In all four sums both effects are there, with the signs that went in. (The two directions are nearly at right angles. With directions that are not, expect less.)
+# </details>
 
 # %% [markdown] id="part-7"
-# ## 7. Necessary, or only sufficient?
+# ## 7. What it writes
+#
+# So far, one next word. Does the *text* change? Let it write, and let a judge read who does not know which text was steered.
+
+# %% [markdown] id="ask-steered_generation"
+# {{exercise steered_generation}}
+#
+# At each step run the model on all tokens so far, with coefficient · vector added to `blocks.{layer}.hook_resid_post` at every position but 0, in *every* pass, and append the likeliest next token (`argmax`). Return the new tokens only, whole numbers of shape (batch, n_new); n_new may be 0. All rows have the same length, without padding; one row and prompts of a
+# single token are allowed; no row stops early. No gradients are needed. No hook may stay on the model, even if the model raises an error; arguments stay as they are.
+
+
+# %% id="answer-steered_generation"
+def steered_generation(
+    model,
+    tokens: Int[Tensor, "batch pos"],
+    layer: int,
+    vector: Float[Tensor, "d_model"],
+    coefficient: float,
+    n_new: int,
+) -> Int[Tensor, "batch n_new"]:
+    """The n_new tokens that the steered model writes after each row of tokens, the likeliest at each step."""
+
+    # BEGIN SOLUTION
+    def steer(resid, hook):
+        resid[:, 1:] += coefficient * vector
+        return resid
+
+    length = tokens.shape[1]
+    hooks = [(f"blocks.{layer}.hook_resid_post", steer)]
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        for _ in range(n_new):
+            new = model(tokens)[:, -1].argmax(dim=-1)
+            tokens = torch.cat([tokens, new[:, None]], dim=1)
+    return tokens[:, length:]
+    # END SOLUTION
+
+
+lesson.check(steered_generation)
+
+# %% [markdown] id="use-generation-intro"
+# The judge is the unsteered model: how much higher are its log-odds after *text* + "All in all it was"? A judge needs a test of its own, and we have forty stories whose opinion is known. Then eight prompts under nine conditions, all in one shuffled pile. The library's `generate` writes them, since it is faster (it keeps keys and values); on one prompt it must agree with yours.
+#
+# **Predict** the judge's means for +1, −1, and the controls.
+
+# %% id="use-generation" tags=["not-compared"]
+from mi_course.interp.steering import generate, score_blind, variety
+
+yours = lesson.use("steered_generation")(
+    model, tokens[:1, : int(last[0]) + 1], LAYER, vector, 1.0, 12
+)
+vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
+for kind in ("random", "matched, opinionated text"):
+    vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
+pile = [(name, prompt) for name in vectors for prompt in texts.PROMPTS]
+steer = Steer(torch.stack([vectors[name] for name, _ in pile]), LAYER)
+endings = generate(model, [prompt for _, prompt in pile], [steer], max_new_tokens=20)
+written = {name: [] for name in vectors}
+for (name, prompt), ending in zip(pile, endings, strict=True):
+    written[name].append(" ".join((prompt + ending).split()))
+
+
+def judge(pages):
+    """Log-odds of the unsteered model after each text and "All in all it was"; an unfinished last sentence is cut."""
+    whole = [page[: page.rfind(".") + 1] or page + "." for page in pages]
+    return WordOdds(model, [f"{page} All in all it was" for page in whole], GOOD, BAD)()
+
+
+known = torch.cat([judge(texts.PROBE_POSITIVE), judge(texts.PROBE_NEGATIVE)])
+scores = score_blind(written, judge)
+print(
+    "yours:",
+    model.tokenizer.decode(yours[0]),
+    "\n",
+    *written["+1"][:3],
+    *written["−1"][:3],
+    sep="\n",
+)
+show.bars(
+    list(scores),
+    [sum(each) / len(each) for each in scores.values()],
+    xlabel="condition",
+    ylabel="judge's log-odds (nats)",
+    title="A judge who does not know the condition",
+    caption="Mean over eight texts of 20 new tokens. The judge is the unsteered model.",
+)
+
+# %% id="claims-generation-seen" tags=["claims"]
+right_order = float((known[:20, None] > known[None, 20:]).float().mean())
+means = {name: sum(each) / len(each) for name, each in scores.items()}
+rest = [mean for name, mean in means.items() if name not in ("+1", "−1")]
+gains = [means["+1"] - means["unsteered"], means["unsteered"] - means["−1"]]
+lesson.seen("judge-order", 100 * right_order, ".0f")
+lesson.seen("text-gains", gains, ".1f")
+lesson.seen(
+    "control-span", [min(rest) - means["unsteered"], max(rest) - means["unsteered"]], "+.1f"
+)
+claim("the judge puts at least 95 % of happy stories above unhappy ones", right_order > 0.95)
+claim(
+    "texts at +1 score above, texts at -1 below all six controls and the unsteered model, by 0.3 nats or more",
+    means["+1"] > max(rest) + 0.3 and means["−1"] < min(rest) - 0.3,
+)
+claim(
+    "your function and the library's write the same",
+    model.tokenizer.decode(yours[0]).split()[:5] == endings[8].split()[:5],
+)
+
+# %% [markdown] id="generation-seen"
+# <details><summary>What you should see</summary>
+#
+# The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
+#
+# Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
+# </details>
+
+# %% [markdown] id="part-8"
+# ## 8. Necessary, or only sufficient?
 #
 # Adding the direction suffices to change the opinion. Does the model *need* it to know what it has read? Take it out, and see.
 
 # %% [markdown] id="ask-ablate_direction"
 # {{exercise ablate_direction}}
 #
-# A hook that removes, at every position, the component along a direction of any norm. A zero direction changes nothing.
+# At every position of every prompt. The direction has any norm, from 0.001 to 1000; a zero direction changes nothing. Change `resid` in place and return it, or return a new tensor; `direction` stays as it is.
 
 
 # %% id="answer-ablate_direction"
@@ -687,279 +1112,354 @@ def ablate_direction(
 lesson.check(ablate_direction)
 
 # %% [markdown] id="use-ablation-intro"
-# The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction; and without the direction after layer 14 only.
+# The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction, or a matched one; and what each costs on neutral text.
 
 # %% id="use-ablation"
 from mi_course.interp.steering import Ablate
 
-happy = [f"{story} All in all it was" for story in texts.PROBE_POSITIVE]
-unhappy = [f"{story} All in all it was" for story in texts.PROBE_NEGATIVE]
+endings_of = WordOdds(model, [f"{story} All in all it was" for story in stories], GOOD, BAD)
 
 
-def contrast(interventions=()):
-    """Mean log-odds after happy stories minus that after unhappy ones, in nats."""
-    return float(
-        prompt_log_odds(model, happy, GOOD, BAD, interventions).mean()
-        - prompt_log_odds(model, unhappy, GOOD, BAD, interventions).mean()
-    )
+def without(direction, layers=None, cost=True):
+    """The contrast, and the rise of the neutral loss, without a direction in all that is written into the stream."""
+    gone = Ablate(direction, layers)
+    after = endings_of(gone)
+    rise = neutral_loss.rise(gone) if cost else float("nan")
+    return [after[:20].mean() - after[20:].mean(), rise]
 
 
-print(f"contrast, model as it is:               {contrast():.1f}")
-everywhere = contrast([Ablate(vector)])
-print(f"direction taken out everywhere:         {everywhere:.1f}")
-print(f"direction taken out after layer {LAYER} only: {contrast([Ablate(vector, LAYER)]):.1f}")
-others = [contrast([Ablate(direction)]) for direction in controls[:3]]
-print(f"three random directions, everywhere:    {min(others):.1f} to {max(others):.1f}")
+as_it_is = endings_of.unsteered[:20].mean() - endings_of.unsteered[20:].mean()
+taken_out = {
+    "nothing": [as_it_is, 0.0],
+    "the vector, everywhere": without(vector),
+    "the vector, after layer 14 only": without(vector, LAYER),
+    "a random direction": without(controls["random"][0]),
+    "a matched direction": without(controls["matched, opinionated text"][0]),
+}
+show.table(taken_out, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
 
+# %% id="use-your-hook"
 # The library takes a direction out of everything that is written into the stream. Your hook, at the same places:
 remove = partial(lesson.use("ablate_direction"), direction=vector)
-written_at = ["hook_embed"] + [
-    f"blocks.{i}.{part}" for i in every_layer for part in ("hook_attn_out", "hook_mlp_out")
-]
-with model.hooks(fwd_hooks=[(name, remove) for name in written_at]):
-    print(f"everywhere, with your hook:             {contrast():.1f}")
+parts = [f"blocks.{i}.hook_{part}_out" for i in range(30) for part in ("attn", "mlp")]
+with model.hooks(fwd_hooks=[(name, remove) for name in ("hook_embed", *parts)]):
+    after = endings_of()
+print(f"everywhere, with your hook: {after[:20].mean() - after[20:].mean():.2f}")
 
-# %% [markdown] id="ablation-doubt"
-# Without the direction happy and unhappy stories end nearly alike; random directions change nothing. The model needs the direction to tell opinions apart. **Necessary**, then?
-#
-# One control is missing. What does the ablation cost on neutral text? **Predict.**
-
-# %% id="use-ablation-cost"
-print(
-    f"neutral loss, direction taken out everywhere: {neutral_cost(model, texts.NEUTRAL, [Ablate(vector)]).rise:+.1f}"
+# %% id="claims-ablation-trap" tags=["claims"]
+along_sink = torch.cosine_similarity(vector, bos[0], dim=0)
+lesson.seen("contrast", as_it_is, ".1f")
+lesson.seen("contrast-out", taken_out["the vector, everywhere"][0], ".1f")
+lesson.seen("trap-cost", taken_out["the vector, everywhere"][1], ".1f")
+lesson.seen("sink-cosine", along_sink, ".2f")
+lesson.seen("sink-norm", bos[0].norm(), ",.0f")
+claim(
+    "taking the vector out costs more than 2 nats on neutral text, the two controls less than 1",
+    taken_out["the vector, everywhere"][1] > 2
+    and all(taken_out[name][1] < 1 for name in ("a random direction", "a matched direction")),
 )
-print(
-    f"neutral loss, a random one taken out:         {neutral_cost(model, texts.NEUTRAL, [Ablate(controls[0])]).rise:+.1f}"
-)
-print(
-    f"everywhere but at BOS:                        {neutral_cost(model, texts.NEUTRAL, [Ablate(vector, start=1)]).rise:+.1f}"
-)
-cosine = float(torch.nn.functional.cosine_similarity(vector, bos[0], dim=0))
-print(
-    f"cosine of the vector with BOS: {cosine:+.3f}; norm of BOS along the vector: {abs(cosine) * float(bos[0].norm()):,.0f}"
+claim(
+    "the vector's cosine with BOS is at least 1.5 times that of each of 20 random directions",
+    bool(
+        (
+            torch.cosine_similarity(controls["random"], bos[:1]).abs() * 1.5 < along_sink.abs()
+        ).all()
+    ),
 )
 
 # %% [markdown] id="ablation-trap"
-# Nearly three nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us: they are almost at right angles to BOS. Our vector has a cosine of −0.18 with it, and BOS has a norm of 25,000, and part of what we took away was the attention sink.
+# The contrast falls from {{seen:contrast}} to {{seen:contrast-out}} nats, and controls leave most of it. The model needs the direction, then? Look at the second column: {{seen:trap-cost}} nats on text about rivers and triangles. The model is badly hurt, and a badly hurt model has no opinion either. The random directions did not warn us, since they are almost at right angles to BOS.
+# Our vector has a cosine of {{seen:sink-cosine}} with it, and BOS has a norm of {{seen:sink-norm}}: part of what we took away was the attention sink.
 #
-# **A control must share what might matter.** So take the BOS part out of the direction first. The formula for that is also the one for weights.
-
-# %% [markdown] id="ask-orthogonalize"
-# What hooks take out on the way, weights need not write in the first place.
-#
-# {{exercise orthogonalize}}
-#
-# Rows of W are what it can write (x @ W is a mixture of them). Return W without the direction; a zero direction leaves it unchanged.
-
-
-# %% id="answer-orthogonalize"
-def orthogonalize(
-    W: Float[Tensor, "in d"], direction: Float[Tensor, "d"]
-) -> Float[Tensor, "in d"]:
-    """W whose rows have no component along the direction, of any norm, so that x @ W has none for any x."""
-    # BEGIN SOLUTION
-    norm = direction.norm()
-    if norm == 0:
-        return W
-    unit = direction / norm
-    return W - (W @ unit)[:, None] * unit
-    # END SOLUTION
-
-
-lesson.check(orthogonalize)
+# **A control must share what might matter.** So take the BOS part out of the direction first. The formula is yours: `ablate_direction` does to a stream what we now do to a vector. And there is a second use for it. Instead of removing a direction with hooks, we can stop the *weights* from writing it: each row of a matrix W that writes into the stream is a vector like any other, and without its
+# component along the direction, x @ W has none for any x (Arditi et al. 2024, section 4.1).
 
 # %% id="use-orthogonalize"
-from mi_course.interp.steering import orthogonalized
+from mi_course.interp.steering import orthogonalize, orthogonalized
 
-# A matrix with one row: what is left of the vector at right angles to BOS.
-without_sink = lesson.use("orthogonalize")(vector[None], bos[0])[0]
-gone = [Ablate(without_sink)]
-print(f"kept of the vector's length: {without_sink.norm() / vector.norm():.3f}")
+without_sink = orthogonalize(
+    vector, bos[0]
+)  # what is left of the vector at right angles to BOS
+fair = [
+    orthogonalize(direction, bos[0]) for direction in controls["matched, opinionated text"][:3]
+]
 print(
-    f"it still steers: {effect_of([Steer(without_sink, LAYER, 1.0)]) - unsteered:+.1f} at +1"
+    f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect at +1: {opinion.change(Steer(without_sink, LAYER)):+.1f}"
 )
-print(
-    f"contrast without it: {contrast(gone):.1f}; neutral loss: {neutral_cost(model, texts.NEUTRAL, gone).rise:+.2f}"
+fairly = {"the vector without BOS": without(without_sink)}
+fairly |= {
+    f"a matched direction without BOS, {i}": without(direction, cost=False)
+    for i, direction in enumerate(fair)
+}
+with orthogonalized(model, without_sink):  # W_E, every W_O and W_out, and biases
+    after = endings_of()
+fairly["weights that cannot write it"] = [after[:20].mean() - after[20:].mean(), float("nan")]
+show.table(fairly, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
+
+# %% id="claims-ablation-seen" tags=["claims"]
+necessary, by_weights = (
+    fairly["the vector without BOS"],
+    fairly["weights that cannot write it"],
 )
-with orthogonalized(
-    model, without_sink
-):  # W_E, every W_O and W_out, and biases, by the same formula
-    print(f"contrast with orthogonalised weights, no hooks: {contrast():.1f}")
+fair_contrasts = [
+    float(row[0]) for name, row in fairly.items() if name.startswith("a matched")
+]
+lesson.seen("fair-contrast", necessary[0], ".1f")
+lesson.seen("fair-cost", necessary[1], ".2f")
+lesson.seen("fair-controls", [min(fair_contrasts), max(fair_contrasts)], ".1f")
+lesson.seen("one-layer-only", taken_out["the vector, after layer 14 only"][0], ".1f")
+claim("without the BOS part the ablation costs less than 0.2 nats", necessary[1] < 0.2)
+claim("and the contrast still falls below a third", float(necessary[0]) < float(as_it_is) / 3)
+claim(
+    "without each of three matched directions more than half of the contrast is left",
+    min(fair_contrasts) > float(as_it_is) / 2,
+)
+claim(
+    "weights do what hooks do, within 0.05 nats",
+    abs(float(by_weights[0] - necessary[0])) < 0.05,
+)
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# Without the BOS part the vector steers as before. Taking *it* out costs about a tenth of a nat on neutral text, and the contrast still falls to less than a quarter. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
+# Without the BOS part the vector steers as before. Taking *it* out costs {{seen:fair-cost}} nats on neutral text, and the contrast still falls to {{seen:fair-contrast}}. Matched directions, treated alike, leave between {{seen:fair-controls}}. So the direction is necessary for most of the opinion that reaches the next word, and now the claim rests on something. The weights that cannot write it do the same as the hooks.
 #
-# Removing the direction after layer 14 only leaves more of the contrast: later layers write it anew.
+# Removing the vector after one layer alone leaves {{seen:one-layer-only}}: later layers write it anew.
 # </details>
 #
-# **Why compatibility mode?** Raw SmolLM2 uses one matrix for two things: W_E writes tokens into the stream and, transposed, W_U reads logits off it. Orthogonalising that one matrix would also make the unembedding blind to the direction, which the hooks do not do. Compatibility mode folds the final norm into W_U, so the two become
+# **Why compatibility mode?** Raw SmolLM2 uses one matrix for two things: W_E writes tokens into the stream and, transposed, W_U reads logits off it. Orthogonalizing that one matrix would also make the unembedding blind to the direction, which the hooks do not do. Compatibility mode folds the final norm into W_U, so the two become
 # separate matrices and only the writing one is changed.
 
-# %% [markdown] id="part-8"
-# ## 8. Personas
+# %% [markdown] id="part-9"
+# ## 9. Personas
 #
-# Can a whole character be a direction? Take eight questions under two system prompts, a pirate captain's and a helpful assistant's, and subtract (Chen et al. 2025 build "persona vectors" much like this). Then leave the pirate prompt out and add the vector instead.
+# Can a whole character be a direction? Ask eight questions under two system prompts, a pirate captain's and a helpful assistant's, and let the model **answer**. Average its activations over the tokens of each answer, and subtract: a persona vector (Chen et al. 2025, section 2). Then leave the pirate prompt out, and add the vector instead.
 #
-# **Predict:** will it talk like a pirate? The controls: the assistant prompt without the vector, and with a random vector of the same norm.
+# For comparison, the same subtraction at the last token of the *prompt*, before the answer begins. Two judges, both blind: words of the sea, and the unsteered model, asked which of the two system prompts would rather have produced the answer. **Predict:** which of the two vectors talks like a pirate? What is the price?
 
 # %% id="personas" tags=["not-compared"]
-pirate, assistant = (
-    collect(
-        model, [texts.chat(question, system) for question in texts.PERSONA_QUESTIONS], LAYER
-    )
+from mi_course.interp.steering import different_words, preference, response_activations
+
+questions = texts.PERSONA_QUESTIONS
+under = [
+    [texts.chat(q, system) for q in questions] for system in (texts.PERSONA, texts.ASSISTANT)
+]
+said = [generate(model, prompts, max_new_tokens=30) for prompts in under]
+in_answers = [
+    response_activations(model, *both, LAYER).mean(dim=0)
+    for both in zip(under, said, strict=True)
+]
+in_prompts = [collect(model, prompts, LAYER).mean(dim=0) for prompts in under]
+persona = 2 * (in_answers[0] - in_answers[1])
+added = {
+    "nothing": 0 * persona,
+    "vector from answers": persona,
+    "vector from prompts": with_norm(in_prompts[0] - in_prompts[1], persona.norm()),
+    "random vector": random_of(persona, 1, seed=0)[0],
+}
+captain, helper = (
+    [texts.chat(q, system) for q in texts.PERSONA_HELD_OUT]
     for system in (texts.PERSONA, texts.ASSISTANT)
 )
-persona = mean_difference(pirate, assistant)
-questions = texts.PERSONA_HELD_OUT
-plain = [texts.chat(question, texts.ASSISTANT) for question in questions]
-SEA = (
-    "ahoy",
-    "matey",
-    "arr",
-    "aye",
-    "ship",
-    "sea",
-    "captain",
-    "treasure",
-    "sail",
-    "pirate",
-    "crew",
+steer = Steer(torch.stack([v for v in added.values() for _ in helper]), LAYER)
+replies = generate(model, helper * len(added), [steer], max_new_tokens=30)
+answers = {name: replies[4 * i : 4 * i + 4] for i, name in enumerate(added)}
+answers["(pirate prompt)"] = generate(model, captain, max_new_tokens=30)
+print(
+    *answers["vector from answers"], "", *answers["vector from prompts"], sep="\n", end="\n\n"
 )
 
-
-def sea_words(answers):
-    """How many times words of the sea occur in these answers."""
-    return sum(answer.lower().count(word) for answer in answers for word in SEA)
-
-
-random_persona = lesson.use("random_controls")(persona, 1, seed=0)[0]
-conditions = {
-    "pirate prompt": ([texts.chat(question, texts.PERSONA) for question in questions], []),
-    "assistant prompt": (plain, []),
-    "assistant + persona vector": (plain, [Steer(persona, LAYER, 2.0)]),
-    "assistant + random vector": (plain, [Steer(random_persona, LAYER, 2.0)]),
+# %% id="personas-judged" tags=["not-compared"]
+salty = score_blind(
+    answers, lambda pages: [different_words(page, texts.SEA_WORDS) for page in pages]
+)
+judged = {
+    name: [
+        sum(count > 0 for count in salty[name]),
+        preference(model, replies, captain, helper).mean(),
+        sum(map(variety, replies)) / 4,
+    ]
+    for name, replies in answers.items()
 }
-for name, (prompts, interventions) in conditions.items():
-    answers = generate(model, prompts, interventions, max_new_tokens=30)
-    print(
-        f"{name:<27} {sea_words(answers)} words of the sea\n    {answers[0][:110]!r}\n    {answers[2][:110]!r}"
-    )
+show.table(
+    judged,
+    ["answers with words of the sea", "nats per token for the captain", "variety"],
+    digits=(0, 2, 2),
+)
+
+# %% id="claims-personas-seen" tags=["claims"]
+by_answers, by_prompts, by_prompt = (
+    judged[name] for name in ("vector from answers", "vector from prompts", "(pirate prompt)")
+)
+lesson.seen("with-any", by_answers[0], "d")
+lesson.seen("prompt-any", by_prompt[0], "d")
+lesson.seen("rough-any", by_prompts[0], "d")
+lesson.seen("captain", [by_answers[1], by_prompts[1]], "+.1f")
+lesson.seen("no-captain", [judged["nothing"][1], judged["random vector"][1]], "+.1f")
+lesson.seen("varied", [judged["nothing"][2], by_prompts[2], by_answers[2]], ".1f")
+claim(
+    "words of the sea are in at least 3 of 4 answers with the vector from answers, in at most 1 with the one from prompts",
+    by_answers[0] >= 3 and by_prompts[0] <= 1,
+)
+claim(
+    "and in none without a vector or with a random one",
+    judged["nothing"][0] == judged["random vector"][0] == 0,
+)
+claim(
+    "answers with either vector are likelier from the captain, by 0.1 nats per token or more, the others less likely",
+    min(float(by_answers[1]), float(by_prompts[1])) > 0.1
+    and max(float(judged[name][1]) for name in ("nothing", "random vector")) < -0.1,
+)
+claim(
+    "the vector from answers costs variety, 0.2 or more; the one from prompts does not",
+    by_answers[2] < judged["nothing"][2] - 0.2 and by_prompts[2] > judged["nothing"][2] - 0.1,
+)
 
 # %% [markdown] id="personas-seen"
 # <details><summary>What you should see</summary>
 #
-# Under the pirate prompt the answers speak of the sea (and one of them never gets beyond "aye"). With the vector and the plain assistant prompt the *tone* comes over in some answers, "Ain't no spare in these parts. I reckon …", but the sea does not. A random vector of that length makes plain advice, or a stutter, and no pirate. The count of words misses the
-# tone; the eye sees it. A vector carries part of a persona, and a metric carries part of what you see.
+# With the vector from *answers*, {{seen:with-any}} of four answers speak of the sea; under the pirate prompt itself, {{seen:prompt-any}}; with the vector from *prompts*, {{seen:rough-any}}; without a vector or with a random one, none. So the persona sits where the model speaks in character, not at the last token before? Look at the second judge. It asks which of the two system prompts would rather have
+# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home.
+#
+# The price differs, too. The share of new pairs of words is {{seen:varied}}, for no vector, the one from prompts, and the one from answers: the last goes round in circles. "Aye" ten times in a row is one word of the sea, not ten, since the judge counts *different* whole words ("season" is not the sea). One judge alone would have told you that one of the two vectors does nothing. Each metric carries a part of
+# what you see.
 # </details>
 #
 # One thing can *not* be asked here. The assistant itself is a persona, which training put into a model that only continued text. To find its vector one subtracts the **base** model's activations from the assistant's, and SmolLM2's base model is not on this machine. Online: `load_model("HuggingFaceTB/SmolLM2-135M")`.
 
-# %% [markdown] id="part-9"
-# ## 9. A direction that is not there
+# %% [markdown] id="part-10"
+# ## 10. A direction that is not there
 #
 # Arditi et al. (2024) found that in many chat models one direction stands between a harmful request and compliance: ablate it, and the model no longer refuses; add it, and it refuses harmless requests. Does this model have it? First look whether there is any refusal to explain.
 
 # %% id="refusal" tags=["not-compared"]
 requests = [texts.chat(request, texts.ASSISTANT) for request in texts.DECLINABLE_REQUESTS]
-answers = generate(model, requests, max_new_tokens=20)
-for request, answer in zip(texts.DECLINABLE_REQUESTS, answers, strict=True):
+obeyed = generate(model, requests, max_new_tokens=16)
+for request, answer in zip(texts.DECLINABLE_REQUESTS, obeyed, strict=True):
     print(f"{request}\n    {answer!r}")
-declined = sum(
-    any(word in answer.lower() for word in ("sorry", "cannot", "can't", "unable"))
-    for answer in answers
+
+# %% id="claims-refusal-seen" tags=["claims"]
+refusals = ("sorry", "cannot", "can't", "unable", "won't", "not able")
+refused = [answer for answer in obeyed if any(word in answer.lower() for word in refusals)]
+lesson.seen("requests", len(obeyed), "d")
+lesson.seen("refused", len(refused), "d")
+two = [
+    collect(model, [texts.chat(r, texts.ASSISTANT) for r in group], LAYER).mean(0)
+    for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)
+]
+claim("at most one of ten requests is refused", len(refused) <= 1)
+claim(
+    "the difference of means between declinable and harmless requests is not zero",
+    float((two[0] - two[1]).norm()) > 1,
 )
-print(f"\n{declined} of {len(answers)} requests declined")
 
 # %% [markdown] id="refusal-seen"
-# These are mild requests, of a kind that a trained assistant declines. This model complies, or lectures a little; it does not refuse, so there is nothing to ablate. A difference of means between declinable and harmless requests still *exists*, since one can subtract any two means, and it would separate the two, because they are about different things. But
-# calling it a refusal direction would be a claim about a behaviour that the model does not show.
+# Of {{seen:requests}} requests of a kind that a trained assistant declines, {{seen:refused}} are refused. This model complies, or lectures a little, so there is nothing to ablate. A difference of means between declinable and harmless requests still *exists*, since you can subtract any two means, and it would separate the two, because they are about different things. But calling it a refusal
+# direction would be a claim about a behavior that the model does not show.
 #
-# For a model that does refuse, the code is what you have written. It needs the network:
-
-
-# %% id="refusal-online" tags=["online", "not-compared"]
-def refusal_demo(name="Qwen/Qwen1.5-0.5B-Chat"):
-    """Declinable requests with the refusal direction in place, and ablated, on a model that refuses."""
-    from mi_course.interp.models.errors import ModelError
-
-    try:
-        chat_model = mi_course.load_model(name)
-    except (ModelError, OSError) as error:
-        return print(f"{name} is not here: {str(error).splitlines()[0][:120]}")
-
-    def ask(text):
-        turns = [{"role": "user", "content": text}]
-        return chat_model.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-
-    middle = chat_model.cfg.n_layers // 2
-    harmful, harmless = (
-        [ask(t) for t in group]
-        for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)
-    )
-    refusal = mean_difference(
-        collect(chat_model, harmful, middle), collect(chat_model, harmless, middle)
-    )
-    for title, interventions in (("as it is", []), ("direction ablated", [Ablate(refusal)])):
-        print(
-            title,
-            *generate(chat_model, harmful, interventions, max_new_tokens=20),
-            sep="\n    ",
-        )
-
-
-refusal_demo()
-
-# %% [markdown] id="part-10"
-# ## 10. When steering fails
+# For a model that does refuse, you have all you need. With network:
 #
-# Tan et al. (2024) steered many models on many behaviours and found that the effect varies widely between prompts, and on some is reversed. Eighteen prompts made to resist: the next word is negated, quoted, or already decided. **Predict:** how many flip, that is, get *gloomier* with the positive vector?
+# ```python
+# chat_model = mi_course.load_model("Qwen/Qwen1.5-0.5B-Chat")
+# middle, written = chat_model.cfg.n_layers // 2, chat_model.tokenizer.apply_chat_template
+# ask = lambda text: written([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+# harmful, harmless = ([ask(t) for t in group] for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS))
+# refusal = collect(chat_model, harmful, middle).mean(dim=0) - collect(chat_model, harmless, middle).mean(dim=0)
+# for interventions in ([], [Ablate(refusal)]):
+#     print(*generate(chat_model, harmful, interventions, max_new_tokens=20), sep="\n")
+# ```
+
+# %% [markdown] id="part-11"
+# ## 11. When steering fails
+#
+# Tan et al. (2024) steered many models on many behaviors and found that the effect varies widely between prompts, and on some is reversed. Eighteen prompts made to resist: the next word is negated, quoted, or already decided. **Predict:** how many flip, that is, get *gloomier* with the positive vector?
 
 # %% id="hard"
-hard = {
-    c: prompt_log_odds(model, texts.HARD_PROMPTS, GOOD, BAD, [Steer(vector, LAYER, c)])
-    for c in (-1.0, 1.0)
-}
-easy = {
-    c: prompt_log_odds(model, texts.PROMPTS, GOOD, BAD, [Steer(vector, LAYER, c)])
-    for c in (-1.0, 1.0)
-}
-slope, easy_slope = ((one[1.0] - one[-1.0]) / 2 for one in (hard, easy))
-order = slope.argsort().tolist()
-print(
-    f"flipped: {int((slope < 0).sum())} of {len(slope)}; slopes {slope.min():.1f} to {slope.max():.1f} nats per unit"
-)
-print(f"easy prompts: {easy_slope.min():.1f} to {easy_slope.max():.1f}\n\nweakest:")
-for i in order[:4]:
-    print(f"  {slope[i]:.1f}  {texts.HARD_PROMPTS[i]}")
+resisting = WordOdds(model, texts.HARD_PROMPTS, GOOD, BAD).slope(vector, LAYER)
+ordinary = opinion.slope(vector, LAYER)
+order = resisting.argsort()
+print(f"flipped: {int((resisting < 0).sum())} of {len(resisting)}")
 
 # %% id="hard-picture" tags=["not-compared"]
 show.bars(
     [texts.HARD_PROMPTS[i] for i in order],
-    slope[order],
-    control=float(easy_slope.mean()),
+    resisting[order],
+    control=float(ordinary.mean()),
     xlabel="prompt",
     ylabel="slope (nats per unit)",
-    title="Prompts made to resist: uneven, and next to nothing after a negation",
-    caption="Half the difference in log-odds between +1 and -1. Line: mean of the eight ordinary prompts.",
+    title="Prompts made to resist, from weakest to strongest",
+    caption="Half the difference in log-odds between +1 and −1. Line: mean of the eight ordinary prompts.",
+)
+
+# %% [markdown] id="use-negation-intro"
+# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never".
+# And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** both.
+
+# %% id="use-negation"
+after_word = {}
+for word in ("", " very", " not", " never"):
+    slopes = WordOdds(model, [stem + word for stem in texts.STEMS], GOOD, BAD).slope(
+        vector, LAYER
+    )
+    told = WordOdds(
+        model, [f"{story} All in all it was{word}" for story in stories], GOOD, BAD
+    )()
+    after_word[word or "(nothing)"] = [
+        slopes.min(),
+        slopes.mean(),
+        slopes.max(),
+        told[:20].mean() - told[20:].mean(),
+    ]
+show.table(
+    after_word,
+    ["lowest slope", "mean", "highest", "contrast of stories"],
+    title="nats",
+    digits=1,
+    sign=True,
+)
+
+# %% id="claims-hard-seen" tags=["claims"]
+bare, very, negated, never = after_word.values()
+lesson.seen("as-they-should", int((resisting > 0).sum()), "d")
+lesson.seen("all-hard", len(resisting), "d")
+lesson.seen("bare-slopes", [bare[0], bare[2]], ".1f")
+lesson.seen("very-slopes", [very[0], very[2]], ".1f")
+lesson.seen("not-slopes", [negated[0], negated[2]], ".1f")
+lesson.seen("never-slopes", [never[0], never[2]], ".1f")
+lesson.seen("told", bare[3], "+.1f")
+lesson.seen("told-negated", [negated[3], never[3]], "+.1f")
+nots = torch.tensor([prompt.endswith(" not") for prompt in texts.HARD_PROMPTS])
+claim(
+    "the two hard prompts that end in not have the lowest slopes",
+    set(order[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
+)
+claim(
+    "bare and with very every stem has a slope above 1.5", float(min(bare[0], very[0])) > 1.5
+)
+claim(
+    "with not and never no stem has a slope above 1, and the means are within 0.7 of zero",
+    float(max(negated[2], never[2])) < 1
+    and max(abs(float(negated[1])), abs(float(never[1]))) < 0.7,
+)
+claim(
+    "after real stories the contrast turns negative with not and never, by a nat or more",
+    float(max(negated[3], never[3])) < -1,
 )
 
 # %% [markdown] id="hard-seen"
 # <details><summary>What you should see</summary>
 #
-# Sixteen of eighteen move as they should, some less than half as far as ordinary prompts. The two odd ones end in "not". After "The exam was not" hardly anything happens, and after "She was surprised that it was not" the sign is even turned, weakly. The vector makes *good* words likelier. It does not know that a negation comes before them, so what it does to the *sentence* is another
-# matter: "The exam was not great" is no praise.
+# {{seen:as-they-should}} of {{seen:all-hard}} hard prompts move as they should, some less than half as far as ordinary ones. The two weakest, the reversed one among them, end in "not". A mean over prompts hides all this. Report the spread.
+#
+# The controls decide between the two explanations. Bare stems have slopes between {{seen:bare-slopes}}, with "very" {{seen:very-slopes}}. With "not" they are between {{seen:not-slopes}}, with "never" {{seen:never-slopes}}: around zero. So the steered model *does* register the negation. The push towards good words is cancelled, not passed on.
+#
+# It is not turned around, though, and a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
 # </details>
-#
-# A mean over prompts hides all this. Report the spread.
 
-# %% [markdown] id="part-11"
-# ## 11. Two puzzles
+# %% [markdown] id="part-12"
+# ## 12. Two puzzles
 #
-# Both mistakes stood in published code. Nothing crashed, and the results looked good. Find them before you unfold the answers.
+# Both mistakes are easy to make. Nothing crashes, and the results look good. Find them before you unfold the answers.
 #
 # **Puzzle 1.** A colleague's hook gives a *larger* effect than yours at coefficient 0.5.
 
@@ -972,18 +1472,11 @@ def colleagues_hook(resid, hook, vector, coefficient, start):
     return resid + change
 
 
-tokens = torch.tensor(token_ids(model, texts.PROMPTS[:1]))
-for name, one, c in (
-    ("yours", add, 0.5),
-    ("colleague's", colleagues_hook, 0.5),
-    ("yours", add, 1.0),
-):
-    steer = partial(one, vector=vector, coefficient=c, start=1)
-    with torch.no_grad():
-        logits = model.run_with_hooks(
-            tokens, fwd_hooks=[(f"blocks.{LAYER}.hook_resid_post", steer)]
-        )
-    print(f"{name:<12} at {c}: log-odds {odds(logits[:, -1], GOOD, BAD).item():+.2f}")
+mine, add = [steered_odds(texts.PROMPTS[0], c) for c in (0.5, 1.0)], colleagues_hook
+theirs, add = steered_odds(texts.PROMPTS[0], 0.5), lesson.use("add_vector")
+print(
+    f"log-odds: yours {mine[0]:+.2f} at 0.5 and {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5"
+)
 
 # %% [markdown] id="puzzle-one-answer"
 # <details><summary>Answer</summary>
@@ -996,34 +1489,30 @@ for name, one, c in (
 # **Puzzle 2.** Another colleague does without hooks. In Hugging Face's `hidden_states` they take number 14 for "layer 14", make a vector from it, and add it after layer 14. And for the last layer they take `hidden_states[-1]`.
 
 # %% id="puzzle-two"
-tokens = torch.tensor(token_ids(model, texts.PROMPTS[:1]))
+line = torch.tensor(token_ids(model, texts.PROMPTS[:1]))
 with torch.no_grad():
-    states = model.original_model(tokens, output_hidden_states=True).hidden_states
-    _, cache = model.run_with_cache(tokens)
-print(f"{len(states)} hidden states, {model.cfg.n_layers} layers")
+    states = model.original_model(line, output_hidden_states=True).hidden_states
+    _, cache = model.run_with_cache(line)
 for number in (13, 14, 15, 29, 30):
-    state = states[number][0, 1:]
-    match = [
+    same = [
         i
-        for i in every_layer
-        if torch.allclose(state, cache["resid_post", i][0, 1:], atol=1e-2, rtol=1e-3)
+        for i in range(30)
+        if torch.allclose(
+            states[number][0, 1:], cache["resid_post", i][0, 1:], atol=1e-2, rtol=1e-3
+        )
     ]
     print(
-        f"hidden_states[{number}] equals resid_post of layer {match}, norm at the last token {state[-1].norm():.0f}"
+        f"hidden_states[{number}] equals resid_post of layer {same}, norm {states[number][0, -1].norm():.0f}"
     )
-from_13 = mean_difference(
-    collect(model, texts.POSITIVE, 13), collect(model, texts.NEGATIVE, 13)
-)
-slipped = effect_of([Steer(from_13, LAYER, 1.0)]) - unsteered
 print(
-    f"effect at +1: vector of layer {LAYER} {real[1.0]:+.1f}, vector of layer 13 added after {LAYER} {slipped:+.1f}"
+    f"effect at +1: vector of layer 14 {real[1]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}"
 )
 
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
 #
-# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector works as well as the right one, because neighbouring layers are alike, so no effect tells you. Only a comparison with a tensor that you know does. The last one equals no layer at all: Hugging Face applies the final norm to it.
-# Its norm here is 24, the root of 576, where the stream has several hundred, so a vector made from it is far too short.
+# `hidden_states[0]` is the embedding, so number 14 is the stream after layer **13**. The vector works as well as the right one, because neighboring layers are alike, so no effect tells you. Only a comparison with a tensor that you know does. The last one equals no layer at all: Hugging Face applies the final norm to it.
+# Its norm is the root of 576, where the stream has several hundred, so a vector made from it is far too short.
 #
 # Positions slip the same way: a start that is off by one leaves out the last prompt token, which matters most.
 # </details>
@@ -1031,11 +1520,27 @@ print(
 # %% [markdown] id="reflect"
 # *Reflect.* Which result above would have changed your mind about the direction of opinion, had it come out otherwise? Which of your own plots would you now show with a band of random directions?
 
+# %% id="claims-recap" tags=["claims"]
+claim(
+    "probe, steering, controls, text and ablation all bear the direction out",
+    unseen[4] > 0.9
+    and real[1] > 2
+    and float(extreme["matched, opinionated text"][1]) < real[1]
+    and min(gains) > 0.5
+    and float(necessary[0]) < float(as_it_is) / 3,
+)
+claim(
+    "it fails where the recap says: far out, after a negation, and on a fair test at full dose",
+    real[2] < real[1] and float(negated[1]) < 1 and first_try < real[1],
+)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, measured dose, response and cost, and found the range in which the effect is more than any random direction's. You removed it and
-# saw what the model loses. You looked for two directions that textbooks promise, and reported what was there.
+# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length: random ones where you stayed, matched ones at every layer you tried. You let the model write, and a
+# judge who did not know the condition saw the difference. You took the direction out and saw what the model loses, once the attention sink was left alone.
+#
+# And you know where it fails: at large doses, after a negation, and on prompts and words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

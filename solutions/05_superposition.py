@@ -9,15 +9,13 @@
 # %% [markdown] id="title"
 # # {{lesson}}
 #
-# You will build and train the smallest networks that keep more features than they have dimensions, find out when they do it and when they do not, and measure the shapes that they fold their features into.
+# You will build and train the smallest networks that keep more features than they have dimensions, find out when they do it and when they do not, measure the shapes that they fold their features into, and see what happens when features come in company.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 00. The models are yours, a handful of numbers each, trained in a fraction of a second; SmolLM2 appears once, at the end. Sources: Elhage et al. 2022, *Toy Models of Superposition*;
-# Scherlis et al. 2022, *Polysemanticity and Capacity in Neural Networks*.
+# About {{minutes}} minutes · {{points}} points · after lesson 00. The models are yours, a handful of numbers each, trained in a few seconds; SmolLM2 appears once, at the end. Source: Elhage et al. 2022, *Toy Models of Superposition*.
 
 # %% id="setup"
 import torch
 import mi_course
-from mi_course import show
 
 lesson = mi_course.lesson("superposition")
 
@@ -26,47 +24,59 @@ lesson = mi_course.lesson("superposition")
 #
 # A network with **two** hidden dimensions is given **five** numbers, and asked to give all five back. Nothing relates the five to one another. Two dimensions hold two numbers; linear algebra leaves no doubt about that.
 #
-# Four such networks are trained below, side by side, all alike but for one thing: how often each of the five numbers is not zero. On the left always, on the right one time in twenty. Each arrow is the direction in which one number is written into the two dimensions.
+# Four such networks are trained below, side by side. They differ in one thing: how often each of the five numbers is not zero. On the left always, on the right one time in twenty. Each arrow is the direction in which one number is written into the two dimensions.
 #
 # **Predict:** how many arrows of any length will there be on the left? On the right? Where will they point? Then run it, and watch.
 
 # %% id="surprise" tags=["not-compared"]
-from mi_course.interp.superposition import training, upright
+from mi_course.interp import toy_experiments as toys
 
 rates = [1.0, 0.5, 0.2, 0.05]
-with show.live_vectors(
-    title="Five features in two dimensions, live: the sparser, the more of them are kept",
-    caption="The circle has radius 1. Dotted: nearest neighbours.",
-) as picture:
-    for state in training(
-        5, 2, rates, 0.9 ** torch.arange(5.0), seed=3, steps=2500, every=10, lr=0.008
-    ):
-        picture.update(
-            state.step,
-            {
-                f"present {p:.0%} of the time": upright(W, [0, 1])
-                for p, W in zip(rates, state.W, strict=True)
-            },
-            [f"{int((W.norm(dim=0) > 0.5).sum())} of 5 kept" for W in state.W],
-        )
+first = toys.watch(
+    {f"present {p:.0%} of the time": (5, 2, p, 3) for p in rates},
+    lambda W: f"{int((W.norm(dim=0) > 0.5).sum())} of 5 kept",
+    title="Five features in two dimensions, live",
+    fading=0.9,
+    steps=1500,
+    lr=0.012,
+)
+
+# %% id="claims-surprise-seen" tags=["claims"]
+from mi_course import claim
+
+kept_of = [int((W.norm(dim=0) > 0.5).sum()) for W in first.values()]
+lesson.seen("kept_dense", kept_of[0])
+lesson.seen("kept_sparse", kept_of[-1])
+claim("the number of arrows grows from left to right", kept_of == sorted(kept_of))
+dense = first["present 100% of the time"]
+two = dense[:, dense.norm(dim=0) > 0.5]
+claim(
+    "always present: two arrows at a right angle, cosine below 0.1",
+    two.shape[1] == 2 and abs(float(torch.cosine_similarity(*two.T, dim=0))) < 0.1,
+)
+claim(
+    "one time in twenty: a pentagon, with all five longer than 0.9",
+    toys.shapes(first["present 5% of the time"]) == "pentagon"
+    and first["present 5% of the time"].norm(dim=0).min() > 0.9,
+)
 
 # %% [markdown] id="surprise-seen"
 # <details><summary>What you should see</summary>
 #
-# Always present: two arrows at a right angle, and three numbers given up. That is what linear algebra says. As the numbers become rare, more arrows grow: first pairs that point *against* each other, and at the right all five, as the corners of a regular pentagon. Nobody asked for a pentagon.
+# Always present: {{seen:kept_dense}} arrows at a right angle, and the other numbers are given up. That is what linear algebra says. As the numbers become rare, more arrows grow, some of them pointing *against* each other. At the right there are {{seen:kept_sparse}}, at the corners of a pentagon. Nobody asked for a pentagon.
 # </details>
 #
-# Where the left-hand networks have a dimension for each feature, the right-hand one has five features and no dimension that means any one of them. If real networks do this, then looking at single neurons is looking at the wrong thing. Elhage et al. (2022) call it **superposition**. How does it get away with it, and what does it pay?
+# The left-hand network has a dimension for each feature that it keeps. The right-hand one keeps them all, and no dimension means any one of them. If real networks do this, then looking at single neurons is looking at the wrong thing. Elhage et al. (2022) call it **superposition**. How does it get away with it, and what does it pay?
 
 # %% [markdown] id="part-2"
 # ## 2. The parts, by hand
 #
-# Three parts make the model: features that are mostly zero, two products and a ReLU, and a loss. First the features. Words for a colour, a name of a river, a closing bracket: most of what a text could contain, it does not contain just now. That is **sparsity**.
+# Three parts make the model: features that are mostly zero, two products and a ReLU, and a loss. First the features. A word for a color, the name of a river, a closing bracket: most of what a text could contain, it does not contain just now. That is **sparsity**.
 
 # %% [markdown] id="ask-sample_features"
 # {{exercise sample_features}}
 #
-# Each entry is present with `probability`, independently of all others, and uniform on [0, 1] when present; otherwise 0. The seed decides everything, and the global random state is left alone.
+# The table has the shape (batch, n_features); what is not present is 0, and nothing is negative. The probability may be 0 or 1. The same seed gives the same table, another seed another one, and PyTorch's global random state is left alone.
 
 # %% id="answer-sample_features"
 from jaxtyping import Float
@@ -103,7 +113,7 @@ lesson.check(sample_features)
 # %% [markdown] id="ask-toy_forward"
 # {{exercise toy_forward}}
 #
-# $\mathrm{ReLU}(W^\top W x + b)$ for every row x. Column i of W is feature i's direction in the hidden space.
+# Column i of W is feature i's direction in the hidden space. There may be fewer features than dimensions, a single row, a single feature.
 
 
 # %% id="answer-toy_forward"
@@ -126,7 +136,7 @@ lesson.check(toy_forward)
 #
 # {{exercise importance_loss}}
 #
-# The mean over the batch of $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$, as a scalar tensor: training will ask for its gradient.
+# $\sum_i \text{importance}_i\,(x_i - \hat x_i)^2$, averaged over rows, and not divided by the sum of the importances. Return a scalar tensor: training will ask for its gradient with respect to x̂.
 
 
 # %% id="answer-importance_loss"
@@ -146,14 +156,14 @@ lesson.check(importance_loss)
 # %% [markdown] id="part-3"
 # ## 3. What superposition has to beat
 #
-# Every claim needs something to be held against. Here it is the best that a **linear** model could do with as many dimensions: keep the most important features, one in each dimension, and answer every other feature by a constant. Which constant is best? What does it cost?
+# Here is what we compare with: the best that a **linear** model could do with as many dimensions. It keeps the most important features, one in each dimension, and answers every other feature by a constant. Which constant is best? What does it cost?
 #
 # Work it out on paper: x is 0 with probability 1 − p, and otherwise uniform on [0, 1].
 
 # %% [markdown] id="ask-best_linear_loss"
 # {{exercise best_linear_loss}}
 #
-# The importance-weighted loss of that model, in closed form. The importances come in no particular order. There may be no hidden dimension at all, or more than enough.
+# The importance-weighted loss, in closed form, as a number. The importances come in no particular order, and some may be equal. There may be no hidden dimension at all (n_hidden is 0: all features are lost), or more than enough (nothing is lost: 0).
 
 
 # %% id="answer-best_linear_loss"
@@ -178,8 +188,9 @@ lesson.check(best_linear_loss)
 #
 # {{exercise train_toy}}
 #
-# Random small W, zero b, Adam, fresh features at every step. Return `{"W": W, "b": b}`, W as [hidden, features]. It is judged on fresh data. On sparse features (probability 0.1 and less) the loss may be at most **half** the best linear loss; on dense ones (probability 1), where nothing is to be
-# gained, at most 1.15 times. The seed decides everything. The check trains nine models, so let one take seconds at most.
+# Random small W, zero b, Adam, fresh features at every step. Return `{"W": W, "b": b}`, W as [hidden, features].
+#
+# It is judged on 30,000 fresh rows. With probability 0.1 or less, the loss may be at most **half** the best linear loss; with probability 1, where nothing is to be gained, at most 1.15 times. The importances may be equal, or fall by a factor of 0.6 or 0.7 from one feature to the next, in any order; up to 12 features, in 2 to 4 dimensions. The same seed must give exactly the same model, another seed another one, and the global random state is left alone. The check trains nine models and allows about ten seconds for each, so let one take a few seconds at most.
 
 
 # %% id="answer-train_toy"
@@ -216,7 +227,7 @@ def train_toy(
 lesson.check(train_toy)
 
 # %% [markdown] id="use-train-intro"
-# Now hold it against controls. Five features of equal importance in two dimensions, from dense to very sparse. Beside your model stand
+# Now compare it with controls. Five features of equal importance in two dimensions, from dense to very sparse. Beside your model stand
 #
 # 1. the best linear loss, which is 1 on this scale,
 # 2. a **linear model, trained**: the same without the ReLU,
@@ -226,88 +237,55 @@ lesson.check(train_toy)
 # **Predict** which of the four will come below 1, and where.
 
 # %% id="use-train" tags=["not-compared"]
-sample, forward = lesson.use("sample_features"), lesson.use("toy_forward")
-loss_of, linear_loss, train = (
-    lesson.use("importance_loss"),
-    lesson.use("best_linear_loss"),
-    lesson.use("train_toy"),
-)
-equal = torch.ones(5)
+train, sample = lesson.use("train_toy"), lesson.use("sample_features")
+forward = lesson.use("toy_forward")
 rates = [1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02]
-
-
-def measured(W, b, p, importance, relu=True, rows=300_000):
-    """Loss on fresh data, as a multiple of the best linear loss."""
-    x = sample(rows, W.shape[1], p, seed=99)
-    x_hat = forward(x, W, b) if relu else x @ W.T @ W + b
-    return float(loss_of(x, x_hat, importance)) / linear_loss(W.shape[0], p, importance)
-
-
-yours = [train(5, 2, p, equal, seed=1) for p in rates]
-*_, linear = training(5, 2, rates, equal, seed=1, steps=600, every=600, relu=False)
-noise = torch.randn(20, 2, 5, generator=torch.Generator().manual_seed(0))
-curves = {"yours": [], "linear, trained": [], "dense one, used on sparse": []}
-chance = []
-for i, p in enumerate(rates):
-    W, b = yours[i]["W"], yours[i]["b"]
-    curves["yours"].append(measured(W, b, p, equal))
-    curves["linear, trained"].append(measured(linear.W[i], linear.b[i], p, equal, relu=False))
-    curves["dense one, used on sparse"].append(
-        measured(yours[0]["W"], yours[0]["b"], p, equal)
-    )
-    directions = noise / noise.norm(dim=1, keepdim=True) * W.norm(dim=0)
-    chance.append([measured(R, b, p, equal, rows=30_000) for R in directions])
-curves["control: random directions"] = torch.tensor(chance).T
-for p in (1.0, 0.2, 0.05, 0.02):
-    i = rates.index(p)
-    print(
-        f"present {p:4.0%}: yours {curves['yours'][i]:.1f}, trained linear {curves['linear, trained'][i]:.1f} times the best linear loss"
-    )
+curves = toys.beside_controls([train(5, 2, p, torch.ones(5), seed=1) for p in rates], rates)
+for p, ratio in zip(rates, curves["yours"], strict=True):
+    print(f"present {p:4.0%}: your loss is {ratio:.1f} times the best linear one")
 
 # %% id="train-picture" tags=["not-compared"]
-show.lines(
-    [1 / p for p in rates],
-    curves,
-    xlabel="1 / probability (sparser to the right)",
-    ylabel="loss / best linear loss",
-    title="The sparser the features, the further your model falls below the linear bound; no control does",
-    caption="Five features of equal importance in two dimensions, fresh rows. Random: median and range of 20 draws.",
-    log_x=True,
-    log_y=True,
+toys.draw_curves(rates, curves)
+
+# %% id="claims-train-seen" tags=["claims"]
+yours, flat = torch.tensor(curves["yours"]), torch.tensor(curves["linear, trained"])
+lesson.seen("ratio_sparsest", yours[-1], ".1f")
+lesson.seen("luckiest", curves["control: random directions"].min(), ".1f")
+claim("on dense features yours is within 5% of the best linear loss", abs(yours[0] - 1) < 0.05)
+claim("yours falls at each of the 7 steps to sparser features", bool((yours.diff() < 0).all()))
+claim(
+    "the trained linear model stays within 5% of 1 at all 8",
+    bool((flat - 1).abs().max() < 0.05),
+)
+below = (curves["control: random directions"] < 1).float().mean()
+claim("of the random directions fewer than a quarter come below 1", below < 0.25)
+claim(
+    "no random draw comes near yours where features are sparse: 2 times at least",
+    bool((curves["control: random directions"][:, 4:].amin(0) > 2 * yours[4:]).all()),
 )
 
 # %% [markdown] id="train-seen"
 # <details><summary>What you should see</summary>
 #
-# On dense features your model is as good as the best linear one and no better. From there on it sinks below, and keeps sinking: collisions need two features at once, and when features become half as frequent, their meetings become a quarter as frequent. The trained linear model stays at 1, however sparse the features are. Sparsity alone buys nothing; sparsity **and** a ReLU do.
-# Random directions of the same lengths are mostly above 1, and the luckiest of twenty a little below: it is not enough to have five arrows, they must stand in the right places.
+# On dense features your model is as good as the best linear one and no better. From there on it sinks below, and keeps sinking, to {{seen:ratio_sparsest}}: collisions need two features at once, and when features become half as frequent, their meetings become a quarter as frequent. The trained linear model stays at one, however sparse the features are. Sparsity alone buys nothing; sparsity **and** a ReLU do.
+#
+# Most random directions are worse than the linear model, and the luckiest of all reaches {{seen:luckiest}}. It is not enough to have five arrows: they must stand in the right places.
 # </details>
 
 # %% [markdown] id="part-4"
 # ## 4. A phase change
 #
-# Twenty features in five dimensions, each 0.8 times as important as the one before. The tables show $W^\top W$: on the diagonal how well each feature is kept, off it who disturbs whom.
+# Twenty features in five dimensions, each 0.8 times as important as the one before. The tables show $W^\top W$. The diagonal says how well each feature is kept, and the rest which features disturb each other. **Predict:** will there ever be a feature that is kept by half?
 
 # %% id="heatmaps" tags=["not-compared"]
-fading = 0.8 ** torch.arange(20.0)
-sparsities = [1.0, 0.3, 0.1, 0.02]
-*_, twenty = training(20, 5, sparsities, fading, seed=0, steps=1500, every=1500)
-show.heatmaps(
-    {f"present {p:.0%}": W.T @ W for p, W in zip(sparsities, twenty.W, strict=True)},
-    xlabel="feature",
-    ylabel="feature (most important first)",
-    unit="W_i · W_j",
-    title="From one dimension each, to pairs that oppose each other, to a crowd",
-    caption="Blue on the diagonal: kept. Red off it: features that point against each other.",
-)
+fading, sparsities = 0.8 ** torch.arange(20.0), [1.0, 0.3, 0.1, 0.02]
+*_, twenty = toys.training(20, 5, sparsities, fading, seed=0, steps=1500, every=1500)
+toys.draw_tables({f"present {p:.0%}": W for p, W in zip(sparsities, twenty.W, strict=True)})
 
 # %% id="use-heatmaps" tags=["not-compared"]
 for p, W, b in zip(sparsities, twenty.W, twenty.b, strict=True):
-    kept = int((W.norm(dim=0) ** 2 > 0.5).sum())
-    ratio = measured(W, b, p, fading)
-    print(
-        f"present {p:4.0%}: {kept:2} of 20 features kept, loss {ratio:.1f} times the best linear one"
-    )
+    kept, ratio = int((W.norm(dim=0) ** 2 > 0.5).sum()), toys.loss_ratio(W, b, p, fading)
+    print(f"present {p:4.0%}: {kept:2} of 20 kept, loss {ratio:.1f} times the best linear one")
 
 # %% [markdown] id="phase-intro"
 # What decides whether a feature is left out, gets a dimension, or shares one? The smallest case can be worked out: **two features, one dimension**. The first has importance 1, the second importance I. There are three candidates:
@@ -319,61 +297,55 @@ for p, W, b in zip(sparsities, twenty.W, twenty.b, strict=True):
 # The prediction is whichever is least. The experiment trains a model at every point of the map, from eight starts, keeps the best, and measures what became of the second feature: 0 left out, 1 on its own, ½ sharing.
 
 # %% id="phase-picture" tags=["not-compared"]
-from mi_course.interp.superposition import feature_dimensionality as share_of
-
-GRID, STARTS = 11, 8
-ps, relative = torch.logspace(0, -2, GRID), torch.logspace(1, -1, GRID)
-pairs = [(float(p), float(i)) for i in relative for p in ps]
-p_each = [p for p, _ in pairs] * STARTS
-importances = torch.tensor([[1.0, i] for _, i in pairs]).repeat(STARTS, 1)
-*_, last = training(2, 1, p_each, importances, 0, steps=800, every=800, batch=256, lr=0.02)
-dice = torch.Generator().manual_seed(7)
-x = torch.rand(len(p_each), 4096, 2, generator=dice)
-x *= torch.rand(x.shape, generator=dice) < torch.tensor(p_each)[:, None, None]
-error = torch.relu(x @ last.W.mT @ last.W + last.b[:, None]) - x
-losses = (importances[:, None] * error**2).sum(-1).mean(-1).reshape(STARTS, -1)
-models = last.W.reshape(STARTS, len(pairs), 1, 2)
-second = torch.tensor(
-    [float(share_of(models[int(s), k])[1]) for k, s in enumerate(losses.argmin(0))]
-)
-
-candidates = torch.tensor(
-    [[i * (p / 3 - p * p / 4), p / 3 - p * p / 4, p * p * (1 + i) / 6] for p, i in pairs]
-)
-predicted = torch.tensor([0.0, 1.0, 0.5])[candidates.argmin(1)]
-show.heatmaps(
-    {"trained": second.reshape(GRID, GRID), "predicted": predicted.reshape(GRID, GRID)},
-    xlabel="1 / probability, from 1 to 100",
-    ylabel="importance of the second feature, from 10 to 0.1",
-    unit="dimensions",
-    center=None,
-    title="Three phases with sharp borders: left out, alone, sharing",
-    caption="Two features in one dimension. Both axes are logarithmic. Pale: left out; dark: alone; between: sharing.",
-    across=2,
-)
+p, importance, second = toys.phase_map()
+left_out, alone = importance * (p / 3 - p**2 / 4), p / 3 - p**2 / 4
+losses = torch.stack([left_out, alone, p**2 * (1 + importance) / 6])
+predicted = torch.tensor([0.0, 1.0, 0.5])[losses.argmin(0)]
+toys.draw_phases(second, predicted)
 
 # %% id="use-phase" tags=["not-compared"]
-agree = ((second - predicted).abs() < 0.2).float().mean()
-print(f"trained and predicted agree on {agree:.1f} of the map")
+agree = (second - predicted).abs() < 0.2
+print(f"trained and predicted agree on {int(agree.sum())} of {agree.numel()} points")
+
+# %% id="claims-phase-seen" tags=["claims"]
+lesson.seen("map_agree", agree.float().mean(), ".0%")
+between = ((second > 0.1) & (second < 0.3)) | ((second > 0.75) & (second < 0.9))
+lesson.seen("map_between", between.float().mean(), ".0%")
+claim("trained and predicted agree on more than 90% of the map", agree.float().mean() > 0.9)
+claim(
+    "hardly any second feature is in between: below 10% of the map",
+    between.float().mean() < 0.1,
+)
+near = losses.sort(dim=0).values
+far_off = near[1] > 1.3 * near[0]
+claim(
+    "where the best candidate leads by 30%, they agree without exception",
+    bool(agree[far_off].all()),
+)
+claim(
+    "each of the three occurs on more than 5% of the map",
+    all((predicted == v).float().mean() > 0.05 for v in (0.0, 0.5, 1.0)),
+)
 
 # %% [markdown] id="phase-seen"
 # <details><summary>What you should see</summary>
 #
-# Three regions, and the trained map follows the predicted one. Within a step or two of the map the second feature goes from left out (or alone) to about half a dimension. There is no region in which it gets a little. Physicists call such a thing a first-order phase change: both solutions exist on both sides, and at the border the other one becomes the better.
-# Close to the border the shares are not exactly ½, because the more important feature of a pair gets the longer arrow. Our three candidates have arrows of length 1, so the prediction knows nothing of that.
+# Three regions, and the trained map agrees with the predicted one on {{seen:map_agree}} of it. The second feature goes from left out, or alone, to about half a dimension within a step or two; only {{seen:map_between}} of the map is in between. Both solutions exist on either side of the border, and at the border the other one becomes the better: physicists call such a thing a first-order phase change. Nothing is kept a little.
+#
+# The disagreements lie at the border, where two candidates cost nearly the same. Our candidates have arrows of length one, while a trained model gives the more important feature of a pair the longer arrow.
 # </details>
 #
-# *Reflect.* The border asks how *important* a feature is and how *often* it occurs. Which of the two would you need to know to say whether a rare but dangerous feature of a real model, a deception say, has a direction to itself?
+# *Reflect.* The border asks how *important* a feature is and how *often* it occurs. Suppose a feature of a real model is rare but dangerous: deception, say. Which of the two would you need to know to say whether it has a direction to itself?
 
 # %% [markdown] id="part-5"
 # ## 5. The shape of a crowd
 #
-# Pairs and pentagons: to go beyond looking, measure. Two questions for each feature. How much do the others disturb it? And how much of a dimension is its own?
+# Pairs and pentagons: now measure them. Two questions for each feature. How much do the others disturb it? And how much of a dimension is its own?
 
 # %% [markdown] id="ask-interference"
 # {{exercise interference}}
 #
-# $\sum_{j \ne i} (\hat W_i \cdot W_j)^2$, where $\hat W_i$ is $W_i$ scaled to length 1; 0 where $W_i$ is 0. Feature i is read along $\hat W_i$, and this is what the others leave there.
+# $\hat W_i$ is $W_i$ scaled to length 1 and $W_j$ keeps its length; the result is 0 where $W_i$ is 0. Feature i is read along $\hat W_i$, and this is what the others leave there. There may be one dimension, or one feature, which nothing disturbs.
 
 
 # %% id="answer-interference"
@@ -392,7 +364,7 @@ lesson.check(interference)
 # %% [markdown] id="ask-feature_dimensionality"
 # {{exercise feature_dimensionality}}
 #
-# $\lVert W_i\rVert^2 \,/\, \sum_j (\hat W_i \cdot W_j)^2$, this time with feature i in the sum; 0 where $W_i$ is 0. (Elhage et al. 2022, "The Geometry of Superposition".)
+# (Elhage et al. 2022, "The Geometry of Superposition".) With your `interference` it is one line; without it, the same sum once more.
 
 
 # %% id="answer-feature_dimensionality"
@@ -408,222 +380,246 @@ def feature_dimensionality(W: Float[Tensor, "hidden features"]) -> Float[Tensor,
 
 lesson.check(feature_dimensionality)
 
-# %% [markdown] id="ask-feature_groups"
-# Features at right angles do not disturb each other. So a crowd falls apart into groups that share dimensions among themselves, and with nobody else.
-#
-# {{exercise feature_groups}}
-#
-# Features i and j are linked where $|W_i \cdot W_j|$ exceeds the threshold; a group is everything that is connected by links, directly or through others. A feature whose own $\lVert W_i\rVert^2$ does not exceed the threshold is not represented: leave it out, with all its links. Each group ascending, groups in the order of their first members.
-
-
-# %% id="answer-feature_groups"
-def feature_groups(W: Float[Tensor, "hidden features"], threshold: float) -> list[list[int]]:
-    """Features that share dimensions: what is connected by |W_i · W_j| > threshold.
-
-    Features with ‖W_i‖² ≤ threshold are left out from the start. Each group ascends; groups come in the order of their first members.
-    """
-    # BEGIN SOLUTION
-    linked = (W.T @ W).abs() > threshold
-    left = [i for i in range(W.shape[1]) if linked[i, i]]
-    groups = []
-    while left:
-        group = {left[0]}
-        while new := {j for j in left if any(linked[i, j] for i in group)} - group:
-            group |= new
-        groups.append(sorted(group))
-        left = [j for j in left if j not in group]
-    return groups
-    # END SOLUTION
-
-
-lesson.check(feature_groups)
+# %% [markdown] id="groups-given"
+# Features at right angles do not disturb each other. So a crowd falls apart into groups that share dimensions among themselves and with nobody else. `feature_groups` finds them: features i and j are linked where $|W_i \cdot W_j|$ exceeds a threshold, and a group is whatever hangs together by links. A feature whose own $\lVert W_i\rVert^2$ does not exceed it is left out.
 
 # %% [markdown] id="zoo-intro"
 # **Predict** the dimensionality of a feature in an antipodal pair, in an equilateral triangle, in a regular pentagon, in a tetrahedron. One line of arithmetic each: if n features share m dimensions evenly, each has m/n.
 #
-# Now watch five models settle, from random weights. Above each: how many features in how many dimensions, and how often they are present. Below: what your functions say of it.
+# Now watch five models settle, from random weights. Above each: how many features in how many dimensions, and how often they are present. Below: the groups, and the median of your `feature_dimensionality`.
 
 # %% id="zoo" tags=["not-compared"]
-from mi_course.interp.superposition import shape_of
-
-share, groups = lesson.use("feature_dimensionality"), lesson.use("feature_groups")
-settings = {  # features, dimensions, probability, seed
-    "3 in 2, 55%": (3, 2, 0.55, 2),
-    "4 in 3, 55%": (4, 3, 0.55, 5),
-    "6 in 3, 20%": (6, 3, 0.2, 0),
-    "5 in 2, 10%": (5, 2, 0.1, 1),
-    "8 in 3, 10%": (8, 3, 0.1, 0),
-}
-
-
-def said(W):
-    """The shapes in a model, and the median dimensionality of its features."""
-    shapes = [shape_of(W, group) for group in groups(W, 0.12)]
-    counts = {shape: shapes.count(shape) for shape in shapes}
-    what = ", ".join(shape if n == 1 else f"{n} × {shape}" for shape, n in counts.items())
-    return f"{what or 'nothing yet'}: D {share(W).median():.2f}"
-
-
-films = [
-    training(n, m, [p], torch.ones(n), seed, steps=2500, every=10, lr=0.005)
-    for n, m, p, seed in settings.values()
-]
-with show.live_vectors(
-    title="Shapes that nobody asked for, live",
-    caption="Three dimensions are seen from the side. D: dimensionality of the median feature.",
+share, noise_of = lesson.use("feature_dimensionality"), lesson.use("interference")
+zoo = toys.watch(
+    toys.ZOO,
+    lambda W: f"{toys.shapes(W)}: D {share(W).median():.2f}",
+    title="Five models settle, live",
     across=3,
-) as picture:
-    for states in zip(*films, strict=True):
-        picture.update(
-            states[0].step,
-            {
-                name: upright(state.W[0], range(len(state.W[0])))
-                for name, state in zip(settings, states, strict=True)
-            },
-            [said(state.W[0]) for state in states],
-        )
-zoo = {name: state.W[0] for name, state in zip(settings, states, strict=True)}
+)
 
 # %% id="use-zoo" tags=["not-compared"]
 for name, W in zoo.items():
-    n, m, p, _ = settings[name]
-    print(
-        f"{name:<12} D from {share(W).min():.2f} to {share(W).max():.2f}, and {m}/{n} = {m / n:.2f}"
-    )
+    D, (n, m, _, _) = share(W), toys.ZOO[name]
+    print(f"{name}: D from {D.min():.2f} to {D.max():.2f}, and {m}/{n} = {m / n:.2f}")
 
 # %% [markdown] id="starts-intro"
 # The triangle and the tetrahedron above are the best of six starts each. What do other starts end in? Train the setting of the tetrahedron from 24 starts, and compare not only the shapes but the losses. ("4 in 3" is four features in three dimensions that are no regular tetrahedron.)
 
 # %% id="use-starts" tags=["not-compared"]
-from collections import defaultdict
-
-for p in (0.55, 0.3):
-    *_, starts = training(
+by_shape = {0.55: {}, 0.3: {}}
+for p, found in by_shape.items():
+    *_, starts = toys.training(
         4, 3, [p] * 24, torch.ones(4), seed=5, steps=2500, every=2500, lr=0.01
     )
-    by_shape = defaultdict(list)
     for W, b in zip(starts.W, starts.b, strict=True):
-        shape = " + ".join(sorted(shape_of(W, group) for group in groups(W, 0.12)))
-        by_shape[shape].append(measured(W, b, p, torch.ones(4)))
-    print(f"present {p:.0%} of the time")
-    for shape, ratios in sorted(by_shape.items(), key=lambda pair: min(pair[1])):
-        print(
-            f"  {len(ratios):2} of 24: {shape:<32} loss {min(ratios):.3f} to {max(ratios):.3f} times the best linear one"
-        )
+        found.setdefault(toys.shapes(W), []).append(toys.loss_ratio(W, b, p, torch.ones(4)))
+    for shape, ratios in sorted(found.items(), key=lambda item: min(item[1])):
+        print(f"{p:.0%}: {len(ratios):2} of 24 {shape:<28} loss {min(ratios):.3f} and more")
+
+# %% id="claims-zoo-seen" tags=["claims"]
+for name, shape in (
+    ("3 in 2, 55%", "triangle"),
+    ("4 in 3, 55%", "tetrahedron"),
+    ("6 in 3, 20%", "3 × antipodal pair"),
+    ("5 in 2, 10%", "pentagon"),
+):
+    n, m, _, _ = toys.ZOO[name]
+    claim(
+        f"{name}: {shape}, and every share within 0.03 of {m}/{n}",
+        toys.shapes(zoo[name]) == shape
+        and bool((share(zoo[name]) - m / n).abs().max() < 0.03),
+    )
+claim(
+    "eight in three dimensions: every share within 0.03 of 3/8",
+    bool((share(zoo["8 in 3, 10%"]) - 3 / 8).abs().max() < 0.03),
+)
+common, rare = by_shape[0.55], by_shape[0.3]
+best = min(common, key=lambda shape: min(common[shape]))
+lesson.seen("regular", len(common["tetrahedron"]))
+lesson.seen("regular_loss", min(common["tetrahedron"]), ".2f")
+pair = (
+    "2 × alone + antipodal pair"
+    if "2 × alone + antipodal pair" in common
+    else "antipodal pair + 2 × alone"
+)
+lesson.seen("pair_loss", min(common[pair]), ".2f")
+lesson.seen("rare_pairs", len(rare.get(pair, [])))
+claim(
+    "at 55% the regular tetrahedron has the lowest loss, by 0.01 at least",
+    best == "tetrahedron"
+    and min(min(v) for k, v in common.items() if k != best) > min(common[best]) + 0.01,
+)
+claim("at 55% fewer than a quarter of 24 starts find it", len(common["tetrahedron"]) < 6)
+claim(
+    "at 30% at least 20 of 24 starts end in one pair and two alone",
+    len(rare.get(pair, [])) >= 20,
+)
 
 # %% [markdown] id="zoo-seen"
 # <details><summary>What you should see</summary>
 #
-# A triangle (2/3), a tetrahedron (3/4), three antipodal pairs at right angles (1/2), a pentagon (2/5), and eight features in three dimensions as a square antiprism (3/8): the arrangements in which points on a sphere that repel each other come to rest (the Thomson problem).
+# A triangle ($2/3$), a tetrahedron ($3/4$), three antipodal pairs at right angles ($1/2$), a pentagon ($2/5$), and eight features in three dimensions that have $3/8$ each. In such arrangements points on a sphere that repel each other come to rest; physicists know it as the Thomson problem.
 #
-# Not every start ends in the same shape. Where features are present a little more than half of the time, the regular tetrahedron has the lowest loss, and hardly any start finds it; the others are stuck with a pair and two alone, or with a lopsided four. Make the features sparser and the pair wins: one pair that collides costs less than six edges that each collide a
-# little. A shape in one run is an anecdote; its share over starts, with the losses beside it, is a result.
+# Not every start ends in the same shape. Where features are present a little more than half of the time, the regular tetrahedron has the lowest loss, {{seen:regular_loss}}; of all starts, {{seen:regular}} found it. The others are stuck with a pair and two alone ({{seen:pair_loss}}), or with a lopsided four. Make the features sparser, and {{seen:rare_pairs}} starts end in a pair and two alone. A shape in one run is an anecdote; its share over starts, with the losses beside it, is a result.
 # </details>
-#
-# Now a larger model: 40 features in 10 dimensions, from dense to very sparse. Each point is one feature.
+
+# %% [markdown] id="plateau-intro"
+# Now a larger model: 40 features in 10 dimensions, from dense to very sparse. Each point is one feature. **Predict:** will the shares fall smoothly?
 
 # %% id="plateau" tags=["not-compared"]
-import math
-
-rates = [1 / d for d in (1.2, 1.4, 1.7, 2, 2.4, 3, 3.6, 4.5, 6, 8, 12, 20, 40)]
-*_, forty = training(40, 10, rates, torch.ones(40), seed=0, steps=2000, every=2000, lr=0.02)
-x, y, kinds = [], [], []
-for p, W in zip(rates, forty.W, strict=True):
-    size = {i: len(group) for group in groups(W, 0.15) for i in group}
-    for i, D in enumerate(share(W).tolist()):
-        if i in size:
-            x.append(math.log2(1 / p))
-            y.append(D)
-            kinds.append({1: "alone", 2: "in a pair"}.get(size[i], "in a larger group"))
-show.scatter(
-    x,
-    y,
-    xlabel="log₂(1 / probability): sparser to the right",
-    ylabel="dimensionality of a feature",
-    groups=kinds,
-    title="Features settle at 1/2 over a wide range, and give way only at its ends",
-    caption="40 features of equal importance in 10 dimensions, one model for each of 13 probabilities. Features that are left out are not drawn.",
+scarcity = [1.1, 1.2, 1.4, 1.7, 2, 2.4, 2.8, 3.2, 3.6, 4.5, 6, 8, 12, 20, 40]
+*_, forty = toys.training(
+    40, 10, [1 / d for d in scarcity], torch.ones(40), seed=0, steps=2000, every=2000, lr=0.02
 )
+toys.draw_dimensionality(scarcity, forty.W, share)
 
 # %% id="use-plateau" tags=["not-compared"]
-print("1/p   kept  in pairs  dimensionality: lowest, median, highest   sum")
-for p, W in zip(rates, forty.W, strict=True):
-    found = groups(W, 0.15)
-    kept = [i for group in found for i in group]
-    D, in_pairs = share(W)[kept], sum(len(group) for group in found if len(group) == 2)
+spans, sums = [], []
+for rare, W in zip(scarcity, forty.W, strict=True):
+    D = share(W)[W.norm(dim=0) ** 2 > 0.15]
+    spans.append((float(D.min()), float(D.median()), float(D.max())))
+    sums.append(float(D.sum()))
     print(
-        f"{1 / p:4.1f}  {len(kept):4}  {in_pairs:8}  {D.min():.2f}, {D.median():.2f}, {D.max():.2f}  {D.sum():30.1f}"
+        f"1/p {rare:4}: {len(D):2} kept, D {D.min():.2f} to {D.max():.2f}, sum {D.sum():.1f}"
     )
+
+
+# %% id="claims-plateau-seen" tags=["claims"]
+def all_at(value, margin=0.03):
+    """Where every share, not only the median, lies within this margin."""
+    return [
+        d
+        for d, (low, _, high) in zip(scarcity, spans, strict=True)
+        if low > value - margin and high < value + margin
+    ]
+
+
+halves, quarters = all_at(0.5), all_at(0.25)
+lesson.seen("half_from", halves[0], "g")
+lesson.seen("half_to", halves[-1], "g")
+lesson.seen("half_factor", halves[-1] / halves[0], ".1f")
+lesson.seen("quarter_from", quarters[0], "g")
+lesson.seen("quarter_to", quarters[-1], "g")
+lesson.seen("quarter_factor", quarters[-1] / quarters[0], ".0f")
+lesson.seen("dense_low", spans[0][0], ".1f")
+lesson.seen("dense_high", spans[0][2], ".1f")
+claim(
+    "every feature at one half over a factor of 1.8 at least, in five models or more",
+    halves[-1] / halves[0] >= 1.8 and len(halves) >= 5,
+)
+claim(
+    "every feature at one quarter up to the sparsest, over a wider factor",
+    quarters[-1] == scarcity[-1] and quarters[-1] / quarters[0] > 1.3 * halves[-1] / halves[0],
+)
+claim(
+    "between the two, at 4.5, the median is neither: from 0.3 to 0.46",
+    0.3 < spans[scarcity.index(4.5)][1] < 0.46,
+)
+claim(
+    "in the densest model the shares spread over more than 0.3",
+    spans[0][2] - spans[0][0] > 0.3,
+)
+claim(
+    "from 1/p = 1.7 on the shares add up to 10, within 0.2",
+    all(abs(total - 10) < 0.2 for d, total in zip(scarcity, sums, strict=True) if d >= 1.7),
+)
 
 # %% [markdown] id="plateau-seen"
 # <details><summary>What you should see</summary>
 #
-# At the left most features are left out, and those that are kept have two thirds of a dimension or more. Then they pair off, and stay at exactly 1/2 although the features become two or three times as rare: the plateau that Elhage et al. (2022) call sticky. Beyond it more and more features crowd in, each with less, until all forty are kept and have a quarter each. The sum of all shares stays near
-# 10: there are no more dimensions than there are.
+# Two plateaus. At the left many features are left out, and those that are kept have shares from {{seen:dense_low}} to {{seen:dense_high}}. Then they pair off: from $1/p$ = {{seen:half_from}} to {{seen:half_to}}, a factor of {{seen:half_factor}}, *every* feature that is kept has one half. Elhage et al. (2022) call it sticky. Beyond that more and more features crowd in, each with less. From {{seen:quarter_from}} to {{seen:quarter_to}}, a factor of {{seen:quarter_factor}}, all of them have a quarter, and there it ends: there is nobody left to let in. So the wider plateau is the trivial one. The shares add up to the number of dimensions, or nearly: there are no more dimensions than there are.
 # </details>
 
 # %% [markdown] id="part-6"
 # ## 6. What it costs
 #
-# Superposition is not free. Read feature i along $\hat W_i$, before the ReLU: the other features leave noise there. If they are independent, its variance should be your `interference` times the variance of one feature. That is a prediction without a free parameter. Test it, on a model with a crowd.
+# Superposition is not free. Read feature i along $\hat W_i$, before the ReLU: the other features leave noise there. If features are independent, the variance of that noise *is* your `interference` times the variance of one feature. That is arithmetic, true of any W whatsoever, random ones included, so agreement says that your function is right and nothing about the model.
+#
+# What is not arithmetic is where training puts the interference. A ReLU clears away what is negative. **Predict:** which share of the squared interference of a trained model is negative? Of random directions with the same lengths?
 
 # %% id="use-cost" tags=["not-compared"]
-noise_of = lesson.use("interference")
-p = 0.05
-crowd = train(20, 5, p, 0.9 ** torch.arange(20.0), seed=2)
-W, b = crowd["W"], crowd["b"]
-x = sample(200_000, 20, p, seed=5)
-long = W.norm(dim=0) > 0.5
-unit = W[:, long] / W[:, long].norm(dim=0)
-noise = (x @ W.T @ unit - x[:, long] * W.norm(dim=0)[long]).var(dim=0)
-expected = noise_of(W)[long] * (p / 3 - p**2 / 4)
-print(f"{int(long.sum())} of 20 features kept in 5 dimensions")
-print(
-    f"measured noise / predicted noise: {(noise / expected).min():.1f} to {(noise / expected).max():.1f}"
-)
+W, x = toys.crowd(0.05)["W"], sample(200_000, 20, 0.05, seed=5)
+ratio = toys.noise_ratio(W, x, noise_of(W), variance=0.05 / 3 - 0.05**2 / 4)
+print(f"measured / predicted noise, an identity: {ratio.min():.1f} to {ratio.max():.1f}")
+chances = [0.3, 0.1, 0.05, 0.02]
+sides = [toys.sides(toys.crowd(p)["W"]) for p in chances]
+for p, (trained, mean, most) in zip(chances, sides, strict=True):
+    print(f"present {p:3.0%}: {trained:4.0%} negative, random {mean:.0%}, at most {most:.0%}")
 
 # %% id="cost-picture" tags=["not-compared"]
-x_hat = forward(x, W, b)
-active = x > 0
-kept = torch.arange(20)[long]
-*_, flat = training(
-    20, 5, [p], 0.9 ** torch.arange(20.0), seed=2, steps=600, every=600, relu=False
+b, R = toys.crowd(0.05)["b"], toys.random_directions(W, 1, seed=1)[0]
+company = {
+    "superposition": toys.mean_squared_error(x, forward(x, W, b), W),
+    "control: random directions": toys.mean_squared_error(x, forward(x, R, b), W),
+}
+toys.draw_company(company, "20 features in 5 dimensions, present 5% of the time.")
+
+# %% id="claims-cost-seen" tags=["claims"]
+lesson.seen("negative", sides[0][0], ".0%")
+lesson.seen("negative_random", sides[0][1], ".0%")
+lesson.seen("negative_crowd", sides[2][0], ".0%")
+lesson.seen("error_alone", company["superposition"][0], ".3f")
+lesson.seen("error_five", company["superposition"][-1], ".2f")
+claim("present 30%: more than 95% of the interference is negative", sides[0][0] > 0.95)
+claim(
+    "the trained model has more on the negative side than all 20 controls, at 30% and at 10%",
+    all(trained > most for trained, _, most in sides[:2]),
 )
-R = torch.randn(5, 20, generator=torch.Generator().manual_seed(1))
-R = R / R.norm(dim=0) * W.norm(dim=0)
-
-
-def by_company(guess, features, most=5):
-    """Mean squared error of a feature that is present, by how many are present in all."""
-    rows, count = [], active.sum(1)
-    for n in range(1, most + 1):
-        mask = active[:, features] & (count == n)[:, None]
-        rows.append(float(((guess - x)[:, features] ** 2)[mask].mean()))
-    return rows
-
-
-show.lines(
-    [1, 2, 3, 4, 5],
-    {
-        "superposition": by_company(x_hat, kept),
-        "linear, its five features": by_company(
-            x @ flat.W[0].T @ flat.W[0] + flat.b[0], torch.arange(5)
-        ),
-        "control: random directions": by_company(forward(x, R, b), kept),
-    },
-    xlabel="features present at the same time",
-    ylabel="squared error of a present feature",
-    title="A feature alone is read well; each further one in the room costs",
-    caption="20 features in 5 dimensions, present 5% of the time, 200,000 rows.",
+claim(
+    "random directions have about half of it there, on average over 20: 35% to 65%",
+    all(0.35 < mean < 0.65 for _, mean, _ in sides),
+)
+claim("the share falls from 30% to 5%", sides[0][0] > sides[1][0] > sides[2][0])
+claim(
+    "the error of a feature rises with each further one, from one to five",
+    bool((torch.tensor(company["superposition"]).diff() > 0).all()),
+)
+claim(
+    "with five, it is more than 4 times the error alone",
+    company["superposition"][-1] > 4 * company["superposition"][0],
 )
 
 # %% [markdown] id="cost-seen"
 # <details><summary>What you should see</summary>
 #
-# The predicted noise and the measured noise agree for every feature. And the cost has a shape: alone, a feature comes through almost unharmed; with each further one the error grows. The linear model does not care about company, but it keeps five features and none of the rest. That is the trade: many features, as long as few of them meet.
+# Where features are most common, the trained model has {{seen:negative}} of its interference on the side that the ReLU clears away; random directions have {{seen:negative_random}}. That is the trick of the antipodal pair. It does not last: with more features in the same dimensions not all can point against each other, and of the crowd in the picture {{seen:negative_crowd}} are negative.
+#
+# And the cost has a shape. A feature that comes alone is read with a squared error of {{seen:error_alone}}, in the largest company of the picture with {{seen:error_five}}. That is the trade: many features, as long as few of them meet.
 #
 # It also says where to look for trouble. An input that turns on several features which share a direction is read wrongly, and someone who knows W can make one. Elhage et al. (2022) find that toy models become vulnerable to adversarial examples just when they begin to superpose.
 # </details>
+
+# %% [markdown] id="ask-paired_features"
+# ## 7. Features with company
+#
+# So far features came and went independently. Real ones do not. A text about Paris is a text about France; a closing bracket is no opening bracket. Elhage et al. (2022, "Organization of Correlated and Anticorrelated Features") ask what that does to the geometry. You need features for it that differ from yours in nothing but the company they keep.
+#
+# {{exercise paired_features}}
+#
+# A table of shape (batch, 2 · n_pairs); features 0 and 1 are a pair, 2 and 3 the next, and so on. With `together=True` the two of a pair are present in the same rows. With `together=False` they are never both present in one row; the probability is then at most ½. Either way *every single feature* is present with `probability`, which may be 0; pairs are independent of each other, and so are rows. Present features are uniform on [0, 1], independently of each other, also within a pair. The same seed gives the same table, another seed another one, and the global random state is left alone.
+
+
+# %% id="answer-paired_features"
+def paired_features(
+    batch: int, n_pairs: int, probability: float, together: bool, seed: int
+) -> Float[Tensor, "batch features"]:
+    """Sparse features in pairs: 0 and 1, 2 and 3, and so on; 2 * n_pairs in all.
+
+    together: True: the two of a pair are present in the same rows. False: never both in one row.
+    Every feature is present with this probability either way, and uniform on [0, 1] when present.
+    The same seed gives the same features; the global random state is untouched.
+    """
+    # BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(seed)
+    throw = torch.rand(batch, n_pairs, generator=generator)
+    first = throw < probability
+    second = first if together else (throw >= probability) & (throw < 2 * probability)
+    present = torch.stack([first, second], dim=-1).flatten(1)
+    return torch.rand(batch, 2 * n_pairs, generator=generator) * present
+    # END SOLUTION
+
+
+lesson.check(paired_features)
 
 # %% [markdown] id="part-7"
 # ## 7. And in a real model?
@@ -632,56 +628,137 @@ show.lines(
 #
 # **Predict:** are the directions like random ones, as well spread as chance allows? Or not? The control has random directions of the same lengths.
 
+# %% [markdown] id="pairs-intro"
+# Train on pairs, in two dimensions, from 16 starts each. First with room: two pairs, so that each feature could stand at a right angle to its partner. Then in a crowd: three pairs, present more often. The control has independent features, with pairs that mean nothing. **Predict** for each kind of pair: will its two features stand at right angles, against each other, or side by side?
+
+# %% id="use-pairs" tags=["not-compared"]
+paired = lesson.use("paired_features")
+within = {}
+for where, n_pairs, p in (("room", 2, 0.15), ("crowd", 3, 0.3)):
+    samplers = {
+        "together": lambda rows, seed, n=n_pairs, p=p: paired(rows, n, p, True, seed),
+        "never together": lambda rows, seed, n=n_pairs, p=p: paired(rows, n, p, False, seed),
+        "control": lambda rows, seed, n=n_pairs, p=p: sample(rows, 2 * n, p, seed),
+    }
+    for kind, sampler in samplers.items():
+        cosines = toys.train_pairs(sampler, n_pairs, 2, starts=16, seed=1)
+        within[f"{where}, {kind}"] = cosines
+        print(f"{where}, {kind:<15}{toys.count_angles(cosines)}")
+
+# %% id="pairs-picture" tags=["not-compared"]
+toys.draw_pairs(within, where="crowd")
+
+
+# %% id="claims-pairs-seen" tags=["claims"]
+def angle(name, kind):
+    c = within[name]
+    chosen = {"against": c < -0.8, "right": c.abs() < 0.2, "side": c > 0.2}[kind]
+    return float(chosen.float().mean())
+
+
+lesson.seen("room_right", angle("room, together", "right"), ".0%")
+lesson.seen("room_against", angle("room, never together", "against"), ".0%")
+lesson.seen("room_control", angle("room, control", "against"), ".0%")
+lesson.seen("crowd_side", angle("crowd, together", "side"), ".0%")
+lesson.seen("crowd_against", angle("crowd, never together", "against"), ".0%")
+lesson.seen("crowd_control_side", angle("crowd, control", "side"), ".0%")
+lesson.seen("crowd_control", angle("crowd, control", "against"), ".0%")
+claim(
+    "with room, more than 60% of the pairs that come together stand at a right angle",
+    angle("room, together", "right") > 0.6,
+)
+claim(
+    "with room, fewer than 10% of them stand against each other",
+    angle("room, together", "against") < 0.1,
+)
+claim(
+    "with room, pairs that never meet oppose each other more often than those that always do, by 20 points",
+    angle("room, never together", "against") > angle("room, together", "against") + 0.2,
+)
+claim(
+    "in the crowd, more than 70% of those that come together are side by side",
+    angle("crowd, together", "side") > 0.7,
+)
+claim(
+    "in the crowd, none of those that come together stand against each other (below 5%)",
+    angle("crowd, together", "against") < 0.05,
+)
+claim(
+    "in the crowd, more than 90% of those that never meet stand against each other",
+    angle("crowd, never together", "against") > 0.9,
+)
+claim(
+    "the control does neither: fewer than 25% side by side, fewer than 60% against",
+    angle("crowd, control", "side") < 0.25 and angle("crowd, control", "against") < 0.6,
+)
+
+# %% [markdown] id="pairs-seen"
+# <details><summary>What you should see</summary>
+#
+# Features that **never meet** are put *against* each other: in the crowd {{seen:crowd_against}} of them, against {{seen:crowd_control}} of pairs that mean nothing. A collision that cannot happen costs nothing. With room, where all meetings are rare, the preference is the same and weaker ({{seen:room_against}}, control {{seen:room_control}}).
+#
+# Features that **come together** are hardly ever put against each other: they would wipe each other out whenever they come. Given room, they stand at right angles ({{seen:room_right}}). In the crowd there is no room for that, and {{seen:crowd_side}} of them stand *side by side* (control {{seen:crowd_control_side}}): two features that always come together, answered by nearly one direction, as a principal component would. Elhage et al. (2022) find the same order of preferences.
+# </details>
+#
+# *Reflect.* Two latents of a real model have decoder directions with a cosine of $0.9$. Do they stand for one feature, or for two in company? What would you look at?
+
+# %% [markdown] id="part-8"
+# ## 8. And in a real model?
+#
+# SmolLM2 writes each of its 49,152 tokens in a direction of a space of 576 dimensions. It is tempting to call the tokens features, and to say that 85 of them share each dimension. Resist: the directions may be built from a few hundred attributes that tokens *share* (is a name, is plural, begins with a capital), and those could all be orthogonal. What can be asked is this: **are some tokens closer to each other than they would be by chance?**
+#
+# By whose chance? Random directions fill all dimensions evenly; embeddings do not. So the second control has the same covariance as the embeddings: the same elongated cloud, with nothing else in common. **Predict** which of the two controls comes nearer.
+
 # %% id="use-real"
 model = mi_course.load_model(compatibility=False)
 E = model.W_E.detach().float()
-E = (E - E.mean(0)).T  # [hidden, features], without what all tokens share
-some = torch.randperm(E.shape[1], generator=torch.Generator().manual_seed(0))[:2000]
-G = torch.randn(E.shape, generator=torch.Generator().manual_seed(1))
-G = G / G.norm(dim=0) * E.norm(dim=0)
+some = torch.randperm(len(E), generator=torch.Generator().manual_seed(0))[:2000].tolist()
+isotropic = torch.randn(E.shape, generator=torch.Generator().manual_seed(1))
+nearest = {
+    "tokens of SmolLM2": toys.nearest_cosines(E - E.mean(0), some),
+    "random, same covariance": toys.nearest_cosines(
+        toys.matched_control(E, 1) - E.mean(0), some
+    ),
+    "control: random directions": toys.nearest_cosines(isotropic, some),
+}
+for token in (" dog", " seven", " Paris"):
+    print(f"{token!r}: {toys.neighbors(E - E.mean(0), token, model.tokenizer)}")
+toys.draw_nearest(nearest, "2,000 tokens against all 49,152, mean removed. 576 dimensions.")
 
-
-def closest(vectors):
-    """The highest cosine of each of the chosen tokens with any other token, and with which."""
-    unit = vectors / vectors.norm(dim=0).clamp(min=1e-6)
-    cosines = unit[:, some].T @ unit
-    cosines[torch.arange(len(some)), some] = -1.0
-    return cosines.max(dim=1)
-
-
-real, control = closest(E), closest(G)
-print(
-    f"highest cosine with another token: median {real.values.median():.1f}, at random {control.values.median():.1f}"
+# %% id="claims-real-seen" tags=["claims"]
+middle = {name: values.median() for name, values in nearest.items()}
+lesson.seen("near_real", middle["tokens of SmolLM2"], ".2f")
+lesson.seen("near_matched", middle["random, same covariance"], ".2f")
+lesson.seen("near_random", middle["control: random directions"], ".2f")
+claim(
+    "the covariance-matched control is nearer than random directions, by 0.05",
+    middle["random, same covariance"] > middle["control: random directions"] + 0.05,
 )
-for token in [" dog", " seven", " Paris", " quickly"]:
-    i = model.tokenizer.encode(token)[-1]
-    unit = E / E.norm(dim=0).clamp(min=1e-6)
-    near = (unit[:, i] @ unit).topk(4).indices[1:]
-    print(f"{token!r:>10}: {', '.join(repr(model.tokenizer.decode([int(j)])) for j in near)}")
-
-# %% id="real-picture" tags=["not-compared"]
-show.histogram(
-    {"tokens of SmolLM2": real.values, "control: random directions": control.values},
-    xlabel="highest cosine with any other token",
-    title="Real features do not keep away from each other: related ones share directions",
-    caption="2,000 tokens against all 49,152, mean removed. 576 dimensions.",
+claim(
+    "real tokens are nearer than the matched control, by 0.2",
+    middle["tokens of SmolLM2"] > middle["random, same covariance"] + 0.2,
 )
 
 # %% [markdown] id="real-seen"
 # <details><summary>What you should see</summary>
 #
-# Random directions in 576 dimensions hardly ever come nearer than a cosine of 0.2, even among 49,152. Almost every token has a neighbour that is much nearer, and the neighbours are related: other spellings, other numbers, other places. The model does not spread its features as far as it could. In our toy, features came and went independently, and there was nothing to gain from likeness. Real
-# features are correlated, and it helps to let related ones look alike (Elhage et al. 2022, on correlated features). So this is superposition by necessity, 85 to a dimension, and geometry with a meaning on top.
+# Half of the tokens have a neighbor with a cosine of {{seen:near_real}} or more. Random directions have {{seen:near_random}} at the median, and random ones with the same covariance {{seen:near_matched}}: a part of the closeness is the shape of the cloud, and most of it is not. Those of the three tokens above are related: other spellings, other numbers, other places.
 #
-# What it does not show: tokens are features that we were *given*. Behind the embedding nobody tells us which features there are. That W exists, that it is crowded, and that only x̂'s left-hand side is in sight, is the whole difficulty. To find the directions from the activations alone is what sparse autoencoders are for.
+# What it does not show: *which* features there are, and how many. Tokens are names that we were given; in between, nobody gives us names. The model's features are hidden in W, W is crowded, and all that we observe are activations. How to find the directions from the activations alone is what sparse autoencoders are for.
 # </details>
 #
 # *Reflect.* What would you have to see in a real model's activations to say that it does **not** superpose? Would one neuron with one clear meaning do?
 
+# %% id="claims-recap" tags=["claims"]
+claim(
+    "yours beats the linear bound by a factor of 2 where features are sparse, and not where they are dense",
+    bool(yours[-1] < 0.5) and bool(yours[0] > 0.95),
+)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You computed what a linear model can do, and trained models that do better: with a ReLU, on sparse features, and only then. You saw features go from left out to sharing in a single step, and predicted where. You measured the shapes, and found 1/2 to be the number that a wide range of sparsities settles on. You found that one start is not an answer, and that the price of sharing is paid when features meet.
+# You computed what a linear model can do, and trained models that do better: with a ReLU, on sparse features, and only then. You saw features go from left out to sharing in a single step, and predicted where. You measured the shapes, and found one half to be the share that a range of sparsities settles on. You found that one start is not an answer, that training puts interference where the ReLU removes it, and that company decides who stands against whom.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

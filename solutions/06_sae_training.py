@@ -9,15 +9,13 @@
 # %% [markdown] id="title"
 # # {{lesson}}
 #
-# You will build sparse autoencoders of five kinds, train them until they find directions that you have hidden yourself, learn which numbers about them lie, and then train one on a real language model and look at what it found.
+# You will build sparse autoencoders of five kinds, train them until they find directions that you have hidden yourself, learn which numbers about them lie, and then train one on a real language model, splice it in, and look at what it found.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 05. The last part uses SmolLM2-135M-Instruct; its residual stream is the same with and without compatibility mode. Sources: Bricken et al. 2023; Rajamanoharan et al. 2024a (Gated) and 2024b (JumpReLU); Gao et al. 2024 (TopK);
-# Bussmann et al. 2024 (BatchTopK); Lieberum et al. 2024 (Gemma Scope).
+# About {{minutes}} minutes · {{points}} points · after lesson 05. The last part uses SmolLM2-135M-Instruct; its residual stream is the same with and without compatibility mode. Sources: Bricken et al. 2023; Conerly et al. 2024 (the penalty weighted by norms); Rajamanoharan et al. 2024a (Gated) and 2024b (JumpReLU); Gao et al. 2024 (TopK); Bussmann et al. 2024 (BatchTopK); Chanin et al. 2024 (absorption).
 
 # %% id="setup"
 import torch
 import mi_course
-from mi_course import show
 
 lesson = mi_course.lesson("sae_training")
 
@@ -26,19 +24,14 @@ lesson = mi_course.lesson("sae_training")
 #
 # A model with d dimensions can use more than d directions, as long as few are in use at a time (lesson 05). From outside we only see the sums. Can the directions be found again?
 #
-# With a real model nobody knows the answer, so begin where we do. Here are 40,000 activations of 32 numbers. Each is a sum of about four out of 64 hidden unit directions, some ten times as common as others, plus a fixed vector and a little noise. **Predict:** will principal components find the directions?
+# With a real model nobody knows the answer, so begin where we do. Here are 40,000 activations of 32 numbers. Each is a sum of about four out of 64 hidden unit directions, some ten times as common as others, plus a fixed vector and a little noise. The features come and go independently of each other: that is the easy case, and section 9 has a harder one. **Predict:** will principal components find the directions?
 
 # %% id="planted"
-from mi_course.interp.sae.planted import planted_activations, planted_dictionary
+from mi_course.interp.sae import experiments as runs
 
-D, FEATURES, LATENTS = 32, 64, 96
-dictionary = planted_dictionary(FEATURES, D, seed=2026)
-rates = 0.055 * torch.logspace(-0.5, 0.5, FEATURES)
-offset = 0.5 * torch.randn(D, generator=torch.Generator().manual_seed(1))
-seen, held_out = (
-    planted_activations(dictionary, n, rates, seed=seed, bias=offset, noise=0.03)
-    for n, seed in ((40_000, 1), (8_000, 2))
-)
+D, FEATURES, LATENTS = runs.D, runs.FEATURES, runs.LATENTS  # 32, 64, 96
+seen, held_out = runs.planted()
+dictionary = seen.dictionary
 present = (held_out.codes > 0).float().sum(dim=1)
 print(f"activations {tuple(seen.x.shape)}, dictionary {tuple(dictionary.shape)}")
 print(
@@ -50,7 +43,7 @@ print(
 #
 # {{exercise mean_max_cosine}}
 #
-# The latents are the rows of `W_dec`. Rows of both may have any length; a zero latent counts as cosine 0. Signs matter: the opposite direction is not a find.
+# The latents are the rows of `W_dec`. Several directions may share one latent. Rows of both may have any length. Signs matter: the opposite direction is not a find, and the best cosine may be negative.
 
 # %% id="answer-mean_max_cosine"
 from jaxtyping import Bool, Float
@@ -70,35 +63,39 @@ lesson.check(mean_max_cosine)
 
 # %% id="use-mean_max_cosine"
 cosine_with = lesson.use("mean_max_cosine")
-generator = torch.Generator().manual_seed(2)
-centered = seen.x - seen.x.mean(dim=0)
-axes = torch.linalg.eigh(centered.T @ centered).eigenvectors.T
-candidates = {
-    "96 random directions": torch.randn(LATENTS, D, generator=generator),
-    "principal components, both signs": torch.cat([axes, -axes]),
-    "96 of the activations, centred": centered[:LATENTS],
-    "the dictionary itself": dictionary,
-}
-for name, rows in candidates.items():
-    print(f"{name:<34} {cosine_with(rows, dictionary):.2f}")
+guesses = {name: cosine_with(rows, dictionary) for name, rows in runs.candidates(seen).items()}
+for name, cosine in guesses.items():
+    print(f"{name:<34} {cosine:.2f}")
+
+# %% id="claims-planted-seen" tags=["claims"]
+from mi_course import claim
+
+random, principal, rows_of_x, _ = guesses.values()
+lesson.seen("cosine_random", random, ".2f")
+lesson.seen("cosine_principal", principal, ".2f")
+claim(
+    "principal components score at most 0.1 more than random directions",
+    principal < random + 0.1,
+)
+claim("activations come closer than both, by 0.1", rows_of_x > max(random, principal) + 0.1)
 
 # %% [markdown] id="planted-seen"
 # <details><summary>What you should see</summary>
 #
-# About 0.45 for random directions: in 32 dimensions 96 of them are never far from anything. Principal components do hardly better. They are at right angles to each other, and 64 directions in 32 dimensions cannot be. Activations themselves come closer, because a row that holds one or two features resembles them. Remember 0.45. It is what *nothing* scores here.
+# Random directions have {{seen:cosine_random}}: with so many in so few dimensions, they are never far from anything. Principal components hardly do better ({{seen:cosine_principal}}). They are at right angles to each other, and there are more directions than dimensions. Activations themselves come closer, because a row that holds one or two features resembles them. Remember the first number. It is what *nothing* scores here.
 # </details>
 
 # %% [markdown] id="part-2"
 # ## 2. The ReLU autoencoder, term by term
 #
-# What was used to build the data can be used to take it apart: few directions at a time, never with a negative sign. So let an encoder say how much of each of F directions is present, and a decoder add them up.
+# The data are few directions at a time, never with a negative sign. So let an encoder say how much of each of F directions is present, and a decoder add them up: $\hat x = f\,W_{dec} + b_{dec}$, where row i of $W_{dec}$ is the direction of latent i. A latent is **active** in a row where its $f_i$ is above zero.
 #
 # **By hand, once.** x = (3, 1), b_dec = (1, 1), two latents. The columns of W_enc are (1, 0) and (0, 1), b_enc = (−0.5, −0.5), and the rows of W_dec are (1, 0) and (0, 1). Then x − b_dec = (2, 0), the pre-activations are (1.5, −0.5), f = (1.5, 0), and the reconstruction is (2.5, 1). It is too short by 0.5 in the one direction that was there. Keep that in mind.
 
 # %% [markdown] id="ask-encode"
 # {{exercise encode}}
 #
-# $f = \mathrm{ReLU}((x - b_{dec})\,W_{enc} + b_{enc})$
+# The result has the shape (batch, F). There may be a single row, one latent, one dimension.
 
 
 # %% id="answer-encode"
@@ -116,30 +113,12 @@ def encode(
 
 lesson.check(encode)
 
-# %% [markdown] id="ask-decode"
-# {{exercise decode}}
-#
-# Row i of `W_dec` is the direction of latent i.
-
-
-# %% id="answer-decode"
-def decode(
-    f: Float[Tensor, "batch F"], W_dec: Float[Tensor, "F d"], b_dec: Float[Tensor, "d"]
-) -> Float[Tensor, "batch d"]:
-    """The activations rebuilt: each latent's direction times its strength, added up, plus the bias."""
-    # BEGIN SOLUTION
-    return f @ W_dec + b_dec
-    # END SOLUTION
-
-
-lesson.check(decode)
-
 # %% [markdown] id="ask-sae_loss"
-# Two wishes: rebuild x, and use few latents. The number of active latents has no gradient, so the sum of their strengths stands in for it (L1).
+# Two wishes: rebuild x, and use few latents. The number of active latents has no gradient, so the sum of their activations stands in for it (L1).
 #
 # {{exercise sae_loss}}
 #
-# Return both terms. Reconstruction: squared error, **summed** over d. Sparsity: `l1` · Σ_i f_i ‖W_dec,i‖, **summed** over latents. Each is then a **mean** over the batch. Why the norms? Try to cheat the penalty without them; in a moment you will see a model do it.
+# Return both terms, as scalar tensors with gradients, the error first. Each is **summed** over its last axis, d or latents, and then a **mean** over the batch. ‖W_dec,i‖ is the norm of row i. Why the norms (Conerly et al. 2024)? Try to cheat the penalty without them; in a moment you will see a model do it.
 
 
 # %% id="answer-sae_loss"
@@ -163,28 +142,15 @@ def sae_loss(
 
 lesson.check(sae_loss)
 
-# %% [markdown] id="ask-l0"
+# %% [markdown] id="two-numbers"
 # ### Two numbers to watch
 #
-# {{exercise l0}}
-#
-# How many latents are active in a row, on average over rows.
-
-
-# %% id="answer-l0"
-def l0(f: Float[Tensor, "batch F"]) -> float:
-    """Mean number of latents above zero in a row."""
-    # BEGIN SOLUTION
-    return float((f > 0).float().sum(dim=-1).mean())
-    # END SOLUTION
-
-
-lesson.check(l0)
+# **L0**, the mean number of active latents in a row, is one line: `(f > 0).float().sum(dim=1).mean()`. The other is yours.
 
 # %% [markdown] id="ask-explained_variance"
 # {{exercise explained_variance}}
 #
-# $1 - \sum\lVert x - \hat x\rVert^2 \,/\, \sum\lVert x - \bar x\rVert^2$, both sums over all rows; $\bar x$ is the mean row.
+# The sums run over all rows and dimensions, so there is one ratio. It may be negative. The rows of x are never all the same.
 
 
 # %% id="answer-explained_variance"
@@ -200,204 +166,111 @@ def explained_variance(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch 
 lesson.check(explained_variance)
 
 # %% [markdown] id="fit-intro"
-# Now train, with your functions and Adam. Nobody tells the model what the directions are. The picture shows the mean max cosine on the way, which only we can know. It should begin where random directions are. (In the first draft of this lesson it began at 1.00: dictionary and autoencoder had been drawn with the
-# same seed, so the start *was* the answer, and every table below looked splendid. The left end of this curve is the control.)
-
+# Now train, with your functions and Adam: 700 steps of 1,024 rows. Nobody tells the model what the directions are. The picture shows the mean max cosine on the way, which only we can know. It should begin where random directions are. (In the first draft of this lesson it began at 1.00: dictionary and autoencoder had been drawn with the same seed, so the start *was* the answer, and every table below looked splendid. The left end of this curve is the control.)
 
 # %% id="fit" tags=["not-compared"]
-encode_, decode_, loss_of = (lesson.use(name) for name in ("encode", "decode", "sae_loss"))
-count, explained = lesson.use("l0"), lesson.use("explained_variance")
+encode, loss_of = lesson.use("encode"), lesson.use("sae_loss")
+explained = lesson.use("explained_variance")
+relu_sae = runs.watch_fit(encode, loss_of, seen, l1=0.2)
 
-
-def start(seed=0, n_latents=LATENTS):
-    """Random unit rows as the decoder, their transpose as the encoder, b_dec at the mean."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(
-        torch.randn(n_latents, D, generator=generator), dim=-1
-    )
-    sae = {
-        "W_enc": rows.T.clone(),
-        "b_enc": torch.zeros(n_latents),
-        "W_dec": rows,
-        "b_dec": seen.x.mean(dim=0),
-    }
-    return {name: tensor.clone().requires_grad_() for name, tensor in sae.items()}, generator
-
-
-def fit(l1, steps=1000, watch=None, after_step=None, penalize_norms=True):
-    """A ReLU autoencoder on the planted activations, by plain autograd."""
-    sae, generator = start()
-    optimizer = torch.optim.Adam(sae.values(), lr=5e-3)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 5 * (1 - step / steps))
-        x = seen.x[torch.randint(len(seen.x), (1024,), generator=generator)]
-        f = encode_(x, sae["W_enc"], sae["b_enc"], sae["b_dec"])
-        rows = sae["W_dec"] if penalize_norms else torch.ones(LATENTS, 1)
-        x_hat = decode_(f, sae["W_dec"], sae["b_dec"])
-        reconstruction, sparsity = loss_of(x, x_hat, f, rows, l1)
-        optimizer.zero_grad()
-        (reconstruction + sparsity).backward()
-        optimizer.step()
-        if after_step:
-            after_step(sae)
-        if watch and step % 20 == 0:
-            watch(step, sae)
-    return {name: tensor.detach() for name, tensor in sae.items()}
-
-
-def rebuilt(sae, x):
-    """Activations of the latents, and the reconstruction."""
-    f = encode_(x, sae["W_enc"], sae["b_enc"], sae["b_dec"])
-    return f, decode_(f, sae["W_dec"], sae["b_dec"])
-
-
-picture = show.live_lines(
-    xlabel="training step",
-    ylabel="mean max cosine",
-    title="It finds the hidden directions",
-    caption="It begins where random directions are.",
-)
-relu_sae = fit(
-    0.2,
-    watch=lambda step, sae: picture.update(
-        step, found=cosine_with(sae["W_dec"].detach(), dictionary)
-    ),
-)
-picture.close()
 
 # %% id="fit-table" tags=["not-compared"]
-print("   l1     L0   explained  cosine")
-for l1 in (0.0, 0.05, 0.2, 0.5):
-    sae = relu_sae if l1 == 0.2 else fit(l1)
-    f, x_hat = rebuilt(sae, held_out.x)
-    print(
-        f"{l1:5.2f}  {count(f):5.1f}  {explained(held_out.x, x_hat):8.3f}  {cosine_with(sae['W_dec'], dictionary):7.2f}"
-    )
+def describe(name, sae):
+    """One line of numbers on held-out rows."""
+    f, _ = runs.rebuilt(encode, sae, held_out.x)
+    measured = runs.measure(f, sae["W_dec"], sae["b_dec"], held_out)
+    print(f"{name:<24} {measured}, cosine {cosine_with(sae['W_dec'], dictionary):.2f}")
+    return measured
+
+
+saes = {
+    l1: relu_sae if l1 == 0.2 else runs.fit(encode, loss_of, seen.x, l1)
+    for l1 in (0.0, 0.05, 0.2, 0.5)
+}
+table = {l1: describe(f"l1 = {l1}", sae) for l1, sae in saes.items()}
+
+# %% id="claims-fit-seen" tags=["claims"]
+cosines_of = [cosine_with(sae["W_dec"], dictionary) for sae in saes.values()]
+lesson.seen("l0_free", table[0.0].l0, ".0f")
+lesson.seen("cosine_free", cosines_of[0], ".2f")
+lesson.seen("cosine_best", cosines_of[-1], ".2f")
+lesson.seen("explained_best", table[0.5].explained, ".2f")
+lesson.seen("l0_best", table[0.5].l0, ".1f")
+lesson.seen("present", present.mean(), ".1f")
+claim(
+    "without a penalty more than half of the latents are active, and more than 0.99 is explained",
+    table[0.0].l0 > 48 and table[0.0].explained > 0.99,
+)
+claim("and the cosine is within 0.1 of random directions", abs(cosines_of[0] - random) < 0.1)
+claim("cosines rise with l1 over the four values", cosines_of == sorted(cosines_of))
+explained_of = [row.explained for row in table.values()]
+claim(
+    "explained variance falls with l1 over the four values",
+    explained_of == sorted(explained_of, reverse=True),
+)
+claim(
+    "with l1 = 0.5 the cosine is above 0.97, and L0 above the number of present features by 2",
+    cosines_of[-1] > 0.97 and table[0.5].l0 > present.mean() + 2,
+)
 
 # %% [markdown] id="fit-seen"
 # <details><summary>What you should see</summary>
 #
-# Without a penalty the reconstruction is nearly perfect and nothing was found: two thirds of all latents are active, and the cosine is no better than that of random directions. With a penalty the cosine rises to nearly 1: the directions are found, from sums alone. But look at the columns in the middle. The better the directions, the worse the reconstruction, and L0 is above the 4.4 features that are really there.
+# Without a penalty the reconstruction is nearly perfect and nothing was found: {{seen:l0_free}} latents are active in a row, and the cosine, {{seen:cosine_free}}, is no better than that of random directions. With a penalty the cosine rises to {{seen:cosine_best}}: the directions are found, from sums alone. But the better the directions, the worse the reconstruction, down to {{seen:explained_best}}. And L0 is {{seen:l0_best}}, where {{seen:present}} features are really there.
 # </details>
 #
-# *Reflect.* The data were made the way the autoencoder assumes. What would the cosine be if the features came in fixed pairs? Would the loss tell you?
+# *Reflect.* The data were made the way the autoencoder assumes. What would the cosine be if the features came in fixed pairs? Would the loss tell you? (Section 9 comes back to this.)
 
 # %% [markdown] id="part-2b"
 # ### The loophole
 #
-# Leave the decoder's norms out of the penalty and let the decoder be free. **Predict:** what will the model do to f, and to W_dec?
+# Leave the decoder's norms out of the penalty and let the decoder be free. **Predict:** what will the model do to f, and to W_dec? The third row is the other cure: no norms in the penalty, but rows of W_dec that are scaled to norm 1 after every step.
 
 # %% id="loophole" tags=["not-compared"]
-cheat = fit(0.5, penalize_norms=False)
-honest = fit(0.5)
-print("              mean row norm   mean f    L0   explained")
-for name, sae in (("norms count", honest), ("norms are free", cheat)):
-    f, x_hat = rebuilt(sae, held_out.x)
-    strength = f.sum(dim=1).mean() / count(f)
-    print(
-        f"{name:<15} {sae['W_dec'].norm(dim=1).mean():9.2f}  {strength:9.2f}  {count(f):5.1f}  {explained(held_out.x, x_hat):8.2f}"
-    )
+cheat, norms = {}, {}
+for name, options in (
+    ("norms count", {}),
+    ("norms are free", {"norms_count": False}),
+    ("rows kept at norm 1", {"norms_count": False, "unit_rows": True}),
+):
+    cheat[name] = runs.fit(encode, loss_of, seen.x, 0.5, **options)
+    norms[name] = float(cheat[name]["W_dec"].norm(dim=1).mean())
+    print(f"mean norm of a row {norms[name]:.1f}", end="   ")
+    describe(name, cheat[name])
+
+# %% id="claims-loophole-seen" tags=["claims"]
+lesson.seen("long_rows", norms["norms are free"], ".1f")
+f_free, _ = runs.rebuilt(encode, cheat["norms are free"], held_out.x)
+f_held, _ = runs.rebuilt(encode, cheat["norms count"], held_out.x)
+active_free, active_held = f_free[f_free > 0].mean(), f_held[f_held > 0].mean()
+claim(
+    "free rows are at least twice as long as held ones",
+    norms["norms are free"] > 2 * norms["norms count"],
+)
+claim("and the activations less than half as large", active_free < active_held / 2)
+claim(
+    "more than twice as many latents are active", (f_free > 0).sum() > 2 * (f_held > 0).sum()
+)
 
 # %% [markdown] id="loophole-seen"
-# Smaller f, longer rows: the same product, less to pay, and the penalty is on its way to meaning nothing. Two cures are in use. Weigh f_i by the norm of its row, as you did. Or keep the rows at norm 1, as Bricken et al. (2023) do. For the second you need two small tools.
-
-# %% [markdown] id="ask-normalize_decoder"
-# {{exercise normalize_decoder}}
-#
-# A row is a latent's direction. A zero row stays zero.
-
-
-# %% id="answer-normalize_decoder"
-def normalize_decoder(W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "F d"]:
-    """The decoder with rows of norm 1; a zero row stays zero. The argument is left as it is."""
-    # BEGIN SOLUTION
-    norms = W_dec.norm(dim=-1, keepdim=True)
-    return W_dec / torch.where(norms > 0, norms, 1.0)
-    # END SOLUTION
-
-
-lesson.check(normalize_decoder)
-
-# %% [markdown] id="ask-project_gradient"
-# A step along a row only changes its length, which the normalisation undoes. So take that part out of the gradient first.
-#
-# {{exercise project_gradient}}
-#
-# Rows of `W_dec` may have any norm here; the component along a row does not depend on it. A zero row leaves its gradient as it is.
-
-
-# %% id="answer-project_gradient"
-def project_gradient(
-    W_dec: Float[Tensor, "F d"], grad: Float[Tensor, "F d"]
-) -> Float[Tensor, "F d"]:
-    """The gradient without its component along each row of W_dec. A zero row leaves its gradient as it is."""
-    # BEGIN SOLUTION
-    norms = W_dec.norm(dim=-1, keepdim=True)
-    unit = W_dec / torch.where(norms > 0, norms, 1.0)
-    return grad - (grad * unit).sum(dim=-1, keepdim=True) * unit
-    # END SOLUTION
-
-
-lesson.check(project_gradient)
-
-# %% id="use-normalize" tags=["not-compared"]
-normalize, project = lesson.use("normalize_decoder"), lesson.use("project_gradient")
-
-
-def keep_unit(sae):
-    with torch.no_grad():
-        sae["W_dec"].copy_(normalize(sae["W_dec"]))
-
-
-unit = fit(0.5, penalize_norms=False, after_step=keep_unit)
-f, x_hat = rebuilt(unit, held_out.x)
-print(
-    f"rows of norm {unit['W_dec'].norm(dim=1).mean():.2f}: L0 {count(f):.1f}, explained {explained(held_out.x, x_hat):.2f}"
-)
-gradient = torch.randn(LATENTS, D, generator=generator)
-along = (project(unit["W_dec"], gradient) * unit["W_dec"]).sum(dim=1)
-print(f"largest component along a row after projection: {along.abs().max():.0e}")
+# Smaller f, longer rows (a mean norm of {{seen:long_rows}}): the same product, less to pay, and the penalty is on its way to meaning nothing. Two cures are in use. Weigh f_i by the norm of its row, as you did. Or keep the rows at norm $1$, as Bricken et al. (2023) do; they also take the component along the row out of the decoder's gradient, so that Adam's moments do not remember steps that the scaling undoes. Try whether that makes a difference here.
 
 # %% [markdown] id="part-3"
 # ## 3. What the penalty costs: shrinkage
 #
-# In the example by hand the one active latent came out at 1.5 instead of 2. That is no accident: each unit of f costs l1, so the optimum is always a little short. Here we know every true strength, so look.
+# In the example by hand the one active latent came out at 1.5 instead of 2. Here we know every true strength, so look. **Predict:** will what the latents write lie above the line, below, or around it?
 
 # %% id="shrinkage-picture" tags=["not-compared"]
-from mi_course.interp.sae import match_dictionary
-
-
-def strengths(name, f, W_dec, n=150):
-    """True and found strength of present features, for features that were recovered: two lists and a name for each."""
-    match = match_dictionary(W_dec, dictionary)
-    rows, features = (held_out.codes > 0).nonzero().T
-    good = match.cosines[features] > 0.9
-    rows, features = rows[good][:n], features[good][:n]
-    true = held_out.codes[rows, features]
-    # What a latent writes along its feature: its activation times the norm of its row.
-    wrote = f[rows, match.latents[features]] * W_dec.norm(dim=1)[match.latents[features]]
-    return true.tolist(), wrote.tolist(), [name] * len(rows)
-
-
-f, x_hat = rebuilt(honest, held_out.x)
-true, wrote, names = strengths("ReLU, l1 = 0.5", f, honest["W_dec"])
-show.scatter(
-    true,
-    wrote,
-    groups=names,
-    diagonal=True,
-    xlabel="true strength of the feature",
-    ylabel="what its latent writes",
-    title="Nearly every feature comes out too weak",
-    caption="150 present features of held-out rows; the line is what was planted.",
-)
+honest = saes[0.5]
+f, x_hat = runs.rebuilt(encode, honest, held_out.x)
+runs.draw_strengths({"ReLU, l1 = 0.5": (f, honest["W_dec"])}, held_out)
 
 # %% [markdown] id="ask-shrinkage"
 # Without a known truth there is still a number. If all reconstructions are too short, multiplying them by something above 1 brings them nearer to x.
 #
 # {{exercise shrinkage}}
 #
-# Rajamanoharan et al. (2024a) call it relative reconstruction bias: the γ that minimises $E\lVert \hat x/\gamma - x\rVert^2$. Below 1 the reconstruction is too short. Not centred, as in the paper.
+# Rajamanoharan et al. (2024a) call it relative reconstruction bias. One number for all rows; not centered, as in the paper. Raise ValueError when x_hat is zero in every entry; single zeros are allowed.
 
 
 # %% id="answer-shrinkage"
@@ -413,28 +286,116 @@ def shrinkage(x: Float[Tensor, "batch d"], x_hat: Float[Tensor, "batch d"]) -> f
 lesson.check(shrinkage)
 
 # %% id="use-shrinkage" tags=["not-compared"]
-gamma = lesson.use("shrinkage")
-mean = held_out.x.mean(dim=0)
+gamma, mean = lesson.use("shrinkage"), held_out.x.mean(dim=0)
 far = 40 * torch.nn.functional.normalize(torch.ones(D), dim=0)
-print(f"as the paper defines it:               {gamma(held_out.x, x_hat):.3f}")
-print(f"on centred data:                       {gamma(held_out.x - mean, x_hat - mean):.3f}")
-print(f"the same autoencoder, mean moved by 40: {gamma(held_out.x + far, x_hat + far):.3f}")
+gammas = [gamma(held_out.x - shift, x_hat - shift) for shift in (torch.zeros(D), mean, -far)]
+print(f"as the paper defines it:               {gammas[0]:.3f}")
+print(f"on centered data:                      {gammas[1]:.3f}")
+print(f"the same autoencoder, mean moved by 40: {gammas[2]:.3f}")
+
+# %% id="claims-shrinkage-seen" tags=["claims"]
+lesson.seen("gamma_paper", gammas[0], ".2f")
+lesson.seen("gamma_centered", gammas[1], ".2f")
+lesson.seen("gamma_far", gammas[2], ".2f")
+claim(
+    "centered γ is below 0.85, the paper's above 0.9, and far from the origin it reads above 0.99",
+    gammas[1] < 0.85 and gammas[0] > 0.9 and gammas[2] > 0.99,
+)
 
 # %% [markdown] id="shrinkage-seen"
 # <details><summary>What you should see</summary>
 #
-# The features in the picture lose four tenths of their strength or so (some of that is written by other latents), the centred reconstruction is 22 % too short, and the definition of the paper says 7 %: the mean, which b_dec rebuilds without any latent, is in the average too. Move all activations far from the origin and the number says that all is well, with nothing changed in the autoencoder but one bias. Real activations are far from the origin. So centre, or look at single features.
+# Nearly every feature comes out too weak. On centered data γ is {{seen:gamma_centered}}; by the paper's definition {{seen:gamma_paper}}, because the mean, which b_dec rebuilds without any latent, is in the average too. Move all activations far from the origin and it reads {{seen:gamma_far}}: all is well, with nothing changed in the autoencoder but one bias. Real activations are far from the origin. So center, or look at single features.
 # </details>
+
+# %% [markdown] id="cause-intro"
+# ### Who shrinks, the penalty or the bias?
+#
+# Both are suspects. A bias of −0.5 took 0.5 off in the example by hand, and there was no penalty in it. But the encoder could have made up for that: with 1.25 in the place of 1 the latent comes out at 2. **Predict:** what happens to γ when the bias is held at zero and the penalty stays? When the penalty is lifted, and the negative biases stay?
+
+# %% id="cause" tags=["not-compared"]
+no_bias = runs.fit(encode, loss_of, seen.x, 0.5, frozen=["b_enc"])  # it starts at zero
+held = {"steps": 300, "weights": honest, "frozen": ["b_enc", "W_dec", "b_dec"]}
+no_penalty = runs.fit(encode, loss_of, seen.x, 0.0, **held)
+cause, gain = {}, {}
+for name, sae in {"both": honest, "no bias": no_bias, "penalty lifted": no_penalty}.items():
+    cause[name] = describe(name, sae)
+    gain[name] = float((sae["W_enc"].T * sae["W_dec"]).sum(dim=1).median())
+    print(f"    encoder times decoder row: {gain[name]:.2f}")
+
+# %% id="claims-cause-seen" tags=["claims"]
+lesson.seen("gamma_no_bias", cause["no bias"].gamma, ".2f")
+lesson.seen("gamma_lifted", cause["penalty lifted"].gamma, ".2f")
+lesson.seen("gain_both", gain["both"], ".2f")
+lesson.seen("gain_no_bias", gain["no bias"], ".2f")
+lesson.seen("gain_lifted", gain["penalty lifted"], ".2f")
+claim("with the penalty and no bias γ is below 0.85", cause["no bias"].gamma < 0.85)
+claim(
+    "with the biases and no penalty γ is above 0.97",
+    cause["penalty lifted"].gamma > 0.97,
+)
+claim(
+    "the biases that are held are negative in most latents",
+    (honest["b_enc"] < 0).float().mean() > 0.6,
+)
+claim(
+    "the encoder's gain is lowest without a bias and highest without a penalty",
+    gain["no bias"] < gain["both"] < gain["penalty lifted"],
+)
+
+# %% [markdown] id="cause-seen"
+# <details><summary>What you should see</summary>
+#
+# The penalty. Without any bias γ is just as low ({{seen:gamma_no_bias}}): the encoder then shrinks by its weights (encoder times decoder row: {{seen:gain_no_bias}}). Keep the negative biases but lift the penalty, and within a few steps the encoder makes up for them (from {{seen:gain_both}} to {{seen:gain_lifted}}), and γ returns to {{seen:gamma_lifted}}. Each unit of f costs `l1`, so the optimum is a little short; weights and biases are the two ways to get there.
+#
+# What remains of a bias even then: it takes the same amount off strong and weak features, and a weight cannot give that back to both.
+# </details>
+
+# %% [markdown] id="ask-undo_shrinkage"
+# ### Give it back
+#
+# If everything is too short by about the same factor, divide by it.
+#
+# {{exercise undo_shrinkage}}
+#
+# Return `(s * W_dec, b)`: all rows of `W_dec` times *one* number s, and a bias b of shape (d,), such that $f\,(s\,W_{dec}) + b$ is nearest to x over all rows. (On centered data s is 1/γ.) s may be negative. Some latents may never be active, and d or F may be 1.
+
+
+# %% id="answer-undo_shrinkage"
+def undo_shrinkage(
+    x: Float[Tensor, "batch d"], f: Float[Tensor, "batch F"], W_dec: Float[Tensor, "F d"]
+) -> tuple[Float[Tensor, "F d"], Float[Tensor, "d"]]:
+    """(s · W_dec, b): the number s and the bias b that rebuild x from f with the least squared error.
+
+    Raises ValueError when no latent is active in any row.
+    """
+    # BEGIN SOLUTION
+    if not f.any():
+        raise ValueError("no latent is active, so there is nothing to rescale.")
+    written = f @ W_dec
+    away = written - written.mean(dim=0)
+    s = (away * x).sum() / away.pow(2).sum()
+    return s * W_dec, x.mean(dim=0) - s * written.mean(dim=0)
+    # END SOLUTION
+
+
+lesson.check(undo_shrinkage)
+
+# %% id="use-undo_shrinkage" tags=["not-compared"]
+undo = lesson.use("undo_shrinkage")
+f_seen, _ = runs.rebuilt(encode, honest, seen.x)  # fitted on training rows, judged on others
+W, b = undo(seen.x, f_seen, honest["W_dec"])
+undone = describe("divided by γ", {**honest, "W_dec": W, "b_dec": b})
 
 # %% [markdown] id="part-4"
 # ## 4. Two answers: JumpReLU and Gated
 #
-# A ReLU with a bias answers two questions with one number: *is it there?* and *how much of it?* To keep noise out, the bias must be negative; and then every activation is short by it. So part the two.
+# A ReLU with a bias answers two questions with one number: *is it there?* and *how much of it?* A penalty on the second is a bad substitute for a penalty on the first. So separate the two.
 
 # %% [markdown] id="ask-jumprelu"
 # {{exercise jumprelu}}
 #
-# What passes the threshold passes unchanged. Each latent has its own threshold; a value equal to it does not pass.
+# What exceeds the threshold passes unchanged. Each latent has its own threshold, which may be zero or negative; a value equal to it does not pass. The gradient reaches the pre that is kept.
 
 
 # %% id="answer-jumprelu"
@@ -450,11 +411,11 @@ def jumprelu(
 lesson.check(jumprelu)
 
 # %% [markdown] id="ask-threshold_gradient"
-# How does a threshold learn? A tiny change of θ changes nothing for almost every input, so autograd says 0. But *on average over inputs* raising θ does something: it silences those that lie just above it. Rajamanoharan et al. (2024b) estimate that from the inputs within a small window around θ.
+# How does a threshold learn? A tiny change of θ changes nothing for almost every input, so autograd says 0. But *on average over inputs* raising θ does something: latents whose pre-activation lies just above it become inactive. Rajamanoharan et al. (2024b) estimate that from the inputs within a small window around θ.
 #
 # {{exercise threshold_gradient}}
 #
-# $-\frac{\theta}{\varepsilon}\sum_{batch} K\!\left(\frac{pre - \theta}{\varepsilon}\right) \cdot grad\_out$ with $K(u) = 1$ for $|u| < \frac12$, else 0. For θ itself (the paper learns log θ, which adds a factor θ by the chain rule).
+# K is 0 elsewhere, and ε is `bandwidth`. **Summed** over the batch. For θ itself (the paper learns log θ, which adds a factor θ by the chain rule).
 
 
 # %% id="answer-threshold_gradient"
@@ -480,43 +441,39 @@ lesson.check(threshold_gradient)
 # Is the estimate any good? For one latent with normally distributed pre-activations the true gradient of the expected output is known: −θ times the density at θ. Take batches of 4,000 and windows of different width. **Predict:** which width is best?
 
 # %% id="use-threshold_gradient"
-import math
-
-estimate, theta, widths = (
-    lesson.use("threshold_gradient"),
-    torch.tensor([0.8]),
-    [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
-)
-generator = torch.Generator().manual_seed(3)
-runs = []
-for _ in range(40):
-    pre = torch.randn(4000, 1, generator=generator)
-    share = torch.full_like(pre, 1 / len(pre))  # the loss is the mean output
-    runs.append([float(estimate(pre, theta, share, width)) for width in widths])
-exact = -0.8 * math.exp(-(0.8**2) / 2) / math.sqrt(2 * math.pi)
-runs = torch.tensor(runs)
-for width, column in zip(widths, runs.T, strict=True):
-    print(
-        f"window {width:4.2f}: {column.mean():+.3f} ± {column.std():.3f}   (exact {exact:+.3f})"
-    )
+widths = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+estimates, exact = runs.threshold_estimates(lesson.use("threshold_gradient"), widths)
+rms = (estimates - exact).square().mean(dim=0).sqrt()
+for width, column, error in zip(widths, estimates.T, rms, strict=True):
+    print(f"window {width:4.2f}: {column.mean():+.3f} ± {column.std():.3f}, error {error:.3f}")
+print(f"exact: {exact:+.3f}")
 
 # %% id="threshold-picture" tags=["not-compared"]
-show.lines(
-    widths,
-    {"estimate (median, range of 40 batches)": runs, "control: exact": [exact] * len(widths)},
-    xlabel="width of the window",
-    ylabel="gradient for θ",
-    title="A narrow window is noisy, a wide one is wrong",
-    log_x=True,
+runs.draw_threshold(widths, estimates, exact)
+
+# %% id="claims-threshold-seen" tags=["claims"]
+lesson.seen("best_width", widths[int(rms.argmin())], "g")
+lesson.seen("rms_best", rms.min(), ".3f")
+lesson.seen("rms_narrow", rms[0], ".3f")
+claim(
+    "the error is largest at the narrowest window, by a factor of 3 over the best, and grows again at the widest",
+    rms[0] > 3 * rms.min() and rms[-1] > 2 * rms.min(),
 )
+
+# %% [markdown] id="threshold-seen"
+# <details><summary>What you should see</summary>
+#
+# Here {{seen:best_width}} is best, with an error of {{seen:rms_best}} against {{seen:rms_narrow}} of the narrowest. A narrow window sees few inputs and is noisy; a wide one averages over a density that is not flat, and is wrong however many inputs there are. So the best width depends on how smooth the density is and how large the batch, and there is no number to learn by heart. Rajamanoharan et al. (2024b) use $0.001$ where thresholds start at $0.001$ too; this lesson uses $0.2$ on its planted data.
+# </details>
 
 # %% [markdown] id="ask-gated_encode"
 # The other answer (Rajamanoharan et al. 2024a): two paths that share their directions. One opens gates, the other measures.
 #
 # {{exercise gated_encode}}
 #
-# Return the features and $\mathrm{ReLU}(\pi)$:
+# Return a pair, the features and $\mathrm{ReLU}(\pi)$, both (batch, F):
 # $$\pi = (x - b_{dec})W_{gate} + b_{gate}, \qquad f = 1[\pi > 0]\cdot\mathrm{ReLU}\big(((x - b_{dec})W_{gate})\,e^{r_{mag}} + b_{mag}\big)$$
+# Where π is exactly 0 the gate is shut.
 
 
 # %% id="answer-gated_encode"
@@ -544,7 +501,7 @@ lesson.check(gated_encode)
 #
 # {{exercise gated_loss}}
 #
-# Three terms, each summed over its last axis and averaged over the batch: the squared error of f through the decoder; `l1` times the sum of `gate`; the squared error of `gate` through the **detached** decoder and bias.
+# Scalar tensors in this order, each summed over its last axis and averaged over the batch. Gradients of f, gate, W_dec and b_dec are checked.
 
 
 # %% id="answer-gated_loss"
@@ -570,79 +527,81 @@ def gated_loss(
 lesson.check(gated_loss)
 
 # %% [markdown] id="compare-intro"
-# From here on the course's own trainer does the work. It computes what you have written, with gradients derived by hand, several times as fast. All three kinds on the same data, with about the same L0:
+# From here on the course's own trainer does the work, with gradients derived by hand, several times as fast. It minimizes the losses that you have written, and by default does four things more: an auxiliary loss for dead latents (section 6) with a coefficient of 1/32, gradients clipped at norm 1, activations scaled to a mean norm of √d during training, and a start scaled so that the first reconstruction has the right size. `SAEConfig` has a field for each of the first three. Three kinds on the same data, with settings that give about the same L0:
 
 # %% id="compare-kinds" tags=["not-compared"]
-from mi_course.interp.sae import SAEConfig, train
-
-base = dict(
-    d_in=D, n_latents=LATENTS, steps=800, batch=1024, lr=1e-2, decay=160, dead_window=20_000
+kinds = {name: runs.train_kind(name, seen.x, **own) for name, own in runs.KINDS.items()}
+compared = {name: runs.measure_sae(sae, held_out) for name, sae in kinds.items()}
+f_relu, f_seen = (kinds["relu"].encode(data.x) for data in (held_out, seen))
+compared["relu, divided by γ"] = runs.measure(
+    f_relu, *undo(seen.x, f_seen, kinds["relu"].W_dec), held_out
 )
-settings = {
-    "relu": dict(l1=1.3),
-    "jumprelu": dict(l0=0.3, bandwidth=0.2, threshold_init=0.1),
-    "gated": dict(l1=2.0),
-}
-kinds = {
-    name: train(SAEConfig(architecture=name, **{**base, **own}), seen.x)
-    for name, own in settings.items()
-}
-
-
-def describe(name, sae):
-    """One line of numbers on held-out rows."""
-    f = sae.encode(held_out.x)
-    x_hat = sae.decode(f)
-    print(
-        f"{name:<22} {count(f):5.1f} {explained(held_out.x, x_hat):9.3f} {gamma(held_out.x - mean, x_hat - mean):9.3f} "
-        f"{cosine_with(sae.W_dec, dictionary):8.3f}"
-    )
-
-
-print("kind                      L0  explained  γ centred  cosine")
-for name, sae in kinds.items():
-    describe(name, sae)
-
+for name, measured in compared.items():
+    print(f"{name:<20} {measured}")
 gated = kinds["gated"].tensors()
-yours, gate = lesson.use("gated_encode")(
-    held_out.x,
-    gated["W_enc"],
-    *(gated[name] for name in ("b_gate", "r_mag", "b_mag", "b_dec")),
+names = ("W_enc", "b_gate", "r_mag", "b_mag", "b_dec")
+yours, gate = lesson.use("gated_encode")(held_out.x, *(gated[name] for name in names))
+print(
+    "yours is the same:", torch.allclose(yours, kinds["gated"].encode(held_out.x), atol=1e-4)
 )
-same = torch.allclose(yours, kinds["gated"].encode(held_out.x), atol=1e-4)
 terms = lesson.use("gated_loss")(held_out.x, yours, gate, gated["W_dec"], gated["b_dec"], 1.0)
-print(f"your gated_encode gives the same activations: {same}")
 print(f"error of f {terms[0]:.2f}, error of the gate alone {terms[2]:.2f}")
 
 # %% id="kinds-picture" tags=["not-compared"]
-points = [
-    strengths(name, sae.encode(held_out.x), sae.W_dec, n=80) for name, sae in kinds.items()
-]
-show.scatter(
-    *([value for part in points for value in part[i]] for i in range(2)),
-    groups=[name for part in points for name in part[2]],
-    diagonal=True,
-    xlabel="true strength of the feature",
-    ylabel="what its latent writes",
-    title="ReLU lies below the line; JumpReLU and Gated scatter around it",
-    caption="80 present features of held-out rows for each kind.",
+runs.draw_strengths(
+    {name: (sae.encode(held_out.x), sae.W_dec) for name, sae in kinds.items()}, held_out, n=80
 )
+
+# %% id="claims-kinds-seen" tags=["claims"]
+lesson.seen("relu_explained", compared["relu"].explained, ".2f")
+lesson.seen("relu_undone", compared["relu, divided by γ"].explained, ".2f")
+lesson.seen("jump_explained", compared["jumprelu"].explained, ".2f")
+lesson.seen("gated_explained", compared["gated"].explained, ".2f")
+lesson.seen("relu_gamma", compared["relu"].gamma, ".2f")
+lesson.seen("gate_error", float(terms[2] / terms[0]), ".0f")
+three = [compared[name] for name in ("relu", "jumprelu", "gated")]
+left_out = [runs.left_out(kinds[name], held_out) for name in ("relu", "jumprelu")]
+lesson.seen("out_relu", left_out[0], ".0%")
+lesson.seen("out_jump", left_out[1], ".0%")
+claim(
+    "the ReLU leaves out more of the present features than JumpReLU, by 8 points",
+    left_out[0] > left_out[1] + 0.08,
+)
+claim(
+    "L0 of the three lies within 1.0",
+    max(m.l0 for m in three) - min(m.l0 for m in three) < 1.0,
+)
+claim("each recovers more than 85% of the dictionary", min(m.recovered for m in three) > 0.85)
+claim(
+    "JumpReLU and Gated explain 0.15 more than the ReLU, and still 0.05 more when it is divided by γ",
+    min(m.explained for m in three[1:])
+    > max(three[0].explained + 0.15, compared["relu, divided by γ"].explained + 0.05),
+)
+claim(
+    "dividing by γ gains more than 0.05",
+    compared["relu, divided by γ"].explained > three[0].explained + 0.05,
+)
+claim(
+    "γ of JumpReLU and Gated is within 0.03 of 1",
+    all(abs(m.gamma - 1) < 0.03 for m in three[1:]),
+)
+claim("the gate alone makes more than twice the error", terms[2] > 2 * terms[0])
 
 # %% [markdown] id="kinds-seen"
 # <details><summary>What you should see</summary>
 #
-# The ReLU explains some 77 % of the variance, the other two about 90 %, with fewer active latents. The directions are as good in all three; it is the *strengths* that differ. And the gated autoencoder's two errors: rebuilt from the gate alone, which pays the penalty, x is much further off than from f, which does not.
+# At about the same L0 the ReLU explains {{seen:relu_explained}}, JumpReLU {{seen:jump_explained}} and Gated {{seen:gated_explained}}. The directions are good in all three; it is the *strengths* that differ. Dividing by γ gives back a good part ({{seen:relu_undone}}) and leaves a gap: with its γ of {{seen:relu_gamma}} the ReLU also leaves out weak features altogether ({{seen:out_relu}} of those that are present, JumpReLU {{seen:out_jump}}), and a factor does not bring those back. And the gated autoencoder's two errors: rebuilt from the gate alone, which pays the penalty, x is {{seen:gate_error}} times as far off as from f, which does not.
 # </details>
 
 # %% [markdown] id="part-5"
 # ## 5. No penalty at all: TopK and BatchTopK
 #
-# If few latents should speak, let only k speak (Gao et al. 2024; the idea is older: Makhzani and Frey 2013).
+# If few latents should be active, let only k be active (Gao et al. 2024; the idea is older: Makhzani and Frey 2013).
 
 # %% [markdown] id="ask-topk_activation"
 # {{exercise topk_activation}}
 #
-# The k largest of each row, at their places, where they are positive. Never more than k; among equal values any choice is right.
+# Where values are equal there are still no more than k; among equal ones any choice is right. k is between 1 and F. Large negative values do not count. The gradient reaches what is kept.
 
 
 # %% id="answer-topk_activation"
@@ -661,7 +620,7 @@ lesson.check(topk_activation)
 #
 # {{exercise batch_topk_activation}}
 #
-# The batch · k largest values of the whole batch, at their places, where they are positive.
+# A row may keep more than k, or none. The gradient reaches what is kept.
 
 
 # %% id="answer-batch_topk_activation"
@@ -679,41 +638,57 @@ lesson.check(batch_topk_activation)
 
 # %% id="use-topk" tags=["not-compared"]
 for name in ("topk", "batch_topk"):
-    kinds[name] = train(SAEConfig(architecture=name, k=5, **base), seen.x)
-print("kind                      L0  explained  γ centred  cosine")
-for name, sae in kinds.items():
-    describe(name, sae)
-
-# One row among poor neighbours and among rich ones.
-choose = lesson.use("batch_topk_activation")
-pre = kinds["batch_topk"].pre_activations(held_out.x)
-order = present.argsort()
-row = pre[order[4000]]
-for company, rows in (("poor", order[:63]), ("rich", order[-63:])):
-    batch = torch.cat([row[None], pre[rows]])
-    print(
-        f"the same row among {company} neighbours keeps {int((choose(batch, 5)[0] > 0).sum())} latents"
-    )
-alone = int((kinds["batch_topk"].encode(held_out.x[order[4000]][None]) > 0).sum())
+    kinds[name] = runs.train_kind(name, seen.x, k=5)
+    compared[name] = runs.measure_sae(kinds[name], held_out)
+    print(f"{name:<20} {compared[name]}")
+# One row among poor neighbors and among rich ones.
+choose, batch_sae = lesson.use("batch_topk_activation"), kinds["batch_topk"]
+pre, order = batch_sae.pre_activations(held_out.x), present.argsort()
+same_row = order[4000]
+keeps = [
+    int((choose(pre[[same_row, *company]], 5)[0] > 0).sum())
+    for company in (order[:63].tolist(), order[-63:].tolist())
+]
 print(
-    f"with the fixed threshold {kinds['batch_topk'].threshold:.2f}, whoever its neighbours are: {alone}"
+    f"the same row keeps {keeps[0]} latents among poor neighbors, {keeps[1]} among rich ones"
+)
+alone = int((batch_sae.encode(held_out.x[same_row][None]) > 0).sum())
+print(f"and {alone} with the fixed threshold {batch_sae.threshold:.2f}")
+
+# %% id="claims-topk-seen" tags=["claims"]
+lesson.seen("topk_explained", compared["topk"].explained, ".2f")
+lesson.seen("batch_explained", compared["batch_topk"].explained, ".2f")
+lesson.seen("keeps_poor", keeps[0])
+lesson.seen("keeps_rich", keeps[1])
+claim(
+    "γ of both is within 0.02 of 1",
+    all(abs(compared[name].gamma - 1) < 0.02 for name in ("topk", "batch_topk")),
+)
+claim(
+    "at L0 within 0.3 BatchTopK explains 0.02 more",
+    abs(compared["topk"].l0 - compared["batch_topk"].l0) < 0.3
+    and compared["batch_topk"].explained > compared["topk"].explained + 0.02,
+)
+claim(
+    "the same row keeps at least twice as many among poor neighbors",
+    keeps[0] >= 2 * max(keeps[1], 1),
 )
 
 # %% [markdown] id="topk-seen"
 # <details><summary>What you should see</summary>
 #
-# TopK has γ = 1 and exactly k latents, too many for poor rows and too few for rich ones. BatchTopK spends the same number where it is needed, and explains more. Its price shows in the last lines: what a row keeps depends on its neighbours. That must not be so when the autoencoder is *used*, so a threshold is kept from training: the mean of the smallest value that passed.
+# TopK has a γ of one and exactly k active latents, too many for poor rows and too few for rich ones. BatchTopK spends the same number where it is needed, and explains more ({{seen:batch_explained}} against {{seen:topk_explained}}). Its price shows in the last lines: the same row keeps {{seen:keeps_poor}} latents in one company and {{seen:keeps_rich}} in another. That must not be so when the autoencoder is *used*, so a threshold is kept from training: a running mean of the smallest value that passed.
 # </details>
 
 # %% [markdown] id="part-6"
 # ## 6. Dead latents
 #
-# A latent that never fires gets no gradient, so it will never fire. Whether one is dead is easily asked wrongly.
+# A latent that is never active gets no gradient, so it will never become active. Whether one is dead is easily asked wrongly.
 
 # %% [markdown] id="ask-dead_latents"
 # {{exercise dead_latents}}
 #
-# True where a latent is 0 in every row of every batch. Batches may differ in size.
+# `batches` is a list of at least one tensor, which may differ in the number of rows. True where a latent is above 0 in no row of any batch: subtraction in float32 leaves numbers like −0.00001, which are not active. A Boolean tensor of shape (F,).
 
 
 # %% id="answer-dead_latents"
@@ -728,20 +703,32 @@ def dead_latents(batches: list[Float[Tensor, "batch F"]]) -> Bool[Tensor, "F"]:
 lesson.check(dead_latents)
 
 # %% id="use-dead_latents" tags=["not-compared"]
-find_dead = lesson.use("dead_latents")
-f = kinds["topk"].encode(held_out.x)
-for rows in (20, 100, 500, 2000, 8000):
-    print(f"looked at {rows:5d} rows: {find_dead([f[:rows]]).float().mean():4.0%} dead")
+find_dead, f = lesson.use("dead_latents"), kinds["topk"].encode(held_out.x)
+dead_after = {n: float(find_dead([f[:n]]).float().mean()) for n in (20, 100, 500, 2000, 8000)}
+for n, share in dead_after.items():
+    print(f"looked at {n:5d} rows: {share:4.0%} dead")
+
+# %% id="claims-dead-seen" tags=["claims"]
+lesson.seen("dead_few", dead_after[20], ".0%")
+lesson.seen("dead_all", dead_after[8000], ".0%")
+claim(
+    "after 20 rows at least twice as many look dead as after all",
+    dead_after[20] > 2 * dead_after[8000],
+)
+
+# %% [markdown] id="dead-seen"
+# <details><summary>What you should see</summary>
+#
+# After the fewest rows {{seen:dead_few}} look dead, after all of them {{seen:dead_all}}. The rest are rare ones that had not been asked. (What remains is mostly surplus: there are more latents than features.) A share of dead latents without its window means nothing.
+# </details>
 
 # %% [markdown] id="dead-intro"
-# Two thirds of those that look dead after 20 rows are rare ones that had not been asked. (What remains at the end is surplus: there are 96 latents for 64 features.) A share of dead latents without its window means nothing.
-#
-# Now make dying easy: start with b_dec at zero, encoder and decoder as strangers, and only as many latents as there are features, so that each that dies costs something. Two rescues are in use. Bricken et al. (2023) **resample**: a dead latent is put where the error is large. Gao et al. (2024) give the dead a task of their own.
+# Now make dying easy: start with b_dec at zero, encoder and decoder unrelated, and only as many latents as there are features, so that each that dies costs something. Two rescues are in use. Bricken et al. (2023) **resample**: inputs are drawn with a probability proportional to the square of their loss; a dead latent's decoder row becomes such an input, its encoder the same at a fifth of the mean norm of the living, its bias 0, and Adam's moments of it are forgotten. Gao et al. (2024) give the dead a task of their own.
 
 # %% [markdown] id="ask-auxiliary_loss"
 # {{exercise auxiliary_loss}}
 #
-# The k largest **dead** pre-activations of each row (positive only) rebuild the **detached** residual through their rows of `W_dec`, without bias. Squared error, summed over d, averaged over the batch. Fewer than k dead: all of them. None: 0.
+# The dead latents rebuild through their rows of `W_dec`. The error is summed over d, averaged over the batch, and not divided by anything else; a scalar tensor. Fewer than k dead: all of them. `dead` is True where a latent is dead. Gradients of pre and W_dec are checked, and that none reaches the residual.
 
 
 # %% id="answer-auxiliary_loss"
@@ -760,9 +747,9 @@ def auxiliary_loss(
     count = min(k, int(dead.sum()))
     if count == 0:
         return torch.zeros(())
-    asleep = pre[:, dead]
-    top = asleep.topk(count, dim=-1)
-    code = torch.zeros_like(asleep).scatter(-1, top.indices, top.values.relu())
+    dead_pre = pre[:, dead]
+    top = dead_pre.topk(count, dim=-1)
+    code = torch.zeros_like(dead_pre).scatter(-1, top.indices, top.values.relu())
     return (residual.detach() - code @ W_dec[dead]).pow(2).sum(dim=-1).mean()
     # END SOLUTION
 
@@ -771,73 +758,79 @@ lesson.check(auxiliary_loss)
 
 
 # %% id="rescue" tags=["not-compared"]
-keep, auxiliary = lesson.use("topk_activation"), lesson.use("auxiliary_loss")
-
-
-def hard_start(rescue, seed, steps=700, k=5):
-    """TopK from a bad start. rescue: None, "auxiliary" or "resample"."""
-    sae, generator = start(seed, n_latents=FEATURES)
-    with torch.no_grad():
-        sae["b_dec"].zero_()
-        sae["W_enc"].copy_(torch.randn(D, FEATURES, generator=generator) / D**0.5)
-    optimizer = torch.optim.Adam(sae.values(), lr=1e-2)
-    silent = torch.zeros(FEATURES, dtype=torch.long)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 1e-2 * min(1, 4 * (1 - step / steps))
-        x = seen.x[torch.randint(len(seen.x), (512,), generator=generator)]
-        pre = (x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]
-        f = keep(pre, k)
-        residual = x - decode_(f, sae["W_dec"], sae["b_dec"])
-        silent = torch.where((f > 0).any(dim=0), 0, silent + 1)
-        dead = silent > 20
-        loss = residual.pow(2).sum(dim=1).mean()
-        if rescue == "auxiliary":
-            loss = loss + auxiliary(residual, pre, dead, 2 * k, sae["W_dec"]) / 4
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        keep_unit(sae)
-        if rescue == "resample" and step % 50 == 49 and step < steps - 150:
-            worst = normalize(
-                residual.detach()[residual.norm(dim=1).topk(int(dead.sum())).indices]
-            )
-            with torch.no_grad():
-                sae["W_dec"][dead], sae["W_enc"][:, dead], sae["b_enc"][dead] = (
-                    worst,
-                    worst.T,
-                    0.0,
-                )
-            silent[dead] = 0
-    sae = {name: tensor.detach() for name, tensor in sae.items()}
-    f = keep((held_out.x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"], k)
-    return sae, f
-
-
-for rescue in (None, "resample", "auxiliary"):
-    lines = []
-    for seed in range(3):
-        sae, f = hard_start(rescue, seed)
-        x_hat = decode_(f, sae["W_dec"], sae["b_dec"])
-        lines.append(
-            (
-                float(find_dead([f]).sum()),
-                explained(held_out.x, x_hat),
-                match_dictionary(sae["W_dec"], dictionary).recovered(),
-            )
-        )
-    dead, variance, recovered = torch.tensor(lines).mean(dim=0)
+rescued = runs.rescues(
+    lesson.use("topk_activation"), lesson.use("auxiliary_loss"), seen, held_out, seeds=range(2)
+)
+for name, results in rescued.items():
+    dead, variance, recovered = results.mean(dim=0)
     print(
-        f"{rescue or 'no rescue':<10} {dead:4.1f} of {FEATURES} dead, explained {variance:.3f}, recovered {recovered:.0%}"
+        f"{name:<26} {dead:4.1f} of {FEATURES} dead, explained {variance:.2f}, recovered {recovered:.0%}"
     )
+
+# %% id="claims-rescue-seen" tags=["claims"]
+middle = {name: results.mean(dim=0) for name, results in rescued.items()}
+weak, full = (middle[f"resampling, encoder at {norm}"] for norm in ("0.2", "1"))
+lesson.seen("dead_nothing", middle["nothing"][0], ".0f")
+lesson.seen("found_nothing", middle["nothing"][2], ".0%")
+lesson.seen("found_encoder", middle["a better encoder"][2], ".0%")
+lesson.seen("found_bias", middle["a better bias"][2], ".0%")
+lesson.seen("dead_weak", weak[0], ".0f")
+lesson.seen("dead_full", full[0], ".0f")
+lesson.seen("found_full", full[2], ".0%")
+lesson.seen("found_both", middle["that, and a better bias"][2], ".0%")
+claim(
+    "from the better bias the same resampling finds 30 points more, from both seeds",
+    bool(
+        (
+            rescued["that, and a better bias"][:, 2]
+            > rescued["resampling, encoder at 1"][:, 2] + 0.3
+        ).all()
+    ),
+)
+lesson.seen("dead_small", middle["auxiliary / 32"][0], ".0f")
+lesson.seen("dead_large", middle["auxiliary"][0], ".0f")
+lesson.seen("found_large", middle["auxiliary"][2], ".0%")
+claim(
+    "from the bad start fewer than half of the features are found, from both seeds",
+    bool((rescued["nothing"][:, 2] < 0.5).all()),
+)
+claim(
+    "a better encoder, or a better bias, finds 20 points more, from both seeds",
+    all(
+        bool((rescued[name][:, 2] > rescued["nothing"][:, 2] + 0.2).all())
+        for name in ("a better encoder", "a better bias")
+    ),
+)
+claim(
+    "resampling with a weak encoder leaves more dead than nothing does",
+    weak[0] > middle["nothing"][0],
+)
+claim(
+    "with a full one fewer than a tenth die, from both seeds",
+    bool((rescued["resampling, encoder at 1"][:, 0] < 6.4).all()),
+)
+claim(
+    "and it finds 15 points less than the larger auxiliary loss",
+    full[2] < middle["auxiliary"][2] - 0.15,
+)
+claim(
+    "a larger coefficient of the auxiliary loss leaves fewer dead",
+    middle["auxiliary"][0] < middle["auxiliary / 32"][0],
+)
+claim(
+    "no rescue finds more than the better encoder, by more than 5 points",
+    max(full[2], weak[2], middle["auxiliary"][2]) < middle["a better encoder"][2] + 0.05,
+)
 
 # %% [markdown] id="rescue-seen"
 # <details><summary>What you should see</summary>
 #
-# From this start a quarter of the latents die, and what lives has found little: it was busy rebuilding the mean that b_dec should hold. Resampling brings nearly all of them back, the auxiliary loss half, and both more than double what is recovered. Neither makes up for the bad start: from a good one
-# (b_dec at the mean, the encoder as the decoder's transpose) 64 latents recover nearly nine tenths, and hardly any die (section 9). What is known about dead latents is mostly how not to make them.
+# From this start {{seen:dead_nothing}} latents die, and the others find {{seen:found_nothing}} of the features. Two things are wrong with it, and mending either is enough to change that: with the encoder as the decoder's transpose {{seen:found_encoder}} are found, with b_dec at the mean {{seen:found_bias}}.
+#
+# The rescues depend on their settings. Resampling with the published encoder norm leaves *more* dead ({{seen:dead_weak}}). It was made for a ReLU; in TopK a latent with a fifth of the usual encoder is hardly ever among the k largest. With an encoder as long as the others' {{seen:dead_full}} are dead, and yet only {{seen:found_full}} is found: what is rebuilt badly here is the mean that b_dec should hold, so the resampled latents point along it. (Give b_dec the mean first, and resampling brings {{seen:found_both}}.) The auxiliary loss with a coefficient of $1/32$, as in Gao et al. (2024), leaves {{seen:dead_small}} dead, undivided {{seen:dead_large}}, and finds {{seen:found_large}}. From the bad start none does more than starting well.
 # </details>
 #
-# *Reflect.* A rescued latent fires. Does that make it worth having? How would you tell on a real model?
+# *Reflect.* A rescued latent is active. Does that make it worth having? How would you tell on a real model?
 
 # %% [markdown] id="part-7"
 # ## 7. Your own
@@ -847,17 +840,17 @@ for rescue in (None, "resample", "auxiliary"):
 # %% [markdown] id="ask-train_sae"
 # {{exercise train_sae}}
 #
-# Train on `x` and return `W_enc`, `b_enc`, `W_dec`, `b_dec`. The judge encodes unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and looks at three numbers **together**: explained variance, the share of its dictionary that has a latent with a cosine above 0.9, and L0. Any kind of
-# training is welcome. All randomness from the seed; a minute is plenty.
+# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed. You have 90 seconds; fifteen are plenty.
 
 
 # %% id="answer-train_sae"
 def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
-    """A sparse autoencoder of x: W_enc [d F], b_enc [F], W_dec [F d], b_dec [d]. k latents may speak in a row."""
+    """A sparse autoencoder of x: W_enc [d F], b_enc [F], W_dec [F d], b_dec [d]. k latents may be active in a row."""
     # BEGIN SOLUTION
     rng = torch.Generator()
     rng.manual_seed(seed)
-    rows = normalize_decoder(torch.randn(n_latents, x.shape[1], generator=rng))
+    rows = torch.randn(n_latents, x.shape[1], generator=rng)
+    rows = rows / rows.norm(dim=1, keepdim=True)
     weights = {
         "W_enc": rows.t().contiguous(),
         "b_enc": x.new_zeros(n_latents),
@@ -867,24 +860,24 @@ def train_sae(x: Float[Tensor, "n d"], n_latents: int, k: int, seed: int) -> dic
     for parameter in weights.values():
         parameter.requires_grad_()
     adam = torch.optim.Adam(weights.values(), lr=1e-2)
-    quiet = torch.zeros(n_latents, dtype=torch.long)
+    inactive_for = torch.zeros(n_latents, dtype=torch.long)
     for turn in range(800):
         adam.param_groups[0]["lr"] = 1e-2 * min(1, 5 * (1 - turn / 800))
         some = x[torch.randint(len(x), (512,), generator=rng)]
         before = (some - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
         code = topk_activation(before, k)
-        left = some - decode(code, weights["W_dec"], weights["b_dec"])
-        quiet = torch.where((code > 0).any(dim=0), 0, quiet + 1)
+        left = some - code @ weights["W_dec"] - weights["b_dec"]
+        inactive_for = torch.where((code > 0).any(dim=0), 0, inactive_for + 1)
         total = left.pow(2).sum(dim=-1).mean()
-        total = total + auxiliary_loss(left, before, quiet > 20, 2 * k, weights["W_dec"]) / 32
+        total = (
+            total
+            + auxiliary_loss(left, before, inactive_for > 20, 2 * k, weights["W_dec"]) / 32
+        )
         adam.zero_grad()
         total.backward()
-        weights["W_dec"].grad = project_gradient(
-            weights["W_dec"].detach(), weights["W_dec"].grad
-        )
         adam.step()
         with torch.no_grad():
-            weights["W_dec"].copy_(normalize_decoder(weights["W_dec"]))
+            weights["W_dec"] /= weights["W_dec"].norm(dim=1, keepdim=True)
     return {name: parameter.detach() for name, parameter in weights.items()}
     # END SOLUTION
 
@@ -904,372 +897,482 @@ print(inspect.getsource(train_simple))
 # %% [markdown] id="part-8"
 # ## 8. Numbers that lie
 #
-# **One autoencoder, five numbers.** All of these have been called "variance explained", in papers or libraries. Take the TopK autoencoder, on data moved away from the origin as real activations are, and with a constant error added, as a stale b_dec makes. **Predict:** how far apart can five definitions of one thing be?
+# **One autoencoder, five numbers.** All of these have been called "variance explained". "Of the whole" is yours. The others leave the mean in the denominator; take the variance of the error (dictionary_learning's `frac_variance_explained`); average a ratio over tokens (SAELens' `explained_variance_legacy`); or average one over dimensions (scikit-learn's `r2_score`). Take the TopK autoencoder, as it is, and with a constant error added, as a stale b_dec makes. **Predict:** how far apart can five definitions of one thing be?
 
 # %% id="five-definitions" tags=["not-compared"]
 from mi_course.interp.sae import explained_variance_variants
 
-x_hat = kinds["topk"](held_out.x)
-stale = 0.12 * torch.ones(D)
-print(f"{'':<24} as trained   with a constant error of norm {stale.norm():.2f}")
+x_hat, stale = kinds["topk"](held_out.x), 0.12 * torch.ones(D)
 fresh, off = (explained_variance_variants(held_out.x, out) for out in (x_hat, x_hat + stale))
 for name in fresh:
-    print(f"{name:<24} {fresh[name]:10.3f}   {off[name]:10.3f}")
+    print(f"{name:<22} {fresh[name]:.3f}, with a constant error {off[name]:.3f}")
+
+# %% id="claims-five-seen" tags=["claims"]
+lesson.seen("of_the_whole", fresh["of the whole"], ".2f")
+lesson.seen("not_centered", fresh["not centred"], ".2f")
+lesson.seen("spread_fresh", max(fresh.values()) - min(fresh.values()), ".2f")
+ahead = compared["batch_topk"].explained - compared["topk"].explained
+lesson.seen("ahead", ahead, ".2f")
+claim(
+    "the five spread over more than BatchTopK is ahead of TopK",
+    max(fresh.values()) - min(fresh.values()) > 1.3 * ahead,
+)
+lesson.seen("spread_off", max(off.values()) - min(off.values()), ".2f")
+claim(
+    "not centering the denominator adds more than 0.05",
+    fresh["not centred"] > fresh["of the whole"] + 0.05,
+)
+claim(
+    "the variance of the error does not see a constant error (to 0.001), and the whole loses 0.05",
+    abs(off["variance of the error"] - fresh["variance of the error"]) < 0.001
+    and off["of the whole"] < fresh["of the whole"] - 0.05,
+)
+claim(
+    "the spread is above 0.05, and above 0.1 with the constant error",
+    max(fresh.values()) - min(fresh.values()) > 0.05
+    and max(off.values()) - min(off.values()) > 0.1,
+)
 
 # %% [markdown] id="five-seen"
 # <details><summary>What you should see</summary>
 #
-# "Of the whole" is yours. Not centring the denominator turns 0.88 into 0.95: the mean is rebuilt for free. The variance of the error cannot see a constant error at all. Averages of ratios, over tokens or over dimensions, give some tokens or dimensions more weight than they have. The spread within a column is as large as what papers report as progress.
+# Not centering the denominator turns {{seen:of_the_whole}} into {{seen:not_centered}}: the mean is rebuilt for free. The variance of the error cannot see a constant error at all. Averages of ratios, over tokens or over dimensions, give some tokens or dimensions more weight than they have. The five spread over {{seen:spread_fresh}}, with the constant error over {{seen:spread_off}}. BatchTopK was ahead of TopK by {{seen:ahead}}: a change of definition is worth more than a change of kind.
 # </details>
 #
 # **A dead autoencoder.** Take one that has found everything, and let its encoder die.
 
 # %% id="dead-cosine" tags=["not-compared"]
-living = kinds["topk"]
-corpse = {**living.tensors(), "b_enc": living.b_enc - 100.0}
-f, x_hat = rebuilt(corpse, held_out.x)
+corpse = {**kinds["topk"].tensors(), "b_enc": kinds["topk"].b_enc - 100.0}
+dead_f, dead_x_hat = runs.rebuilt(encode, corpse, held_out.x)
+dead_cosine = cosine_with(corpse["W_dec"], dictionary)
+dead_explained = explained(held_out.x, dead_x_hat)
 print(
-    f"mean max cosine {cosine_with(corpse['W_dec'], dictionary):.3f}, L0 {count(f):.1f}, explained {explained(held_out.x, x_hat):+.3f}"
+    f"cosine {dead_cosine:.3f}, active {int((dead_f > 0).sum())}, explained {dead_explained:+.3f}"
 )
+rows = torch.randn(30_000, 8, generator=torch.Generator().manual_seed(30_000))
+easy_cosine = cosine_with(rows, runs.planted_dictionary(20, 8, seed=1))
+print(f"30,000 random latents in 8 dimensions: cosine {easy_cosine:.2f}")
 
-# And with plenty of latents and few dimensions even random ones look found.
-for width in (96, 1000, 30_000):
-    rows = torch.randn(width, 8, generator=torch.Generator().manual_seed(width))
-    print(
-        f"{width:6d} random latents in 8 dimensions: cosine {cosine_with(rows, planted_dictionary(20, 8, seed=1)):.2f}"
-    )
+# %% id="claims-dead-cosine-seen" tags=["claims"]
+lesson.seen("dead_cosine", dead_cosine, ".2f")
+lesson.seen("easy_cosine", easy_cosine, ".2f")
+claim(
+    "a cosine above 0.97 with less than nothing explained",
+    dead_cosine > 0.97 and dead_explained < 0,
+)
+claim("random latents in few dimensions score above 0.9", easy_cosine > 0.9)
 
 # %% [markdown] id="dead-cosine-seen"
-# Nearly 1, and it explains nothing. In 8 dimensions 30,000 random directions score 0.96 as well. A cosine says that directions exist, not that they are used. Judge explained variance, L0 and recovery together; that is why the judge of section 7 did.
+# A cosine of {{seen:dead_cosine}}, and it explains nothing. In few dimensions many random directions score {{seen:easy_cosine}} as well. A cosine says that directions exist, not that they are used. Judge explained variance, L0 and recovery together; that is why the judge of section 7 did.
 #
-# *Reflect.* Somebody reports "our autoencoder explains 97 % of the variance". Which three questions do you ask?
+# *Reflect.* Somebody reports "our autoencoder explains almost all of the variance". Which three questions do you ask?
 
-# %% [markdown] id="part-9"
-# ## 9. Sparsity against fidelity
+# %% [markdown] id="part-hierarchy"
+# ## 9. When features come in company
 #
-# Any autoencoder looks better with more active latents. So comparisons are made along a curve: for each L0, how much is explained (a Pareto picture). Five kinds, three settings each; and the control, latents that were never trained.
+# Independent features are the easy case. Real ones have hierarchies: a text that is about a dog is about an animal. Here are six parents, each present in 15 % of the rows. Each has three children, present only with their parent, in 35 % of its rows. All 24 directions are at right angles; nothing is crowded. And the autoencoders have as many latents as there are features, or twice as many.
+#
+# A sparsity penalty has a temptation here. If a child's latent writes "child *and* parent", the parent's own latent need not be active in these rows: one latent fewer, and the reconstruction stays perfect. Chanin et al. (2024) call this **absorption**: the parent's latent looks like "animal", and is inactive on dogs. And where there are latents to spare, a parent may be **split** into several latents. **Predict:** will an L1 penalty do it? TopK?
 
-# %% id="pareto" tags=["not-compared"]
-from tqdm.auto import tqdm
-
-grid = {
-    "relu": [dict(l1=v) for v in (0.5, 1.0, 1.6)],
-    "gated": [dict(l1=v) for v in (0.8, 1.5, 3.0)],
-    "jumprelu": [dict(l0=v, bandwidth=0.2, threshold_init=0.1) for v in (0.08, 0.2, 0.5)],
-    "topk": [dict(k=v) for v in (3, 5, 9)],
-    "batch_topk": [dict(k=v) for v in (3, 5, 9)],
+# %% id="hierarchy" tags=["not-compared"]
+families = {
+    "ReLU, l1 = 0.4": runs.family("relu", l1=0.4, n_latents=24),
+    "ReLU, l1 = 1": runs.family("relu", l1=1.0, n_latents=24),
+    "TopK, k = 3": runs.family("topk", k=3, n_latents=24),
+    "TopK, k = 4": runs.family("topk", k=4, n_latents=24),
+    "ReLU, 48 latents": runs.family("relu", l1=0.4, n_latents=48),
 }
-curve = []
-quick = {**base, "steps": 500, "decay": 100}
-for kind, own in tqdm([(name, own) for name in grid for own in grid[name]], leave=False):
-    sae = train(SAEConfig(architecture=kind, **{**quick, **own}), seen.x)
-    f = sae.encode(held_out.x)
-    curve.append(
-        (
-            kind,
-            count(f),
-            explained(held_out.x, sae.decode(f)),
-            match_dictionary(sae.W_dec, dictionary).recovered(),
-        )
-    )
-hasty = train(SAEConfig(architecture="gated", **{**quick, "l1": 0.8, "lr": 2e-3}), seen.x)
-f = hasty.encode(held_out.x)
-recovered = match_dictionary(hasty.W_dec, dictionary).recovered()
-curve.append(("gated, hasty", count(f), explained(held_out.x, hasty.decode(f)), recovered))
-tied = {**start()[0]}
-for k in (3, 5, 9):
-    with torch.no_grad():
-        f = keep((held_out.x - tied["b_dec"]) @ tied["W_enc"], k)
-        x_hat = decode_(f, tied["W_dec"], tied["b_dec"])
-    curve.append(("control: untrained", count(f), explained(held_out.x, x_hat), 0.0))
-for kind, sparsity, fidelity, recovered in curve:
-    print(
-        f"{kind:<19} L0 {sparsity:5.1f}   explained {fidelity:6.3f}   recovered {recovered:4.0%}"
-    )
+for name, found in families.items():
+    print(f"{name:<17} {found}")
 
-# %% id="pareto-picture" tags=["not-compared"]
-shown = [point for point in curve if point[2] > 0]
-show.scatter(
-    [point[1] for point in shown],
-    [point[2] for point in shown],
-    groups=[point[0] for point in shown],
-    xlabel="L0 (active latents in a row)",
-    ylabel="explained variance",
-    title="Up and to the left is better: the ReLU pays for shrinkage",
-    caption=f"Held-out rows; {present.mean():.1f} features are present in a row. The control was never trained.",
+# %% id="claims-hierarchy-seen" tags=["claims"]
+mild, strong, few, more, wide = families.values()
+lesson.seen("absorbed_mild", mild.absorbed, ".0%")
+lesson.seen("absorbed_strong", strong.absorbed, ".0%")
+lesson.seen("absorbed_few", few.absorbed, ".0%")
+lesson.seen("absorbed_more", more.absorbed, ".0%")
+lesson.seen("family_explained", strong.explained, ".2f")
+lesson.seen("split", wide.latents_per_parent, ".1f")
+lesson.seen("recovered_mild", mild.recovered, ".0%")
+lesson.seen("recovered_wide", wide.recovered, ".0%")
+claim(
+    "a stronger penalty absorbs more, by 5 points, and so does a smaller k",
+    strong.absorbed > mild.absorbed + 0.05 and few.absorbed > more.absorbed + 0.05,
+)
+claim(
+    "the ReLU's parents are hardly ever missed when they come alone: below 3%",
+    max(mild.missed, strong.missed) < 0.03,
+)
+claim("more than 0.95 is explained with the stronger penalty", strong.explained > 0.95)
+claim(
+    "as many latents as features: one for each parent; twice as many: more, by 0.2",
+    mild.latents_per_parent < 1.1 and wide.latents_per_parent > mild.latents_per_parent + 0.2,
+)
+claim(
+    "twice as many latents recover 20 points less, and absorb more",
+    wide.recovered < mild.recovered - 0.2 and wide.absorbed > mild.absorbed,
 )
 
+# %% [markdown] id="hierarchy-seen"
+# <details><summary>What you should see</summary>
+#
+# Both do it. With the milder penalty the parent's latent is inactive, and another writes the parent, in {{seen:absorbed_mild}} of the rows that have a child, with the stronger one in {{seen:absorbed_strong}}, while a parent that comes alone is hardly ever missed. TopK, which has no penalty, absorbs more ({{seen:absorbed_few}} with `k=3`, {{seen:absorbed_more}} with `k=4`): whatever asks for few active latents pays for hiding the parent. And the reconstruction does not tell, with {{seen:family_explained}} explained.
+#
+# More latents do not help here. With twice as many, several write the same parent ({{seen:split}} on average: it is split, by what comes with it), and fewer of the planted features have a latent of their own, {{seen:recovered_wide}} instead of {{seen:recovered_mild}}. So a latent named "animal" that is inactive on dogs is no accident of one run: it is what the loss asks for. Chanin et al. (2024) find it in autoencoders of real models.
+# </details>
+
+# %% [markdown] id="part-9"
+# ## 10. Sparsity against fidelity
+#
+# Any autoencoder rebuilds better with more active latents. So comparisons are made along a curve: for each L0, how much is explained (a Pareto picture). Five kinds, three settings each; and the control, latents that were never trained. **Predict:** does the kind that rebuilds best also find the most features?
+
+# %% id="pareto" tags=["not-compared"]
+curve = runs.pareto(seen, held_out)
+for kind, point in curve:
+    print(f"{kind:<19} {point}")
+
+# %% id="pareto-picture" tags=["not-compared"]
+runs.draw_pareto(curve, float(present.mean()))
+
 # %% id="widths" tags=["not-compared"]
-print("latents   explained  recovered  dead")
-for width in (32, 64, 96, 256, 512):
-    sae = train(SAEConfig(architecture="topk", k=5, **{**quick, "n_latents": width}), seen.x)
-    f = sae.encode(held_out.x)
-    recovered = match_dictionary(sae.W_dec, dictionary).recovered()
-    print(
-        f"{width:7d} {explained(held_out.x, sae.decode(f)):10.3f} {recovered:10.0%} {int(find_dead([f]).sum()):5d}"
+by_width = runs.widths(seen, held_out)
+for width, (measured, dead) in by_width.items():
+    print(f"{width:4d} latents, {dead:3d} dead: {measured}")
+
+# %% id="claims-pareto-seen" tags=["claims"]
+points = {kind: [point for name, point in curve if name == kind] for kind, _ in curve}
+relu_wide, jump_wide = (
+    max(points[kind], key=lambda point: point.l0) for kind in ("relu", "jumprelu")
+)
+lesson.seen("jump_l0", jump_wide.l0, ".0f")
+lesson.seen("jump_wide_explained", jump_wide.explained, ".2f")
+lesson.seen("jump_found", jump_wide.recovered, ".0%")
+lesson.seen("relu_l0", relu_wide.l0, ".0f")
+lesson.seen("relu_wide_explained", relu_wide.explained, ".2f")
+lesson.seen("relu_found", relu_wide.recovered, ".0%")
+lesson.seen("width_64", by_width[64][0].recovered, ".0%")
+lesson.seen("width_96", by_width[96][0].recovered, ".0%")
+lesson.seen("width_256", by_width[256][0].recovered, ".0%")
+lesson.seen("explained_96", by_width[96][0].explained, ".2f")
+lesson.seen("explained_512", by_width[512][0].explained, ".2f")
+trained = [point for name, point in curve if not name.startswith("control")]
+best = max(trained, key=lambda point: point.explained)
+worst = min(trained, key=lambda point: point.recovered)
+claim(
+    "of the trained points the one that explains most recovers least, by 20 points at least",
+    best is worst and sorted(p.recovered for p in trained)[1] > best.recovered + 0.2,
+)
+claim(
+    "the ReLU at its highest L0 recovers more than 95%, with 0.03 less explained than that",
+    relu_wide.recovered > 0.95 and relu_wide.explained < best.explained - 0.03,
+)
+for kind in ("gated", "jumprelu", "batch_topk"):
+    by_l0 = sorted(points[kind], key=lambda point: point.l0)
+    claim(
+        f"{kind}: from the middle L0 to the highest, more is explained and 10 points less recovered",
+        by_l0[2].explained > by_l0[1].explained
+        and by_l0[2].recovered < by_l0[1].recovered - 0.1,
     )
+near_five = {
+    kind: min(points[kind], key=lambda point: abs(point.l0 - 5)) for kind in runs.CURVES
+}
+claim(
+    "near L0 = 5 the ReLU explains least, by 0.1 at least",
+    near_five["relu"].explained
+    < min(point.explained for kind, point in near_five.items() if kind != "relu") - 0.1,
+)
+claim(
+    "TopK recovers 5 points more with 96 latents than with 64, and explains within 0.02 of it from 96 to 512",
+    by_width[96][0].recovered > by_width[64][0].recovered + 0.05
+    and abs(by_width[512][0].explained - by_width[96][0].explained) < 0.02,
+)
 
 # %% [markdown] id="pareto-seen"
 # <details><summary>What you should see</summary>
 #
-# At the same L0 the ReLU explains least, since it shrinks what it finds; TopK, Gated, JumpReLU and BatchTopK do better, about in this order. The differences between the last three are small enough that another seed may change them. BatchTopK and JumpReLU let rows differ in how many latents they use. And more latents at a time are not better: where twice as many speak as there are features, more is explained and less is recovered.
+# No. The point that rebuilds best, JumpReLU at an L0 of {{seen:jump_l0}} with {{seen:jump_wide_explained}} explained, recovers {{seen:jump_found}} of the features, less than any other. The ReLU at an L0 of {{seen:relu_l0}} recovers {{seen:relu_found}} and explains {{seen:relu_wide_explained}}. JumpReLU, Gated and BatchTopK all lose features when L0 rises well above the number that is present: more latents rebuild the row together, and none of them needs to be a feature. The ReLU does not, because its penalty asks each unit of f whether it is needed. Near the right L0 the ReLU rebuilds worst and all kinds find nearly everything. On a real model the column "recovered" does not exist, and only the other one is drawn.
 #
-# Then look at the line "gated, hasty", trained with a fifth of the learning rate. It explains more than most of the others, and recovered next to nothing: it rebuilds with many latents what it did not find with few. On a real model the last column does not exist.
-#
-# With too few latents features are missed or merged. With more than 64 nothing is gained here, and the surplus dies or doubles, because there is nothing more to find. On real data the curve goes on rising as far as anybody has trained.
+# Latents to spare help: TopK recovers {{seen:width_64}} with as many latents as features, {{seen:width_96}} with half as many again, {{seen:width_256}} with four times as many, while explained variance hardly moves ({{seen:explained_96}} and {{seen:explained_512}}). The surplus dies, because there is nothing more to find. On real data both curves go on rising as far as anybody has trained.
 # </details>
 
 # %% [markdown] id="part-10"
-# ## 10. A real model
+# ## 11. A real model
 #
 # Now SmolLM2. Nobody planted anything, and nobody knows the answer. `sampled_tokens` holds 200,704 tokens that the model wrote itself; we take a part of them and the residual stream after layer 8.
 #
-# One warning first. Some tokens have *massive* activations, several times as long as others: the first of each row, and about one in a hundred of the rest. **Predict:** which share of the variance is theirs?
+# One warning first. Some tokens are several times as long as the others: the first of each row, and about one in a hundred of the rest. We call a token massive when its norm is above three times the median. (Sun et al. (2024), who named massive activations, mean something narrower: single numbers, in a few fixed dimensions, a hundred or a thousand times as large as the median.) **Predict:** which share of the variance is theirs?
 
 # %% id="activations" tags=["not-compared"]
-from mi_course.interp.sae.activations import (
-    collect_activations,
-    run_to,
-    sampled_tokens,
-    HookSite,
-)
+from mi_course.interp.sae.activations import sampled_tokens
 
-LAYER = 8
-model = mi_course.load_model()
-tokens = sampled_tokens()
-few = tokens[:8]
-(resid,), ordinary, massive = run_to(
-    model, HookSite.of(model, LAYER), few, torch.ones_like(few, dtype=torch.bool)
-)
-every = resid.flatten(0, 1)
+LAYER, model, tokens = 8, mi_course.load_model(), sampled_tokens()
+train_on, unseen = (runs.harvest(model, rows, LAYER) for rows in (tokens[:160], tokens[-32:]))
+every, norms = unseen.everything, unseen.resid.norm(dim=-1)
 spread = (every - every.mean(dim=0)).pow(2).sum(dim=1)
-odd = massive.clone()
-odd[:, 0] = True
-norms = resid.norm(dim=-1)
-print(
-    f"median norm: ordinary {norms[ordinary].median():.0f}, massive {norms[massive].median():.0f}, BOS {norms[:, 0].median():.0f}"
-)
-print(
-    f"BOS and massive: {odd.float().mean():.1%} of the tokens, {spread[odd.flatten()].sum() / spread.sum():.1%} of the variance"
-)
-
-train_rows, test_rows = tokens[:240], tokens[-16:]
-activations, left_out = collect_activations(model, train_rows, LAYER)
-unseen, _ = collect_activations(model, test_rows, LAYER)
-print(f"training: {left_out}")
-
-# %% [markdown] id="massive-seen"
-# An autoencoder that is trained on them learns them and little else, and any share of variance that includes them is about them. So they are left out of training and of every number below, and pass unchanged when we splice.
+odd = float((~unseen.ordinary).float().mean())
+their_share = float(spread[~unseen.ordinary.flatten()].sum() / spread.sum())
+print(f"median norm: ordinary {norms[unseen.ordinary].median():.0f}, ", end="")
+print(f"massive {norms[unseen.massive].median():.0f}, BOS {norms[:, 0].median():.0f}")
+print(f"BOS and massive: {odd:.1%} of the tokens, {their_share:.0%} of the variance")
 
 # %% id="real-train" tags=["not-compared"]
+from mi_course.interp.sae import SAEConfig
+
 config = SAEConfig(
     d_in=576,
     n_latents=2304,
-    architecture="topk",
     k=32,
-    steps=400,
+    steps=300,
     batch=1024,
     lr=2e-3,
-    decay=100,
+    decay=90,
     dead_window=50_000,
 )
-picture = show.live_lines(
-    xlabel="training step",
-    ylabel="share",
-    title="SmolLM2, layer 8: 2,304 latents, 32 at a time",
-    caption="Explained variance of each batch, and latents silent for 50,000 tokens.",
-)
-with picture:
-    real = train(
-        config,
-        activations,
-        on_progress=lambda p: picture.update(
-            p.step, explained_variance=p.explained_variance, dead=p.dead_share
-        ),
-    )
+real = runs.train_live(config, train_on.x, "SmolLM2, layer 8: 2,304 latents, 32 at a time")
 
 # %% id="real-numbers" tags=["not-compared"]
-from mi_course.interp.sae import SAE
+untrained, far = runs.untrained(config, train_on.x), unseen.x.mean(dim=0)
+for name, sae in (("trained", real), ("control: untrained", untrained)):
+    f = sae.encode(unseen.x)
+    x_hat = sae.decode(f)
+    print(f"{name:<19} explained {explained(unseen.x, x_hat):.2f}, ", end="")
+    print(
+        f"γ {gamma(unseen.x - far, x_hat - far):.2f}, dead {find_dead([f]).float().mean():.0%}"
+    )
+of_all = explained(every, real(every))
+print(f"trained, BOS and massive tokens counted too: explained {of_all:.2f}")
+both = runs.with_and_without(train_on, unseen)
+print(
+    f"60 steps on ordinary tokens {both[0]:.3f}, on all tokens {both[1]:.3f}, of the ordinary"
+)
 
-untrained = SAE.build(config)
-with torch.no_grad():
-    untrained.b_dec.copy_(activations.mean(dim=0))
-    far = unseen.mean(dim=0)
-    print("                     L0   explained   γ centred   dead on unseen tokens")
-    for name, sae in (("trained", real), ("control: untrained", untrained)):
-        f = torch.cat([sae.encode(part) for part in unseen.split(1024)])
-        x_hat = sae.decode(f)
-        print(
-            f"{name:<19} {count(f):4.1f} {explained(unseen, x_hat):10.3f} {gamma(unseen - far, x_hat - far):11.3f} {find_dead([f]).float().mean():10.0%}"
-        )
+# %% id="claims-massive-seen" tags=["claims"]
+lesson.seen("odd", odd, ".1%")
+lesson.seen("their_share", their_share, ".0%")
+of_ordinary = explained(unseen.x, real(unseen.x))
+lesson.seen("of_ordinary", of_ordinary, ".2f")
+lesson.seen("of_all", of_all, ".2f")
+claim(
+    "fewer than 3% of the tokens hold more than 20% of the variance",
+    odd < 0.03 and their_share > 0.2,
+)
+claim("counting them raises explained variance by 0.03 at least", of_all > of_ordinary + 0.03)
+claim(
+    "training on all tokens costs the ordinary ones less than 0.05",
+    abs(both[0] - both[1]) < 0.05,
+)
+untrained_explained = explained(unseen.x, untrained(unseen.x))
+claim("the untrained control explains less than half", untrained_explained < 0.5 * of_ordinary)
 
-# %% [markdown] id="ask-loss_recovered"
+# %% [markdown] id="massive-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:odd}} of the tokens hold {{seen:their_share}} of the variance. So a share of variance that includes them is to that extent about them: the same autoencoder explains {{seen:of_ordinary}} of the ordinary tokens and {{seen:of_all}} of all. That is why they are left out of every number below, and pass unchanged when we splice. Does training have to leave them out as well? Here it makes little difference, as the last line shows. They are few. At layers where they are longer, and with fewer latents, look again.
+# </details>
+#
 # ### Does the model still work with it?
 #
-# Put the reconstruction in the place of the residual stream and let the model read on. Its loss will rise. Compare with the loss when zeros are put there.
+# Put the reconstruction in the place of the residual stream and let the model read on: its loss will rise. That takes a hook, which gets the activations of all tokens and returns those that the model goes on with.
+
+# %% [markdown] id="ask-splice"
+# {{exercise splice}}
 #
-# {{exercise loss_recovered}}
-#
-# 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zeros cost nothing.
+# `resid` has an entry for each row, position and dimension; `ordinary` is True at the tokens to be replaced by `sae.decode(sae.encode(...))`. All others (BOS and massive tokens) stay as they are, and where no token is ordinary nothing changes. You may work in place or return a new tensor. `sae` encodes and decodes tensors of any leading shape; `hook` is TransformerLens' hook point, and not needed. Batch, positions and dimensions may be 1.
 
 
-# %% id="answer-loss_recovered"
-def loss_recovered(clean: float, spliced: float, zero: float) -> float:
-    """Share of the loss that zero ablation costs and the reconstruction does not. All three in nats.
-
-    Raises ValueError when zero equals clean.
-    """
+# %% id="answer-splice"
+def splice(
+    resid: Float[Tensor, "batch pos d"], hook, sae, ordinary: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the activations, with those of ordinary tokens replaced by sae.decode(sae.encode(...))."""
     # BEGIN SOLUTION
-    if zero == clean:
-        raise ValueError(f"zero ablation costs nothing (both losses are {clean}).")
-    return (zero - spliced) / (zero - clean)
+    out = resid.clone()
+    out[ordinary] = sae.decode(sae.encode(resid[ordinary]))
+    return out
     # END SOLUTION
 
 
-lesson.check(loss_recovered)
+lesson.check(splice)
 
+# %% id="use-splice" tags=["not-compared"]
+from functools import partial
 
-# %% id="use-loss_recovered" tags=["not-compared"]
-from types import SimpleNamespace
+text, hook_name = unseen.tokens[:8], f"blocks.{LAYER}.hook_resid_post"
+stand_ins = {
+    "trained": real,
+    "control: untrained": untrained,
+    "control: the mean": runs.MeanOnly(train_on.x),
+    "zeros": runs.Zeros(train_on.x),
+}
+nats = {"nothing": runs.loss_in_nats(model, text)}
+for name, sae in stand_ins.items():
+    hook = partial(lesson.use("splice"), sae=sae, ordinary=unseen.ordinary[:8])
+    nats[name] = runs.loss_in_nats(model, text, hook_name, hook)
+back = {
+    name: (nats["zeros"] - n) / (nats["zeros"] - nats["nothing"]) for name, n in nats.items()
+}
+for name, loss in nats.items():
+    print(f"{name:<19} {loss:5.2f} nats, loss recovered {back[name]:.2f}")
 
-from mi_course.interp.sae.splicing import loss_with_sae
-
-
-# The cheapest reconstruction: the mean activation, whatever comes in.
-mean_only = SimpleNamespace(
-    encode=lambda x: x, decode=lambda f: activations.mean(dim=0).expand_as(f)
+# %% id="claims-loss-seen" tags=["claims"]
+lesson.seen("back_trained", back["trained"], ".0%")
+lesson.seen("worse", nats["trained"] - nats["nothing"], ".1f")
+lesson.seen("back_untrained", back["control: untrained"], ".0%")
+lesson.seen("back_mean", back["control: the mean"], ".0%")
+claim(
+    "more than 85% is recovered, and the model is at least 0.2 nats worse",
+    back["trained"] > 0.85 and nats["trained"] > nats["nothing"] + 0.2,
 )
-recovered_share = lesson.use("loss_recovered")
-for name, sae in (
-    ("trained", real),
-    ("control: untrained", untrained),
-    ("control: the mean", mean_only),
-):
-    with torch.no_grad():
-        losses = loss_with_sae(model, sae, test_rows[:8, :128], LAYER)
-    share = recovered_share(losses.clean, losses.spliced, losses.zero)
-    print(
-        f"{name:<19} clean {losses.clean:.2f}, spliced {losses.spliced:.2f}, zeros {losses.zero:.2f} nats: recovered {share:.2f}"
-    )
+claim(
+    "untrained latents recover more than 40%, the mean more than 15%",
+    back["control: untrained"] > 0.4 and back["control: the mean"] > 0.15,
+)
+from mi_course.interp.sae import loss_with_sae
+
+ours = loss_with_sae(model, real, text[:2], LAYER)
+again = partial(lesson.use("splice"), sae=real, ordinary=unseen.ordinary[:2])
+claim(
+    "the library's splice gives the same loss, to 0.01 nats",
+    abs(ours.spliced - runs.loss_in_nats(model, text[:2], hook_name, again)) < 0.01,
+)
 
 # %% [markdown] id="loss-seen"
 # <details><summary>What you should see</summary>
 #
-# More than nine tenths recovered sounds like nearly everything. In nats the model got worse by four tenths. Zeros are so bad a replacement that random, untrained latents recover more than half of the way, and the mean activation, which
-# says nothing about the token, more than a quarter. Report the nats.
+# **Loss recovered** is the share of the way back from zeros. {{seen:back_trained}} sounds like nearly everything. In nats the model got worse by {{seen:worse}}. Zeros are so bad a replacement that random, untrained latents recover {{seen:back_untrained}}, and the mean activation, which says nothing about the token, {{seen:back_mean}}. Report the nats, and what was replaced.
 # </details>
 
 # %% [markdown] id="features-intro"
-# ### What its latents fire on
+# ### What are its latents about?
 #
-# For eight latents, drawn by lot from those that fire on 0.3 to 3 % of tokens, the five unseen tokens on which they are strongest. Before you read meaning into them: random directions have strongest tokens as well, and people find meaning in those, too. So the same for random directions.
+# People look at latents on a dashboard. Write a row of it.
+
+# %% [markdown] id="ask-dashboard_row"
+# {{exercise dashboard_row}}
+#
+# `f` has a row for each token and a column for each latent. Return a dict of three: `"density"`, the share of tokens on which latent number `latent` is active (above 0); `"strongest"`, the numbers of the n tokens on which it is strongest, strongest first, among equal ones the earlier first, and only tokens on which it is active, so there may be fewer than n, or none; `"promotes"`, the n token ids with the highest logits `W_dec[latent] @ W_U`, highest first, among equal ones the smaller id first (all of them, if the vocabulary is smaller than n).
+
+
+# %% id="answer-dashboard_row"
+def dashboard_row(
+    f: Float[Tensor, "tokens F"],
+    latent: int,
+    W_dec: Float[Tensor, "F d"],
+    W_U: Float[Tensor, "d vocab"],
+    n: int,
+) -> dict:
+    """{"density": share of tokens, "strongest": numbers of up to n tokens, "promotes": n token ids}."""
+    # BEGIN SOLUTION
+    strength = f[:, latent]
+    order = strength.argsort(descending=True, stable=True)
+    logits = W_dec[latent] @ W_U
+    return {
+        "density": float((strength > 0).float().mean()),
+        "strongest": [int(token) for token in order[:n] if strength[token] > 0],
+        "promotes": logits.argsort(descending=True, stable=True)[:n].tolist(),
+    }
+    # END SOLUTION
+
+
+lesson.check(dashboard_row)
+
+# %% [markdown] id="blind-intro"
+# Before you read meaning into latents: random directions have strongest tokens as well, and people find meaning in those, too. Bricken et al. (2023) had latents and neurons rated blind. So here are eight rows on tokens that the training has not seen. Some are latents drawn by lot from those that are active on 0.3 to 3 % of tokens. The others are **random directions**, with thresholds that make each active as often as one of the latents. **Predict:** which are which? Write it down before you open what follows.
 
 # %% id="features" tags=["not-compared"]
-from collections import Counter
-
-with torch.no_grad():
-    (stream,), usable, _ = run_to(
-        model,
-        HookSite.of(model, LAYER),
-        test_rows,
-        torch.ones_like(test_rows, dtype=torch.bool),
-    )
-where = usable.nonzero().tolist()
-inputs = stream[usable]
-with torch.no_grad():
-    fired = real.encode(inputs)
-directions = torch.randn(2304, 576, generator=torch.Generator().manual_seed(0))
-projected = (inputs - inputs.mean(dim=0)) @ directions.T
-
-
-def context(index, width=5):
-    """The token in brackets, after what came before it."""
-    row, position = where[index]
-    ids = test_rows[row]
-    before = model.tokenizer.decode(ids[max(1, position - width) : position])
-    return f"…{before}[{model.tokenizer.decode(ids[position])}]".replace("\n", "⏎")
-
-
-def same_token(values, units):
-    """Mean share of the ten strongest places that hold the commonest token among them."""
-    shares = []
-    for unit in units:
-        ids = [int(test_rows[tuple(where[i])]) for i in values[:, unit].topk(10).indices]
-        shares.append(Counter(ids).most_common(1)[0][1] / 10)
-    return sum(shares) / len(shares)
-
-
-often = (fired > 0).float().mean(dim=0)
+row_of, ids, f = (
+    lesson.use("dashboard_row"),
+    unseen.tokens[unseen.ordinary],
+    real.encode(unseen.x),
+)
+often, dice = (f > 0).float().mean(dim=0), torch.Generator().manual_seed(6)
 chosen = ((often > 0.003) & (often < 0.03)).nonzero()[:, 0]
-chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(6))]
-for latent in chosen[:8].tolist():
-    print(f"latent {latent} ({often[latent]:.1%} of tokens)")
-    print(*(f"    {context(i)}" for i in fired[:, latent].topk(5).indices.tolist()), sep="\n")
-print("\nrandom directions")
-for unit in range(3):
-    print(
-        *(f"    {context(i)}" for i in projected[:, unit].topk(5).indices.tolist()), sep="\n"
-    )
-    print()
-with torch.no_grad():
-    unlearned = untrained.encode(inputs)
-print(
-    f"same token among a latent's ten strongest: trained {same_token(fired, chosen[:200].tolist()):.0%}, ",
-    end="",
-)
-print(
-    f"untrained {same_token(unlearned, range(200)):.0%}, random directions {same_token(projected, range(200)):.0%}"
-)
+chosen = chosen[torch.randperm(len(chosen), generator=dice)][:200]
+random_f, directions = runs.matched_random(unseen.x, often[chosen], seed=0)
+order = torch.randperm(8, generator=dice).tolist()  # below 4: a latent
+for letter, i in zip("ABCDEFGH", order, strict=True):
+    latent = (f, int(chosen[i]), real.W_dec) if i < 4 else (random_f, i, directions)
+    runs.print_dashboard(letter, row_of(*latent, model.W_U, 5), unseen, model.tokenizer)
 
 # %% id="feature-text" tags=["not-compared"]
-latent = int(chosen[0])
-row, peak = where[int(fired[:, latent].argmax())]
-at = [(i, site) for i, (r, site) in enumerate(where) if r == row and abs(site - peak) < 60]
-show.tokens(
-    [model.tokenizer.decode(test_rows[row][site]) for _, site in at],
-    [float(fired[i, latent]) for i, _ in at],
-    title=f"Latent {latent} on one text that it has not seen",
-    unit="activation",
+latent = int(chosen[min(order)])
+runs.draw_text(latent, f, unseen, model.tokenizer)
+
+# %% id="same-token" tags=["not-compared"]
+letters = [letter for letter, i in zip("ABCDEFGH", order, strict=True) if i >= 4]
+same = [
+    runs.same_token(codes, ids, which)
+    for codes, which in ((f, chosen.tolist()), (random_f, range(200)))
+]
+print("random directions:", *letters)
+print(f"one token among a latent's ten strongest: trained {same[0]:.0%}, random {same[1]:.0%}")
+
+# %% id="claims-features-seen" tags=["claims"]
+lesson.seen("random_letters", letters)
+lesson.seen("same_trained", same[0], ".0%")
+lesson.seen("same_random", same[1], ".0%")
+densities = (random_f > 0).float().mean(dim=0)
+claim(
+    "the random directions are active as often as the latents, within 0.1% of tokens",
+    bool((densities - often[chosen]).abs().max() < 0.001),
+)
+claim(
+    "trained latents and random directions differ by less than 25 points in how often one token fills the top ten",
+    abs(same[0] - same[1]) < 0.25,
 )
 
 # %% [markdown] id="features-seen"
 # <details><summary>What you should see</summary>
 #
-# Some latents are about something that can be named. In the run that is printed with the solution: the beginning of a user's turn, line breaks after a colon, helping, tokens that begin with "sw" or "sm". (Another machine may train another dictionary: which latents there are depends on the last digits.) Others look like nothing, and several are about a single token. Among random directions a name is harder to find, but try, and notice how ready you are to find one. The count at the end is a warning of its own: by this crude number trained latents and random
-# directions hardly differ, because a few common tokens stick out in every direction. Bricken et al. (2023) had people rate latents without knowing where they came from, and used that. Lesson 07 tests a latent by what it *does*.
+# The random directions are {{seen:random_letters}}. (On another machine training may find another dictionary, since it depends on the last digits; the letters stay.) How many did you get right? Half of them are right by guessing.
+#
+# Five examples from so few tokens support no name. They support a guess, which has to be tested on tokens that the guess has not seen: does the latent become active where the name says, and nowhere else? One crude count of this kind is how often a single token fills a latent's top ten: {{seen:same_trained}} for the trained latents, {{seen:same_random}} for random directions that are as often active. Both are high, because a few common tokens stick out in every direction. What promotes and what activates need not agree, either. The better test is to change a latent and see what the model then *does*; Templeton et al. (2024) did so with a Golden Gate Bridge.
 # </details>
 
 # %% [markdown] id="part-11"
-# ## 11. How far is this from the state of the art?
+# ## 12. How far is this from the state of the art?
 
 # %% id="distance"
-runs = [
-    ("this notebook", 2304, 400 * 1024),
-    ("Bricken et al. 2023, A/1", 4096, 8e9),
-    ("Bricken et al. 2023, widest", 131_072, 8e9),
-    ("Gemma Scope 2024, narrowest", 2**14, 4e9),
-    ("Gemma Scope 2024, widest", 2**20, 16e9),
-    ("Gao et al. 2024, on GPT-4", 16_000_000, 40e9),
-]
-print("                               latents      tokens   tokens × latents, ours = 1")
-for name, latents, n in runs:
-    print(f"{name:<28} {latents:>10,} {n:>11.1e}   {n * latents / (2304 * 400 * 1024):.1e}")
+runs.print_distance(config.n_latents, config.steps * config.batch)
+
+# %% id="claims-distance-seen" tags=["claims"]
+import math
+
+ours_tokens = config.steps * config.batch
+lesson.seen("epochs", ours_tokens / len(train_on.x), ".0f")
+smallest = min(n for _, _, n in runs.RUNS)
+lesson.seen("fewer", f"{round(smallest / ours_tokens, -3):,.0f}")
+farthest = max(n * latents for _, latents, n in runs.RUNS) / (ours_tokens * config.n_latents)
+lesson.seen("magnitudes", math.log10(farthest), ".0f")
+claim("thousands of times fewer tokens than the smallest", smallest / ours_tokens > 5000)
 
 # %% [markdown] id="distance-seen"
 # <details><summary>What you should see</summary>
 #
-# Our run saw ten thousand times fewer tokens than the smallest of these, and each of its tokens seven times. In tokens times latents, which is what an encoder's arithmetic grows with (their activations are also wider than 576), the distance to Gao et al. is about nine orders of magnitude. Gemma Scope is more than 400 such autoencoders, on every layer. It is public, and lesson 07 could be done with it.
+# Our run saw about {{seen:fewer}} times fewer tokens than the smallest of these, and each of its tokens {{seen:epochs}} times. In tokens times latents, which is what an encoder's arithmetic grows with (their activations are also wider than ours), the distance to Gao et al. (2024) is {{seen:magnitudes}} orders of magnitude. Gemma Scope (Lieberum et al. 2024) is more than $400$ such autoencoders, on every layer, and public.
 #
-# What carries over from a laptop is not the dictionary but the judgement: the same shrinkage, the same dead latents, the same five definitions are in papers at every scale.
+# What carries over from a laptop is not the dictionary but the judgment: the same shrinkage, the same dead latents, the same five definitions are in papers at every scale.
 # </details>
 #
 # *Reflect.* Which result in this lesson rests on knowing the truth, and has no counterpart on a real model? What would you accept in its place?
 
+# %% id="claims-recap" tags=["claims"]
+claim(
+    "found again: the autoencoder's cosine is 0.4 above that of random directions",
+    cosines_of[-1] > random + 0.4,
+)
+claim(
+    "the counted kinds explain more than the ReLU at about the same L0",
+    min(compared[name].explained for name in ("jumprelu", "gated", "topk", "batch_topk"))
+    > compared["relu"].explained,
+)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You hid 64 directions in 32 dimensions and found them again. You wrote the loss term by term, saw what each term does when it is wrong, watched L1 shrink what it should measure, and parted presence from strength in two ways. You replaced the penalty by a count, woke dead latents, and trained an autoencoder that passed a judge who knew the truth.
-# You saw five definitions disagree about one reconstruction, and a dead autoencoder with a perfect score. Then you did it where nobody knows the truth, with controls.
+# You hid directions where there were not enough dimensions for them, and found them again. You wrote the loss term by term, saw what each term does when it is wrong, watched L1 shrink what it should measure, gave a part of it back, and separated presence from strength in two ways. You replaced the penalty by a count, revived dead latents, and trained an autoencoder that passed a judge who knew the truth.
+#
+# You saw five definitions disagree about one reconstruction, a dead autoencoder with a perfect score, and a good one that hides a parent behind its children. Then you did it where nobody knows the truth: you spliced it in, paid in nats, and read a dashboard blind.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_plugin import cell, code
 
-from mi_course import cli, content
+from mi_course import cli, content, wire
 from mi_course.authoring.source import BuildError, Finding
 from mi_course.errors import CourseError, UnknownName
 from mi_course.grading.cluster import ClusterError
@@ -171,6 +172,21 @@ def test_check_of_all_right_answers_ends_with_zero_and_is_remembered(mine, plugi
     }
     assert [row.attempts for row in Progress().rows()] == [1, 1]
     assert "2 passed, 5 points" in run("status", "--lesson", "tiny").stdout
+
+
+def test_a_recorded_value_counts_as_it_does_in_the_grader(mine):
+    def stop(notebook):  # what the answer needs is computed by a cell of the course, which is not run
+        cell(notebook, "answer-favorites")["source"] = "favorites = perfect[:3]"
+
+    edit(mine, stop)
+    report = run("check", mine, status=1).stdout
+    assert re.search(r"^favorites +crashed +0/2 ", report, re.MULTILINE)
+    assert "were its outputs cleared?" in " ".join(report.split())
+    text = base64.b64encode(wire.encode([6, 28, 496])).decode()
+    record = {"format": 1, "exercise": "tiny.favorites", "revision": 1, "value": text}
+    output = {"output_type": "display_data", "metadata": {}, "data": {content.ANSWER_MIME: record}}
+    edit(mine, lambda notebook: cell(notebook, "answer-favorites").update(outputs=[output]))
+    assert "5 of 5 points" in run("check", mine).stdout
 
 
 def test_the_solution_passes(plugin):

@@ -19,7 +19,7 @@ from tiny_plugin import plugin as plugin
 import mi_course
 from mi_course import content, course, lessons, wire
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
-from mi_course.course import Card, ExerciseHandle, Lesson, check_exercise, subscribe
+from mi_course.course import Card, ExerciseHandle, Lesson, check_exercise, guard, subscribe
 from mi_course.errors import CourseError
 from mi_course.exercises import Exercise, LessonSpec, Mistake, Part, Verdict, case
 from mi_course.progress import Progress
@@ -87,9 +87,9 @@ def lesson(tmp_path, monkeypatch) -> Lesson:
 
 @pytest.fixture(autouse=True)
 def no_listeners():
-    before = list(course._subscribers)
+    before, guards = list(course._subscribers), list(course._guards)
     yield
-    course._subscribers[:] = before
+    course._subscribers[:], course._guards[:] = before, guards
 
 
 def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -326,7 +326,8 @@ def test_whoever_subscribes_is_told(lesson):
     (event,) = events
     assert event.pop("at").endswith("+00:00")
     assert event == {
-        "version": 1,
+        "version": 2,
+        "kind": "verdict",
         "lesson": "lab",
         "exercise": "lab.double",
         "revision": 1,
@@ -334,10 +335,44 @@ def test_whoever_subscribes_is_told(lesson):
         "points": 0,
         "max_points": 1,
         "mistake": "square",
+        "attempt": 1,
     }
 
 
-def test_a_listener_that_raises_is_dropped(lesson):
+def test_hints_and_solutions_are_events_too(lesson):
+    events: list[dict[str, Any]] = []
+    subscribe(events.append)
+    lesson.check(lambda x: x * x, name="double")
+    lesson.check(lambda x: x * x, name="double")
+    lesson.hint("double")
+    lesson.hint("double")
+    mi_course.lesson("start_here").solution("zero_head")
+    assert [(event["kind"], event.get("attempt"), event.get("hint")) for event in events] == [
+        ("verdict", 1, None),
+        ("verdict", 2, None),
+        ("hint", None, 1),
+        ("hint", None, 2),
+        ("reveal", None, None),
+    ]
+    assert events[-1]["exercise"] == "start_here.zero_head"
+
+
+def test_a_guard_is_asked_before_a_solution_is_shown():
+    lesson = mi_course.lesson("start_here")
+    events: list[dict[str, Any]] = []
+    subscribe(events.append)
+    remove = guard(lambda exercise: "At 15:30." if exercise == "start_here.zero_head" else None)
+    guard(lambda exercise: 1 / 0)
+    assert "At 15:30." in lesson.solution("zero_head").text
+    assert events == []
+    assert not any(row.solution_seen for row in Progress().rows("start_here"))
+    remove()
+    remove()
+    assert "At 15:30." not in lesson.solution("zero_head").text
+    assert [event["kind"] for event in events] == ["reveal"]
+
+
+def test_a_listener_that_raises_is_called_again(lesson):
     heard: list[Any] = []
 
     def raises(event):
@@ -354,8 +389,7 @@ def test_a_listener_that_raises_is_dropped(lesson):
     subscribe(heard.append)
     assert lesson.check(twice, name="double").passed
     assert lesson.check(twice, name="double").passed
-    assert heard[0] == "raises"
-    assert [event["status"] for event in heard[1:]] == ["passed", "passed"]
+    assert [item if item == "raises" else item["status"] for item in heard] == ["raises", "passed", "raises", "passed"]
 
 
 @pytest.mark.filterwarnings("ignore::mi_course.progress.ProgressWarning")

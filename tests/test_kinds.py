@@ -71,7 +71,8 @@ def test_what_cannot_vary_leaves_its_kinds_unseen():
     reasons = {kind.name: kind.reason for kind in tried}
     assert reasons["squeeze(0) on `x`"] == "three of them"
     assert reasons["short vectors of `x` made zero"] == "probabilities"
-    assert reasons["a cache that forgets `k`"] is None
+    assert reasons["a cache that forgets `k`"] == "always three"
+    assert reasons["a cache by shape alone"] is None
 
 
 def test_a_kind_that_gives_the_same_everywhere_is_harmless():

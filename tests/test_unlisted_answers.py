@@ -106,20 +106,6 @@ def induction_score_fixedperiod(pattern, period):
     return pattern.diagonal(1 - p, 1, 2)[:, -p:].mean(-1)
 
 
-def top_heads_limited(scores, threshold):
-    return reference("induction_heads.top_heads")(scores, threshold)[:4]
-
-
-def top_heads_square_only(scores, threshold):
-    flat = scores.flatten()
-    o = flat.argsort(descending=True)
-    return [divmod(int(i), len(scores)) for i in o if flat[i] > threshold]
-
-
-def top_heads_positive_only(scores, threshold):
-    return [h for h in reference("induction_heads.top_heads")(scores, threshold) if scores[h] > 0]
-
-
 def composition_score_absd(a, b):
     return (a.abs() @ b.abs()).norm() / (a.norm() * b.norm())
 
@@ -135,15 +121,6 @@ def composition_score_eps8(a, b):
 def copying_score_topk_ge(W_E, W_OV, W_U):
     logits = W_E @ W_OV @ W_U
     return (logits.argmax(-1) == torch.arange(len(logits))).float().mean().item()
-
-
-def emergence_step_only_end(steps, scores, t):
-    return steps[-1] if scores[-1] > t else None
-
-
-def emergence_step_zero_step(steps, scores, t):
-    r = reference("induction_heads.emergence_step")(steps, scores, t)
-    return r or None
 
 
 def train_step_two_steps(model, optimizer, tokens):
@@ -183,28 +160,6 @@ def loss_without_heads_permanent(model, tokens, heads):
         for layer, h in heads:
             model.blocks[layer].attn.W_O[h] = 0
     return reference("induction_heads.loss_per_token")(model(tokens), tokens)
-
-
-def score_hook_writes_first(scores, period):
-    inner = reference("induction_heads.score_hook")(scores, period)
-
-    def hook(pattern, hook):
-        inner(pattern, hook)
-        pattern.zero_()
-        return pattern
-
-    return hook
-
-
-def score_hook_runningmean(scores, period):
-    inner = reference("induction_heads.score_hook")(scores, period)
-
-    def hook(pattern, hook):
-        old = scores[hook.layer()].clone()
-        inner(pattern, hook)
-        scores[hook.layer()] = (old + scores[hook.layer()]) / 2
-
-    return hook
 
 
 def logit_difference_mx(logits, answers, last):
@@ -295,25 +250,12 @@ def last_token_index_first_zero(m):
     return torch.where(m.min(1).values == 1, m.shape[1] - 1, m.argmin(1) - 1)
 
 
-def activations_at_clampi(r, i):
-    return reference("steering_vectors.activations_at")(r, i.clamp(max=3))
-
-
-def difference_of_means_trunc(p, n):
-    k = min(len(p), len(n))
-    return (p[:k] - n[:k]).mean(0)
-
-
 def mass_mean_probe_cov(x, y):
     if y.all() or not y.any():
         raise ValueError
     a, b = (x[y].mean(0), x[~y].mean(0))
     w = torch.linalg.pinv(torch.cov(x.T)) @ (a - b)
     return (w, -(w @ (a + b)) / 2)
-
-
-def probe_accuracy_zeroplus(w, b, x, y):
-    return max(reference("steering_vectors.probe_accuracy")(w, b, x, y), y.float().mean().item())
 
 
 def log_odds_setdedupe(logits, p, n):
@@ -339,14 +281,6 @@ def add_vector_norm_preserve(r, hook, vector, coefficient, start):
     o = r.clone()
     o[:, start:] += coefficient * vector
     return o * (r.norm(dim=-1, keepdim=True) / o.norm(dim=-1, keepdim=True))
-
-
-def dose_response_dedupe(effect, co):
-    return [effect(c) - effect(0) for c in sorted(set(co))]
-
-
-def dose_response_base_only_if(effect, co):
-    return [effect(c) - (effect(0) if 0 in co else 0) for c in co]
 
 
 def kl_divergence_js(b, s):
@@ -386,21 +320,7 @@ def ablate_direction_relu_abl(r, hook, d):
     return r - (r @ u).clamp(min=0)[..., None] * u
 
 
-def orthogonalize_both(W, d):
-    if not d.any():
-        return W
-    u = d / d.norm()
-    P = torch.eye(len(u)) - torch.outer(u, u)
-    W2 = W @ P
-    return W2 / W2.norm() * W.norm()
-
-
-def decode_bias_only_where_something_speaks(f, W_dec, b_dec):
-    return f @ W_dec + b_dec * (f > 0).any(-1, keepdim=True)
-
-
 WRONG = {
-    "sae_training.decode": [decode_bias_only_where_something_speaks],
     "start_here.top_next_tokens": [top_next_tokens_strs, top_next_tokens_temp],
     "start_here.zero_head": [zero_head_small, zero_head_nn],
     "induction_heads.repeated_tokens": [
@@ -413,17 +333,14 @@ WRONG = {
     ],
     "induction_heads.loss_per_token": [loss_per_token_clipped, loss_per_token_mutates],
     "induction_heads.induction_score": [induction_score_batchy, induction_score_fixedperiod],
-    "induction_heads.top_heads": [top_heads_limited, top_heads_square_only, top_heads_positive_only],
     "induction_heads.composition_score": [composition_score_absd, composition_score_eps, composition_score_eps8],
     "induction_heads.copying_score": [copying_score_topk_ge],
-    "induction_heads.emergence_step": [emergence_step_only_end, emergence_step_zero_step],
     "induction_heads.train_step": [train_step_two_steps, train_step_evalgrad],
     "induction_heads.loss_without_heads": [
         loss_without_heads_keeps_layers,
         loss_without_heads_half,
         loss_without_heads_permanent,
     ],
-    "induction_heads.score_hook": [score_hook_writes_first, score_hook_runningmean],
     "activation_patching.logit_difference": [logit_difference_mx, logit_difference_absv, logit_difference_logsm_diff],
     "activation_patching.recovery": [recovery_clamp, recovery_median, recovery_refuses_too_much, recovery_typeerr],
     "activation_patching.patch_position": [patch_position_neg],
@@ -434,18 +351,13 @@ WRONG = {
     "activation_patching.path_patch_to_logits": [path_patch_to_logits_onlyattn],
     "activation_patching.ioi_prompts": [ioi_prompts_cased],
     "steering_vectors.last_token_index": [last_token_index_sumpad, last_token_index_first_zero],
-    "steering_vectors.activations_at": [activations_at_clampi],
-    "steering_vectors.difference_of_means": [difference_of_means_trunc],
     "steering_vectors.mass_mean_probe": [mass_mean_probe_cov],
-    "steering_vectors.probe_accuracy": [probe_accuracy_zeroplus],
     "steering_vectors.log_odds": [log_odds_setdedupe, log_odds_logits_lse_with_mean],
     "steering_vectors.add_vector": [add_vector_inplace_vec, add_vector_norm_preserve],
-    "steering_vectors.dose_response": [dose_response_dedupe, dose_response_base_only_if],
     "steering_vectors.kl_divergence": [kl_divergence_js],
     "steering_vectors.random_controls": [random_controls_orthog, random_controls_onehot, random_controls_avgnorm],
     "steering_vectors.cosine_similarities": [cosine_similarities_diag0],
     "steering_vectors.ablate_direction": [ablate_direction_relu_abl],
-    "steering_vectors.orthogonalize": [orthogonalize_both],
 }
 
 RIGHT = {

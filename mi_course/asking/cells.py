@@ -23,7 +23,7 @@ from typing import Any
 
 from mi_course.asking.limits import TimeUp, time_limit
 
-__all__ = ["InertStub", "LessonStub", "ShellStub", "main_namespace", "run_cell", "transformer"]
+__all__ = ["InertStub", "LessonStub", "ShellStub", "TimedOut", "main_namespace", "run_cell", "transformer"]
 
 _FUTURES = functools.reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
@@ -45,6 +45,10 @@ def main_namespace() -> dict[str, Any]:
     return namespace
 
 
+class TimedOut(str):
+    """What `run_cell` returns after a time-out: a type of its own, since the text of an error may be the same."""
+
+
 def run_cell(source: str, position: int, namespace: dict[str, Any], limit_s: float | None = None) -> str:
     """Run one cell. Returns why it stopped, in one line, or "" if it did not. Raises nothing, not even SystemExit.
 
@@ -59,7 +63,7 @@ def run_cell(source: str, position: int, namespace: dict[str, Any], limit_s: flo
         with time_limit(limit_s) if limit_s else contextlib.nullcontext():
             _execute(source, name, namespace)
     except TimeUp:
-        return f"it was still running after {limit_s:g} seconds."
+        return TimedOut(f"it was still running after {limit_s:g} seconds.")
     except BaseException as error:
         return _format_error(error, name)
     return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
 import signal
@@ -17,8 +18,35 @@ import time
 import types
 from collections.abc import Iterator
 
+import torch
+
 AFTER_TIME_OUT_S = 1.0
 """The limit of later Asks once one has run out of time: nobody should wait five seconds for each."""
+
+
+SLOWEST = 4.0
+_USUAL_S = 0.012
+"""Processor time of `_measure` on the machine on which limits were set."""
+
+
+@functools.cache
+def slowness() -> float:
+    """How many times as long as usual this machine takes, from 1 to SLOWEST. Limits are multiplied by it.
+
+    It is measured once, at the first call, which must come before any learner's code runs.
+    """
+    return min(max(min(_measure() for _ in range(3)) / _USUAL_S, 1.0), SLOWEST)
+
+
+def _measure() -> float:
+    """Processor time of some ordinary Python and some small products, as answers and trainings need."""
+    began = time.process_time()
+    total, x = 0.0, torch.ones(64, 64) / 64
+    for i in range(60_000):
+        total += i % 7
+    for _ in range(600):
+        x = (x @ x).relu() + 0.01
+    return time.process_time() - began
 
 
 class TimeUp(BaseException):
@@ -35,31 +63,43 @@ REMINDER_S = 0.2
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeUp in the block after `seconds` of wall-clock time."""
-    on_main = threading.current_thread() is threading.main_thread()
-    with _alarm(seconds) if on_main and hasattr(signal, "setitimer") else _thread_alarm(seconds):
+    with _alarm(seconds) if _alarms_work() else _thread_alarm(seconds):
         yield
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def processor_limit(seconds: float) -> Iterator[None]:
+    """As `time_limit`, but of this process's processor time, where alarms work."""
+    with _alarm(seconds, processor=True) if _alarms_work() else _thread_alarm(seconds):
+        yield
+
+
+def _alarms_work() -> bool:
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float, processor: bool = False) -> Iterator[None]:
     active = True
+    number, timer = (signal.SIGPROF, signal.ITIMER_PROF) if processor else (signal.SIGALRM, signal.ITIMER_REAL)
+    clock = time.process_time if processor else time.monotonic
 
     def ring(signum: int, frame: types.FrameType | None) -> None:
         # Lines of ours are not interrupted: the next alarm comes after them.
         if active and not (frame and frame.f_code.co_filename in _NOT_INTERRUPTED):
             raise TimeUp
 
-    before = signal.signal(signal.SIGALRM, ring)
-    started = time.monotonic()
-    remaining, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), REMINDER_S)
+    before = signal.signal(number, ring)
+    started = clock()
+    remaining, interval = signal.setitimer(timer, max(seconds, 0.001), REMINDER_S)
     try:
         yield
     finally:
         active = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+        signal.setitimer(timer, 0)
+        signal.signal(number, signal.SIG_DFL if before is None else before)
         if remaining:  # another alarm was set before: it gets the rest of its time
-            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - started), 0.001), interval)
+            signal.setitimer(timer, max(remaining - (clock() - started), 0.001), interval)
 
 
 @contextlib.contextmanager

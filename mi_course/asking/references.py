@@ -3,7 +3,7 @@
 model(config, seed) or model(name)   a small random TransformerBridge, or one of ours from data/
 cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
-optimizer(model, kind, lr)           SGD, Adam or AdamW over the model's parameters
+optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
 function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number; each logs its calls
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -277,6 +278,7 @@ def _hook(resolver: Resolver, model: Any, name: str) -> Any:
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }

@@ -20,14 +20,7 @@ from mi_course.lessons import LessonInfo
 
 __all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "review_held", "table"]
 
-TO_CONVERT = (
-    "residual_stream",
-    "start_here",
-    "induction_heads",
-    "steering_vectors",
-    "superposition",
-    "sae_training",
-)
+TO_CONVERT = ("residual_stream",)
 """Lessons whose concluding cells need no claims yet. It only becomes shorter."""
 
 CLAIMS_S = 10.0
@@ -166,8 +159,9 @@ def _claims_cell(cell: SourceCell, prose: Mapping[str, SourceCell]) -> Iterator[
 def _claim_calls(cell: SourceCell) -> Iterator[ast.Call]:
     """The calls of `claim` with two arguments."""
     for node in ast.walk(_parsed(cell.text)):
-        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if name in ("claim", "mi_course.claim") and len(node.args) + len(node.keywords) >= 2:
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("claim", "mi_course.claim"):
+            continue
+        if len(node.args) + len(node.keywords) >= 2:
             yield node
 
 
@@ -264,18 +258,20 @@ def _typed_numbers(text: str) -> Iterator[tuple[str, int]]:
 
 def table(lessons: Sequence[tuple[LessonInfo, Sequence[SourceCell], Held]]) -> str:
     """Per lesson: cells that conclude, how many of them have a claim, claims, numbers filled in, citations."""
-    rows = [("lesson", "concluding cells", "with a claim", "claims", "numbers seen", "citations", "")]
+    rows: list[tuple[str, ...]] = [
+        ("lesson", "concluding cells", "with a claim", "claims", "numbers seen", "citations", "")
+    ]
     for info, cells, run in lessons:
         prose = [cell for cell in cells if concludes(cell)]
         ids = {cell.belongs_to for cell in cells if cell.is_claims and any(_claim_calls(cell))}
-        numbers = sum(len(_PLACEHOLDER.findall(cell.text)) for cell in cells if cell.kind == "markdown")
+        filled = sum(len(_PLACEHOLDER.findall(cell.text)) for cell in cells if cell.kind == "markdown")
         cited = sum(len(_CITATION.findall(cell.text)) for cell in cells if cell.kind == "markdown")
-        counts = (len(prose), sum(cell.id in ids for cell in prose), sum(run.claims.values()), numbers, cited)
+        counts = (len(prose), sum(cell.id in ids for cell in prose), sum(run.claims.values()), filled, cited)
         note = "to be converted" if info.id in TO_CONVERT and not info.folder else ""
         rows.append((f"{info.number:02d} {info.id}", *map(str, counts), note))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for name, *numbers, note in rows:
-        aligned = "  ".join(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=False))
-        lines.append(f"{name.ljust(widths[0])}  {aligned}  {note}".rstrip())
+    for row in rows:
+        aligned = [word.rjust(width) for word, width in zip(row[1:-1], widths[1:-1], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *aligned, row[-1]]).rstrip())
     return "\n".join(lines)

@@ -14,6 +14,7 @@ __all__ = ["limit_memory", "run_each"]
 
 EXTRA_BYTES = 4 * 2**30
 """What a worker may map beyond what it had when it was forked: judging may load SmolLM2."""
+PATIENCE = 20.0
 
 
 def limit_memory(extra: int = EXTRA_BYTES) -> None:
@@ -30,7 +31,8 @@ def limit_memory(extra: int = EXTRA_BYTES) -> None:
 def run_each(work: Callable[[int], Any], count: int, seconds: float) -> Iterator[tuple[int, Any, str]]:
     """Yield (i, the result of `work(i)`, "") for each i < count, or (i, None, why there is no result).
 
-    The work is done in forks, with a memory limit and this many seconds for each i. Results must be JSON.
+    The work is done in forks, with a memory limit and this many seconds of processor time for each i, or `PATIENCE`
+    times as many by the clock. Results must be JSON.
     """
     done = 0
     while done < count:
@@ -56,15 +58,19 @@ def _child(out: int, work: Callable[[int], Any], todo: range, seconds: float) ->
     try:
         limit_memory()
         warnings.simplefilter("ignore")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills the process, even during a call into C
+        limits = ((signal.ITIMER_PROF, seconds), (signal.ITIMER_REAL, PATIENCE * seconds))
+        for number in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)  # kills the process, even during a call into C
         with open(out, "w", encoding="utf-8") as file:
             for i in todo:
-                signal.setitimer(signal.ITIMER_REAL, seconds)
+                for timer, most in limits:
+                    signal.setitimer(timer, most)
                 try:
                     line = json.dumps([work(i), ""])
                 except Exception as error:
                     line = json.dumps([None, f"{type(error).__name__}: {str(error)[:200]}"])
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                for timer, _ in limits:
+                    signal.setitimer(timer, 0)
                 file.write(line + "\n")
                 file.flush()
     finally:

@@ -151,6 +151,8 @@ def _from_folder(folder: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
     total, members = 0, 0
     for here, folders, names in os.walk(folder, followlinks=False):
         members += len(folders)
+        if members > MAX_MEMBERS:
+            raise _Refused(f"it holds more than {MAX_MEMBERS:,} files")
         folders[:] = sorted(name for name in folders if not _hidden(name))
         if len(Path(here).relative_to(folder).parts) >= DEPTH:
             folders.clear()

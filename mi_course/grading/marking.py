@@ -14,17 +14,25 @@ import torch
 
 from mi_course import lessons
 from mi_course.asking import include_all, observe
-from mi_course.asking.limits import TimeUp, time_limit
+from mi_course.asking.limits import TimeUp, processor_limit
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
 from mi_course.grading.jobs import content_hash
 from mi_course.grading.marks import ExerciseMark, Marks, failed
-from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
-from mi_course.grading.sandboxed_asking import TOTAL_S, Seen, ask_all, capped, claimed
+from mi_course.grading.sandboxed_asking import (
+    PATIENCE,
+    TOTAL_S,
+    Seen,
+    ask_all,
+    capped,
+    recorded_observations,
+    shortened,
+)
 from mi_course.judging import judge
-from mi_course.submission import SETUP_POSITION, Submission, SubmissionError, parse, select_cells
+from mi_course.recorded_values import recorded_values
+from mi_course.submission import NOT_RECORDED, SETUP_POSITION, Submission, SubmissionError, parse, select_cells
 from mi_course.wire import Ask, Call, Observation, Ref
 
 __all__ = ["mark", "prepare"]
@@ -34,6 +42,7 @@ NO_SECCOMP = (
     "system calls were not filtered (no seccomp filter for this processor); namespaces and limits held the submission"
 )
 JUDGE_S = 60.0
+"""Processor time for judging one answer."""
 
 
 def mark(
@@ -54,20 +63,20 @@ def mark(
     if sandbox.sandboxed and not sandbox.seccomp:
         notes.append(NO_SECCOMP)
     if loaded.problem:
-        return failed(name, loaded.problem, sandbox.sandboxed, notes)
+        return failed(name, loaded.problem, sandbox.sandboxed, map(shortened, notes))
     chosen, problems, chosen_notes = choose(loaded.files, lesson)
     notes += chosen_notes
     if not chosen:
-        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, notes)
+        row = failed(name, " ".join(capped(problems)) or "Nothing to mark.", sandbox.sandboxed, map(shortened, notes))
         return replace(row, content=content_hash(loaded))
     marks: list[ExerciseMark] = []
     reasons, own, time_out = list(problems), list[str](), ""
     content = content_hash(loaded)
     seed = seed_of(secret, content)
-    for file, submission, claims, _ in chosen.values():
+    for file, submission, _ in chosen.values():
         notes += submission.notes
         left_s = total_s - (time.monotonic() - began)  # one deadline for all lessons of a submission
-        lesson_marks, why, seen = _mark_lesson(submission, claims, sandbox, seed, max(left_s, 0.0))
+        lesson_marks, why, seen = _mark_lesson(submission, sandbox, seed, max(left_s, 0.0))
         marks += lesson_marks
         own += seen.own
         time_out = max(time_out, seen.time_out)
@@ -85,10 +94,10 @@ def mark(
         max_points=sum(one.max_points for one in marks),
         exercises=tuple(marks),
         lessons=tuple(chosen),
-        notes=tuple(notes),
+        notes=tuple(shortened(note) for note in notes),
         sandboxed=sandbox.sandboxed,
         seconds=round(time.monotonic() - began, 3),
-        files=tuple(file for file, *_ in chosen.values()),
+        files=tuple(shortened(file) for file, *_ in chosen.values()),
         reflections=tuple(one for *_, reflections in chosen.values() for one in reflections),
         reasons=tuple(reasons),
         content=content,
@@ -97,7 +106,7 @@ def mark(
     )
 
 
-_Candidate = tuple[str, Submission, dict[str, Any], list[dict[str, str]]]
+_Candidate = tuple[str, Submission, list[dict[str, str]]]
 
 
 def choose(
@@ -110,7 +119,6 @@ def choose(
         try:
             notebook = parse(raw, file.rpartition("/")[2])
             submission = select_cells(notebook, file.rpartition("/")[2], lesson)
-            claims = claims_in(notebook)
             reflections = reflections_in(notebook, submission.info, file.lower().endswith(".py"))
         except SubmissionError as error:
             problems.append(str(error))
@@ -118,7 +126,7 @@ def choose(
         except Exception as error:
             problems.append(f"{file} cannot be read as a notebook ({type(error).__name__}).")
             continue
-        candidates.setdefault(submission.info.id, []).append((file, submission, claims, reflections))
+        candidates.setdefault(submission.info.id, []).append((file, submission, reflections))
     chosen: dict[str, _Candidate] = {}
     for id, of_lesson in candidates.items():
         of_lesson.sort(key=lambda one: rank(one[0], one[1]))
@@ -150,14 +158,17 @@ def seed_of(secret: bytes, content: str) -> int:
 
 
 def _mark_lesson(
-    submission: Submission, claims: dict[str, Any], sandbox: Sandbox, seed: int, total_s: float
+    submission: Submission, sandbox: Sandbox, seed: int, total_s: float
 ) -> tuple[list[ExerciseMark], list[str], Seen]:
     """The marks of one lesson's exercises, and what to say about them."""
     exercises = lessons.load(submission.info.id).exercises
     plans = {exercise.id: exercise.plan(seed) for exercise in exercises}
+    values = recorded_values(submission.records)
     # A recorded value is what `check` saw. Without one the name itself is asked; it may be a list written by hand.
     recorded = {
-        id: claimed(plan, claims[id]) for id, plan in plans.items() if plan.exercise.kind == "value" and id in claims
+        id: recorded_observations(plan, values[id])
+        for id, plan in plans.items()
+        if plan.exercise.kind == "value" and id in values
     }
     seen = ask_all(submission, {id: plan for id, plan in plans.items() if id not in recorded}, sandbox, total_s)
     observed = recorded | seen.observations
@@ -202,7 +213,7 @@ def _mark_exercise(
 
 def _judge(plan: Plan, observations: list[Observation]) -> Verdict:
     try:
-        with time_limit(JUDGE_S):
+        with processor_limit(JUDGE_S):
             return judge(plan, observations, ask=_ask_ours)
     except TimeUp:
         message = f"Judging this answer took more than {JUDGE_S:g} seconds."
@@ -216,9 +227,12 @@ def _judge(plan: Plan, observations: list[Observation]) -> Verdict:
 
 
 def _ask_ours(answer: Any, ask: Ask) -> Observation:
-    """Ask an oracle or a mistake, without the watches that see how tidy it is: nobody looks at these."""
+    """Ask an oracle or a mistake, without the watches that see how tidy it is: nobody looks at these.
+
+    By the clock it may take several times as long as an answer, since neighbors may keep the processor busy.
+    """
     calls = (replace(call, watch=tuple(watch for watch in call.watch if watch not in _TIDINESS)) for call in ask.calls)
-    return observe(answer, replace(ask, calls=tuple(calls)))
+    return observe(answer, replace(ask, calls=tuple(calls), limit_s=PATIENCE * ask.limit_s))
 
 
 _TIDINESS = ("arguments", "model", "hooks")
@@ -232,8 +246,10 @@ def _undefined(exercise: Exercise, submission: Submission, seen: Seen) -> Exerci
         status = "not_attempted"
         message = f"{exercise.name} is not defined any more." if positions else f"{exercise.name} is not defined."
     else:
-        status = "timed_out" if seen.stopped[stopped].startswith("it was still running") else "crashed"
+        status = "timed_out" if stopped in seen.late else "crashed"
         message = f"Cell {stopped} stopped: {seen.stopped[stopped]}"
+        if exercise.kind == "value":
+            message += f" {NOT_RECORDED}"
     return ExerciseMark(exercise.id, exercise.revision, status, 0, exercise.points, message)
 
 

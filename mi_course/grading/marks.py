@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ class Failure:
     reason: str
 
 
-def failed(name: str, reason: str, sandboxed: bool = True, notes: Sequence[str] = ()) -> Marks:
+def failed(name: str, reason: str, sandboxed: bool = True, notes: Iterable[str] = ()) -> Marks:
     """The row of a submission that cannot be marked."""
     return Marks(name, "unreadable", reason, notes=tuple(notes), sandboxed=sandboxed)
 

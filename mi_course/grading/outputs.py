@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mi_course import __version__
+from mi_course.asking.limits import slowness
 from mi_course.grading import overrides
 from mi_course.grading.formats import classroom, feedback, file_names, gradescope, or_failed
 from mi_course.grading.formats.html import document, lesson_title, prose, text
@@ -73,6 +74,7 @@ def write_tables(out: Path, rows: Sequence[Marks]) -> None:
     tree = {
         "format": FORMAT,
         "course_version": __version__,
+        "time_factor": round(slowness(), 2),
         "fingerprint": course_fingerprint(),
         "sandboxed": all(row.sandboxed for row in rows),
         "submissions": [row.to_json() for row in rows],

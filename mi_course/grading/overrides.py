@@ -49,8 +49,9 @@ def apply(rows: Sequence[Marks], out: Path) -> tuple[tuple[Marks, ...], list[str
     table, problems = read(out)
     if not table:
         return tuple(rows), problems
-    names = {escape_csv_cell(row.submission): row.submission for row in rows} | {
-        row.submission: row.submission for row in rows
+    # As in marks.csv; as the file is called only where that names nobody: `'=x` is how a table writes `=x`.
+    names = {row.submission: row.submission for row in rows} | {
+        escape_csv_cell(row.submission): row.submission for row in rows
     }
     entries: dict[str, dict[str, Any]] = {}
     for name, entry in table.items():
@@ -78,7 +79,7 @@ def _override_row(row: Marks, entry: dict[str, Any], problems: list[str]) -> Mar
         elif not isinstance(value, dict):
             problems.append(
                 f"{FILE}: {row.submission!r} has {key} = {value!r:.60}; points belong to an exercise: "
-                f'["{row.submission}"."lesson.exercise"].'
+                f'["{escape_csv_cell(row.submission)}"."lesson.exercise"].'
             )
         else:
             mark = _mark(key, row, marks, problems)

@@ -10,6 +10,7 @@ deadline holds for the whole submission.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -19,15 +20,16 @@ from typing import Any
 import torch
 
 from mi_course import wire
-from mi_course.asking.limits import AFTER_TIME_OUT_S
+from mi_course.asking.limits import AFTER_TIME_OUT_S, slowness
 from mi_course.exercises import Plan
 from mi_course.grading import reaching
 from mi_course.grading.library import library_functions
 from mi_course.grading.sandbox import Lost, Sandbox, Session
+from mi_course.judging.comparison import UNFIT, same
 from mi_course.submission import SETUP_POSITION, Submission
-from mi_course.wire import Call, Error, Observation, Ref, Reply
+from mi_course.wire import Ask, Call, Error, Observation, Ref, Reply
 
-__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted"]
+__all__ = ["CELL_S", "TOTAL_S", "Seen", "ask_all", "capped", "quoted", "shortened"]
 
 CELL_S = 10.0
 """A cell that defines answers takes milliseconds; the long work of a lesson is recorded, and not repeated here."""
@@ -51,6 +53,8 @@ class Seen:
     """Exercise id -> one observation for each Ask that was reached. Absent: its name is not defined."""
     stopped: dict[int, str] = field(default_factory=dict)
     """Position of a cell -> why it stopped; 0 is the course's own setup."""
+    late: set[int] = field(default_factory=set)
+    """Positions of those that timed out."""
     lost: dict[str, str] = field(default_factory=dict)
     """Exercise id -> why asking it ended early."""
     reached: list[str] = field(default_factory=list)
@@ -66,6 +70,14 @@ class Seen:
     def time_out(self) -> str:
         """As in `Marks.time_out`."""
         return "waiting" if self.waited else "computing" if self.timed_out else ""
+
+
+class _Ended(Exception):
+    """The process that answers has ended."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class _Conversation:
@@ -132,7 +144,7 @@ def ask_all(submission: Submission, plans: dict[str, Plan], sandbox: Sandbox, to
         if time.monotonic() > deadline:
             seen.observations[id] = [Observation(ask.id, (Reply(wire.TIMED_OUT),)) for ask in plan.asks]
             seen.lost[id] = "the time for the submission as a whole was over"
-            seen.timed_out = True
+            seen.timed_out = seen.waited = True  # by the clock
         else:
             seen.observations[id] = [_died(ask.id, "the cells before it could not be run") for ask in plan.asks]
             seen.lost[id] = "the cells before it could not be run"
@@ -160,28 +172,32 @@ def _run_cells(
                 at = begun
                 conversation.where = f"Cell {at}" if at else "The course's setup"
             elif type(failed) is int and failed in known:
-                text = str(message.get("message", ""))
-                late = text == _STILL.format(CELL_S)
-                stopped[failed] = text if late else f"{quoted(text)}."
-                seen.timed_out |= late
-                seen.waited |= late and message.get("waited") is not False
+                if message.get("late") is True:
+                    stopped[failed] = f"it was still running after {CELL_S:g} seconds."
+                    seen.late.add(failed)
+                    seen.timed_out = True
+                    seen.waited |= message.get("waited") is not False
+                else:
+                    stopped[failed] = f"{quoted(str(message.get('message', '')))}."
             elif isinstance(message.get("ready"), list):
                 seen.stopped.update(stopped)
                 return {name for name in message["ready"] if isinstance(name, str)}
         raise Lost("garbage", "it began more cells than there are")
     except Lost as lost:
         if time.monotonic() >= conversation.deadline:
-            seen.timed_out = True  # the whole submission is late, and no cell is to blame
-            return None
+            return None  # the whole submission is late, and no cell is to blame
         skip[at] = _why(lost, CELL_S, seen)
+        if _is_late(lost):
+            seen.late.add(at)
         return None
 
 
-_STILL = "it was still running after {:g} seconds."
+def _is_late(lost: Lost) -> bool:
+    return lost.kind == "timed_out" or (lost.kind == "died" and signal.SIGXCPU.name in lost.reason)
 
 
 def _why(lost: Lost, seconds: float, seen: Seen) -> str:
-    if lost.kind == "timed_out" or signal.SIGXCPU.name in lost.reason:
+    if _is_late(lost):
         seen.timed_out = True
         seen.waited |= lost.kind == "timed_out"
         return f"it was still running after {seconds:g} seconds, and could not be interrupted."
@@ -197,26 +213,30 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
     late = False
     current = plan.asks[0]
     conversation.where = plan.exercise.name
+    used, then = _call_on_a_used_model(plan) or ("", None)
+
+    def exchange(ask: Ask) -> Observation:
+        session.send(ask)
+        reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
+        if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
+            raise _Ended(reply["ended"])
+        if not isinstance(reply, Observation) or reply.ask != ask.id:
+            raise Lost("garbage", "its reply answers nothing that was asked")
+        return reply
+
     try:
         session.send({"exercise": plan.exercise.name})
         for current in plan.asks:
+            current = replace(current, limit_s=current.limit_s * slowness())
             ask = replace(current, limit_s=min(current.limit_s, AFTER_TIME_OUT_S)) if late else current
-            session.send(ask)
-            reply = conversation.receive(ask.limit_s * PATIENCE + GRACE_S, ask.max_reply_bytes + 4 * 2**20)
-            if isinstance(reply, dict) and isinstance(reply.get("ended"), int):
-                how = session.describe_exit(reply["ended"])
-                out_of_time = reply["ended"] == -signal.SIGXCPU
-                seen.timed_out |= out_of_time
-                _rest(observations, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
-                seen.lost[id] = (
-                    _why(Lost("died", how), current.limit_s, seen).rstrip(".")
-                    if out_of_time
-                    else f"it ended its process ({how})"
-                )
-                return True
-            if not isinstance(reply, Observation) or reply.ask != ask.id:
-                raise Lost("garbage", "its reply answers nothing that was asked")
-            reply = _sanitized(reply, ask.calls)
+            if then and ask.id == used and not late:
+                reply = exchange(replace(ask, calls=(*ask.calls, then), limit_s=2 * ask.limit_s))
+                after, reply = reply.replies[len(ask.calls) :], _sanitized(reply, ask.calls)
+                if after and _differ(after[0], exchange(Ask((then,), limit_s=ask.limit_s))):
+                    first = replace(reply.replies[0], watched={**reply.replies[0].watched, "used_model": "differs"})
+                    reply = replace(reply, replies=(first, *reply.replies[1:]))
+            else:
+                reply = _sanitized(exchange(ask), ask.calls)
             observations.append(reply)
             late = late or any(result.status == wire.TIMED_OUT for result in reply.replies)
             seen.timed_out |= late
@@ -226,6 +246,13 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
         session.send(None)
         message = conversation.receive(GRACE_S)
         return isinstance(message, dict) and "ended" in message
+    except _Ended as ended:
+        how = session.describe_exit(ended.status)
+        out_of_time = ended.status == -signal.SIGXCPU
+        _rest(observations, plan, wire.TIMED_OUT if out_of_time else wire.DIED, how)
+        why = _why(Lost("died", how), current.limit_s, seen).rstrip(".")
+        seen.lost[id] = why if out_of_time else f"it ended its process ({how})"
+        return True
     except Lost as lost:
         # If the session failed only after it had answered everything, its answers stand.
         if len(observations) < len(plan.asks):
@@ -233,6 +260,54 @@ def _ask(conversation: _Conversation, id: str, plan: Plan) -> bool:
             _rest(observations, plan, status, lost.reason)
             seen.lost[id] = _why(lost, current.limit_s, seen).rstrip(".")
         return False
+
+
+def _call_on_a_used_model(plan: Plan) -> tuple[str, Call] | None:
+    """An Ask's id, and a call to make after its own, on the same model: one that another Ask makes, if there is one.
+
+    Whether the model is left as it was is so seen from outside, in what that call returns. None if no call gets a model
+    that it must leave as it was.
+    """
+    asks = [ask for ask in plan.asks if len(ask.calls) == 1 and ask.calls[0].driver == "call"]
+    asks = [ask for ask in asks if "model" in ask.calls[0].watch and _models(ask.calls[0].args)]
+    if not asks:
+        return None
+    used = _models(asks[0].calls[0].args)[0]
+    for other in asks[1:]:
+        found = _models(other.calls[0].args)
+        if len({repr(one) for one in found}) == 1 and found[0].options.get("config") == used.options.get("config"):
+            return asks[0].id, replace(other.calls[0], args=_with_model(other.calls[0].args, used), watch=())
+    return asks[0].id, replace(asks[0].calls[0], watch=())
+
+
+def _models(value: Any) -> list[Ref]:
+    """The references to models in these arguments."""
+    if isinstance(value, Ref):
+        return [value] if value.kind == "model" else _models(value.options)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [found for item in value for found in _models(item)] if isinstance(value, (list, tuple)) else []
+
+
+def _with_model(value: Any, model: Ref) -> Any:
+    """These arguments with this model in the place of theirs."""
+    if isinstance(value, Ref):
+        return model if value.kind == "model" else replace(value, options=_with_model(value.options, model))
+    if isinstance(value, dict):
+        return {key: _with_model(item, model) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_model(item, model) for item in value)
+    return value
+
+
+def _differ(reply: Reply, control: Observation) -> bool:
+    """Whether both returned, and not the same. Tolerant: it is about a model that was changed."""
+    other = control.replies[0] if control.replies else None
+    if other is None or not reply.status == other.status == wire.RETURNED:
+        return False
+    with contextlib.suppress(*UNFIT):
+        return not same(reply.value, other.value, rtol=1e-3, atol=1e-3)
+    return False
 
 
 def _rest(observations: list[Observation], plan: Plan, status: str, reason: str) -> None:
@@ -275,11 +350,16 @@ def quoted(text: str, most: int = 300) -> str:
     return f"\u201c{flat}{' ...' if len(text) > most else ''}\u201d"
 
 
+def shortened(text: str) -> str:
+    return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]} ..."
+
+
 def capped(reasons: list[str]) -> list[str]:
     """The first reasons, each shortened, and how many more there are."""
     more = len(reasons) - MAX_REASONS
-    kept = [text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]} ..." for text in reasons]
-    return kept[:MAX_REASONS] + ([f"And {more:,} more reasons like these."] if more > 0 else [])
+    return [shortened(text) for text in reasons[:MAX_REASONS]] + (
+        [f"And {more:,} more reasons like these."] if more > 0 else []
+    )
 
 
 def _watched(watched: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -326,6 +406,6 @@ def _differences(before: Any, now: Any, path: str) -> list[str]:
     return [] if before is None or before == now else [path]
 
 
-def claimed(plan: Plan, value: Any) -> list[Observation]:
+def recorded_observations(plan: Plan, value: Any) -> list[Observation]:
     """A recorded value as the answer to every Ask of an outcome exercise."""
     return [Observation(ask.id, tuple(Reply(wire.RETURNED, wire.plain(value)) for _ in ask.calls)) for ask in plan.asks]

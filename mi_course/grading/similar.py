@@ -41,7 +41,7 @@ FEW = 4
 LONGEST = 5_000
 """Symbols of an answer that are compared."""
 ENTRY_S = 30.0
-"""For reading and parsing one submission."""
+"""Processor time for reading and parsing one submission."""
 
 
 @dataclass(frozen=True)

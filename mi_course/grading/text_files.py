@@ -29,7 +29,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def escape_csv_cell(cell: Any) -> Any:
-    """A cell on one line that a spreadsheet does not take for a formula. Numbers stay as they are."""
+    """A cell on one line that a spreadsheet does not take for a formula. Numbers stay as they are.
+
+    What would be one gets an apostrophe in front: `=x` becomes `'=x`, and `'=x` becomes `''=x`. So printable texts that
+    differ stay different.
+    """
     if not isinstance(cell, str):
         return cell
     shown = _AFTER_SEMICOLON.sub(";'", "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell))

@@ -8,6 +8,7 @@ positions, so they are about content only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,6 +113,36 @@ def k_composition_scores(model: TransformerBridge, later: Head) -> Float[Tensor,
             # W_V (W_O W_K) W_Qᵀ: the inner product is d_head × d_head.
             scores[early, h] = _product_norm(W_V, (W_O @ W_K) @ W_Q.T) / norms if norms > 0 else 0.0
     return scores
+
+
+def composition_table(
+    model: TransformerBridge, reader: Head, part: str, score: Callable[[Tensor, Tensor], float] = composition_score
+) -> dict[Head, float]:
+    """How each head of an earlier layer composes with the reader's queries, keys or values, by (layer, head).
+
+    part: "q", "k" or "v". Keys enter W_QK from the right, so K-composition takes its transpose. score: your own
+    `composition_score`. Raises ValueError for another part.
+    """
+    if part not in ("q", "k", "v"):
+        raise ValueError(f'part is {part!r}, expected "q", "k" or "v".')
+    reads = ov_circuit(model, *reader) if part == "v" else qk_circuit(model, *reader)
+    reads = reads.T if part == "k" else reads
+    earlier = [(layer, head) for layer in range(reader[0]) for head in range(model.cfg.n_heads)]
+    return {head: score(ov_circuit(model, *head), reads) for head in earlier}
+
+
+def random_compositions(
+    model: TransformerBridge, score: Callable[[Tensor, Tensor], float] = composition_score, count: int = 20
+) -> list[float]:
+    """The scores of pairs of random matrices of the same shape and rank as the circuits of the model's heads."""
+    generator = torch.Generator().manual_seed(0)
+    d_model, d_head = model.cfg.d_model, model.cfg.d_head
+
+    def circuit() -> Tensor:
+        wide, narrow = (torch.randn(d_model, d_head, generator=generator) for _ in range(2))
+        return wide @ narrow.T
+
+    return [score(circuit(), circuit()) for _ in range(count)]
 
 
 def direct_copying_effect(

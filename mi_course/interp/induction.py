@@ -111,15 +111,62 @@ def head_scores(
         raise ValueError(
             f"tokens have length {tokens.shape[1]}, expected {1 + 2 * period}: BOS and two copies of {period} tokens."
         )
+    return score_heads(model, tokens, measures[kind])
+
+
+def score_heads(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], measure: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "layer head"]:
+    """What measure(pattern [head query key]) gives for each layer, averaged over the rows: one pass, no cache."""
     scores = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
 
     def write(pattern: Tensor, hook: Any) -> None:
-        scores[hook.layer()] = measures[kind](pattern).mean(dim=0).to(scores)
+        scores[hook.layer()] = torch.stack([measure(row) for row in pattern]).mean(dim=0).to(scores)
 
     hooks = [(f"blocks.{layer}.attn.hook_pattern", write) for layer in range(model.cfg.n_layers)]
     with torch.no_grad():
         model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     return scores
+
+
+def scores_without_heads(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], period: int, heads: Iterable[tuple[int, int]]
+) -> Float[Tensor, "layer head"]:
+    """`head_scores` for induction with the outputs of these (layer, head) set to zero. No hook is left behind."""
+    with model.hooks(fwd_hooks=_zeroing(heads)):
+        return head_scores(model, tokens, period)
+
+
+def text_induction_score(
+    pattern: Float[Tensor, "head query key"], tokens: Int[Tensor, " pos"]
+) -> Float[Tensor, " head"]:
+    """Mean attention of repeated tokens to what followed their earlier occurrences: between 0 and 1, in any text.
+
+    The mean is over the queries whose token has occurred before; 0 if there are none. Attention is added up over the
+    earlier occurrences. On a sequence written twice this is close to `induction_score`.
+
+    >>> text_induction_score(torch.full((1, 4, 4), 0.25), torch.tensor([7, 5, 7, 7]))
+    tensor([0.3750])
+    """
+    earlier = (tokens[:, None] == tokens).tril(-1)
+    follows = earlier.roll(1, dims=1)  # the last column of `earlier` is empty
+    return (pattern * follows).sum((-1, -2)) / earlier.any(dim=1).sum().clamp(min=1)
+
+
+def find_circuit(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], period: int
+) -> tuple[tuple[int, int], float, tuple[int, int], float, float | None]:
+    """The strongest previous-token head of the first layer and induction head of the last, and how they compose.
+
+    Returns (earlier head, previous-token score, later head, induction score, K-composition); None for the last if the
+    model has one layer.
+    """
+    from mi_course.interp.circuits import k_composition
+
+    back, forward = head_scores(model, tokens, period, "previous_token")[0], head_scores(model, tokens, period)[-1]
+    earlier, later = (0, int(back.argmax())), (model.cfg.n_layers - 1, int(forward.argmax()))
+    path = k_composition(model, earlier, later) if later[0] > 0 else None
+    return earlier, float(back.max()), later, float(forward.max()), path
 
 
 def loss_without_heads(
@@ -129,6 +176,12 @@ def loss_without_heads(
 
     A zero ablation: it also removes the head's mean contribution, so compare with random sets of heads.
     """
+    with torch.no_grad():
+        return loss_per_token(model.run_with_hooks(tokens, fwd_hooks=_zeroing(heads)), tokens)
+
+
+def _zeroing(heads: Iterable[tuple[int, int]]) -> list[tuple[str, Callable[..., Tensor]]]:
+    """Hooks that set the outputs of these heads to zero, one for each layer."""
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
@@ -138,9 +191,7 @@ def loss_without_heads(
         z[:, :, which] = 0.0
         return z
 
-    hooks = [(f"blocks.{layer}.attn.hook_z", partial(zero, which=which)) for layer, which in by_layer.items()]
-    with torch.no_grad():
-        return loss_per_token(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+    return [(f"blocks.{layer}.attn.hook_z", partial(zero, which=which)) for layer, which in by_layer.items()]
 
 
 def random_heads(

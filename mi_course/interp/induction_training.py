@@ -8,15 +8,17 @@ change).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mi_course.interp.induction import head_scores, loss_per_token, repeated_tokens, train_step
+from mi_course.interp.induction import emergence_step, head_scores, loss_per_token, repeated_tokens, train_step
 from mi_course.interp.models import native
 from mi_course.interp.models.bridge import one_thread
+from mi_course.interp.models.where import data_dir
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -129,3 +131,52 @@ def train_induction(
                 step_fn(model, optimizer, repeated_tokens(batch, period, 1, model.cfg.d_vocab, BOS, batch_seed))
             snapshot = measure_growth(model, stop, test_period)
         yield snapshot
+
+
+def watch_induction_grow(
+    step_fn: Callable[[TransformerBridge, torch.optim.Optimizer, Tensor], float] = train_step,
+    *,
+    seed: int = 0,
+    steps: int = 500,
+) -> list[TrainingSnapshot]:
+    """Train two layers from scratch, with live pictures of the losses and of the best scores. Returns the snapshots."""
+    from mi_course import show
+
+    losses = show.live_lines(
+        xlabel="training step", ylabel="loss (nats)", title="Two layers, live: the loss on a period never trained on"
+    )
+    scores = show.live_lines(xlabel="training step", ylabel="score", title="Two layers, live: the best scores")
+    snapshots = []
+    for snapshot in train_induction(untrained_tiny_model(2, seed=seed), steps=steps, step_fn=step_fn):
+        snapshots.append(snapshot)
+        losses.update(snapshot.step, first_copy=snapshot.loss_first, second_copy=snapshot.loss_second)
+        scores.update(snapshot.step, induction=snapshot.best_induction, previous_token=snapshot.best_previous_token)
+    losses.close()
+    scores.close()
+    return snapshots
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run that `data/train_tiny_induction.py` recorded, tested at a period of 20."""
+
+    steps: list[int]
+    loss_second: list[float]
+    induction_at: int | None  # the step from which the best induction score stays above the threshold
+    previous_token_at: int | None
+
+
+def recorded_growth(threshold: float = 0.5) -> dict[str, RecordedRun]:
+    """The recorded runs of the small models in `data/`, by name."""
+    runs = json.loads((data_dir() / "tiny-induction-growth.json").read_text(encoding="utf-8"))["runs"]
+    recorded = {}
+    for name, run in runs.items():
+        induction = torch.tensor(run["induction"]).flatten(1).amax(1).tolist()
+        previous = torch.tensor(run["previous_token"])[:, 0].amax(1).tolist()
+        recorded[name] = RecordedRun(
+            run["step"],
+            run["loss_second"],
+            emergence_step(run["step"], induction, threshold),
+            emergence_step(run["step"], previous, threshold),
+        )
+    return recorded

@@ -8,7 +8,7 @@ model and its phases, "The Geometry of Superposition" for the dimensionality of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -174,11 +174,13 @@ def training(
     batch: int = 512,
     lr: float = 0.03,
     relu: bool = True,
+    sample: Callable[[int, int], Float[Tensor, "rows features"]] | None = None,
 ) -> Iterator[Snapshot]:
     """Train one toy model for each probability, all at once; yields at the start, every `every` steps, and at the end.
 
     Adam, with cosine decay of the learning rate. The gradient is written out, which on models this small is several
     times as fast as autograd. relu: False trains the linear control, x̂ = Wᵀ W x + b.
+    sample: from a number of rows and a seed, features for all models, instead of independent ones.
     """
     generator = torch.Generator().manual_seed(seed)
     p = torch.tensor(list(probabilities), dtype=torch.float32)[:, None, None]
@@ -189,7 +191,11 @@ def training(
     loss = torch.full((len(p),), torch.nan)
     # No tensor here requires a gradient. (A `no_grad` around a `yield` would leak into the caller.)
     for step in range(steps + 1):
-        x = _draw((len(p), batch, n_features), p, generator)
+        if sample is None:
+            x = _draw((len(p), batch, n_features), p, generator)
+        else:
+            seed_of_step = int(torch.randint(2**31, (1,), generator=generator))
+            x = sample(len(p) * batch, seed_of_step).view(len(p), batch, n_features)
         h = x @ W.mT
         z = torch.baddbmm(b, h, W)
         error = (z.relu() if relu else z) - x

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mi_course.exercises import Complaint, Exercise, PartResult, Plan, Verdict
+from mi_course.exercises import Case, Complaint, Exercise, PartResult, Plan, Verdict
 from mi_course.judging.cases import Asker, Truths, complaint_about
-from mi_course.judging.comparison import compare, degenerate, same
+from mi_course.judging.comparison import compare, degenerate, same, say
 from mi_course.judging.diagnosis import name_mistake
-from mi_course.wire import Observation
+from mi_course.wire import Observation, Ref
 
 __all__ = ["Asker", "Truths", "compare", "complaint_about", "degenerate", "judge", "same"]
 
@@ -58,9 +58,8 @@ def judge(plan: Plan, observations: Sequence[Observation], ask: Asker, diagnosis
         named = name_mistake(plan, paired, complaints, truths, ask, diagnosis_s)
         if named:
             mistake, message = named.name, named.message
-        elif status == "wrong":
-            about = plan.cases[worst].case.about
-            message += f"\n\nAsked with {about}." if about else ""
+        else:
+            message += _input(plan.cases[worst].case, exercise)
     message = message[:1].upper() + message[1:_LONGEST]
     return _verdict(exercise, status, details, message, mistake=mistake, printed=paired[worst].printed[:_LONGEST])
 
@@ -93,6 +92,28 @@ _LONGEST = 4000
 def _verdict(exercise: Exercise, status: str, details: tuple[PartResult, ...], message: str, **rest: Any) -> Verdict:
     earned = sum(part.earned for part in details)
     return Verdict(exercise.id, exercise.revision, status, earned, exercise.points, message, details=details, **rest)
+
+
+def _input(case: Case, exercise: Exercise) -> str:
+    """What the answer was asked with: in the case's words, and the arguments of a case with a single call."""
+    about = f"\n\nAsked with {case.about}" if case.about else ""
+    if len(case.calls) != 1 or exercise.kind != "function":
+        return f"{about}." if about else ""
+    shown = [
+        f"`{name}` = {say(arg)}" if not isinstance(arg, Ref) else f"`{name}`: {_REFERENCES.get(arg.kind, arg.kind)}"
+        for name, arg in zip(exercise.parameters, case.calls[0].args, strict=False)
+    ]
+    return f"{about or f'{chr(10) * 2}Asked'}{' (' if about else ' with '}{', '.join(shown)}{')' if about else ''}."
+
+
+_REFERENCES = {
+    "model": "a small model",
+    "cache": "its cache",
+    "hook": "a hook point",
+    "optimizer": "its optimizer",
+    "function": "a function",
+    "sae": "an autoencoder",
+}
 
 
 def _praise(exercise: Exercise) -> str:

@@ -46,14 +46,14 @@ class Truths:
 
 def complaint_about(observation: Observation, truths: Truths, i: int) -> Complaint | None:
     """What is wrong with the observation of case `i` of the plan; None if it is right."""
-    case = truths.plan.cases[i].case
+    case, names = truths.plan.cases[i].case, truths.plan.exercise.parameters
     for reply in observation.replies[: len(case.calls)]:
         if problem := _not_returned(reply, case):
             return problem
     if len(observation.replies) < len(case.calls):
         return Complaint("The answer's process ended before it replied.", "crashed")
     if case.judge is not None:
-        return _judged(case, observation, truths.plan.exercise) or tidy(case, observation)
+        return _judged(case, observation, truths.plan.exercise) or tidy(case, observation, names=names)
     for call, reply, truth in zip(case.calls, observation.replies, truths[i], strict=False):
         if call.driver == "expects_error":
             problem = compare_error(reply.value, truth.value)
@@ -61,7 +61,7 @@ def complaint_about(observation: Observation, truths: Truths, i: int) -> Complai
             problem = compare(reply.value, truth.value, rtol=case.rtol, atol=case.atol)
         if problem:
             return problem
-    return tidy(case, observation, truths[i])
+    return tidy(case, observation, truths[i], names)
 
 
 def _judged(case: Case, observation: Observation, exercise: Exercise) -> Complaint | None:
@@ -99,8 +99,9 @@ def _not_returned(reply: Reply, case: Case) -> Complaint | None:
         return Complaint("For this input it returns `...` or raises NotImplementedError.", "not_attempted")
     if reply.status == wire.TIMED_OUT:
         return Complaint(
-            f"It was still running after {case.limit_s:g} seconds. Look for a loop that never ends, or a loop over "
-            "elements that one tensor operation could replace.",
+            f"It was still running after {case.limit_s:g} seconds (up to four times as many on a slow machine). "
+            "Look for a loop that never ends, or a loop over elements that one tensor operation could replace. If it "
+            "is compiled (`torch.compile`), compiling takes the time: leave that out.",
             "timed_out",
         )
     if reply.status == wire.UNSENDABLE:

@@ -227,7 +227,12 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _figure(number: float) -> str:
-    return str(number) if isinstance(number, (bool, int)) else f"{number:.4g}"
+    return str(number) if isinstance(number, (bool, int)) else _unsigned_zero(f"{number:.4g}")
+
+
+def _unsigned_zero(text: str) -> str:
+    """No minus before a zero."""
+    return text if text.strip("-0.") else text.lstrip("-")
 
 
 def _figures(seen: float, expected: float) -> tuple[str, str]:
@@ -238,7 +243,7 @@ def _figures(seen: float, expected: float) -> tuple[str, str]:
         texts = f"{seen:.{digits}g}", f"{expected:.{digits}g}"
         if texts[0] != texts[1]:
             break
-    return texts
+    return _unsigned_zero(texts[0]), _unsigned_zero(texts[1])
 
 
 def say(value: Any, depth: int = 0) -> str:
@@ -246,7 +251,7 @@ def say(value: Any, depth: int = 0) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {_shape(value)}" if value.ndim else _figure(value.item())
     if isinstance(value, str):
-        return f"{value[:SHOWN]!r:.60}"
+        return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}... ({len(value):,} characters)"
     if value is None or isinstance(value, bool):
         return repr(value)
     if isinstance(value, (int, float)):

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from mi_course.exercises import Case, Complaint
 from mi_course.judging.comparison import UNFIT, same
-from mi_course.wire import Observation, Reply
+from mi_course.wire import Call, Observation, Reply
 
 __all__ = ["tidy"]
 
 
-def tidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> Complaint | None:
-    """The complaint about what the calls left behind, of the kind `tidiness`; None if all is in order."""
+def tidy(
+    case: Case, observation: Observation, truths: Sequence[Reply] = (), names: Sequence[str] = ()
+) -> Complaint | None:
+    """The complaint about what the calls left behind, of the kind `tidiness`; None if all is in order.
+
+    names: the answer's parameters.
+    """
     try:
-        return _untidy(case, observation, truths)
+        return _untidy(case, observation, truths, names)
     except UNFIT:
         return Complaint(
             "The values are right, but an argument, a model or the random state could not be inspected after the call: "
@@ -23,7 +30,7 @@ def tidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> 
         )
 
 
-def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) -> Complaint | None:
+def _untidy(case: Case, observation: Observation, truths: Sequence[Reply], names: Sequence[str]) -> Complaint | None:
     for i, (call, reply) in enumerate(zip(case.calls, observation.replies, strict=False)):
         watched = reply.watched
         allowed = "[0]" if call.driver == "hook" else None  # a hook may work in place
@@ -31,16 +38,17 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
         if call.driver == "hook_factory":
             changed = []  # its buffers are there to be written
         if changed:
+            place, how = _argument(str(changed[0]), call, names)
             return Complaint(
-                f"The values are right, but argument {changed[0]} was changed by the call: the next call gets another "
-                "result. Work on a copy (`.clone()`).",
+                f"The values are right, but {place} was changed by the call: the next call gets another result. "
+                f"Work on a copy{how}.",
                 "tidiness",
             )
         moved = [name for name, kept in watched.get("random_state", {}).items() if not kept]
         if moved:
             return Complaint(
                 f"The values are right, but the global random state of {moved[0]} changed: random numbers drawn later "
-                "depend on this call. Use your own `torch.Generator()` with `manual_seed(seed)`.",
+                f"depend on this call. Use a generator of your own: {_GENERATORS.get(moved[0], _GENERATORS['torch'])}.",
                 "tidiness",
             )
         for model in [*watched.get("model", []), *watched.get("hooks", [])]:
@@ -57,6 +65,12 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
                     "The model gives other logits after the call than before it: the call changed the model.",
                     "tidiness",
                 )
+        if watched.get("used_model") == "differs":  # seen by the grader, which makes a second call
+            return Complaint(
+                "The values are right, but a second call on the same model gives another result than on a fresh one: "
+                "the first call changed the model, or left a hook on it.",
+                "tidiness",
+            )
         if "calls" in watched and i < len(truths) and "calls" in truths[i].watched:
             seen, expected = (sorted(map(sorted, w)) for w in (watched["calls"], truths[i].watched["calls"]))
             if any(not set(_rounded(e)) <= set(_rounded(s)) for s, e in zip(seen, expected, strict=True)):
@@ -65,6 +79,23 @@ def _untidy(case: Case, observation: Observation, truths: Sequence[Reply] = ()) 
                     "tidiness",
                 )
     return None
+
+
+_GENERATORS = {
+    "torch": "`torch.Generator().manual_seed(seed)`",
+    "numpy": "`numpy.random.default_rng(seed)`",
+    "random": "`random.Random(seed)`",
+}
+
+
+def _argument(path: str, call: Call, names: Sequence[str]) -> tuple[str, str]:
+    """The argument that a path such as `[3][0]` names, as the learner knows it, and how to copy it."""
+    number, _, rest = path.removeprefix("[").partition("]")
+    i = int(number) if number.isdigit() else -1
+    if not 0 <= i < len(call.args):
+        return f"argument {path}", ""
+    how = {Tensor: " (`.clone()`)", list: " (`list(...)`)", dict: " (`dict(...)`)"}.get(type(call.args[i]), "")
+    return (f"`{names[i]}{rest}`" if i < len(names) else f"argument {path}"), how
 
 
 def _rounded(numbers: Sequence[float]) -> list[float]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mi_course.show._overview import progress_overview
     from mi_course.show._points import bars, histogram, scatter
     from mi_course.show._slider import slider_panel
+    from mi_course.show._table import table
     from mi_course.show._tokens import tokens
     from mi_course.show._vectors import vectors
 
@@ -44,6 +45,7 @@ _HOME = {
     "progress_overview": "_overview",
     "scatter": "_points",
     "slider_panel": "_slider",
+    "table": "_table",
     "tokens": "_tokens",
     "vectors": "_vectors",
     "verdict_card": "_cards",
@@ -64,6 +66,7 @@ __all__ = [
     "progress_overview",
     "scatter",
     "slider_panel",
+    "table",
     "tokens",
     "vectors",
     "verdict_card",

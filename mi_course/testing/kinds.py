@@ -93,7 +93,7 @@ def _kinds(checker: Checker, answer: Any, source: str) -> Iterator[Kind]:
         elif name == "seed":
             yield from _seed_kinds(i)
         if not all(isinstance(sample, Ref) and sample.kind in ("hook", "optimizer") for sample in samples):
-            yield Kind(f"a cache that forgets `{name}`", _cache(_all_but(i)))
+            yield Kind(f"a cache that forgets `{name}`", _cache(_all_but(i)), (name,))
     if any(isinstance(arg, Ref) or any(True for _ in _tensors(arg)) for call in calls for arg in call.args):
         yield Kind("a cache by shape alone", _cache(_by_shape))
     yield from _result_kinds(checker, answer)
@@ -184,7 +184,7 @@ def _is_listing(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.ndim == 1 and not value.is_floating_point() and value.dtype != torch.bool
     flat = (int, float, str, tuple)
-    return isinstance(value, (list, tuple)) and all(isinstance(v, flat) and not isinstance(v, bool) for v in value)
+    return isinstance(value, list) and all(isinstance(v, flat) and not isinstance(v, bool) for v in value)
 
 
 def _sorted(value: Any) -> Any:
@@ -288,7 +288,7 @@ def _differ(a: Any, b: Any) -> bool:
         return len(a) != len(b) or any(map(_differ, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return list(a) != list(b) or any(_differ(a[key], b[key]) for key in a)
-    return a is not b and type(a) is type(b) and bool(a != b)
+    return isinstance(a, (bool, int, float, str)) and bool(a != b)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -425,7 +425,8 @@ def _shape(value: Any) -> Any:
     if isinstance(value, Tensor):
         return list(value.shape)
     if isinstance(value, Ref):
-        return {key: _shape(item) for key, item in value.options.items() if key != "seed"}
+        options = {key: _shape(item) for key, item in value.options.items() if key != "seed"}
+        return {key: len(item) if isinstance(item, list) else item for key, item in options.items()}
     if isinstance(value, (list, tuple)):
         return [_shape(item) for item in value]
     if isinstance(value, dict):
@@ -479,7 +480,8 @@ def _result_kinds(checker: Checker, answer: Any) -> Iterator[Kind]:
         zeroed = _everywhere(
             _if_float(lambda t: torch.where(t.abs() < SMALL, 0.0, t)), lambda n: 0.0 if abs(n) < SMALL else n
         )
-        yield _changed_result("small results made zero", zeroed, "result=large")
+        if any(SMALL > abs(x) > SMALL / 10 for leaf in leaves for x in _floats(leaf)):
+            yield _changed_result("small results made zero", zeroed)
         rounded = _everywhere(_if_float(lambda t: t.round(decimals=2)), lambda n: round(n, 2))
         yield _changed_result("the result rounded", rounded)
 
@@ -496,6 +498,12 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from _leaves(list(value.values()))
     else:
         yield value
+
+
+def _floats(leaf: Any) -> list[float]:
+    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        return leaf.flatten().tolist()
+    return [leaf] if isinstance(leaf, float) else []
 
 
 _RECORDS = {"gradients": "output", "train": "losses", "hook_factory": "activations", "expects_error": "returned"}

@@ -134,11 +134,20 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
                 yield _with(node, op=other())
             yield copy.deepcopy(left)
             yield copy.deepcopy(right)
+            if isinstance(op, ast.Div):  # a guard against zero that is too wide
+                yield _with(node, right=ast.BinOp(copy.deepcopy(right), ast.Add(), ast.Constant(0.01)))
             if isinstance(op, (ast.Sub, ast.Div, ast.MatMult, ast.Mod, ast.FloorDiv)):
                 yield _with(node, left=copy.deepcopy(right), right=copy.deepcopy(left))
         case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
             yield copy.deepcopy(operand)
-        case ast.Compare(ops=[op], left=left):
+        case ast.Compare(ops=[ast.Is() | ast.IsNot() as op], left=left, comparators=[ast.Constant(value=None)]):
+            # `if not head` in place of `if head is None`
+            yield ast.UnaryOp(ast.Not(), copy.deepcopy(left)) if isinstance(op, ast.Is) else copy.deepcopy(left)
+            yield _with(node, ops=[_COMPARE[type(op)][0]()])
+        case ast.Compare(ops=[op], left=left, comparators=[right]):
+            if isinstance(op, (ast.Gt, ast.GtE, ast.Lt, ast.LtE)):  # a threshold moved a little
+                for by in (ast.Add(), ast.Sub()):
+                    yield _with(node, comparators=[ast.BinOp(copy.deepcopy(right), by, ast.Constant(0.03))])
             for comparison in _COMPARE.get(type(op), []):
                 yield _with(node, ops=[comparison()])
         case ast.BoolOp(op=op):
@@ -190,5 +199,11 @@ def _call_variants(
             yield _with(node, args=swapped)
     for i in range(len(keywords)):
         yield _with(node, keywords=keywords[:i] + keywords[i + 1 :])
+    if name == "manual_seed":
+        yield _with(node, func=_with(func, attr="seed"), args=[])
+    if name in ("all", "any") and isinstance(func, ast.Attribute):  # nearly all, or more than a few
+        numbers = ast.Call(ast.Attribute(copy.deepcopy(func.value), "float", ast.Load()), [], [])
+        share = ast.Call(ast.Attribute(numbers, "mean", ast.Load()), args, keywords)
+        yield ast.Compare(share, [ast.Gt()], [ast.Constant(0.985 if name == "all" else 0.015)])
     if name == "reversed" and len(args) == 1:
         yield copy.deepcopy(args[0])

@@ -207,6 +207,28 @@ def test_other_precisions_are_judged_as_such(function: Exercise, dtype: torch.dt
         assert "Return float32" in verdict.message, verdict.message
 
 
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "a tensor for a number": lambda v: torch.tensor(v) if type(v) in (int, float) else v,
+    "a number for a tensor": lambda v: v.item() if isinstance(v, torch.Tensor) and not v.ndim else v,
+    "a tuple for a list": lambda v: tuple(v) if type(v) is list else list(v) if type(v) is tuple else v,
+    "a list for a tensor": lambda v: v.tolist() if isinstance(v, torch.Tensor) else v,
+    "without a gradient": lambda v: v.detach() if isinstance(v, torch.Tensor) else v,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_of_the_same_value_pass(function: Exercise, form: str) -> None:
+    """A gradient matters where the statement asks for one, and a hook returns a tensor."""
+    right, this = reference(function.id), checker(function)
+    drivers = {call.driver for ask in this.plan.asks for call in ask.calls}
+    if function.outcome or ("list for" in form and drivers & {"hook", "hook_factory"}):
+        return
+    if "gradients" in drivers and form != "a tuple for a list":
+        return
+    verdict = this.verdict(lambda *args: FORMS[form](right(*args)), diagnosis_s=0)
+    assert verdict.passed, verdict.message
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The same verdict, wherever and whenever
 

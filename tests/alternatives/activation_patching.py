@@ -248,3 +248,9 @@ EQUIVALENT = {
         "return ((clean_z - corrupted_z) * gradient).sum(dim=(2, 1, 4))": "a sum over three axes, in any order",
     },
 }
+
+EQUIVALENT_KINDS = {
+    "agreement": {
+        "short vectors of `estimate` made zero": "ranks know no size; a short `exact` is refused the same way",
+    },
+}

@@ -54,35 +54,6 @@ def induction_by_list(pattern, period):
     ]
 
 
-def heads_by_topk(scores, threshold):
-    flat = scores.flatten()
-    order = flat.argsort(descending=True)
-    return [divmod(int(i), scores.shape[1]) for i in order if flat[i] > threshold]
-
-
-def heads_as_tensors(scores, threshold):
-    where = (scores > threshold).nonzero()
-    order = scores[scores > threshold].argsort(descending=True)
-    return list(where[order])
-
-
-def hook_of_lists(scores, period):
-    def hook(pattern, hook):
-        for head in range(pattern.shape[1]):
-            scores[hook.layer(), head] = torch.tensor([induction_by_list(one, period)[head] for one in pattern]).mean()
-
-    return hook
-
-
-def hook_that_returns_the_pattern(scores, period):
-    def hook(activation, hook):
-        q = torch.arange(period + 1, 2 * period + 1)
-        scores[hook.layer(), :] = activation[:, :, q, q - period + 1].mean(dim=(0, 2))
-        return activation
-
-    return hook
-
-
 def without_by_context(model, tokens, heads):
     def make(head):
         def silence(z, hook):
@@ -109,6 +80,59 @@ def without_one_hook_per_layer(model, tokens, heads):
     names = [f"blocks.{layer}.attn.hook_z" for layer in by_layer]
     logits = model.run_with_hooks(tokens, fwd_hooks=[(name, silence) for name in names])
     return loss_by_logsumexp(logits, tokens)
+
+
+def path_by_context(model, tokens, source, part, layers):
+    kept = {}
+
+    def silence(z, hook):
+        mask = torch.ones_like(z)
+        mask[:, :, source[1]] = 0
+        return z * mask
+
+    def keep(x, hook):
+        kept[hook.layer()] = x.detach().clone()
+
+    names = [f"blocks.{layer}.attn.hook_{part}" for layer in layers]
+    with torch.inference_mode():
+        with model.hooks(fwd_hooks=[(f"blocks.{source[0]}.attn.hook_z", silence)] + [(n, keep) for n in names]):
+            model(tokens)
+        with model.hooks(fwd_hooks=[(n, lambda x, hook: kept[hook.layer()]) for n in names]):
+            return loss_by_cross_entropy(model(tokens), tokens)
+
+
+def path_by_cache_in_place(model, tokens, source, part, layers):
+    layer, head = source
+
+    def silence(z, hook):
+        z[:, :, head] = 0.0
+
+    with torch.no_grad():
+        with model.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_z", silence)]):
+            _, cache = model.run_with_cache(tokens)
+
+        def put(x, hook):
+            x.copy_(cache[f"blocks.{hook.layer()}.attn.hook_{part}"])
+
+        hooks = [(f"blocks.{later}.attn.hook_{part}", put) for later in layers]
+        return loss_by_logsumexp(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+def text_by_loop(pattern, tokens):
+    rows = []
+    for q, token in enumerate(tokens.tolist()):
+        keys = [j + 1 for j in range(q) if tokens[j] == token]
+        if keys:
+            rows.append(pattern[:, q, keys].sum(-1))
+    return torch.stack(rows).mean(0) if rows else [0.0] * len(pattern)
+
+
+def text_by_einsum(pattern, tokens):
+    n = len(tokens)
+    earlier = F.one_hot(tokens).float() @ F.one_hot(tokens).float().T * torch.ones(n, n).tril(-1)
+    after = F.pad(earlier, (1, 0))[:, :n]
+    queries = earlier.sum(1).gt(0).sum()
+    return einops.einsum(pattern, after, "h q k, q k -> h") / max(int(queries), 1)
 
 
 def copying_by_loop(W_E, W_OV, W_U):
@@ -156,16 +180,6 @@ def step_cleared_at_the_end(model, optimizer, tokens):
     return loss.item()
 
 
-def emergence_by_numpy(steps, scores, threshold):
-    low = [i for i, s in enumerate(scores) if not s > threshold]
-    start = low[-1] + 1 if low else 0
-    return steps[start] if start < len(steps) else None
-
-
-def emergence_by_minimum(steps, scores, threshold):
-    return next((steps[i] for i in range(len(steps)) if min(scores[i:]) > threshold), None)
-
-
 def strongest_six(case):
     table = torch.tensor(case.judge_data["induction"])
     return [divmod(int(i), table.shape[1]) for i in table.flatten().topk(6).indices]
@@ -181,20 +195,18 @@ ANSWERS = {
     "loss_per_token": [loss_by_cross_entropy, loss_by_logsumexp],
     "previous_token_score": [previous_by_loop, previous_by_shift],
     "induction_score": [induction_by_indexing, induction_by_list],
-    "top_heads": [heads_by_topk, heads_as_tensors],
-    "score_hook": [hook_of_lists, hook_that_returns_the_pattern],
     "loss_without_heads": [without_by_context, without_one_hook_per_layer],
+    "loss_without_path": [path_by_context, path_by_cache_in_place],
+    "text_induction_score": [text_by_loop, text_by_einsum],
     "copying_score": [copying_by_loop, copying_by_counting],
     "composition_score": [composition_by_einsum, composition_by_svd],
     "train_step": [step_by_cross_entropy, step_cleared_at_the_end],
-    "emergence_step": [emergence_by_numpy, emergence_by_minimum],
     "my_induction_heads": [strongest_six, strongest_as_tensor],
 }
 
 
 # Mutants of the reference that are right: the changed statement, and why.
 
-STRICT = "both sides have the same length"
 IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
 GATHER = "gather reads only as many rows of logits as there are target tokens"
 AXIS = "the same axis, counted from the other side"
@@ -202,10 +214,6 @@ AXIS = "the same axis, counted from the other side"
 EQUIVALENT = {
     "loss_per_token": {"log_probs = logits[:, :].log_softmax(dim=-1)": GATHER},
     "induction_score": {"return stripe[..., -period:].mean(dim=1)": AXIS},
-    "score_hook": {
-        "stripe = pattern.diagonal(offset=-(period - 1), dim1=2, dim2=-1)": AXIS,
-        "scores[hook.layer()] = stripe[..., -period:].mean(dim=(-1, 0))": "a mean over two axes, in either order",
-    },
     "previous_token_score": {
         "return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=1)": AXIS,
     },
@@ -217,9 +225,10 @@ EQUIVALENT = {
         "z[:, :-1, head] = 0.0": "what a head writes at the last position reaches no logits that are read",
         "log_probs = logits[:, :].log_softmax(dim=-1)": GATHER,
     },
-    "train_step": {"log_probs = model(tokens)[:, :].log_softmax(dim=-1)": GATHER},
-    "emergence_step": {
-        "for step, score in zip(reversed(steps), reversed(scores)):": STRICT,
-        "for step, score in zip(reversed(steps), reversed(scores), strict=False):": STRICT,
+    "text_induction_score": {
+        "attention = (pattern * follows).sum(dim=(2, 1))": "a sum over two axes, in either order",
+        "follows = earlier.roll(1)": "the last column of `earlier` is empty, so rows do not run into one another",
+        "return attention / earlier.any(dim=0).sum().clamp(min=1)": "as many tokens come again as have come before",
     },
+    "train_step": {"log_probs = model(tokens)[:, :].log_softmax(dim=-1)": GATHER},
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import einops
 import numpy as np
 import torch
@@ -21,14 +19,6 @@ def encode_by_rows(x, W_enc, b_enc, b_dec):
     return torch.stack([torch.clamp(torch.addmv(b_enc, W_enc.T, row - b_dec), min=0) for row in x])
 
 
-def decode_by_einsum(f, W_dec, b_dec):
-    return einops.einsum(f, W_dec, "batch F, F d -> batch d") + b_dec
-
-
-def decode_by_addmm(f, W_dec, b_dec):
-    return torch.addmm(b_dec, f, W_dec)
-
-
 def loss_by_mse(x, x_hat, f, W_dec, l1):
     mse = F.mse_loss(x_hat, x, reduction="sum") / len(x)
     return mse, l1 * torch.einsum("bi,i->b", f, torch.linalg.norm(W_dec, dim=1)).mean()
@@ -37,40 +27,6 @@ def loss_by_mse(x, x_hat, f, W_dec, l1):
 def loss_as_list(x, x_hat, f, W_dec, l1):
     lengths = (W_dec * W_dec).sum(1).sqrt()
     return [((x_hat - x) ** 2).sum(1).mean(0), (f @ lengths).mean() * l1]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Decoder rows
-
-
-def normalize_by_torch(W_dec):
-    return F.normalize(W_dec, dim=1)
-
-
-def normalize_row_by_row(W_dec):
-    out = W_dec.clone()
-    for row in out:
-        if row.any():
-            row /= row.norm()
-    return out
-
-
-def normalize_with_epsilon(W_dec):
-    return W_dec / (W_dec.norm(dim=-1, keepdim=True) + 1e-8)
-
-
-def project_by_squared_norm(W_dec, grad):
-    squares = (W_dec**2).sum(1, keepdim=True).clamp(min=1e-12)
-    return grad - W_dec * (W_dec * grad).sum(1, keepdim=True) / squares
-
-
-def project_by_rows(W_dec, grad):
-    out = grad.clone()
-    for i, row in enumerate(W_dec):
-        if row.norm() > 0:
-            unit = row / row.norm()
-            out[i] -= torch.dot(unit, out[i]) * unit
-    return out
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,14 +137,6 @@ def gated_loss_by_mse(x, f, gate, W_dec, b_dec, l1):
 # Metrics
 
 
-def l0_by_counting(f):
-    return int((f > 0).sum()) / len(f)
-
-
-def l0_as_tensor(f):
-    return torch.count_nonzero(f.clamp(min=0), dim=1).double().mean()
-
-
 def variance_by_numpy(x, x_hat):
     x, x_hat = x.numpy().astype(np.float64), x_hat.numpy().astype(np.float64)
     return float(1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
@@ -221,19 +169,6 @@ def shrinkage_by_sums(x, x_hat):
     if not energy:
         raise ValueError("zero")
     return energy / torch.einsum("bd,bd->", x, x_hat)
-
-
-def recovered_by_share_lost(clean, spliced, zero):
-    if math.isclose(zero, clean):
-        raise ValueError("no way to go")
-    return 1 - (spliced - clean) / (zero - clean)
-
-
-def recovered_by_catching(clean, spliced, zero):
-    try:
-        return (zero - spliced) / (zero - clean)
-    except ZeroDivisionError:
-        raise ValueError("zero ablation costs nothing") from None
 
 
 def cosine_by_torch(W_dec, dictionary):
@@ -269,6 +204,66 @@ def auxiliary_by_rows(residual, pre, dead, k, W_dec):
         chosen = asleep[row[asleep].argsort(descending=True)[:k]]
         total = total + (target - F.relu(row[chosen]) @ W_dec[chosen]).pow(2).sum()
     return total / len(pre)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rescaling, splicing, a dashboard
+
+
+def undo_by_lstsq(x, f, W_dec):
+    if float(f.abs().sum()) == 0:
+        raise ValueError("nothing is active")
+    y = (f @ W_dec).double()
+    n, d = y.shape
+    A = torch.cat([y.reshape(-1, 1), torch.eye(d, dtype=y.dtype).repeat(n, 1)], dim=1)
+    solution = torch.linalg.lstsq(A, x.double().reshape(-1, 1)).solution[:, 0]
+    return [W_dec * solution[0].float(), solution[1:].float()]
+
+
+def undo_by_gamma(x, f, W_dec):
+    if not (f > 0).any():
+        raise ValueError("no latent is active")
+    x_hat = f @ W_dec
+    short, wanted = x_hat - x_hat.mean(0), x - x.mean(0)
+    gamma = (short * short).sum() / torch.einsum("bd,bd->", short, wanted)
+    return W_dec / gamma, (x - x_hat / gamma).mean(0)
+
+
+def splice_by_where(resid, hook, sae, ordinary):
+    return torch.where(ordinary.unsqueeze(-1), sae.decode(sae.encode(resid)), resid)
+
+
+def splice_in_place(resid, hook, sae, ordinary):
+    rebuilt = sae.decode(sae.encode(resid))
+    resid[ordinary] = rebuilt[ordinary]
+
+
+def splice_token_by_token(resid, hook, sae, ordinary):
+    out = resid.clone()
+    for row, position in ordinary.nonzero().tolist():
+        out[row, position] = sae.decode(sae.encode(resid[row, position]))
+    return out
+
+
+def row_by_topk(f, latent, W_dec, W_U, n):
+    column = f[:, latent]
+    order = sorted(range(len(column)), key=lambda token: -column[token].item())
+    logits = torch.einsum("d,dv->v", W_dec[latent], W_U)
+    return {
+        "strongest": torch.tensor([token for token in order if column[token] > 0][:n]),
+        "promotes": logits.sort(descending=True, stable=True).indices[:n],
+        "density": (column > 0).double().mean(),
+    }
+
+
+def row_by_numpy(f, latent, W_dec, W_U, n):
+    column, logits = f.numpy()[:, latent], W_dec[latent].numpy() @ W_U.numpy()
+    strongest = np.argsort(-column, kind="stable")[:n]
+    return {
+        "density": float(np.count_nonzero(column > 0) / len(column)),
+        "strongest": strongest[column[strongest] > 0].tolist(),
+        "promotes": np.argsort(-logits, kind="stable")[:n].tolist(),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -308,7 +303,7 @@ def train_without_projection(x, n_latents, k, seed):
 
 
 def train_with_l1(x, n_latents, k, seed):
-    """ReLU and an L1 penalty that fades; in the end k of each row speak, without the shrinkage that L1 left."""
+    """ReLU and an L1 penalty that fades; in the end k of each row are active, without the shrinkage that L1 left."""
     g = torch.Generator().manual_seed(seed)
     rows = F.normalize(torch.randn(n_latents, x.shape[1], generator=g), dim=1)
     W_enc, W_dec = rows.T.clone().requires_grad_(), rows.clone().requires_grad_()
@@ -333,13 +328,10 @@ def train_with_l1(x, n_latents, k, seed):
 ANSWERS = {
     "mean_max_cosine": [cosine_by_torch, cosine_by_loop],
     "encode": [encode_folded, encode_by_rows],
-    "decode": [decode_by_einsum, decode_by_addmm],
     "sae_loss": [loss_by_mse, loss_as_list],
-    "normalize_decoder": [normalize_by_torch, normalize_row_by_row, normalize_with_epsilon],
-    "project_gradient": [project_by_squared_norm, project_by_rows],
-    "l0": [l0_by_counting, l0_as_tensor],
     "explained_variance": [variance_by_numpy, variance_by_var],
     "shrinkage": [shrinkage_by_lstsq, shrinkage_by_sums],
+    "undo_shrinkage": [undo_by_lstsq, undo_by_gamma],
     "jumprelu": [jump_by_mask, jump_by_fill],
     "threshold_gradient": [ste_by_loop, ste_by_autograd],
     "gated_encode": [gated_with_weights, gated_by_where],
@@ -349,7 +341,8 @@ ANSWERS = {
     "dead_latents": [dead_by_flags, dead_by_maximum],
     "auxiliary_loss": [auxiliary_by_masking, auxiliary_by_rows],
     "train_sae": [train_without_projection, train_with_l1],
-    "loss_recovered": [recovered_by_share_lost, recovered_by_catching],
+    "splice": [splice_by_where, splice_in_place, splice_token_by_token],
+    "dashboard_row": [row_by_topk, row_by_numpy],
 }
 
 
@@ -374,16 +367,6 @@ EQUIVALENT = {
         "penalty = l1 * (f * W_dec.norm(dim=1)).sum(dim=-1).mean()": AXIS,
         "error = (x_hat - x).pow(2).sum(dim=-1).mean()": SQUARED,
     },
-    "normalize_decoder": {
-        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
-        "return W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
-    },
-    "project_gradient": {
-        "norms = W_dec.norm(dim=1, keepdim=True)": AXIS,
-        "unit = W_dec / torch.where(norms > 0, norms, 2.0)": ZERO,
-        "return grad - (grad * unit).sum(dim=1, keepdim=True) * unit": AXIS,
-    },
-    "l0": {"return float((f > 0).float().sum(dim=1).mean())": AXIS},
     "explained_variance": {
         "error = (x_hat - x).pow(2).sum()": SQUARED,
         "total = (x.mean(dim=0) - x).pow(2).sum()": SQUARED,
@@ -397,6 +380,7 @@ EQUIVALENT = {
         "sparsity = l1 * gate.sum(dim=1).mean()": AXIS,
         "return (bias - (x - code @ directions)).pow(2).sum(dim=-1).mean()": SQUARED,
     },
+    "splice": {"out = resid": "a hook may work in place"},
     "topk_activation": {
         "top = pre.topk(k)": DEFAULT_AXIS,
         "top = pre.topk(k, dim=1)": AXIS,
@@ -407,10 +391,19 @@ EQUIVALENT = {
     },
     "auxiliary_loss": {
         "count = min(int(dead.sum()), k)": "a minimum, in either order",
-        "top = asleep.topk(count)": DEFAULT_AXIS,
-        "top = asleep.topk(count, dim=1)": AXIS,
-        "code = torch.zeros_like(asleep).scatter(1, top.indices, top.values.relu())": AXIS,
+        "top = dead_pre.topk(count)": DEFAULT_AXIS,
+        "top = dead_pre.topk(count, dim=1)": AXIS,
+        "code = torch.zeros_like(dead_pre).scatter(1, top.indices, top.values.relu())": AXIS,
         "return (residual.detach() - code @ W_dec[dead]).pow(2).sum(dim=1).mean()": AXIS,
         "return (code @ W_dec[dead] - residual.detach()).pow(2).sum(dim=-1).mean()": SQUARED,
+    },
+}
+
+EQUIVALENT_KINDS = {
+    "mean_max_cosine": {
+        "equal entries of `dictionary` counted once": "entries of a vector are not ranked",
+    },
+    "sae_loss": {
+        "short vectors of `x_hat` made zero": "x − 0 and x − 0.01 are the same but for rounding",
     },
 }

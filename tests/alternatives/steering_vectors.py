@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import einops
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 
@@ -17,23 +15,6 @@ def last_by_loop(attention_mask):
 def last_by_flip(attention_mask):
     width = attention_mask.size(1)
     return width - 1 - attention_mask.flip(dims=[1]).argmax(dim=1)
-
-
-def at_by_gather(resid, index):
-    return resid.gather(1, index[:, None, None].expand(-1, 1, resid.shape[-1])).squeeze(1)
-
-
-def at_by_stack(resid, index):
-    return torch.stack([resid[b, i] for b, i in enumerate(index.tolist())])
-
-
-def means_by_numpy(positive, negative):
-    return torch.from_numpy(positive.numpy().mean(axis=0) - negative.numpy().mean(axis=0))
-
-
-def means_by_einsum(positive, negative):
-    n, m = len(positive), len(negative)
-    return einops.einsum(positive, "n d -> d") / n - einops.einsum(negative, "m d -> d") / m
 
 
 def probe_by_weights(x, y):
@@ -50,17 +31,6 @@ def probe_by_squares(x, y):
         raise ValueError("empty")
     a, b = positive.mean(0), negative.mean(0)
     return [a - b, (b.square().sum() - a.square().sum()) / 2]
-
-
-def accuracy_by_sklearn(w, b, x, y):
-    return accuracy_score(y.numpy(), (x @ w + b).numpy() > 0)
-
-
-def accuracy_by_loop(w, b, x, y):
-    right = 0
-    for row, label in zip(x, y, strict=True):
-        right += int((torch.dot(row, w) + b > 0).item() == bool(label))
-    return torch.tensor(right / len(y))
 
 
 def cosines_by_torch(vectors):
@@ -91,20 +61,6 @@ def ablate_by_projector(resid, hook, direction):
     return resid @ (torch.eye(len(unit)) - unit[:, None] @ unit[None])
 
 
-def orthogonal_by_qr(W, direction):
-    if not direction.any():
-        return W
-    q, _ = torch.linalg.qr(direction.double()[:, None])
-    return W - W.double() @ q @ q.T
-
-
-def orthogonal_by_rows(W, direction):
-    squared = float(direction.square().sum())
-    if squared == 0:
-        return W.clone()
-    return torch.stack([row - float(row @ direction) / squared * direction for row in W])
-
-
 def controls_by_numpy(vector, n, seed):
     noise = np.random.default_rng(seed).normal(size=(n, len(vector)))
     noise *= np.linalg.norm(vector.numpy()) / np.linalg.norm(noise, axis=1, keepdims=True)
@@ -133,17 +89,6 @@ def odds_by_shift(logits, positive_ids, negative_ids):
     return (p[:, : len(positive_ids)].sum(-1) / p[:, len(positive_ids) :].sum(-1)).log()
 
 
-def dose_by_loop(effect, coefficients):
-    out, without = [], effect(0)
-    for c in coefficients:
-        out.append(effect(c) - without)
-    return out
-
-
-def dose_as_tensor(effect, coefficients):
-    return torch.tensor([effect(c) for c in coefficients], dtype=torch.float64) - effect(0.0)
-
-
 def kl_by_torch(base_logits, steered_logits):
     return F.kl_div(steered_logits.log_softmax(-1), base_logits.log_softmax(-1), reduction="none", log_target=True).sum(
         -1
@@ -154,6 +99,82 @@ def kl_by_distributions(base_logits, steered_logits):
     p = torch.distributions.Categorical(logits=base_logits.double())
     q = torch.distributions.Categorical(logits=steered_logits.double())
     return torch.distributions.kl_divergence(p, q)
+
+
+def matched_by_cholesky(vector, activations, n, seed):
+    root = torch.linalg.cholesky(torch.cov(activations.double().T))
+    noise = torch.randn(n, len(root), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return F.normalize(noise @ root.T, dim=1) * vector.norm()
+
+
+def matched_by_numpy(vector, activations, n, seed):
+    x = activations.numpy().astype(float)
+    rows = np.random.default_rng(seed).multivariate_normal(np.zeros(x.shape[1]), np.cov(x.T), size=n)
+    return torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True) * np.linalg.norm(vector.numpy()))
+
+
+def sweep_by_batches(model, tokens, layers, vectors, controls, coefficient, metric):
+    """All directions of a layer in one pass."""
+    table = []
+    with torch.no_grad():
+        base = metric(model(tokens))
+        for layer, vector, others in zip(layers, vectors, controls, strict=True):
+            directions = torch.cat([vector[None], others])
+            push = torch.zeros(len(directions), 1, tokens.shape[1], vectors.shape[1])
+            push[:, :, 1:] = coefficient * directions[:, None, None]
+            push = push.expand(-1, len(tokens), -1, -1).flatten(0, 1)
+            hooks = [(f"blocks.{layer}.hook_resid_post", lambda resid, hook, push=push: resid + push)]
+            logits = model.run_with_hooks(tokens.repeat(len(directions), 1), fwd_hooks=hooks)
+            table.append([metric(part) - base for part in logits.split(len(tokens))])
+    return table
+
+
+def sweep_by_bias(model, tokens, layers, vectors, controls, coefficient, metric):
+    """Added before the next block: the stream is the same there."""
+    values = {}
+
+    def measured(layer, direction):
+        def steer(resid, hook):
+            bos, others = resid[:, :1], resid[:, 1:]
+            return torch.cat([bos, others + direction * coefficient], dim=1)
+
+        with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_post", steer)]):
+            return metric(model(tokens).detach())
+
+    base = metric(model(tokens).detach())
+    for i, layer in enumerate(layers):
+        values[i, 0] = measured(layer, vectors[i])
+        for j in range(controls.size(1)):
+            values[i, j + 1] = measured(layer, controls[i][j])
+    return torch.tensor([[values[i, j] - base for j in range(1 + controls.size(1))] for i in range(len(layers))])
+
+
+def generation_row_by_row(model, tokens, layer, vector, coefficient, n_new):
+    push = coefficient * vector
+    out = []
+    for row in tokens.tolist():
+        for _ in range(n_new):
+            hooks = [(f"blocks.{layer}.hook_resid_post", lambda x, hook: torch.cat([x[:, :1], x[:, 1:] + push], dim=1))]
+            logits = model.run_with_hooks(torch.tensor([row]), fwd_hooks=hooks, return_type="logits")
+            row = [*row, int(logits[0, -1].argmax())]
+        out.append(row[tokens.shape[1] :])
+    return torch.tensor(out).view(len(tokens), n_new)
+
+
+def generation_with_add_hook(model, tokens, layer, vector, coefficient, n_new):
+    def steer(resid, hook):
+        keep = (torch.arange(resid.shape[1]) > 0).to(resid.dtype)
+        return resid + keep[None, :, None] * (coefficient * vector)
+
+    model.add_hook(f"blocks.{layer}.hook_resid_post", steer)
+    written = torch.empty(len(tokens), n_new, dtype=torch.long)
+    try:
+        with torch.inference_mode():
+            for step in range(n_new):
+                written[:, step] = model(torch.cat([tokens, written[:, :step]], 1))[:, -1].max(-1).indices
+    finally:
+        model.reset_hooks()
+    return written
 
 
 def half_a_dose(case):
@@ -170,18 +191,16 @@ def negative_of_the_negative(case):
 
 ANSWERS = {
     "last_token_index": [last_by_loop, last_by_flip],
-    "activations_at": [at_by_gather, at_by_stack],
-    "difference_of_means": [means_by_numpy, means_by_einsum],
     "mass_mean_probe": [probe_by_weights, probe_by_squares],
-    "probe_accuracy": [accuracy_by_sklearn, accuracy_by_loop],
     "cosine_similarities": [cosines_by_torch, cosines_by_sklearn],
     "add_vector": [add_by_mask, add_by_cat],
     "ablate_direction": [ablate_in_place, ablate_by_projector],
-    "orthogonalize": [orthogonal_by_qr, orthogonal_by_rows],
     "random_controls": [controls_by_numpy, controls_by_normalize],
     "log_odds": [odds_by_log_softmax, odds_by_shift],
-    "dose_response": [dose_by_loop, dose_as_tensor],
     "kl_divergence": [kl_by_torch, kl_by_distributions],
+    "matched_controls": [matched_by_cholesky, matched_by_numpy],
+    "layer_sweep": [sweep_by_batches, sweep_by_bias],
+    "steered_generation": [generation_row_by_row, generation_with_add_hook],
     "my_steering": [half_a_dose, as_a_list_of_numbers, negative_of_the_negative],
 }
 

@@ -104,29 +104,22 @@ def interference_by_mask(W):
     return (off.sum(1) / norms.square()).nan_to_num(0.0)
 
 
-def groups_by_powers(W, threshold):
-    links = (W.T @ W).abs() > threshold
-    there = links.diagonal()
-    reach = (links & there & there[:, None]).double()
-    for _ in range(W.shape[1]):
-        reach = ((reach @ reach) > 0).double()
-    seen, groups = set(), []
-    for i in range(W.shape[1]):
-        if reach[i, i] and i not in seen:
-            groups.append(reach[i].nonzero().flatten().tolist())
-            seen.update(groups[-1])
-    return groups
+def pairs_by_numpy(batch, n_pairs, probability, together, seed):
+    dice = np.random.default_rng(seed)
+    # 0: neither; 1 and 2: one of the two; 3: both
+    what = [1 - probability, probability] if together else [1 - 2 * probability, probability, probability]
+    state = dice.choice(len(what), size=(batch, n_pairs), p=what)
+    x = np.zeros((batch, 2 * n_pairs))
+    x[:, 0::2], x[:, 1::2] = state == 1, (state == 1) if together else (state == 2)
+    return torch.from_numpy(x * dice.random(x.shape)).float()
 
 
-def groups_by_merging(W, threshold):
-    n = W.shape[1]
-    groups = [{i} for i in range(n) if W[:, i] @ W[:, i] > threshold]
-    for i in range(n):
-        for j in range(i):
-            if abs(W[:, i] @ W[:, j]) > threshold:
-                both = [g for g in groups if i in g or j in g]
-                groups = [g for g in groups if g not in both] + ([set().union(*both)] if both else [])
-    return tuple(tuple(sorted(g)) for g in sorted(groups, key=min))
+def pairs_with_a_coin(batch, n_pairs, probability, together, seed):
+    g = torch.Generator().manual_seed(seed)
+    there = torch.rand(batch, n_pairs, 1, generator=g) < (probability if together else 2 * probability)
+    coin = torch.rand(batch, n_pairs, 1, generator=g) < 0.5
+    mask = there.expand(-1, -1, 2) if together else torch.cat([there & coin, there & ~coin], dim=2)
+    return torch.where(mask, torch.rand(batch, n_pairs, 2, generator=g), 0.0).reshape(batch, -1)
 
 
 def train_by_autograd(n_features, n_hidden, probability, importance, seed):
@@ -170,7 +163,7 @@ ANSWERS = {
     "best_linear_loss": [linear_by_topk, linear_by_list],
     "feature_dimensionality": [dimensionality_by_covariance, dimensionality_by_loop, dimensionality_by_normalize],
     "interference": [interference_by_difference, interference_by_loop, interference_by_mask],
-    "feature_groups": [groups_by_powers, groups_by_merging],
+    "paired_features": [pairs_by_numpy, pairs_with_a_coin],
     "train_toy": [train_by_autograd, train_the_best_of_three],
 }
 
@@ -183,6 +176,11 @@ HARDLY_EVER = "a random number is hardly ever just the probability"
 REPLACED = "the NaN of a feature that is zero stays in its own row, and the last line puts 0 in its place"
 
 EQUIVALENT = {
+    "paired_features": {
+        "first = throw <= probability": HARDLY_EVER,
+        "second = first if together else (throw > probability) & (throw < 2 * probability)": HARDLY_EVER,
+        "second = first if together else (throw >= probability) & (throw <= 2 * probability)": HARDLY_EVER,
+    },
     "sample_features": {
         "present = torch.rand(batch, n_features, generator=generator) <= probability": HARDLY_EVER,
     },
@@ -195,8 +193,16 @@ EQUIVALENT = {
         "unit = W / torch.where(norms > 0, norms, 2.0)": ZERO,
         "unit = W / torch.where(norms >= 0, norms, 1.0)": REPLACED,
         "unit = W / torch.where(norms > -1, norms, 1.0)": REPLACED,
+        "unit = W / torch.where(norms > 0 - 0.03, norms, 1.0)": REPLACED,
     },
-    "feature_groups": {
-        "while (new := ({j for j in left if any((linked[j, i] for i in group))} - group)):": "links go both ways",
+}
+
+
+# Kinds of wrong answers that are right, or that no case can show, and why.
+
+EQUIVALENT_KINDS = {
+    "paired_features": {
+        "squeeze(1) on the result": "a pair is two features, so this axis is never of size one",
+        "`probability` rounded": "judged by its rates, which refuse it: tests/lessons/test_train_toy.py",
     },
 }

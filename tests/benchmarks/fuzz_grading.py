@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -41,10 +42,10 @@ from mi_course.grading.jobs import content_hash
 from mi_course.grading.marking import _judge
 from mi_course.grading.marks import ExerciseMark, Marks, printable_name
 from mi_course.grading.reaching import reaches
-from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.similar import answers_in
 from mi_course.grading.text_files import escape_csv_cell
+from mi_course.recorded_values import recorded_values
 from mi_course.submission import SubmissionError, parse, select_cells
 
 SLOW_S = 5.0
@@ -107,6 +108,8 @@ class Fuzz:
         self.raws = [json.dumps(tree).encode() for tree in self.trees]
         self.plans = [exercise.plan(3) for n in (0, 2) for exercise in lessons.load(lessons.find(n).id).exercises]
         self.plans = [plan for plan in self.plans if plan.exercise.kind == "function"]
+        self.room = 0
+        """Elements that the tensors of a reply may still have."""
 
     def notebook(self) -> None:
         draw = self.draw
@@ -120,7 +123,7 @@ class Fuzz:
             submission = select_cells(tree, name)
         except SubmissionError:
             return
-        claims_in(tree)
+        recorded_values(submission.records)
         reflections_in(tree, submission.info, name.endswith(".py"))
         list(reaches(submission.cells))
         answers_in("x", submission.exercises, [cell.source for cell in submission.cells])
@@ -143,6 +146,7 @@ class Fuzz:
     def reply(self) -> None:
         draw = self.draw
         plan = draw.choice(self.plans)
+        self.room = 4 * 10**6
         observations = []
         for planned in plan.cases:
             values = [self.value(planned.ask.calls[0].args) for _ in planned.ask.calls]
@@ -172,14 +176,15 @@ class Fuzz:
             return wire_plain(draw.choice(args))
         if kind == 1:
             shape = [draw.choice((0, 1, 1, 2, 3, 7)) for _ in range(draw.choice((0, 1, 2, 3, 5, 16)))]
-            while math.prod(shape) > 10**6:  # 7 to the power of 16 would be this script's own doing
+            while math.prod(shape) > min(10**6, self.room):  # a gigabyte here would be this script's own doing
                 shape.pop()
+            self.room -= math.prod(shape)
             dtype = draw.choice((torch.float32, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.uint8))
             return torch.ones(shape).to(dtype) * (
                 float("nan") if draw.random() < 0.2 and dtype.is_floating_point else 1
             )
         if kind == 2 and depth < 4:
-            return [self.value(args, depth + 1) for _ in range(draw.choice((0, 1, 2, 6, 60)))]
+            return [self.value(args, depth + 1) for _ in range(draw.choice((0, 1, 2, 6, 60)) if self.room > 1 else 0)]
         if kind == 3 and depth < 4:
             return tuple(self.value(args, depth + 1) for _ in range(draw.choice((0, 1, 2, 3))))
         if kind == 4 and depth < 4:
@@ -226,6 +231,7 @@ def wire_plain(value: Any) -> Any:
 def main() -> None:
     seed, seconds = int(sys.argv[1]), float(sys.argv[2])
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     tried, findings = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         fuzz = Fuzz(seed, Path(folder))

@@ -422,7 +422,7 @@ def outcome_in_words(one: dict[str, Any] | None) -> str:
     if one is None:
         return "not run"
     if not one["canary"]:
-        return "**changed a neighbour's file**"
+        return "**changed a neighbor's file**"
     if one["points"] is None:
         if one["deserves"] == 0:
             return "no marks, error"

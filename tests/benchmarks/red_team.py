@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -45,9 +46,9 @@ def main() -> None:
     lines = [
         HEADING,
         "",
-        "Written by `tests/benchmarks/red_team.py` from `tests/grading/faults/attacks.py`: submissions of lesson "
-        "00 (5 points) that want points they have not earned, or to cost others theirs. [SECURITY.md](../SECURITY.md) "
-        "says what is promised, and what not.",
+        f"Written by `tests/benchmarks/red_team.py` on {date.today()} from `tests/grading/faults/attacks.py`: "
+        "submissions of lesson 00 (5 points) that want points they have not earned, or to cost others theirs. "
+        "[SECURITY.md](../SECURITY.md) says what is promised, and what not.",
         "",
         "| attack | deserves | got | promise |",
         "|---|---|---|---|",

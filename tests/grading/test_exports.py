@@ -20,6 +20,7 @@ from require import require
 from test_formats import classroom_total, console_total
 
 from mi_course import content, lessons
+from mi_course.grading.exports import autograder as gradescope_run
 from mi_course.grading.exports import classroom, earned, gradescope, nbgrader
 
 WRONG = "def zero_head(z, hook, head):\n    z[:, head] = 0.0\n    return z"
@@ -107,7 +108,7 @@ def test_points_say_nothing_on_standard_error(capfd: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 def test_nbgrader_itself(nbgrader_python: Path, tmp_path: Path):
-    """Its own generate_assignment, autograde and export, on right (and loud), wrong and untouched answers."""
+    """Its own generate_assignment, autograde and export, on right, loud, wrong and untouched answers."""
     nbgrader.export(tmp_path, ["start_here"])
     env = {**no_course_on_the_way(), "PATH": f"{nbgrader_python.parent}:{os.environ['PATH']}"}
     env |= {name: str(tmp_path / "home") for name in ("HOME", "MI_COURSE_CACHE", "MI_COURSE_HOME", "JUPYTER_DATA_DIR")}
@@ -129,13 +130,11 @@ def test_nbgrader_itself(nbgrader_python: Path, tmp_path: Path):
         assert f"lesson.check({name})" in text
     assert f"`{nbgrader.STUB}`" in texts["how-it-works"]
 
-    answers = {"ada": {ZERO: LOUD}, "bob": {ZERO: WRONG}, "cyd": None}
-    for name, given in answers.items():
+    nothing = f"def {TOP.partition('.')[2]}(logits, k):\n    return []"
+    for name, given in {"ada": {TOP: nothing, ZERO: LOUD}, "bob": {TOP: right(TOP)}}.items():
         handed = copy.deepcopy(released)
-        for cell in handed["cells"] if given is not None else []:
-            exercise = content.exercise_of(cell)
-            if exercise:
-                cell["source"] = given.get(exercise, right(exercise))
+        for cell in handed["cells"]:
+            cell["source"] = given.get(content.exercise_of(cell), cell["source"])
         place = tmp_path / "submitted" / name / "start_here" / "00_start_here.ipynb"
         place.parent.mkdir(parents=True)
         place.write_text(json.dumps(handed))
@@ -144,7 +143,7 @@ def test_nbgrader_itself(nbgrader_python: Path, tmp_path: Path):
     run("export", "--to", str(tmp_path / "grades.csv"))
     with open(tmp_path / "grades.csv", newline="") as file:
         rows = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}
-    assert rows == {"ada": (5, 5), "bob": (3, 5), "cyd": (0, 5)}
+    assert rows == {"ada": (2, 5), "bob": (3, 5)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,8 +197,24 @@ def test_the_zip_holds_what_gradescope_looks_for(tmp_path: Path):
         gradescope.export(path, None, "; rm -rf /")
 
 
-def test_gradescope_marks_a_right_submission(needs_sandbox, autograder):
-    found, _ = autograder("right", {"anything.ipynb": json.dumps(notebook()), "notes.txt": "hello"})
+@pytest.fixture
+def marked_here(here, tmp_path: Path) -> Callable[[dict[str, str]], dict]:
+    """What run_autograder runs, in this process and in the sandbox that is there."""
+
+    def run(files: dict[str, str]) -> dict:
+        for name in ("source", "submission"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "source" / "autograder.json").write_text('{"lesson": "start_here"}')
+        for name, text in files.items():
+            (tmp_path / "submission" / name).write_text(text)
+        gradescope_run.main(tmp_path)
+        return json.loads((tmp_path / "results" / "results.json").read_text())
+
+    return run
+
+
+def test_gradescope_marks_a_right_submission(marked_here):
+    found = marked_here({"anything.ipynb": json.dumps(notebook()), "notes.txt": "hello"})
     assert found["score"] == 5
     assert [(test["score"], test["max_score"], test["status"]) for test in found["tests"]] == [
         (3, 3, "passed"),
@@ -224,8 +239,8 @@ def test_gradescope_without_namespaces_says_so(autograder, tmp_path: Path):
     assert "bubblewrap is not installed" in found["output"]
 
 
-def test_gradescope_of_a_malformed_notebook(needs_sandbox, autograder):
-    found, _ = autograder("malformed", {"00_start_here.ipynb": '{"cells": ['})
+def test_gradescope_of_a_malformed_notebook(marked_here):
+    found = marked_here({"00_start_here.ipynb": '{"cells": ['})
     assert (found["score"], found["tests"]) == (0, [])
     assert "is no notebook" in found["output"]
 

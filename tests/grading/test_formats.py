@@ -365,6 +365,12 @@ def test_no_sentence_of_ours_is_taken_from_a_learners_text():
     assert "<li>Full marks" not in page(found)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.text("='\"; a-"), st.text("='\"; a-"))
+def test_cells_that_differ_stay_different(one: str, other: str):
+    assert (escape_csv_cell(one) == escape_csv_cell(other)) == (one == other)
+
+
 @pytest.mark.parametrize(
     "cell", ["=1+1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "a;=1", 'a; "=1', "a;\uff1d1", " =1", "'=1", '"=1']
 )

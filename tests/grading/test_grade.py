@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from grading_kit import ZERO, loaded, notebook
 
+from mi_course import cli
 from mi_course.grading import _mark, workers
 from mi_course.grading.intake import Loaded, find
 from mi_course.grading.jobs import Job, content_hash
@@ -27,9 +29,31 @@ from mi_course.grading.store import Store
 from mi_course.grading.text_files import escape_csv_cell
 
 
-def run(*words: object, **rest: object) -> subprocess.CompletedProcess:
+def run(*words: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mi_course", "grade", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, **rest)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture
+def again(here, in_process) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command in this process, and in the sandbox that is there."""
+    return in_process
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command in this process, which has imported torch already."""
+
+    def run_here(*words: object) -> subprocess.CompletedProcess:
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["mi-course", "grade", *map(str, words)])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, told.out, told.err)
+
+    return run_here
 
 
 def rows_of(out: Path) -> dict[str, dict[str, str]]:
@@ -60,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
     return found
 
 
-def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
+def test_a_class(needs_sandbox, again, folder: Path, tmp_path: Path):
     out = tmp_path / "marks"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     told = run(folder, "--out", out, "-j", 2, "--format", "junit,gradescope,classroom,feedback", "--similar")
@@ -101,7 +125,7 @@ def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
     (out / "overrides.toml").write_text(
         '["ada.ipynb".zero_head]\npoints = 1\ncomment = "See me."\n[nobody]\ncomment = "x"'
     )
-    told = run(folder, "--out", out)
+    told = again(folder, "--out", out)
     assert told.returncode == 1
     assert "there is no submission 'nobody'" in " ".join(told.stderr.split())
     assert "9 submissions, 7 of them as marked before" in told.stdout  # nor is what could not be read kept
@@ -112,7 +136,7 @@ def test_a_class(needs_sandbox, folder: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_killed_grader_loses_no_finished_result(needs_sandbox, tmp_path: Path):
+def test_a_killed_grader_loses_no_finished_result(needs_sandbox, again, tmp_path: Path):
     folder, out = tmp_path / "submissions", tmp_path / "marks"
     folder.mkdir()
     for i in range(3):
@@ -131,7 +155,7 @@ def test_a_killed_grader_loses_no_finished_result(needs_sandbox, tmp_path: Path)
         time.sleep(0.1)
     assert not left, "a worker or the sandbox outlived the grader"
     (folder / "slow.ipynb").write_text(json.dumps(notebook()))
-    told = run(folder, "--out", out)
+    told = again(folder, "--out", out)
     assert "4 submissions, 3 of them as marked before" in told.stdout
     assert {row["points"] for row in rows_of(out).values()} == {"5"}
 
@@ -149,16 +173,17 @@ def _in_session(leader: int) -> list[int]:
     return found
 
 
-def test_without_a_sandbox_it_refuses_unless_told_to(tmp_path: Path, folder: Path):
-    for name in ("dying.ipynb", "broken.ipynb", "carol.zip"):
-        (folder / name).unlink()
-    bare = {**os.environ, "PATH": str(tmp_path)}  # no bwrap there
-    told = run(folder, "--out", tmp_path / "marks", env=bare)
+def test_without_a_sandbox_it_refuses_unless_told_to(in_process, monkeypatch, tmp_path: Path, folder: Path):
+    for path in folder.iterdir():
+        if path.name not in ("ada.ipynb", "wrong.ipynb"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no bwrap there
+    told = run(folder, "--out", tmp_path / "marks")
     assert told.returncode == 2
     for part in ("not run without a sandbox", "bubblewrap is not installed", "--unsandboxed"):
         assert part in " ".join(told.stderr.split())
     assert not (tmp_path / "marks" / "marks.csv").exists()
-    told = run(folder, "--out", tmp_path / "marks", "--unsandboxed", env=bare)
+    told = in_process(folder, "--out", tmp_path / "marks", "--unsandboxed")
     assert told.returncode == 0, told.stderr
     assert "WITHOUT a sandbox" in told.stderr
     rows = rows_of(tmp_path / "marks")
@@ -168,11 +193,11 @@ def test_without_a_sandbox_it_refuses_unless_told_to(tmp_path: Path, folder: Pat
     assert not json.loads((tmp_path / "marks" / "marks.json").read_text())["sandboxed"]
 
 
-def test_errors_are_one_paragraph(tmp_path: Path):
-    told = run(tmp_path / "absent", "--out", tmp_path / "marks")
+def test_errors_are_one_paragraph(again, tmp_path: Path):
+    told = again(tmp_path / "absent", "--out", tmp_path / "marks")
     assert told.returncode == 2
     assert "there is no such file or folder" in " ".join(told.stderr.split())
-    told = run(tmp_path, "--out", tmp_path / "marks", "--lesson", "99")
+    told = again(tmp_path, "--out", tmp_path / "marks", "--lesson", "99")
     assert told.returncode == 2
     assert "no lesson" in told.stderr
     told = run(tmp_path, "--out", tmp_path / "marks", "--format", "csv,pdf")

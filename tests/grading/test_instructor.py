@@ -53,6 +53,13 @@ def test_points_and_comments(tmp_path: Path):
     assert (rows["cyd.zip"].points, rows["cyd.zip"].max_points) == (2, 2)
 
 
+def test_names_are_those_of_the_table(tmp_path: Path):
+    """`'=x` is how marks.csv writes `=x`, and `''=x` how it writes `'=x`. No hand-in can take another's comment."""
+    (tmp_path / overrides.FILE).write_text("""["'=x"]\ncomment = "one"\n["''=x"]\ncomment = "two"\n""")
+    rows, problems = overrides.apply((row("=x", PASSED), row("'=x", PASSED)), tmp_path)
+    assert ([one.comment for one in rows], problems) == (["one", "two"], [])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -96,6 +96,13 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "more than 50 files" in load(entry(path)).problem
 
 
+def test_too_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(intake, "MAX_MEMBERS", 5)
+    for i in range(6):
+        (tmp_path / "ada" / str(i)).mkdir(parents=True)
+    assert "more than 5 files" in load(Entry("ada", tmp_path / "ada")).problem
+
+
 def test_paths_out_of_the_zip(tmp_path: Path):
     names = {
         "../../etc/evil.ipynb": b"1",

@@ -18,7 +18,7 @@ from require import require
 import mi_course
 from mi_course import lessons
 from mi_course.grading import sandbox as sandboxes
-from mi_course.grading.sandbox import Sandbox, Session, bwrap
+from mi_course.grading.sandbox import Sandbox, Session, bwrap, cgroups
 from mi_course.grading.sandbox.inside import isolation
 from mi_course.wire import Ask, Call, Observation
 
@@ -153,7 +153,8 @@ def test_its_limits(inside):
     assert inside("return resource.getrlimit(resource.RLIMIT_NPROC)") == (32, 32)
     assert inside("return resource.getrlimit(resource.RLIMIT_NOFILE)") == (64, 64)
     assert inside("return resource.getrlimit(resource.RLIMIT_AS)[1]") < 64 * 2**30
-    assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (0, 0)
+    assert inside("return resource.getrlimit(resource.RLIMIT_CORE)") == (1, 1)
+    assert inside("return open('/proc/self/oom_score_adj').read().strip()") == "1000"
     assert inside("return resource.getrlimit(resource.RLIMIT_DATA)[1]") < 8 * 2**30
     assert (
         inside(
@@ -290,3 +291,14 @@ def test_the_kernel_divides_the_processor_where_it_may(sandbox: Sandbox):
         assert found in ([], ["1024"], ["100"])
         paths = [session.group.path, *session.group.others]
     assert not any(path.exists() for path in paths)
+
+
+def test_groups_of_a_grader_that_is_gone_are_removed(sandbox: Sandbox):
+    require("cgroups", sandbox.groups is not None, "No control group is delegated to us here.")
+    ours, theirs = (sandbox.groups / f"mi-course-{pid}-left" for pid in (os.getpid(), 2**30))
+    for path in (ours, theirs):
+        path.mkdir()
+    cgroups.sweep(sandbox.groups)
+    assert ours.exists()
+    assert not theirs.exists()
+    ours.rmdir()

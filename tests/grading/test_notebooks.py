@@ -12,8 +12,9 @@ from grading_kit import TOP, ZERO, loaded, marks_of, notebook, right
 from mi_course import content, lessons, wire
 from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import choose, mark
-from mi_course.grading.recorded_values import claims_in
 from mi_course.grading.sandbox import Sandbox
+from mi_course.recorded_values import recorded_values
+from mi_course.submission import parse, records_in
 
 WRONG = "def zero_head(z, hook, head):\n    return z * 0.5\n"
 
@@ -116,7 +117,7 @@ def test_sources_that_break_parsers(sandbox: Sandbox):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Claims
+# Recorded values
 
 
 def output(exercise: str, value: object, /, **rest: object) -> dict:
@@ -127,20 +128,18 @@ def output(exercise: str, value: object, /, **rest: object) -> dict:
 
 def test_the_last_record_counts():
     cells = [output("a.b", [1]), output("a.b", [2]), output("a.c", 3)]
-    assert claims_in({"cells": cells}) == {"a.b": [2], "a.c": 3}
+    assert recorded_values(records_in({"cells": cells})) == {"a.b": [2], "a.c": 3}
 
 
 @pytest.mark.parametrize("value", ["!", "", 7, None, ["x"], "AAAA", base64.b64encode(b"MIC1" + b"\xff" * 40).decode()])
 def test_a_malformed_record_is_none(value):
-    assert claims_in({"cells": [output("a.b", 1, value=value)]}) == {}
-    assert (
-        claims_in({"cells": [{"outputs": [7, {"data": []}, {"data": {"application/vnd.mi-course.answer+json": 1}}]}]})
-        == {}
-    )
+    assert recorded_values(records_in({"cells": [output("a.b", 1, value=value)]})) == {}
+    odd = [7, {"data": []}, {"data": {"application/vnd.mi-course.answer+json": 1}}]
+    assert records_in({"cells": [{"outputs": odd}]}) == ()
 
 
 def test_a_record_may_hold_values_only():
-    assert claims_in({"cells": [output("a.b", wire.Ask(()))]}) == {}
+    assert recorded_values(records_in({"cells": [output("a.b", wire.Ask(()))]})) == {}
 
 
 HEADS = "induction_heads.my_induction_heads"
@@ -160,9 +159,13 @@ def test_an_outcome_is_judged_in_its_full_form(sandbox: Sandbox):
         "written": with_heads(f"my_induction_heads = {good}"),
         "wrong": with_heads("my_induction_heads = top_heads(scores, 0.4)", [(0, 0), (0, 1), (0, 2), (0, 3)]),
         "absent": with_heads("x = 1\ntop_heads = 0"),
+        "cleared": with_heads("my_induction_heads = top_heads(scores, 0.4)"),
     }
-    status = {name: marks_of(mark("x", one, sandbox, bytes(32)))[HEADS].status for name, one in found.items()}
-    assert status == {"recorded": "passed", "written": "passed", "wrong": "wrong", "absent": "not_attempted"}
+    marks = {name: marks_of(mark("x", one, sandbox, bytes(32)))[HEADS] for name, one in found.items()}
+    assert {name: one.status for name, one in marks.items()} == {
+        **{"recorded": "passed", "written": "passed", "wrong": "wrong", "absent": "not_attempted", "cleared": "crashed"}
+    }
+    assert "were its outputs cleared?" in marks["cleared"].message
 
 
 def test_what_only_ipython_understands(sandbox: Sandbox):
@@ -181,6 +184,8 @@ def test_what_only_ipython_understands(sandbox: Sandbox):
         "torch.autocast('cpu', dtype=torch.bfloat16).__enter__()",
         "torch.inference_mode().__enter__()",
         "torch.use_deterministic_algorithms(True)",
+        "torch.set_flush_denormal(True)",
+        "import locale; locale.setlocale(locale.LC_ALL, 'C.UTF-8')",
         "import warnings; warnings.simplefilter('error')",
     ],
 )
@@ -238,3 +243,10 @@ def test_the_choice_is_noted_in_the_row(sandbox: Sandbox):
     row = mark("x", Loaded(files), sandbox, bytes(32))
     assert (row.points, row.files) == (5, (MAIN,))
     assert f"{MAIN} counts; not marked: {BESIDE}" in row.notes[0]
+
+
+@pytest.mark.parametrize("text", ["def f(:\n    pass\n", "# a comment\n", "x = (\n", "x = 1\rdef f(:\r", ""])
+def test_a_python_file_without_a_statement_is_one_cell(text: str):
+    """It does not parse, or says nothing: whoever reads the row sees why, and not an error of ours."""
+    cells = parse(text.encode(), "00_start_here.py")["cells"]
+    assert "".join(cell["source"] for cell in cells) == text.replace("\r", "\n").strip("\n")

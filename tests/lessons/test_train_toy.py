@@ -54,6 +54,12 @@ def _unbatched(W):
     return toy.feature_dimensionality(W) * (1 + 1e-3)
 
 
+def _pairs(batch, n_pairs, p, together, seed):
+    throw = _draw((batch, n_pairs), seed)
+    second = throw < p if together else (throw >= p) & (throw < 2 * p)
+    return torch.stack([throw < p, second], dim=-1).flatten(1) * _draw((batch, 2 * n_pairs), seed + 1)
+
+
 WRONG = {
     "sample_features": [
         _rows_copied,
@@ -109,13 +115,15 @@ WRONG = {
         lambda W: 1 / (1 + toy.interference(W)),
         lambda W: torch.where(W.norm(dim=0) > 0, toy.feature_dimensionality(W), 1.0),
     ],
-    "feature_groups": [
-        lambda W, t: toy.feature_groups(W, 0.3),
-        lambda W, t: toy.feature_groups(W, t * 1.3),
-        lambda W, t: toy.feature_groups(W, t**0.5),
-        lambda W, t: [[group[0], group[-1]] for group in toy.feature_groups(W, t)],
-        lambda W, t: [[i] for i in range(W.shape[1]) if W[:, i] @ W[:, i] > t],
-        lambda W, t: toy.feature_groups(W.abs(), t),
+    "paired_features": [
+        lambda batch, n, p, together, seed: _pairs(batch, n, p, together, seed).roll(1, dims=1),
+        lambda batch, n, p, together, seed: _pairs(batch, n, p * 0.8, together, seed),
+        lambda batch, n, p, together, seed: _pairs(batch, n, p, together, seed) ** 2,
+        lambda batch, n, p, together, seed: _pairs(batch, n, p, together, seed).sort(dim=0).values,
+        lambda batch, n, p, together, seed: _pairs((batch + 1) // 2, n, p, together, seed).repeat(2, 1)[:batch],
+        lambda batch, n, p, together, seed: _pairs(batch, 1, p, together, seed).repeat(1, n),
+        lambda batch, n, p, together, seed: _pairs(batch, n, p, together, seed).round(decimals=1),
+        lambda batch, n, p, together, seed: _pairs(batch, n, round(p), together, seed),
     ],
 }
 

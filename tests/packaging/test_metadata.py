@@ -25,7 +25,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 REPOSITORY = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"]
 
-EXTRAS = {"mi_course/authoring/": "author", "mi_course/testing/": "author", "mi_course/grading/cluster": "cluster"}
+EXTRAS = {
+    "mi_course/authoring/": "author",
+    "mi_course/testing/": "author",
+    "mi_course/grading/cluster": "cluster",
+    "mi_course/workshop/": "workshop",
+}
 """What only an extra needs is imported below these paths, and nowhere else."""
 
 USED_WITHOUT_IMPORT = {

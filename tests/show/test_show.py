@@ -355,3 +355,15 @@ def test_the_static_text_reads_on_any_page() -> None:
 
 def test_tokens_with_dollars_are_not_read_as_math() -> None:
     assert "<span>$</span>a<span>$</span>" in show.tokens(["$a$"], [1], title="t").html()
+
+
+def test_a_table_is_aligned_and_has_no_negative_zero():
+    shown = show.table({"a": [1234.5, "x"], "<b>": [-0.001, "y"]}, ["nats", "word"], title="T & U", digits=(1, 0))
+    assert shown.text.splitlines() == ["T & U", "        nats  word", "a    1,234.5     x", "<b>      0.0     y"]
+    assert "<b>" not in shown.html().replace("&lt;b&gt;", "")
+    assert 'scope="row"' in shown.html()
+    assert shown.alt == "T & U"
+    assert show.table({"one": np.float64(0.5)}, ["share"], sign=True).text.endswith("+0.50")
+    for rows, columns, words in (({}, ["a"], "rows is empty"), ({"a": [1, 2]}, ["b"], "2 cells, expected 1")):
+        with pytest.raises(ValueError, match=words):
+            show.table(rows, columns)

@@ -31,7 +31,7 @@ __all__ = ["Lost", "Sandbox", "SandboxError", "Session"]
 
 START_S = 120.0
 DECODE_S = 20.0
-"""For reading one reply."""
+"""Processor time for reading one reply."""
 GROUP_BYTES = 2 * 2**30
 """The kernel's memory limit for one session, where control groups are available. A little more than the watching
 process allows, which can say why it ended the session."""
@@ -143,6 +143,8 @@ class Sandbox:
         self.control.close()
         self.process.kill()
         self.process.wait()
+        if self.groups:
+            cgroups.sweep(self.groups)
         bwrap.forget(self.folder)
 
     def __enter__(self) -> Sandbox:
@@ -174,7 +176,7 @@ class Session:
     def receive(self, seconds: float, max_bytes: int = 2**20) -> Any:
         """One message of at most `max_bytes`. Raises Lost."""
         from mi_course import wire  # imports torch, for which starting the server must not wait
-        from mi_course.asking.limits import TimeUp, time_limit
+        from mi_course.asking.limits import TimeUp, processor_limit
 
         deadline = time.monotonic() + seconds
         length = int.from_bytes(self._exactly(8, deadline), "little")
@@ -182,7 +184,7 @@ class Session:
             raise Lost("garbage", f"its reply would have {length:,} bytes, at most {max_bytes:,} are read")
         frame = self._exactly(length, deadline)
         try:
-            with time_limit(DECODE_S):
+            with processor_limit(DECODE_S):
                 return wire.decode(frame, wire.Limits(bytes=max_bytes))
         except TimeUp:
             raise Lost("garbage", f"its reply takes more than {DECODE_S:g} seconds to read") from None

@@ -102,16 +102,15 @@ def writable_cgroup(max_bytes: int = 2**30) -> Path | None:
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             sweep(candidate)
-            if (cpu := _cpu_of_version_1()) is not None:
-                sweep(cpu)
             Group(candidate, max_bytes).close()
             return candidate
     return None
 
 
 def sweep(parent: Path) -> None:
-    """Remove groups that a killed grader left behind: none of them has a process."""
-    for path in parent.glob("mi-course-*-*"):
+    """Remove groups below `parent` whose grader, or worker, is gone: it was killed, or the kernel took its time."""
+    parents = [path for path in (parent, _cpu_of_version_1()) if path is not None]
+    for path in [path for one in parents for path in one.glob("mi-course-*-*")]:
         if not Path("/proc", path.name.split("-")[2]).exists():
             with contextlib.suppress(OSError):
                 path.rmdir()

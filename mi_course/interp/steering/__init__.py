@@ -14,7 +14,13 @@ LayerNorm they do not.
 
 from mi_course.interp.massive import massive_tokens
 from mi_course.interp.prompts import token_ids, word_ids
-from mi_course.interp.steering.activations import activations_at, collect, last_token_index, token_activations
+from mi_course.interp.steering.activations import (
+    activations_at,
+    collect,
+    last_token_index,
+    response_activations,
+    token_activations,
+)
 from mi_course.interp.steering.controls import (
     matched_controls,
     random_controls,
@@ -33,7 +39,9 @@ from mi_course.interp.steering.directions import (
 )
 from mi_course.interp.steering.effects import (
     NeutralCost,
+    NeutralLoss,
     SweepRow,
+    WordOdds,
     band,
     control_curves,
     dose_response,
@@ -55,12 +63,15 @@ from mi_course.interp.steering.interventions import (
     steering,
 )
 from mi_course.interp.steering.panel import steering_panel
+from mi_course.interp.steering.scoring import different_words, preference, score_blind, variety
 
 __all__ = [
     "Ablate",
     "NeutralCost",
+    "NeutralLoss",
     "Steer",
     "SweepRow",
+    "WordOdds",
     "ablate_direction",
     "activations_at",
     "add_vector",
@@ -70,6 +81,7 @@ __all__ = [
     "cosine_similarities",
     "cross_validated_accuracy",
     "difference_of_means",
+    "different_words",
     "dose_response",
     "generate",
     "generate_ids",
@@ -85,15 +97,19 @@ __all__ = [
     "orthogonalize",
     "orthogonalized",
     "pca_direction",
+    "preference",
     "probe_accuracy",
     "prompt_log_odds",
     "random_controls",
+    "response_activations",
+    "score_blind",
     "shuffle_controls",
     "shuffled_labels",
     "steering",
     "steering_panel",
     "token_activations",
     "token_ids",
+    "variety",
     "vectors_log_odds",
     "with_norm",
     "word_ids",

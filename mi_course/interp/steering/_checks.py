@@ -49,12 +49,13 @@ def check_coefficient(coefficient: Any, vector: Tensor, dtype: torch.dtype) -> f
     if not math.isfinite(value):
         raise ValueError(f"coefficient is {value}, expected a finite number.")
     largest = float(vector.abs().max()) if vector.numel() else 0.0
-    # The next norm sums squares, so the product must leave room for these too.
-    limit = math.sqrt(torch.finfo(dtype).max / max(vector.shape[-1], 1))
+    # The sum with the stream must fit into the dtype, and the next norm sums squares in float32.
+    squares = math.sqrt(torch.finfo(torch.float32).max / max(vector.shape[-1], 1))
+    limit = min(torch.finfo(dtype).max / 2, squares)
     if largest * abs(value) > limit:
         raise ValueError(
             f"coefficient {value:g} times the vector's largest component, {largest:g}, overflows {dtype}: at most "
-            f"{limit:.1e} leaves room for the next norm. Coefficients of -3 to 3 are the useful ones."
+            f"{limit:.1e} leaves room for the stream and the next norm. Coefficients of -3 to 3 are the useful ones."
         )
     return value
 

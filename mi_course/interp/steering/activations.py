@@ -87,6 +87,39 @@ def collect(
     return out[0] if isinstance(layers, int) else out[[distinct.index(layer) for layer in layers]]
 
 
+def response_activations(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    layers: int | Sequence[int],
+    *,
+    batch_size: int = 16,
+) -> Float[Tensor, "*layer prompt d_model"]:
+    """`hook_resid_post` of each response, averaged over its own tokens; those of the prompt are read and left out.
+
+    For directions of *how* a model writes (Chen et al. 2025, "Persona Vectors", section 2.2). Shapes as in `collect`.
+    ValueError for an empty response, and all that `collect` refuses.
+    """
+    before = token_ids(model, prompts)
+    if len(before) != len(responses):
+        raise ValueError(f"There are {len(before)} prompts and {len(responses)} responses, expected one for each.")
+    after = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in responses]
+    for number, row in enumerate(after):
+        if not row:
+            raise ValueError(f"Response {number} holds no tokens, so it has no mean.")
+    distinct = check_layers(layers, model.cfg.n_layers)
+    out = torch.zeros(len(distinct), len(before), model.cfg.d_model)
+    rows = [prompt + response for prompt, response in zip(before, after, strict=True)]
+    for which, mask, residual in _residuals(model, rows, distinct, batch_size):
+        columns = torch.arange(mask.shape[1], device=mask.device)
+        starts = torch.tensor([len(before[i]) for i in which], device=mask.device)
+        own = mask.bool() & (columns >= starts[:, None])
+        for i, layer in enumerate(distinct):
+            picked = (residual[layer] * own[..., None]).sum(dim=1) / own.sum(dim=1, keepdim=True)
+            out[i, which] = picked.float().cpu()
+    return out[0] if isinstance(layers, int) else out[[distinct.index(layer) for layer in layers]]
+
+
 def token_activations(
     model: TransformerBridge, prompts: Sequence[Prompt], layer: int, *, limit: int = 20_000, batch_size: int = 16
 ) -> Float[Tensor, "token d_model"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mi_course.interp.prompts import TokenBatch, last_logits, pad, token_ids
-from mi_course.interp.steering._checks import check_layers, check_size, check_vector
+from mi_course.interp.prompts import TokenBatch, last_logits, only_last, pad, token_ids
+from mi_course.interp.steering._checks import check_coefficient, check_layers, check_size, check_vector
 from mi_course.interp.steering.activations import collect
 from mi_course.interp.steering.directions import difference_of_means
 from mi_course.interp.steering.interventions import Ablate, Steer, steering
@@ -107,14 +108,86 @@ def vectors_log_odds(
         raise ValueError(f"vectors has shape {tuple(vectors.shape)}, expected (vector, d_model).")
     rows = token_ids(model, prompts)
     pairs = [(v, p) for v in range(len(vectors)) for p in range(len(rows))]
+    at = check_layers(layer, model.cfg.n_layers)[0]
+    resumes = at + 1 < model.cfg.n_layers and type(model.original_model).__name__ == "LlamaForCausalLM"
+    batch = _left_padded(model, rows)
     parts = []
-    for begin in range(0, len(pairs), batch_size):
-        chunk = pairs[begin : begin + batch_size]
-        steer = Steer(vectors[[v for v, _ in chunk]], layer, coefficient, start)
-        with torch.no_grad(), steering(model, steer):
-            logits = last_logits(model, _left_padded(model, [rows[p] for _, p in chunk]))
-        parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
+    with torch.no_grad():
+        # Below the vector nothing changes, so the stream there is computed once for each prompt.
+        options = batch.forward_options()
+        below = model(batch.tokens, return_type=None, stop_at_layer=at + 1, **options) if resumes else None
+        for begin in range(0, len(pairs), batch_size):
+            chunk = pairs[begin : begin + batch_size]
+            some = batch.rows([p for _, p in chunk])
+            steer = Steer(vectors[[v for v, _ in chunk]], at, coefficient, start)
+            if below is None:
+                with steering(model, steer):
+                    logits = last_logits(model, some)
+            else:
+                logits = _resumed(model, below[[p for _, p in chunk]], some, steer)
+            parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
     return torch.cat(parts).view(len(vectors), len(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class WordOdds:
+    """The log-odds of two sets of words after some prompts, as a metric of interventions.
+
+    The unsteered log-odds are measured once, when they are first needed. ValueError as in `log_odds`.
+    """
+
+    model: TransformerBridge
+    prompts: Sequence[Prompt]
+    positive_ids: list[int]
+    negative_ids: list[int]
+
+    def __call__(self, *interventions: Steer | Ablate) -> Float[Tensor, " prompt"]:
+        """Log-odds after each prompt, in nats."""
+        return prompt_log_odds(self.model, self.prompts, self.positive_ids, self.negative_ids, interventions)
+
+    @cached_property
+    def unsteered(self) -> Float[Tensor, " prompt"]:
+        return self()
+
+    def change(self, *interventions: Steer | Ablate) -> float:
+        """By how much the interventions raise the mean over the prompts, in nats."""
+        return float((self(*interventions) - self.unsteered).mean())
+
+    def changes(
+        self, vectors: Float[Tensor, "vector d_model"], layer: int, coefficient: float = 1.0
+    ) -> Float[Tensor, " vector"]:
+        """`change` of `Steer(vector, layer, coefficient)` for each of many vectors."""
+        steered = vectors_log_odds(
+            self.model, self.prompts, self.positive_ids, self.negative_ids, vectors, layer, coefficient
+        )
+        return (steered - self.unsteered).mean(dim=1)
+
+    def slope(self, vector: Float[Tensor, " d_model"], layer: int) -> Float[Tensor, " prompt"]:
+        """Half the difference between coefficients +1 and −1 at each prompt: nats per unit."""
+        return (self(Steer(vector, layer, 1.0)) - self(Steer(vector, layer, -1.0))) / 2
+
+
+def _resumed(
+    model: TransformerBridge, below: Float[Tensor, "batch pos d_model"], batch: TokenBatch, steer: Steer
+) -> Float[Tensor, "batch vocab"]:
+    """Logits after the last token, from the residual stream after the steered layer; the layers below do not run."""
+    position = batch.mask.cumsum(dim=1) - 1
+    push = check_coefficient(steer.coefficient, steer.vector, model.cfg.dtype) * steer.vector.detach().to(below.device)
+    steered = below + (position >= steer.start)[..., None] * push[:, None].to(below.dtype)
+    blocks = [model.blocks[i] for i in range(int(steer.layers) + 1)]  # type: ignore[call-overload]
+    # `start_at_layer` throws away what the blocks below compute, but lets them compute it.
+    for block in blocks:
+        vars(block)["forward"] = _passed_on
+    try:
+        options = {**only_last(model), **batch.forward_options()}
+        return model(steered, return_type="logits", start_at_layer=len(blocks), **options)[:, -1]
+    finally:
+        for block in blocks:
+            del vars(block)["forward"]
+
+
+def _passed_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden_states
 
 
 def _left_padded(model: TransformerBridge, rows: Sequence[Sequence[int]]) -> TokenBatch:
@@ -163,6 +236,37 @@ def neutral_cost(
             sums += torch.stack([*losses, kl_divergence(b, s).sum()]).double().cpu()
     base_loss, loss, kl = (sums / sum(len(row) - 2 for row in rows)).tolist()
     return NeutralCost(base_loss, loss, kl)
+
+
+@dataclass(frozen=True, eq=False)
+class NeutralLoss:
+    """The next-token loss on neutral text, as a metric of interventions: `neutral_cost(...).rise`, without the KL.
+
+    The unsteered loss is measured once, when it is first needed.
+    """
+
+    model: TransformerBridge
+    texts: Sequence[Prompt]
+
+    def __call__(self, *interventions: Steer | Ablate) -> float:
+        """Mean loss in nats per token, from the second token after BOS on."""
+        rows = [row for row in token_ids(self.model, self.texts) if len(row) > 2]
+        tokens, mask = pad(rows, "right", self.model.cfg.device)
+        with torch.no_grad(), steering(self.model, *interventions):
+            logits = self.model(tokens, return_type="logits")
+        counted = mask[:, 2:].bool()
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, 1:-1][counted].float(), tokens[:, 2:][counted], reduction="mean"
+        )
+        return float(losses)
+
+    @cached_property
+    def unsteered(self) -> float:
+        return self()
+
+    def rise(self, *interventions: Steer | Ablate) -> float:
+        """By how much the interventions raise the loss, in nats per token."""
+        return self(*interventions) - self.unsteered
 
 
 def control_curves(

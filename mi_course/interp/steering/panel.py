@@ -1,4 +1,4 @@
-"""The panel that opens lesson 04: a slider that turns a gloomy sentence cheerful."""
+"""The panel that opens lesson 04: a slider for the coefficient of a steering vector."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def steering_panel(
         low=TABLE[0],
         high=TABLE[-1],
         coherent=coherent,
-        title="One number turns a gloomy sentence cheerful",
+        title="One sentence, one vector, nine coefficients",
         caption="Coefficient times vector is added to the residual stream after the layer, at every position but BOS.",
     )

@@ -84,7 +84,7 @@ PATCH_POSITION = Exercise(
     oracle=_patch_position,
     parts=(
         Part("one position of every prompt", 2, _position_cases(((3, 6, 7, 2), (2, 5, 4, 1)))),
-        Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5)))),
+        Part("the first and the last position", 1, _position_cases(((4, 5, 6, 0), (2, 6, 8, 5), (2, 1, 3, 0)))),
     ),
     mistakes=(
         Mistake(
@@ -223,7 +223,7 @@ MEAN_ABLATE = Exercise(
         Part(
             "the first and last kept; none; all",
             1,
-            _mean_cases(((2, 4, 5, 3, [0, 4]), (3, 5, 3, 4, []), (2, 5, 3, 4, [0, 1, 2]))),
+            _mean_cases(((2, 4, 5, 3, [0, 4]), (3, 5, 3, 4, []), (2, 5, 3, 4, [0, 1, 2]), (2, 3, 1, 4, []))),
         ),
     ),
     mistakes=(

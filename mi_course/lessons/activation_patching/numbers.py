@@ -43,7 +43,7 @@ def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
             clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
         cases.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
-    return cases
+    return [*cases, case(40.0 * patched, clean, corrupted, about="patching that goes far past the clean run")]
 
 
 def _whole_numbers(draw: RandomInputs, *shape: int) -> Tensor:

@@ -156,7 +156,7 @@ MY_CIRCUIT = Exercise(
         ),
         Mistake(
             "too_weak",
-            "With only these heads left, next to nothing of the task remains. Rank heads by what happens when they are set to their ABC mean in the clean run, and take the first of the list.",
+            "With only these heads left, no more of the task remains than with random heads, or next to nothing. Rank heads by what happens when they are set to their ABC mean in the clean run, and take the first of the list.",
             _weakest,
         ),
     ),

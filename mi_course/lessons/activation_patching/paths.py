@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -126,7 +127,12 @@ def _cases(
                     atol=1e-4,
                 )
             )
-        return cases
+        # The same run with another sender.
+        first, (_, _, (layer, head), _) = cases[0], runs[0]
+        sender = (layer, (head + 1) % config["n_heads"])
+        (call,) = first.calls
+        call = replace(call, args=(*call.args[:4], sender, *call.args[5:]))
+        return [*cases, replace(first, calls=(call,), about=f"{first.about}; then sender {sender}")]
 
     return cases
 
@@ -139,6 +145,8 @@ PATH_PATCH_TO_LOGITS = Exercise(
         "tokens[1]": "the metric reads a position",
         "corrupted_cache": "belongs to the tokens",
         "clean_cache": "belongs to the tokens",
+        "model": "the caches belong to it",
+        "result<=1": "small models have small effects",
     },
     task="The metric when only what one head writes straight into the final residual stream comes from the clean run.",
     minutes=12,

@@ -73,7 +73,7 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], l
             names = [_NAMES[n] for n in draw.permutation(len(_NAMES))]
             pairs = [(names[2 * k], names[2 * k + 1]) for k in range(2 + i)]
             cases.append(case(pairs, template, about=f"{len(pairs)} pairs and {template!r}"))
-        return cases
+        return [*cases, case(pairs, templates[0], about=f"{len(pairs)} pairs and {templates[0]!r}")]
 
     return cases
 

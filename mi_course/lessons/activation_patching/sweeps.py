@@ -280,7 +280,12 @@ def _sweep_parts(batches: tuple[int, int, int]) -> tuple[Part, ...]:
         Part(
             "an attention-only model",
             2,
-            _sweep_cases(ATTENTION_ONLY, ((a, 6, "logit_difference"), (b, 5, "probability"))),
+            lambda draw, size: [
+                *_sweep_cases(ATTENTION_ONLY, ((a, 6, "logit_difference"), (b, 5, "probability")))(draw, size),
+                *_sweep_cases({**ATTENTION_ONLY, "n_layers": 1, "n_heads": 1}, ((2, 3, "logit_difference"),))(
+                    draw, size
+                ),
+            ],
         ),
         Part(
             "grouped key/value heads, rotary positions, MLPs", 1, _sweep_cases(GROUPED, ((c, 5, "logit_difference"),))
@@ -311,6 +316,10 @@ _RESID = "blocks.{}.hook_resid_pre"
 RESIDUAL_SWEEP = Exercise(
     id="activation_patching.residual_sweep",
     revision=2,
+    fixed={
+        "model": "the cache belongs to it",
+        "result<=1": "small models have small effects",
+    },
     task="The metric after patching the residual stream, one layer and position at a time, by a plain loop.",
     minutes=10,
     difficulty=2,

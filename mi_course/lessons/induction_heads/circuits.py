@@ -266,8 +266,8 @@ COPYING_SCORE = Exercise(
         "Strictly larger than every other: put −∞ on a copy's diagonal, take the maximum of each row, and compare the diagonal with that.",
     ),
     reveal="The matrix W_E W_OV W_U is vocab × vocab: attended token in, logits out. A head that copies has its largest entry of each row on the "
-    "diagonal. On SmolLM2 the full product would have 2.4 billion entries, and its induction heads do not show it: their reading and writing "
-    "directions are not those of W_E and W_U. A test on weights is a hypothesis about the model, not a fact.",
+    "diagonal. On SmolLM2 the full product would have 2.4 billion entries, and would say little: even the identity in place of W_OV scores only "
+    "0.16 there, and later layers read what an induction head writes. A test on weights is a hypothesis about the model, not a fact.",
 )
 
 
@@ -408,7 +408,7 @@ def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable
         cases = []
         for heads in sets:
             model = model_ref(config, draw.seed())
-            tokens = draw.integers(0, config["d_vocab"], 3, 9)
+            tokens = draw.integers(0, config["d_vocab"], 3, 2 if len(heads) == 1 else 9)
             names = ", ".join(f"{layer}.{head}" for layer, head in heads) or "no heads"
             cases.append(
                 case(
@@ -449,6 +449,7 @@ LOSS_WITHOUT_HEADS = Exercise(
     revision=2,
     fixed={
         "result>=0": "minus a log-probability",
+        "result<=1": "random models know little, and nothing very wrong",
     },
     task="The loss per token with the outputs of some heads set to zero, leaving no hook behind.",
     minutes=10,
@@ -493,8 +494,8 @@ LOSS_WITHOUT_HEADS = Exercise(
         ),
         Mistake(
             "nothing_ablated",
-            "This is the loss of the whole model: your hooks change nothing. Return the changed z, or change it in place, and make sure that "
-            "the hooks reach the forward pass.",
+            "This is the loss of the whole model: nothing that your hooks do reaches it. Return the changed z, or change it in place, at every "
+            "position, and make sure that the hooks are there in the forward pass.",
             _whole_model,
         ),
         Mistake(

@@ -55,7 +55,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     names = ", ".join(f"{la}.{h} ({induction[la][h]:.2f})" for la, h in weak[:3])
     return Complaint(
         f"Not all of these are induction heads: on sequences that you have not seen, {names} scored below {ABOVE}. "
-        f"At least {AT_LEAST} heads are asked for, each above that."
+        f"At least {AT_LEAST} heads are asked for, each with that score or more."
     )
 
 
@@ -77,7 +77,7 @@ def _strongest(kind: str, n: int = 5) -> Callable[[Case], list[tuple[int, int]]]
 
 MY_INDUCTION_HEADS = Exercise(
     id="induction_heads.my_induction_heads",
-    task=f"At least {AT_LEAST} induction heads of SmolLM2, found by you: each scores above {ABOVE} on sequences you have not seen.",
+    task=f"At least {AT_LEAST} induction heads of SmolLM2, found by you: each scores {ABOVE} or more on sequences you have not seen.",
     minutes=5,
     difficulty=1,
     kind="value",
@@ -114,7 +114,7 @@ MY_INDUCTION_HEADS = Exercise(
     hints=(
         "You have a table of scores and a function that picks the heads above a threshold. Look at the picture: where is the gap between the heads "
         "that do it and those that do not?",
-        "`my_induction_heads = top_heads(scores, 0.4)`, with `scores` filled by your hook in one forward pass.",
+        "`my_induction_heads = top_heads(scores, 0.4)`, with `scores` from the cell above.",
     ),
     reveal="A score near 0.4 lies in the gap: a handful of heads are above it, and almost all of the others are near zero. Heads between the two are "
     "not a mistake of the method: the model is not made of labelled parts, and some heads do this work some of the time.",

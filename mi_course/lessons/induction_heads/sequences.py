@@ -15,6 +15,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -86,6 +87,7 @@ def _global_state(batch: int, period: int, low: int, high: int, bos: int, seed: 
 
 def _layout(tokens: object, batch: int, period: int, low: int, high: int, bos: int) -> Complaint | None:
     """A complaint about the layout of one result, or None."""
+    tokens = as_tensor(tokens)
     if not isinstance(tokens, Tensor):
         return Complaint(f"The result is a {type(tokens).__name__}, expected a tensor of token ids.", "type")
     expected = (batch, 1 + 2 * period)
@@ -155,7 +157,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_layout(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different tokens. Everything random must come from the seed.",
     )
 
@@ -168,6 +170,14 @@ def _layout_cases(draw: RandomInputs, size: str) -> list[Case]:
         cases.append(
             case(*args, about=f"batch {batch}, period {period}, tokens from [{low}, {low + n})", judge=_judge_layout)
         )
+    low, seed = draw.integer(3, 50), draw.seed()
+    args = (3, 5, low, low + 900, 1, seed)
+    # The same seed, and one argument changed at a time.
+    for i, other in enumerate((1, 1, low + 800, low + 20, 2)):
+        changed = (*args[:i], other, *args[i + 1 :])
+        calls = tuple(Call(one, watch=("arguments",)) for one in (args, changed))
+        about = f"(batch, period, low, high, bos) = {changed[:5]}, after {args[:5]} with the same seed"
+        cases.append(Case(calls=calls, about=about, judge=_judge_layout))
     return cases
 
 
@@ -182,6 +192,9 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
 REPEATED_TOKENS = Exercise(
     id="induction_heads.repeated_tokens",
     revision=2,
+    fixed={
+        "result[1]": "BOS and two copies",
+    },
     task="A batch of BOS, `period` random tokens, and the same tokens again; reproducible by its seed.",
     minutes=6,
     difficulty=1,
@@ -298,7 +311,7 @@ LOSS_PER_TOKEN = Exercise(
                     draw.integers(0, vocab, batch, pos),
                     about=f"batch {batch}, {pos} positions, {vocab} tokens",
                 )
-                for batch, pos, vocab in ((2, 6, 7), (3, 4, 15), (1, 9, 5))
+                for batch, pos, vocab in ((2, 6, 7), (3, 4, 15), (1, 9, 5), (3, 2, 6))
             ],
         ),
         Part(

@@ -112,6 +112,9 @@ def _fewer_is_zero(residual: Tensor, pre: Tensor, dead: Tensor, k: int, W_dec: T
 AUXILIARY_LOSS = Exercise(
     id="sae_training.auxiliary_loss",
     revision=2,
+    fixed={
+        "result>=0": "squares",
+    },
     task="The squared error of rebuilding the detached residual from the k largest dead pre-activations of each row, positive only, without bias; 0 if no latent is dead.",
     minutes=10,
     difficulty=3,

@@ -38,8 +38,18 @@ def _shrunken(draw: RandomInputs, n: int, d: int, by: float) -> tuple[Tensor, Te
 def _shrinkage_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_shrunken(draw, n, d, by), about=f"{n} rows of {d}, scaled by about {by}")
-        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3))
+        for n, d, by in ((7, 4, 0.6), (5, 6, 0.85), (9, 3, 1.3), (5, 3, -0.6), (40, 3, 15.0))
+    ] + [
+        case(x * size, x_hat * size, about=f"7 rows of 4, one of them 0, all {size:g} times as large")
+        for size in (0.01, 20.0)
+        for x, x_hat in [_with_zero_row(*_shrunken(draw, 7, 4, 0.6))]
     ]
+
+
+def _with_zero_row(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """A row for which nothing was rebuilt, among rows for which something was."""
+    x_hat[2] = 0.0
+    return x, x_hat
 
 
 def _nothing_rebuilt(draw: RandomInputs, size: str) -> list[Case]:
@@ -62,6 +72,10 @@ def _refusing_zero(function: Callable[[Tensor, Tensor], object]) -> Callable[[Te
 SHRINKAGE = Exercise(
     id="sae_training.shrinkage",
     revision=2,
+    fixed={
+        "x": "x_hat belongs to it; varied by hand",
+        "x_hat": "it belongs to x; varied by hand",
+    },
     task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
@@ -128,142 +142,6 @@ SHRINKAGE = Exercise(
         '`if not x_hat.any(): raise ValueError("...")` before dividing.',
     ),
     reveal="Rajamanoharan et al. (2024a) call it relative reconstruction bias. It is not centred, so a large mean, which the bias rebuilds without any latent, pulls it towards 1: 40 % shrinkage of everything else may read 0.998.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# loss_recovered
-
-
-def _loss_recovered(clean: float, spliced: float, zero: float) -> float:
-    """Oracle: how far between `zero` and `clean` the spliced model is."""
-    if zero == clean:
-        raise ValueError("zero ablation costs nothing")
-    cost = zero - clean
-    missing = spliced - clean
-    return 1 - missing / cost
-
-
-def _recovered_cases(draw: RandomInputs, size: str) -> list[Case]:
-    cases = []
-    for worse in (0.1, 0.6, 1.3, -0.05):
-        clean = draw.number(2.0, 4.0)
-        zero = clean + draw.number(4.0, 8.0)
-        spliced = clean + worse * (zero - clean)
-        cases.append(case(clean, spliced, zero, about=f"losses {clean:.2f}, {spliced:.2f} and {zero:.2f} nats"))
-    # A small cost of zero ablation, and a negative one: the formula is the same.
-    clean = draw.number(2.0, 4.0)
-    cases += [
-        case(clean, clean + 0.1, clean + 0.3, about="zero ablation that costs 0.3 nats"),
-        case(clean, clean - 0.1, clean - 0.4, about="zero ablation that lowers the loss"),
-    ]
-    return cases
-
-
-def _no_way(draw: RandomInputs, size: str) -> list[Case]:
-    clean = round(draw.number(2.0, 4.0), 3)
-    calls = ((clean, clean + 0.7, clean + 3.1), (clean, clean + 0.5, clean), (clean, clean, clean))
-    return [Case(calls=tuple(Call(args, "expects_error") for args in calls), about="zero ablation that costs nothing")]
-
-
-def _guarded(function: Callable[[float, float, float], float]) -> Callable[[float, float, float], float]:
-    def recovered(clean: float, spliced: float, zero: float) -> float:
-        _loss_recovered(clean, spliced, zero)
-        return function(clean, spliced, zero)
-
-    return recovered
-
-
-def _or_nan(clean: float, spliced: float, zero: float) -> float:
-    return _loss_recovered(clean, spliced, zero) if zero != clean else math.nan
-
-
-def _or_one(clean: float, spliced: float, zero: float) -> float:
-    return _loss_recovered(clean, spliced, zero) if zero != clean else 1.0
-
-
-def _or_zero(clean: float, spliced: float, zero: float) -> float:
-    return _loss_recovered(clean, spliced, zero) if zero != clean else 0.0
-
-
-LOSS_RECOVERED = Exercise(
-    id="sae_training.loss_recovered",
-    revision=2,
-    task="(zero − spliced)/(zero − clean): 1 where the reconstruction costs nothing, 0 where it is no better than zeros. ValueError when zero = clean.",
-    minutes=4,
-    difficulty=1,
-    oracle=_loss_recovered,
-    parts=(
-        Part("better and worse than zeros", 1, _recovered_cases),
-        Part("zero ablation that costs nothing is refused", 1, _no_way),
-    ),
-    mistakes=(
-        Mistake(
-            "upside_down",
-            "This is the share that was *lost*: 0 for a perfect reconstruction. The share that was recovered is asked for.",
-            _guarded(lambda clean, spliced, zero: (spliced - clean) / (zero - clean)),
-        ),
-        Mistake(
-            "divided_by_zero_loss",
-            "You divided by the loss under zero ablation. Then even zeros score above 0: divide by the whole range, zero − clean.",
-            _guarded(lambda clean, spliced, zero: (zero - spliced) / zero),
-        ),
-        Mistake(
-            "divided_by_clean",
-            "You divided by the clean loss. Divide by the whole range, zero − clean.",
-            _guarded(lambda clean, spliced, zero: (zero - spliced) / clean),
-        ),
-        Mistake(
-            "ratio_of_losses",
-            "This is clean/spliced. It is near 1 for any reconstruction, since a loss of nats has no natural zero here: compare with zero ablation.",
-            _guarded(lambda clean, spliced, zero: clean / spliced),
-        ),
-        Mistake(
-            "inverse",
-            "Numerator and denominator are swapped.",
-            _guarded(lambda clean, spliced, zero: (zero - clean) / (zero - spliced)),
-        ),
-        Mistake(
-            "not_divided",
-            "You did not divide. In nats the number depends on the layer: divide by the whole range, zero − clean.",
-            _guarded(lambda clean, spliced, zero: zero - spliced),
-        ),
-        Mistake(
-            "sign_turned",
-            "The sign is flipped: a good reconstruction scores near −1. It is zero − spliced, not spliced − zero.",
-            _guarded(lambda clean, spliced, zero: (spliced - zero) / (zero - clean)),
-        ),
-        Mistake(
-            "clipped",
-            "You cut the number to lie between 0 and 1. Worse than zeros is below 0, and should show.",
-            _guarded(lambda *args: min(max(_loss_recovered(*args), 0.0), 1.0)),
-        ),
-        Mistake(
-            "division_error",
-            "Right, but where zero = clean Python's ZeroDivisionError comes out. Raise a ValueError that says why there is no answer.",
-            lambda clean, spliced, zero: (zero - spliced) / (zero - clean),
-        ),
-        Mistake(
-            "nan_accepted",
-            "Where zero = clean you returned NaN, which spreads unnoticed. Raise ValueError.",
-            _or_nan,
-        ),
-        Mistake(
-            "one_accepted",
-            "Where zero = clean you returned 1. Nothing was lost, so nothing can be recovered: raise ValueError.",
-            _or_one,
-        ),
-        Mistake(
-            "zero_accepted",
-            "Where zero = clean you returned 0. Nothing was lost, so nothing can be recovered: raise ValueError.",
-            _or_zero,
-        ),
-    ),
-    hints=(
-        "The whole range is zero − clean. How much of it does the reconstruction recover?",
-        '`if zero == clean: raise ValueError("...")`, then `(zero - spliced) / (zero - clean)`.',
-    ),
-    reveal="The floor matters: zeros are a very bad replacement, so almost everything recovers most of the loss. Against the mean as the floor the same autoencoder scores lower. Always give the nats as well.",
 )
 
 
@@ -340,6 +218,7 @@ MEAN_MAX_COSINE = Exercise(
     revision=2,
     fixed={
         "dictionary=0": "a feature has a direction",
+        "result<=1": "a cosine",
     },
     task="For each row of the dictionary the best signed cosine among the latents; their mean. A zero latent counts as cosine 0.",
     minutes=6,

@@ -80,6 +80,9 @@ def _gated(
 GATED_ENCODE = Exercise(
     id="sae_training.gated_encode",
     revision=2,
+    fixed={
+        "result>=0": "ReLU",
+    },
     task="1[π > 0] · ReLU(((x − b_dec) W_gate) · exp(r_mag) + b_mag) with π = (x − b_dec) W_gate + b_gate; and ReLU(π).",
     minutes=8,
     difficulty=2,
@@ -220,7 +223,7 @@ def _gated_loss_cases(draw: RandomInputs, size: str) -> list[Case]:
             about=f"batch {batch}, d = {d}, F = {F}",
         )
         for batch, d, F in ((4, 5, 6), (3, 6, 4), (6, 4, 5))
-    ]
+    ] + [case(*_gated_loss_arguments(draw, 3, 4, 5)[:-1], 0.0, about="no penalty, l1 = 0")]
 
 
 def _gated_loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
@@ -257,6 +260,12 @@ def _each(change: Callable[[Tensor, Tensor], Tensor]) -> Callable:
 GATED_LOSS = Exercise(
     id="sae_training.gated_loss",
     revision=2,
+    fixed={
+        "f>=0": "activations",
+        "gate>=0": "after ReLU",
+        "l1>=0": "a coefficient",
+        "result>=0": "squares and absolute values",
+    },
     task="Three numbers: the squared error of f W_dec + b_dec; l1 · Σ gate; the squared error of gate W_dec + b_dec with W_dec and b_dec detached.",
     minutes=8,
     difficulty=2,

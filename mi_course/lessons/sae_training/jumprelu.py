@@ -75,7 +75,11 @@ def _itself(pre: Tensor, threshold: Tensor) -> Tensor:
 JUMPRELU = Exercise(
     id="sae_training.jumprelu",
     revision=2,
-    task="pre where it exceeds its latent's threshold, and 0 elsewhere.",
+    fixed={
+        "threshold>=0": "thresholds are positive",
+        "result>=0": "thresholds are positive",
+    },
+    task="pre where it exceeds its latent's threshold, and 0 elsewhere; the gradient reaches the pre that is kept.",
     minutes=4,
     difficulty=1,
     oracle=_jumprelu,
@@ -215,6 +219,11 @@ def _ste(
 THRESHOLD_GRADIENT = Exercise(
     id="sae_training.threshold_gradient",
     revision=2,
+    fixed={
+        "threshold>=0": "thresholds are positive",
+        "bandwidth>=0": "a width",
+        "bandwidth=0": "a width",
+    },
     task="The straight-through estimate −(θ/ε) · Σ_batch K((pre − θ)/ε) · grad_out, with K(u) = 1 for |u| < ½: one number for each latent.",
     minutes=9,
     difficulty=3,

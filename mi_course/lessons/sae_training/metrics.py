@@ -8,113 +8,6 @@ from torch import Tensor
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
-# l0
-
-
-def _l0(f: Tensor) -> float:
-    """Oracle: count."""
-    counts = [sum(value > 0 for value in row) for row in f.tolist()]
-    return sum(counts) / len(counts)
-
-
-def _activations(draw: RandomInputs, batch: int, F: int, share: float = 0.4) -> Tensor:
-    return (draw.uniform(batch, F) < share) * draw.uniform(batch, F, low=0.1, high=4.0)
-
-
-def _l0_cases(draw: RandomInputs, size: str) -> list[Case]:
-    shapes = ((5, 9), (7, 4), (3, 12))
-    return [case(_activations(draw, b, F), about=f"batch {b}, F = {F}") for b, F in shapes]
-
-
-def _noisy_cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Numbers slightly below zero (as subtraction in float32 leaves them) and further below; and small activations,
-    which do count."""
-    cases = []
-    for batch, F in ((6, 8), (4, 11)):
-        f = _activations(draw, batch, F)
-        f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.4), -1e-5, f)
-        f = torch.where((f == 0) & (draw.uniform(batch, F) < 0.5), 2e-4, f)
-        f[0, :3], f[1, :2] = torch.tensor([-1e-5, -1e-5, -0.05]), 2e-4
-        cases.append(case(f, about="some values of −0.05, −0.00001 and 0.0002"))
-    return cases
-
-
-def _share(f: Tensor) -> Tensor:
-    return (f > 0).float()
-
-
-L0 = Exercise(
-    id="sae_training.l0",
-    revision=2,
-    task="The mean number of active latents (f > 0) in a row.",
-    minutes=3,
-    difficulty=1,
-    oracle=_l0,
-    parts=(
-        Part("several shapes", 1, _l0_cases),
-        Part("float noise below zero, small activations above", 1, _noisy_cases),
-    ),
-    mistakes=(
-        Mistake(
-            "share_of_latents",
-            "This is the *share* of latents that are active: you averaged over latents, too. Sum over latents, average over rows. (A share makes a wide autoencoder look sparse.)",
-            lambda f: _share(f).mean(),
-        ),
-        Mistake(
-            "summed_over_the_batch",
-            "You counted in the whole batch. The mean number in a *row* is asked for.",
-            lambda f: _share(f).sum(),
-        ),
-        Mistake(
-            "not_zero",
-            "You counted what is not zero. Float noise below zero is not an activation: count f > 0.",
-            lambda f: (f != 0).float().sum(-1).mean(),
-        ),
-        Mistake(
-            "zero_included",
-            "You counted zeros as active: `>` and not `>=`.",
-            lambda f: (f >= 0).float().sum(-1).mean(),
-        ),
-        Mistake(
-            "inactive",
-            "You counted the latents that are *not* active.",
-            lambda f: (f <= 0).float().sum(-1).mean(),
-        ),
-        Mistake(
-            "l1",
-            "This is L1, the sum of the activations. L0 counts them, however strong they are.",
-            lambda f: f.sum(-1).mean(),
-        ),
-        Mistake(
-            "rows_per_latent",
-            "This is the mean number of *rows* for a latent: you summed over the batch. Sum over the last axis.",
-            lambda f: _share(f).sum(0).mean(),
-        ),
-        Mistake(
-            "latents_ever_active",
-            "This is the number of latents that are active anywhere in the batch. The mean number in one row is asked for.",
-            lambda f: float((f > 0).any(0).sum()),
-        ),
-        Mistake(
-            "median",
-            "This is the median over rows. The mean is asked for.",
-            lambda f: _share(f).sum(-1).median(),
-        ),
-        Mistake(
-            "large_ones_only",
-            "You left out small activations. A latent at 0.0002 is active: ReLU and TopK give exact zeros, so nothing has to be rounded away.",
-            lambda f: (f > 1e-3).float().sum(-1).mean(),
-        ),
-    ),
-    hints=(
-        "`f > 0` says which are active. Which axis is summed, which averaged?",
-        "`float((f > 0).float().sum(dim=-1).mean())`",
-    ),
-    reveal="L0 is what sparsity means; L1 is what can be differentiated. Two autoencoders are only comparable at the same L0, as the Pareto picture will show.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # explained_variance
 
 
@@ -245,6 +138,10 @@ EXPLAINED_VARIANCE = Exercise(
 # dead_latents
 
 
+def _activations(draw: RandomInputs, batch: int, F: int, share: float = 0.4) -> Tensor:
+    return (draw.uniform(batch, F) < share) * draw.uniform(batch, F, low=0.1, high=4.0)
+
+
 def _dead_latents(batches: list[Tensor]) -> Tensor:
     """Oracle: look at every row of every batch."""
     dead = []
@@ -266,6 +163,15 @@ def _dead_cases(draw: RandomInputs, size: str) -> list[Case]:
         batches[-1][1, order[1]] = draw.number(0.1, 1.0)  # once, in the last
         batches[0][1:3, order[2]] = draw.number(0.1, 1.0)  # twice, both in the first
         cases.append(case(batches, about=f"{len(sizes)} batches of {', '.join(map(str, sizes))} rows, F = {F}"))
+    many = [torch.zeros(2, 3) for _ in range(80)]
+    many[7][1, 1] = 0.4
+    cases.append(case(many, about="one active row in 80 batches, F = 3"))
+    # Once among very many rows, and a latent that is hardly active.
+    for F, sizes in ((3, (150, 160)), (1, (1, 1)), (2, (1, 3))):
+        batches = [torch.zeros(n, F) for n in sizes]
+        batches[1][-1, 0] = 0.002 if F > 2 else 30.0
+        cases.append(case(batches, about=f"one active row in {sum(sizes)}, F = {F}"))
+        cases.append(case([torch.zeros_like(f) for f in batches], about=f"no active row in {sum(sizes)}, F = {F}"))
     return cases
 
 
@@ -293,7 +199,7 @@ def _rarely(batches: list[Tensor]) -> Tensor:
 DEAD_LATENTS = Exercise(
     id="sae_training.dead_latents",
     revision=2,
-    task="For each latent whether it is 0 in every row of every batch.",
+    task="For each latent whether it is above 0 in no row of any batch.",
     minutes=4,
     difficulty=1,
     oracle=_dead_latents,

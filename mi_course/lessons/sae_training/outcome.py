@@ -98,6 +98,19 @@ def _copies_rows(sae: dict[str, Tensor], world: Planted) -> bool:
     return float((best > 0.9995).double().mean()) > 0.5
 
 
+def _unrelated(sae: dict[str, Tensor]) -> bool:
+    """Whether latents read along other directions than they write."""
+    cosines = (normalize(sae["W_enc"].T, dim=-1) * normalize(sae["W_dec"], dim=-1)).sum(-1)
+    return float(cosines.abs().mean()) < 0.4
+
+
+def _at_right_angles(W_dec: Tensor) -> bool:
+    """Whether any two latents write along the same line or at right angles, as principal components do."""
+    rows = normalize(W_dec[W_dec.norm(dim=-1) > 1e-6], dim=-1)
+    cosines = (rows @ rows.T).abs()
+    return bool(((cosines < 1e-2) | (cosines > 0.99)).all())
+
+
 def _judge(case: Case, observation: Observation) -> Complaint | None:
     world = case.judge_data
     x, F, k, _ = case.calls[0].args
@@ -113,20 +126,23 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     if _copies_rows(sae, world):
         return Complaint("", mistake="copied_data")
     tied = torch.allclose(normalize(sae["W_enc"].T, dim=-1), normalize(sae["W_dec"], dim=-1), atol=1e-4)
-    if seen["recovered"] < 0.1 and seen["cosine"] < seen["chance"] + 0.04:
+    if seen["recovered"] < 0.1 and seen["cosine"] < seen["chance"] + 0.04 and (tied or _unrelated(sae)):
         return Complaint("", mistake="copied_random" if tied else "untrained")
     if seen["recovered"] >= 0.5 and seen["rescaled"] > max(0.7, seen["explained"] + 0.15):
         return Complaint("", mistake="scale_not_folded_back")
     if seen["recovered"] >= 0.5 and seen["explained"] < 0.4:
         return Complaint("", mistake="encoder_does_not_fit")
-    if seen["recovered"] < 0.1 and seen["explained"] > 0.6:
+    if seen["recovered"] < 0.1 and seen["explained"] > 0.4 and _at_right_angles(sae["W_dec"]):
         return Complaint("", mistake="directions_mixed")
     measured = (
         f"On rows that the training has not seen, it explains {seen['explained']:.2f} of the variance (needed: {EXPLAINED}) "
         f"and recovers {seen['recovered']:.0%} of the dictionary with a cosine above {COSINE} (needed: {RECOVERED:.0%}); "
         f"L0 is {seen['l0']:.1f}."
     )
-    return Complaint(f"{measured} It is improving: try more steps, a larger learning rate, or reviving dead latents.")
+    return Complaint(
+        f"{measured} What usually helps: more steps, a larger learning rate that falls towards the end, reviving dead latents; "
+        "and sparsity in the forward pass, from the first step on."
+    )
 
 
 def _cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -243,7 +259,7 @@ TRAIN_SAE = Exercise(
         ),
         Mistake(
             "directions_mixed",
-            "It rebuilds well, but its latents are mixtures: hardly any points along a single feature. That is what principal components do, or an autoencoder that was trained without sparsity. Train with the k largest in the forward pass.",
+            "It rebuilds a good part, but its latents stand at right angles to each other, as principal components do: each is a mixture, and hardly any points along a single feature. There are more features than dimensions, so they cannot all be at right angles. Train with the k largest in the forward pass.",
             _principal,
         ),
         Mistake(

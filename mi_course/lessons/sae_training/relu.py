@@ -45,6 +45,9 @@ def _encode_cases(draw: RandomInputs, size: str) -> list[Case]:
 ENCODE = Exercise(
     id="sae_training.encode",
     revision=2,
+    fixed={
+        "result>=0": "ReLU",
+    },
     task="ReLU((x − b_dec) W_enc + b_enc): how strongly each of the F latents is present in each row.",
     minutes=5,
     difficulty=1,
@@ -122,103 +125,12 @@ ENCODE = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# decode
-
-
-def _decode(f: Tensor, W_dec: Tensor, b_dec: Tensor) -> Tensor:
-    """Oracle: one latent after the other adds its row."""
-    rows = []
-    for row in f:
-        out = b_dec.clone()
-        for i in range(len(W_dec)):
-            out = out + float(row[i]) * W_dec[i]
-        rows.append(out)
-    return torch.stack(rows)
+# sae_loss
 
 
 def _sparse(draw: RandomInputs, *shape: int) -> Tensor:
     """Activations as an encoder makes them: about half are zero, none is negative."""
     return draw.normal(*shape, mean=0.2).relu()
-
-
-def _last_row_zero(f: Tensor) -> Tensor:
-    """The last row is zero: what is rebuilt from it is the bias."""
-    f[-1] = 0
-    return f
-
-
-def _decode_cases(draw: RandomInputs, size: str) -> list[Case]:
-    return [
-        case(
-            _last_row_zero(_sparse(draw, batch, F) + (draw.uniform(batch, F) < 0.2) * 0.7),
-            draw.normal(F, d),
-            draw.normal(d, mean=0.6),
-            about=f"batch {batch}, F = {F}, d = {d}",
-        )
-        for batch, d, F in SHAPES
-    ]
-
-
-DECODE = Exercise(
-    id="sae_training.decode",
-    revision=2,
-    task="f W_dec + b_dec: the activation rebuilt from the latents.",
-    minutes=3,
-    difficulty=1,
-    oracle=_decode,
-    parts=(Part("several shapes, a bias that is not zero", 1, _decode_cases),),
-    mistakes=(
-        Mistake(
-            "b_dec_not_added",
-            "`b_dec` is missing. The encoder took it off; without it every reconstruction is off by the same vector.",
-            lambda f, W, c: f @ W,
-        ),
-        Mistake(
-            "b_dec_subtracted",
-            "You subtracted `b_dec`. The encoder subtracts it, the decoder adds it back.",
-            lambda f, W, c: f @ W - c,
-        ),
-        Mistake(
-            "relu_at_the_output",
-            "Your reconstruction is never negative. Activations of the residual stream are, half of the time: no ReLU here.",
-            lambda f, W, c: (f @ W + c).relu(),
-        ),
-        Mistake(
-            "transposed",
-            "Right only by its shape, where F equals d: row i of W_dec is what latent i writes, so `f @ W_dec`.",
-            lambda f, W, c: f @ W.T + c,
-        ),
-        Mistake(
-            "averaged_over_latents",
-            "You divided by the number of latents. The rows of the active latents are added up, not averaged.",
-            lambda f, W, c: f @ W / f.shape[-1] + c,
-        ),
-        Mistake(
-            "rows_normalized",
-            "You normalised the rows of W_dec here. Decoding uses the matrix unchanged; if its rows should have norm 1, training keeps them so.",
-            lambda f, W, c: f @ torch.nn.functional.normalize(W, dim=-1) + c,
-        ),
-        Mistake(
-            "bias_scaled_too",
-            "You added `b_dec` to each decoder row. It then comes in Σ f times; it is added once for each input.",
-            lambda f, W, c: f @ (W + c),
-        ),
-        Mistake(
-            "present_or_absent",
-            "You added the rows of the latents that are active, whatever their activation. How strongly a latent is active matters: multiply by f.",
-            lambda f, W, c: (f > 0).float() @ W + c,
-        ),
-    ),
-    hints=(
-        "Each active latent adds its row of W_dec, times its activation.",
-        "`f @ W_dec` has shape [batch, d]. Then the bias.",
-    ),
-    reveal="A row of W_dec is the direction in activation space that a latent stands for: what you would steer with, and what is compared with a dictionary when one is known.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# sae_loss
 
 
 def _sae_loss(x: Tensor, x_hat: Tensor, f: Tensor, W_dec: Tensor, l1: float) -> tuple[Tensor, Tensor]:
@@ -251,7 +163,7 @@ def _loss_cases(draw: RandomInputs, size: str) -> list[Case]:
             about=f"batch {batch}, d = {d}, F = {F}, decoder rows of different length",
         )
         for batch, d, F in SHAPES
-    ]
+    ] + [case(*_loss_arguments(draw, 3, 4, 5)[:-1], 0.0, about="no penalty, l1 = 0")]
 
 
 def _loss_gradients(draw: RandomInputs, size: str) -> list[Case]:
@@ -290,6 +202,11 @@ def _swapped_terms(*args: object) -> tuple[Tensor, Tensor]:
 SAE_LOSS = Exercise(
     id="sae_training.sae_loss",
     revision=2,
+    fixed={
+        "f>=0": "activations",
+        "l1>=0": "a coefficient",
+        "result>=0": "squares and absolute values",
+    },
     task="Two numbers: the squared error, summed over d; l1 · Σ_i f_i ‖W_dec,i‖₂. Both averaged over the batch.",
     minutes=10,
     difficulty=2,

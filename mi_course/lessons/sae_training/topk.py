@@ -41,7 +41,7 @@ def _batch_topk(pre: Tensor, k: int) -> Tensor:
 def _cases(draw: RandomInputs, size: str) -> list[Case]:
     """Rows of different scale, so that a choice over the batch differs from one in each row."""
     cases = []
-    for batch, F, k in ((4, 9, 2), (3, 6, 4), (6, 6, 1), (5, 8, 3)):
+    for batch, F, k in ((4, 9, 2), (3, 6, 4), (6, 6, 1), (5, 8, 3), (3, 1, 1)):
         scale = torch.linspace(0.4, 2.0, batch)[torch.tensor(draw.permutation(batch))][:, None]
         pre = draw.normal(batch, F, mean=0.6) * scale
         # A large negative entry in each row: to be dropped, though its absolute value is large.
@@ -198,8 +198,9 @@ TOPK_ACTIVATION = Exercise(
     revision=2,
     fixed={
         "pre[1]": "k latents are kept",
+        "result>=0": "ReLU",
     },
-    task="The k largest values of each row where they are positive, at their positions; zero elsewhere, and never more than k.",
+    task="The k largest values of each row where they are positive, at their positions; zero elsewhere, and never more than k. The gradient reaches what is kept.",
     minutes=7,
     difficulty=2,
     oracle=_topk,
@@ -306,8 +307,9 @@ BATCH_TOPK_ACTIVATION = Exercise(
     revision=2,
     fixed={
         "pre[1]": "k latents are kept",
+        "result>=0": "ReLU",
     },
-    task="The batch · k largest values of the whole batch where they are positive, at their positions; zero elsewhere.",
+    task="The batch · k largest values of the whole batch where they are positive, at their positions; zero elsewhere. The gradient reaches what is kept.",
     minutes=5,
     difficulty=2,
     oracle=_batch_topk,

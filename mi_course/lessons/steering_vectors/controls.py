@@ -15,6 +15,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -73,6 +74,7 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
 def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
     """A complaint about one result, or None."""
     d, length = len(vector), float(vector.norm())
+    rows = as_tensor(rows)
     if not isinstance(rows, Tensor):
         return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
     if rows.shape != (n, d):
@@ -88,23 +90,31 @@ def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | N
             return Complaint("", mistake="unit_norm")
         if n > 1 and torch.allclose(rows.norm(dim=0), torch.full((d,), length).double(), rtol=1e-4):
             return Complaint("", mistake="columns_scaled")
-        if abs(float(norms.pow(2).mean()) / d - 1) < 6 * math.sqrt(2 / (n * d)):
+        # As they were drawn: d squares of variance 1 in each, and so of different length. Only many rows tell.
+        drawn = abs(float(norms.pow(2).mean()) / d - 1) < 6 * math.sqrt(2 / (n * d))
+        if n >= 200 and drawn and abs(float(norms.std()) / math.sqrt(0.5) - 1) < 0.3:
             return Complaint("", mistake="not_scaled")
         i = int((norms - length).abs().argmax())
         return Complaint(f"Row {i} has norm {norms[i]:.4g}, expected {length:.4g}, the norm of the vector.")
-    if n > 1 and torch.allclose(rows, rows[:1].expand_as(rows)):
+    if n > 1 and torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-4 * length):
         return Complaint("", mistake="one_direction")
     reference = vector.double()
-    if torch.allclose(rows.sort(dim=1).values, reference.sort().values.expand_as(rows), atol=1e-5):
+    if torch.allclose(rows.sort(dim=1).values, reference.sort().values.expand_as(rows), atol=1e-5 * length):
         return Complaint("", mistake="components_shuffled")
-    if torch.allclose(rows.abs(), reference.abs().expand_as(rows), atol=1e-5):
+    if torch.allclose(rows.abs(), reference.abs().expand_as(rows), atol=1e-5 * length):
         return Complaint("", mistake="signs_flipped")
+    if torch.allclose(rows.abs().sort(dim=1).values, reference.abs().sort().values.expand_as(rows), atol=1e-5 * length):
+        return Complaint("The rows hold the vector's own components, in another order and with other signs.")
     return _uniform(rows / length, reference / length)
 
 
 def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
     """A complaint if unit rows are not independent and uniform; judged only where there are enough."""
     n, d = unit.shape
+    between = (unit @ unit.T)[tuple(torch.triu_indices(n, n, 1))]
+    # Random directions are nearly at right angles, and never quite: one pair in 10,000 by chance.
+    if int((between.abs() < 1e-5).sum()) > 2 + len(between) / 1000:
+        return Complaint("Rows stand at right angles to each other, so they are not independent. Draw each one alone.")
     if n < 200:
         return None
     # A mean over n·d independent numbers of variance 1/d each: six standard deviations.
@@ -115,6 +125,13 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
         return Complaint("", mistake="near_the_vector")
     if float(unit.mean(0).abs().max()) > bound:
         return Complaint("The directions favour one side: their mean should be nearly 0 in every component.")
+    # The mean fourth power of a component, 3 / d(d + 2) on a sphere: less for points of a cube, more for few large ones.
+    if abs(float(unit.pow(4).mean()) * d * (d + 2) / 3 - 1) > 0.2:
+        fourth = "alike" if float(unit.pow(4).mean()) * d * (d + 2) < 3 else "unlike"
+        return Complaint(
+            f"The components of a direction are too {fourth} in size: some directions come more often than others. "
+            "Only normally distributed components favour none."
+        )
     # Among independent directions no two are alike, and no dimension is empty or crowded.
     cosines = (unit @ unit.T).fill_diagonal_(0).abs().max()
     if float(cosines) > 0.99:
@@ -138,7 +155,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_directions(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different directions. All randomness must come from it.",
         alike=torch.allclose,
     )
@@ -149,7 +166,13 @@ def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
     for n, d in ((3, 8), (1, 5), (400, 40)):
         vector = draw.normal(d, mean=0.5, std=3.0)
         cases.append(case(vector, n, draw.seed(), judge=_judge_directions, about=f"{n} directions in {d} dimensions"))
-    return cases
+    vector, seed = draw.normal(6), draw.seed()
+    # The same seed, and another vector (short, long) or another number of directions.
+    args = ((vector, 4), (vector.flip(0) * 0.01, 4), (vector.flip(0) * 50.0, 4), (vector, 3))
+    calls = tuple(Call((v, n, seed), watch=("arguments",)) for v, n in args)
+    norms = ", ".join(f"{float(v.norm()):.3g}" for v, _ in args[:3])
+    about = f"vectors of norm {norms} with the same seed, then 3 directions in place of 4"
+    return [*cases, Case(calls=calls, judge=_judge_directions, about=about)]
 
 
 def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
@@ -161,6 +184,11 @@ def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
 RANDOM_CONTROLS = Exercise(
     id="steering_vectors.random_controls",
     revision=2,
+    fixed={
+        "vector": "varied by hand",
+        "vector[0]": "one number has two directions",
+        "result[1]": "one number has two directions",
+    },
     task="n independent random directions with the norm of the vector; reproducible by the seed.",
     minutes=5,
     difficulty=1,

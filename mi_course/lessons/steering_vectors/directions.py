@@ -1,4 +1,4 @@
-"""From activations to a direction: means, a probe and its accuracy, and how similar directions are."""
+"""From activations to a direction: a probe from two means, and how similar directions are."""
 
 from __future__ import annotations
 
@@ -10,103 +10,12 @@ from torch import Tensor
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 # ---------------------------------------------------------------------------------------------------------------------
-# difference_of_means
+# mass_mean_probe
 
 
 def _mean(rows: Tensor) -> Tensor:
     """Mean of rows by loops, in double precision."""
     return torch.tensor([sum(float(row[d]) for row in rows) / len(rows) for d in range(rows.shape[1])])
-
-
-def _difference_of_means(positive: Tensor, negative: Tensor) -> Tensor:
-    """Spec."""
-    return _mean(positive) - _mean(negative)
-
-
-def _difference_cases(draw: RandomInputs, size: str) -> list[Case]:
-    return [
-        case(
-            draw.normal(n, d, mean=1.0, std=2.0),
-            draw.normal(m, d, mean=-0.5),
-            about=f"{n} positive and {m} negative rows of {d}",
-        )
-        for n, m, d in ((5, 3, 4), (2, 7, 6), (6, 4, 5))
-    ]
-
-
-DIFFERENCE_OF_MEANS = Exercise(
-    id="steering_vectors.difference_of_means",
-    revision=2,
-    task="The mean of the positive rows minus the mean of the negative rows.",
-    minutes=3,
-    difficulty=1,
-    oracle=_difference_of_means,
-    parts=(Part("classes of different size", 2, _difference_cases),),
-    mistakes=(
-        Mistake(
-            "swapped",
-            "Positive and negative are swapped: your vector points from the positive examples to the negative ones, and adding it makes text gloomier.",
-            lambda positive, negative: _difference_of_means(negative, positive),
-        ),
-        Mistake(
-            "summed",
-            "You subtracted sums. They grow with the number of examples, so classes of different size do not cancel what they share. Take means.",
-            lambda positive, negative: positive.sum(0) - negative.sum(0),
-        ),
-        Mistake(
-            "divided_by_all",
-            "You divided both sums by the number of all examples. Each class is divided by its own number.",
-            lambda positive, negative: (positive.sum(0) - negative.sum(0)) / (len(positive) + len(negative)),
-        ),
-        Mistake(
-            "row_by_row",
-            "You subtracted row by row and left out the rows without a partner. The classes need no pairs: average each, then subtract.",
-            lambda positive, negative: (
-                positive[: min(len(positive), len(negative))] - negative[: min(len(positive), len(negative))]
-            ).mean(0),
-        ),
-        Mistake(
-            "unit_length",
-            "The direction is right, but you scaled it to length 1. The length is worth keeping: it says how far apart the classes are, and makes coefficient 1 mean "
-            '"from one class to the other".',
-            lambda positive, negative: torch.nn.functional.normalize(_difference_of_means(positive, negative), dim=0),
-        ),
-        Mistake(
-            "over_components",
-            "You averaged over the components of each example and kept the examples. Average over examples, the first axis, and keep d.",
-            lambda positive, negative: (
-                positive.mean(1)[: min(len(positive), len(negative))]
-                - negative.mean(1)[: min(len(positive), len(negative))]
-            ),
-        ),
-        Mistake(
-            "one_number",
-            "You averaged over everything and returned one number. Average over examples (`dim=0`) and keep the components.",
-            lambda positive, negative: positive.mean() - negative.mean(),
-        ),
-        Mistake(
-            "medians",
-            "These are differences of medians. Means are asked for; the median of each component belongs to no example and no average.",
-            lambda positive, negative: positive.median(0).values - negative.median(0).values,
-        ),
-        Mistake(
-            "from_the_common_mean",
-            "You subtracted the mean of *all* rows from the positive mean. That is the same direction, but shorter, and its length depends on how many examples each "
-            "class has.",
-            lambda positive, negative: positive.mean(0) - torch.cat([positive, negative]).mean(0),
-        ),
-    ),
-    hints=(
-        "Rows are examples, columns are components. Along which axis do you average?",
-        "`positive.mean(dim=0)` has shape (d,).",
-    ),
-    reveal="Whatever all sentences share (that they are sentences, that they end here) is in both means and cancels. What remains is the opinion, and what went along with it by "
-    "accident: hence pairs of sentences that differ in little else.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# mass_mean_probe
 
 
 def _mass_mean_probe(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
@@ -130,7 +39,7 @@ def _probe_data(draw: RandomInputs, n: int, d: int, positive: int) -> tuple[Tens
 def _probe_cases(draw: RandomInputs, size: str) -> list[Case]:
     return [
         case(*_probe_data(draw, n, d, positive), about=f"{n} rows of {d}, {positive} of them True")
-        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2))
+        for n, d, positive in ((9, 4, 3), (12, 5, 8), (7, 6, 2), (90, 3, 1), (90, 3, 89))
     ]
 
 
@@ -243,121 +152,6 @@ MASS_MEAN_PROBE = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# probe_accuracy
-
-
-def _scores(w: Tensor, b: float, x: Tensor) -> list[float]:
-    return [sum(float(p) * float(q) for p, q in zip(row, w, strict=True)) + b for row in x]
-
-
-def _probe_accuracy(w: Tensor, b: float, x: Tensor, y: Tensor) -> float:
-    """Oracle: count."""
-    right = [(score > 0) == label for score, label in zip(_scores(w, b, x), y.tolist(), strict=True)]
-    return sum(right) / len(right)
-
-
-def _accuracy(predict: object) -> object:
-    """A wrong accuracy, with predict(w, b, x, y) for which rows are True."""
-    return lambda w, b, x, y: float((predict(w, b, x, y) == y).float().mean())
-
-
-def _ratio(above: Tensor, below: Tensor) -> float:
-    return float(above.sum()) / max(int(below.sum()), 1)
-
-
-def _accuracy_cases(draw: RandomInputs, size: str) -> list[Case]:
-    """Whole numbers, so that rows can be exactly on the border; mostly wrong probes, so that a flip is noticed."""
-    cases = []
-    while len(cases) < 6:
-        n, d = (11, 3) if len(cases) % 2 else (17, 4)
-        w, x = draw.integers(-3, 4, d).float(), draw.integers(-3, 4, n, d).float()
-        b = float(draw.integer(-4, 5)) or 2.0
-        y = draw.uniform(n) < 0.35
-        score = x @ w + b
-        on_border, accuracy = (score == 0), ((score > 0) == y).float().mean()
-        useful = on_border.any() and (on_border & y).any() != (on_border & ~y).any()
-        differ = {
-            round(float(value), 4)
-            for value in (
-                accuracy,
-                1 - accuracy,
-                ((score >= 0) == y).float().mean(),
-                ((x @ w > 0) == y).float().mean(),
-                ((x @ w - b > 0) == y).float().mean(),
-                (score > 0).float().mean(),
-            )
-        }
-        low = len(cases) < 3
-        if useful and len(differ) == 6 and y.any() and (accuracy < 0.5) == low:
-            cases.append(case(w, b, x, y, about=f"{n} rows of {d}, {int(on_border.sum())} exactly on the border"))
-    return cases
-
-
-PROBE_ACCURACY = Exercise(
-    id="steering_vectors.probe_accuracy",
-    revision=2,
-    task="The share of rows on which the probe is right: (x·w + b > 0) equals the label.",
-    minutes=4,
-    difficulty=1,
-    oracle=_probe_accuracy,
-    parts=(Part("good probes, bad ones, rows on the border", 2, _accuracy_cases),),
-    mistakes=(
-        Mistake(
-            "bias_ignored",
-            "You left out b: the border then passes through the origin, and activations are not centred there.",
-            _accuracy(lambda w, b, x, y: x @ w > 0),
-        ),
-        Mistake(
-            "bias_subtracted",
-            "You subtracted b. The probe says True where x·w **+** b is above 0; the minus is in b already.",
-            _accuracy(lambda w, b, x, y: x @ w - b > 0),
-        ),
-        Mistake(
-            "error_rate",
-            "This is the share of rows on which the probe is *wrong*.",
-            lambda w, b, x, y: 1 - _probe_accuracy(w, b, x, y),
-        ),
-        Mistake(
-            "better_of_both",
-            "You turned the probe around where it was below one half. Then even a useless probe scores above chance, and one that is wrong everywhere scores 1.",
-            lambda w, b, x, y: max(_probe_accuracy(w, b, x, y), 1 - _probe_accuracy(w, b, x, y)),
-        ),
-        Mistake(
-            "border_counts_as_true",
-            "A row exactly on the border (x·w + b = 0) counts as True in yours. True is where it is *above* 0: `>`, not `>=`.",
-            _accuracy(lambda w, b, x, y: x @ w + b >= 0),
-        ),
-        Mistake(
-            "counted",
-            "This is the number of rows that are right. Divide by how many there are.",
-            lambda w, b, x, y: _probe_accuracy(w, b, x, y) * len(y),
-        ),
-        Mistake(
-            "percent",
-            "This is a percentage. A share between 0 and 1 is asked for.",
-            lambda w, b, x, y: _probe_accuracy(w, b, x, y) * 100,
-        ),
-        Mistake(
-            "share_predicted_true",
-            "This is the share of rows that the probe calls True, whatever their labels. Compare with y.",
-            lambda w, b, x, y: float((x @ w + b > 0).float().mean()),
-        ),
-        Mistake(
-            "positives_only",
-            "You looked at the rows labelled True alone (that is recall). A probe that always says True would score 1.",
-            lambda w, b, x, y: _ratio((x @ w + b > 0) & y, y),
-        ),
-    ),
-    hints=(
-        "`x @ w + b` is one number for each row. Which of them are above 0?",
-        "`((x @ w + b > 0) == y)` is True where the probe is right. Its mean, as floats, is the accuracy.",
-    ),
-    reveal="A comparison, and a mean of ones and zeros. What matters is *which* rows: on the rows a probe was fitted to, even random labels are predicted well once there are more "
-    "components than rows.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # cosine_similarities
 
 
@@ -406,6 +200,9 @@ def _one_side(vectors: Tensor) -> Tensor:
 COSINE_SIMILARITIES = Exercise(
     id="steering_vectors.cosine_similarities",
     revision=2,
+    fixed={
+        "result<=1": "cosines",
+    },
     task="The cosine of every pair of rows; a zero vector has cosine 0 with all, itself included.",
     minutes=5,
     difficulty=1,

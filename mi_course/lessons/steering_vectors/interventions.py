@@ -1,4 +1,4 @@
-"""Adding a direction while the model runs, and taking one out, of activations or of weights."""
+"""Adding a direction to activations while the model runs, and taking one out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Ca
             about = f"batch {batch}, {pos} positions, coefficient {coefficient:.2f}, start {start}"
             args = (resid, _hook(draw), vector, coefficient, start)
             cases.append(case(*args, driver="hook", about=about))
-        return cases
+        args = (draw.normal(2, 3, 4), _hook(draw), draw.normal(4), 0.0, 0)
+        return [*cases, case(*args, driver="hook", about="a coefficient of 0")]
 
     return cases
 
@@ -84,7 +85,7 @@ ADD_VECTOR = Exercise(
     mistakes=(
         Mistake(
             "added_twice",
-            "The vector is added twice. A change in place (`resid += …`) is already made when you return `resid + …`. This is a mistake of published code: the numbers look fine, "
+            "The vector is added twice. A change in place (`resid += …`) is already made when you return `resid + …`. The numbers look fine, "
             "and belong to twice the coefficient.",
             _added(_from, lambda c: 2 * c),
         ),
@@ -159,7 +160,7 @@ ADD_VECTOR = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is common to ablate_direction and orthogonalize: rows without their component along a direction
+# ablate_direction
 
 
 def _without(rows: Tensor, direction: Tensor) -> Tensor:
@@ -220,14 +221,10 @@ _WRONG: dict[str, tuple[str, Change]] = {
         lambda x, v: x - _safe(v),
     ),
     "zero_divided_by_zero": (
-        "Right but for a zero direction: 0/0 is NaN, and it would fill the whole stream. A zero direction changes nothing.",
+        "Right but for a zero direction: 0/0 is NaN, and it fills the whole result. A zero direction changes nothing.",
         lambda x, v: x - _along(x, v / v.norm()),
     ),
 }
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# ablate_direction
 
 
 def _ablate_direction(resid: Tensor, hook: object, direction: Tensor) -> Tensor:
@@ -301,61 +298,4 @@ ABLATE_DIRECTION = Exercise(
     ),
     reveal="x − (x·u) u is x projected on the plane at right angles to u. One layer is not enough: later layers write the direction again, so directional ablation (Arditi et al. 2024, section 2.4) "
     "takes it out of everything that is written into the stream.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# orthogonalize
-
-
-def _orthogonalize_cases(norms: tuple[float, ...]) -> Callable[[RandomInputs, str], list[Case]]:
-    def cases(draw: RandomInputs, size: str) -> list[Case]:
-        cases = []
-        # Square ones too: there the wrong side raises no error.
-        for norm, (rows, d) in zip(norms, ((6, 4), (5, 5), (3, 7)), strict=False):
-            direction = draw.normal(d)
-            about = f"a {rows} × {d} matrix, a direction of norm {norm:g}"
-            cases.append(case(draw.normal(rows, d, mean=0.3), direction / direction.norm() * norm, about=about))
-        return cases
-
-    return cases
-
-
-def _wrong_side(W: Tensor, direction: Tensor) -> Tensor:
-    unit = _safe(direction)
-    return W - unit[:, None] * (unit @ W)
-
-
-ORTHOGONALIZE = Exercise(
-    id="steering_vectors.orthogonalize",
-    revision=2,
-    task="A matrix whose rows can no longer write the direction: x @ W has no component along it, whatever x is.",
-    minutes=6,
-    difficulty=2,
-    oracle=lambda W, direction: _without(W, direction),
-    parts=(
-        Part("directions of any norm, square and other matrices", 2, _orthogonalize_cases((2.5, 0.3, 1.0))),
-        Part("a zero direction leaves the matrix unchanged", 1, _orthogonalize_cases((0.0, 0.0, 4.0))),
-    ),
-    mistakes=(
-        Mistake(
-            "wrong_side",
-            "You took the direction out of the columns: the matrix no longer *reads* it, and still writes it. On a square matrix the shape gives no warning. With row vectors, x @ W, what is "
-            "written are combinations of the rows.",
-            _wrong_side,
-        ),
-        *(Mistake(name, message, wrong, degenerate=True) for name, (message, wrong) in _WRONG.items()),
-        Mistake(
-            "first_row_only",
-            "Only the first row is free of the direction. Every input picks its own mixture of rows: treat all of them.",
-            lambda W, direction: torch.cat([_without(W[:1], direction), W[1:]]),
-        ),
-    ),
-    hints=(
-        "x @ W is a mixture of W's rows. When does no mixture of them have a component along u?",
-        "Each row loses its own component: `W @ unit` is one number for each row.",
-        "`W - (W @ unit)[:, None] * unit`, with a unit vector, and W as it is if the direction is zero.",
-    ),
-    reveal="W − (W u) uᵀ. Do it to every matrix that writes into the residual stream (W_E, each W_O, each W_out, and biases), and the model with these weights does what the hooks did, without hooks. "
-    "Raw SmolLM2 uses one matrix as W_E and, transposed, as W_U: there the same step would also blind the unembedding. Compatibility mode folds the final norm into W_U, which parts the two.",
 )

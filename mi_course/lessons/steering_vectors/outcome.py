@@ -16,10 +16,11 @@ from mi_course.wire import Observation
 
 LAST_LAYER = 18
 """Later layers can be gamed: a vector made of the unembedding's own rows raises the words and means nothing."""
-MARGIN, MAX_COST, CONTROLS = 1.0, 0.25, 20
-"""The rise in log-odds must exceed that of the best of 20 random directions by MARGIN nats, and the loss on neutral text
-may rise by less than MAX_COST nats per token. Measured with the difference of means at the last token: layer 14 at
-coefficient 0.5 beats the best random direction by 1.3 for 0.08 nats, layer 18 by 2.0 for 0.06; layer 14 at 1 by 0.4 for 0.35."""
+MARGIN, MAX_COST, CONTROLS, QUANTILE = 1.0, 0.25, 200, 0.95
+"""The rise in log-odds must exceed the QUANTILE of that of 200 random directions by MARGIN nats, and the loss on neutral
+text may rise by less than MAX_COST nats per token. Not the best of 20, which ranges from 0.4 to 1.8 with the seed; two
+halves of the 200 agree within 0.2. Measured with the difference of means at the last token: layer 14 at coefficient 0.5
+is 1.3 above the quantile for 0.08 nats, layer 18 2.0 for 0.04; layer 14 at 1 is 0.9 above it for 0.35."""
 
 
 class Planted:
@@ -91,25 +92,27 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     vector, layer, coefficient = found
     controls = random_controls(vector, CONTROLS, seed=4)
     try:
-        effect, *chance = world.effects(torch.cat([vector[None], controls]), layer, coefficient).tolist()
+        effects = world.effects(torch.cat([vector[None], controls]), layer, coefficient)
         cost = world.cost(vector, layer, coefficient)
     except ModelError as error:
         return Complaint(f"This answer is judged on SmolLM2, which could not be loaded: {error}", "crashed")
+    effect = float(effects[0])
     if not all(map(math.isfinite, (effect, cost))):
         return Complaint("", mistake="too_strong")
+    low, high = (float(effects[1:].quantile(q)) for q in (1 - QUANTILE, QUANTILE))
     seen = (
-        f"On held-out prompts the log-odds of words that you have not seen rise by {effect:+.2f} nats; the best of "
-        f"{CONTROLS} random directions of that norm gives {max(chance):+.2f}. Neutral text costs {cost:+.2f} nats more."
+        f"On held-out prompts the log-odds of words that you have not seen rise by {effect:+.2f} nats; {QUANTILE:.0%} of "
+        f"{CONTROLS} random directions of that norm stay below {high:+.2f}. Neutral text costs {cost:+.2f} nats more."
     )
-    if effect - max(chance) >= MARGIN and cost < MAX_COST:
+    if effect - high >= MARGIN and cost < MAX_COST:
         return None
-    if effect < min(chance):
+    if effect < low:
         return Complaint("", mistake="swapped")
     if cost >= MAX_COST:
-        if effect > max(chance):
+        if effect > high:
             return Complaint("", mistake="too_strong")
         return Complaint(f"{seen} The effect is too small for its cost: try another vector or another layer.")
-    return Complaint("", mistake="too_weak" if effect > max(chance) else "like_random")
+    return Complaint("", mistake="too_weak" if effect > high else "like_random")
 
 
 def _cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -121,16 +124,16 @@ def _cases(draw: RandomInputs, size: str) -> list[Case]:
 
 MY_STEERING = Exercise(
     id="steering_vectors.my_steering",
-    task="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, clearly more than random directions of its norm, and leaves neutral text alone.",
+    task="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, more than random directions of its norm do, and leaves neutral text alone.",
     minutes=10,
     difficulty=2,
     kind="value",
     fallback="mi_course.lessons.steering_vectors.held_out:smollm2_steering",
-    parts=(Part("held-out prompts, unseen words, 20 random directions, neutral text", 4, _cases),),
+    parts=(Part("held-out prompts, unseen words, 200 random directions, neutral text", 4, _cases),),
     mistakes=(
         Mistake(
             "swapped",
-            "It works, the wrong way around: the cheerful words become *less* likely, by more than any random direction does. Positive and negative are swapped, or the coefficient is negative.",
+            "It works, the wrong way around: the cheerful words become *less* likely, further down than 95 % of random directions push them. Positive and negative are swapped, or the coefficient is negative.",
             lambda case: (case.judge_data.direction(14), 14, -1.0),
         ),
         Mistake(
@@ -141,12 +144,12 @@ MY_STEERING = Exercise(
         ),
         Mistake(
             "too_weak",
-            f"Right direction, but not enough: it beats every random direction of its norm by less than {MARGIN} nats. A larger coefficient, or a layer at which your sweep showed more.",
+            f"Right direction, but not enough: it is less than {MARGIN} nats above what 95 % of random directions of its norm do. A larger coefficient, or a layer at which your sweep showed more.",
             lambda case: (case.judge_data.direction(14), 14, 0.02),
         ),
         Mistake(
             "like_random",
-            "On prompts and words that you have not seen it does no more than the best of 20 random directions of the same norm. Does the vector belong to this layer? Does it come from sentences that differ in nothing "
+            "On prompts and words that you have not seen it does no more than one in twenty random directions of the same norm. Does the vector belong to this layer? Does it come from sentences that differ in nothing "
             "but opinion?",
             lambda case: (random_controls(case.judge_data.direction(14), 3, 11)[_least(case)], 14, 1.0),
         ),
@@ -170,7 +173,7 @@ MY_STEERING = Exercise(
         "Your sweep says at which layers the difference of means works, your dose-response curve how much of it the model bears. Choose both from the pictures.",
         "`my_steering = (vector, 18, 0.5)` with `vector` the difference of means at layer 18, collected at the last token of each sentence.",
     ),
-    reveal="Nothing has to be optimised: the difference of means at a middle layer, half of it, added once. More is not better: the effect saturates, the cost grows with the square. What makes it a result is what it is compared with: words and prompts that were not used, twenty directions of the same norm, and "
+    reveal="Nothing has to be optimised: the difference of means at a middle layer, half of it, added once. More is not better: the effect saturates, the cost grows with the square. What makes it a result is what it is compared with: words and prompts that were not used, two hundred directions of the same norm, and "
     "text that has nothing to do with opinion.",
 )
 

@@ -17,6 +17,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -114,6 +115,7 @@ def _shape_complaint(x: object, batch: int, n_features: int) -> Complaint | None
 
 def _sample_complaint(x: object, batch: int, n_features: int, probability: float) -> Complaint | None:
     """A complaint about one result, or None. Rates are judged only where there are enough rows."""
+    x = as_tensor(x)
     if problem := _shape_complaint(x, batch, n_features):
         return problem
     x = x.double()
@@ -224,7 +226,7 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_sample(case, observation):
         return problem
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        *(as_tensor(reply.value) for reply in observation.replies),
         "Two calls with the same seed gave different features. All randomness must come from it.",
     )
 
@@ -236,9 +238,19 @@ def _sample_cases(draw: RandomInputs, size: str) -> list[Case]:
         (3000, 5, draw.number(0.65, 0.8)),
         (2000, 3, 1.0),
         (3, 6, 0.4),
+        (1, 6, 0.4),
+        (5, 1, 0.6),
     ):
         about = f"{batch} rows of {n} features, each present with probability {p:.2f}"
         cases.append(case(batch, n, p, draw.seed(), judge=_judge_sample, about=about))
+    seed, args = draw.seed(), (2000, 6, 0.25)
+    for i, other in enumerate((1500, 4, 0.75)):  # the same seed, and one argument changed
+        changed = (*args[:i], other, *args[i + 1 :], seed)
+        about = f"(batch, n_features, probability) = {changed[:3]}, after {args} with the same seed"
+        cases += [
+            case(*args, seed, judge=_judge_sample, about=f"{args}"),
+            case(*changed, judge=_judge_sample, about=about),
+        ]
     return cases
 
 
@@ -254,6 +266,11 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
 SAMPLE_FEATURES = Exercise(
     id="superposition.sample_features",
     revision=2,
+    fixed={
+        "probability>=0": "a probability",
+        "result>=0": "features lie between 0 and 1",
+        "result<=1": "features lie between 0 and 1",
+    },
     task="Random sparse features: each present with the given probability, independently, and uniform on [0, 1] when present.",
     minutes=5,
     difficulty=1,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
+from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
 
 
 def _columns(W: Tensor) -> list[list[float]]:
@@ -75,14 +75,14 @@ def _special_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 def _interference(W: Tensor) -> Tensor:
     """Spec."""
-    return torch.tensor([sum(s for j, s in enumerate(_overlaps(W, i)) if j != i) for i in range(W.shape[1])])
+    return torch.tensor([sum((s for j, s in enumerate(_overlaps(W, i)) if j != i), 0.0) for i in range(W.shape[1])])
 
 
 INTERFERENCE = Exercise(
     id="superposition.interference",
     revision=2,
     fixed={
-        "W[1]": "one feature interferes with none",
+        "result>=0": "squares",
     },
     task="For each feature, how much of all the others lies along it: the sum over j ≠ i of (Ŵ_i · W_j)².",
     minutes=6,
@@ -196,6 +196,10 @@ def _over_the_others(W: Tensor) -> Tensor:
 FEATURE_DIMENSIONALITY = Exercise(
     id="superposition.feature_dimensionality",
     revision=2,
+    fixed={
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     task="The share of a dimension that each feature has: ‖W_i‖² over the sum of (Ŵ_i · W_j)² over all j, itself included; 0 where W_i is 0.",
     minutes=6,
     difficulty=2,
@@ -272,194 +276,4 @@ FEATURE_DIMENSIONALITY = Exercise(
     ),
     reveal="With A = Ŵᵀ W, it is ‖W_i‖² / Σ_j A_ij². Alone: 1. In an antipodal pair of equal lengths: 1/(1 + 1) = 1/2. If every feature were equally crowded, the shares would add up to the number of dimensions. For thousands of features never form A: "
     "the denominator is Ŵ_iᵀ (W Wᵀ) Ŵ_i.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# feature_groups
-
-
-def _components(linked: Callable[[int, int], bool], n: int) -> list[list[int]]:
-    """Connected components by relabelling: each feature takes the lowest label among its links, until nothing changes."""
-    label = {i: i for i in range(n) if linked(i, i)}
-    moved = True
-    while moved:
-        moved = False
-        for i in label:
-            for j in label:
-                if linked(i, j) and label[j] < label[i]:
-                    label[i], moved = label[j], True
-    return [[i for i in label if label[i] == name] for name in sorted(set(label.values()))]
-
-
-def _feature_groups(W: Tensor, threshold: float) -> list[list[int]]:
-    """Spec."""
-    columns = _columns(W)
-    return _components(lambda i, j: abs(_dot(columns[i], columns[j])) > threshold, len(columns))
-
-
-def _grouped_by(dots: Callable[[Tensor], Tensor], keep_all: bool = False) -> Callable[[Tensor, float], list[list[int]]]:
-    """A grouping by another table of products."""
-
-    def groups(W: Tensor, threshold: float) -> list[list[int]]:
-        table = dots(W)
-        return _components(lambda i, j: float(table[i, j]) > threshold or (keep_all and i == j), W.shape[1])
-
-    return groups
-
-
-def _direct_only(W: Tensor, threshold: float) -> list[list[int]]:
-    """Each ungrouped feature takes its direct neighbours, but not their neighbours."""
-    linked, left, groups = (W.T @ W).abs() > threshold, list(range(W.shape[1])), []
-    left = [i for i in left if linked[i, i]]
-    while left:
-        group = [j for j in left if j == left[0] or linked[left[0], j]]
-        groups.append(group)
-        left = [j for j in left if j not in group]
-    return groups
-
-
-def _linked_by_all(W: Tensor, threshold: float) -> list[list[int]]:
-    """Features below the threshold are left out only at the end, after they have linked others."""
-    linked = _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True)(W, threshold)
-    kept = [[i for i in group if float(W[:, i] @ W[:, i]) > threshold] for group in linked]
-    return sorted(group for group in kept if group)
-
-
-def _planted(draw: RandomInputs, sizes: tuple[int, ...], threshold: float) -> Tensor:
-    """Groups in separate dimensions: a single feature, antipodal pairs, chains, and features that are hardly represented.
-
-    In a chain, neighbours overlap and the ends do not. Signs and the order of the features are random.
-    """
-    columns, place, heads = [], 0, []
-    hidden = sum(max(size - 1, 1) for size in sizes)
-    for size in sizes:
-        heads.append(place)
-        for k in range(size):
-            v = torch.zeros(hidden)
-            if size <= 2:
-                v[place] = (1.3 if k == 0 else -0.8) + draw.number(0, 0.2)
-            else:  # a chain: member k lies in dimensions k − 1 and k of the group
-                for d in (k - 1, k):
-                    if 0 <= d < size - 1:
-                        v[place + d] = (1.0 + draw.number(0, 0.3)) * (1 if d == k else -1)
-            columns.append(v)
-        place += max(size - 1, 1)
-    # Hardly represented, ‖W_i‖² below the threshold: one anywhere, one that overlaps two groups.
-    v, bridge = draw.normal(hidden), torch.zeros(hidden)
-    bridge[heads[:2]] = math.sqrt(threshold) * 0.62
-    columns += [v / v.norm() * math.sqrt(threshold) * 0.6, bridge]
-    W = torch.stack(columns, dim=1)[:, draw.permutation(len(columns))]
-    return W * torch.where(draw.uniform(W.shape[1]) < 0.5, -1.0, 1.0) + draw.normal(*W.shape, std=0.003)
-
-
-def _between(W: Tensor, share: float) -> float:
-    """A threshold at about this share of the dot products, halfway between two of them, so that rounding does not decide."""
-    products = (W.T @ W).abs()[tuple(torch.triu_indices(W.shape[1], W.shape[1]))].sort().values
-    middle = int(share * len(products))
-    near = range(max(middle - 2, 0), min(middle + 3, len(products) - 1))
-    k = max(near, key=lambda k: float(products[k + 1] - products[k]))
-    return float(products[k] + products[k + 1]) / 2
-
-
-def _group_cases(draw: RandomInputs, size: str) -> list[Case]:
-    calls = []
-    for hidden, n, share in ((5, 7, 0.75), (4, 6, 0.7), (6, 8, 0.85), (4, 7, 0.8)):
-        W = draw.normal(hidden, n, std=0.7)
-        calls.append(Call((W, _between(W, share)), watch=("arguments",)))
-    for sizes in ((2, 1, 4), (1, 2, 2, 3), (5, 2, 1, 1)):
-        threshold, scale = draw.number(0.25, 0.35), (0.4, 1.0, 2.2)[len(calls) % 3]
-        calls.append(Call((scale * _planted(draw, sizes, threshold), scale**2 * threshold), watch=("arguments",)))
-    return [
-        Case(calls=(call,), about=f"{call.args[0].shape[1]} features, threshold {call.args[1]:.2f}") for call in calls
-    ]
-
-
-def _group_edges(draw: RandomInputs, size: str) -> list[Case]:
-    # Quarters, so that products are exact: 0 and 1 overlap by exactly the threshold, and so does 2 with itself.
-    W = torch.tensor([[1.0, 0.25, 0.0, 0.0, 1.5], [0.0, 1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
-    W = torch.cat([W, torch.zeros(1, 5)])
-    W[3, draw.integer(3, 5)] = 1.0
-    return [
-        case(W, 0.25, about="products that equal the threshold"),
-        case(draw.normal(3, 7, std=0.1), 2.0, about="nothing above the threshold"),
-        case(draw.normal(2, 6) + 3.0, 0.1, about="everything in one group"),
-    ]
-
-
-FEATURE_GROUPS = Exercise(
-    id="superposition.feature_groups",
-    revision=2,
-    task="The features that share dimensions with one another, directly or through others: i and j are linked where |W_i · W_j| exceeds the threshold.",
-    minutes=8,
-    difficulty=3,
-    oracle=_feature_groups,
-    parts=(
-        Part("random features; pairs, chains and singles in dimensions of their own", 2, _group_cases),
-        Part("just at the threshold, none, all", 1, _group_edges),
-    ),
-    mistakes=(
-        Mistake(
-            "sign_ignored_features_apart",
-            "Features that point *against* each other are not linked in your groups. They share a dimension all the same: take the absolute value of the dot product.",
-            _grouped_by(lambda W: W.T @ W),
-        ),
-        Mistake(
-            "direct_links_only",
-            "You gathered the direct neighbours of one feature. Groups are connected *through* others too: the neighbours of the neighbours belong to it, and so on.",
-            _direct_only,
-        ),
-        Mistake(
-            "absent_features_kept",
-            "Features that are hardly represented have groups of their own. A feature whose own ‖W_i‖² does not exceed the threshold is left out.",
-            _grouped_by(lambda W: (W.T @ W).abs(), keep_all=True),
-        ),
-        Mistake(
-            "absent_features_link",
-            "A feature that is hardly represented, ‖W_i‖² at most the threshold, connects two of your groups. It is left out from the start: it links nothing.",
-            _linked_by_all,
-        ),
-        Mistake(
-            "singles_left_out",
-            "Features that share with no other are missing. One alone is a group of one.",
-            lambda W, threshold: [group for group in _feature_groups(W, threshold) if len(group) > 1],
-        ),
-        Mistake(
-            "cosines",
-            "You compared cosines. Then a feature that is hardly represented, and points anywhere, links groups that have nothing to do with each other. Take the dot product.",
-            _grouped_by(lambda W: (_unit(W).T @ _unit(W)).abs()),
-        ),
-        Mistake(
-            "squares",
-            "You compared the *square* of the dot product with the threshold. Its absolute value is asked for.",
-            _grouped_by(lambda W: (W.T @ W).square()),
-        ),
-        Mistake(
-            "threshold_included",
-            "A product that *equals* the threshold counted as a link. Exceeds means `>`.",
-            lambda W, threshold: _feature_groups(W, threshold - 1e-6),
-        ),
-        Mistake(
-            "sizes",
-            "You returned how many features each group has. The features themselves are asked for, as lists of their numbers.",
-            lambda W, threshold: [len(group) for group in _feature_groups(W, threshold)],
-        ),
-        Mistake(
-            "largest_first",
-            "The right groups in another order. They come in the order of their first members, each group ascending.",
-            lambda W, threshold: sorted(_feature_groups(W, threshold), key=len, reverse=True),
-        ),
-        Mistake(
-            "rows_for_columns",
-            "You grouped the rows of W, which are hidden dimensions. W is [hidden, features]: feature i is column i.",
-            lambda W, threshold: _feature_groups(W.T, threshold),
-        ),
-    ),
-    hints=(
-        "`(W.T @ W).abs() > threshold` is a table of links. A feature is linked to itself if it is represented at all. What is left is to find the connected pieces.",
-        "Start a group with the first feature that is in none. Add everything linked to any member, again and again, until nothing is added. Then start the next group.",
-        "`group = {i}`, and `while new := {j for j in left if any(linked[i, j] for i in group)} - group: group |= new`.",
-    ),
-    reveal="Groups are the connected components of the graph of overlaps. Different groups lie in subspaces at right angles to each other, so each can be looked at alone; Elhage et al. call the whole a tegum product of small polytopes. "
-    "The product, not the cosine, is compared, so that a feature with hardly any length links nothing, itself included.",
 )

@@ -42,6 +42,10 @@ def _forward_cases(shapes: list[tuple[int, int, int]]) -> Callable[[RandomInputs
 TOY_FORWARD = Exercise(
     id="superposition.toy_forward",
     revision=2,
+    fixed={
+        "x>=0": "features lie between 0 and 1",
+        "result>=0": "ReLU",
+    },
     task="ReLU(Wᵀ W x + b) for every row x of the batch.",
     minutes=5,
     difficulty=1,
@@ -153,6 +157,11 @@ def _squares(x: Tensor, x_hat: Tensor) -> Tensor:
 IMPORTANCE_LOSS = Exercise(
     id="superposition.importance_loss",
     revision=2,
+    fixed={
+        "x>=0": "features lie between 0 and 1",
+        "importance>=0": "weights",
+        "result>=0": "squares",
+    },
     task="The squared error of each feature times its importance, summed over the features, averaged over the batch.",
     minutes=4,
     difficulty=1,
@@ -258,6 +267,9 @@ def _linear_cases(draw: RandomInputs, size: str) -> list[Case]:
         p = draw.number(0.1, 0.9)
         importance = draw.uniform(n, low=0.1, high=2.0)
         cases.append(case(hidden, p, importance, about=f"{n} features in {hidden} dimensions, probability {p:.2f}"))
+    tied = torch.tensor([0.5, 1.5, 0.5, 0.5, 2.0])
+    cases += [case(k, 0.3, tied, about=f"equal importances, {k} dimensions") for k in (1, 3, 4)]
+    cases += [case(2, p, torch.tensor([400.0, 800.0, 4000.0, 6000.0]), about=f"probability {p}") for p in (0.0, 1.0)]
     return cases
 
 
@@ -273,6 +285,11 @@ def _linear_edges(draw: RandomInputs, size: str) -> list[Case]:
 BEST_LINEAR_LOSS = Exercise(
     id="superposition.best_linear_loss",
     revision=2,
+    fixed={
+        "probability>=0": "a probability",
+        "importance>=0": "weights",
+        "result>=0": "squares",
+    },
     task="The lowest loss of a linear model, which keeps the most important features and answers the others by their mean.",
     minutes=8,
     difficulty=2,

@@ -79,7 +79,7 @@ def every_fault() -> Iterator[Fault]:
     skipped = ("skip-execution", "raises-exception", "remove-cell")
     yield Fault("skip_execution", "notebook", ALL - WORTH[ZERO], zero_head=WRONG, tags=skipped)
     yield Fault("a_cell_twice", "notebook", ALL, twice=True)
-    # A neighbour's folder holds a canary; what counts is whether it still sings.
+    # A neighbor's folder holds a canary; what counts is whether it still sings.
     yield Fault("writes_to_a_neighbor", "cell", ALL, before=WRITES)
 
 

@@ -18,7 +18,7 @@ IN_AN_ANSWER = {
     ),
     "os_exit": ("os._exit(0)", "crashed", "exit status 0"),
     "kills_itself": ("os.kill(os.getpid(), signal.SIGKILL)", "crashed", "SIGKILL"),
-    "kills_everything": ("os.kill(-1, signal.SIGKILL)", "", ""),  # its replies race with the end of all
+    "kills_everything": ("os.kill(-1, signal.SIGKILL)\ntime.sleep(60)", "crashed", "SIGKILL"),
     "kills_its_parent": ("os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)", "crashed", "SIGKILL"),
     "sys_exit": ("sys.exit(0)", "crashed", "SystemExit"),
     "segfault": ("import ctypes\nctypes.string_at(8)", "crashed", "SIGSEGV"),

@@ -28,6 +28,8 @@ class Attack:
     before: str = ""
     says: str = ""
     """Words of its row."""
+    sleeps: bool = False
+    """It ends by the clock."""
 
 
 IMPORTS = "import torch\nfrom jaxtyping import Float\nfrom torch import Tensor\n"
@@ -70,6 +72,36 @@ def zero_head(z, hook, head):
                 except OSError: pass
     except OSError: pass
     print("held", total >> 20, "MB")
+    return z
+"""
+
+UNSEEN = """
+import mmap
+def zero_head(z, hook, head):
+    kept = []
+    for _ in range(28):
+        kept.append(mmap.mmap(-1, 64 * 2**20))
+        for i in range(0, 64 * 2**20, 4096): kept[-1][i] = 1
+        kept[-1].madvise(mmap.MADV_DONTNEED)
+    return z
+"""
+PYTHONS = """
+import subprocess, sys
+def zero_head(z, hook, head):
+    code = "x = b'x' * (340 * 2**20); print(1, flush=True); import time; time.sleep(60)"
+    kept = [subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE) for _ in range(6)]
+    for one in kept: one.stdout.readline()
+    kept[0].wait()
+    return z
+"""
+GIFTS = """
+import ctypes, mmap, os
+def zero_head(z, hook, head):
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    piece = (ctypes.c_size_t * 2)(address, 4096)
+    if libc.vmsplice(os.pipe()[1], piece, ctypes.c_size_t(1), 0) < 0: raise OSError(ctypes.get_errno(), "no gifts")
     return z
 """
 
@@ -152,6 +184,36 @@ ATTACKS = {
         says="reply cannot be read",
     ),
     "socket_buffers": Attack(3, "64 descriptors, and buffers of the default size", {ZERO: SOCKETS}),
+    "shared_memory_without_a_file": Attack(
+        3,
+        "What no process maps cannot be held: memory shared without a file is refused",
+        {ZERO: UNSEEN},
+        says="zero_head: It raised PermissionError",
+    ),
+    "pages_in_pipes": Attack(
+        3, "as above: `vmsplice` is refused", {ZERO: GIFTS}, says="zero_head: It raised PermissionError"
+    ),
+    "sockets_in_flight": Attack(
+        3,
+        "as above: sockets cannot be sent through sockets, where no process counts them",
+        {
+            ZERO: "import socket\ndef zero_head(z, hook, head):\n    a, b = socket.socketpair()\n"
+            "    socket.send_fds(a, [b'x'], [b.fileno()])\n    return z"
+        },
+        says="zero_head: It raised PermissionError",
+    ),
+    "many_programs": Attack(
+        3,
+        "Processes that share nothing with the server count in full, page by page",
+        {ZERO: PYTHONS},
+        says="more than 1.5 GB of memory",
+    ),
+    "a_socket_to_the_host": Attack(
+        3,
+        "Sockets are of families that the network namespace confines: AF_VSOCK is not",
+        {ZERO: "import socket\ndef zero_head(z, hook, head):\n    socket.socket(40, socket.SOCK_STREAM)\n    return z"},
+        says="zero_head: It raised OSError",
+    ),
     "thin_tensor": Attack(
         2,
         "Shape and length are compared before content",
@@ -188,7 +250,7 @@ ATTACKS = {
         3,
         "Sleeping ends at three times the limit, by the clock, and is asked again alone",
         {ZERO: "import time\ndef zero_head(z, hook, head):\n    time.sleep(60)\n    return z"},
-        says="",
+        sleeps=True,
     ),
     "stops_the_runner": Attack(
         5,
@@ -196,6 +258,7 @@ ATTACKS = {
         {},
         "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
         "still running",
+        sleeps=True,
     ),
     "many_sessions": Attack(
         5,

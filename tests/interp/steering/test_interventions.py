@@ -21,6 +21,7 @@ from mi_course.interp.steering import (
     steering,
     token_ids,
 )
+from mi_course.interp.steering._checks import check_coefficient
 
 PROMPTS = ["the cat sat on a mat", "a dog ran", "the dog was"]
 SEEDS = range(3)
@@ -368,3 +369,12 @@ def test_what_does_not_fit_the_model_is_refused(llama):
         generate(llama, PROMPTS, max_new_tokens=0)
     with pytest.raises(ValueError, match="temperature is -1"):
         generate(llama, PROMPTS, temperature=-1)
+
+
+def test_useful_coefficients_fit_into_half_precision():
+    """A component of 60 is what a difference of means has at layer 15 of SmolLM2."""
+    vector = torch.full((576,), 60.0)
+    for coefficient in (1, 3, 20):
+        assert check_coefficient(coefficient, vector, torch.float16) == coefficient
+    with pytest.raises(ValueError, match=r"overflows torch\.float16: at most 3\.3e\+04"):
+        check_coefficient(1000, vector, torch.float16)

@@ -5,6 +5,7 @@ Each child of the warm server does this to itself before it reads a byte of the 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -100,17 +101,20 @@ def set_rlimits(seconds: float) -> None:
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NPROC, PROCESSES),
         (resource.RLIMIT_NOFILE, FILES),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # 0 would let the kernel pipe a core to the machine's crash handler (man 5 core)
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_CPU, int(seconds) + 1),
     ):
         resource.setrlimit(what, (most, most))
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that process 1 can count the descriptors
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory runs out all the same, the kernel ends this first
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# System calls that no answer needs: those that hold memory outside the limits, inspect other processes, make
+# System calls that no answer needs: those that hold memory outside the limits (in flight between sockets, in pipes, in
+# objects of the kernel), use up what the kernel counts for a user and not for a sandbox, inspect other processes, make
 # namespaces, or make sessions, each of which gets its own share of the processor. A list of allowed calls would be
 # longer, and break with new versions of torch, glibc or the kernel.
 
@@ -125,6 +129,9 @@ _CALLS = {  # name: numbers on x86-64 and on 64-bit ARM; a test compares them wi
     **{"io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427)},
     **{"name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265)},
     **{"personality": (135, 92), "fanotify_init": (300, 262), "setsid": (112, 157)},
+    **{"sendmsg": (46, 211), "sendmmsg": (307, 269), "vmsplice": (278, 75)},
+    **{"inotify_init": (253, 26), "inotify_init1": (294, 26), "timer_create": (222, 107)},
+    **{"rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)},
 }
 _CLONE3 = 435
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -132,7 +139,13 @@ _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _SETSOCKOPT = (54, 208)
 _BUFFER_OPTIONS = (7, 8, 32, 33)
 """SO_SNDBUF, SO_RCVBUF and their forced forms: setting them succeeds and changes nothing."""
-_EPERM, _ENOSYS, _NOTHING = 0x00050001, 0x00050026, 0x00050000
+_SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
+_FAMILIES = (1, 2, 10)
+"""AF_UNIX, AF_INET and AF_INET6, which the network namespace confines. Others lead out of it: AF_VSOCK to the machine's
+host."""
+_MMAP, _SHARED_ANONYMOUS = (9, 222), 0x21
+"""Memory shared with nobody's file: no process holds it once it is dropped from all page tables."""
+_EPERM, _ENOSYS, _EAFNOSUPPORT, _NOTHING = 0x00050001, 0x00050026, 0x00050061, 0x00050000
 _KILL, _ALLOW = 0x80000000, 0x7FFF0000
 
 
@@ -142,19 +155,29 @@ def seccomp_available() -> bool:
 
 
 def install_seccomp_filter() -> None:
-    """Refuse `_CALLS`, and answer `clone3`, whose arguments a filter cannot see, with ENOSYS: libraries use `clone`.
+    """Refuse `_CALLS`, odd families of sockets and memory that is shared without a file.
+
+    `clone3`, whose arguments a filter cannot see, is answered with ENOSYS: libraries then use `clone`.
 
     Does nothing without `seccomp_available()`; the grader then says so in every row. Namespaces and limits hold.
     """
     if not seccomp_available():
         return
     architecture, column = _MACHINES[platform.machine()]
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
+    load, equal, at_least, both, give = 0x20, 0x15, 0x35, 0x54, 0x06
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, _KILL), (load, 0, 0, 0)]
     program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, _EPERM)]
     for numbers in _CALLS.values():
         program += [(equal, 0, 1, numbers[column]), (give, 0, 0, _EPERM)]
     program += [(equal, 0, 1, _CLONE3), (give, 0, 0, _ENOSYS)]
+    # socket(family, ...)
+    families = [step for family in _FAMILIES for step in ((equal, 0, 1, family), (give, 0, 0, _ALLOW))]
+    for numbers in (_SOCKET, _SOCKETPAIR):
+        program += [(equal, 0, len(families) + 2, numbers[column]), (load, 0, 0, 16), *families]
+        program += [(give, 0, 0, _EAFNOSUPPORT)]
+    # mmap(_, _, _, flags, ...)
+    program += [(equal, 0, 5, _MMAP[column]), (load, 0, 0, 40), (both, 0, 0, _SHARED_ANONYMOUS)]
+    program += [(equal, 0, 1, _SHARED_ANONYMOUS), (give, 0, 0, _EPERM), (give, 0, 0, _ALLOW)]
     # setsockopt(_, SOL_SOCKET, one of these, ...); whatever follows is an ordinary call.
     options = [step for option in _BUFFER_OPTIONS for step in ((equal, 0, 1, option), (give, 0, 0, _NOTHING))]
     skip = len(options) + 3

@@ -8,7 +8,7 @@ import signal
 import types
 from collections.abc import Iterator
 
-_HARD_S = 3.0
+_HARD_S = 1.5
 """Seconds of processor time beyond a limit, after which the kernel kills what cannot be interrupted."""
 
 

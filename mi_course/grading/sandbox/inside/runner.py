@@ -4,7 +4,7 @@ Nothing that it sends is trusted: the grader takes plain values from it, and jud
 
 On the channel, each message is a length of 8 bytes and a frame of `mi_course.wire`:
     -> {"setup", "cells", "cell_s", "patience", "names", "withheld"}
-               <- {"begin": position}, {"error": position, "message", "waited"} ..., {"ready": names}
+               <- {"begin": position}, {"error": position, "message", "late", "waited"} ..., {"ready": names}
     -> {"exercise": name}                         (forks)
     -> Ask     <- {"waited": id}, Observation     (any number of times, in the forked child)
     -> None    <- {"ended": status}               (the child has exited, and all that it started with it)
@@ -35,7 +35,7 @@ from mi_sandbox.processor import processor_limit
 import mi_course
 from mi_course import wire
 from mi_course.asking import observe, watches
-from mi_course.asking.cells import LessonStub, main_namespace, run_cell
+from mi_course.asking.cells import LessonStub, TimedOut, main_namespace, run_cell
 from mi_course.asking.limits import Capture
 
 _libc = ctypes.CDLL(None)
@@ -89,26 +89,24 @@ def run(channel: socket.socket, sandboxed: bool) -> None:
     reaching.report(lambda what, name: send(channel, {"reached": what, "name": name}))
     for position, text in [*((0, text) for text in job["setup"]), *job["cells"]]:
         send(channel, {"begin": position})
-        problem, waited = _run_cell(text, position, namespace, job["cell_s"], job["patience"])
+        problem, late, waited = _run_cell(text, position, namespace, job["cell_s"], job["patience"])
         if problem:
-            send(channel, {"error": position, "message": problem[:2000], "waited": waited})
+            send(channel, {"error": position, "message": problem[:2000], "late": late, "waited": waited})
     namespace["lesson"] = lesson
     send(channel, {"ready": [name for name in job["names"] if dict.__contains__(namespace, name)]})
     while True:
         _exercise(channel, receive(channel)["exercise"], namespace, sandboxed, job["patience"])
 
 
-def _run_cell(text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float) -> tuple[str, bool]:
-    """(Why the cell stopped, or "", whether that was a time-out by the clock)."""
+def _run_cell(
+    text: str, position: int, namespace: dict[str, Any], seconds: float, patience: float
+) -> tuple[str, bool, bool]:
+    """(Why the cell stopped, or ""; whether that was a time-out; whether it was one by the clock)."""
     began = time.process_time()
     with contextlib.redirect_stdout(Capture()), contextlib.redirect_stderr(Capture()), processor_limit(seconds):
         problem = run_cell(text, position, namespace, seconds * patience)
-    if problem != _STILL.format(seconds * patience):
-        return problem, False
-    return _STILL.format(seconds), time.process_time() - began < _WAITED * seconds
-
-
-_STILL = "it was still running after {:g} seconds."
+    late = isinstance(problem, TimedOut)
+    return str(problem), late, late and time.process_time() - began < _WAITED * seconds
 
 
 def _exercise(channel: socket.socket, name: str, namespace: dict[str, Any], sandboxed: bool, patience: float) -> None:
