@@ -840,7 +840,7 @@ claim(
 # %% [markdown] id="ask-train_sae"
 # {{exercise train_sae}}
 #
-# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed. You have 90 seconds; fifteen are plenty.
+# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed: with the same seed it gives the same result, which is tried twice on fewer rows. You have 90 seconds; fifteen are plenty.
 
 
 # %% id="answer-train_sae"
@@ -1250,7 +1250,7 @@ claim(
 # %% [markdown] id="ask-dashboard_row"
 # {{exercise dashboard_row}}
 #
-# `f` has a row for each token and a column for each latent. Return a dict of three: `"density"`, the share of tokens on which latent number `latent` is active (above 0); `"strongest"`, the numbers of the n tokens on which it is strongest, strongest first, among equal ones the earlier first, and only tokens on which it is active, so there may be fewer than n, or none; `"promotes"`, the n token ids with the highest logits `W_dec[latent] @ W_U`, highest first, among equal ones the smaller id first (all of them, if the vocabulary is smaller than n).
+# `f` has a row for each token and a column for each latent. Return a dict of three: `"density"`, the share of tokens on which latent number `latent` is active (above 0); `"strongest"`, the numbers of the n tokens on which it is strongest, strongest first, among equal ones the earlier first, and only tokens on which it is active, so there may be fewer than n, or none; `"promotes"`, the n token ids with the highest logits, highest first (a logit is what the latent's decoder row adds, read by a token's column of `W_U`), among equal ones the smaller id first (all of them, if the vocabulary is smaller than n).
 
 
 # %% id="answer-dashboard_row"

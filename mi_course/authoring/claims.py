@@ -20,10 +20,7 @@ from mi_course.lessons import LessonInfo
 
 __all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "review_held", "table"]
 
-TO_CONVERT = (
-    "residual_stream",
-    "activation_patching",
-)
+TO_CONVERT = ("residual_stream",)
 """Lessons whose concluding cells need no claims yet. It only becomes shorter."""
 
 CLAIMS_S = 10.0

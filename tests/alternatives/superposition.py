@@ -203,6 +203,5 @@ EQUIVALENT = {
 EQUIVALENT_KINDS = {
     "paired_features": {
         "squeeze(1) on the result": "a pair is two features, so this axis is never of size one",
-        "`probability` rounded": "judged by its rates, which refuse it: tests/lessons/test_train_toy.py",
     },
 }

@@ -16,6 +16,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -125,6 +126,7 @@ def _global_state(batch: int, n_pairs: int, probability: float, together: bool, 
 
 
 def _complaint(x: object, batch: int, n_pairs: int, p: float, together: bool) -> Complaint | None:
+    x = as_tensor(x)
     if problem := _shape_complaint(x, batch, 2 * n_pairs):
         return problem
     assert isinstance(x, Tensor)
@@ -251,7 +253,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge(case, observation):
         return problem
-    first, again, other = (reply.value for reply in observation.replies[:3])
+    first, again, other = (as_tensor(reply.value) for reply in observation.replies[:3])
     message = "Two calls with the same seed gave different features. All randomness must come from it."
     return seed_complaint(first, again, other, message)
 
