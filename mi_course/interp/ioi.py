@@ -170,7 +170,7 @@ class Task:
         """Faithfulness of these heads, over all templates together."""
         if self._ends is None:
             self._ends = self._mean_metric(self._all_heads()), self._mean_metric([])
-        key = frozenset(map(tuple, heads))
+        key = frozenset((layer, head) for layer, head in heads)
         if key not in self._scores:
             self._scores[key] = faithfulness(self._mean_metric(sorted(key)), *self._ends)
         return self._scores[key]

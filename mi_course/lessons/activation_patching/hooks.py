@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ _MODEL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, 
 _RESID, _Z = "blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"
 
 
-def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
+def _with(base: Tensor, index: Any, value: Tensor | float) -> Tensor:
     base = base.clone()
     base[index] = value
     return base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -363,7 +364,7 @@ def _query_cases(
     return cases
 
 
-_DEEPER = {**GROUPED, "n_layers": 4}
+_DEEPER: dict[str, Any] = {**GROUPED, "n_layers": 4}
 
 PATH_PATCH_TO_QUERY = Exercise(
     id="activation_patching.path_patch_to_query",

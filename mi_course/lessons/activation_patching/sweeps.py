@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -198,7 +199,7 @@ def _into_cache(name: str, columns: Callable[[object, Tensor], int], axis: int) 
     return sweep
 
 
-def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
+def _with(base: Tensor, index: Any, value: Tensor | float) -> Tensor:
     base = base.clone()
     base[index] = value
     return base

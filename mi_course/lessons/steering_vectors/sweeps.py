@@ -23,7 +23,7 @@ from mi_course.exercises import (
 )
 from mi_course.wire import Observation
 
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "n_layers": 4,
     "n_heads": 2,
     "d_model": 12,
