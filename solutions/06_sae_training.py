@@ -840,7 +840,7 @@ claim(
 # %% [markdown] id="ask-train_sae"
 # {{exercise train_sae}}
 #
-# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed. You have 90 seconds; fifteen are plenty.
+# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed: with the same seed it gives the same result, which is tried twice on fewer rows. You have 90 seconds; fifteen are plenty.
 
 
 # %% id="answer-train_sae"

@@ -83,15 +83,15 @@ def _kinds(checker: Checker, answer: Any, source: str) -> Iterator[Kind]:
     calls = [call for ask in checker.plan.asks for call in ask.calls]
     names = _parameters(answer, max(len(call.args) for call in calls))
     words = _words(source)
+    if checker.exercise.outcome:  # judged by properties, so that rounding, say, is no fault; but its seed decides
+        if "seed" in names:
+            yield from _seed_kinds(names.index("seed"))
+        return
     for i, name in enumerate(names):
         samples = [call.args[i] for call in calls if i < len(call.args)]
-        others = {call.driver for call in calls}
-        if not checker.exercise.outcome:
-            yield from _argument_kinds(i, name, samples, words, checker.exercise.fixed)
-            if others & {"call", "raising", "expects_error", "gradients"}:
-                yield from _side_effects(i, name, samples)
-        elif name == "seed":
-            yield from _seed_kinds(i)
+        yield from _argument_kinds(i, name, samples, words, checker.exercise.fixed)
+        if {call.driver for call in calls} & {"call", "raising", "expects_error", "gradients"}:
+            yield from _side_effects(i, name, samples)
         if not all(isinstance(sample, Ref) and sample.kind in ("hook", "optimizer") for sample in samples):
             yield Kind(f"a cache that forgets `{name}`", _cache(_all_but(i)), (name,))
     if any(isinstance(arg, Ref) or any(True for _ in _tensors(arg)) for call in calls for arg in call.args):

@@ -225,6 +225,13 @@ EQUIVALENT = {
         "z[:, :-1, head] = 0.0": "what a head writes at the last position reaches no logits that are read",
         "log_probs = logits[:, :].log_softmax(dim=-1)": GATHER,
     },
+    "loss_without_path": {
+        "kept[hook.name] = x": "nothing changes the activation afterwards",
+        "model.run_with_hooks(tokens, fwd_hooks=first)": "what the first run returns is not used",
+        "return None": IN_PLACE,
+        "z[:, :-1, source[1]] = 0.0": "what a head writes at the last position reaches no logits that are read",
+        "log_probs = logits[:, :].log_softmax(dim=-1)": GATHER,
+    },
     "text_induction_score": {
         "attention = (pattern * follows).sum(dim=(2, 1))": "a sum over two axes, in either order",
         "follows = earlier.roll(1)": "the last column of `earlier` is empty, so rows do not run into one another",

@@ -400,6 +400,9 @@ EQUIVALENT = {
 }
 
 EQUIVALENT_KINDS = {
+    "train_sae": {
+        "the seed ignored": "a training that draws no random numbers is right",
+    },
     "mean_max_cosine": {
         "equal entries of `dictionary` counted once": "entries of a vector are not ranked",
     },

@@ -155,6 +155,18 @@ def _cases(config: dict, paths: list[tuple[int, Head, str, list[int]]]) -> Calla
     return cases
 
 
+def _same_model_cases(draw: RandomInputs, size: str) -> list[Case]:
+    """Calls that differ in one respect alone, the first on two tokens."""
+    model, tokens = model_ref(_GROUPED, draw.seed()), draw.integers(0, 17, 3, 9)
+    paths = [((0, 1), "k"), ((0, 1), "v"), ((0, 1), "q"), ((0, 2), "q")]
+    calls = (
+        Call((model, draw.integers(0, 17, 3, 2), (0, 1), "k", [1]), watch=("model", "arguments")),
+        *(Call((model, tokens, source, part, [1]), watch=("model", "arguments")) for source, part in paths),
+    )
+    about = "two tokens; then nine, with keys, values and queries without 0.1, and queries without 0.2"
+    return [Case(calls=calls, about=about, rtol=1e-3, atol=1e-4)]
+
+
 def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
     model, tokens = model_ref(_GROUPED, draw.seed()), draw.integers(0, 17, 2, 7)
     path = (model, tokens, (0, 1), "k", [1, 2])
@@ -169,6 +181,10 @@ def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 LOSS_WITHOUT_PATH = Exercise(
     id="induction_heads.loss_without_path",
+    fixed={
+        "result>=0": "minus a log-probability",
+        "result<=1": "random models know little, and nothing very wrong",
+    },
     task="The loss per token when the queries, keys or values of some layers are those of a run without the source head, "
     "and all else is computed as usual.",
     minutes=12,
@@ -183,7 +199,14 @@ LOSS_WITHOUT_PATH = Exercise(
                 [(2, (0, 1), "k", [1, 2]), (3, (0, 3), "q", [1, 2]), (1, (1, 0), "v", [2]), (2, (0, 2), "v", [2, 1])],
             ),
         ),
-        Part("an attention-only model", 1, _cases(_ATTENTION_ONLY, [(2, (0, 2), "k", [1]), (3, (0, 0), "q", [1])])),
+        Part(
+            "an attention-only model; one model several times",
+            1,
+            lambda draw, size: [
+                *_cases(_ATTENTION_ONLY, [(2, (0, 2), "k", [1]), (3, (0, 0), "q", [1])])(draw, size),
+                *_same_model_cases(draw, size),
+            ],
+        ),
         Part("no hook stays, also after an error; no layers", 1, _interrupted_cases),
     ),
     mistakes=(

@@ -152,7 +152,25 @@ def _cases(draw: RandomInputs, size: str) -> list[Case]:
     about = (
         f"{n:,} rows of {d}, {F} latents, k = {k}; a dictionary of {n_features} directions that only the judge knows"
     )
-    return [Case(calls=(call,), judge=_judge, judge_data=world, about=about, limit_s=SECONDS)]
+    few = Planted(draw, 8, 12, 1.5, 1_000).x
+    again = Call((few, 16, 2, draw.seed()))
+    return [
+        Case(calls=(call,), judge=_judge, judge_data=world, about=about, limit_s=SECONDS),
+        Case(calls=(again, again), judge=_judge_seed, about="fewer rows, twice with the same seed", limit_s=SECONDS),
+    ]
+
+
+def _judge_seed(case: Case, observation: Observation) -> Complaint | None:
+    """Right if both are the same. A training without random numbers is right too."""
+    x, F, _, _ = case.calls[0].args
+    first, second = (_read(reply.value, x.shape[1], F) for reply in observation.replies)
+    if isinstance(first, Complaint):
+        return first
+    if isinstance(second, Complaint):
+        return second
+    if all(torch.allclose(first[name], second[name], rtol=1e-3, atol=1e-4) for name in first):
+        return None
+    return Complaint("", mistake="fresh_seed")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -223,6 +241,10 @@ def _wrong_way(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor
     return {**sae, "W_enc": sae["W_dec"], "W_dec": sae["W_enc"]}
 
 
+def _fresh_seed(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
+    return _quickly(x, n_latents, k, torch.Generator().seed() % 2**31)
+
+
 def _shuffled_encoder(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
     sae = _quickly(x, n_latents, k, seed)
     return {**sae, "W_enc": sae["W_enc"].roll(1, dims=1)}
@@ -271,6 +293,11 @@ TRAIN_SAE = Exercise(
             "encoder_does_not_fit",
             "The decoder has found the dictionary, but the encoder does not use it: the reconstruction is bad. Are the latents in the same order in both? Is it ReLU((x − b_dec) W_enc + b_enc), and b_dec part of what was trained? Was the training on normalised data that you did not scale back?",
             _shuffled_encoder,
+        ),
+        Mistake(
+            "fresh_seed",
+            "Twice with the same seed, it came out differently each time. Give `torch.Generator().manual_seed(seed)` to everything that draws random numbers; `generator.seed()` would draw a new seed.",
+            _fresh_seed,
         ),
         Mistake(
             "transposed",
