@@ -191,6 +191,7 @@ def _plain_cell(cell: dict[str, Any]) -> dict[str, Any]:
         "id": cell["id"] if isinstance(cell.get("id"), str) else "",
         "metadata": metadata if isinstance(metadata, dict) else {},
         "source": "".join(line for line in lines if isinstance(line, str)),
+        "malformed": not all(isinstance(line, str) for line in lines),
         "outputs": cell["outputs"] if isinstance(cell.get("outputs"), list) else [],
     }
 
@@ -273,6 +274,8 @@ def select_cells(notebook: dict[str, Any], name: str, lesson: str | int | None =
     room = SOURCE_CHARACTERS
     for position, cell in enumerate(notebook["cells"], 1):
         text = source(cell)
+        if cell.get("malformed") and len(notes) < MAX_NOTES - 1:
+            notes.append(f"the source of cell {position} is not text, or only in part")
         if cell["cell_type"] != "code" or not text.strip() or source_hash(text) in delivered:
             continue
         if len(text) > min(CELL_CHARACTERS, room) or len(taken) == MAX_CELLS:

@@ -11,9 +11,7 @@
 #
 # You will take a sentence that a language model gets right, find out which of its heads decide the answer and what each of them does, and test the circuit that you found against chance.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 02. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because direct attribution reads its matrices. Nobody has
-# published the circuit that you are going to find. Sources: Wang et al. 2022, *Interpretability in the Wild*; Heimersheim and Nanda 2024, *How to Use and Interpret Activation Patching*; Zhang and Nanda 2023; Syed et al. 2023; Kramár
-# et al. 2024; Conmy et al. 2023.
+# About {{minutes}} minutes · {{points}} points · after lesson 02. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because direct attribution reads its matrices. Sources: Wang et al. 2022, *Interpretability in the Wild*; Heimersheim and Nanda 2024, *How to Use and Interpret Activation Patching*; McDougall et al. 2023, *Copy Suppression*; Zhang and Nanda 2023; Syed et al. 2023.
 
 # %% id="setup"
 import torch
@@ -25,7 +23,7 @@ lesson, model = mi_course.lesson("activation_patching"), mi_course.load_model()
 # %% [markdown] id="part-1"
 # ## 1. Right, for reasons you cannot see
 #
-# *When Mary and John went to the store, John gave a drink to* … whom? You know at once. **Predict:** does a model with 135 million parameters? And if you exchange one single word, the second *John* for *Mary*?
+# *When Mary and John went to the store, John gave a drink to* … whom? You know at once. **Predict:** does a model with 135 million parameters? And what if one single word changes, the second *John* to *Mary*?
 
 # %% id="surprise"
 TEMPLATE = "When {A} and {B} went to the store, {S} gave a drink to"
@@ -40,16 +38,29 @@ for subject in ("John", "Mary"):
     )
     print(f"... {subject} gave a drink to -> {said}")
 
+# %% id="claims-surprise-seen" tags=["claims"]
+from mi_course import claim
+
+with torch.no_grad():
+    _said = model(
+        model.to_tokens([TEMPLATE.format(A="Mary", B="John", S=s) for s in ("John", "Mary")])
+    )
+_sure = _said[:, -1].softmax(-1).max(-1)
+lesson.seen("sure", _sure.values, ".1f")
+claim(
+    "the likeliest next word is the other name in both sentences",
+    [model.tokenizer.decode(t) for t in _sure.indices] == [" Mary", " John"],
+)
+
 # %% [markdown] id="surprise-seen"
-# It follows the sentence, not a habit. To answer, it has to find the name that was said *once*. Wang et al. (2022) call this indirect object identification and took it apart in GPT-2. Here it happens in another model, with rotary positions and shared keys and values. Is it done
-# in the same way?
+# It knows: the name that was *not* just mentioned comes first in both, with a probability of {{seen:sure}}. So it follows the sentence, not a habit. Wang et al. (2022) call this task indirect object identification and took it apart in GPT-2. In *When Mary and John went to the store, John gave a drink to*, Mary is the **indirect object** (IO) and John the **subject** (S). There are at least two ways to get it right: look for the name that was said *once*, or avoid the name that was said *last*. Which does this model use?
 #
-# First a ruler. A probability is a poor one: it saturates near 1, and it depends on every other word. The **logit difference** between the two names is linear in what the heads write.
+# First a ruler. A probability is a poor one: it saturates near $1$, and it depends on every other word. The **logit difference** between the two names is linear in what the heads write.
 
 # %% [markdown] id="ask-logit_difference"
 # {{exercise logit_difference}}
 #
-# Right minus wrong, one value per prompt. Prompts may differ in length: `last` says where each one ends.
+# One value per prompt, right minus wrong. Prompts may differ in length: `last` says where each one ends.
 
 # %% id="answer-logit_difference"
 from jaxtyping import Float, Int
@@ -77,15 +88,14 @@ lesson.check(logit_difference)
 # %% [markdown] id="part-2"
 # ## 2. A pair of prompts
 #
-# An experiment changes one thing and keeps the rest. Here that is one word: the **clean** prompt says *John gave*, the **corrupted** one *Mary gave*. Same length, same names, same template; only the answer turns round. Whatever the model does alike in both, grammar, the store,
-# the fact that names are due, drops out of the difference.
+# An experiment changes one thing and keeps the rest. Here that is one word: the **clean** prompt says *John gave*, the **corrupted** one *Mary gave*. Same length, same names, same template; only the answer flips. Whatever the model does alike in both (grammar, the store, the fact that a name is due) drops out of the difference.
 #
 # A good counterfactual changes the answer, lines up token by token, and is as natural as the original. Replacing *John* by random noise would change the answer too, and a hundred other things.
+#
+# One trap is left. If the indirect object always comes first, a head that looks at the *first name* is indistinguishable from one that looks for the answer. So we need both orders: ABB (*Mary and John … John*) and ABA (*Mary and John … Mary*).
 
 # %% [markdown] id="ask-ioi_prompts"
 # {{exercise ioi_prompts}}
-#
-# Each pair of names gives two prompts: as it is, and exchanged. Then a model that likes the name Mary gains nothing. Mind templates in which {B} stands before {A}.
 
 
 # %% id="answer-ioi_prompts"
@@ -94,55 +104,99 @@ def ioi_prompts(
 ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Clean prompts, corrupted prompts, and (indirect object, subject) names of the clean ones, without a space.
 
-    For each pair (a, b): A=a, B=b, S=b with names (a, b); then a and b exchanged. Pair by pair.
-    template: has {A}, {B} and {S}. In the corrupted prompt {S} is the indirect object, A.
+    For each pair (a, b), with A=a and B=b: first S=b and names (a, b), then S=a and names (b, a). Pair by pair.
+    template: has {A}, {B} and {S}. The corrupted prompt has the indirect object in the place of S.
     """
     # BEGIN SOLUTION
     clean, corrupted, names = [], [], []
-    for pair in pairs:
-        for a, b in (pair, pair[::-1]):
-            clean.append(template.format(A=a, B=b, S=b))
-            corrupted.append(template.format(A=a, B=b, S=a))
-            names.append((a, b))
+    for a, b in pairs:
+        for io, subject in ((a, b), (b, a)):
+            clean.append(template.format(A=a, B=b, S=subject))
+            corrupted.append(template.format(A=a, B=b, S=io))
+            names.append((io, subject))
     return clean, corrupted, names
     # END SOLUTION
 
 
 lesson.check(ioi_prompts)
 
+# %% [markdown] id="use-prompts-intro"
+# Sixteen pairs of names, 32 prompts. In every other pair the man comes first, so that order and gender are not mixed up either. Whoever resamples these data should draw whole *pairs*: the two prompts of a pair share their names and are not independent.
+
 # %% id="use-prompts"
 from mi_course.interp.patching import answer_tokens
 
-PAIRS = [("Mary", "John"), ("Sarah", "James"), ("Anna", "Paul"), ("Alice", "Tom")]
-OTHER_TEMPLATE = "After {B} and {A} had lunch at the station, {S} handed the keys to"
-
+PAIRS = [
+    *[
+        ("Mary", "John"),
+        ("James", "Sarah"),
+        ("Anna", "Paul"),
+        ("Tom", "Alice"),
+        ("Emma", "David"),
+    ],
+    *[
+        ("Peter", "Laura"),
+        ("Kate", "Mark"),
+        ("Simon", "Lucy"),
+        ("Jane", "Robert"),
+        ("George", "Julia"),
+    ],
+    *[("Helen", "Henry"), ("Daniel", "Rachel"), ("Lisa", "Kevin"), ("Brian", "Susan")],
+    *[("Elizabeth", "William"), ("Victor", "Margaret")],
+]
 clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(PAIRS, TEMPLATE)
 clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)
-answers = answer_tokens(
-    model, names
-)  # raises an error that names the prompt if a name is several tokens
+answers = answer_tokens(model, names)  # an error names the prompt if a name is several tokens
 last = torch.full((len(clean),), clean.shape[1] - 1)
-words = [model.tokenizer.decode(t) for t in clean[0]]
+io_first = torch.arange(len(clean)) % 2 == 0  # ABB; the others are ABA
+pair_of = (torch.arange(len(clean)) // 2).tolist()
 
 difference_of = lesson.use("logit_difference")
+wanted = (
+    "hook_z",
+    "hook_pattern",
+    "hook_mlp_out",
+    "hook_scale",
+    "blocks.0.hook_resid_pre",
+    "29.hook_resid_post",
+)
 with torch.no_grad():
-    clean_logits, clean_cache = model.run_with_cache(clean)
-    corrupted_logits, corrupted_cache = model.run_with_cache(corrupted)
+    clean_logits, clean_cache = model.run_with_cache(
+        clean, names_filter=lambda n: n.endswith(wanted)
+    )
+    corrupted_logits, corrupted_cache = model.run_with_cache(
+        corrupted, names_filter=lambda n: n.endswith(wanted)
+    )
 clean_difference = difference_of(clean_logits, answers, last)
 corrupted_difference = difference_of(corrupted_logits, answers, last)
+for name, values in (("clean", clean_difference), ("corrupted", corrupted_difference)):
+    print(
+        f"{name:<10} {values.mean():+.1f} logits, right in {int((values > 0).sum())} of {len(values)}"
+    )
 print(
-    f"clean     {clean_difference.mean():+.1f} logits, right in {int((clean_difference > 0).sum())} of {len(clean)}"
-)
-print(
-    f"corrupted {corrupted_difference.mean():+.1f} logits, right in {int((corrupted_difference > 0).sum())} of {len(clean)}"
+    f"IO first {clean_difference[io_first].mean():+.1f}, IO second {clean_difference[~io_first].mean():+.1f}"
 )
 differ = (clean != corrupted).any(0).nonzero().flatten().tolist()
-print(f"the prompts differ at position {differ} of {clean.shape[1]}, {words[differ[0]]!r}")
+print(
+    f"the prompts of a pair differ at position {differ} of {clean.shape[1]}, where the subject is named again"
+)
+
+# %% id="claims-prompts-seen" tags=["claims"]
+lesson.seen("difference", clean_difference.mean(), ".1f")
+lesson.seen("whole_way", 2 * clean_difference.mean(), ".0f")
+claim(
+    "all 32 clean prompts are right by half a logit or more",
+    bool((clean_difference > 0.5).all()),
+)
+claim(
+    "every corrupted prompt is the clean prompt of its twin",
+    torch.equal(corrupted[0::2], clean[1::2]),
+)
 
 # %% [markdown] id="prompts-seen"
 # <details><summary>What you should see</summary>
 #
-# About +5.5 and −5. Every corrupted prompt is "wrong" because `answers` are those of the clean prompt: the sign turns round, all by one token at position 10. Every effect below is a share of the ten logits between the two.
+# All right, by {{seen:difference}} logits on average, a little more if the indirect object comes first. Every corrupted prompt is "wrong" because `answers` are those of the clean prompt. It is in fact the clean prompt of its twin, so the sign flips exactly. One token makes the difference, and every effect below is a share of the {{seen:whole_way}} logits between the two.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -179,54 +233,89 @@ def direct_attribution(
 lesson.check(direct_attribution)
 
 # %% id="use-direct"
+from mi_course.interp.ioi import head_outputs
+
 n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
 
 
-def head_outputs(cache, position=-1):
-    """What every head writes at one position, [layer, head, batch, d_model]."""
-    out = [
-        torch.einsum(
-            "bhd,hdm->hbm", cache["z", layer][:, position], model.blocks[layer].attn.W_O
-        )
-        for layer in range(n_layers)
+def named(head):
+    return f"{head[0]}.{head[1]}"
+
+
+def strongest(values, n):
+    """The n heads with the largest values, by absolute value."""
+    return [
+        divmod(i, n_heads)
+        for i in values.abs().flatten().argsort(descending=True)[:n].tolist()
     ]
-    return torch.stack(out)
 
 
+direct_attribution_of = lesson.use("direct_attribution")
 with torch.no_grad():
     scale = clean_cache["ln_final.hook_scale"][:, -1]
-    direct = lesson.use("direct_attribution")(
-        head_outputs(clean_cache), scale, model.W_U, answers
-    )
+    written = head_outputs(model, clean_cache)  # layer head batch d_model
+    direct = direct_attribution_of(written, scale, model.W_U, answers)
+    by_order = [
+        direct_attribution_of(written[:, :, rows], scale[rows], model.W_U, answers[rows])
+        for rows in (io_first, ~io_first)
+    ]
 
     # The control: do all parts together give the logit difference?
-    directions = (model.W_U[:, answers[:, 0]] - model.W_U[:, answers[:, 1]]).T / scale
-    mlps = torch.stack(
-        [
-            (clean_cache["mlp_out", la][:, -1] * directions).sum(-1).mean()
-            for la in range(n_layers)
-        ]
-    )
-    embedding = (clean_cache["resid_pre", 0][:, -1] * directions).sum(-1).mean()
+    directions = (model.W_U[:, answers[:, 0]] - model.W_U[:, answers[:, 1]]).T
+    mlp_out = torch.stack([clean_cache["mlp_out", layer][:, -1] for layer in range(n_layers)])
+    mlps = (mlp_out * directions / scale).sum(-1).mean(-1)
+    embedding = (clean_cache["resid_pre", 0][:, -1] * directions / scale).sum(-1).mean()
 print(f"heads {direct.sum():+.2f}, MLPs {mlps.sum():+.2f}, embedding {embedding:+.2f}")
 print(
     f"sum {direct.sum() + mlps.sum() + embedding:.2f}, logit difference {clean_difference.mean():.2f}"
 )
-for head in direct.abs().flatten().argsort(descending=True)[:8].tolist():
-    print(f"{head // n_heads}.{head % n_heads} {direct.flatten()[head]:+.2f}")
+print("head    direct   IO first   IO second")
+for head in strongest(direct, 9):
+    print(
+        f"{named(head):<6} {direct[head]:+.2f} {by_order[0][head]:+10.2f} {by_order[1][head]:+11.2f}"
+    )
 
 # %% id="direct-picture" tags=["not-compared"]
 show.head_heatmap(
     direct,
     title="A few late heads write the answer, and some write against it",
     unit="direct effect (logits)",
-    caption="Right minus wrong name, eight clean prompts. The MLPs and the embedding make up the rest.",
+    caption="Right minus wrong name, 32 clean prompts. The MLPs and the embedding make up the rest.",
+)
+
+# %% id="claims-direct-seen" tags=["claims"]
+_top = strongest(direct, 4)
+lesson.seen("writers", [named(h) for h in _top if direct[h] > 0])
+lesson.seen("writes_most", direct[_top[0]], ".1f")
+lesson.seen("against", [named(h) for h in _top if direct[h] < 0])
+lesson.seen("writes_against", -direct[next(h for h in _top if direct[h] < 0)], ".1f")
+lesson.seen("mlps_write", mlps.sum(), ".1f")
+_flips = [
+    h for h in strongest(by_order[0] - by_order[1], 5) if by_order[0][h] * by_order[1][h] < 0
+]
+lesson.seen("flips", [named(h) for h in sorted(_flips)])
+claim(
+    "the parts sum to the logit difference within 0.01",
+    abs(direct.sum() + mlps.sum() + embedding - clean_difference.mean()) < 0.01,
+)
+claim(
+    "the first head writes half as much again as any other",
+    direct[_top[0]] > 1.5 * direct[_top[1]],
+)
+claim(
+    "three heads or more write for the answer in one order and against it in the other",
+    len(_flips) >= 3,
+)
+claim(
+    "fewer than 30 of 270 heads write a tenth of a logit", int((direct.abs() > 0.1).sum()) < 30
 )
 
 # %% [markdown] id="direct-seen"
 # <details><summary>What you should see</summary>
 #
-# The parts sum to the logit difference, to the second digit: nothing was left out. 23.3 alone writes three of five and a half logits, then 29.1 and 23.0. 29.0 writes a whole logit *against* the right answer. Most of the 270 heads write nothing, and the MLPs add 1.5 of their own.
+# The parts sum to the logit difference, to the second digit: nothing was left out. The largest writers for the answer are {{seen:writers}}; the first alone writes {{seen:writes_most}} of {{seen:difference}} logits. {{seen:against}} writes {{seen:writes_against}} *against* the right answer. Most heads write next to nothing, and the MLPs together add {{seen:mlps_write}}.
+#
+# The last two columns are the control that both orders buy. {{seen:flips}} write for the answer in one order and against it in the other: they follow the *order* of the names, not their roles. With ABB prompts alone you would have given them a role.
 # </details>
 #
 # So these heads write the answer. But who told them? Direct attribution sees the last step only.
@@ -234,10 +323,7 @@ show.head_heatmap(
 # %% [markdown] id="part-4"
 # ## 4. Where is the information, and when does it move?
 #
-# Run the corrupted prompt, but at one layer and one position put in the residual stream of the clean run. If the answer turns round, what decides it was *there*. Meng et al. (2022) and Vig et al. (2020) introduced this as causal tracing or causal mediation; here it is **activation
-# patching**.
-#
-# Results need a scale.
+# Run the corrupted prompt, but at one layer and one position put in the residual stream of the clean run. If the answer flips, what decides it was *there*. Vig et al. (2020) and Meng et al. (2022) introduced this as causal mediation or causal tracing; here it is **activation patching**. Results need a scale.
 
 # %% [markdown] id="ask-recovery"
 # {{exercise recovery}}
@@ -323,7 +409,7 @@ def residual_sweep(
 lesson.check(residual_sweep)
 
 # %% [markdown] id="use-residual-intro"
-# Your loop takes a forward pass for every cell: 450 of them here, two minutes. The engine in `mi_course.interp.patching` gives the same numbers in seconds, by computing only what a patch can change. Do not believe that: hold the two against each other, on the small model of lesson 02.
+# Your loop takes a forward pass for every cell: 450 of them here, minutes. The engine in `mi_course.interp.patching` gives the same numbers in seconds, by computing only what a patch can change. Do not believe that: hold the two against each other, on the small model of lesson 02.
 
 # %% id="use-residual-check"
 from mi_course.interp.models import load_native
@@ -349,414 +435,391 @@ print(
     f"largest difference between your loop and the engine: {(mine - fast.per_prompt.mean(-1)).abs().max():.4f} logits"
 )
 
-# %% [markdown] id="predict-residual"
-# Now SmolLM2. **Predict:** the prompts differ at position 10 only. In which layers will patching position 10 bring back the answer? At which positions will it never matter? In which layer will the last position take over?
+# %% [markdown] id="predict-where"
+# To explore we take the first eight prompts; what we find is confirmed on all 32. **Predict:** the prompts differ at one position, and the answer is read at another. At which layers does the information leave the first, and does it travel by way of a third?
 
 # %% id="use-residual"
 from mi_course.interp.patching import logit_difference as difference_metric
+from mi_course.interp.patching import sweep_attention_output, sweep_mlp_output
 
-metric = difference_metric(answers)
-residual = sweep_residual(model, clean_texts, corrupted_texts, metric, progress=False)
+FEW = slice(0, 8)  # four pairs, both orders
+few = (clean_texts[FEW], corrupted_texts[FEW], difference_metric(answers[FEW]))
+residual = sweep_residual(model, *few, progress=False)
 subject_at, end = differ[0], clean.shape[1] - 1
-print(
-    f"layer   at {words[subject_at]!r} (second subject)   at {words[end]!r} (end)   elsewhere, at most"
-)
 elsewhere = [p for p in range(end) if p != subject_at]
+print("layer   at the second subject   at the end   elsewhere, at most")
 for layer in (0, 12, 18, 20, 22, 24, 26, 29):
     row = residual.values[layer]
     print(
-        f"{layer:>5}   {row[subject_at]:z28.2f}   {row[end]:z12.2f}   {row[elsewhere].abs().max():18.2f}"
+        f"{layer:>5}   {row[subject_at]:z21.2f}   {row[end]:z10.2f}   {row[elsewhere].abs().max():18.2f}"
     )
+attention = sweep_attention_output(model, *few, progress=False)
+mlp = sweep_mlp_output(model, *few, progress=False)
 
 # %% id="residual-picture" tags=["not-compared"]
-residual.show(
-    title="The answer sits at the second subject, and moves to the end between layers 19 and 25"
+show.heatmaps(
+    {
+        name: sweep.values[:, subject_at:]
+        for name, sweep in (
+            ("residual stream", residual),
+            ("attention output", attention),
+            ("MLP output", mlp),
+        )
+    },
+    xlabel="position, from the second subject to the end",
+    ylabel="layer",
+    title="Where the answer is, and which layers move it",
+    unit="share of the effect",
+    caption="Effect of patching one layer at one position. Before the second subject both runs are the same, so every effect there is 0.",
+)
+
+# %% id="claims-residual-seen" tags=["claims"]
+_at, _end = residual.values[:, subject_at], residual.values[:, end]
+lesson.seen("still_all", max(la for la in range(n_layers) if (_at[: la + 1] > 0.95).all()))
+lesson.seen("arrived", min(la for la in range(n_layers) if (_end[la:] > 0.9).all()))
+lesson.seen("third_place", residual.values[:, elsewhere].abs().max(), ".2f")
+_movers = [la for la in range(n_layers) if attention.values[la, end] > 0.1]
+lesson.seen("moving_layers", _movers)
+lesson.seen("mlp_largest", mlp.values[12:, subject_at:].abs().max(), ".2f")
+claim(
+    "no third position ever holds more than a tenth",
+    residual.values[:, elsewhere].abs().max() < 0.1,
+)
+claim(
+    "positions before the second subject are exactly 0",
+    bool((residual.values[:, :subject_at] == 0).all()),
+)
+claim(
+    "the subject holds all of it through layer 17, the end holds 0.9 from layer 26",
+    bool((_at[:18] > 0.95).all() and (_end[26:] > 0.9).all()),
+)
+claim(
+    "attention at the end moves it in at most six layers, all between 19 and 29",
+    len(_movers) <= 6 and min(_movers) >= 19,
 )
 
 # %% [markdown] id="residual-seen"
 # <details><summary>What you should see</summary>
 #
-# Up to layer 18 the second subject holds all of it (1.0) and no other position anything. By layer 22 it is shared, 0.57 to 0.40; by layer 26 the end holds 0.93. Positions before the second subject are exactly 0 in every layer: up to there the two prompts are the same, so
-# there is nothing to patch. That is the control. No other position ever holds more than 0.07: the answer goes straight from the one place to the other.
+# Through layer {{seen:still_all}} the second subject holds all of it and no other position anything. From layer {{seen:arrived}} on it is at the end. Positions before the second subject are exactly $0$: up to there the two prompts are the same, and patching there changes nothing, because both runs hold the same value. No third position ever holds more than {{seen:third_place}}: the information goes straight from the one place to the other.
 #
-# A 1.0 at layer 12 does not say that the answer has been *computed* by layer 12. At layer 0 it is 1.0 too, and there it is the word itself.
+# The middle panel shows who moves it: attention at the last position, in layers {{seen:moving_layers}}. Attention at the second subject acts earlier, where the name itself is read.
+#
+# A $1.0$ at an early layer does not say that the answer has been *computed* by then. At layer $0$ it is $1.0$ too, and there it is the word itself.
 # </details>
 
 # %% [markdown] id="part-5"
-# ## 5. Which heads move it?
+# ## 5. Which heads, and by which part?
 #
-# Information moves between positions through attention only. So some heads in layers 17 to 25 must carry it. Patch them one at a time.
-
-# %% [markdown] id="ask-patch_head"
-# {{exercise patch_head}}
-
-
-# %% id="answer-patch_head"
-def patch_head(
-    z: Float[Tensor, "batch pos head d_head"],
-    hook,
-    source: Float[Tensor, "batch pos head d_head"],
-    head: int,
-) -> Float[Tensor, "batch pos head d_head"]:
-    """A hook: z with one head, at every position, taken from `source`."""
-    # BEGIN SOLUTION
-    z[:, :, head] = source[:, :, head]
-    return z
-    # END SOLUTION
-
-
-lesson.check(patch_head)
-
-# %% [markdown] id="ask-head_sweep"
-# {{exercise head_sweep}}
-
-
-# %% id="answer-head_sweep"
-def head_sweep(
-    model, corrupted_tokens: Int[Tensor, "batch pos"], clean_cache, metric
-) -> Float[Tensor, "layer head"]:
-    """The metric after patching `blocks.{layer}.attn.hook_z` in one head, at all positions, for every head."""
-
-    # BEGIN SOLUTION
-    def patch(z, hook, source, head):
-        z[:, :, head] = source[:, :, head]
-        return z
-
-    result = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
-    for layer in range(model.cfg.n_layers):
-        name = f"blocks.{layer}.attn.hook_z"
-        for head in range(model.cfg.n_heads):
-            hook = partial(patch, source=clean_cache[name], head=head)
-            with torch.no_grad():
-                logits = model.run_with_hooks(corrupted_tokens, fwd_hooks=[(name, hook)])
-            result[layer, head] = metric(logits)
-    return result
-    # END SOLUTION
-
-
-lesson.check(head_sweep)
+# Only attention moves information between positions, so some heads in the later layers must carry it. A head's output is z, one vector per position. Patch z of one head at a time, at every position: that is your sweep again with another hook, so the engine does it. And a head has parts: it may look elsewhere (its **q**uery or **k**ey has changed) or read something else in the same place (its **v**alue has).
 
 # %% id="use-heads"
-from mi_course.interp.patching import sweep_heads
-
-tiny_heads = lesson.use("head_sweep")(
-    tiny, other, tiny_cache, lambda logits: (logits[:, -1, 5] - logits[:, -1, 9]).mean().item()
-)
-tiny_fast = sweep_heads(
-    tiny,
-    one,
-    other,
-    TokenMetric(tiny_answers, lambda two: two[..., 0] - two[..., 1]),
-    progress=False,
-)
-print(
-    f"tiny-induction: your loop and the engine differ by {(tiny_heads - tiny_fast.per_prompt.mean(-1)).abs().max():.4f} logits at most"
+from mi_course.interp.patching import (
+    sweep_heads,
+    sweep_keys,
+    sweep_patterns,
+    sweep_queries,
+    sweep_values,
 )
 
-heads = sweep_heads(model, clean_texts, corrupted_texts, metric, progress=False)
-low, high = heads.interval()
-for (layer, head), value in heads.top(10):
-    print(
-        f"{layer}.{head} {value:+.2f}   (prompts resampled: {low[layer, head]:+.2f} to {high[layer, head]:+.2f})"
-    )
+heads = sweep_heads(model, *few, progress=False)
+found = [head for head, _ in heads.top(8)]
+
+# Confirm on all 32 prompts, and draw whole pairs of names for the intervals.
+layers = sorted({layer for layer, _ in found})
+metric = difference_metric(answers)
+confirmed = sweep_heads(
+    model, clean_texts, corrupted_texts, metric, layers=layers, progress=False
+)
+low, high = confirmed.interval(groups=pair_of)
+by_z = {head: float(confirmed.values[layers.index(head[0]), head[1]]) for head in found}
 lesson_recovery = lesson.use("recovery")
-same = lesson_recovery(heads.per_prompt[23, 3], clean_difference, corrupted_difference)
-print(f"your recovery for 23.3: {same:.2f}")
+print("head    8 prompts   32 prompts (16 pairs drawn)     IO first   IO second")
+for layer, head in found:
+    at = (layers.index(layer), head)
+    patched = confirmed.per_prompt[at]
+    orders = [
+        lesson_recovery(patched[r], clean_difference[r], corrupted_difference[r])
+        for r in (io_first, ~io_first)
+    ]
+    print(
+        f"{layer}.{head} {heads.values[layer, head]:+11.2f} {confirmed.values[at]:+12.2f} ({low[at]:+.2f} to {high[at]:+.2f}) "
+        f"{orders[0]:+12.2f} {orders[1]:+11.2f}"
+    )
 
-# %% id="heads-picture" tags=["not-compared"]
-heads.show(title="A dozen heads of 270 matter; some bring the answer back, some push it away")
+# %% id="use-parts"
+late = range(17, n_layers)
+by_part = {
+    "query": sweep_queries(model, *few, layers=late, progress=False).values,
+    "key": sweep_keys(model, *few, layers=late, progress=False).values.repeat_interleave(
+        3, dim=1
+    ),
+    "value": sweep_values(model, *few, layers=late, progress=False).values.repeat_interleave(
+        3, dim=1
+    ),
+    "pattern": sweep_patterns(model, *few, layers=late, progress=False).values,
+}
+
+# %% id="parts-picture" tags=["not-compared"]
+show.heatmaps(
+    by_part,
+    xlabel="head",
+    ylabel="layer − 17",
+    title="Some heads look elsewhere in the clean run, others read something else in the same place",
+    unit="share of the effect",
+    caption="Layers 17 to 29, eight prompts. Three query heads share one key and one value, so keys and values come in blocks of three.",
+    across=4,
+)
 
 # %% [markdown] id="name-intro"
 # ### Name them
 #
-# A number is not a role. For each head ask two things. Where does it *look*? And what does it *write*: does it raise the logit of the indirect object, or lower that of the subject? For the second we compare with names that do not occur in the prompt; otherwise a head that raises all names alike
-# would seem to raise both.
+# A number is not a role. For each head ask two things. Where does it *look* from the last position? And what does it *write*: does it raise the logit of the indirect object, or lower that of the subject? We compare with names that do not occur in the prompt; otherwise a head that raises all names alike would seem to raise both.
 
 # %% id="use-names"
-every_name = answer_tokens(model, [(a, b) for a, b in PAIRS]).flatten()
+from mi_course.interp.ioi import head_profile
 
-
-def profile(tokens, cache, answers, layer, head):
-    """Attention from the end to indirect object, first subject, second subject, BOS, the end itself; and writing on both names."""
-    io_at, s1_at, s2_at = [], [], []
-    for row, (right, wrong) in zip(tokens.tolist(), answers.tolist(), strict=True):
-        io_at.append(row.index(right))
-        s1_at.append(row.index(wrong))
-        s2_at.append(row.index(wrong, row.index(wrong) + 1))
-    rows, pattern = torch.arange(len(tokens)), cache["pattern", layer][:, head, -1]
-    places = torch.tensor([io_at, s1_at, s2_at])
-    looks = [pattern[rows, at].mean().item() for at in places] + [
-        pattern[:, 0].mean().item(),
-        pattern[:, -1].mean().item(),
-    ]
-    out = (
-        cache["z", layer][:, -1, head]
-        @ model.blocks[layer].attn.W_O[head]
-        / cache["ln_final.hook_scale"][:, -1]
-    )
-    logits = out @ model.W_U[:, every_name]
-    absent = (every_name[None] != answers[:, :1]) & (every_name[None] != answers[:, 1:])
-    others = (logits * absent).sum(-1) / absent.sum(-1)
-    on = [
-        ((out * model.W_U[:, answers[:, i]].T).sum(-1) - others).mean().item() for i in (0, 1)
-    ]
-    return looks, on
-
-
-print(
-    "head   effect   looks from the end at: IO    S1    S2   BOS   end    writes on IO     S"
-)
-with torch.no_grad():
-    for (layer, head), value in [*heads.top(9), ((23, 0), float(heads.values[23, 0]))]:
-        looks, on = profile(clean, clean_cache, answers, layer, head)
-        shown = " ".join(f"{x:5.2f}" for x in looks)
-        print(
-            f"{layer}.{head}   {value:+.2f}                          {shown}          {on[0]:+5.2f} {on[1]:+5.2f}"
-        )
-
-# %% [markdown] id="control-order"
-# **Try to break it.** In this template the indirect object always comes first. A head that looks at the *first name* would show the same attention as one that looks at the indirect object. So take a template that names {B} before {A}.
-
-# %% id="use-names-other"
-other_texts, other_corrupted, other_names = lesson.use("ioi_prompts")(PAIRS, OTHER_TEMPLATE)
-other_clean, other_answers = model.to_tokens(other_texts), answer_tokens(model, other_names)
-print("head   looks from the end at: IO    S1    S2   BOS   end    writes on IO     S")
-with torch.no_grad():
-    _, other_cache = model.run_with_cache(other_clean)
-    for layer, head in ((23, 3), (23, 0), (29, 1), (29, 0), (24, 4)):
-        looks, on = profile(other_clean, other_cache, other_answers, layer, head)
-        print(
-            f"{layer}.{head}                         {' '.join(f'{x:5.2f}' for x in looks)}          {on[0]:+5.2f} {on[1]:+5.2f}"
-        )
-
-    # 17.4 and 20.0 act earlier: where do they look from the second subject?
-    for layer, head in ((17, 4), (20, 0), (19, 2)):
-        row = clean_cache["pattern", layer][:, head, subject_at].mean(0)
-        best = row[1:].argsort(descending=True)[:3] + 1
-        print(
-            f"{layer}.{head} at the second subject looks at "
-            + ", ".join(f"{words[i]!r} {row[i]:.2f}" for i in best.tolist())
-        )
+roles = {"IO": answers[:, 0], "S": answers[:, 1]}
+profiles = {head: head_profile(model, clean_cache, clean, roles, head) for head in found}
+for head, profile in profiles.items():
+    print(f"{named(head)}  {profile}")
 
 # %% id="attention-picture" tags=["not-compared"]
 show.attention(
-    torch.stack(
-        [clean_cache["pattern", la][0, h] for la, h in ((23, 3), (23, 0), (17, 4), (29, 1))]
-    ),
-    words,
-    heads=["23.3", "23.0", "17.4", "29.1"],
-    title="23.3 looks at the subject, 23.0 at the indirect object",
-    caption="The first clean prompt. Choose the last token: whom does each head look at?",
+    torch.stack([clean_cache["pattern", la][0, h] for la, h in found]),
+    [model.tokenizer.decode(t) for t in clean[0]],
+    heads=[named(head) for head in found],
+    title="Choose the last token: whom does each head look at?",
+    caption="The first clean prompt; the eight heads with the largest effect.",
+)
+
+# %% [markdown] id="weights-intro"
+# What a head writes on *these* prompts may depend on much else in the stream. So ask its weights alone. Suppose the head attends to nothing but one name: what would it write? Wang et al. (2022, section 3.1) send the name through the first layer, then through W_V and W_O, unembed, and look whether the name itself comes out on top.
+
+# %% [markdown] id="ask-copying_score"
+# {{exercise copying_score}}
+
+
+# %% id="answer-copying_score"
+def copying_score(
+    inputs: Float[Tensor, "name d_model"],
+    W_V: Float[Tensor, "d_model d_head"],
+    W_O: Float[Tensor, "d_head d_model"],
+    W_U: Float[Tensor, "d_model vocab"],
+    tokens: Int[Tensor, "name"],
+    k: int,
+) -> float:
+    """Share of names that are among the k largest logits of what the head writes when it reads that name.
+
+    inputs: what the head reads at each name. tokens: each name's own token.
+    """
+    # BEGIN SOLUTION
+    logits = inputs @ W_V @ W_O @ W_U
+    own = logits.gather(1, tokens[:, None])
+    return ((logits > own).sum(dim=1) < k).double().mean().item()
+    # END SOLUTION
+
+
+lesson.check(copying_score)
+
+# %% id="use-copying"
+every_name = answers.flatten().unique()
+with torch.no_grad():
+    bos = clean[:1, :1].expand(len(every_name), 1)
+    after_first = model.run_with_cache(
+        torch.cat([bos, every_name[:, None]], dim=1), names_filter="blocks.1.hook_resid_pre"
+    )
+    x = after_first[1]["blocks.1.hook_resid_pre"][:, -1]
+    x = x / x.pow(2).mean(-1, keepdim=True).sqrt()  # what the norm does before a head reads
+
+
+def scores_of(layer, head):
+    """Copying score and its opposite: names written up, names written down."""
+    attn, share = model.blocks[layer].attn, lesson.use("copying_score")
+    W_V, W_O = attn.W_V[head // 3], attn.W_O[head]  # three query heads share a value
+    return [share(x, W_V, sign * W_O, model.W_U, every_name, 5) for sign in (1, -1)]
+
+
+with torch.no_grad():
+    generator = torch.Generator().manual_seed(0)
+    random_heads = [
+        divmod(i, n_heads) for i in torch.randperm(270, generator=generator)[:12].tolist()
+    ]
+    copying = {head: scores_of(*head) for head in [*found, *random_heads]}
+print("head    written up   written down (share of 32 names)")
+for head in found:
+    print(f"{named(head):<6} {copying[head][0]:11.2f} {copying[head][1]:14.2f}")
+print(
+    f"12 random heads, at most {max(copying[h][0] for h in random_heads):.2f} and {max(copying[h][1] for h in random_heads):.2f}"
+)
+
+
+# %% id="claims-names-seen" tags=["claims"]
+def _q(part, head):
+    return float(by_part[part][head[0] - 17, head[1]])
+
+
+_S = max(found, key=lambda h: by_z[h])  # the largest effect
+_by_value = [h for h in found if _q("value", h) > 0.1 and abs(_q("query", h)) < 0.05]
+_by_query = [h for h in found if abs(_q("query", h)) > 0.05]
+_movers = [h for h in found if copying[h][0] > 0.5]
+_negative = [h for h in found if copying[h][1] > 0.5]
+_s_lookers = [
+    h for h in found if profiles[h].looks["S2"] > 0.35 and abs(profiles[h].writes["S"]) < 0.1
+]
+_at_end = [h for h in found if profiles[h].looks["end"] > 0.4]
+_induction = [h for h in found if profiles[h].looks["BOS"] > 0.9]
+lesson.seen("suppressor", named(_S))
+lesson.seen("suppressor_share", by_z[_S], ".2f")
+lesson.seen("suppressor_looks", profiles[_S].looks["S2"], ".1f")
+lesson.seen("suppressor_looks_io", profiles[_S].looks["IO"], ".2f")
+lesson.seen("suppressor_writes", profiles[_S].writes["S"], ".1f")
+lesson.seen("suppressor_copies", [copying[_S][0], copying[_S][1]], ".2f")
+lesson.seen("mover", [named(h) for h in _movers])
+lesson.seen("mover_looks", profiles[_movers[0]].looks["IO"], ".1f")
+lesson.seen("mover_copies", copying[_movers[0]][0], ".2f")
+lesson.seen("negative", [named(h) for h in _negative if h != _S])
+lesson.seen(
+    "negative_writes",
+    [profiles[next(h for h in _negative if h != _S)].writes[r] for r in ("IO", "S")],
+    ".1f",
+)
+lesson.seen("at_end", [named(h) for h in _at_end])
+lesson.seen("s_lookers", [named(h) for h in _s_lookers])
+lesson.seen("induction", [named(h) for h in _induction])
+lesson.seen("by_value", [named(h) for h in _by_value])
+lesson.seen("by_query", [named(h) for h in _by_query])
+claim(
+    "the head with the largest effect writes S down by more than 2 logits and IO by less than 0.3",
+    profiles[_S].writes["S"] < -2 and abs(profiles[_S].writes["IO"]) < 0.3,
+)
+claim("its weights write down every one of 32 names, and copy none", copying[_S] == [0.0, 1.0])
+claim(
+    "one head of the eight is a name mover: it looks at IO and its weights copy",
+    len(_movers) == 1 and profiles[_movers[0]].looks["IO"] > 0.5,
+)
+claim(
+    "12 random heads neither copy nor suppress a fifth of the names, but for one",
+    sum(max(copying[h]) > 0.2 for h in random_heads) <= 1,
+)
+claim(
+    "the negative head writes both names down, so it is no negative name mover",
+    all(v < -0.4 for h in _negative if h != _S for v in profiles[h].writes.values()),
+)
+claim("the suppressor acts by value, not by where it looks", _S in _by_value)
+claim(
+    "the intervals of the eight exclude 0",
+    all((low[layers.index(la), h] > 0) == (high[layers.index(la), h] > 0) for la, h in found),
 )
 
 # %% [markdown] id="names-seen"
 # <details><summary>What you should see</summary>
 #
-# - **23.3** looks at the second subject (0.6) and hardly at the indirect object (0.05). It writes the *subject down* (−2.8) rather than the indirect object up (+0.3). In the other template it does the same. GPT-2's largest heads are name movers; this one is a name remover.
-# - **23.0** looks at the indirect object (0.6), also where that comes second, and raises it (+1.5, +1.2): a name mover of the classic kind.
-# - **24.4** looks at the indirect object too, 0.9 of it in the other template, and writes it *down*: a negative head, as GPT-2 has them. **29.0** works against the answer as well.
-# - **29.1** raises the indirect object, and looks mainly at the end itself. It does not fetch the name; it finds it in what earlier heads left there.
-# - **20.0** and **19.2** look at the second subject (0.6, 0.5) and write nothing on either name. They do something else with what they find; section 7 asks what.
-# - **17.4** does not act at the end at all: it rests on BOS. At the second subject it looks at *went*, the word after the *first* subject: an induction head, with a score to match in lesson 02.
+# - **{{seen:suppressor}}**, with {{seen:suppressor_share}} of the effect, looks at the second subject ({{seen:suppressor_looks}} of its attention) and hardly at the indirect object ({{seen:suppressor_looks_io}}). It writes the *subject down* ({{seen:suppressor_writes}} logits). Its weights say the same of any name: copying score and its opposite are {{seen:suppressor_copies}}. GPT-2's largest heads in this task are name movers; here it is a **copy-suppression** head (McDougall et al. 2023 describe one in GPT-2, L10H7).
+# - **{{seen:mover}}** looks at the indirect object ({{seen:mover_looks}}) and raises it; its weights copy {{seen:mover_copies}} of the names. That is a **name mover** of the classic kind.
+# - **{{seen:negative}}** suppresses names too, but no particular one: {{seen:negative_writes}} on indirect object and subject. What it costs depends on the order of the names.
+# - **{{seen:at_end}}** look mainly at the last position itself. They react to what earlier heads have left there. They neither copy nor suppress; one works for the answer and one against it.
+# - **{{seen:s_lookers}}** look at the second subject and write nothing on either name. They do something else with what they find; section $7$ asks what.
+# - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention: an induction head, as in lesson 02.
 #
-# The order of names was worth a control: with one template you could not have told "looks at the indirect object" from "looks at the first name".
+# The four panels separate two ways to carry the answer. {{seen:by_value}} act by *value*: they look at the same place in both runs and read what stands there. {{seen:by_query}} act by *query*: they look somewhere else. Keys and values are shared by three heads each, so a whole block lights up where only one head matters.
 # </details>
 
 # %% [markdown] id="part-6"
-# ## 6. Two passes instead of hundreds
+# ## 6. Repeated, or merely latest?
 #
-# A patch moves z from its corrupted to its clean value. For a small step the metric moves by the gradient times the step. Take the whole step at once, and you have an estimate of every patch from one backward pass: **attribution patching** (Nanda 2023; Syed et al. 2023).
+# It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last?
 
-# %% [markdown] id="ask-attribution_patching"
-# {{exercise attribution_patching}}
-#
-# The metric is already a mean over the batch, so sum.
-
-
-# %% id="answer-attribution_patching"
-def attribution_patching(
-    clean_z: Float[Tensor, "layer batch pos head d_head"],
-    corrupted_z: Float[Tensor, "layer batch pos head d_head"],
-    gradient: Float[Tensor, "layer batch pos head d_head"],
-) -> Float[Tensor, "layer head"]:
-    """First-order estimate of the effect of patching each head, summed over batch, position and d_head.
-
-    gradient: of the metric, which is a mean over the batch, at the corrupted run.
-    """
-    # BEGIN SOLUTION
-    return ((clean_z - corrupted_z) * gradient).sum(dim=(1, 2, 4))
-    # END SOLUTION
-
-
-lesson.check(attribution_patching)
-
-# %% [markdown] id="ask-agreement"
-# How good is the estimate? What it is used for is ranking, so ask about ranks.
-#
-# {{exercise agreement}}
-#
-# Spearman's correlation: that of the ranks, ties at their average rank.
-
-
-# %% id="answer-agreement"
-def agreement(exact: Float[Tensor, "n"], estimate: Float[Tensor, "n"]) -> float:
-    """Spearman's rank correlation with average ranks. ValueError if one of the two is constant."""
-
-    # BEGIN SOLUTION
-    def ranks(values):
-        below = (values[:, None] > values[None]).sum(dim=1)
-        equal = (values[:, None] == values[None]).sum(dim=1)
-        return (below + (equal + 1) / 2).double()
-
-    x, y = ranks(exact), ranks(estimate)
-    x, y = x - x.mean(), y - y.mean()
-    if x.norm() == 0 or y.norm() == 0:
-        raise ValueError("a constant has no order that could agree with another")
-    return float((x @ y) / (x.norm() * y.norm()))
-    # END SOLUTION
-
-
-lesson.check(agreement)
-
-
-# %% id="use-attribution"
-def z_and_gradient(tokens, answers):
-    """z of every head, and the gradient of the mean logit difference with respect to it."""
-    kept = {}
-
-    def keep(z, hook):
-        kept[hook.layer()] = z = z.detach().requires_grad_() if not z.requires_grad else z
-        z.retain_grad()
-        return z
-
-    with torch.enable_grad():
-        names = [(f"blocks.{block}.attn.hook_z", keep) for block in range(n_layers)]
-        logits = model.run_with_hooks(tokens, fwd_hooks=names)
-        ends = torch.full((len(tokens),), tokens.shape[1] - 1)
-        difference_of(logits, answers, ends).mean().backward()
-    model.zero_grad()
-    z = torch.stack([kept[layer].detach() for layer in range(n_layers)])
-    return z, torch.stack([kept[layer].grad for layer in range(n_layers)])
-
-
-estimate_of, agree = lesson.use("attribution_patching"), lesson.use("agreement")
-corrupted_z, corrupted_gradient = z_and_gradient(corrupted, answers)
-clean_z, clean_gradient = z_and_gradient(clean, answers)
-whole = (clean_difference - corrupted_difference).mean()
-estimate = estimate_of(clean_z, corrupted_z, corrupted_gradient) / whole
-print(
-    f"rank agreement with the exact sweep: {agree(heads.values.flatten(), estimate.flatten()):.2f}"
-)
-top = sorted((la, h) for (la, h), _ in heads.top(30))
-exact_top, estimate_top = (
-    torch.stack([t[la, h] for la, h in top]) for t in (heads.values, estimate)
-)
-print(f"among the thirty largest:            {agree(exact_top, estimate_top):.2f}")
-print("the largest errors:")
-for index in (estimate - heads.values).abs().flatten().argsort(descending=True)[:4].tolist():
-    layer, head = divmod(index, n_heads)
-    print(
-        f"  {layer}.{head}: exact {heads.values[layer, head]:+.2f}, estimated {estimate[layer, head]:+.2f}"
+# %% id="use-latest"
+FORMS = {
+    "B repeated and latest": TEMPLATE.replace("{S}", "{B}"),
+    "nobody repeated, C latest": TEMPLATE.replace("{S}", "{C}"),
+    "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
+    "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
+}
+triples = [(a, b, PAIRS[(i + 5) % len(PAIRS)][i % 2]) for i, (a, b) in enumerate(PAIRS)]
+suppressor = max(found, key=lambda head: by_z[head])
+tokens_of = {name: model.tokenizer.encode(" " + name)[-1] for pair in PAIRS for name in pair}
+latest, name_logits = {}, {}
+for form, template in FORMS.items():
+    ids = torch.tensor([[tokens_of[name] for name in triple] for triple in triples])
+    texts = model.to_tokens([template.format(A=a, B=b, C=c) for a, b, c in triples])
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(
+            texts, names_filter=lambda n: n.endswith(wanted[:2] + wanted[3:4])
+        )
+    used = [i for i, role in enumerate("ABC") if "{" + role + "}" in template]
+    all_names = logits[:, -1, every_name].mean(-1, keepdim=True)
+    name_logits[form] = {
+        "ABC"[i]: logits[range(16), -1, ids[:, i]] - all_names[:, 0] for i in used
+    }
+    latest[form] = head_profile(
+        model, cache, texts, {"ABC"[i]: ids[:, i] for i in used}, suppressor
     )
+    print(
+        f"{form}: logits above the mean of 32 names "
+        + ", ".join(f"{r} {v.mean():.1f}" for r, v in name_logits[form].items())
+    )
+    print(f"    {named(suppressor)} {latest[form]}")
 
-# A control for the ruler: the gradient of the wrong run.
-wrong = estimate_of(clean_z, corrupted_z, clean_gradient) / whole
-print(
-    f"with the gradient of the clean run:  {agree(heads.values.flatten(), wrong.flatten()):.2f}"
+# %% id="claims-latest-seen" tags=["claims"]
+_n = {
+    form: {r: float(v.mean()) for r, v in values.items()}
+    for form, values in name_logits.items()
+}
+_abb, _abc, _aac, _bbc = _n.values()
+_margin_abb = _abb["A"] - _abb["B"]
+_margin_abc = (_abc["A"] + _abc["B"]) / 2 - _abc["C"]
+lesson.seen("latest_abb", _abb["B"], ".1f")
+lesson.seen("latest_abc", _abc["C"], ".1f")
+lesson.seen("others_abc", [_abc["A"], _abc["B"]], ".1f")
+lesson.seen("repeated_not_latest", [_aac["A"], _bbc["B"]], ".1f")
+lesson.seen("latest_there", [_aac["C"], _bbc["C"]], ".1f")
+lesson.seen("suppresses_abb", latest["B repeated and latest"].writes["B"], ".1f")
+lesson.seen("suppresses_abc", latest["nobody repeated, C latest"].writes["C"], ".1f")
+lesson.seen("margin_abb", _margin_abb, ".1f")
+lesson.seen("margin_abc", _margin_abc, ".1f")
+claim(
+    "with nobody repeated the latest name is lower than both others in 12 of 16 triples or more",
+    int(
+        (
+            name_logits["nobody repeated, C latest"]["C"]
+            < torch.minimum(
+                name_logits["nobody repeated, C latest"]["A"],
+                name_logits["nobody repeated, C latest"]["B"],
+            )
+        ).sum()
+    )
+    >= 12,
+)
+claim(
+    "the suppressor writes a latest name down by more than a logit though nobody is repeated",
+    latest["nobody repeated, C latest"].writes["C"] < -1,
+)
+claim(
+    "a repeated name that is not the latest is the likeliest of the three, by half a logit",
+    _aac["A"] > max(_aac["B"], _aac["C"]) + 0.5
+    and _bbc["B"] > max(_bbc["A"], _bbc["C"]) + 0.5,
+)
+claim(
+    "repetition adds to the margin: it is larger by more than a logit",
+    _margin_abb > _margin_abc + 1,
 )
 
-# %% id="attribution-picture" tags=["not-compared"]
-labels = [f"{la}.{h}" for la in range(n_layers) for h in range(n_heads)]
-show.scatter(
-    heads.values.flatten(),
-    estimate.flatten(),
-    labels,
-    xlabel="exact effect (share)",
-    ylabel="estimate from one gradient (share)",
-    title="Late heads are estimated well, 17.4 and 20.0 are not",
-    diagonal=True,
-    write=heads.values.abs().flatten().argsort(descending=True)[:8].tolist(),
-    caption="One point for each of 270 heads; on the line the estimate is exact.",
-)
-
-# %% [markdown] id="attribution-seen"
+# %% [markdown] id="latest-seen"
 # <details><summary>What you should see</summary>
 #
-# Ranks agree at 0.93, and 0.97 among the thirty largest: two forward passes and a backward one, for 270 runs. 17.4 is estimated at 0.08 where 0.27 is right, 20.0 at 0.09 for 0.25. Heads that write straight to the logits, 23.3 and 29.1, are estimated well.
+# With nobody repeated, the latest name is still pushed down: {{seen:latest_abc}} logits above an average name, while the other two have {{seen:others_abc}}. That is as low as the subject of the original task ({{seen:latest_abb}}). {{seen:suppressor}} writes it down by {{seen:suppresses_abc}} logits; with a repeated subject it was {{seen:suppresses_abb}}.
 #
-# With the gradient of the *clean* run the agreement with this sweep falls to 0.3. That estimate answers another question, what is lost when the clean run is broken; section 8 asks it.
+# And a repeated name that is *not* the latest is not ruled out at all. With {{seen:repeated_not_latest}} logits it becomes the model's first choice, whichever of the two it is, and the latest, said once, is last ({{seen:latest_there}}).
+#
+# So the largest head does not look for a repetition. It suppresses the latest name, and the rule "not the one who is acting" gives the right answer here. Repetition does add something: the margin between the names grows from {{seen:margin_abc}} to {{seen:margin_abb}} logits. The clean/corrupted pair alone could never have shown this, however many heads we had patched.
 # </details>
-
-# %% [markdown] id="why-estimates-fail"
-# Why those two? The usual suspect is a softmax: a head that acts by moving *another* head's attention meets a curve that is flat at the ends, where one gradient sees little of what lies between (Kramár et al. 2024). A suspicion can be tested twice. **Hold the attention** of all heads where it was: such a head should lose its effect. And take the slope
-# not only at the start but **all along the way** from corrupted to clean: it should change, and its mean should give the exact effect. That mean is *integrated gradients* (Sundararajan et al. 2017). 23.3 and 29.1 are the control.
-
-
-# %% id="use-integrated"
-def slopes_on_the_way(block, head, steps=4):
-    """The first-order estimate at points on the way from corrupted (0) to clean (1), this head moved alone."""
-    change, slopes = clean_z[block, :, :, head] - corrupted_z[block, :, :, head], []
-    for step in range(steps):
-        kept = {}
-
-        def move(z, hook, share=(step + 0.5) / steps, kept=kept):
-            z = z.detach().clone()
-            z[:, :, head] += share * change
-            kept["z"] = z = z.requires_grad_()
-            return z
-
-        with torch.enable_grad():
-            hooks = [(f"blocks.{block}.attn.hook_z", move)]
-            logits = model.run_with_hooks(corrupted, fwd_hooks=hooks)
-            ends = torch.full((len(corrupted),), corrupted.shape[1] - 1)
-            difference_of(logits, answers, ends).mean().backward()
-        slopes.append(((kept["z"].grad[:, :, head] * change).sum() / whole).item())
-    model.zero_grad()
-    return slopes
-
-
-def effect_without_new_attention(block, head):
-    """The exact effect while every head looks where it looked in the corrupted run."""
-
-    def hold(pattern, hook):
-        return corrupted_patterns[hook.name]
-
-    def put(z, hook):
-        z[:, :, head] = clean_z[block, :, :, head]
-        return z
-
-    hooks = [(name, hold) for name in corrupted_patterns]
-    logits = model.run_with_hooks(
-        corrupted, fwd_hooks=[*hooks, (f"blocks.{block}.attn.hook_z", put)]
-    )
-    ends = torch.full((len(corrupted),), corrupted.shape[1] - 1)
-    return (
-        (difference_of(logits, answers, ends).mean() - corrupted_difference.mean()) / whole
-    ).item()
-
-
-_, corrupted_patterns = model.run_with_cache(
-    corrupted, names_filter=lambda name: name.endswith("hook_pattern")
-)
-print("head   exact  attention held   slope on the way from corrupted to clean   their mean")
-for layer, head in [(17, 4), (20, 0), (23, 3), (29, 1)]:
-    slopes = slopes_on_the_way(layer, head)
-    print(
-        f"{layer}.{head}   {heads.values[layer, head]:+.2f}   {effect_without_new_attention(layer, head):+.2f}   "
-        f"{' '.join(f'{slope:+.2f}' for slope in slopes)}   {sum(slopes) / len(slopes):+.2f}"
-    )
-
-# %% [markdown] id="integrated-seen"
-# <details><summary>What you should see</summary>
 #
-# With attention held, 17.4 and 20.0 do nothing at all: 0.00 of 0.27, 0.00 of 0.25. Everything they do passes through somebody else's pattern. Their slope more than doubles on the way, from 0.13 to 0.35 and from 0.15 to 0.30, and four points along it recover the exact effect to two decimals. For 29.1 nothing changes: its path is a straight line.
-# 23.3 teaches a second thing: with attention held its effect *grows*, from 0.50 to 0.78. Later heads look elsewhere once it has spoken, and take back a third.
-#
-# So the estimate is cheap where paths are straight and blind where they bend, and a few more gradients mend it: `mi_course.interp.patching.integrated_gradients` does this for a whole layer at once.
-# </details>
+# *Reflect.* What would the three numbers of the second line have been if the model looked for the name that was said twice?
 
 # %% [markdown] id="part-7"
-# ## 7. One path at a time
+# ## 7. Who tells whom?
 #
 # Patching a head lets everything after it react. Which part of its effect goes *straight* to the logits? **Path patching** (Wang et al. 2022) sends the clean output along one path and holds everything beside it as it was.
 
@@ -781,7 +844,7 @@ def path_patch_to_logits(
     """
     # BEGIN SOLUTION
     layer, head = sender
-    name = f"blocks.{layer}.attn.hook_z"
+    name = f"blocks.{sender[0]}.attn.hook_z"
     change = (clean_cache[name] - corrupted_cache[name])[:, :, head] @ model.blocks[
         layer
     ].attn.W_O[head]
@@ -798,77 +861,160 @@ def path_patch_to_logits(
 lesson.check(path_patch_to_logits)
 
 # %% id="use-paths"
-from mi_course.interp.patching import path_patching
+from mi_course.interp.patching import attention_held, path_patching
+
+with torch.no_grad():
+    _, few_clean = model.run_with_cache(clean[FEW])
+    _, few_corrupted = model.run_with_cache(corrupted[FEW])
+before, whole = (
+    corrupted_difference[FEW].mean(),
+    (clean_difference - corrupted_difference)[FEW].mean(),
+)
+
+
+def few_metric(logits):
+    return difference_of(logits, answers[FEW], last[FEW]).mean().item()
+
+
+def share_of_way(value):
+    return float((value - before) / whole)
+
 
 patch_path = lesson.use("path_patch_to_logits")
-recomputed = path_patching(
-    model, clean_texts, corrupted_texts, metric, mlps="recomputed", progress=False
-)
-before = corrupted_difference.mean().item()
-print("head   patched whole   straight to the logits   MLPs recomputed (Wang et al.)")
-for layer, head in ((23, 3), (29, 1), (29, 0), (23, 0), (20, 0), (17, 4), (19, 2)):
-    value = patch_path(
-        model,
-        corrupted,
-        corrupted_cache,
-        clean_cache,
-        (layer, head),
-        lambda lo: difference_of(lo, answers, last).mean().item(),
-    )
-    straight = (value - before) / whole.item()
+straight, held = {}, dict(zip(found, attention_held(model, *few, found), strict=True))
+print("head   patched whole   straight to the logits   all attention held")
+for head in found:
+    value = patch_path(model, corrupted[FEW], few_corrupted, few_clean, head, few_metric)
+    straight[head] = share_of_way(value)
     print(
-        f"{layer}.{head}   {heads.values[layer, head]:+13.2f}   {straight:+22.2f}   {recomputed.values[layer, head]:+15.2f}"
+        f"{named(head)} {heads.values[head]:+14.2f} {straight[head]:+22.2f} {held[head]:+20.2f}"
     )
 
 # %% [markdown] id="paths-between"
-# 17.4, 20.0 and 19.2 do not speak to the logits themselves. To whom, then? A path can end in another head: in its query, where it decides where that head looks, in its keys, or in its values, which decide what it carries. **Predict:** who tells 23.0 to look at the indirect object?
+# Some heads do not speak to the logits at all, and have no effect while all attention is held where it was. Everything they do passes through somebody else's pattern. Whose? A path can end in another head: in its query, where it decides where that head looks, in its keys, or in its values, which decide what it carries.
+
+# %% [markdown] id="ask-path_patch_to_query"
+# {{exercise path_patch_to_query}}
+
+
+# %% id="answer-path_patch_to_query"
+def path_patch_to_query(
+    model,
+    tokens: Int[Tensor, "batch pos"],
+    corrupted_cache,
+    clean_cache,
+    sender: tuple[int, int],
+    receiver: tuple[int, int],
+    metric,
+) -> float:
+    """The metric when the receiver's query sees the sender's clean output, directly and nothing else of it.
+
+    tokens: the corrupted ones. sender, receiver: (layer, head). metric: maps logits to a float.
+    """
+    # BEGIN SOLUTION
+    (layer, head), (at, receiving) = sender, receiver
+    z, q = f"blocks.{layer}.attn.hook_z", f"blocks.{at}.attn.hook_q"
+    change = (clean_cache[z] - corrupted_cache[z])[:, :, head] @ model.blocks[layer].attn.W_O[
+        head
+    ]
+    kept = {}
+
+    def add(resid, hook):
+        return resid + change
+
+    def record(query, hook):
+        kept["q"] = query.clone()
+
+    def replace(query, hook):
+        query[:, :, receiving] = kept["q"][:, :, receiving]
+        return query
+
+    with torch.no_grad():
+        model.run_with_hooks(
+            tokens, fwd_hooks=[(f"blocks.{at}.hook_resid_pre", add), (q, record)]
+        )
+        return metric(model.run_with_hooks(tokens, fwd_hooks=[(q, replace)]))
+    # END SOLUTION
+
+
+lesson.check(path_patch_to_query)
+
+# %% [markdown] id="predict-paths"
+# **Predict:** the name mover looks at the indirect object. Who tells it where that is?
 
 # %% id="use-paths-between"
-edges = []
-for receiver, part in (
-    ((23, 3), "q"),
-    ((23, 3), "v"),
-    ((23, 0), "q"),
-    ((20, 0), "k"),
-    ((20, 0), "v"),
-    ((19, 2), "v"),
-):
-    into = path_patching(
-        model,
-        clean_texts,
-        corrupted_texts,
-        metric,
-        receivers=[receiver],
-        part=part,
-        progress=False,
+mover = max(found, key=lambda head: copying[head][0])
+to_query = lesson.use("path_patch_to_query")
+print(f"into the query of the name mover {named(mover)}, by your function:")
+for sender in [head for head in found if head[0] < mover[0]] + [(14, 3)]:
+    value = to_query(
+        model, corrupted[FEW], few_corrupted, few_clean, sender, mover, few_metric
     )
+    print(f"  from {named(sender)} {share_of_way(value):+.2f}")
+
+# All senders at once, by the engine: into the mover's query, and into two values.
+edges = []
+carrier = max((h for h in found if abs(straight[h]) < 0.02), key=lambda h: by_z[h])
+for receiver, part in ((mover, "q"), (carrier, "v"), (suppressor, "v")):
+    into = path_patching(model, *few, receivers=[receiver], part=part, progress=False)
     best = [(sender, value) for sender, value in into.top(3) if abs(value) >= 0.02]
     edges += [(sender, receiver, value) for sender, value in best]
     said = (
-        ", ".join(f"{la}.{h} {value:+.2f}" for (la, h), value in best) or "nobody above 0.02"
+        ", ".join(f"{named(sender)} {value:+.2f}" for sender, value in best)
+        or "nobody sends more than 0.02"
     )
-    print(f"into the {part} of {receiver[0]}.{receiver[1]}: {said}")
+    print(f"into the {part} of {named(receiver)}: {said}")
+
+# %% id="claims-paths-seen" tags=["claims"]
+_direct = [h for h in found if abs(straight[h]) > 0.8 * abs(heads.values[h])]
+_silent = [h for h in found if abs(straight[h]) < 0.02]
+_of_mover = [(s, v) for s, r, v in edges if r == mover]
+_of_carrier = [(s, v) for s, r, v in edges if r == carrier]
+lesson.seen("speak", [named(h) for h in _direct])
+lesson.seen("silent", [named(h) for h in _silent])
+lesson.seen("silent_worth", [heads.values[h] for h in _silent], ".2f")
+lesson.seen("held_grows", held[suppressor], ".2f")
+lesson.seen("held_whole", heads.values[suppressor], ".2f")
+lesson.seen("tell_mover", [f"{named(s)} ({v:+.2f})" for s, v in _of_mover])
+lesson.seen("carrier", named(carrier))
+lesson.seen("tell_carrier", [f"{named(s)} ({v:+.2f})" for s, v in _of_carrier])
+claim(
+    "the silent heads write less than 0.02 to the logits and less than 0.05 with attention held, yet are worth 0.1 or more",
+    all(abs(held[h]) < 0.05 and heads.values[h] > 0.1 for h in _silent) and len(_silent) == 3,
+)
+claim(
+    "the suppressor's effect grows by a fifth if attention is held",
+    held[suppressor] > 1.2 * heads.values[suppressor],
+)
+claim(
+    "the carrier tells the name mover where to look", _of_mover and _of_mover[0][0] == carrier
+)
+claim(
+    "no head sends 0.02 into the value of the suppressor",
+    not [s for s, r, _ in edges if r == suppressor],
+)
 
 # %% [markdown] id="paths-seen"
 # <details><summary>What you should see</summary>
 #
-# 23.3, 29.1 and 29.0 act straight on the logits: the direct path has all of their effect. If the MLPs may react, 23.3's share grows from 0.53 to 0.70; Wang et al. let them react, so their numbers and ours are not the same quantity. 17.4, 20.0 and 19.2 write exactly nothing to the logits, though each is worth 0.20 to 0.27.
+# {{seen:speak}} act straight on the logits: the direct path has nearly all of their effect or more. {{seen:silent}} write nothing to the logits, though they are worth {{seen:silent_worth}}. With all attention held they do nothing at all.
 #
-# Part of the answer is in the query of 23.0: 20.0 (+0.13) and 19.2 (+0.08) tell it where to look. They look at the second subject themselves. In GPT-2 such heads are called S-inhibition heads. Nobody steers 23.3's query or value in this way: it looks at the second subject in both runs, and reads the word that stands there.
+# The query of the name mover hears from {{seen:tell_mover}}. Such heads look at the subject and tell the name mover where *not* to look; in GPT-2 they are called S-inhibition heads. {{seen:carrier}} in turn carries, by value, what others have written at the second subject: {{seen:tell_carrier}}. One of these is the induction head, the only one of the eight that knows of a repetition.
+#
+# Nobody steers {{seen:suppressor}}: no head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
+#
+# Here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
 # </details>
 
 # %% [markdown] id="part-8"
-# ## 8. What denoising cannot see
+# ## 8. A circuit, and how good it is
 #
-# So far you patched clean into corrupted: **denoising**. It shows which heads are *enough* to bring the difference back. A head that does the same in both runs can be indispensable, and its patch changes nothing, since it exchanges a thing for itself.
+# So far you patched clean into corrupted: **denoising**. It shows which heads are *enough* to bring the difference back. A head that does the same in both runs can be indispensable all the same: patching it changes nothing, because both runs hold the same value.
 #
-# **Noising** goes the other way: break the clean run. But with what? Exchanging clean and corrupted again shows differences between these two only. Wang et al. use prompts with three different names (**ABC**): nobody is named twice, so nobody is the answer. Put each head's mean over such prompts in its
-# place, and whatever it knew about *this* prompt is gone.
+# So break the clean run instead. But with what? Wang et al. use prompts with three different names (**ABC**): nobody is named twice. Put each head's mean over such prompts in its place, and whatever it knew about *this* prompt is gone.
 
 # %% [markdown] id="ask-mean_ablate"
 # {{exercise mean_ablate}}
-#
-# All heads of a layer but those in `keep`.
 
 
 # %% id="answer-mean_ablate"
@@ -888,117 +1034,131 @@ def mean_ablate(
 
 lesson.check(mean_ablate)
 
+# %% [markdown] id="estimate-intro"
+# Ablating each of 270 heads takes 270 runs. An estimate takes two. For a small step the metric moves by the gradient times the step; take the whole step at once, and you have **attribution patching** (Nanda 2023; Syed et al. 2023). It works for any patch: clean into corrupted, or mean into clean.
+
+# %% [markdown] id="ask-attribution_patching"
+# {{exercise attribution_patching}}
+#
+# The names say clean and corrupted, but any two runs will do: `clean_z` is what is patched in, `corrupted_z` and `gradient` belong to the run that is patched into. The metric is already a mean over the batch, so sum.
+
+
+# %% id="answer-attribution_patching"
+def attribution_patching(
+    clean_z: Float[Tensor, "layer batch pos head d_head"],
+    corrupted_z: Float[Tensor, "layer batch pos head d_head"],
+    gradient: Float[Tensor, "layer batch pos head d_head"],
+) -> Float[Tensor, "layer head"]:
+    """First-order estimate of the effect of patching each head, summed over batch, position and d_head.
+
+    gradient: of the metric, which is a mean over the batch, at the corrupted run.
+    """
+    # BEGIN SOLUTION
+    return ((clean_z - corrupted_z) * gradient).sum(dim=(1, 2, 4))
+    # END SOLUTION
+
+
+lesson.check(attribution_patching)
+
 # %% id="use-ablation"
-from mi_course.interp.ioi import abc_prompts
-from mi_course.interp.patching import head_means
+from mi_course.interp.ioi import abc_prompts, z_and_gradient
+from mi_course.interp.patching import head_means, mean_ablation, slopes
 
 people = [name for pair in PAIRS for name in pair]
 abc_texts = abc_prompts(people, TEMPLATE)
 abc_mean = head_means(model, abc_texts)  # layer pos head d_head
-print(f"{len(abc_texts)} ABC prompts, such as {abc_texts[0]!r}")
-
 ablate = lesson.use("mean_ablate")
 
 
-def without(lost, mean=abc_mean, tokens=clean):
-    """Logits when these heads are set to their mean, and the cache."""
-    gone = [(la, h) for la, h in lost]
-    hooks = [
-        (
-            f"blocks.{block}.attn.hook_z",
-            partial(
-                ablate,
-                mean=mean[block],
-                keep=[h for h in range(n_heads) if (block, h) not in gone],
-            ),
-        )
-        for block in sorted({la for la, _ in gone})
-    ]
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        return model.run_with_cache(tokens)
+def without(head, tokens=clean, filter=None):
+    """Logits and cache when this head is set to its mean, by your hook."""
+    layer, number = head
+    keep = [h for h in range(n_heads) if h != number]
+    hook = (f"blocks.{layer}.attn.hook_z", partial(ablate, mean=abc_mean[layer], keep=keep))
+    with torch.no_grad(), model.hooks(fwd_hooks=[hook]):
+        return model.run_with_cache(tokens, names_filter=filter or (lambda n: False))
 
 
 # First order, at the clean run: what would be lost if each head were set to its mean?
-first_order = estimate_of(abc_mean[:, None].expand_as(clean_z), clean_z, clean_gradient)
-ranked = [
-    divmod(i, n_heads) for i in first_order.abs().flatten().argsort(descending=True).tolist()
-]
-print("head   denoising (share)   ABC mean, first order (logits)   ABC mean, exact (logits)")
-for layer, head in ranked[:14]:
-    logits, _ = without([(layer, head)])
-    lost = difference_of(logits, answers, last).mean() - clean_difference.mean()
+estimate_of = lesson.use("attribution_patching")
+clean_z, clean_gradient = z_and_gradient(model, clean, metric)
+to_mean = abc_mean[:, None].expand_as(clean_z)
+first_order = estimate_of(to_mean, clean_z, clean_gradient)
+order_1, order_2 = (  # each half is half the mean, so twice its sum
+    2 * estimate_of(to_mean[:, r], clean_z[:, r], clean_gradient[:, r])
+    for r in (io_first, ~io_first)
+)
+lost = {}
+print("        first order                        exact")
+print("head       all   IO first   IO second        all   IO first   IO second")
+for head in [
+    *strongest(first_order, 6),
+    *[h for h in strongest(order_1 - order_2, 6) if h not in strongest(first_order, 6)][:3],
+]:
+    logits, _ = without(head)
+    lost[head] = difference_of(logits, answers, last) - clean_difference
+    exact = [lost[head].mean(), lost[head][io_first].mean(), lost[head][~io_first].mean()]
     print(
-        f"{layer}.{head:<3} {heads.values[layer, head]:+14.2f} {first_order[layer, head]:+26.2f} {lost:+28.2f}"
+        f"{named(head):<6} {first_order[head]:+7.2f} {order_1[head]:+10.2f} {order_2[head]:+11.2f} {exact[0]:+10.2f} {exact[1]:+10.2f} {exact[2]:+11.2f}"
     )
+
+silent = min((h for h in found if abs(straight[h]) < 0.02), key=lambda h: h[0])
+along = {head: slopes(model, *few, head, steps=3) for head in (silent, found[1])}
+for head, on_the_way in along.items():
+    print(
+        f"{named(head)}, clean into corrupted: slope on the way {' '.join(f'{s:+.2f}' for s in on_the_way)}, exact {heads.values[head]:+.2f}"
+    )
+
+# %% id="claims-ablation-seen" tags=["claims"]
+_late = [h for h in lost if h[0] >= 23]
+_order = [
+    h for h in _late if lost[h][io_first].mean() > 0.25 and lost[h][~io_first].mean() < 0.1
+]
+_early = max(
+    (h for h in lost if h[0] < 16), key=lambda h: abs(first_order[h] - lost[h].mean())
+)
+_along = [along[silent][0], along[silent][-1]]
+lesson.seen("order_heads", [named(h) for h in _order])
+lesson.seen("order_1", [lost[h][io_first].mean() for h in _order], "+.1f")
+lesson.seen("order_2", [lost[h][~io_first].mean() for h in _order], "+.1f")
+lesson.seen("wrong_estimate", named(_early))
+lesson.seen("wrong_estimate_is", [first_order[_early], lost[_early].mean()], "+.1f")
+lesson.seen("curved", named(silent))
+lesson.seen("curved_slopes", _along, ".2f")
+claim(
+    "for late heads the first order is within 0.3 logits of the exact loss",
+    all(abs(first_order[h] - lost[h].mean()) < 0.3 for h in _late),
+)
+claim(
+    "at least one late head is better lost with IO first, by 0.25, and not with IO second",
+    len(_order) >= 1,
+)
+claim(
+    "the worst early estimate is off by more than 0.4 logits",
+    abs(first_order[_early] - lost[_early].mean()) > 0.4,
+)
+claim(
+    "the silent head's slope nearly doubles on its way, by half or more",
+    _along[1] > 1.4 * _along[0],
+)
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# 23.3 stays first. But **23.7** and **23.1**, which denoising put at 0.00 and 0.02, are worth half a logit each: they do the same on clean and corrupted prompts, so exchanging one for the other shows nothing. Their sign is positive: without them the model does *better*.
+# The control of section $2$ pays off once more. Without {{seen:order_heads}} the model does *better* if the indirect object comes first ({{seen:order_1}} logits), and not if it comes second ({{seen:order_2}}). With prompts of one order you would have called it a head that works against the answer.
 #
-# The last two columns are a second control. For late heads the first order is nearly exact. **8.1** is not worth +0.62 but +0.07, and 20.0 is worth three times its estimate. A ranking by first order will be wrong about such heads, in either direction.
+# How good is the estimate? For late heads it is close. {{seen:wrong_estimate}} is the bad case: estimate and exact loss are {{seen:wrong_estimate_is}} logits. A head that acts by moving *another* head's attention meets a softmax, which is flat at the ends: one gradient sees little of what lies between (Kramár et al. 2024). {{seen:curved}} shows the bend: moved from its corrupted to its clean output, its slope goes from {{seen:curved_slopes}}. The mean slope, the *integrated gradient* (Sundararajan et al. 2017), comes close to the exact effect.
 # </details>
 
-# %% [markdown] id="part-9"
-# ## 9. A circuit, and how good it is
+# %% [markdown] id="faithfulness-intro"
+# A circuit is a claim: *these* heads do it. The test: set all others to their ABC mean, and see what is left. **Faithfulness** is your `recovery` with other ends: $0$ for a model without any head, $1$ for all of them. More than $1$ is not better.
 #
-# A circuit is a claim: *these* heads do it. The test: set all others to their ABC mean. What is left?
-
-# %% [markdown] id="ask-faithfulness"
-# {{exercise faithfulness}}
-#
-# 0 for a model without any head, 1 for all of them. More than 1 is not better.
-
-
-# %% id="answer-faithfulness"
-def faithfulness(circuit: float, full: float, empty: float) -> float:
-    """Share of what the full model scores above the empty circuit that this circuit keeps.
-
-    All three are scores in logits. ValueError when full = empty.
-    """
-    # BEGIN SOLUTION
-    if full == empty:
-        raise ValueError(
-            f"the full model and the empty circuit both score {full}: there is nothing to explain"
-        )
-    return (circuit - empty) / (full - empty)
-    # END SOLUTION
-
-
-lesson.check(faithfulness)
-
-# %% id="use-faithfulness"
-from mi_course.interp.ioi import ioi_task
-
-ALL = [(la, h) for la in range(n_layers) for h in range(n_heads)]
-
-
-def kept_by(circuit):
-    """The mean logit difference when only these heads are left."""
-    logits, _ = without([head for head in ALL if head not in circuit])
-    return difference_of(logits, answers, last).mean().item()
-
-
-full, empty = kept_by(ALL), kept_by([])
-share = lesson.use("faithfulness")
-print(f"all heads {full:+.2f}, no head {empty:+.2f} logits")
-
-# The same for many circuits, on both templates.
-task = ioi_task(model, [TEMPLATE, OTHER_TEMPLATE], PAIRS)
-one_template = ioi_task(model, [TEMPLATE], PAIRS)
-print(
-    f"30 heads by your functions {share(kept_by(ranked[:30]), full, empty):.2f}, by the library {one_template.score(ranked[:30]):.2f}"
-)
-
-# %% [markdown] id="predict-rankings"
-# Three ways of ranking heads. **Predict** which gives the most faithful circuit of thirty: by denoising, by the absolute first-order effect of ABC ablation, or by that effect with the sign, so that only heads that help come in?
+# **Predict:** which ranking gives the most faithful circuits: by denoising, by the absolute first-order effect of ablation, or by that effect with its sign, so that only heads that help come in? And how many heads does it take?
 
 # %% id="use-rankings"
-other_mean = head_means(model, abc_prompts(people, OTHER_TEMPLATE))
-other_z, other_gradient = z_and_gradient(other_clean, other_answers)
-both = (
-    first_order + estimate_of(other_mean[:, None].expand_as(other_z), other_z, other_gradient)
-) / 2
+from mi_course.interp.ioi import ioi_task
+
+task = ioi_task(model, [TEMPLATE], PAIRS[:4])
 
 
 def ranking(values):
@@ -1007,159 +1167,340 @@ def ranking(values):
 
 rankings = {
     "denoising": ranking(heads.values.abs()),
-    "ABC, absolute": ranking(both.abs()),
-    "ABC, helping only": ranking(-both),
+    "ablation, absolute": ranking(first_order.abs()),
+    "ablation, helping": ranking(-first_order),
 }
-print(f"{'heads':<20}{10:>8}{20:>8}{30:>8}")
+sizes = (2, 5, 12, 30)
+print(f"{'number of heads':<20}" + "".join(f"{n:8}" for n in sizes))
 for name, order in rankings.items():
-    print(f"{name:<20}" + "".join(f"{task.score(order[:n]):8.2f}" for n in (10, 20, 30)))
-chance = task.random(30, n=20)
-print(f"random sets of 30: {chance[0]:.2f} to {chance[-1]:.2f} (20 sets)")
+    print(f"{name:<20}" + "".join(f"{task.score(order[:n]):8.2f}" for n in sizes))
 
 # %% [markdown] id="ask-my_circuit"
 # ### Your circuit
 #
 # {{exercise my_circuit}}
 #
-# Use what you like: a ranking, the roles that you found, trial and error. Judged on names and templates that you have not seen; the check takes up to a minute.
+# Use what you like: a ranking, the roles that you found, `task.score(heads)` on your own prompts.
 
 # %% id="answer-my_circuit"
 # BEGIN SOLUTION
-my_circuit = ranking(both.abs())[:30]
+my_circuit = ranking(-first_order)[:5]
 # END SOLUTION
 
 lesson.check(my_circuit, name="my_circuit")
 
-# %% id="use-circuit"
+# %% [markdown] id="held-out-intro"
+# Now the truth about all of them, on the prompts that you were judged by: other names, other templates. And a control that is often left out. Random sets of heads come in two kinds, those that happen to contain the one strongest head and those that do not. `mi_course.interp.ioi.random_scores()` has ten of each size, measured on the same prompts.
+
+# %% id="use-held-out"
+from mi_course.interp.ioi import STRONGEST, random_scores, smollm2_held_out
+
+held_out, chance = smollm2_held_out(), random_scores()
+curve_sizes = sorted(chance)
+curves = {
+    name: [held_out.score(order[:n]) for n in curve_sizes] for name, order in rankings.items()
+}
+print(f"{'number of heads':<26}" + "".join(f"{n:7}" for n in curve_sizes))
+for name, curve in curves.items():
+    print(f"{name:<26}" + "".join(f"{value:7.2f}" for value in curve))
+for name, i in (
+    (f"random, without {named(STRONGEST)}", 0),
+    (f"random, with {named(STRONGEST)}", 1),
+):
+    print(f"{name:<22} max" + "".join(f"{chance[n][i][-1]:7.2f}" for n in curve_sizes))
+
 circuit = [tuple(head) for head in lesson.use("my_circuit")]
+alone, graph_score = held_out.score([suppressor]), held_out.score(found)
 print(
-    f"{len(circuit)} heads: faithfulness {task.score(circuit):.2f}, completeness {task.completeness(circuit):.2f}"
+    f"your circuit {held_out.score(circuit):.2f} ({len(circuit)} heads); all other heads without it {held_out.completeness(circuit):.2f}"
+)
+print(f"the eight heads with roles {graph_score:.2f}; {named(suppressor)} alone {alone:.2f}")
+print(
+    "what the eight lose without one of them: "
+    + ", ".join(
+        f"{named(head)} {graph_score - held_out.score([h for h in found if h != head]):+.2f}"
+        for head in found
+    )
+)
+
+# %% id="held-out-picture" tags=["not-compared"]
+bands = {
+    f"control: random without {named(STRONGEST)}": 0,
+    f"control: random with {named(STRONGEST)}": 1,
+}
+show.lines(
+    curve_sizes,
+    curves
+    | {
+        name: tuple(
+            [f([*chance[n][i]]) for n in curve_sizes]
+            for f in (lambda v: v[len(v) // 2], min, max)
+        )
+        for name, i in bands.items()
+    },
+    xlabel="number of heads",
+    ylabel="faithfulness on held-out prompts",
+    title="Faithfulness by size, for three rankings and for chance",
+    caption="1 is the whole model. Bands: the lowest and highest of ten random sets, and their median.",
 )
 
 # %% id="circuit-picture" tags=["not-compared"]
-roles = {
-    (23, 3): "writes the subject down",
-    (23, 0): "writes the indirect object up",
-    (29, 1): "writes the indirect object up",
-    (24, 4): "writes the indirect object down",
-    (29, 0): "writes the indirect object down",
-    (20, 0): "looks at the second subject",
-    (19, 2): "looks at the second subject",
-    (17, 4): "induction, at the second subject",
-}
-straight = path_patching(model, clean_texts, corrupted_texts, metric, progress=False)
-speakers = [head for head, value in straight.top(20) if abs(value) >= 0.05]
-members = sorted(
-    {head for sender, receiver, _ in edges for head in (sender, receiver)} | set(speakers)
-)
-nodes = [{"id": f"{la}.{h}", "layer": la, "role": roles.get((la, h), "")} for la, h in members]
-arrows = [(f"{s[0]}.{s[1]}", f"{r[0]}.{r[1]}", value) for s, r, value in edges]
-arrows += [(f"{la}.{h}", "logits", float(straight.values[la, h])) for la, h in speakers]
+what = {}
+for head in found:
+    if copying[head][1] > 0.5:
+        what[head] = "suppresses names"
+    elif copying[head][0] > 0.5:
+        what[head] = "moves the name it looks at"
+    elif abs(straight[head]) < 0.02:
+        what[head] = "tells others where to look"
+    else:
+        what[head] = "raises the answer" if straight[head] > 0 else "lowers the answer"
+arrows = [(named(s), named(r), value) for s, r, value in edges if {s, r} <= set(found)]
+arrows += [(named(h), "logits", straight[h]) for h in found if abs(straight[h]) >= 0.02]
 show.graph(
-    [*nodes, {"id": "logits", "layer": n_layers}],
+    [{"id": named(h), "layer": h[0], "role": what[h]} for h in found]
+    + [{"id": "logits", "layer": n_layers}],
     arrows,
-    title="Two heads find out who is named twice; others raise one name and lower the other",
+    title=f"These eight heads keep {graph_score:.2f} of the task, {named(suppressor)} alone {alone:.2f}",
     weight_name="share of the effect along this path",
-    caption="Paths to the logits of at least 0.05, and those that were followed in section 7. Red and dashed: away from the answer.",
+    caption="The tested heads and the paths between them that were measured in section 7. Red and dashed: away from the answer.",
+)
+
+# %% id="claims-circuit-seen" tags=["claims"]
+_at = {n: i for i, n in enumerate(curve_sizes)}
+_help, _abs, _den = (
+    curves["ablation, helping"],
+    curves["ablation, absolute"],
+    curves["denoising"],
+)
+_score, _rest = held_out.score(circuit), held_out.completeness(circuit)
+lesson.seen("alone", alone, ".2f")
+lesson.seen("mine", _score, ".2f")
+lesson.seen("mine_size", len(circuit))
+lesson.seen("mine_rest", _rest, ".2f")
+lesson.seen("helping_curve", [_help[_at[n]] for n in (3, 20, 40)], ".2f")
+lesson.seen("absolute_curve", [_abs[_at[n]] for n in (3, 10, 40)], ".2f")
+lesson.seen("denoising_curve", [_den[_at[n]] for n in (3, 40)], ".2f")
+lesson.seen("chance_without", max(chance[20][0]), ".2f")
+lesson.seen("chance_with", [min(chance[20][1]), max(chance[20][1])], ".2f")
+lesson.seen("eight", graph_score, ".2f")
+_drop = {h: graph_score - held_out.score([x for x in found if x != h]) for h in found}
+lesson.seen("needed", [named(h) for h in found if _drop[h] > 0.1])
+lesson.seen("not_needed", [named(h) for h in found if abs(_drop[h]) < 0.05])
+claim("one head alone keeps more than half of the task on held-out prompts", alone > 0.6)
+claim(
+    "the circuit of the solution is within 0.15 of 1, and all other heads without it keep nothing: they score below 0",
+    abs(_score - 1) < 0.15 and _rest < 0,
+)
+claim(
+    "no random set of 20 without the strongest head reaches a random set's best with it; the bands' medians are 0.2 apart",
+    max(chance[20][0]) < max(chance[20][1]) and chance[20][1][5] - chance[20][0][5] > 0.2,
+)
+claim("the helping ranking overshoots at 40 heads", _help[_at[40]] > 1.2)
+claim(
+    "the absolute ranking falls by 0.1 or more between 3 and 10 heads",
+    _abs[_at[3]] - _abs[_at[10]] > 0.1,
+)
+claim(
+    "denoising is worse with forty heads than with three", _den[_at[40]] < _den[_at[3]] - 0.3
+)
+claim(
+    "three or more of the eight can go at a cost below 0.05",
+    sum(abs(d) < 0.05 for d in _drop.values()) >= 3,
 )
 
 # %% [markdown] id="circuit-seen"
 # <details><summary>What you should see</summary>
 #
-# On the two templates of the lesson, heads ranked by denoising come to 0.58 with ten heads and *fall* to 0.45 with thirty. Ranked by the absolute effect of ABC ablation they rise from 0.61 to 0.77; only the helping ones give 0.97 with ten and 1.06 with thirty. Random sets of thirty reach from −0.32 to 0.71: a large part of the task
-# can be had by chance, so a faithfulness without that control says little.
+# On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the latest name has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it.
 #
-# On prompts that no ranking has seen the differences grow. There the thirty heads of the denoising ranking keep 0.08, those of the absolute one 0.89, and the ten and twenty best helpers 1.22 and 1.18: without 29.0 and 24.4, which work against the
-# answer and which the model has, they overshoot. A score near 1 on the prompts you chose with is partly two errors that cancel. It is necessary, not enough. Look at the completeness as well: the heads outside should do nothing by themselves. Those outside
-# the thirty of the absolute ranking score −0.40: heads that work against the answer are left among them.
+# More heads are not better. By denoising, faithfulness goes from {{seen:denoising_curve}} as the set grows from $3$ to $40$. By the absolute effect it falls and rises again, {{seen:absolute_curve}} at the sizes $3, 10, 40$, as heads that work against the answer come in before those that balance them. Helping heads only give {{seen:helping_curve}} at $3, 20, 40$: in the end they do the task more strongly than the model does.
+#
+# Chance needs its own control. Without the strongest head, no random set of $20$ keeps more than {{seen:chance_without}}. With it, they range from {{seen:chance_with}}. A set that beats "random" may only contain that one head.
+#
+# The graph is what was tested, no more and no less: its eight heads keep {{seen:eight}}. {{seen:needed}} are needed; without {{seen:not_needed}} nothing is lost. They inform the name mover, and what it writes is nearly balanced by what others write against it; section $9$ shows how. So the graph says how these heads work, and the score says which of them decide. A number near $1$ is partly two errors that cancel: a small circuit leaves out the name mover and the heads that work against it, and loses neither. Faithfulness is necessary, not enough.
 # </details>
-
-# %% [markdown] id="part-10"
-# ## 10. Is there a backup?
 #
-# In GPT-2 other heads step in when a name mover is removed (Wang et al. 2022, section 3.4). If so, removing a head costs *less* than its direct effect says. Test it here: set 23.3 to its mean, and compare what is lost with what 23.3 wrote itself. What is left over is how others changed.
+# *Reflect.* Your circuit passed on unseen names and templates, and beat random sets. What result would have made you say that it is *not* how the model does it?
+
+# %% [markdown] id="part-9"
+# ## 9. Is there a backup?
+#
+# In GPT-2 other heads step in when a name mover is removed (Wang et al. 2022, section 3.4). If so, removing a head costs *less* than its direct effect says. To see who steps in, split what changes: each part's direct effect at the old scale, and the rest, which is the final norm's.
+
+# %% [markdown] id="ask-self_repair"
+# {{exercise self_repair}}
+
+
+# %% id="answer-self_repair"
+def self_repair(
+    before: Float[Tensor, "part batch d_model"],
+    after: Float[Tensor, "part batch d_model"],
+    scale_before: Float[Tensor, "batch 1"],
+    scale_after: Float[Tensor, "batch 1"],
+    directions: Float[Tensor, "batch d_model"],
+) -> tuple[Float[Tensor, "part"], float]:
+    """How the logit difference changes: (by each part, by the final norm), batch means in logits.
+
+    before, after: what each part writes at the last position, without and with the ablation. The logit difference is
+    (sum of the parts · direction) / scale. Parts change at the old scale; then the scale changes.
+    """
+    # BEGIN SOLUTION
+    changes = ((after - before) * directions / scale_before).sum(-1).mean(-1)
+    total = (after.sum(0) * directions).sum(-1, keepdim=True)
+    return changes, (total / scale_after - total / scale_before).mean().item()
+    # END SOLUTION
+
+
+lesson.check(self_repair)
+
+# %% [markdown] id="predict-repair"
+# **Predict:** remove the name mover, and remove the suppression head. In which case do others make up for it: heads, MLPs, the norm?
 
 # %% id="use-backup"
-logits, ablated_cache = without([(23, 3)])
-after = difference_of(logits, answers, last).mean()
-with torch.no_grad():
-    now = lesson.use("direct_attribution")(
-        head_outputs(ablated_cache), scale, model.W_U, answers
+repair_of = lesson.use("self_repair")
+
+
+def parts_of(cache):
+    """What every head, every MLP and the embedding write at the last position, [part, batch, d_model]."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                head_outputs(model, cache).flatten(0, 1),
+                torch.stack([cache["mlp_out", layer][:, -1] for layer in range(n_layers)]),
+                cache["resid_pre", 0][None, :, -1],
+            ]
+        )
+
+
+intact, repair = parts_of(clean_cache), {}
+print("without   own part   other heads   MLPs    norm     sum   | measured")
+for head in (mover, suppressor):
+    logits, ablated_cache = without(head, filter=lambda n: n.endswith(wanted))
+    changes, norm = repair_of(
+        intact,
+        parts_of(ablated_cache),
+        scale,
+        ablated_cache["ln_final.hook_scale"][:, -1],
+        directions,
     )
-predicted = clean_difference.mean() - direct[23, 3] + now[23, 3]
-print(
-    f"before {clean_difference.mean():.2f}, after {after:.2f}; if nobody reacted {predicted:.2f}"
+    by_head = changes[:-31].view(n_layers, n_heads).clone()
+    own, by_head[head] = float(by_head[head]), 0.0
+    repair[head] = {
+        "own": own,
+        "heads": float(by_head.sum()),
+        "MLPs": float(changes[-31:].sum()),
+        "norm": float(norm),
+        "who": by_head,
+    }
+    measured = (difference_of(logits, answers, last) - clean_difference).mean()
+    print(
+        f"{named(head):<8} {own:+9.2f} {repair[head]['heads']:+12.2f} {repair[head]['MLPs']:+8.2f} {norm:+7.2f} "
+        f"{changes.sum() + norm:+7.2f}   | {measured:+.2f}   heads that react: "
+        + ", ".join(f"{named(h)} {by_head[h]:+.2f}" for h in strongest(by_head, 3))
+    )
+
+# %% id="claims-backup-seen" tags=["claims"]
+_m, _s = repair[mover], repair[suppressor]
+_first = strongest(_m["who"], 1)[0]
+_three = strongest(_s["who"], 3)
+lesson.seen("mover_own", _m["own"], "+.1f")
+lesson.seen("mover_repair", [_m["heads"], _m["norm"]], "+.1f")
+lesson.seen("mover_total", abs(sum(v for k, v in _m.items() if k != "who")), ".1f")
+lesson.seen("repairer", named(_first))
+lesson.seen("s_own", _s["own"], "+.1f")
+lesson.seen("s_heads", _s["heads"], "+.1f")
+lesson.seen("s_mlps", _s["MLPs"], "+.1f")
+lesson.seen("s_total", sum(v for k, v in _s.items() if k != "who"), "+.1f")
+lesson.seen("s_up", [named(h) for h in _three if _s["who"][h] > 0])
+lesson.seen("s_down", [named(h) for h in _three if _s["who"][h] < 0])
+claim(
+    "removing the name mover costs less than a quarter of its direct effect",
+    abs(sum(v for k, v in _m.items() if k != "who")) < 0.25 * abs(_m["own"]),
 )
-change = now - direct
-change[23, 3] = 0
-for index in change.abs().flatten().argsort(descending=True)[:6].tolist():
-    print(f"  {index // n_heads}.{index % n_heads} changes by {change.flatten()[index]:+.2f}")
-print(f"all other heads together {change.sum():+.2f}")
+claim(
+    "most of that repair is one negative head that writes less",
+    _m["who"][_first] > 0.6 * _m["heads"] and copying[_first][1] > 0.5,
+)
+claim(
+    "removing the suppressor costs at least its direct effect: the reactions cancel or worse",
+    sum(v for k, v in _s.items() if k != "who") < _s["own"],
+)
+claim(
+    "heads react to it in both directions, by half a logit each",
+    max(_s["who"].flatten()) > 0.4 and min(_s["who"].flatten()) < -0.4,
+)
 
 # %% [markdown] id="backup-seen"
 # <details><summary>What you should see</summary>
 #
-# Some, and not of the kind GPT-2 has. 23.3 is gone, and 24.4, which had written against the answer, does so much less (+1.2), 29.0 too (+0.5). But 29.1, which had helped, helps less (−0.7). So heads react in both directions; in sum they give back about one of three logits. What is lost in the end (5.50 to 2.56) is
-# close to what the direct effect alone predicts (2.38): the rest, what MLPs and the final norm do differently, cancels most of it. We did not measure those two apart. Nobody takes over the work of 23.3. "No backup" would have been a wrong conclusion from the small difference alone: total minus direct hides what cancels.
+# **Without the name mover** the model loses its direct part ({{seen:mover_own}}) and gets nearly all of it back: other heads and the norm give {{seen:mover_repair}}. What is lost in the end is {{seen:mover_total}} logits. Nobody takes over its work. {{seen:repairer}}, which suppresses names that have been written already, finds less to suppress. In GPT-2 the same mechanism explains part of the self-repair (39 % in one narrow task, McDougall et al. 2023). The norm repairs too: without the head the stream is shorter, so everything else counts for more (Rushing and Nanda 2024).
+#
+# **Without the suppression head** there is no repair. The direct part is {{seen:s_own}}; other heads give back {{seen:s_heads}}, the MLPs take {{seen:s_mlps}}, and in sum the loss is {{seen:s_total}}. "No reaction" would be the wrong conclusion: {{seen:s_up}} write less against the answer, {{seen:s_down}} less for it. A total hides what cancels.
 # </details>
 
-# %% [markdown] id="part-11"
-# ## 11. How patching misleads
+# %% [markdown] id="part-10"
+# ## 10. Three choices that decide the result
 #
-# Three ways to get a wrong result from a right program.
+# Every number above rests on a choice. Change each, and look.
 
 # %% id="use-misleads"
-# The wrong mean: prompts with the subject in second place (ABB). They name nobody new, so the mean keeps part of the task.
-abb_texts = [
-    TEMPLATE.format(A=a, B=b, S=b)
-    for i, a in enumerate(people)
-    for b in (people[(i + 1) % 8], people[(i + 3) % 8])
-]
-abb_mean = head_means(model, abb_texts)
+# The wrong mean: over prompts in which somebody is named twice. It keeps part of the task.
+few_set = (clean[FEW], difference_metric(answers[FEW]))
+means = {
+    "ABC mean": abc_mean,
+    "clean prompts' mean": head_means(model, clean_texts),
+    "zero": torch.zeros_like(abc_mean),
+}
+top = ranking(first_order.abs())[:10]
+everyone = [(layer, number) for layer in range(n_layers) for number in range(n_heads)]
+print("mean taken over    ten heads keep   no head: logits in ABB, in ABA")
+by_mean = {}
+for name, mean in means.items():
+    kept, nothing = (
+        mean_ablation(model, *few_set, keep=keep, means=mean) for keep in (top, [])
+    )
+    by_mean[name] = float((kept - nothing).mean() / (clean_difference[FEW] - nothing).mean())
+    print(
+        f"{name:<20} {by_mean[name]:+11.2f} {nothing[0::2].mean():+21.2f} {nothing[1::2].mean():+9.2f}"
+    )
 
-
-def faithful(circuit, mean):
-    def left(kept):
-        logits, _ = without([head for head in ALL if head not in kept], mean)
-        return difference_of(logits, answers, last).mean().item()
-
-    return share(left(circuit), left(ALL), left([])), left([])
-
-
-for name, mean in (
-    ("ABC mean", abc_mean),
-    ("ABB mean", abb_mean),
-    ("zero", torch.zeros_like(abc_mean)),
-):
-    value, nothing = faithful(ranked[:10], mean)
-    print(f"{name:<9} top 10 heads score {value:+.2f}; without any head {nothing:+.2f} logits")
 
 # The wrong metric: the probability of the right name saturates.
-
-
 def probability(logits):
-    return logits.softmax(-1).gather(-1, answers[:, :1]).squeeze(-1)
+    return logits.softmax(-1).gather(-1, answers[FEW][:, :1]).squeeze(-1)
 
 
-by_probability = sweep_heads(
-    model, clean_texts, corrupted_texts, probability, layers=[23, 24, 29], progress=False
-)
-for row, layer, head in ((0, 23, 3), (0, 23, 0), (1, 24, 4), (2, 29, 0), (2, 29, 1)):
+by_probability = sweep_heads(model, *few[:2], probability, layers=layers, progress=False)
+for head in found:
+    row = layers.index(head[0])
     print(
-        f"{layer}.{head}: {heads.values[layer, head]:+.2f} of the logit difference, {by_probability.values[row, head]:+.2f} of the probability"
+        f"{named(head)}: {heads.values[head]:+.2f} of the logit difference, {by_probability.values[row, head[1]]:+.2f} of the probability"
     )
+
+# %% id="claims-misleads-seen" tags=["claims"]
+_invisible = [h for h in found if abs(by_probability.values[layers.index(h[0]), h[1]]) < 0.02]
+lesson.seen("invisible", [named(h) for h in _invisible])
+lesson.seen("invisible_worth", [heads.values[h] for h in _invisible], "+.2f")
+lesson.seen("by_mean", list(by_mean.values()), ".2f")
+claim(
+    "three or more of the eight heads have less than 0.02 of the probability",
+    len(_invisible) >= 3,
+)
+claim(
+    "the choice of the mean moves the score by 0.1 or more",
+    max(by_mean.values()) - min(by_mean.values()) > 0.1,
+)
 
 # %% [markdown] id="misleads-seen"
 # <details><summary>What you should see</summary>
 #
-# **The mean decides.** The same ten heads score 0.22 with the ABC mean and 0.56 with the ABB mean. A mean over prompts in which somebody *is* named twice hands part of the task to every head outside the circuit. Setting heads to zero, a state the model has never been in, leaves nothing: ten heads then score 0.00.
+# **What replaces a head decides.** The same ten heads score {{seen:by_mean}} with the ABC mean, the mean over the clean prompts themselves, and zero. Zero is a state that the model has never been in; a mean over prompts in which somebody *is* named twice hands part of the task to every head outside the circuit.
 #
-# **The metric decides.** By the probability of the right name, 23.0 and the negative heads have almost no effect (0.01), because nothing happens to a probability until the logit difference is near zero. A tenth of the way in logits is invisible.
+# **The metric decides.** By the probability of the right name, {{seen:invisible}} have almost no effect, though they are worth {{seen:invisible_worth}} of the logit difference. Nothing happens to a probability until the logit difference is near zero.
 #
-# **The patch decides.** A corrupted run with one clean head is a state that no prompt produces. What it does there need not be what it does in any sentence.
+# **The pair decides.** What clean and corrupted prompts share cannot show. That was section $6$.
 # </details>
-#
-# *Reflect.* Your circuit passed on unseen names and templates, and beat random sets. What result would have made you say that it is *not* how the model does it?
 
 # %% [markdown] id="online-intro"
 # ### The published circuit, if you are online
@@ -1169,18 +1510,27 @@ for row, layer, head in ((0, 23, 3), (0, 23, 0), (1, 24, 4), (2, 29, 0), (2, 29,
 # %% id="use-gpt2" tags=["online"]
 try:
     gpt2 = mi_course.load_model("gpt2")
-    gpt2_metric = difference_metric(names, gpt2)
-    print(sweep_heads(gpt2, clean_texts, corrupted_texts, gpt2_metric, progress=False).top(9))
+    gpt2_metric = difference_metric(names[FEW], gpt2)
+    print(sweep_heads(gpt2, *few[:2], gpt2_metric, progress=False).top(9))
 except Exception as error:
     print(
         f"GPT-2 is not here: {type(error).__name__}. This part needs a network; nothing else does."
     )
 
+# %% id="claims-recap" tags=["claims"]
+claim(
+    "the largest effect belongs to a head that suppresses the latest name, repeated or not",
+    copying[suppressor][1] > 0.9
+    and latest["nobody repeated, C latest"].writes["C"] < -1
+    and alone > 0.6,
+)
+
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You measured a behaviour with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, named them by where they look and by what they write, and saw that the largest one removes a name rather than moving one.
-# You estimated hundreds of patches from one gradient and measured where that fails. You followed single paths, saw heads that denoising cannot see, and tested a circuit on prompts it was not made from, against chance.
+# You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses the latest name, and alone it keeps {{seen:alone}} of the task. An experiment outside the clean/corrupted pair was needed to see that it does not wait for a repetition.
+#
+# You followed single paths, estimated every patch from one gradient and saw where that fails, and tested circuits on prompts they were not made from, against chance with and without the strongest head. You removed a head and saw who made up for it.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

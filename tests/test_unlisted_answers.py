@@ -203,11 +203,6 @@ def patch_position_neg(resid, hook, source, position):
     return resid
 
 
-def patch_head_kvgroup(z, hook, source, head):
-    z[:, :, head - head % 3 : head - head % 3 + 3] = source[:, :, head - head % 3 : head - head % 3 + 3]
-    return z
-
-
 def mean_ablate_kv(z, hook, mean, keep):
     o = mean.expand_as(z).clone()
     if keep:
@@ -215,34 +210,6 @@ def mean_ablate_kv(z, hook, mean, keep):
     else:
         o = z
     return o
-
-
-def faithfulness_refuse(c, f, e):
-    if f <= e:
-        raise ValueError
-    return (c - e) / (f - e)
-
-
-def agreement_pear(exact, est):
-    if exact.unique().numel() == 1 or est.unique().numel() == 1:
-        raise ValueError
-    return torch.corrcoef(torch.stack([exact, est]))[0, 1]
-
-
-def agreement_kend(exact, est):
-    from scipy.stats import kendalltau
-
-    if exact.unique().numel() == 1 or est.unique().numel() == 1:
-        raise ValueError
-    return kendalltau(exact, est)[0]
-
-
-def agreement_sp(exact, est):
-    from scipy.stats import spearmanr
-
-    if exact.unique().numel() == 1 or est.unique().numel() == 1:
-        raise ValueError
-    return spearmanr(exact, est)[0]
 
 
 def attribution_patching_relu(c, k, g):
@@ -258,12 +225,6 @@ def residual_sweep_skipfirst(model, ct, cc, metric):
     r = reference("activation_patching.residual_sweep")(model, ct, cc, metric)
     r = torch.as_tensor(r).clone()
     r[:, 0] = metric(model(ct))
-    return r
-
-
-def head_sweep_lastlayer(model, ct, cc, metric):
-    r = torch.as_tensor(reference("activation_patching.head_sweep")(model, ct, cc, metric)).clone()
-    r[-1] = metric(model(ct))
     return r
 
 
@@ -383,14 +344,10 @@ WRONG = {
     "activation_patching.logit_difference": [logit_difference_mx, logit_difference_absv, logit_difference_logsm_diff],
     "activation_patching.recovery": [recovery_clamp, recovery_median, recovery_refuses_too_much, recovery_typeerr],
     "activation_patching.patch_position": [patch_position_neg],
-    "activation_patching.patch_head": [patch_head_kvgroup],
     "activation_patching.mean_ablate": [mean_ablate_kv],
-    "activation_patching.faithfulness": [faithfulness_refuse],
-    "activation_patching.agreement": [agreement_pear, agreement_kend],
     "activation_patching.attribution_patching": [attribution_patching_relu],
     "activation_patching.direct_attribution": [direct_attribution_softm],
     "activation_patching.residual_sweep": [residual_sweep_skipfirst],
-    "activation_patching.head_sweep": [head_sweep_lastlayer],
     "activation_patching.path_patch_to_logits": [path_patch_to_logits_onlyattn],
     "activation_patching.ioi_prompts": [ioi_prompts_cased],
     "steering_vectors.last_token_index": [last_token_index_sumpad, last_token_index_first_zero],
@@ -406,7 +363,6 @@ WRONG = {
 RIGHT = {
     "start_here.zero_head": [zero_head_mult],
     "induction_heads.repeated_tokens": [repeated_tokens_fork, repeated_tokens_pyrandom],
-    "activation_patching.agreement": [agreement_sp],
 }
 
 BY_ID = {exercise.id: exercise for exercise in exercises()}

@@ -163,7 +163,7 @@ class _Snapshot:
 
     CACHES = ("_conversion_state", "_block_alias_cache")
     """Notes of TransformerLens about the last forward pass and the hooks that it saw: restored, not compared."""
-    ATOMS = (str, bytes, int, float, complex, type(None), type, torch.dtype, torch.device, Tensor)
+    ATOMS: tuple[type, ...] = (str, bytes, int, float, complex, type(None), type, torch.dtype, torch.device, Tensor)
     ATOMS += (FunctionType, MethodType, BuiltinFunctionType, ModuleType)
 
     def __init__(self, model: Any) -> None:

@@ -95,7 +95,7 @@ def _build_one(
     lesson: _Lesson, report: Report, force: bool, run: bool, cell_s: int, say: Callable[[str], None]
 ) -> None:
     info = lesson.info
-    if findings := list(review_claims(info, lesson.cells)):
+    if findings := list(review_claims(lesson.cells)):
         raise BuildError(findings)
     target = notebook_path(info, solution=True)
     old = _load(target)
@@ -128,7 +128,7 @@ def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
         try:
             cells = _cells(info)
             findings += review(info, _spec(info), cells)
-            findings += review_claims(info, cells)
+            findings += review_claims(cells)
             lesson = _read(info)
             findings += review_held(lesson.held, cells)
             _fill(lesson)

@@ -18,13 +18,7 @@ from mi_course.content import python_only, source, top_level_names
 from mi_course.course import CLAIM_LINE, SEEN_LINE
 from mi_course.lessons import LessonInfo
 
-__all__ = ["CLAIMS_S", "TO_CONVERT", "Held", "fill", "held", "review_claims", "review_held", "table"]
-
-TO_CONVERT = (
-    "residual_stream",
-    "activation_patching",
-)
-"""Lessons whose concluding cells need no claims yet. It only becomes shorter."""
+__all__ = ["CLAIMS_S", "Held", "fill", "held", "review_claims", "review_held", "table"]
 
 CLAIMS_S = 10.0
 """Seconds that all claims of a lesson may take. What costs more (many seeds) is a test marked `slow`."""
@@ -114,7 +108,7 @@ def concludes(cell: SourceCell) -> bool:
     return cell.kind == "markdown" and (cell.id.endswith(SEEN) or cell.id == RECAP)
 
 
-def review_claims(info: LessonInfo, cells: Sequence[SourceCell]) -> Iterator[Finding]:
+def review_claims(cells: Sequence[SourceCell]) -> Iterator[Finding]:
     """What is wrong with a lesson's claims cells, and with cells that conclude."""
     prose = {cell.id: cell for cell in cells if cell.kind == "markdown"}
     for cell in cells:
@@ -123,8 +117,6 @@ def review_claims(info: LessonInfo, cells: Sequence[SourceCell]) -> Iterator[Fin
         if cell.kind == "markdown":
             yield from _malformed(cell)
     yield from _entangled(cells)
-    if info.id in TO_CONVERT and not info.folder:
-        return
     for cell in filter(concludes, cells):
         own = [other for other in cells if other.is_claims and other.belongs_to == cell.id]
         if not any(call for other in own for call in _claim_calls(other)):
@@ -262,7 +254,7 @@ def _typed_numbers(text: str) -> Iterator[tuple[str, int]]:
 def table(lessons: Sequence[tuple[LessonInfo, Sequence[SourceCell], Held]]) -> str:
     """Per lesson: cells that conclude, how many of them have a claim, claims, numbers filled in, citations."""
     rows: list[tuple[str, ...]] = [
-        ("lesson", "concluding cells", "with a claim", "claims", "numbers seen", "citations", "")
+        ("lesson", "concluding cells", "with a claim", "claims", "numbers seen", "citations")
     ]
     for info, cells, run in lessons:
         prose = [cell for cell in cells if concludes(cell)]
@@ -270,11 +262,10 @@ def table(lessons: Sequence[tuple[LessonInfo, Sequence[SourceCell], Held]]) -> s
         filled = sum(len(_PLACEHOLDER.findall(cell.text)) for cell in cells if cell.kind == "markdown")
         cited = sum(len(_CITATION.findall(cell.text)) for cell in cells if cell.kind == "markdown")
         counts = (len(prose), sum(cell.id in ids for cell in prose), sum(run.claims.values()), filled, cited)
-        note = "to be converted" if info.id in TO_CONVERT and not info.folder else ""
-        rows.append((f"{info.number:02d} {info.id}", *map(str, counts), note))
+        rows.append((f"{info.number:02d} {info.id}", *map(str, counts)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        aligned = [word.rjust(width) for word, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *aligned, row[-1]]).rstrip())
+        aligned = [word.rjust(width) for word, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *aligned]))
     return "\n".join(lines)

@@ -154,7 +154,11 @@ def _from_folder(folder: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
         if members > MAX_MEMBERS:
             raise _Refused(f"it holds more than {MAX_MEMBERS:,} files")
         folders[:] = sorted(name for name in folders if not _hidden(name))
-        if len(Path(here).relative_to(folder).parts) >= DEPTH:
+        for name in folders:
+            if Path(here, name).is_symlink():
+                notes.append(f"{name} is a symbolic link to a folder, which is not followed")
+        if folders and len(Path(here).relative_to(folder).parts) >= DEPTH:
+            notes.append(f"folders more than {DEPTH} deep are not looked into, such as {Path(here, folders[0]).name}")
             folders.clear()
         for name in sorted(names):
             members += 1
@@ -181,13 +185,21 @@ def _from_zip(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS:
                 raise _Refused(f"the zip file holds more than {MAX_MEMBERS:,} files")
-            total = 0
+            total, whole, broken = 0, False, None
             for member in members:
                 if not _wanted(member, notes):
                     continue
-                raw = _unpacked(archive, member, min(MAX_BYTES, TOTAL_BYTES - total))
+                try:
+                    raw = _unpacked(archive, member, min(MAX_BYTES, TOTAL_BYTES - total))
+                except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # the others may be whole
+                    notes.append(f"{member.filename!r:.100} in the zip cannot be unpacked ({str(error)[:100]})")
+                    broken = error
+                    continue
                 total += len(raw)
+                whole = True
                 yield member.filename, raw
+            if broken and not whole:
+                raise broken
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _Refused(f"it is no zip file that can be read ({str(error)[:200]})") from None
 

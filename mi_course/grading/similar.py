@@ -98,7 +98,7 @@ def _answers_of(entry: Entry, lesson: str | int | None) -> list[list[Any]]:
 
     answers: list[Answer] = []
     chosen, _, _ = choose(load(entry).files, lesson)  # a row says what is wrong with a file that is left out
-    for _, submission, _, _ in chosen.values():
+    for _, submission, _ in chosen.values():
         answers += answers_in("", submission.exercises, [cell.source for cell in submission.cells])
     return [[answer.exercise, answer.symbols, answer.literal, answer.calls_own] for answer in answers]
 

@@ -153,12 +153,11 @@ def _token(model: TransformerBridge, word: str) -> int | None:
 
 def heads_in_text(model: TransformerBridge, measure: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "layer head"]:
     """The mean of measure(pattern [head query key], tokens [pos]) over the stories, for every head."""
-    tables = []
-    for story in STORIES:
-        tokens, _ = occurrences(model, story)
-        ids = tokens[0]
-        tables.append(score_heads(model, tokens, lambda pattern, ids=ids: measure(pattern, ids)))
-    return torch.stack(tables).mean(dim=0)
+
+    def scores_in(tokens: Int[Tensor, "1 pos"]) -> Float[Tensor, "layer head"]:
+        return score_heads(model, tokens, lambda pattern: measure(pattern, tokens[0]))
+
+    return torch.stack([scores_in(occurrences(model, story)[0]) for story in STORIES]).mean(dim=0)
 
 
 def name_losses(model: TransformerBridge, loss_without: LossWithout, heads: Heads) -> tuple[float, float, float]:

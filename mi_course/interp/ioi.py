@@ -5,7 +5,8 @@ The task and the three-name prompts (ABC) are Wang et al.'s (2022), section 2; n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,34 +15,47 @@ import torch
 from torch import Tensor
 
 from mi_course.interp.models import load_model
-from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation, score_circuit
+from mi_course.interp.models.where import data_dir
+from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
     from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.patching.metrics import Metric
 
     Head = tuple[int, int]
 
-# None of these occurs in lesson 03. Each name is one token of SmolLM2, with a leading space.
-HELD_OUT_TEMPLATES = (
-    "Then {A} and {B} sat in the garden, and {S} gave a book to",
-    "While {B} and {A} were at the office, {S} sent a letter to",
+# None of these names and templates occurs in lesson 03. Each name is one token of SmolLM2, with a leading space.
+HELD_OUT = (
+    (
+        "Then {A} and {B} sat in the garden, and {S} gave a book to",
+        (("Amy", "Jack"), ("Michael", "Emily"), ("Jennifer", "Andrew"), ("Richard", "Linda")),
+    ),
+    (
+        "While {A} and {B} were at the office, {S} sent a letter to",
+        (("Karen", "Steven"), ("Edward", "Nancy"), ("Diana", "Arthur"), ("Frank", "Martha")),
+    ),
 )
-HELD_OUT_PAIRS = (("Emma", "David"), ("Laura", "Peter"), ("Kate", "Mark"))
+STRONGEST, N_HEADS = (23, 3), 270
+"""The head with the largest effect on this task in SmolLM2, and how many heads there are."""
 
 
 def ioi_prompts(pairs: Sequence[tuple[str, str]], template: str) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Clean prompts, corrupted prompts, and (indirect object, subject) of each clean prompt.
 
-    template: text with {A} and {B}, the two names, and {S}, the subject. Each pair (a, b) is used twice: with A=a, B=b,
-    S=b, and with a and b exchanged. In the corrupted prompt S is the indirect object.
+    template: text with {A} and {B}, the two names in the order in which they are read, and {S}, the subject. Each pair
+    (a, b) is used twice, with a named first: with S=b, so that the indirect object is named first (ABB), and with S=a,
+    so that it is named second (ABA). In the corrupted prompt S is the indirect object: each of the two is the other's.
 
-    >>> ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")[0]
-    ['Mary and John: John gave it to', 'John and Mary: Mary gave it to']
+    >>> clean, corrupted, names = ioi_prompts([("Mary", "John")], "{A} and {B}: {S} gave it to")
+    >>> clean, names
+    (['Mary and John: John gave it to', 'Mary and John: Mary gave it to'], [('Mary', 'John'), ('John', 'Mary')])
     """
-    answers = [names for a, b in pairs for names in ((a, b), (b, a))]
-    clean = [template.format(A=a, B=b, S=b) for a, b in answers]
-    corrupted = [template.format(A=a, B=b, S=a) for a, b in answers]
-    return clean, corrupted, answers
+    rows = [(a, b, subject, other) for a, b in pairs for other, subject in ((a, b), (b, a))]
+    clean = [template.format(A=a, B=b, S=subject) for a, b, subject, _ in rows]
+    corrupted = [template.format(A=a, B=b, S=other) for a, b, _, other in rows]
+    return clean, corrupted, [(other, subject) for *_, subject, other in rows]
 
 
 def abc_prompts(names: Sequence[str], template: str) -> list[str]:
@@ -64,6 +78,84 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
     ]
 
 
+def head_outputs(
+    model: TransformerBridge, cache: Mapping[Any, Tensor], position: int = -1
+) -> Float[Tensor, "layer head batch d_model"]:
+    """What every head writes into the residual stream at one position: z @ W_O."""
+    return torch.stack(
+        [
+            torch.einsum("bhd,hdm->hbm", cache["z", layer][:, position], model.blocks[layer].attn.W_O)
+            for layer in range(int(model.cfg.n_layers))
+        ]
+    )
+
+
+def z_and_gradient(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], metric: Metric
+) -> tuple[Float[Tensor, "layer batch pos head d_head"], Float[Tensor, "layer batch pos head d_head"]]:
+    """z of every head, and the gradient of the metric's mean with respect to it; prompts of one length."""
+    kept: list[Tensor] = []
+
+    def keep(z: Tensor, hook: Any) -> Tensor:
+        z = z.clone() if z.requires_grad else z.detach().requires_grad_()
+        kept.append(z)
+        return z
+
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(int(model.cfg.n_layers))]
+    with torch.enable_grad():
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, keep) for name in names])
+        gradients = torch.autograd.grad(metric(logits[:, -1]).mean(), kept)
+    return torch.stack([z.detach() for z in kept]), torch.stack(gradients)
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """What one head looks at from the last position, and what it writes there; means over prompts."""
+
+    looks: dict[str, float]
+    """Attention to each role's mentions, to BOS and to the last position itself."""
+    writes: dict[str, float]
+    """Logits on each role's name, above names that do not occur in the prompt."""
+
+    def __str__(self) -> str:
+        looks = "  ".join(f"{name} {value:4.2f}" for name, value in self.looks.items())
+        return f"looks at {looks}   writes {'  '.join(f'{n} {v:+5.2f}' for n, v in self.writes.items())}"
+
+
+def head_profile(
+    model: TransformerBridge,
+    cache: Mapping[Any, Tensor],
+    tokens: Int[Tensor, "batch pos"],
+    roles: Mapping[str, Int[Tensor, " batch"]],
+    head: Head,
+) -> HeadProfile:
+    """Where a head looks from the last position, and what it adds to the names' logits (direct, norm frozen).
+
+    cache: `z` and `pattern` of the head's layer, and `ln_final.hook_scale`. roles: the token of each role, such as
+    {"IO": ..., "S": ...}. Of a name that is mentioned twice, both mentions are listed (S1, S2). Names are compared with
+    those of the other prompts: a head that raises all names alike writes 0.
+    """
+    layer, number = head
+    pattern, rows = cache["pattern", layer][:, number, -1], torch.arange(len(tokens))
+    looks = {}
+    for role, ids in roles.items():
+        places = [(row == name).nonzero().flatten() for row, name in zip(tokens, ids, strict=True)]
+        counts = {len(place) for place in places}
+        if len(counts) > 1:
+            raise ValueError(f"{role} occurs {min(counts)} to {max(counts)} times in a prompt; expected equally often.")
+        for i, at in enumerate(torch.stack(places, dim=1)):
+            looks[f"{role}{i + 1}" if len(places[0]) > 1 else role] = float(pattern[rows, at].mean())
+    looks |= {"BOS": float(pattern[:, 0].mean()), "end": float(pattern[:, -1].mean())}
+    written = cache["z", layer][:, -1, number] @ model.blocks[layer].attn.W_O[number]
+    everyone = torch.cat([ids for ids in roles.values()]).unique()
+    logits = written / cache["ln_final.hook_scale"][:, -1] @ model.W_U[:, everyone]
+    own = torch.stack([ids[:, None] == everyone for ids in roles.values()])
+    absent = ~own.any(0)
+    others = (logits * absent).sum(-1) / absent.sum(-1)
+    writes = {role: float(((logits * mine).sum(-1) - others).mean()) for role, mine in zip(roles, own, strict=True)}
+    return HeadProfile(looks, writes)
+
+
 @dataclass
 class Task:
     """IOI prompts of several templates, and the share of the logit difference that heads keep on them."""
@@ -71,32 +163,21 @@ class Task:
     model: TransformerBridge
     sets: list[tuple[Tensor, Any, Tensor]]
     """Tokens, metric, and the heads' means over ABC prompts, of each template."""
-    _random: dict[int, list[float]] = field(default_factory=dict)
     _ends: tuple[float, float] | None = None
+    _scores: dict[frozenset[Head], float] = field(default_factory=dict)
 
     def score(self, heads: Sequence[Head]) -> float:
         """Faithfulness of these heads, over all templates together."""
         if self._ends is None:
             self._ends = self._mean_metric(self._all_heads()), self._mean_metric([])
-        return faithfulness(self._mean_metric(heads), *self._ends)
+        key = frozenset((layer, head) for layer, head in heads)
+        if key not in self._scores:
+            self._scores[key] = faithfulness(self._mean_metric(sorted(key)), *self._ends)
+        return self._scores[key]
 
     def completeness(self, heads: Sequence[Head]) -> float:
-        """Faithfulness of all the other heads: near 0 if nothing of the circuit is missing."""
+        """Faithfulness of all the other heads (Marks et al. 2024): near 0 if nothing of the circuit is missing."""
         return self.score([head for head in self._all_heads() if head not in set(heads)])
-
-    def random(self, size: int, n: int = 50, seed: int = 0) -> list[float]:
-        """Faithfulness of n random sets of this size, ascending."""
-        if size not in self._random:
-            total, above = 0.0, torch.zeros(n)
-            for tokens, metric, means in self.sets:
-                scores = score_circuit(
-                    self.model, tokens, metric, self._all_heads()[:size], means, random=n, seed=seed, progress=False
-                )
-                # Back from each template's scale to logits, so that all templates enter one ratio.
-                effect = float((scores.full - scores.empty).mean())
-                total, above = total + effect, above + scores.random * effect
-            self._random[size] = sorted((above / total).tolist())
-        return self._random[size]
 
     def _all_heads(self) -> list[Head]:
         return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
@@ -110,11 +191,7 @@ class Task:
         return float(sum(value.mean() for value in values) / len(values))
 
 
-def ioi_task(
-    model: TransformerBridge,
-    templates: Sequence[str] = HELD_OUT_TEMPLATES,
-    pairs: Sequence[tuple[str, str]] = HELD_OUT_PAIRS,
-) -> Task:
+def ioi_task(model: TransformerBridge, templates: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Task:
     """IOI prompts of these templates and names, with the heads' means over ABC prompts of each template."""
     names = [name for pair in pairs for name in pair]
     sets = []
@@ -127,44 +204,49 @@ def ioi_task(
 
 @cache
 def smollm2_held_out() -> Task:
-    """The task on SmolLM2 and the held-out prompts, cached: about a second, and 20 for random sets of one size."""
-    return ioi_task(load_model())
+    """The task on SmolLM2 and the held-out prompts: 16, of two templates. Cached."""
+    model = load_model()
+    return Task(model, [prompts for template, pairs in HELD_OUT for prompts in ioi_task(model, [template], pairs).sets])
 
 
-# The first thirty heads by the absolute first-order effect of setting them to their ABC mean, at the clean runs of
-# lesson 03's two templates with eight prompts each, as in its cell use-rankings. Held-out faithfulness: 0.89.
-_CIRCUIT = (
-    (23, 3),
-    (29, 1),
-    (29, 0),
-    (20, 0),
-    (17, 4),
-    (24, 4),
-    (8, 1),
-    (19, 2),
-    (10, 7),
-    (24, 7),
-    (17, 0),
-    (23, 1),
-    (16, 0),
-    (25, 2),
-    (14, 3),
-    (8, 0),
-    (24, 5),
-    (16, 1),
-    (18, 1),
-    (17, 2),
-    (23, 7),
-    (18, 2),
-    (18, 6),
-    (14, 5),
-    (16, 5),
-    (29, 2),
-    (15, 7),
-    (11, 6),
-    (18, 4),
-    (18, 0),
-)
+@cache
+def random_scores() -> dict[int, tuple[list[float], list[float]]]:
+    """Held-out faithfulness of random sets of SmolLM2's heads: size to (without, with) the strongest head, ascending.
+
+    Measured by `data/measure_ioi_chance.py`: each set without the strongest head, and with it in the place of one head.
+    """
+    rows = json.loads((data_dir() / "smollm2-ioi-chance.json").read_text())["rows"]
+    return {row["size"]: (sorted(row["without"]), sorted(row["with"])) for row in rows}
+
+
+def chance(size: int, level: float = 0.95) -> float:
+    """What this share of random sets of `size` heads does not exceed on the held-out prompts.
+
+    Sets with and without the strongest head count as often as they would be drawn; between the measured sizes it is
+    interpolated.
+    """
+    table = random_scores()
+    below = max((n for n in table if n <= size), default=min(table))
+    above = min((n for n in table if n >= size), default=max(table))
+    ends = [_quantile(*table[n], share=n / N_HEADS, level=level) for n in (below, above)]
+    return ends[0] if above == below else ends[0] + (ends[1] - ends[0]) * (size - below) / (above - below)
+
+
+def _quantile(without: list[float], including: list[float], share: float, level: float) -> float:
+    """A quantile of two samples together, the second of which has this share of the weight."""
+    weighted = [(value, (1 - share) / len(without)) for value in without]
+    weighted += [(value, share / len(including)) for value in including]
+    total = 0.0
+    for value, weight in sorted(weighted):
+        total += weight
+        if total >= level:
+            return value
+    return max(value for value, _ in weighted)
+
+
+# Lesson 03's own circuit: the first five heads that help by the first-order effect of ABC ablation, as in its cells
+# use-ablation and answer-my_circuit.
+_CIRCUIT = ((23, 3), (29, 1), (20, 0), (17, 4), (19, 2))
 
 
 def smollm2_circuit() -> list[Head]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,7 +137,7 @@ def _zero_head(z: Tensor, hook: object, head: int) -> Tensor:
     return out
 
 
-def _set(z: Tensor, index: object, value: object = 0.0) -> Tensor:
+def _set(z: Tensor, index: Any, value: Any = 0.0) -> Tensor:
     z = z.clone()
     z[index] = value
     return z
@@ -157,7 +158,7 @@ _SMALL = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 11,
 
 
 def _zero_head_cases(draw: RandomInputs, size: str) -> list[Case]:
-    cases = []
+    cases: list[Case] = []
     # Every axis is at least as long as the head axis: a wrong one must not be caught by an IndexError alone.
     for batch, pos, heads, d_head in ((4, 5, 3, 5), (5, 7, 4, 6), (3, 4, 2, 8), (4, 4, 3, 4), (2, 3, 1, 4)):
         head = draw.integer(1, heads) if len(cases) < 3 else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import cast
 
 import pytest
 
@@ -30,7 +31,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call":
         for name, value in report.user_properties:
             if name == "kinds":
-                lesson, tried, listed = value
+                lesson, tried, listed = cast("tuple[str, int, int]", value)
                 _kinds[lesson][0] += tried
                 _kinds[lesson][1] += listed if report.passed else 0
                 _open[lesson] += not report.passed

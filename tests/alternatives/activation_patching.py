@@ -12,18 +12,19 @@ def prompts_by_replace(pairs, template):
     def fill(a, b, s):
         return template.replace("{A}", a).replace("{B}", b).replace("{S}", s)
 
-    orders = [order for a, b in pairs for order in ((a, b), (b, a))]
-    return [fill(a, b, b) for a, b in orders], [fill(a, b, a) for a, b in orders], orders
+    clean = [fill(a, b, s) for a, b in pairs for s in (b, a)]
+    corrupted = [fill(a, b, s) for a, b in pairs for s in (a, b)]
+    return clean, corrupted, [names for a, b in pairs for names in ((a, b), (b, a))]
 
 
 def prompts_as_lists(pairs, template):
-    clean, corrupted, names = [], [], []
-    for pair in pairs:
-        for io, s in (list(pair), list(reversed(pair))):
-            clean.append(template.format(A=io, B=s, S=s))
-            corrupted.append(template.format(A=io, B=s, S=io))
+    clean, names = [], []
+    for a, b in pairs:
+        for io, s in ((a, b), (b, a)):
+            clean.append(template.format(A=a, B=b, S=s))
             names.append([io, s])
-    return clean, corrupted, names
+    twins = [clean[i + 1 - 2 * (i % 2)] for i in range(len(clean))]
+    return clean, twins, names
 
 
 def difference_by_loop(logits, answers, last):
@@ -56,14 +57,6 @@ def position_by_where(resid, hook, source, position):
 
 def position_in_place(resid, hook, source, position):
     resid[:, position, :] = source[:, position, :]
-
-
-def head_by_where(z, hook, source, head):
-    return torch.where((torch.arange(z.shape[2]) == head)[:, None], source, z)
-
-
-def head_in_place(z, hook, source, head):
-    z[:, :, head].copy_(source[:, :, head])
 
 
 def ablate_in_place(z, hook, mean, keep):
@@ -101,25 +94,6 @@ def residual_as_lists(model, corrupted_tokens, clean_cache, metric):
 
     n_layers, n_positions = model.cfg.n_layers, corrupted_tokens.shape[1]
     return [[patched(layer, position) for position in range(n_positions)] for layer in range(n_layers)]
-
-
-def heads_by_context(model, corrupted_tokens, clean_cache, metric):
-    table = torch.empty(model.cfg.n_layers, model.cfg.n_heads)
-    with torch.no_grad():
-        for layer, head in np.ndindex(*table.shape):
-            name = f"blocks.{layer}.attn.hook_z"
-            with model.hooks(fwd_hooks=[(name, partial(head_in_place, source=clean_cache[name], head=head))]):
-                table[layer, head] = metric(model(corrupted_tokens))
-    return table
-
-
-def heads_as_lists(model, corrupted_tokens, clean_cache, metric):
-    def patched(layer, head):
-        name = f"blocks.{layer}.attn.hook_z"
-        hook = partial(head_by_where, source=clean_cache["z", layer], head=head)
-        return metric(model.run_with_hooks(corrupted_tokens, fwd_hooks=[(name, hook)]))
-
-    return [[patched(layer, head) for head in range(model.cfg.n_heads)] for layer in range(model.cfg.n_layers)]
 
 
 def direct_by_logits(head_out, scale, W_U, answers):
@@ -166,36 +140,72 @@ def path_without_a_run(model, tokens, corrupted_cache, clean_cache, sender, metr
         return torch.tensor(metric(model.unembed(model.ln_final(resid))))
 
 
-def faithfulness_as_recovery(circuit, full, empty):
-    circuit, full, empty = (torch.tensor([x], dtype=torch.float64) for x in (circuit, full, empty))
-    return recovery_of_sums(circuit, full, empty)
+def copying_by_topk(inputs, W_V, W_O, W_U, tokens, k):
+    best = (inputs @ (W_V @ W_O) @ W_U).topk(k).indices
+    return (best == tokens[:, None]).any(1).float().mean()
 
 
-def faithfulness_from_above(circuit, full, empty):
-    whole = full - empty
-    if not whole:
-        raise ValueError(f"full and empty are both {full}")
-    return 1 - (full - circuit) / whole
+def copying_by_loop(inputs, W_V, W_O, W_U, tokens, k):
+    copied = 0
+    for x, token in zip(inputs, tokens, strict=True):
+        ranking = (x @ W_V @ W_O @ W_U).argsort(descending=True).tolist()
+        copied += ranking.index(int(token)) < k
+    return copied / len(inputs)
 
 
-def agreement_by_counting(exact, estimate):
-    def ranks(v):
-        below, equal = v[:, None] > v, v[:, None] == v
-        return below.sum(1) + (equal.sum(1) + 1) / 2
-
-    both = torch.stack([ranks(exact), ranks(estimate)]).double()
-    if (both.std(dim=1) == 0).any():
-        raise ValueError("a constant")
-    return torch.corrcoef(both)[0, 1]
+def repair_by_einsum(before, after, scale_before, scale_after, directions):
+    old, new = directions / scale_before, directions / scale_after
+    changes = torch.einsum("pbd,bd->p", after - before, old) / len(directions)
+    return changes, torch.einsum("pbd,bd->", after, new - old) / len(directions)
 
 
-def agreement_by_pandas(exact, estimate):
-    import pandas as pd
+def repair_from_the_whole(before, after, scale_before, scale_after, directions):
+    def mean_logits(parts, scale):
+        return (parts.double() / scale * directions).sum(-1).mean(-1)
 
-    columns = pd.DataFrame({"exact": exact.numpy(), "estimate": estimate.numpy()})
-    if (columns.nunique() == 1).any():
-        raise ValueError("one of the two is constant")
-    return columns.rank().corr().iloc[0, 1].item()
+    changes = mean_logits(after, scale_before) - mean_logits(before, scale_before)
+    whole = mean_logits(after, scale_after).sum() - mean_logits(before, scale_before).sum()
+    return [changes.tolist(), (whole - changes.sum()).item()]
+
+
+def query_by_freezing(model, tokens, corrupted_cache, clean_cache, sender, receiver, metric):
+    values = {n: corrupted_cache[n].clone() for n in corrupted_cache if n.endswith(("attn.hook_z", "hook_mlp_out"))}
+    z = f"blocks.{sender[0]}.attn.hook_z"
+    values[z][:, :, sender[1]] = clean_cache[z][:, :, sender[1]]
+    name = f"blocks.{receiver[0]}.attn.hook_q"
+    kept = {}
+
+    def keep(q, hook):
+        kept["q"] = q.clone()
+
+    def put(q, hook):
+        q[:, :, receiver[1]] = kept["q"][:, :, receiver[1]]
+
+    hooks = [(n, partial(lambda x, hook, value: value, value=v)) for n, v in values.items()]
+    with torch.no_grad():
+        model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, keep)])
+        with model.hooks(fwd_hooks=[(name, put)]):
+            return metric(model(tokens))
+
+
+def query_by_adding(model, tokens, corrupted_cache, clean_cache, sender, receiver, metric):
+    (layer, head), (at, receiving) = sender, receiver
+    z = clean_cache["z", layer][:, :, head] - corrupted_cache["z", layer][:, :, head]
+    stream = corrupted_cache["resid_pre", at] + z @ model.blocks[layer].attn.W_O[head]
+    kept = []
+    with torch.inference_mode():
+        model.run_with_hooks(
+            tokens,
+            fwd_hooks=[
+                (f"blocks.{at}.hook_resid_pre", lambda x, hook: stream),
+                (f"blocks.{at}.attn.hook_q", lambda q, hook: kept.append(q[:, :, receiving].clone())),
+            ],
+        )
+
+        def put(q, hook):
+            return torch.cat([q[:, :, :receiving], kept[0][:, :, None], q[:, :, receiving + 1 :]], dim=2)
+
+        return metric(model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{at}.attn.hook_q", put)]))
 
 
 def strongest_heads(case):
@@ -211,15 +221,14 @@ ANSWERS = {
     "logit_difference": [difference_by_loop, difference_by_log_odds],
     "recovery": [recovery_of_sums, recovery_by_numpy],
     "patch_position": [position_by_where, position_in_place],
-    "patch_head": [head_by_where, head_in_place],
     "residual_sweep": [residual_by_context, residual_as_lists],
-    "head_sweep": [heads_by_context, heads_as_lists],
     "direct_attribution": [direct_by_logits, direct_by_direction],
     "attribution_patching": [attribution_by_einsum, attribution_by_loop],
-    "agreement": [agreement_by_counting, agreement_by_pandas],
     "path_patch_to_logits": [path_by_freezing, path_without_a_run],
     "mean_ablate": [ablate_in_place, ablate_by_mask],
-    "faithfulness": [faithfulness_as_recovery, faithfulness_from_above],
+    "copying_score": [copying_by_topk, copying_by_loop],
+    "self_repair": [repair_by_einsum, repair_from_the_whole],
+    "path_patch_to_query": [query_by_freezing, query_by_adding],
     "my_circuit": [strongest_heads, strongest_as_tensor],
 }
 
@@ -228,35 +237,15 @@ ANSWERS = {
 
 IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
 OVERWRITTEN = "every entry is written afterwards"
-SYMMETRIC = "a correlation does not care which comes first"
-REVERSED = "both orders are reversed, which leaves their correlation as it is"
-SHIFTED = "ranks may start anywhere: a correlation subtracts the mean"
 
 EQUIVALENT = {
     "patch_position": {"return None": IN_PLACE},
-    "patch_head": {"return None": IN_PLACE},
     "residual_sweep": {
         "return None": IN_PLACE,
         "result = torch.ones(model.cfg.n_layers, corrupted_tokens.shape[1])": OVERWRITTEN,
     },
-    "head_sweep": {
-        "return None": IN_PLACE,
-        "result = torch.ones(model.cfg.n_layers, model.cfg.n_heads)": OVERWRITTEN,
-    },
     "attribution_patching": {
         "return ((clean_z - corrupted_z) * gradient).sum(dim=(2, 1, 4))": "a sum over three axes, in any order",
-    },
-    "agreement": {
-        "x, y = (ranks(estimate), ranks(exact))": SYMMETRIC,
-        "x, y = (y - y.mean(), x - x.mean())": SYMMETRIC,
-        "return float(y @ x / (x.norm() * y.norm()))": SYMMETRIC,
-        "below = (values[:, None] < values[None]).sum(dim=1)": REVERSED,
-        "below = (values[:, None] > values[None]).sum(dim=0)": REVERSED,
-        "equal = (values[:, None] == values[None]).sum(dim=0)": "equality is symmetric",
-        "return (below + (equal - 1) / 2).double()": SHIFTED,
-        "return (below + equal / 2).double()": SHIFTED,
-        "return (below + (equal + 2) / 2).double()": SHIFTED,
-        "return (below + (equal + 0) / 2).double()": SHIFTED,
     },
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import pytest
 import torch
 
 from mi_course.authoring import build as module
-from mi_course.authoring import claims as held_module
 from mi_course.authoring import execute
 from mi_course.authoring.build import build, check, claims_table
-from mi_course.authoring.claims import TO_CONVERT, _typed_numbers, review_claims
+from mi_course.authoring.claims import _typed_numbers, review_claims
 from mi_course.authoring.source import BuildError, read_source
 from mi_course.course import ClaimFailed, Lesson, claim
-from mi_course.lessons import OURS, LessonInfo
+from mi_course.lessons import LessonInfo
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def cells(info: LessonInfo, folder: str) -> dict[str, dict]:
 
 
 def found(info: LessonInfo, source: Path) -> str:
-    return "\n".join(map(str, review_claims(info, read_source(source))))
+    return "\n".join(map(str, review_claims(read_source(source))))
 
 
 # -- In a notebook ----------------------------------------------------------------------------------------------------
@@ -193,18 +191,6 @@ def test_what_a_source_lacks(info, source, fault):
     with pytest.raises(BuildError):
         build([info])
     assert any(str(one) in found(info, source) for one in check([info]))
-
-
-def test_lessons_to_be_converted_need_no_claims_yet(info, source, monkeypatch):
-    change(source, "{{seen:largest}}", "496")
-    assert "typed by hand" in found(info, source)
-    monkeypatch.setattr(held_module, "TO_CONVERT", ("tiny",))
-    assert "typed by hand" in found(info, source)  # a plug-in's lesson of that name is held all the same
-    assert found(replace(info, folder=""), source) == ""
-
-
-def test_only_lessons_of_ours_are_to_be_converted():
-    assert set(TO_CONVERT) <= {info.id for info in OURS} | {"residual_stream"}
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,30 @@ def test_whatever_is_raised_ends_in_the_row(tmp_path: Path, monkeypatch: pytest.
     assert "Odd: nobody thought of it" in load(entry(path)).problem
 
 
+def test_what_is_left_out_of_a_folder_is_noted(tmp_path: Path):
+    folder = tmp_path / "ada"
+    (folder / "/".join("abcdefgh")).mkdir(parents=True)
+    (folder / "a" / "one.ipynb").write_bytes(b"1")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    found = load(entry(folder))
+    assert found.files == (("a/one.ipynb", b"1"),)
+    assert found.notes == (
+        "link is a symbolic link to a folder, which is not followed",
+        "folders more than 6 deep are not looked into, such as g",
+    )
+
+
+def test_a_damaged_member_costs_only_itself(tmp_path: Path):
+    path = zipped(tmp_path / "a.zip", {"good.ipynb": b"1" * 50, "bad.ipynb": b"2" * 50})
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"bad.ipynb") + len("bad.ipynb")] ^= 0xFF  # its first compressed byte
+    path.write_bytes(raw)
+    found = load(entry(path))
+    assert found.files == (("good.ipynb", b"1" * 50),)
+    assert "'bad.ipynb' in the zip cannot be unpacked" in found.notes[0]
+
+
 def test_notes_are_capped(tmp_path: Path):
     found = load(entry(zipped(tmp_path / "a.zip", {f"../{i}.ipynb": b"" for i in range(200)})))
     assert len(found.notes) == 21

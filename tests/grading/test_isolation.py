@@ -282,6 +282,22 @@ def test_sockets_keep_their_buffers(inside):
     )
 
 
+def test_locks_are_seen_in_no_other_sandbox(inside):
+    """All sandboxes share the files of the machine, so a lock on one would be a signal."""
+    assert (
+        inside(
+            "import fcntl\n"
+            "first, second = (os.open('/usr/bin/env', os.O_RDONLY) for _ in range(2))\n"
+            "for file in (first, second):\n"
+            "    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+            "    fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)\n"
+            "fcntl.fcntl(first, fcntl.F_SETFD, 1)\n"
+            "return fcntl.fcntl(first, fcntl.F_GETFD)"
+        )
+        == 1
+    )
+
+
 def test_the_kernel_divides_the_processor_where_it_may(sandbox: Sandbox):
     require("cgroups", sandbox.groups is not None, "No control group is delegated to us here.")
     with sandbox.session() as session:

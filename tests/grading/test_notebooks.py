@@ -14,7 +14,7 @@ from mi_course.grading.intake import Loaded
 from mi_course.grading.marking import choose, mark
 from mi_course.grading.sandbox import Sandbox
 from mi_course.recorded_values import recorded_values
-from mi_course.submission import parse, records_in
+from mi_course.submission import parse, records_in, select_cells
 
 WRONG = "def zero_head(z, hook, head):\n    return z * 0.5\n"
 
@@ -250,3 +250,12 @@ def test_a_python_file_without_a_statement_is_one_cell(text: str):
     """It does not parse, or says nothing: whoever reads the row sees why, and not an error of ours."""
     cells = parse(text.encode(), "00_start_here.py")["cells"]
     assert "".join(cell["source"] for cell in cells) == text.replace("\r", "\n").strip("\n")
+
+
+def test_a_source_that_is_no_text_is_noted():
+    cells = [{"cell_type": "code", "source": [["def top_next_tokens(): pass"]]}, {"cell_type": "code", "source": 7}]
+    tree = parse(json.dumps({"cells": cells, "metadata": {}}).encode(), "00_start_here.ipynb")
+    notes = select_cells(tree, "00_start_here.ipynb").notes
+    assert [note for note in notes if "not text" in note] == [
+        f"the source of cell {n} is not text, or only in part" for n in (1, 2)
+    ]

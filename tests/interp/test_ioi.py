@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mi_course.interp.ioi import HELD_OUT_PAIRS, abc_prompts, ioi_prompts, ioi_task, smollm2_circuit
+from mi_course.interp.ioi import (
+    HELD_OUT,
+    abc_prompts,
+    chance,
+    head_profile,
+    ioi_prompts,
+    ioi_task,
+    random_scores,
+    smollm2_circuit,
+)
 from mi_course.interp.models.loading import load_model
 from mi_course.interp.patching import head_means
 from mi_course.testing.answers import reference
 
 
 def test_each_pair_of_names_is_used_in_both_orders():
-    assert ioi_prompts([("a", "b")], "{B} {A}: {S}") == (
-        ["b a: b", "a b: a"],
-        ["b a: a", "a b: b"],
+    assert ioi_prompts([("a", "b")], "{A} {B}: {S}") == (
+        ["a b: b", "a b: a"],
+        ["a b: a", "a b: b"],
         [("a", "b"), ("b", "a")],
     )
 
@@ -38,12 +48,42 @@ def test_too_few_names_or_doubled_ones(names):
         abc_prompts(names, "{A} {B} {S}")
 
 
+def test_a_head_profile_names_places_and_compares_with_absent_names():
+    """By hand: one head of a model with two dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.tensor([[0, 1, 2, 9, 1, 8], [0, 3, 4, 9, 3, 8]])  # BOS, names, filler
+    roles = {"IO": torch.tensor([2, 4]), "S": torch.tensor([1, 3])}
+    pattern = torch.rand(2, 1, 6, 6, generator=generator)
+    z, scale = torch.randn(2, 6, 1, 3, generator=generator), torch.full((2, 6, 1), 2.0)
+    W_O, W_U = torch.randn(1, 3, 5, generator=generator), torch.randn(5, 10, generator=generator)
+    model = SimpleNamespace(blocks=[SimpleNamespace(attn=SimpleNamespace(W_O=W_O))], W_U=W_U)
+    cache = {("pattern", 0): pattern, ("z", 0): z, "ln_final.hook_scale": scale}
+    profile = head_profile(model, cache, tokens, roles, (0, 0))
+    row = pattern[:, 0, -1]
+    assert profile.looks["S2"] == pytest.approx(row[:, 4].mean().item())
+    assert list(profile.looks) == ["IO", "S1", "S2", "BOS", "end"]
+    logits = (z[:, -1, 0] @ W_O[0] / 2) @ W_U
+    expected = [(logits[0, 2] - logits[0, [3, 4]].mean()), (logits[1, 4] - logits[1, [1, 2]].mean())]
+    assert profile.writes["IO"] == pytest.approx(sum(expected).item() / 2, abs=1e-5)
+    with pytest.raises(ValueError, match="equally often"):
+        head_profile(model, cache, tokens, {"S": torch.tensor([1, 4])}, (0, 0))
+
+
+def test_chance_weighs_sets_with_and_without_the_strongest_head():
+    for n, (without, including) in random_scores().items():
+        assert without == sorted(without)
+        assert including == sorted(including)
+        assert min(without) <= chance(n) <= max(including + without)
+    assert chance(15) == pytest.approx((chance(10) + chance(20)) / 2)
+    assert chance(2) == pytest.approx((chance(1) + chance(3)) / 2)
+
+
 @pytest.mark.real_model
 @pytest.mark.slow
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     """Compared with one hook per layer."""
     mean_ablate = reference("activation_patching.mean_ablate")
-    model, template, pairs = load_model(), "Then {B} met {A}, and {S} gave a book to", HELD_OUT_PAIRS[:2]
+    model, template, pairs = load_model(), "Then {A} met {B}, and {S} gave a book to", HELD_OUT[0][1][:2]
     task = ioi_task(model, [template], pairs)
     tokens, metric, means = task.sets[0]
     names = [name for pair in pairs for name in pair]

@@ -11,8 +11,8 @@ from mi_course.grading.marks import ExerciseMark, Marks
 
 __all__ = ["junit"]
 
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped."""
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
+"""What XML 1.0 cannot hold, not even escaped, and what turns the direction of the text that follows."""
 OUTCOME = {"wrong": "failure", "crashed": "error", "timed_out": "error", "not_attempted": "skipped"}
 
 

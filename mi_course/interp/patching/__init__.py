@@ -9,6 +9,7 @@
 
 sweeps.py       one kind of activation, patched everywhere, exactly and fast: sweep_residual, sweep_heads, …
 gradients.py    the same from two passes, approximately: attribution_patching, integrated_gradients
+one_head.py     why an estimate fails: attention_held, slopes
 paths.py        along one path only: path_patching
 ablation.py     everything outside a circuit: mean_ablation, resample_ablation, score_circuit
 """
@@ -24,6 +25,7 @@ from mi_course.interp.patching.ablation import (
 )
 from mi_course.interp.patching.gradients import attribution_patching, integrated_gradients
 from mi_course.interp.patching.metrics import TokenMetric, logit_difference
+from mi_course.interp.patching.one_head import attention_held, slopes
 from mi_course.interp.patching.paths import path_patching
 from mi_course.interp.patching.results import Sweep
 from mi_course.interp.patching.sweeps import (
@@ -44,6 +46,7 @@ __all__ = [
     "Sweep",
     "TokenMetric",
     "answer_tokens",
+    "attention_held",
     "attribution_patching",
     "faithfulness",
     "head_means",
@@ -54,6 +57,7 @@ __all__ = [
     "random_circuits",
     "resample_ablation",
     "score_circuit",
+    "slopes",
     "sweep",
     "sweep_attention_output",
     "sweep_heads",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from jaxtyping import Float
 
@@ -36,23 +38,31 @@ class Sweep:
     prompts: tuple[str, ...]
 
     def interval(
-        self, level: float = 0.95, *, samples: int = 1000, seed: int = 0
+        self, level: float = 0.95, *, groups: Sequence[int] | None = None, samples: int = 1000, seed: int = 0
     ) -> tuple[Float[Tensor, "*axes"], Float[Tensor, "*axes"]]:
         """Lower and upper end of the percentile bootstrap interval of every value, prompts drawn with replacement.
 
-        Numerator and denominator are drawn together: this is the interval of the ratio. With few prompts it is too
-        narrow.
+        groups: a label for each prompt; prompts with one label are drawn together. Prompts that share their names, say,
+          are not independent, and drawing them one by one gives an interval that is too narrow.
+        Numerator and denominator are drawn together: this is the interval of the ratio. With few prompts (or groups) it
+        is too narrow. Raises ValueError unless there is one label for each prompt.
         """
-        n = len(self.before)
+        labels = list(range(len(self.before))) if groups is None else list(groups)
+        if len(labels) != len(self.before):
+            raise ValueError(f"groups has {len(labels)} labels, expected one for each of {len(self.before)} prompts.")
+        distinct = sorted(set(labels))
+        n = len(distinct)
+        together = torch.zeros(len(labels), n)
+        together[torch.arange(len(labels)), torch.tensor([distinct.index(label) for label in labels])] = 1.0
         generator = torch.Generator().manual_seed(seed)
         counts = torch.zeros(samples, n)
         draws = torch.randint(n, (samples, n), generator=generator)
         counts.scatter_add_(1, draws, torch.ones(samples, n))
-        changes = (self.per_prompt - self.before).cpu().reshape(-1, n)
-        total = (counts @ (self.after - self.before).float().cpu())[:, None]
+        changes = (self.per_prompt - self.before).float().cpu().reshape(-1, len(labels)) @ together
+        total = (counts @ ((self.after - self.before).float().cpu() @ together))[:, None]
         ends = torch.tensor([(1 - level) / 2, (1 + level) / 2])
         # torch.quantile takes at most 16 million numbers.
-        parts = changes.float().split(max(1, 10**7 // samples))
+        parts = changes.split(max(1, 10**7 // samples))
         low, high = torch.cat([torch.quantile(counts @ part.T / total, ends, dim=0) for part in parts], dim=1)
         return low.reshape(self.values.shape), high.reshape(self.values.shape)
 

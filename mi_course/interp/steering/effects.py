@@ -173,8 +173,9 @@ def _resumed(
     """Logits after the last token, from the residual stream after the steered layer; the layers below do not run."""
     position = batch.mask.cumsum(dim=1) - 1
     push = check_coefficient(steer.coefficient, steer.vector, model.cfg.dtype) * steer.vector.detach().to(below.device)
-    steered = below + (position >= steer.start)[..., None] * push[:, None].to(below.dtype)
-    blocks = [model.blocks[i] for i in range(int(steer.layers) + 1)]  # type: ignore[call-overload]
+    start = torch.as_tensor(steer.start, device=position.device).reshape(-1, 1)  # one for all prompts, or one for each
+    steered = below + (position >= start)[..., None] * push[:, None].to(below.dtype)
+    blocks = [model.blocks[i] for i in range(int(steer.layers) + 1)]  # type: ignore[arg-type]
     # `start_at_layer` throws away what the blocks below compute, but lets them compute it.
     for block in blocks:
         vars(block)["forward"] = _passed_on

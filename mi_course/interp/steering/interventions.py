@@ -124,7 +124,7 @@ class _Positions:
         cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
         self.past = 0 if cache is None else int(cache.get_seq_length())
         padded = mask is not None and mask.ndim == 2 and not bool(mask[:, 0].all())
-        self.first = (mask != 0).int().argmax(dim=1, keepdim=True) if padded else None
+        self.first = mask.ne(0).int().argmax(dim=1, keepdim=True) if padded else None
 
     def of(self, resid: Tensor) -> Tensor:
         """Position of each token in its own prompt, (batch or 1, pos); negative for left padding."""

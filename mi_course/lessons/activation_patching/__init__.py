@@ -1,12 +1,13 @@
 """Lesson 03: find the circuit of indirect-object identification by patching (Wang et al. 2022; Heimersheim and Nanda 2024)."""
 
-from mi_course.lessons.activation_patching.estimates import ATTRIBUTION_PATCHING, DIRECT_ATTRIBUTION
-from mi_course.lessons.activation_patching.hooks import MEAN_ABLATE, PATCH_HEAD, PATCH_POSITION
-from mi_course.lessons.activation_patching.numbers import AGREEMENT, FAITHFULNESS, RECOVERY
+from mi_course.lessons.activation_patching.estimates import ATTRIBUTION_PATCHING, DIRECT_ATTRIBUTION, SELF_REPAIR
+from mi_course.lessons.activation_patching.hooks import MEAN_ABLATE, PATCH_POSITION
+from mi_course.lessons.activation_patching.numbers import RECOVERY
 from mi_course.lessons.activation_patching.outcome import MY_CIRCUIT
-from mi_course.lessons.activation_patching.paths import PATH_PATCH_TO_LOGITS
+from mi_course.lessons.activation_patching.paths import PATH_PATCH_TO_LOGITS, PATH_PATCH_TO_QUERY
 from mi_course.lessons.activation_patching.prompts import IOI_PROMPTS, LOGIT_DIFFERENCE
-from mi_course.lessons.activation_patching.sweeps import HEAD_SWEEP, RESIDUAL_SWEEP
+from mi_course.lessons.activation_patching.sweeps import RESIDUAL_SWEEP
+from mi_course.lessons.activation_patching.weights import COPYING_SCORE
 
 EXERCISES = (
     LOGIT_DIFFERENCE,
@@ -15,12 +16,11 @@ EXERCISES = (
     RECOVERY,
     PATCH_POSITION,
     RESIDUAL_SWEEP,
-    PATCH_HEAD,
-    HEAD_SWEEP,
-    ATTRIBUTION_PATCHING,
-    AGREEMENT,
+    COPYING_SCORE,
     PATH_PATCH_TO_LOGITS,
+    PATH_PATCH_TO_QUERY,
     MEAN_ABLATE,
-    FAITHFULNESS,
+    ATTRIBUTION_PATCHING,
     MY_CIRCUIT,
+    SELF_REPAIR,
 )

@@ -1,6 +1,8 @@
-"""What heads do, without running the model again: direct attribution, and a first-order estimate of every patch."""
+"""What heads do, from activations alone: direct attribution, a first-order estimate of every patch, and self-repair."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -276,4 +278,149 @@ ATTRIBUTION_PATCHING = Exercise(
     ),
     reveal="Two forward passes and one backward estimate all patches at once. The gradient is that of the corrupted run, so the estimate knows the slope at the start of the path and nothing of its bends. Where an attention "
     "pattern is saturated the slope is nearly zero and the effect is not (Kramár et al. 2024).",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# self_repair
+
+Repair = tuple[Tensor, float]
+
+
+def _self_repair(
+    before: Tensor, after: Tensor, scale_before: Tensor, scale_after: Tensor, directions: Tensor
+) -> Repair:
+    """Oracle: one part and one prompt at a time."""
+    n_parts, batch, _ = before.shape
+    changes, norm = torch.zeros(n_parts), 0.0
+    for b in range(batch):
+        direction, old, new = directions[b].double(), float(scale_before[b]), float(scale_after[b])
+        for p in range(n_parts):
+            changes[p] += float((after[p, b].double() - before[p, b].double()) @ direction) / old / batch
+            written = float(after[p, b].double() @ direction)
+            norm += (written / new - written / old) / batch
+    return changes, norm
+
+
+def _along(parts: Tensor, directions: Tensor) -> Tensor:
+    """What each part writes along its prompt's direction, [part, batch]."""
+    return (parts * directions).sum(-1)
+
+
+def _repair_by(
+    changes: Callable[..., Tensor] | None = None, norm: Callable[..., Tensor] | None = None
+) -> Callable[..., Repair]:
+    """A self_repair with one of its results computed otherwise: from a, b (parts along the directions) and s, t (scales)."""
+
+    def repair(before: Tensor, after: Tensor, scale_before: Tensor, scale_after: Tensor, directions: Tensor) -> Repair:
+        a, b = _along(before, directions), _along(after, directions)
+        s, t = scale_before[:, 0], scale_after[:, 0]
+        right = ((b - a) / s).mean(-1), (b.sum(0) / t - b.sum(0) / s).mean()
+        return (changes(a, b, s, t) if changes else right[0]), float(norm(a, b, s, t) if norm else right[1])
+
+    return repair
+
+
+def _repair_case(draw: RandomInputs, parts: int, batch: int, d_model: int) -> Case:
+    before = draw.normal(parts, batch, d_model, mean=0.3)
+    return case(
+        before,
+        before + draw.normal(parts, batch, d_model, mean=-0.2, std=0.5),
+        draw.uniform(batch, 1, low=0.6, high=4.0),
+        draw.uniform(batch, 1, low=0.6, high=4.0),
+        draw.normal(batch, d_model, mean=0.2),
+        about=f"{parts} parts, batch {batch}, d_model {d_model}",
+    )
+
+
+SELF_REPAIR = Exercise(
+    id="activation_patching.self_repair",
+    task="How the logit difference changes when a head is ablated: a pair of what each part writes differently, at the scale before, and what the changed scale does to the sum of all parts after. "
+    "Batch means, in logits; together they are the whole change. Batches of one and a single part occur; no argument is changed.",
+    minutes=10,
+    difficulty=3,
+    fixed={
+        "scale_before=0": "a norm divides by it",
+        "scale_after=0": "a norm divides by it",
+        "scale_before[1]": "always one",
+        "scale_after[1]": "always one",
+    },
+    oracle=_self_repair,
+    parts=(
+        Part(
+            "several parts and prompts",
+            2,
+            lambda draw, size: [_repair_case(draw, *shape) for shape in ((5, 3, 4), (4, 6, 7))],
+        ),
+        Part(
+            "a single prompt, a single part, all sizes equal",
+            1,
+            lambda draw, size: [_repair_case(draw, *shape) for shape in ((4, 1, 6), (1, 4, 5), (3, 3, 3))],
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "each_at_its_own_scale",
+            "You divided what was written before by the scale before, and what was written after by the scale after. Then the norm's part is in every number, and counted twice. Use the scale before for both.",
+            _repair_by(changes=lambda a, b, s, t: (b / t - a / s).mean(-1)),
+        ),
+        Mistake(
+            "scale_after",
+            "You used the scale after the ablation for what the parts write differently. With that one the two results no longer sum to the whole change: use the scale before.",
+            _repair_by(changes=lambda a, b, s, t: ((b - a) / t).mean(-1)),
+        ),
+        Mistake(
+            "norm_of_the_sum_before",
+            "The norm's part is taken on what was written before. The changed scale divides what is there *after* the ablation; otherwise the results do not sum to the whole change.",
+            _repair_by(norm=lambda a, b, s, t: (a.sum(0) / t - a.sum(0) / s).mean()),
+        ),
+        Mistake(
+            "norm_sign_flipped",
+            "The norm's part has the wrong sign: at the new scale minus at the old one.",
+            _repair_by(norm=lambda a, b, s, t: (b.sum(0) / s - b.sum(0) / t).mean()),
+        ),
+        Mistake(
+            "before_minus_after",
+            "The parts' changes have the wrong sign: after minus before. A part that helps less has a negative change.",
+            _repair_by(changes=lambda a, b, s, t: ((a - b) / s).mean(-1)),
+        ),
+        Mistake(
+            "mean_scale",
+            "You divided by the mean of the scales. Each prompt has its own.",
+            _repair_by(
+                changes=lambda a, b, s, t: ((b - a) / s.mean()).mean(-1),
+                norm=lambda a, b, s, t: (b.sum(0) / t.mean() - b.sum(0) / s.mean()).mean(),
+            ),
+        ),
+        Mistake(
+            "without_scale",
+            "You left out the scale in the parts' changes. Divide each prompt by its scale before the ablation: logits come after the norm.",
+            _repair_by(changes=lambda a, b, s, t: (b - a).mean(-1)),
+        ),
+        Mistake(
+            "summed_over_parts",
+            "You summed the changes over the parts. One number for each part is asked for: who reacts is the question.",
+            _repair_by(changes=lambda a, b, s, t: ((b - a) / s).sum(0).mean()),
+        ),
+        Mistake(
+            "summed_over_batch",
+            "You summed over the batch. Means over prompts are asked for.",
+            _repair_by(
+                changes=lambda a, b, s, t: ((b - a) / s).sum(-1),
+                norm=lambda a, b, s, t: (b.sum(0) / t - b.sum(0) / s).sum(),
+            ),
+        ),
+        Mistake(
+            "norm_per_part",
+            "The norm's part is given as the mean over parts. It acts on the sum of all of them.",
+            _repair_by(norm=lambda a, b, s, t: (b / t - b / s).mean()),
+        ),
+    ),
+    hints=(
+        "Write the logit difference as (sum of the parts · direction) / scale. It changes for two reasons: the parts change, and the scale does. Change one after the other.",
+        "First the parts, at the old scale: `((after - before) / scale_before * directions).sum(-1)` is [part, batch]. Then the scale, with the parts already changed.",
+        "`total = (after.sum(0) * directions).sum(-1, keepdim=True)`; the norm's part is the mean of `total / scale_after - total / scale_before`.",
+    ),
+    reveal="The order of the two steps is a choice: scale first and parts second would move a little from one to the other. What is not a choice is that both are there. Rushing and Nanda (2024) find that the final norm alone does part of the repair: "
+    "without the head the stream is shorter, so everything else counts for more.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ _MODEL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, 
 _RESID, _Z = "blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"
 
 
-def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
+def _with(base: Tensor, index: Any, value: Tensor | float) -> Tensor:
     base = base.clone()
     base[index] = value
     return base
@@ -157,118 +158,6 @@ PATCH_POSITION = Exercise(
     ),
     reveal="A hook may change its tensor in place, or return another. What it must not touch is the cache: it is read again for every patch. `hook` says where the hook is attached; "
     "here the caller knows.",
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# patch_head
-
-
-def _patch_head(z: Tensor, hook: object, source: Tensor, head: int) -> Tensor:
-    """Oracle: assemble the heads one by one."""
-    return torch.stack([(source if h == head else z)[:, :, h] for h in range(z.shape[2])], dim=2)
-
-
-def _head_into_source(z: Tensor, hook: object, source: Tensor, head: int) -> Tensor:
-    others = [h for h in range(z.shape[2]) if h != head]
-    source[:, :, others] = z[:, :, others]
-    return source
-
-
-def _head_cases(shapes: tuple[tuple[int, int, int, int, int], ...]) -> Callable[[RandomInputs, str], list[Case]]:
-    def cases(draw: RandomInputs, size: str) -> list[Case]:
-        point = hook_ref(model_ref(_MODEL, draw.seed()), _Z)
-        return [
-            case(
-                draw.normal(batch, pos, heads, d, mean=0.4),
-                point,
-                draw.normal(batch, pos, heads, d, mean=-0.3),
-                head,
-                driver="hook",
-                about=f"batch {batch}, {pos} positions, head {head} of {heads}",
-            )
-            for batch, pos, heads, d, head in shapes
-        ]
-
-    return cases
-
-
-PATCH_HEAD = Exercise(
-    id="activation_patching.patch_head",
-    revision=2,
-    fixed={
-        "z[2]": "varied by hand, with head 0",
-        "source[2]": "varied by hand, with head 0",
-    },
-    task="A hook for z that takes one head, at all positions, from another run.",
-    minutes=4,
-    difficulty=1,
-    oracle=_patch_head,
-    parts=(
-        Part("one head at every position", 2, _head_cases(((3, 6, 4, 5, 2), (2, 5, 3, 4, 1)))),
-        Part("the first and the last head", 1, _head_cases(((4, 5, 3, 6, 0), (2, 7, 5, 6, 4), (2, 3, 1, 4, 0)))),
-    ),
-    mistakes=(
-        Mistake(
-            "source_changed",
-            _CACHE_CHANGED,
-            _head_into_source,
-            _second_tensor_changed,
-        ),
-        Mistake("nothing_patched", _NOTHING_RETURNED, lambda z, hook, source, head: z.clone()),
-        Mistake(
-            "whole_layer",
-            "All heads of the layer come from the source. Only one is asked for: `z[:, :, head]`.",
-            lambda z, hook, source, head: source.clone(),
-        ),
-        Mistake(
-            "all_others_patched",
-            "It is the other way around: every head but this one comes from the source.",
-            lambda z, hook, source, head: _with(source, (slice(None), slice(None), head), z[:, :, head]),
-        ),
-        Mistake(
-            "position_for_head",
-            "You replaced a *position* of all heads. The axes of z are [batch, pos, head, d_head].",
-            lambda z, hook, source, head: _with(z, (slice(None), head), source[:, head]),
-        ),
-        Mistake(
-            "dimension_for_head",
-            "You replaced one dimension of every head. The axes of z are [batch, pos, head, d_head]: `z[:, :, head]`.",
-            lambda z, hook, source, head: _with(z, (..., head), source[..., head]),
-        ),
-        Mistake(
-            "prompt_for_head",
-            "You replaced one prompt of the batch. The axes of z are [batch, pos, head, d_head]: `z[:, :, head]`.",
-            lambda z, hook, source, head: _with(z, head, source[head]),
-        ),
-        Mistake(
-            "last_position_only",
-            "The head is patched at the last position only. Every position is asked for: later heads read what it writes earlier.",
-            lambda z, hook, source, head: _with(z, (slice(None), -1, head), source[:, -1, head]),
-        ),
-        Mistake(
-            "first_prompt_only",
-            "Only the first prompt of the batch is patched. All are asked for: `z[:, :, head]`.",
-            lambda z, hook, source, head: _with(z, (0, slice(None), head), source[0, :, head]),
-        ),
-        Mistake(
-            "zeroed",
-            "The head is set to zero. That is an ablation; a patch puts the other run's value there.",
-            lambda z, hook, source, head: _with(z, (slice(None), slice(None), head), 0.0),
-        ),
-        Mistake(
-            "added",
-            "You added the source to what was there. A patch replaces.",
-            lambda z, hook, source, head: _with(
-                z, (slice(None), slice(None), head), z[:, :, head] + source[:, :, head]
-            ),
-        ),
-    ),
-    hints=(
-        "The same as `patch_position`, one axis further right.",
-        "`z[:, :, head] = source[:, :, head]`, then `return z`.",
-    ),
-    reveal="z is what a head has gathered, before W_O maps it into the residual stream. Replacing z replaces everything the head writes, and nothing else.",
 )
 
 

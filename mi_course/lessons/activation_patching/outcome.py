@@ -7,15 +7,14 @@ from collections.abc import Callable
 import torch
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
-from mi_course.interp.ioi import smollm2_held_out
+from mi_course.interp.ioi import chance, smollm2_held_out
 from mi_course.wire import Observation
 
 LOW, HIGH, MOST = 0.8, 1.2, 30
-"""The faithfulness asked for, and how many heads may be used. Measured on the held-out prompts, thirty heads each: 0.89 by the
-absolute first-order effect of ABC ablation, 0.08 by denoising; helping heads only, 1.22 with ten and 1.18 with twenty."""
+"""The faithfulness asked for, and how many heads may be used."""
 
-RANDOM = 50
-"""Random sets of the same size, whose 95th percentile the circuit has to exceed."""
+LEVEL = 0.95
+"""The share of random sets of the same size that the circuit has to exceed."""
 
 
 class Planted:
@@ -39,11 +38,12 @@ class Planted:
     def score(self, heads: list[tuple[int, int]]) -> float:
         return sum(float(self.effects[layer, head]) for layer, head in heads) / float(self.effects.sum())
 
-    def random(self, size: int, n: int = RANDOM) -> list[float]:
+    def chance(self, size: int) -> float:
+        """What 95 % of random sets of this size do not exceed."""
         generator = torch.Generator().manual_seed(self._seed)
         total = self.n_layers * self.n_heads
-        sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(n)]
-        return sorted(self.score([divmod(index, self.n_heads) for index in heads]) for heads in sets)
+        sets = [torch.randperm(total, generator=generator)[:size].tolist() for _ in range(50)]
+        return sorted(self.score([divmod(i, self.n_heads) for i in heads]) for heads in sets)[round(LEVEL * 50) - 1]
 
     def strongest(self, n: int) -> list[tuple[int, int]]:
         """The heads with the largest effects of either sign."""
@@ -62,8 +62,8 @@ class SmolLM2:
     def score(self, heads: list[tuple[int, int]]) -> float:
         return smollm2_held_out().score(heads)
 
-    def random(self, size: int, n: int = RANDOM) -> list[float]:
-        return smollm2_held_out().random(size, n)
+    def chance(self, size: int) -> float:
+        return chance(size, LEVEL)
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
@@ -89,13 +89,13 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         if len(turned) == len(heads) and task.score(turned) > LOW:
             return Complaint("", mistake="head_first")
         # Much of the task, and not by chance: what a ranking by denoising gives.
-        if share > 0.2 and share > task.random(len(heads))[round(0.95 * RANDOM) - 1]:
+        if share > 0.2 and share > task.chance(len(heads)):
             return Complaint("", mistake="part_of_it")
         return Complaint("", mistake="too_weak")
-    bar = task.random(len(heads))[round(0.95 * RANDOM) - 1]
+    bar = task.chance(len(heads))
     if share <= bar:
         return Complaint(
-            f"Your {len(heads)} heads keep {share:.2f} of the task, but of {RANDOM} random sets of that size one in twenty keeps {bar:.2f} or more. Fewer heads, better chosen."
+            f"Your {len(heads)} heads keep {share:.2f} of the task, but one random set of that size in twenty keeps {bar:.2f} or more. Fewer heads, better chosen."
         )
     return None
 
@@ -119,8 +119,10 @@ _Heads = Callable[[Case], list[tuple[int, int]]]
 
 MY_CIRCUIT = Exercise(
     id="activation_patching.my_circuit",
-    task=f"At most {MOST} heads of SmolLM2 that keep {LOW} to {HIGH} of the logit difference when all others are set to their ABC mean, on names and templates you have not seen.",
+    task=f"A list of 1 to {MOST} (layer, head) pairs of SmolLM2 that keep {LOW} to {HIGH} of the logit difference, counted from no head at all, when every other head is set to its ABC mean: on names and templates that you have not seen, "
+    f"and more than {LEVEL:.0%} of random sets of as many heads.",
     minutes=12,
+    revision=2,
     difficulty=3,
     kind="value",
     fallback="mi_course.interp.ioi:smollm2_circuit",
@@ -138,31 +140,31 @@ MY_CIRCUIT = Exercise(
         ),
         Mistake(
             "negative_heads_left_out",
-            "Your circuit does the task more strongly than the model does. It contains the heads that help and leaves out those that work against them; these too are part of how the model does it. Rank by the *absolute* effect.",
+            f"Your circuit does the task more strongly than the model does: more than {HIGH}. It contains many heads that help and few of those that work against them; these too are part of how the model does it. Take fewer, or rank by the *absolute* effect.",
             lambda case: case.judge_data.helping(),
         ),
         Mistake(
             "part_of_it",
-            "They keep a part of the task, more than random heads do, and not enough of it. If you ranked them by patching clean into corrupted runs: that shows only heads that do different things in the two. Others do the same in both, and the rest need them. "
+            f"Your heads belong to it, more than chance would give, but they keep less than {LOW} of the task. If some of them work against the answer, others that balance them are missing; heads that do the same in clean and corrupted runs are invisible to denoising. "
             "Rank by what happens when a head of the *clean* run is set to its ABC mean.",
             lambda case: case.judge_data.different,
         ),
         Mistake(
             "too_few",
-            "So few heads cannot do the task. The largest one has a large effect because many others work as usual; alone it has nothing to read.",
+            f"These few heads keep less than {LOW} of the task. Add heads one at a time, and watch the faithfulness on your own prompts.",
             lambda case: case.judge_data.strongest(22)[:2],
         ),
         Mistake(
             "too_weak",
-            "With only these heads left, no more of the task remains than with random heads, or next to nothing. Rank heads by what happens when they are set to their ABC mean in the clean run, by absolute value.",
+            "With only these heads left, no more of the task remains than with random heads, or next to nothing. Rank heads by what happens when they are set to their ABC mean in the clean run, and take the first of the list.",
             _weakest,
         ),
     ),
     hints=(
         "You need a number for each head that says what is lost when *it* is set to its ABC mean. One backward pass gives all 270: change times gradient, at the clean run, where the change is mean − z.",
-        "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. Rank by absolute value: heads with a negative effect belong in.",
-        f"Take the first n of the ranking and measure the faithfulness on the prompts you have, for n from 10 to {MOST}.",
+        "Your `attribution_patching(mean_z, clean_z, gradient)` computes that, with the gradient taken at the clean run. What is lost is negative: `ranking(-first_order)` puts the heads that help most first.",
+        f"Take the first n of a ranking and measure the faithfulness on the prompts you have, for n from 1 to {MOST}.",
     ),
-    reveal="Ranking by the absolute first-order effect of mean ablation at the clean run finds heads that act alike on clean and corrupted prompts, and keeps those that work against the answer. Ranking by denoising misses the first, leaving out "
-    "negative heads overshoots. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
+    reveal="A few heads suffice: one that suppresses the latest name, one that raises what is left, and whoever informs them. Heads that work against the answer are left out, and so are those they cancel; that is why a score near 1 is necessary and not "
+    "enough. A set of heads that passes is *a* circuit; that it is *the* one, nobody has shown.",
 )

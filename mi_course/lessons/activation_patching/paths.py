@@ -1,9 +1,10 @@
-"""Path patching: what a head writes to the logits directly, not through later heads or MLPs."""
+"""Path patching: from a head straight to the logits, or straight into the query of a later head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -256,4 +257,206 @@ PATH_PATCH_TO_LOGITS = Exercise(
     ),
     reveal="The final residual stream is a sum, and the sender's output is one summand. Exchange that summand where only the final norm and the unembedding read it, and no later head or MLP notices. A path to another head goes the same way, with "
     "that head's query in the place of the logits.",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# path_patch_to_query
+
+
+def _query(layer: int) -> str:
+    return f"blocks.{layer}.attn.hook_q"
+
+
+def _put(name: str, values: Tensor, heads: int | slice) -> tuple[str, Callable]:
+    """A hook that takes these heads from `values`."""
+
+    def hook(x: Tensor, hook: object) -> Tensor:
+        x = x.clone()
+        x[:, :, heads] = values[:, :, heads]
+        return x
+
+    return name, hook
+
+
+def _recorded(model, tokens: Tensor, hooks: list, name: str) -> Tensor:
+    """The activation of this name in a run with these hooks."""
+    kept = []
+    with torch.no_grad():
+        model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept.append(x.clone()))])
+    return kept[0]
+
+
+def _path_to_query(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
+    """Oracle: the receiver's query from a run with all heads and MLPs frozen but the sender; then a run with that query."""
+    hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
+    name = _query(receiver[0])
+    values = _recorded(model, tokens, hooks, name)
+    return _metric_with(model, tokens, [_put(name, values, receiver[1])], metric)
+
+
+def _to_query(
+    frozen: tuple[str, ...] = ("z", "mlp"),
+    part: str = "hook_q",
+    whole_layer: bool = False,
+    stays: str = "",
+    swapped: bool = False,
+) -> Callable[..., float]:
+    """A path patch that goes another way: stays is "sender" or "frozen" if those hooks are there in the second run too."""
+
+    def path_patch(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
+        sent = _send(clean_cache, *(receiver if swapped else sender))
+        layer, head = sender if swapped else receiver
+        name = f"blocks.{layer}.attn.{part}"
+        freeze = _frozen(model, corrupted_cache, frozen)
+        values = _recorded(model, tokens, [*freeze, sent], name)
+        group = model.cfg.n_heads // values.shape[2]
+        second = [_put(name, values, slice(None) if whole_layer else head // group)]
+        if stays == "sender":
+            second.append(sent)
+        if stays == "frozen":
+            own = f"blocks.{layer}.attn.hook_z"
+            second += [pair for pair in _frozen(model, corrupted_cache, ("z", "mlp")) if pair[0] != own]
+        return _metric_with(model, tokens, second, metric)
+
+    return path_patch
+
+
+def _clean_query(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
+    name = _query(receiver[0])
+    return _metric_with(model, tokens, [_put(name, clean_cache[name], receiver[1])], metric)
+
+
+def _query_hooks_stay(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
+    hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
+    name = _query(receiver[0])
+    model.add_hook(*_put(name, _recorded(model, tokens, hooks, name), receiver[1]))
+    with torch.no_grad():
+        return metric(model(tokens))
+
+
+def _query_cases(
+    runs: tuple[tuple[int, int, tuple[int, int], tuple[int, int], str], ...],
+) -> Callable[[RandomInputs, str], list[Case]]:
+    def cases(draw: RandomInputs, size: str) -> list[Case]:
+        cases = []
+        for batch, pos, sender, receiver, kind in runs:
+            model = model_ref(_DEEPER, draw.seed())
+            clean, corrupted = pair_of_tokens(draw, batch, pos, _DEEPER["d_vocab"])
+            last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
+            cases.append(
+                case(
+                    model,
+                    corrupted,
+                    cache_ref(model, corrupted),
+                    cache_ref(model, clean),
+                    sender,
+                    receiver,
+                    metric_ref(draw, kind, batch, _DEEPER["d_vocab"], **last),
+                    watch=("model", "arguments"),
+                    about=f"from {sender[0]}.{sender[1]} to the query of {receiver[0]}.{receiver[1]}, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
+                    rtol=1e-4,
+                    atol=1e-6,
+                )
+            )
+        return cases
+
+    return cases
+
+
+_DEEPER: dict[str, Any] = {**GROUPED, "n_layers": 4}
+
+PATH_PATCH_TO_QUERY = Exercise(
+    id="activation_patching.path_patch_to_query",
+    task="The metric of the corrupted run when the query of one head, the receiver, is what it would be if only the sender's direct contribution to it came from the clean run. Queries at every position; the sender's layer is "
+    "below the receiver's; other heads of the receiver's layer keep their queries; everything after the receiver reacts. Leave no hook behind and change no argument.",
+    minutes=14,
+    difficulty=3,
+    fixed={
+        "tokens": "the caches belong to them",
+        "tokens[1]": "the metric reads a position",
+        "corrupted_cache": "belongs to the tokens",
+        "clean_cache": "belongs to the tokens",
+    },
+    oracle=_path_to_query,
+    parts=(
+        Part(
+            "one layer or more between sender and receiver",
+            2,
+            _query_cases(((3, 6, (0, 1), (2, 2), "logit_difference"), (2, 5, (0, 3), (2, 0), "probability"))),
+        ),
+        Part(
+            "neighboring layers; a receiver in the last layer",
+            2,
+            _query_cases(((3, 5, (1, 2), (2, 3), "logit_difference"), (2, 6, (1, 0), (3, 1), "logit_difference"))),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "nothing_frozen",
+            "While you computed the query, heads and MLPs between sender and receiver reacted to the clean output. The direct path is asked for: freeze every other head and every MLP at the corrupted run in that pass.",
+            _to_query(frozen=()),
+        ),
+        Mistake(
+            "mlps_not_frozen",
+            "Heads were frozen while you computed the query, but MLPs were not, so they passed the change on. Freeze `hook_mlp_out` as well. (Wang et al. let MLPs react; here they may not.)",
+            _to_query(frozen=("z",)),
+        ),
+        Mistake(
+            "heads_not_frozen",
+            "MLPs were frozen while you computed the query, but other heads were not. Freeze their z at the corrupted run as well.",
+            _to_query(frozen=("mlp",)),
+        ),
+        Mistake(
+            "sender_stays_patched",
+            "In the second run the sender was still patched, so that all its other paths count too. There, only the receiver's query should be different.",
+            _to_query(stays="sender"),
+        ),
+        Mistake(
+            "frozen_to_the_end",
+            "In the second run everything but the receiver was still frozen: you measured what the receiver writes straight to the logits. Once it has its new query, later heads and MLPs may react.",
+            _to_query(stays="frozen"),
+        ),
+        Mistake(
+            "whole_layer",
+            "You replaced the queries of all heads of the receiver's layer. Only the receiver's own: `q[:, :, head]`.",
+            _to_query(whole_layer=True),
+        ),
+        Mistake(
+            "key_for_query",
+            "You replaced the key. It decides how the receiver's group is found at a position; what the receiver looks *for* is its query, `hook_q`.",
+            _to_query(part="hook_k"),
+        ),
+        Mistake(
+            "value_for_query",
+            "You replaced the value. It decides what is carried; where the receiver looks is decided by its query, `hook_q`.",
+            _to_query(part="hook_v"),
+        ),
+        Mistake(
+            "whole_clean_query",
+            "This is the receiver's clean query, whoever changed it. Only the sender's contribution should come from the clean run.",
+            _clean_query,
+        ),
+        Mistake(
+            "difference_from_corrupted",
+            "You subtracted the corrupted metric. The metric itself is asked for: the caller normalizes.",
+            lambda model, tokens, corrupted, clean, sender, receiver, metric: (
+                _path_to_query(model, tokens, corrupted, clean, sender, receiver, metric)
+                - _metric_with(model, tokens, [], metric)
+            ),
+        ),
+        Mistake(
+            "hooks_left",
+            "Your hook is still on the model after the call, so that every later forward pass is patched as well. `model.run_with_hooks(...)` and `with model.hooks(...)` remove it.",
+            _query_hooks_stay,
+            left_hooks,
+        ),
+    ),
+    hints=(
+        "Two passes. In the first you find out what the receiver's query would be; in the second you give it that query and let the rest of the model run as usual.",
+        "First pass: the residual stream before the receiver's layer is a sum, so add the sender's change there, `(clean z − corrupted z) @ W_O[head]`, in a hook on `blocks.{layer}.hook_resid_pre`, and record `blocks.{layer}.attn.hook_q`.",
+        "Second pass: run the corrupted tokens with one hook on `hook_q` of the receiver's layer that puts the recorded values into `q[:, :, head]`.",
+    ),
+    reveal="The query is linear in the normed residual stream, and the stream is a sum of what everyone before has written: exchange one summand, and compute the query. From there on the run is an ordinary one. The same with `hook_k` or `hook_v` "
+    "follows a path into a key or a value, which several query heads share in this model.",
 )

@@ -20,11 +20,12 @@ def _filled(template: str, a: str, b: str, s: str) -> str:
 
 
 def _ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
-    """Oracle: by replacing, four prompts for each pair, written out."""
+    """Oracle: by replacing, two prompts for each pair, written out."""
     clean, corrupted, names = [], [], []
     for a, b in pairs:
-        clean += [_filled(template, a, b, b), _filled(template, b, a, a)]
-        corrupted += [_filled(template, a, b, a), _filled(template, b, a, b)]
+        abb, aba = _filled(template, a, b, b), _filled(template, a, b, a)
+        clean += [abb, aba]
+        corrupted += [aba, abb]
         names += [(a, b), (b, a)]
     return clean, corrupted, names
 
@@ -34,11 +35,11 @@ def _changed(change: Callable[[list, list, list], Prompts]) -> Callable[..., Pro
     return lambda pairs, template: change(*_ioi_prompts(pairs, template))
 
 
-def _one_by_one(make: Callable[[str, str, str], tuple[str, str, tuple[str, str]]]) -> Callable[..., Prompts]:
-    """An ioi_prompts that makes each prompt by `make(template, a, b)`, in both orders."""
+def _one_by_one(make: Callable[[str, str, str], list[tuple[str, str, tuple[str, str]]]]) -> Callable[..., Prompts]:
+    """An ioi_prompts that makes each pair's prompts by `make(template, a, b)`."""
 
     def ioi_prompts(pairs: list[tuple[str, str]], template: str) -> Prompts:
-        rows = [make(template, *order) for a, b in pairs for order in ((a, b), (b, a))]
+        rows = [row for a, b in pairs for row in make(template, a, b)]
         return tuple(map(list, zip(*rows, strict=True)))
 
     return ioi_prompts
@@ -53,21 +54,6 @@ def _first_order(pairs: list[tuple[str, str]], template: str) -> Prompts:
     return tuple(column[0::2] for column in _ioi_prompts(pairs, template))
 
 
-def _same_speaker(pairs: list[tuple[str, str]], template: str) -> Prompts:
-    clean, corrupted, names = [], [], []
-    for a, b in pairs:
-        for first, second in ((a, b), (b, a)):
-            clean.append(_filled(template, first, second, b))
-            corrupted.append(_filled(template, first, second, a))
-            names.append((first, second))
-    return clean, corrupted, names
-
-
-def _names_as_read(template: str, a: str, b: str) -> tuple[str, str, tuple[str, str]]:
-    names = (a, b) if template.index("{A}") < template.index("{B}") else (b, a)
-    return _filled(template, a, b, b), _filled(template, a, b, a), names
-
-
 _NAMES = ("Mary", "John", "Alice", "Tom", "Sarah", "James", "Anna", "Paul", "Emma", "David", "Laura", "Peter")
 _TEMPLATES = (
     "When {A} and {B} went to the shop, {S} handed a coin to",
@@ -75,8 +61,8 @@ _TEMPLATES = (
     "{A} met {B}. {S} said hello to",
 )
 _OTHER_TEMPLATES = (
-    "Because {B} had asked {A} for help, {S} gave a ladder to",
-    "{S} was late. After {B} and {A} had eaten, {S} paid for",
+    "{S} was late. After {A} and {B} had eaten, {S} paid for",
+    "Because {A} had asked {B} and {A} again, {S} gave a ladder to",
 )
 
 
@@ -94,14 +80,15 @@ def _prompt_cases(templates: tuple[str, ...]) -> Callable[[RandomInputs, str], l
 
 IOI_PROMPTS = Exercise(
     id="activation_patching.ioi_prompts",
-    revision=2,
-    task="Clean prompts, corrupted prompts that differ in one name, and the (indirect object, subject) of each.",
+    task="For each pair (a, b), in this order: two clean prompts with A=a and B=b, first S=b, then S=a; for each its corrupted prompt, which has the other S; and for each the pair (indirect object, subject), "
+    "where the indirect object is the one who is not S in the clean prompt. Three lists; a placeholder may occur more than once.",
     minutes=8,
     difficulty=1,
+    revision=2,
     oracle=_ioi_prompts,
     parts=(
         Part("both orders, pair by pair", 2, _prompt_cases(_TEMPLATES)),
-        Part("templates that name B first, or S twice", 1, _prompt_cases(_OTHER_TEMPLATES)),
+        Part("templates in which a name or S occurs twice", 1, _prompt_cases(_OTHER_TEMPLATES)),
     ),
     mistakes=(
         Mistake(
@@ -112,39 +99,48 @@ IOI_PROMPTS = Exercise(
         ),
         Mistake(
             "clean_and_corrupted_exchanged",
-            "Clean and corrupted have changed places. In the clean prompt S is the subject B; in the corrupted one S is A, the indirect object.",
+            "Clean and corrupted have changed places. The first clean prompt of a pair has S=b; the corrupted one beside it has S=a.",
             _changed(lambda clean, corrupted, names: (corrupted, clean, names)),
         ),
         Mistake(
             "corrupted_is_clean",
-            "The corrupted prompts are the clean ones. Between two equal runs there is nothing to patch: put the indirect object in the place of {S}.",
+            "The corrupted prompts are the clean ones. Between two equal runs there is nothing to patch: put the other name in the place of {S}.",
             _changed(lambda clean, corrupted, names: (clean, list(clean), names)),
         ),
         Mistake(
-            "everything_exchanged",
-            "In your corrupted prompts A and B are exchanged as well, so that all three names differ from the clean ones. Change {S} only: then there is one "
-            "position at which the runs differ.",
-            _one_by_one(lambda t, a, b: (_filled(t, a, b, b), _filled(t, b, a, a), (a, b))),
-        ),
-        Mistake(
             "one_order_only",
-            "Each pair comes in one order only. Exchange a and b too: otherwise a model that likes the name Mary cannot be told from one that reads the sentence.",
+            "Each pair gives one prompt, in which the answer is named first. A head that looks at the first name then cannot be told from one that looks for the answer: add the prompt with S=a.",
             _first_order,
         ),
         Mistake(
+            "names_exchanged_too",
+            "In your second prompt a and b have changed places as well as S, so that the answer is named first in both. Keep A=a and B=b; only S changes.",
+            _one_by_one(
+                lambda t, a, b: [
+                    (_filled(t, a, b, b), _filled(t, a, b, a), (a, b)),
+                    (_filled(t, b, a, a), _filled(t, b, a, b), (b, a)),
+                ]
+            ),
+        ),
+        Mistake(
+            "everything_exchanged",
+            "In your corrupted prompts A and B are exchanged, and S is not. Change S only: then there is one position at which the runs differ.",
+            _one_by_one(
+                lambda t, a, b: [
+                    (_filled(t, a, b, b), _filled(t, b, a, b), (a, b)),
+                    (_filled(t, a, b, a), _filled(t, b, a, a), (b, a)),
+                ]
+            ),
+        ),
+        Mistake(
             "orders_apart",
-            "The prompts are right, their order is not: first all pairs as given, then all exchanged. The order is pair by pair, each followed by its exchange.",
+            "The prompts are right, their order is not: first all with S=b, then all with S=a. The order is pair by pair, two prompts for each.",
             _orders_apart,
         ),
         Mistake(
-            "subject_not_exchanged",
-            "When a and b are exchanged, S stays the same person. The subject is whoever is in the place of B: in the exchanged prompt that is a.",
-            _same_speaker,
-        ),
-        Mistake(
             "names_in_reading_order",
-            "You took the names in the order in which the text mentions them. Some templates name {B} before {A}; the indirect object is A wherever it stands.",
-            _one_by_one(_names_as_read),
+            "The names are always (a, b). In the second prompt of a pair a is the subject, so there it is (b, a).",
+            _changed(lambda clean, corrupted, names: (clean, corrupted, [names[i - i % 2] for i in range(len(names))])),
         ),
         Mistake(
             "names_with_space",
@@ -153,11 +149,11 @@ IOI_PROMPTS = Exercise(
         ),
     ),
     hints=(
-        "Two loops: over the pairs, and for each over (a, b) and (b, a). In each turn one clean prompt, one corrupted, one pair of names.",
-        "`template.format(A=a, B=b, S=b)` fills the template by name, wherever the braces stand. What is S in the corrupted prompt?",
+        "A loop over the pairs, and in it one over the two subjects. In each turn one clean prompt, one corrupted, one pair of names.",
+        "`template.format(A=a, B=b, S=subject)` fills the template by name, wherever the braces stand. Who is S in the corrupted prompt?",
     ),
-    reveal="Clean and corrupted differ in a single token, and that token decides who the answer is. Everything else, the template, the length, the names that occur, "
-    "is the same in both, so it cancels. Both orders cancel what the model thinks of particular names.",
+    reveal="Clean and corrupted differ in S alone, and S decides who the answer is. The two prompts of a pair are each other's corrupted prompt, so what the model thinks of particular names cancels; and the answer is named first in one and second in the "
+    "other, so a head that follows the order of names cannot pass for one that follows their roles.",
 )
 
 

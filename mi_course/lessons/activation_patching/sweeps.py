@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ _Metric = Callable[[Tensor], float]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The oracles use another road: PyTorch's own hooks on the hook points' modules, which see z with all heads side by side.
+# The oracle uses another road: PyTorch's own hooks on the hook points' modules.
 
 
 def _run(model, tokens: Tensor, name: str, change: Callable[[Tensor], Tensor], metric: _Metric) -> float:
@@ -76,25 +77,6 @@ def _residual_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metri
                 corrupted_tokens,
                 f"blocks.{layer}.hook_resid_pre",
                 lambda resid, chosen=chosen, clean=clean: torch.where(chosen, clean, resid),
-                metric,
-            )
-    return result
-
-
-def _head_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
-    """Oracle: the columns of z that belong to one head, by PyTorch's own hooks."""
-    n_layers, n_heads, d_head = model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_head
-    result = torch.zeros(n_layers, n_heads)
-    for layer in range(n_layers):
-        clean = clean_cache[f"blocks.{layer}.attn.hook_z"].flatten(2)
-        for head in range(n_heads):
-            own = torch.zeros(n_heads * d_head, dtype=torch.bool)
-            own[head * d_head : (head + 1) * d_head] = True
-            result[layer, head] = _run(
-                model,
-                corrupted_tokens,
-                f"blocks.{layer}.attn.hook_z",
-                lambda z, own=own, clean=clean: torch.where(own, clean, z.flatten(2)).view_as(z),
                 metric,
             )
     return result
@@ -217,7 +199,7 @@ def _into_cache(name: str, columns: Callable[[object, Tensor], int], axis: int) 
     return sweep
 
 
-def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
+def _with(base: Tensor, index: Any, value: Tensor | float) -> Tensor:
     base = base.clone()
     base[index] = value
     return base
@@ -225,10 +207,6 @@ def _with(base: Tensor, index: object, value: Tensor | float) -> Tensor:
 
 def _positions(model, tokens: Tensor) -> int:
     return tokens.shape[1]
-
-
-def _heads(model, tokens: Tensor) -> int:
-    return model.cfg.n_heads
 
 
 def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
@@ -333,7 +311,7 @@ _FIRST_PROMPT = (
     "Only the first prompt of the batch is patched. All of them are asked for, each from its own row of the cache."
 )
 
-_RESID, _Z = "blocks.{}.hook_resid_pre", "blocks.{}.attn.hook_z"
+_RESID = "blocks.{}.hook_resid_pre"
 
 
 RESIDUAL_SWEEP = Exercise(
@@ -409,90 +387,4 @@ RESIDUAL_SWEEP = Exercise(
     ),
     reveal="One forward pass per cell, which is the definition. The engine in `mi_course.interp.patching` gives the same numbers much faster, because most of that work is repeated: nothing changes before the patched layer, nor at "
     "earlier positions.",
-)
-
-
-HEAD_SWEEP = Exercise(
-    id="activation_patching.head_sweep",
-    revision=2,
-    fixed={
-        "model": "the cache belongs to it",
-        "result<=1": "small models have small effects",
-    },
-    task="The metric after patching z of one head at a time, at all positions, by a plain loop.",
-    minutes=8,
-    difficulty=2,
-    oracle=_head_sweep,
-    parts=_sweep_parts((4, 2, 3)),
-    mistakes=(
-        Mistake("cache_changed", _IN_CACHE, _into_cache(_Z, _heads, 2), _cache_changed),
-        Mistake("hooks_left", _HOOKS_LEFT, _piling_up(_Z, _heads, 2, clear=False), _left_by("call")),
-        Mistake("patches_pile_up", _PILED_UP, _piling_up(_Z, _heads, 2, clear=True)),
-        Mistake("nothing_patched", _CONSTANT, _loop(lambda x, clean, i: x.clone(), _Z, _heads)),
-        Mistake(
-            "whole_layer",
-            "You patched all heads of the layer at once, so that every row of your table holds one number. Patch one head: `z[:, :, head]`.",
-            _loop(lambda x, clean, i: clean.clone(), _Z, _heads),
-        ),
-        Mistake(
-            "all_other_heads",
-            "It is the other way around: every head of the layer but this one is patched.",
-            _loop(lambda x, clean, i: _with(clean, (slice(None), slice(None), i), x[:, :, i]), _Z, _heads),
-        ),
-        Mistake(
-            "position_for_head",
-            "You patched a *position* of all heads. The axes of z are [batch, pos, head, d_head].",
-            _loop(lambda x, clean, i: _with(x, (slice(None), i), clean[:, i]), _Z, _heads),
-        ),
-        Mistake(
-            "last_position_only",
-            "You patched the last position only. Heads also act earlier, and later heads read it: all positions are asked for.",
-            _loop(lambda x, clean, i: _with(x, (slice(None), -1, i), clean[:, -1, i]), _Z, _heads),
-        ),
-        Mistake(
-            "queries_for_z",
-            "You patched `hook_q`. A query decides where a head looks; what it then writes is z.",
-            _loop(
-                lambda x, clean, i: _with(x, (slice(None), slice(None), i), clean[:, :, i]),
-                "blocks.{}.attn.hook_q",
-                _heads,
-            ),
-        ),
-        Mistake(
-            "values_for_z",
-            "You patched `hook_v`. There are fewer key/value heads than query heads here, and a value is not yet weighted by attention. Patch z.",
-            _loop(
-                lambda x, clean, i: _with(
-                    x, (slice(None), slice(None), i * x.shape[2] // 4), clean[:, :, i * x.shape[2] // 4]
-                ),
-                "blocks.{}.attn.hook_v",
-                _heads,
-            ),
-        ),
-        Mistake(
-            "pattern_for_z",
-            "You patched `hook_pattern`. That changes where the head looks, but it reads the values of the corrupted run there. Patch z.",
-            _loop(lambda x, clean, i: _with(x, (slice(None), i), clean[:, i]), "blocks.{}.attn.hook_pattern", _heads),
-        ),
-        Mistake(
-            "zero_for_clean",
-            "You set the head to zero. That is an ablation; a patch puts the clean run's value there.",
-            _loop(lambda x, clean, i: _with(x, (slice(None), slice(None), i), 0.0), _Z, _heads),
-        ),
-        Mistake("first_prompt_only", _FIRST_PROMPT, _one_prompt(_head_sweep, _Z)),
-        Mistake(
-            "transposed",
-            "Your table is [head, layer]. It should be [layer, head].",
-            lambda model, tokens, cache, metric: _head_sweep(model, tokens, cache, metric).T,
-        ),
-        Mistake("difference_from_corrupted", _RAW, _less_corrupted(_head_sweep)),
-        Mistake(
-            "hooks_left_after_error", _HOOKS_LEFT_AFTER_ERROR, _reset_at_the_end(_Z, _heads, 2), _left_by("raising")
-        ),
-    ),
-    hints=(
-        "It is `residual_sweep` with another hook: `patch_head`, at `blocks.{layer}.attn.hook_z`.",
-        "The table has `model.cfg.n_layers` rows and `model.cfg.n_heads` columns. z has one entry per *query* head, also where key/value heads are fewer.",
-    ),
-    reveal="z has one entry for each query head. Patching it is the cleanest cut: everything the head writes comes from the clean run, everything else is computed anew from there on, later heads included.",
 )

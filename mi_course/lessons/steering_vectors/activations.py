@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def _mask(lengths: list[int], width: int, sides: list[str]) -> Tensor:
     return mask
 
 
-def _masks(sides: tuple[str, ...], shapes: tuple[tuple[int, int], ...]) -> object:
+def _masks(sides: tuple[str, ...], shapes: tuple[tuple[int, int], ...]) -> Any:
     """Random lengths between 2 and the width; the first two rows always have padding."""
 
     def cases(draw: RandomInputs, size: str) -> list[Case]:

@@ -154,8 +154,11 @@ def _judge_directions(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge_directions(case, observation):
         return problem
+    first, again, other = (as_tensor(reply.value) for reply in observation.replies)
     return seed_complaint(
-        *(as_tensor(reply.value) for reply in observation.replies),
+        first,
+        again,
+        other,
         "Two calls with the same seed gave different directions. All randomness must come from it.",
         alike=torch.allclose,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def _empty_class_cases(draw: RandomInputs, size: str) -> list[Case]:
     ]
 
 
-def _probe_with(bias: object, scale: object = lambda w: w) -> object:
+def _probe_with(bias: Any, scale: Any = lambda w: w) -> Any:
     """A wrong probe with another w or b, which still refuses an empty class."""
 
     def probe(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
@@ -167,7 +168,7 @@ def _cosine_similarities(vectors: Tensor) -> Tensor:
     return out
 
 
-def _cosine_cases(zero: bool) -> object:
+def _cosine_cases(zero: bool) -> Any:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
         for n, d in ((4, 3), (4, 6), (5, 5)):

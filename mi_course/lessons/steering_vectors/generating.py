@@ -14,7 +14,7 @@ from torch import Tensor
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks, model_ref
 from mi_course.wire import Observation
 
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "n_layers": 3,
     "n_heads": 2,
     "d_model": 12,

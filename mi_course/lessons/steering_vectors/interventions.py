@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def _add_cases(starts: tuple[int, ...]) -> Callable[[RandomInputs, str], list[Ca
     return cases
 
 
-def _added(where: Callable[[Tensor, int], object], factor: Callable[[float], float] = lambda c: c) -> Callable:
+def _added(where: Callable[[Tensor, int], Any], factor: Callable[[float], float] = lambda c: c) -> Callable:
     """A wrong add_vector: other places, or another factor."""
 
     def add(resid: Tensor, hook: object, vector: Tensor, coefficient: float, start: int) -> Tensor:

@@ -158,8 +158,11 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge(case, observation):
         return problem
+    first, again, other = (reply.value for reply in observation.replies)
     return seed_complaint(
-        *(reply.value for reply in observation.replies),
+        first,
+        again,
+        other,
         "Two calls with the same seed gave different directions. All randomness must come from it.",
         alike=torch.allclose,
     )

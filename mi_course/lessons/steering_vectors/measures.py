@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ def _empty_sets(draw: RandomInputs, size: str) -> list[Case]:
     return [Case(calls=calls, about="two sets of words, then an empty positive one, then an empty negative one")]
 
 
-def _refusing(function: object) -> object:
+def _refusing(function: Callable[..., Any]) -> Callable[..., Any]:
     """A wrong answer that still refuses empty sets, so that the other mistake is named."""
 
     def log_odds(logits: Tensor, positive_ids: list[int], negative_ids: list[int]) -> Tensor:
@@ -194,7 +196,7 @@ def _kl_divergence(base_logits: Tensor, steered_logits: Tensor) -> Tensor:
     return torch.tensor(out)
 
 
-def _kl_pairs(shapes: tuple[tuple[int, int], ...], mean: float = 0.4, std: float = 1.5) -> object:
+def _kl_pairs(shapes: tuple[tuple[int, int], ...], mean: float = 0.4, std: float = 1.5) -> Any:
     return lambda draw, size: [
         case(
             draw.normal(batch, vocab, mean=mean, std=std),

@@ -23,7 +23,7 @@ from mi_course.exercises import (
 )
 from mi_course.wire import Observation
 
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "n_layers": 4,
     "n_heads": 2,
     "d_model": 12,
@@ -183,6 +183,7 @@ LAYER_SWEEP = Exercise(
     difficulty=2,
     oracle=_layer_sweep,
     fixed={
+        "layers": "one for each vector; varied by hand",
         "vectors[0]": "one for each layer",
         "vectors[1]": "as wide as the model",
         "controls[0]": "some for each layer",

@@ -69,18 +69,19 @@ def test_the_engine_agrees_with_the_answers_of_the_lesson(model, pair) -> None:
         clean_logits, clean_cache = model.run_with_cache(clean)
         corrupted_logits, corrupted_cache = model.run_with_cache(corrupted)
     ours = {"metric": logit_difference(ANSWERS), "progress": False}
-    residual, heads = sweep_residual(model, *pair, **ours), sweep_heads(model, *pair, **ours)
-    for plain, engine in (
-        (answer("residual_sweep")(model, corrupted, clean_cache, metric), residual),
-        (answer("head_sweep")(model, corrupted, clean_cache, metric), heads),
-    ):
-        torch.testing.assert_close(plain, engine.per_prompt.mean(-1), atol=1e-4, rtol=1e-4)
+    residual = sweep_residual(model, *pair, **ours)
+    plain = answer("residual_sweep")(model, corrupted, clean_cache, metric)
+    torch.testing.assert_close(plain, residual.per_prompt.mean(-1), atol=1e-4, rtol=1e-4)
     values = [answer("logit_difference")(x, ANSWERS, last) for x in (clean_logits, corrupted_logits)]
     assert answer("recovery")(residual.per_prompt[0, 2], *values) == pytest.approx(
         float(residual.values[0, 2]), abs=1e-4
     )
     path = answer("path_patch_to_logits")(model, corrupted, corrupted_cache, clean_cache, (0, 1), metric)
     paths = path_patching(model, *pair, **ours)
+    assert path == pytest.approx(float(paths.per_prompt[0, 1].mean()), abs=1e-4)
+    caches = (corrupted_cache, clean_cache)
+    path = answer("path_patch_to_query")(model, corrupted, *caches, (0, 1), (1, 2), metric)
+    paths = path_patching(model, *pair, receivers=[(1, 2)], part="q", **ours)
     assert path == pytest.approx(float(paths.per_prompt[0, 1].mean()), abs=1e-4)
 
 
@@ -109,3 +110,20 @@ def test_faithfulness() -> None:
     assert faithfulness(2.0, 3.0, 1.0) == 0.5
     with pytest.raises(ValueError, match="both score"):
         faithfulness(1.0, 2.0, 2.0)
+
+
+def test_prompts_of_one_group_are_drawn_together(model, pair) -> None:
+    """Doubling every prompt within its group changes nothing; drawn one by one, the interval would shrink."""
+    clean, corrupted = (tokens.repeat_interleave(2, dim=0) for tokens in pair)
+    one = sweep_heads(model, *pair, logit_difference(ANSWERS), progress=False)
+    doubled = sweep_heads(
+        model, clean, corrupted, logit_difference(ANSWERS.repeat_interleave(2, dim=0)), progress=False
+    )
+    for a, b in zip(one.interval(), doubled.interval(groups=[7, 7, 2, 2, 5, 5]), strict=True):
+        assert a.shape == b.shape
+    low, high = doubled.interval(groups=[0, 0, 1, 1, 2, 2])
+    expected_low, expected_high = one.interval()
+    assert torch.allclose(low, expected_low, atol=1e-4)
+    assert torch.allclose(high, expected_high, atol=1e-4)
+    with pytest.raises(ValueError, match="one for each of 6 prompts"):
+        doubled.interval(groups=[0, 1])

@@ -139,6 +139,10 @@ _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _SETSOCKOPT = (54, 208)
 _BUFFER_OPTIONS = (7, 8, 32, 33)
 """SO_SNDBUF, SO_RCVBUF and their forced forms: setting them succeeds and changes nothing."""
+_FLOCK, _FCNTL = (73, 32), (72, 25)
+_LOCKS = (6, 7, 37, 38, 1024)
+"""Commands of fcntl that lock a file or lease it: F_SETLK, F_SETLKW, their forms for open files, F_SETLEASE. Locks on a
+file that sandboxes share would be seen in all of them, so locking succeeds and locks nothing."""
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
 _FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET and AF_INET6, which the network namespace confines. Others lead out of it: AF_VSOCK to the machine's
@@ -155,7 +159,7 @@ def seccomp_available() -> bool:
 
 
 def install_seccomp_filter() -> None:
-    """Refuse `_CALLS`, odd families of sockets and memory that is shared without a file.
+    """Refuse `_CALLS`, odd families of sockets and memory that is shared without a file; lock no file.
 
     `clone3`, whose arguments a filter cannot see, is answered with ENOSYS: libraries then use `clone`.
 
@@ -178,6 +182,10 @@ def install_seccomp_filter() -> None:
     # mmap(_, _, _, flags, ...)
     program += [(equal, 0, 5, _MMAP[column]), (load, 0, 0, 40), (both, 0, 0, _SHARED_ANONYMOUS)]
     program += [(equal, 0, 1, _SHARED_ANONYMOUS), (give, 0, 0, _EPERM), (give, 0, 0, _ALLOW)]
+    # flock; fcntl(_, one of these, ...)
+    program += [(equal, 0, 1, _FLOCK[column]), (give, 0, 0, _NOTHING)]
+    locks = [step for command in _LOCKS for step in ((equal, 0, 1, command), (give, 0, 0, _NOTHING))]
+    program += [(equal, 0, len(locks) + 2, _FCNTL[column]), (load, 0, 0, 24), *locks, (give, 0, 0, _ALLOW)]
     # setsockopt(_, SOL_SOCKET, one of these, ...); whatever follows is an ordinary call.
     options = [step for option in _BUFFER_OPTIONS for step in ((equal, 0, 1, option), (give, 0, 0, _NOTHING))]
     skip = len(options) + 3
