@@ -266,7 +266,7 @@ def _cases(together: bool) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         rare, often = draw.number(0.12, 0.2), draw.number(0.55, 0.75) if together else draw.number(0.3, 0.42)
         settings = [
-            (4000, 3, rare),
+            (12_000, 3, rare),
             (3000, 2, often),
             (3000, 1, rare),
             (1, 4, 0.4),
