@@ -159,6 +159,7 @@ class HeadProfile:
         return f"looks at {looks}   writes {'  '.join(f'{n} {v:+5.2f}' for n, v in self.writes.items())}"
 
 
+@torch.no_grad()
 def head_profile(
     model: TransformerBridge,
     cache: Mapping[Any, Tensor],
