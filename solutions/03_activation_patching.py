@@ -124,27 +124,10 @@ lesson.check(ioi_prompts)
 # Sixteen pairs of names, 32 prompts. In every other pair the man comes first, so that order and gender are not mixed up either. Whoever resamples these data should draw whole *pairs*: the two prompts of a pair share their names and are not independent.
 
 # %% id="use-prompts"
+from mi_course.interp.ioi import NAME_PAIRS, record
 from mi_course.interp.patching import answer_tokens
 
-PAIRS = [
-    *[
-        ("Mary", "John"),
-        ("James", "Sarah"),
-        ("Anna", "Paul"),
-        ("Tom", "Alice"),
-        ("Emma", "David"),
-    ],
-    *[
-        ("Peter", "Laura"),
-        ("Kate", "Mark"),
-        ("Simon", "Lucy"),
-        ("Jane", "Robert"),
-        ("George", "Julia"),
-    ],
-    *[("Helen", "Henry"), ("Daniel", "Rachel"), ("Lisa", "Kevin"), ("Brian", "Susan")],
-    *[("Elizabeth", "William"), ("Victor", "Margaret")],
-]
-clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(PAIRS, TEMPLATE)
+clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(NAME_PAIRS, TEMPLATE)
 clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)
 answers = answer_tokens(model, names)  # an error names the prompt if a name is several tokens
 last = torch.full((len(clean),), clean.shape[1] - 1)
@@ -152,21 +135,8 @@ io_first = torch.arange(len(clean)) % 2 == 0  # ABB; the others are ABA
 pair_of = (torch.arange(len(clean)) // 2).tolist()
 
 difference_of = lesson.use("logit_difference")
-wanted = (
-    "hook_z",
-    "hook_pattern",
-    "hook_mlp_out",
-    "hook_scale",
-    "blocks.0.hook_resid_pre",
-    "29.hook_resid_post",
-)
-with torch.no_grad():
-    clean_logits, clean_cache = model.run_with_cache(
-        clean, names_filter=lambda n: n.endswith(wanted)
-    )
-    corrupted_logits, corrupted_cache = model.run_with_cache(
-        corrupted, names_filter=lambda n: n.endswith(wanted)
-    )
+clean_logits, clean_cache = record(model, clean)
+corrupted_logits, corrupted_cache = record(model, corrupted)
 clean_difference = difference_of(clean_logits, answers, last)
 corrupted_difference = difference_of(corrupted_logits, answers, last)
 for name, values in (("clean", clean_difference), ("corrupted", corrupted_difference)):
@@ -623,14 +593,10 @@ def copying_score(
 lesson.check(copying_score)
 
 # %% id="use-copying"
+from mi_course.interp.ioi import after_first_layer
+
 every_name = answers.flatten().unique()
-with torch.no_grad():
-    bos = clean[:1, :1].expand(len(every_name), 1)
-    after_first = model.run_with_cache(
-        torch.cat([bos, every_name[:, None]], dim=1), names_filter="blocks.1.hook_resid_pre"
-    )
-    x = after_first[1]["blocks.1.hook_resid_pre"][:, -1]
-    x = x / x.pow(2).mean(-1, keepdim=True).sqrt()  # what the norm does before a head reads
+x = after_first_layer(model, every_name)  # what a head would read at each name
 
 
 def scores_of(layer, head):
@@ -737,17 +703,16 @@ FORMS = {
     "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
     "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
 }
-triples = [(a, b, PAIRS[(i + 5) % len(PAIRS)][i % 2]) for i, (a, b) in enumerate(PAIRS)]
+triples = [(a, b, NAME_PAIRS[(i + 5) % 16][i % 2]) for i, (a, b) in enumerate(NAME_PAIRS)]
 suppressor = max(found, key=lambda head: by_z[head])
-tokens_of = {name: model.tokenizer.encode(" " + name)[-1] for pair in PAIRS for name in pair}
+tokens_of = {
+    name: model.tokenizer.encode(" " + name)[-1] for pair in NAME_PAIRS for name in pair
+}
 latest, name_logits = {}, {}
 for form, template in FORMS.items():
     ids = torch.tensor([[tokens_of[name] for name in triple] for triple in triples])
     texts = model.to_tokens([template.format(A=a, B=b, C=c) for a, b, c in triples])
-    with torch.no_grad():
-        logits, cache = model.run_with_cache(
-            texts, names_filter=lambda n: n.endswith(wanted[:2] + wanted[3:4])
-        )
+    logits, cache = record(model, texts)
     used = [i for i, role in enumerate("ABC") if "{" + role + "}" in template]
     all_names = logits[:, -1, every_name].mean(-1, keepdim=True)
     name_logits[form] = {
@@ -1064,19 +1029,18 @@ lesson.check(attribution_patching)
 from mi_course.interp.ioi import abc_prompts, z_and_gradient
 from mi_course.interp.patching import head_means, mean_ablation, slopes
 
-people = [name for pair in PAIRS for name in pair]
+people = [name for pair in NAME_PAIRS for name in pair]
 abc_texts = abc_prompts(people, TEMPLATE)
 abc_mean = head_means(model, abc_texts)  # layer pos head d_head
 ablate = lesson.use("mean_ablate")
 
 
-def without(head, tokens=clean, filter=None):
+def without(head):
     """Logits and cache when this head is set to its mean, by your hook."""
     layer, number = head
     keep = [h for h in range(n_heads) if h != number]
-    hook = (f"blocks.{layer}.attn.hook_z", partial(ablate, mean=abc_mean[layer], keep=keep))
-    with torch.no_grad(), model.hooks(fwd_hooks=[hook]):
-        return model.run_with_cache(tokens, names_filter=filter or (lambda n: False))
+    hook = partial(ablate, mean=abc_mean[layer], keep=keep)
+    return record(model, clean, [(f"blocks.{layer}.attn.hook_z", hook)])
 
 
 # First order, at the clean run: what would be lost if each head were set to its mean?
@@ -1138,16 +1102,16 @@ claim(
     abs(first_order[_early] - lost[_early].mean()) > 0.4,
 )
 claim(
-    "the silent head's slope nearly doubles on its way, by half or more",
+    "the silent head's last slope is more than 1.4 times its first",
     _along[1] > 1.4 * _along[0],
 )
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# The control of section $2$ pays off once more. Without {{seen:order_heads}} the model does *better* if the indirect object comes first ({{seen:order_1}} logits), and not if it comes second ({{seen:order_2}}). With prompts of one order you would have called it a head that works against the answer.
+# The control of section $2$ pays off once more. Without {{seen:order_heads}} the model does *better* if the indirect object comes first ({{seen:order_1}} logits), and not if it comes second ({{seen:order_2}}). With prompts of one order you would have called them heads that work against the answer.
 #
-# How good is the estimate? For late heads it is close. {{seen:wrong_estimate}} is the bad case: estimate and exact loss are {{seen:wrong_estimate_is}} logits. A head that acts by moving *another* head's attention meets a softmax, which is flat at the ends: one gradient sees little of what lies between (Kramár et al. 2024). {{seen:curved}} shows the bend: moved from its corrupted to its clean output, its slope goes from {{seen:curved_slopes}}. The mean slope, the *integrated gradient* (Sundararajan et al. 2017), comes close to the exact effect.
+# How good is the estimate? For late heads it is close. {{seen:wrong_estimate}} is the bad case: estimate and exact loss are {{seen:wrong_estimate_is}} logits. A head that acts by moving *another* head's attention meets a softmax, which is flat at the ends: one gradient sees little of what lies between (Kramár et al. 2024). {{seen:curved}} shows the bend: moved from its corrupted to its clean output, its first and last slope are {{seen:curved_slopes}}. The mean slope, the *integrated gradient* (Sundararajan et al. 2017), comes close to the exact effect.
 # </details>
 
 # %% [markdown] id="faithfulness-intro"
@@ -1158,7 +1122,7 @@ claim(
 # %% id="use-rankings"
 from mi_course.interp.ioi import ioi_task
 
-task = ioi_task(model, [TEMPLATE], PAIRS[:4])
+task = ioi_task(model, [TEMPLATE], NAME_PAIRS[:4])
 
 
 def ranking(values):
@@ -1193,7 +1157,7 @@ lesson.check(my_circuit, name="my_circuit")
 # Now the truth about all of them, on the prompts that you were judged by: other names, other templates. And a control that is often left out. Random sets of heads come in two kinds, those that happen to contain the one strongest head and those that do not. `mi_course.interp.ioi.random_scores()` has ten of each size, measured on the same prompts.
 
 # %% id="use-held-out"
-from mi_course.interp.ioi import STRONGEST, random_scores, smollm2_held_out
+from mi_course.interp.ioi import STRONGEST, chance_bands, random_scores, smollm2_held_out
 
 held_out, chance = smollm2_held_out(), random_scores()
 curve_sizes = sorted(chance)
@@ -1224,20 +1188,9 @@ print(
 )
 
 # %% id="held-out-picture" tags=["not-compared"]
-bands = {
-    f"control: random without {named(STRONGEST)}": 0,
-    f"control: random with {named(STRONGEST)}": 1,
-}
 show.lines(
     curve_sizes,
-    curves
-    | {
-        name: tuple(
-            [f([*chance[n][i]]) for n in curve_sizes]
-            for f in (lambda v: v[len(v) // 2], min, max)
-        )
-        for name, i in bands.items()
-    },
+    curves | chance_bands(),
     xlabel="number of heads",
     ylabel="faithfulness on held-out prompts",
     title="Faithfulness by size, for three rankings and for chance",
@@ -1287,6 +1240,13 @@ lesson.seen("eight", graph_score, ".2f")
 _drop = {h: graph_score - held_out.score([x for x in found if x != h]) for h in found}
 lesson.seen("needed", [named(h) for h in found if _drop[h] > 0.1])
 lesson.seen("not_needed", [named(h) for h in found if abs(_drop[h]) < 0.05])
+_idle = [h for h in found if abs(_drop[h]) < 0.05 and h in lost]
+lesson.seen("idle", [named(h) for h in _idle])
+lesson.seen("idle_lost", [lost[h].mean() for h in _idle], "+.1f")
+claim(
+    "two heads that the eight can do without cost the whole model more than a logit each",
+    len(_idle) >= 2 and all(lost[h].mean() < -1 for h in _idle),
+)
 claim("one head alone keeps more than half of the task on held-out prompts", alone > 0.6)
 claim(
     "the circuit of the solution is within 0.15 of 1, and all other heads without it keep nothing: they score below 0",
@@ -1314,11 +1274,11 @@ claim(
 #
 # On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the latest name has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it.
 #
-# More heads are not better. By denoising, faithfulness goes from {{seen:denoising_curve}} as the set grows from $3$ to $40$. By the absolute effect it falls and rises again, {{seen:absolute_curve}} at the sizes $3, 10, 40$, as heads that work against the answer come in before those that balance them. Helping heads only give {{seen:helping_curve}} at $3, 20, 40$: in the end they do the task more strongly than the model does.
+# More heads are not better. By denoising, three heads are better than $40$: {{seen:denoising_curve}}. By the absolute effect it falls and rises again, {{seen:absolute_curve}} at the sizes $3, 10, 40$, as heads that work against the answer come in before those that balance them. Helping heads only give {{seen:helping_curve}} at $3, 20, 40$: in the end they do the task more strongly than the model does.
 #
-# Chance needs its own control. Without the strongest head, no random set of $20$ keeps more than {{seen:chance_without}}. With it, they range from {{seen:chance_with}}. A set that beats "random" may only contain that one head.
+# Chance needs its own control. Without the strongest head, no random set of $20$ keeps more than {{seen:chance_without}}. With it, the worst and the best keep {{seen:chance_with}}. A set that beats "random" may only contain that one head.
 #
-# The graph is what was tested, no more and no less: its eight heads keep {{seen:eight}}. {{seen:needed}} are needed; without {{seen:not_needed}} nothing is lost. They inform the name mover, and what it writes is nearly balanced by what others write against it; section $9$ shows how. So the graph says how these heads work, and the score says which of them decide. A number near $1$ is partly two errors that cancel: a small circuit leaves out the name mover and the heads that work against it, and loses neither. Faithfulness is necessary, not enough.
+# The graph is what was tested, no more and no less: its eight heads keep {{seen:eight}}. {{seen:needed}} are needed; without {{seen:not_needed}} nothing is lost. But look again at the table of exact losses: to the *whole* model, {{seen:idle}} are worth {{seen:idle_lost}} logits. A circuit in which they are idle is not how the model uses them. Wang et al. (2022, section 4) call this test completeness: circuit and model should suffer alike from the loss of a head. These eight fail it. A number near $1$ is partly two errors that cancel: a small circuit leaves out the name mover and the heads that work against it, and loses neither. Faithfulness is necessary, not enough.
 # </details>
 #
 # *Reflect.* Your circuit passed on unseen names and templates, and beat random sets. What result would have made you say that it is *not* how the model does it?
@@ -1358,28 +1318,18 @@ lesson.check(self_repair)
 # **Predict:** remove the name mover, and remove the suppression head. In which case do others make up for it: heads, MLPs, the norm?
 
 # %% id="use-backup"
+from mi_course.interp.ioi import parts_at_end
+
 repair_of = lesson.use("self_repair")
 
 
-def parts_of(cache):
-    """What every head, every MLP and the embedding write at the last position, [part, batch, d_model]."""
-    with torch.no_grad():
-        return torch.cat(
-            [
-                head_outputs(model, cache).flatten(0, 1),
-                torch.stack([cache["mlp_out", layer][:, -1] for layer in range(n_layers)]),
-                cache["resid_pre", 0][None, :, -1],
-            ]
-        )
-
-
-intact, repair = parts_of(clean_cache), {}
+intact, repair = parts_at_end(model, clean_cache), {}
 print("without   own part   other heads   MLPs    norm     sum   | measured")
 for head in (mover, suppressor):
-    logits, ablated_cache = without(head, filter=lambda n: n.endswith(wanted))
+    logits, ablated_cache = without(head)
     changes, norm = repair_of(
         intact,
-        parts_of(ablated_cache),
+        parts_at_end(model, ablated_cache),
         scale,
         ablated_cache["ln_final.hook_scale"][:, -1],
         directions,

@@ -6,7 +6,7 @@ The task and the three-name prompts (ABC) are Wang et al.'s (2022), section 2; n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,12 @@ HELD_OUT = (
         (("Karen", "Steven"), ("Edward", "Nancy"), ("Diana", "Arthur"), ("Frank", "Martha")),
     ),
 )
+NAME_PAIRS = (
+    *(("Mary", "John"), ("James", "Sarah"), ("Anna", "Paul"), ("Tom", "Alice"), ("Emma", "David"), ("Peter", "Laura")),
+    *(("Kate", "Mark"), ("Simon", "Lucy"), ("Jane", "Robert"), ("George", "Julia"), ("Helen", "Henry")),
+    *(("Daniel", "Rachel"), ("Lisa", "Kevin"), ("Brian", "Susan"), ("Elizabeth", "William"), ("Victor", "Margaret")),
+)
+"""The sixteen pairs that lesson 03 works with. In every other pair the man comes first. Each name is one token."""
 STRONGEST, N_HEADS = (23, 3), 270
 """The head with the largest effect on this task in SmolLM2, and how many heads there are."""
 
@@ -76,6 +82,37 @@ def abc_prompts(names: Sequence[str], template: str) -> list[str]:
         for to_b, to_s in steps
         for i in range(n)
     ]
+
+
+def record(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], hooks: Sequence[tuple[str, Callable[..., Any]]] = ()
+) -> tuple[Float[Tensor, "batch pos vocab"], Mapping[Any, Tensor]]:
+    """Logits of a run with these hooks, and a cache of what the lesson reads.
+
+    In the cache: every layer's z, pattern and MLP output, the first and last stream, and the final norm's scale.
+    """
+    last = f"blocks.{int(model.cfg.n_layers) - 1}.hook_resid_post"
+    wanted = ("hook_z", "hook_pattern", "hook_mlp_out", "hook_scale", "blocks.0.hook_resid_pre", last)
+    with torch.no_grad(), model.hooks(fwd_hooks=list(hooks)):
+        return model.run_with_cache(tokens, names_filter=lambda name: name.endswith(wanted))
+
+
+def after_first_layer(model: TransformerBridge, names: Int[Tensor, " name"]) -> Float[Tensor, "name d_model"]:
+    """What a head would read at each name behind BOS: the normed stream after layer 0 (Wang et al. 2022, 3.1)."""
+    bos = torch.full_like(names, model.tokenizer.bos_token_id)
+    name = "blocks.1.hook_resid_pre"
+    with torch.no_grad():
+        _, cache = model.run_with_cache(torch.stack([bos, names], dim=1), names_filter=name)
+    x = cache[name][:, -1]
+    return x / x.pow(2).mean(-1, keepdim=True).sqrt()
+
+
+def parts_at_end(model: TransformerBridge, cache: Mapping[Any, Tensor]) -> Float[Tensor, "part batch d_model"]:
+    """What every head, then every MLP, then the embedding write at the last position; together the whole stream."""
+    mlps = [cache["mlp_out", layer][:, -1] for layer in range(int(model.cfg.n_layers))]
+    with torch.no_grad():
+        heads = head_outputs(model, cache).flatten(0, 1)
+        return torch.cat([heads, torch.stack(mlps), cache["resid_pre", 0][None, :, -1]])
 
 
 def head_outputs(
@@ -122,6 +159,7 @@ class HeadProfile:
         return f"looks at {looks}   writes {'  '.join(f'{n} {v:+5.2f}' for n, v in self.writes.items())}"
 
 
+@torch.no_grad()
 def head_profile(
     model: TransformerBridge,
     cache: Mapping[Any, Tensor],
@@ -217,6 +255,17 @@ def random_scores() -> dict[int, tuple[list[float], list[float]]]:
     """
     rows = json.loads((data_dir() / "smollm2-ioi-chance.json").read_text())["rows"]
     return {row["size"]: (sorted(row["without"]), sorted(row["with"])) for row in rows}
+
+
+def chance_bands() -> dict[str, tuple[list[float], list[float], list[float]]]:
+    """Median, lowest and highest random set of each size, without and with the strongest head, for `show.lines`."""
+    name = f"{STRONGEST[0]}.{STRONGEST[1]}"
+    bands = {}
+    for i, word in enumerate(("without", "with")):
+        columns = [scores[i] for scores in random_scores().values()]
+        medians = [column[len(column) // 2] for column in columns]
+        bands[f"control: random {word} {name}"] = (medians, [c[0] for c in columns], [c[-1] for c in columns])
+    return bands
 
 
 def chance(size: int, level: float = 0.95) -> float:
