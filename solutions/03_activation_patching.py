@@ -809,7 +809,7 @@ def path_patch_to_logits(
     """
     # BEGIN SOLUTION
     layer, head = sender
-    name = f"blocks.{sender[0]}.attn.hook_z"
+    name = f"blocks.{layer}.attn.hook_z"
     change = (clean_cache[name] - corrupted_cache[name])[:, :, head] @ model.blocks[
         layer
     ].attn.W_O[head]

@@ -28,6 +28,7 @@ DISTINCTIVE = 12
 NOT_WRITTEN = "not written yet"
 """What `mi-course new` writes where an author has to."""
 
+_HOOK_NAME = re.compile(r"""\s*f?"blocks\.[\w.{}]+"\s*""")
 _EXPRESSION = re.compile(r"^\s*(return\b|[\w.,\s\[\]]+?(:[^=]+)?[-+*/@]?=(?!=))")
 """The part of a line before the expression that it returns or assigns."""
 
@@ -145,9 +146,9 @@ def _bare(line: str) -> str:
 
 
 def _reveals(line: str) -> bool:
-    """Whether a line gives part of an answer away. Imports and `with torch.no_grad():` do not."""
+    """Whether a line gives part of an answer away. Imports, `with torch.no_grad():` and names of hooks do not."""
     bare = _bare(line)
-    if re.match(r"\s*(import|from|with)\b", line):
+    if re.match(r"\s*(import|from|with)\b", line) or _HOOK_NAME.fullmatch(line):
         return False
     if len(bare) >= LONG:
         return True

@@ -12,7 +12,7 @@ import pytest
 from mi_course import __version__
 from mi_course.authoring import build as module
 from mi_course.authoring.build import build, check
-from mi_course.authoring.review import leaks, review, review_catalogue
+from mi_course.authoring.review import _reveals, leaks, review, review_catalogue
 from mi_course.authoring.source import BuildError, read_source
 from mi_course.content import answer_cells, cell_hashes, demonstration_names, setup_cells, without_check
 from mi_course.lessons import LessonInfo
@@ -387,6 +387,11 @@ def test_lines_that_tell_nothing_are_no_leak(info, tiny, source):
 
     cells = read_source(source)
     assert list(leaks(cells, learner_notebook(info, tiny, cells), tiny)) == []
+
+
+def test_the_name_of_a_hook_is_no_leak():
+    assert not _reveals('    f"blocks.{layer}.attn.hook_z"')
+    assert _reveals('    change(f"blocks.{layer}.attn.hook_z") - cache[name]')
 
 
 def test_every_learner_cell_parses(ready):
