@@ -1,6 +1,6 @@
 """A JupyterHub for the course and its board.
 
-docs/workshop-jupyterhub.md explains it; tests/workshop/test_hub.py runs it.
+docs/workshop-jupyterhub.md explains it; tests/workshop/test_jupyterhub.py runs it.
 
 Four settings come from the environment, so that this file holds no secret:
 

@@ -100,7 +100,7 @@ def _compare_tensor(seen: Any, expected: Tensor, rtol: float, atol: float, path:
         return Complaint(f"{path} is {say(given)}, expected a tensor of shape {_shape(expected)}.", "type")
     if seen.shape != expected.shape:
         return Complaint(f"{path} has shape {_shape(seen)}, expected {_shape(expected)}.", "shape")
-    if _kind(seen.dtype) != _kind(expected.dtype):
+    if _kind(seen.dtype) != _kind(expected.dtype) and expected.numel():  # an empty one holds nothing
         return Complaint(
             f"{path} holds {_kind(seen.dtype)} ({_dtype(seen)}), "
             f"expected {_kind(expected.dtype)} ({_dtype(expected)}).",

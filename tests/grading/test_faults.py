@@ -9,6 +9,7 @@ import pytest
 from faults import AT_TOP_LEVEL, IN_AN_ANSWER, body
 from grading_kit import TOP, WORTH, ZERO, marks_of, right
 
+from mi_course import content, lessons
 from mi_course.grading import sandboxed_asking
 from mi_course.grading.sandbox import Sandbox
 
@@ -48,7 +49,9 @@ def test_a_fault_at_top_level_costs_its_cell(marked, name):
 def test_an_answer_cell_that_dies_before_it_defines(marked):
     row = marked({TOP: "import os\nos._exit(1)\n" + right(TOP)})
     assert marks_of(row)[TOP].status == "crashed"
-    assert "Cell 10 stopped: it ended the process (exit status 1)" in marks_of(row)[TOP].message
+    cells = content.read_notebook(lessons.find("start_here"))["cells"]
+    position = next(i for i, cell in enumerate(cells, 1) if content.exercise_of(cell) == TOP)
+    assert f"Cell {position} stopped: it ended the process (exit status 1)" in marks_of(row)[TOP].message
     # zero_head's annotations need names that this cell imports: what depends on a cell goes with it.
     row = marked(
         {TOP: "import os\nos._exit(1)", ZERO: "def zero_head(z, hook, head):\n    z[:, :, head] = 0\n    return z"}
