@@ -130,11 +130,14 @@ def check(infos: Sequence[LessonInfo] | None = None) -> list[Finding]:
             findings += review(info, _spec(info), cells)
             findings += review_claims(cells)
             lesson = _read(info)
-            findings += review_held(lesson.held, cells)
-            _fill(lesson)
         except BuildError as error:
             findings += error.findings
             continue
+        findings += review_held(lesson.held, cells)
+        try:
+            _fill(lesson)
+        except BuildError as error:  # what else is wrong can be said all the same
+            findings += error.findings
         lessons.append(lesson)
         findings += leaks(lesson.cells, lesson.learner, lesson.spec)
         findings += _stale(lesson)
