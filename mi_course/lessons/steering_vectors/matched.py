@@ -17,6 +17,7 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
+    as_tensor,
     case,
     moved_random_state,
     seed_complaint,
@@ -150,7 +151,7 @@ def _distribution_complaint(unit: Tensor, activations: Tensor) -> Complaint | No
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
     for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _complaint(reply.value, *call.args[:3]):
+        if problem := _complaint(as_tensor(reply.value), *call.args[:3]):
             return problem
     return None
 
@@ -158,7 +159,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     if problem := _judge(case, observation):
         return problem
-    first, again, other = (reply.value for reply in observation.replies)
+    first, again, other = (as_tensor(reply.value) for reply in observation.replies)
     return seed_complaint(
         first,
         again,
