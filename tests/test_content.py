@@ -156,7 +156,7 @@ def test_a_demonstration_with_an_answers_id_is_still_not_run(notebook):
 def test_of_two_definitions_the_last_counts_and_a_note_says_so(notebook):
     notebook["cells"].append(code("def double(x): return 2 * x"))
     submission = taken(notebook)
-    assert submission.notes == ("double is defined in cells 5 and 10; the last counts",)
+    assert submission.notes == ("double is defined in cells 5 and 11; the last counts",)
 
 
 def test_a_python_file(plugin):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from mi_course import __version__
-from mi_course.asking.limits import slowness
 from mi_course.grading import overrides
 from mi_course.grading.formats import classroom, feedback, file_names, gradescope, or_failed
 from mi_course.grading.formats.html import document, lesson_title, prose, text
@@ -67,6 +66,8 @@ def finish(rows: Sequence[Marks], out: Path, formats: Sequence[str]) -> tuple[tu
 
 def write_tables(out: Path, rows: Sequence[Marks]) -> None:
     """Write marks.csv and marks.json."""
+    from mi_course.asking.limits import slowness  # imports torch
+
     exercises = list(dict.fromkeys(mark.exercise for row in rows for mark in row.exercises))
     header = ["submission", "status", "points", "max_points", *exercises]
     header += ["sandboxed", "by_hand", "comment", "reason", "notes"]
