@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from mi_course.exercises import (
     seed_complaint,
 )
 from mi_course.wire import Observation
+
+Judge = Callable[[Case, Observation], Complaint | None]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # random_controls: random, so it is judged by its properties
@@ -71,10 +75,9 @@ def _global_state(vector: Tensor, n: int, seed: int) -> Tensor:
     return _scaled(torch.randn(n, len(vector)), vector)
 
 
-def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
-    """A complaint about one result, or None."""
-    d, length = len(vector), float(vector.norm())
-    rows = as_tensor(rows)
+def read_rows(value: Any, n: int, d: int) -> Tensor | Complaint:
+    """The result as an (n, d) tensor of finite numbers, or a complaint about its form."""
+    rows = as_tensor(value)
     if not isinstance(rows, Tensor):
         return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
     if rows.shape != (n, d):
@@ -83,6 +86,15 @@ def _directions_complaint(rows: object, vector: Tensor, n: int) -> Complaint | N
         return Complaint(f"The result holds {rows.dtype}, expected floating point.", "dtype")
     if not rows.isfinite().all():
         return Complaint("The result holds NaN or infinite numbers.", "nan")
+    return rows
+
+
+def _directions_complaint(value: Any, vector: Tensor, n: int) -> Complaint | None:
+    """A complaint about one result, or None."""
+    d, length = len(vector), float(vector.norm())
+    rows = read_rows(value, n, d)
+    if isinstance(rows, Complaint):
+        return rows
     rows = rows.double()
     norms = rows.norm(dim=1)
     if not torch.allclose(norms, torch.full_like(norms, length), rtol=1e-4):
@@ -151,17 +163,22 @@ def _judge_directions(case: Case, observation: Observation) -> Complaint | None:
     return None
 
 
-def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_directions(case, observation):
-        return problem
-    first, again, other = (as_tensor(reply.value) for reply in observation.replies)
-    return seed_complaint(
-        first,
-        again,
-        other,
-        "Two calls with the same seed gave different directions. All randomness must come from it.",
-        alike=torch.allclose,
-    )
+def seeds_judge(judge: Judge) -> Judge:
+    """Judges three calls: two with one seed, then one with another. judge: what is asked of each result besides."""
+
+    def judge_seeds(case: Case, observation: Observation) -> Complaint | None:
+        if problem := judge(case, observation):
+            return problem
+        first, again, other = (as_tensor(reply.value) for reply in observation.replies)
+        return seed_complaint(
+            first,
+            again,
+            other,
+            "Two calls with the same seed gave different directions. All randomness must come from it.",
+            alike=torch.allclose,
+        )
+
+    return judge_seeds
 
 
 def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -181,7 +198,7 @@ def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
     vector, seed, other = draw.normal(30, std=2.0), draw.seed(), draw.seed()
     calls = tuple(Call((vector, 4, s), watch=("random_state", "arguments")) for s in (seed, seed, other))
-    return [Case(calls=calls, judge=_judge_seeds, about="the same seed twice, then another")]
+    return [Case(calls=calls, judge=seeds_judge(_judge_directions), about="the same seed twice, then another")]
 
 
 RANDOM_CONTROLS = Exercise(

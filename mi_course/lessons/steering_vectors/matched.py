@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,10 @@ from mi_course.exercises import (
     Mistake,
     Part,
     RandomInputs,
-    as_tensor,
     case,
     moved_random_state,
-    seed_complaint,
 )
+from mi_course.lessons.steering_vectors.controls import read_rows, seeds_judge
 from mi_course.wire import Observation
 
 Covariance = Callable[[Tensor], Tensor]
@@ -86,16 +86,8 @@ def _square_root(root: Tensor) -> Tensor:
     return axes @ torch.diag(sizes.clamp(min=0).sqrt()) @ axes.T
 
 
-def _form_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
-    d, length = len(vector), float(vector.norm())
-    if not isinstance(rows, Tensor):
-        return Complaint(f"The result is a {type(rows).__name__}, expected a tensor of shape ({n}, {d}).", "type")
-    if rows.shape != (n, d):
-        return Complaint(f"The result has shape {tuple(rows.shape)}, expected ({n}, {d}): a row for each.", "shape")
-    if not rows.dtype.is_floating_point:
-        return Complaint(f"The result holds {rows.dtype}, expected floating point.", "dtype")
-    if not rows.isfinite().all():
-        return Complaint("The result holds NaN or infinite numbers.", "nan")
+def _norms_complaint(rows: Tensor, vector: Tensor, n: int) -> Complaint | None:
+    length = float(vector.norm())
     norms = rows.double().norm(dim=1)
     if not torch.allclose(norms, torch.full_like(norms, length), rtol=1e-3):
         if torch.allclose(norms, torch.ones_like(norms), rtol=1e-3):
@@ -107,11 +99,13 @@ def _form_complaint(rows: object, vector: Tensor, n: int) -> Complaint | None:
     return None
 
 
-def _complaint(rows: object, vector: Tensor, activations: Tensor, n: int) -> Complaint | None:
+def _complaint(value: Any, vector: Tensor, activations: Tensor, n: int) -> Complaint | None:
     """A complaint about one result, or None. The distribution is judged where there are at least 1,000 rows."""
-    if problem := _form_complaint(rows, vector, n):
+    rows = read_rows(value, n, len(vector))
+    if isinstance(rows, Complaint):
+        return rows
+    if problem := _norms_complaint(rows, vector, n):
         return problem
-    assert isinstance(rows, Tensor)
     unit = rows.double() / float(vector.norm())
     if n < 1000:
         return None
@@ -151,22 +145,9 @@ def _distribution_complaint(unit: Tensor, activations: Tensor) -> Complaint | No
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
     for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _complaint(as_tensor(reply.value), *call.args[:3]):
+        if problem := _complaint(reply.value, *call.args[:3]):
             return problem
     return None
-
-
-def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge(case, observation):
-        return problem
-    first, again, other = (as_tensor(reply.value) for reply in observation.replies)
-    return seed_complaint(
-        first,
-        again,
-        other,
-        "Two calls with the same seed gave different directions. All randomness must come from it.",
-        alike=torch.allclose,
-    )
 
 
 def _activations(draw: RandomInputs, tokens: int, d: int) -> Tensor:
@@ -196,7 +177,7 @@ def _cases(sizes: tuple[tuple[int, int, int], ...]) -> Callable[[RandomInputs, s
 def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     vector, activations, seed, other = draw.normal(6), _activations(draw, 60, 6), draw.seed(), draw.seed()
     calls = tuple(Call((vector, activations, 4, s), watch=("random_state", "arguments")) for s in (seed, seed, other))
-    return [Case(calls=calls, judge=_judge_seeds, about="the same seed twice, then another")]
+    return [Case(calls=calls, judge=seeds_judge(_judge), about="the same seed twice, then another")]
 
 
 def _rows_drawn(vector: Tensor, activations: Tensor, n: int, seed: int) -> Tensor:
