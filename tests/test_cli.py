@@ -239,7 +239,7 @@ def test_the_last_definition_is_the_one_that_is_judged(mine):
     edit(mine, lambda n: n["cells"].append(code("def double(x): return x * x", id="again")))
     output = " ".join(run("check", mine, status=1).stdout.split())
     assert "double wrong 0/3 That is the square." in output
-    assert "Note: double is defined in cells 5 and 10; the last counts." in output
+    assert "Note: double is defined in cells 5 and 11; the last counts." in output
 
 
 def test_a_check_looks_nothing_up(mine):

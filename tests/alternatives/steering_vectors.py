@@ -227,6 +227,10 @@ EQUIVALENT = {
         "noise = torch.randn(n, vector.shape[-1], generator=generator)": AXIS,
         "return noise / noise.norm(dim=1, keepdim=True) * vector.norm()": AXIS,
     },
+    "matched_controls": {
+        "return mixed / mixed.norm(dim=1, keepdim=True) * vector.norm()": AXIS,
+        "centered = activations.mean(dim=0) - activations": "random weights favor no sign",
+    },
     "cosine_similarities": {
         "norms = vectors.norm(dim=1, keepdim=True)": AXIS,
         "unit = vectors / torch.where(norms > 0, norms, 2.0)": "a zero vector stays zero, whatever it is divided by",

@@ -157,21 +157,34 @@ def _activations(draw: RandomInputs, tokens: int, d: int) -> Tensor:
     return (draw.normal(tokens, d) * spread) @ mixing.T + draw.normal(d, std=3.0)
 
 
-def _cases(sizes: tuple[tuple[int, int, int], ...]) -> Callable[[RandomInputs, str], list[Case]]:
-    def cases(draw: RandomInputs, size: str) -> list[Case]:
-        return [
-            case(
-                draw.normal(d, std=3.0),
-                _activations(draw, tokens, d),
-                n,
-                draw.seed(),
-                judge=_judge,
-                about=f"{n} directions from {tokens} activations of {d} components",
-            )
-            for n, tokens, d in sizes
-        ]
+def _sized(draw: RandomInputs) -> list[Case]:
+    return [
+        case(
+            draw.normal(d, std=3.0),
+            _activations(draw, tokens, d),
+            n,
+            draw.seed(),
+            judge=_judge,
+            about=f"{n} directions from {tokens} activations of {d} components",
+        )
+        for n, tokens, d in ((2000, 80, 5), (2000, 300, 3), (3, 40, 7), (1, 30, 4))
+    ]
 
-    return cases
+
+def _other_inputs(draw: RandomInputs) -> list[Case]:
+    """The same seed, and another vector, other activations or another number of directions."""
+    vector, activations, seed, n = draw.normal(5, std=3.0), _activations(draw, 80, 5), draw.seed(), 2000
+    some_zero = activations.clone()
+    some_zero[::2] = 0.0
+    inputs = [
+        (vector, activations, n),
+        *((vector.flip(0) * factor, activations, n) for factor in (0.01, 50.0)),
+        *((vector, other, n) for other in (activations.flip(1) * 0.01, activations.flip(1) * 50.0, some_zero)),
+        (vector, activations, 1),
+    ]
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in inputs)
+    about = "the same seed with short and long vectors, small, large and partly zero activations, and one direction"
+    return [Case(calls=calls, judge=_judge, about=about)]
 
 
 def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -198,6 +211,14 @@ def _global_state(vector: Tensor, activations: Tensor, n: int, seed: int) -> Ten
 
 MATCHED_CONTROLS = Exercise(
     id="steering_vectors.matched_controls",
+    fixed={
+        "vector": "varied by hand",
+        "vector[0]": "one number has two directions",
+        "activations": "varied by hand",
+        "activations[0]": "one activation has no spread",
+        "activations[1]": "one number has two directions",
+        "result[1]": "one number has two directions",
+    },
     task="n random directions with the covariance of the model's own activations, each with the norm of the vector.",
     minutes=6,
     difficulty=2,
@@ -206,7 +227,7 @@ MATCHED_CONTROLS = Exercise(
         Part(
             "the covariance of the activations, the norm of the vector",
             3,
-            _cases(((2000, 80, 5), (2000, 300, 3), (3, 40, 7), (1, 30, 4))),
+            lambda draw, size: [*_sized(draw), *_other_inputs(draw)],
         ),
         Part("the seed decides, and nothing else is touched", 1, _seed_cases),
     ),
