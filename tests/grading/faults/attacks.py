@@ -86,11 +86,14 @@ def zero_head(z, hook, head):
     return z
 """
 PYTHONS = """
-import subprocess, sys
+import subprocess, sys, time
 def zero_head(z, hook, head):
     code = "x = b'x' * (340 * 2**20); print(1, flush=True); import time; time.sleep(60)"
-    kept = [subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE) for _ in range(6)]
-    for one in kept: one.stdout.readline()
+    kept = []
+    for _ in range(6):  # one after the other: all at once, the kernel's limit on the group may be met first
+        kept.append(subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE))
+        kept[-1].stdout.readline()
+        time.sleep(0.2)
     kept[0].wait()
     return z
 """
