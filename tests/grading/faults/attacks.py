@@ -93,7 +93,7 @@ def zero_head(z, hook, head):
     for _ in range(6):  # one after the other: all at once, the kernel's limit on the group may be met first
         kept.append(subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE))
         kept[-1].stdout.readline()
-        time.sleep(0.2)
+        time.sleep(1)
     kept[0].wait()
     return z
 """
