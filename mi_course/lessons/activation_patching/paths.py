@@ -104,30 +104,42 @@ def _wrong_direction(model, tokens: Tensor, corrupted_cache, clean_cache, sender
     return _path_patch(model, tokens, corrupted_cache, clean_cache, (layer, head), metric)
 
 
+def _path_case(
+    draw: RandomInputs,
+    config: dict[str, Any],
+    batch: int,
+    pos: int,
+    heads: tuple[tuple[int, int], ...],
+    kind: str,
+    where: str,
+    **tolerance: float,
+) -> Case:
+    """A run of corrupted tokens, with both caches, the heads of the path and a metric of this kind."""
+    model = model_ref(config, draw.seed())
+    clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
+    # Prompts of unequal length: the metric reads each at its own last token.
+    last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
+    return case(
+        model,
+        corrupted,
+        cache_ref(model, corrupted),
+        cache_ref(model, clean),
+        *heads,
+        metric_ref(draw, kind, batch, config["d_vocab"], **last),
+        watch=("model", "arguments"),
+        about=f"{where}, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
+        **tolerance,
+    )
+
+
 def _cases(
     config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
 ) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
         for batch, pos, sender, kind in runs:
-            model = model_ref(config, draw.seed())
-            clean, corrupted = pair_of_tokens(draw, batch, pos, config["d_vocab"])
-            # Prompts of unequal length: the metric reads each at its own last token.
-            last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
-            cases.append(
-                case(
-                    model,
-                    corrupted,
-                    cache_ref(model, corrupted),
-                    cache_ref(model, clean),
-                    sender,
-                    metric_ref(draw, kind, batch, config["d_vocab"], **last),
-                    watch=("model", "arguments"),
-                    about=f"sender {sender[0]}.{sender[1]} of {config['n_layers']} layers, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
-                    rtol=1e-3,
-                    atol=1e-4,
-                )
-            )
+            where = f"sender {sender[0]}.{sender[1]} of {config['n_layers']} layers"
+            cases.append(_path_case(draw, config, batch, pos, (sender,), kind, where, rtol=1e-3, atol=1e-4))
         # The same run with another sender.
         first, (_, _, (layer, head), _) = cases[0], runs[0]
         sender = (layer, (head + 1) % config["n_heads"])
@@ -341,24 +353,9 @@ def _query_cases(
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
         for batch, pos, sender, receiver, kind in runs:
-            model = model_ref(_DEEPER, draw.seed())
-            clean, corrupted = pair_of_tokens(draw, batch, pos, _DEEPER["d_vocab"])
-            last = {"last": draw.integers(1, pos, batch)} if kind == "logit_difference" else {}
-            cases.append(
-                case(
-                    model,
-                    corrupted,
-                    cache_ref(model, corrupted),
-                    cache_ref(model, clean),
-                    sender,
-                    receiver,
-                    metric_ref(draw, kind, batch, _DEEPER["d_vocab"], **last),
-                    watch=("model", "arguments"),
-                    about=f"from {sender[0]}.{sender[1]} to the query of {receiver[0]}.{receiver[1]}, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
-                    rtol=1e-4,
-                    atol=1e-6,
-                )
-            )
+            where = f"from {sender[0]}.{sender[1]} to the query of {receiver[0]}.{receiver[1]}"
+            heads = (sender, receiver)
+            cases.append(_path_case(draw, _DEEPER, batch, pos, heads, kind, where, rtol=1e-4, atol=1e-6))
         return cases
 
     return cases
