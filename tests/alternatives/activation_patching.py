@@ -240,6 +240,10 @@ OVERWRITTEN = "every entry is written afterwards"
 
 EQUIVALENT = {
     "patch_position": {"return None": IN_PLACE},
+    "path_patch_to_query": {
+        "return None": IN_PLACE,
+        "kept['q'] = query": "nothing changes that tensor after the run in which it is recorded",
+    },
     "residual_sweep": {
         "return None": IN_PLACE,
         "result = torch.ones(model.cfg.n_layers, corrupted_tokens.shape[1])": OVERWRITTEN,

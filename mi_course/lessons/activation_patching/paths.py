@@ -132,6 +132,15 @@ def _path_case(
     )
 
 
+def _with_neighbor(first: Case, i: int, config: dict[str, Any], name: str) -> Case:
+    """The same run with another head of the same layer as argument i, which is called `name`."""
+    (call,) = first.calls
+    layer, head = call.args[i]
+    other = (layer, (head + 1) % config["n_heads"])
+    call = replace(call, args=(*call.args[:i], other, *call.args[i + 1 :]))
+    return replace(first, calls=(call,), about=f"{first.about}; then {name} {other}")
+
+
 def _cases(
     config: dict, runs: tuple[tuple[int, int, tuple[int, int], str], ...]
 ) -> Callable[[RandomInputs, str], list[Case]]:
@@ -140,12 +149,7 @@ def _cases(
         for batch, pos, sender, kind in runs:
             where = f"sender {sender[0]}.{sender[1]} of {config['n_layers']} layers"
             cases.append(_path_case(draw, config, batch, pos, (sender,), kind, where, rtol=1e-3, atol=1e-4))
-        # The same run with another sender.
-        first, (_, _, (layer, head), _) = cases[0], runs[0]
-        sender = (layer, (head + 1) % config["n_heads"])
-        (call,) = first.calls
-        call = replace(call, args=(*call.args[:4], sender, *call.args[5:]))
-        return [*cases, replace(first, calls=(call,), about=f"{first.about}; then sender {sender}")]
+        return [*cases, _with_neighbor(cases[0], 4, config, "sender")]
 
     return cases
 
@@ -356,7 +360,8 @@ def _query_cases(
             where = f"from {sender[0]}.{sender[1]} to the query of {receiver[0]}.{receiver[1]}"
             heads = (sender, receiver)
             cases.append(_path_case(draw, _DEEPER, batch, pos, heads, kind, where, rtol=1e-4, atol=1e-6))
-        return cases
+        others = [_with_neighbor(cases[0], i, _DEEPER, name) for i, name in ((4, "sender"), (5, "receiver"))]
+        return [*cases, *others]
 
     return cases
 
@@ -374,6 +379,8 @@ PATH_PATCH_TO_QUERY = Exercise(
         "tokens[1]": "the metric reads a position",
         "corrupted_cache": "belongs to the tokens",
         "clean_cache": "belongs to the tokens",
+        "model": "the caches belong to it",
+        "result<=1": "small models have small effects",
     },
     oracle=_path_to_query,
     parts=(
