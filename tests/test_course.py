@@ -542,7 +542,7 @@ def test_a_fault_of_ours_does_not_look_like_the_learners():
 
 @pytest.mark.timing
 def test_once_out_of_time_later_asks_are_shorter():
-    part = Part("p", 1, lambda draw, size: [case(float(n), limit_s=1.5) for n in range(4)])
+    part = Part("p", 1, lambda draw, size: [case(float(n), limit_s=3) for n in range(4)])
     slow = Exercise("lab.s", "s", (part,), (), (), "", 1, 1, oracle=twice)
 
     def sometimes(x: float) -> float:
@@ -553,8 +553,8 @@ def test_once_out_of_time_later_asks_are_shorter():
     began = time.monotonic()
     verdict = check_exercise(slow, sometimes)
     assert verdict.status == "timed_out"
-    assert "still running after 1.5 seconds" in verdict.message
-    assert time.monotonic() - began < 1.5 + 2 * course.AFTER_TIME_OUT_S + 0.8
+    assert "still running after 3 seconds" in verdict.message
+    assert time.monotonic() - began < 3 + 2 * course.AFTER_TIME_OUT_S + 2.5  # and not 3 * 3
 
 
 def test_where_there_is_no_display_the_text_is_printed():

@@ -236,10 +236,18 @@ ANSWERS = {
 # Mutants of the reference that are right: the changed statement, and why.
 
 IN_PLACE = "a hook that works in place may return None: TransformerLens then goes on with the tensor it gave"
+AXIS = "the same axis, counted from the other side"
 OVERWRITTEN = "every entry is written afterwards"
 
 EQUIVALENT = {
     "patch_position": {"return None": IN_PLACE},
+    "copying_score": {
+        "return ((logits > own).sum(dim=1) < k - 0.03).double().mean().item()": "counts are whole numbers",
+    },
+    "self_repair": {
+        "changes = ((after - before) * directions / scale_before).sum(-1).mean(1)": AXIS,
+        "total = (after.sum(0) * directions).sum(1, keepdim=True)": AXIS,
+    },
     "path_patch_to_query": {
         "return None": IN_PLACE,
         "kept['q'] = query": "nothing changes that tensor after the run in which it is recorded",

@@ -236,4 +236,12 @@ EQUIVALENT = {
         "unit = vectors / torch.where(norms > 0, norms, 2.0)": "a zero vector stays zero, whatever it is divided by",
     },
     "ablate_direction": {"return None": IN_PLACE},
+    "layer_sweep": {
+        "return None": IN_PLACE,
+        "table = torch.ones(len(layers), 1 + controls.shape[1])": "every entry is written afterwards",
+    },
+    "steered_generation": {
+        "new = model(tokens)[:, -1].argmax(dim=1)": AXIS,
+        "return None": IN_PLACE,
+    },
 }

@@ -342,6 +342,8 @@ SELF_REPAIR = Exercise(
     fixed={
         "scale_before=0": "a norm divides by it",
         "scale_after=0": "a norm divides by it",
+        "scale_before>=0": "a root mean square",
+        "scale_after>=0": "a root mean square",
         "scale_before[1]": "always one",
         "scale_after[1]": "always one",
     },

@@ -112,7 +112,8 @@ def _path_case(
     heads: tuple[tuple[int, int], ...],
     kind: str,
     where: str,
-    **tolerance: float,
+    rtol: float,
+    atol: float,
 ) -> Case:
     """A run of corrupted tokens, with both caches, the heads of the path and a metric of this kind."""
     model = model_ref(config, draw.seed())
@@ -128,7 +129,8 @@ def _path_case(
         metric_ref(draw, kind, batch, config["d_vocab"], **last),
         watch=("model", "arguments"),
         about=f"{where}, batch {batch}, {pos} positions, the metric a {kind.replace('_', ' ')}",
-        **tolerance,
+        rtol=rtol,
+        atol=atol,
     )
 
 

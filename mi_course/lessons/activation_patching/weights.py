@@ -54,10 +54,14 @@ _OTHERS: dict[str, Callable[..., float]] = {
 }
 
 
-def _case(draw: RandomInputs, names: int, d_model: int, d_head: int, vocab: int, k: int) -> Case:
-    """Inputs of which the head copies some, suppresses some, and does something else with the rest."""
+def _case(draw: RandomInputs, names: int, d_model: int, d_head: int, vocab: int, k: int, twice: int = 0) -> Case:
+    """Inputs of which the head copies some, suppresses some, and does something else with the rest.
+
+    twice: how many of the names occur a second time, with another input.
+    """
     for _ in range(200):
         tokens = torch.tensor(draw.permutation(vocab)[:names])
+        tokens[names - twice :] = tokens[:twice]
         W_U = draw.normal(d_model, vocab)
         W_V, W_O = draw.normal(d_model, d_head), draw.normal(d_head, d_model)
         # What this head would have to read in order to write each token up, or down.
@@ -70,7 +74,15 @@ def _case(draw: RandomInputs, names: int, d_model: int, d_head: int, vocab: int,
         others = [f(inputs, W_V, W_O, W_U, tokens, k) for f in _OTHERS.values()]
         if gaps > 1e-4 and 0 < truth < 1 and (names < 4 or truth not in others):
             break
-    return case(inputs, W_V, W_O, W_U, tokens, k, about=f"{names} names of {vocab} tokens, the {k} largest logits")
+    return case(
+        inputs,
+        W_V,
+        W_O,
+        W_U,
+        tokens,
+        k,
+        about=f"{names} names of {vocab} tokens{', some of them twice' if twice else ''}, the {k} largest logits",
+    )
 
 
 def _single_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -120,7 +132,13 @@ COPYING_SCORE = Exercise(
             2,
             lambda draw, size: [
                 _case(draw, *shape)
-                for shape in ((9, 8, 5, 23, 4), (12, 10, 4, 31, 3), (7, 6, 6, 19, 2), (10, 9, 1, 26, 5))
+                for shape in (
+                    (9, 8, 5, 23, 4),
+                    (12, 10, 4, 31, 3),
+                    (7, 6, 6, 19, 2),
+                    (10, 9, 1, 26, 5),
+                    (9, 7, 4, 17, 3, 4),
+                )
             ],
         ),
         Part("a single name", 1, _single_cases),

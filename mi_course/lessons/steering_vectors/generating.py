@@ -130,19 +130,21 @@ def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
     return sign
 
 
-def _cases(shapes: tuple[tuple[int, int, int], ...]) -> Callable[[RandomInputs, str], list[Case]]:
-    """Shapes: prompts, their length, tokens to write."""
+def _cases(*shapes: tuple[int, int, int, str]) -> Callable[[RandomInputs, str], list[Case]]:
+    """Shapes: prompts, their length, tokens to write, and "zero" for a coefficient of 0, "signs" for entries of ±1."""
 
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
-        for i, (batch, pos, n_new) in enumerate(shapes):
+        for i, (batch, pos, n_new, kind) in enumerate(shapes):
             layer = draw.integer(1 if i == 0 else 0, _CONFIG["n_layers"])
             coefficient = draw.number(1.4, 2.2) if draw.integer(0, 2) else -draw.number(1.4, 2.2)
+            coefficient *= kind != "zero"
+            vector = draw.normal(_CONFIG["d_model"])
             args = (
                 model_ref(_CONFIG, draw.seed()),
                 draw.integers(0, _CONFIG["d_vocab"], batch, pos),
                 layer,
-                draw.normal(_CONFIG["d_model"]),
+                vector.sign() if kind == "signs" else vector,
                 coefficient,
                 n_new,
             )
@@ -174,8 +176,14 @@ STEERED_GENERATION = Exercise(
     oracle=_steered_generation,
     fixed={"vector[0]": "as wide as the model"},
     parts=(
-        Part("several prompts and one, several tokens and none", 3, _cases(((6, 5, 6), (1, 3, 7), (2, 6, 0)))),
-        Part("a prompt of one token", 1, _cases(((3, 1, 5), (1, 1, 6)))),
+        Part(
+            "several prompts and one, several tokens and none", 3, _cases((6, 5, 6, ""), (1, 3, 7, ""), (2, 6, 0, ""))
+        ),
+        Part(
+            "prompts of one token, one token to write, a coefficient of 0",
+            1,
+            _cases((3, 1, 5, ""), (1, 1, 6, "signs"), (4, 3, 1, ""), (3, 4, 5, "zero")),
+        ),
         Part("no hook stays behind, even after an error", 1, _error_cases),
     ),
     mistakes=(
