@@ -1,0 +1,3 @@
+"""Lesson 01: The residual stream."""
+
+EXERCISES = ()
