@@ -35,17 +35,21 @@ class PromptSet:
 
 
 def prompt_set(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[tuple[str, str]]) -> PromptSet:
-    """Texts and pairs of words as tokens. Raises ValueError for prompts of several lengths, or words of several tokens."""
+    """Texts and pairs of words as tokens. Raises ValueError for prompts of several lengths, words of several tokens."""
     batch = read_prompts(model, prompts)
     if not bool(batch.mask.all()):
-        raise ValueError("The prompts have different lengths; expected one length, so that a mean over them is of one place.")
+        raise ValueError(
+            "The prompts have different lengths; expected one length, so that a mean over them is of one place."
+        )
     return PromptSet(batch.tokens, answer_tokens(model, answers))
 
 
 def component_names(model: TransformerBridge) -> list[str]:
     """Heads as "26.0", MLPs as "MLP 26", then "embedding"."""
     layers, heads = range(int(model.cfg.n_layers)), range(int(model.cfg.n_heads))
-    return [f"{layer}.{head}" for layer in layers for head in heads] + [f"MLP {layer}" for layer in layers] + ["embedding"]
+    return (
+        [f"{layer}.{head}" for layer in layers for head in heads] + [f"MLP {layer}" for layer in layers] + ["embedding"]
+    )
 
 
 @torch.no_grad()

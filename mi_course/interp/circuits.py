@@ -46,7 +46,10 @@ def qk_circuit(model: TransformerBridge, layer: int, head: int) -> Float[Tensor,
 
 
 def copying_scores(
-    model: TransformerBridge, score: Callable[[Tensor, tuple[Tensor, Tensor], Tensor], float], *, seed: int | None = None
+    model: TransformerBridge,
+    score: Callable[[Tensor, tuple[Tensor, Tensor], Tensor], float],
+    *,
+    seed: int | None = None,
 ) -> Float[Tensor, "layer head"]:
     """A score of W_E W_OV W_U for every head, such as Σ Re λ / Σ |λ| of its eigenvalues (Elhage et al. 2021).
 

@@ -34,7 +34,9 @@ LONGEST = 5  # fillers in a sentence
 N_CTX = LONGEST + 4  # the full stop before, trader, verb, good
 
 TRUE_TRIGRAMS = tuple(
-    (trader, verb, GOODS[(i + shift) % len(GOODS)]) for shift, verb in enumerate(VERBS) for i, trader in enumerate(TRADERS)
+    (trader, verb, GOODS[(i + shift) % len(GOODS)])
+    for shift, verb in enumerate(VERBS)
+    for i, trader in enumerate(TRADERS)
 )
 """(source, destination, prediction): the ten rules of the market."""
 
@@ -56,7 +58,9 @@ def market_sentences(batch: int, fillers: int, seed: int) -> Int[Tensor, "batch 
 
     trader, verb, filler = draw(len(TRADERS)), draw(len(VERBS)), draw(len(FILLERS), fillers)
     good = (trader + verb) % len(GOODS)
-    first = {word: WORDS.index(words[0]) for word, words in (("t", TRADERS), ("v", VERBS), ("g", GOODS), ("f", FILLERS))}
+    first = {
+        word: WORDS.index(words[0]) for word, words in (("t", TRADERS), ("v", VERBS), ("g", GOODS), ("f", FILLERS))
+    }
     columns = [torch.zeros_like(trader)[:, None], trader[:, None] + first["t"], filler + first["f"]]
     return torch.cat([*columns, verb[:, None] + first["v"], good[:, None] + first["g"]], dim=1)
 
@@ -84,7 +88,13 @@ def untrained_market_model(n_heads: int, seed: int = 0) -> TransformerBridge:
 
 
 def train_market_model(
-    model: TransformerBridge, *, steps: int = 2000, batch: int = 128, lr: float = 1e-2, weight_decay: float = 0.1, seed: int = 0
+    model: TransformerBridge,
+    *,
+    steps: int = 2000,
+    batch: int = 128,
+    lr: float = 1e-2,
+    weight_decay: float = 0.1,
+    seed: int = 0,
 ) -> list[float]:
     """Train in place; returns the loss on the good at the end, in nats, every 100 steps. About ten seconds."""
     generator = torch.Generator().manual_seed(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from mi_course.show import _colors as colors
 from mi_course.show._data import check_text, labels
-from mi_course.show._html import FIGURE_STYLE, SOFT, prose_spans
+from mi_course.show._html import figure
 from mi_course.show._picture import Shown, describe, page, write_as
 
 WIDTH, ROW, TOP = 860, 27, 64
@@ -98,17 +97,7 @@ class LayerMap(Shown):
         return marks
 
     def html(self) -> str:
-        data = base64.b64encode(self.svg().encode()).decode("ascii")
-        below = (
-            f'<figcaption style="color:{SOFT};font-size:13px;margin:2px 4px 6px">{prose_spans(self.caption)}</figcaption>'
-            if self.caption
-            else ""
-        )
-        return (
-            f'{FIGURE_STYLE}<figure class="mi-figure" style="margin:0;max-width:{WIDTH}px">'
-            f'<img alt="{escape(self.alt)}" width="{WIDTH}" style="max-width:100%;height:auto" '
-            f'src="data:image/svg+xml;base64,{data}">{below}</figure>'
-        )
+        return figure(self.svg().encode(), width=WIDTH, alt=self.alt, caption=self.caption, kind="svg+xml")
 
     def save(self, path: str | Path) -> Path:
         """Write `.svg`, which follows the reader's light or dark mode, or `.html`."""
