@@ -216,7 +216,7 @@ def _rms_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
     """Oracle: one vector after the other, in Python."""
     rows = []
     for row in x.reshape(-1, x.shape[-1]).tolist():
-        scale = math.sqrt(sum(a * a for a in row) / len(row) + eps)
+        scale = math.sqrt(sum(a * a for a in row) / len(row) + eps) or 1.0
         rows.append([a / scale * float(b) for a, b in zip(row, w, strict=True)])
     return torch.tensor(rows).reshape(x.shape)
 
@@ -243,13 +243,14 @@ def _first_axis(x: Tensor, w: Tensor, eps: float) -> Tensor:
     return x / (x.pow(2).mean(0, keepdim=True) + eps).sqrt() * w
 
 
-def _zero_row_is_nan(case: Case, observation: Observation) -> bool:
-    """Where a vector is zero, and only there, the answer is not a number."""
-    x, value = case.calls[0].args[0], observation.replies[0].value
-    if not isinstance(value, Tensor) or value.shape != x.shape or not value.is_floating_point():
+def _is_without_eps(case: Case, observation: Observation) -> bool:
+    """Right but for eps where vectors are not zero."""
+    x, w, _ = case.calls[0].args
+    value = observation.replies[0].value
+    there = x.any(-1)
+    if not isinstance(value, Tensor) or value.shape != x.shape or not bool(there.any()):
         return False
-    zero = ~x.any(-1)
-    return bool(zero.any()) and torch.equal(value.isnan().all(-1), zero) and not bool(value[~zero].isnan().any())
+    return torch.allclose(value[there].double(), _rms_norm(x, w, 0.0)[there].double(), rtol=1e-4, atol=1e-6)
 
 
 def _norm_cases(shapes: tuple[tuple[int, ...], ...], eps: float, std: float = 1.5) -> Callable[[RandomInputs, str], list[Case]]:
@@ -333,17 +334,6 @@ RMS_NORM = Exercise(
             lambda x, w, eps: _rms_norm(x, w * w, eps),
         ),
         Mistake(
-            "eps_missing",
-            "eps is missing. For a vector of zeros that is 0/0: not a number.",
-            _normed(_mean_square, lambda m, eps: m.sqrt()),
-            _zero_row_is_nan,
-        ),
-        Mistake(
-            "eps_missing_elsewhere",
-            "eps is missing: for short vectors, and for a large eps, it changes the result.",
-            _normed(_mean_square, lambda m, eps: torch.where(m > 0, m.sqrt(), 1.0)),
-        ),
-        Mistake(
             "eps_fixed",
             "Your eps is 1e-5, whatever is passed. Use the argument.",
             lambda x, w, eps: _rms_norm(x, w, 1e-5),
@@ -352,6 +342,12 @@ RMS_NORM = Exercise(
             "eps_as_floor",
             "You used eps as a floor (`clamp`, `max`). It is added: √(mean of x² + eps).",
             _normed(_mean_square, lambda m, eps: m.clamp(min=eps).sqrt()),
+        ),
+        Mistake(
+            "eps_missing",
+            "eps is missing. For a vector of zeros that is 0/0, not a number; and a large eps changes every result.",
+            _normed(_mean_square, lambda m, eps: m.sqrt()),
+            _is_without_eps,
         ),
         Mistake(
             "root_missing",
