@@ -310,11 +310,13 @@ ANSWER_LAYER = Exercise(
             "zero_for_none",
             "Where there is no such layer you return 0, and that is a layer. Return `None`.",
             _else(lambda logprobs: 0),
+            degenerate=True,
         ),
         Mistake(
             "layer_zero_is_none",
             "You return None where the layer is 0. In Python 0 counts as false: compare with `is None`.",
             _falsy,
+            degenerate=True,
         ),
         Mistake(
             "counted_from_one",

@@ -218,14 +218,9 @@ OV_COPYING = Exercise(
             _of_ov_alone,
         ),
         Mistake(
-            "embedding_and_unembedding_swapped",
-            "W_E and W_U are swapped. A token comes in through W_E and goes out through W_U.",
+            "turned_around",
+            "W_E and W_U are swapped, or W_OV is transposed, which comes to the same. A token comes in through W_E, goes through `W_V @ W_O`, and comes out through W_U.",
             lambda W_E, W_OV, W_U: _ov_copying(W_U.T, W_OV, W_E.T),
-        ),
-        Mistake(
-            "ov_transposed",
-            "W_OV is transposed. With row vectors it is `W_V @ W_O`: from d_model down to d_head, and up again.",
-            lambda W_E, W_OV, W_U: _ov_copying(W_E, (W_OV[1].T, W_OV[0].T), W_U),
         ),
         Mistake(
             "zero_gives_nan",
