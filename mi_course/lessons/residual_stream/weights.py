@@ -83,7 +83,9 @@ def _made_too_much(case: Case, observation: Observation) -> bool:
     if abs(float(observation.replies[0].value) - _ov_copying(*case.calls[0].args)) > 1e-3:
         return False
     last = observation.replies[-1]
-    return last.status == TIMED_OUT or (last.status == RAISED and last.error is not None and last.error.kind == "TooLarge")
+    return last.status == TIMED_OUT or (
+        last.status == RAISED and last.error is not None and last.error.kind == "TooLarge"
+    )
 
 
 def _ov(draw: RandomInputs, vocab: int, d_model: int, d_head: int, copying: float) -> tuple[Tensor, _Factors, Tensor]:
@@ -98,7 +100,9 @@ def _ov(draw: RandomInputs, vocab: int, d_model: int, d_head: int, copying: floa
 def _ov_cases(shapes: tuple[tuple[int, int, int, float], ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         return [
-            case(*_ov(draw, vocab, d_model, d_head, copying), about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}")
+            case(
+                *_ov(draw, vocab, d_model, d_head, copying), about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}"
+            )
             for vocab, d_model, d_head, copying in shapes
         ]
 
@@ -109,7 +113,12 @@ def _zero_head(draw: RandomInputs, size: str) -> list[Case]:
     W_E, (W_V, W_O), W_U = _ov(draw, 8, 5, 3, 0.5)
     zero = W_E, (W_V, torch.zeros_like(W_O)), W_U
     calls = (Call((W_E, (W_V, W_O), W_U)), Call(zero), Call((W_E, (torch.zeros_like(W_V), W_O), W_U)))
-    return [Case(calls, "a head, then one whose W_O is zero, then one whose W_V is zero")]
+    W_V = W_V.clone()
+    W_V[2] = 0.0
+    return [
+        case(W_E, (W_V * 12, W_O * 12), W_U, about="a strong head that does not read one dimension"),
+        Case(calls, "a head, then one whose W_O is zero, then one whose W_V is zero"),
+    ]
 
 
 def _large_vocabulary(draw: RandomInputs, size: str) -> list[Case]:
@@ -118,7 +127,9 @@ def _large_vocabulary(draw: RandomInputs, size: str) -> list[Case]:
         Call(small, watch=("arguments",)),
         Call(large, "sparing", {"most": _TIMES * large[0].numel()}, watch=("arguments",)),
     )
-    return [Case(calls, f"9 tokens, then 2,000 tokens and no tensor of more than {_TIMES * large[0].numel():,} entries")]
+    return [
+        Case(calls, f"9 tokens, then 2,000 tokens and no tensor of more than {_TIMES * large[0].numel():,} entries")
+    ]
 
 
 OV_COPYING = Exercise(
@@ -138,10 +149,14 @@ OV_COPYING = Exercise(
             2,
             _ov_cases(((9, 5, 3, 0.6), (14, 7, 4, -0.5), (11, 6, 6, 0.0), (5, 4, 2, 0.2))),
         ),
-        Part("axes of size one, a head of zeros", 1, lambda draw, size: [
-            *_ov_cases(((8, 4, 1, 0.3), (6, 1, 1, -0.4), (1, 5, 2, 0.5)))(draw, size),
-            *_zero_head(draw, size),
-        ]),
+        Part(
+            "axes of size one, a head of zeros",
+            1,
+            lambda draw, size: [
+                *_ov_cases(((8, 4, 1, 0.3), (6, 1, 1, -0.4), (1, 5, 2, 0.5)))(draw, size),
+                *_zero_head(draw, size),
+            ],
+        ),
         Part("a large vocabulary in little memory", 1, _large_vocabulary),
     ),
     mistakes=(
@@ -319,22 +334,59 @@ def _most_attended(scores: Tensor, logits: Tensor) -> Tensor:
     return torch.where(best.T[:, :, None], _product(scores, logits), -1e9)
 
 
+def _is_clear(W_E: Tensor, W_QK: _Factors, W_OV: _Factors, W_U: Tensor, n: int) -> bool:
+    """Whether the largest effects have gaps between them that no rounding closes."""
+    scores, logits = _tables(W_E, W_QK, W_OV, W_U)
+    top = _product(_over(scores, 1), _over(logits, 1)).flatten().topk(n + 1).values
+    return float((-top.diff()).min()) > 1e-3 * float(top[0])
+
+
+def _factors(draw: RandomInputs, d_model: int, d_head: int) -> tuple[_Factors, _Factors]:
+    """W_QK and W_OV, with means, so that centering matters."""
+    W_QK = draw.normal(d_model, d_head), draw.normal(d_model, d_head, mean=0.2)
+    return W_QK, (draw.normal(d_model, d_head, mean=0.2), draw.normal(d_head, d_model))
+
+
 def _trigram_case(draw: RandomInputs, vocab: int, d_model: int, d_head: int, n: int, rounded: bool = False) -> Case:
-    """Inputs with clear gaps between the effects, in which centering matters."""
-    for _ in range(200):
-        W_E = draw.normal(vocab, d_model, mean=0.4)
+    while True:
+        W_E, W_U = draw.normal(vocab, d_model, mean=0.4), draw.normal(d_model, vocab, mean=0.3)
         if rounded:
             W_E = (W_E * 2).round() / 2
-        W_QK = draw.normal(d_model, d_head), draw.normal(d_model, d_head, mean=0.2)
-        W_OV = draw.normal(d_model, d_head, mean=0.2), draw.normal(d_head, d_model)
-        W_U = draw.normal(d_model, vocab, mean=0.3)
-        scores, logits = _tables(W_E, W_QK, W_OV, W_U)
-        top = _product(_over(scores, 1), _over(logits, 1)).flatten().topk(n + 1).values
-        if float((-top.diff()).min()) > 1e-3 * float(top[0]):
+        W_QK, W_OV = _factors(draw, d_model, d_head)
+        if _is_clear(W_E, W_QK, W_OV, W_U, n):
             break
-    return case(
-        W_E, W_QK, W_OV, W_U, n, about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest"
-    )
+    about = f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest"
+    return case(W_E, W_QK, W_OV, W_U, n, about=about)
+
+
+def _circuit_cases(draw: RandomInputs, size: str) -> list[Case]:
+    """The same embeddings with other circuits: strong and weak ones, with equal entries, with a row of zeros."""
+    (W_E, _, _, W_U, n) = _trigram_case(draw, 7, 5, 3, 6).calls[0].args
+
+    def rounded(pair: _Factors) -> _Factors:
+        return (pair[0] * 2).round() / 2, (pair[1] * 2).round() / 2
+
+    def cut(pair: _Factors) -> _Factors:
+        first = pair[0].clone()
+        first[1] = 0.0
+        return first, pair[1]
+
+    def times(factor: float) -> Callable[[_Factors], _Factors]:
+        return lambda pair: (pair[0] * factor, pair[1] * factor)
+
+    calls: list[Call] = []
+    W_QK, W_OV = _factors(draw, 5, 3)
+    for change in (lambda pair: pair, times(25.0), times(0.02), rounded, cut):
+        for both in (False, True, None):
+            while True:
+                other_QK, other_OV = _factors(draw, 5, 3)
+                # Each pair is exchanged alone once, so that an answer that remembers the other is seen.
+                new_QK = W_QK if both is False else change(other_QK)
+                new_OV = W_OV if both is True else change(other_OV)
+                if _is_clear(W_E, new_QK, new_OV, W_U, n):
+                    break
+            calls.append(Call((W_E, new_QK, new_OV, W_U, n), watch=("arguments",)))
+    return [Case(tuple(calls), "the same embeddings with several circuits, strong, weak, and with equal entries")]
 
 
 SKIP_TRIGRAMS = Exercise(
@@ -354,15 +406,16 @@ SKIP_TRIGRAMS = Exercise(
             "random embeddings and circuits",
             2,
             lambda draw, size: [
-                _trigram_case(draw, *shape)
-                for shape in ((7, 5, 3, 6), (9, 6, 4, 8), (6, 8, 2, 5), (8, 4, 3, 7, True))
+                _trigram_case(draw, *shape) for shape in ((7, 5, 3, 6), (9, 6, 4, 8), (6, 8, 2, 5), (8, 4, 3, 7, True))
             ],
         ),
+        Part("the same embeddings with other circuits", 1, _circuit_cases),
         Part(
             "the strongest alone, axes of size one, two tokens",
             1,
             lambda draw, size: [
-                _trigram_case(draw, *shape) for shape in ((8, 5, 3, 1), (6, 4, 1, 4), (5, 1, 1, 3), (2, 4, 2, 1), (4, 6, 3, 10))
+                _trigram_case(draw, *shape)
+                for shape in ((8, 5, 3, 1), (6, 4, 1, 4), (5, 1, 1, 3), (2, 4, 2, 1), (4, 6, 3, 10))
             ],
         ),
     ),
