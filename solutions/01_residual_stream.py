@@ -329,7 +329,7 @@ lesson.check(my_agreement_heads, name="my_agreement_heads")
 # {{exercise ov_copying}}
 #
 # `W_OV` comes as its two factors, `(W_V, W_O)`, as is usual for a matrix of low rank. `W_E @ W_V @ W_O @ W_U` is vocab × vocab, far too large to be made: AB and BA have the same eigenvalues but for zeros, so that a matrix of d_head × d_head will do. No tensor on the way may be larger than 4 times
-# the largest of the four that are given. If all eigenvalues are zero, the score is 0.
+# the largest of the four that are given. A head may be weak, and still copy; only for a head of zeros the score is 0.
 
 
 # %% id="answer-ov_copying"

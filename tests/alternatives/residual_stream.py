@@ -94,7 +94,7 @@ def translator_by_augmenting(resid, final, ridge):
 def translator_by_svd(resid, final, ridge):
     x, y = resid - resid.mean(0), final - final.mean(0)
     U, S, Vh = torch.linalg.svd(x.double(), full_matrices=False)
-    shrunk = torch.where(S > 1e-9 * S.max().clamp(min=1e-30), S / (S**2 + ridge), 0.0)
+    shrunk = torch.where(1e-9 * S.max().clamp(min=1e-30) < S, S / (S**2 + ridge), 0.0)
     A = (Vh.T * shrunk) @ U.T @ y.double()
     return [A, final.double().mean(0) - resid.double().mean(0) @ A]
 

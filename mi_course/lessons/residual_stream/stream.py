@@ -357,7 +357,7 @@ RMS_NORM = Exercise(
         ),
         Mistake(
             "eps_missing",
-            "eps is missing. For a vector of zeros that is 0/0, not a number; and a large eps changes every result.",
+            "This is the norm without eps, but for zeros. Add `eps`, as it is passed, to the mean square under the root: a number of your own, or eps as a floor, is not the same.",
             _normed(_mean_square, lambda m, eps: m.sqrt()),
             _is_without_eps,
         ),

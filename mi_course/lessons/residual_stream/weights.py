@@ -117,6 +117,7 @@ def _zero_head(draw: RandomInputs, size: str) -> list[Case]:
     W_V[2] = 0.0
     return [
         case(W_E, (W_V * 12, W_O * 12), W_U, about="a strong head that does not read one dimension"),
+        case(W_E, (W_V * 0.02, W_O * 0.01), W_U, about="a weak head"),
         Case(calls, "a head, then one whose W_O is zero, then one whose W_V is zero"),
     ]
 
@@ -270,24 +271,22 @@ _Triples = list[tuple[int, int, int]]
 
 def _skip_trigrams(W_E: Tensor, W_QK: _Factors, W_OV: _Factors, W_U: Tensor, n: int) -> _Triples:
     """Oracle: every triple in Python."""
-    E, (Q, K), (V, O), U = W_E.double(), W_QK, W_OV, W_U.double()
-    vocab = range(len(E))
-    keys, values = E @ K.double(), E @ V.double()
+    W_E, W_Q, W_K, W_V, W_O, W_U = (matrix.double() for matrix in (W_E, *W_QK, *W_OV, W_U))
+    vocab = range(len(W_E))
+    score = {d: [float(W_E[d] @ W_Q @ (W_E[s] @ W_K)) for s in vocab] for d in vocab}
+    logit = {s: (W_E[s] @ W_V @ W_O @ W_U).tolist() for s in vocab}
     ranked = []
-    score = {d: [float(E[d] @ Q.double() @ keys[s]) for s in vocab] for d in vocab}
-    logit = {s: (values[s] @ O.double() @ U).tolist() for s in vocab}
     for s in vocab:
         for d in vocab:
-            for p in vocab:
-                attention = score[d][s] - sum(score[d]) / len(E)
-                ranked.append(((attention * (logit[s][p] - sum(logit[s]) / len(E))), (s, d, p)))
+            attention = score[d][s] - sum(score[d]) / len(W_E)
+            ranked += [(attention * (logit[s][p] - sum(logit[s]) / len(W_E)), (s, d, p)) for p in vocab]
     return [triple for _, triple in sorted(ranked, reverse=True)[:n]]
 
 
 def _tables(W_E: Tensor, W_QK: _Factors, W_OV: _Factors, W_U: Tensor) -> tuple[Tensor, Tensor]:
     """Scores [destination, source] and logits [source, prediction]."""
-    E, Q, K, V, O, U = (matrix.double() for matrix in (W_E, *W_QK, *W_OV, W_U))
-    return (E @ Q) @ (E @ K).T, (E @ V) @ (O @ U)
+    W_E, W_Q, W_K, W_V, W_O, W_U = (matrix.double() for matrix in (W_E, *W_QK, *W_OV, W_U))
+    return (W_E @ W_Q) @ (W_E @ W_K).T, (W_E @ W_V) @ (W_O @ W_U)
 
 
 def _over(table: Tensor, dim: int | tuple[int, int] | None) -> Tensor:
