@@ -49,10 +49,10 @@ HELD_OUT_NOUNS = (
     *(("engineer", "engineers"), ("painter", "painters"), ("customer", "customers")),
 )
 HELD_OUT_TEMPLATES = (
-    "The {noun} behind the {other}",
+    "The {noun} beside the {other}",
     "The {noun} in front of the {other}",
-    "The {noun} that saw the {other}",
-    "The {noun} that called the {other}",
+    "The {noun} that liked the {other}",
+    "The {noun} that admired the {other}",
 )
 
 
@@ -166,7 +166,7 @@ def layer_matched(heads: Sequence[Head], n_heads: int, sets: int, seed: int = 0)
 
 
 # Lesson 01's own: the first four by direct attribution on its sentences, as in its cell answer-my_agreement_heads.
-_HEADS = ((26, 0), (27, 8), (24, 3), (23, 1))
+_HEADS = ((26, 0), (27, 8), (27, 7), (18, 1))
 
 
 def smollm2_agreement_heads() -> list[Head]:
