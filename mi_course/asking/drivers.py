@@ -163,5 +163,6 @@ def sparing(answer: Callable[..., Any], args: list[Any], most: int) -> Any:
 
 
 DRIVERS: dict[str, Callable[..., Any]] = {
-    driver.__name__: driver for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error, sparing)
+    driver.__name__: driver
+    for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error, sparing)
 }

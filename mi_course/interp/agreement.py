@@ -151,7 +151,9 @@ def layer_matched(heads: Sequence[Head], n_heads: int, sets: int, seed: int = 0)
     Of a layer of which more than half of the heads are given, the set has all the others.
     """
     generator = torch.Generator().manual_seed(seed)
-    others = {layer: [h for h in range(n_heads) if (layer, h) not in heads] for layer in sorted({la for la, _ in heads})}
+    others = {
+        layer: [h for h in range(n_heads) if (layer, h) not in heads] for layer in sorted({la for la, _ in heads})
+    }
     wanted = {layer: sum(la == layer for la, _ in heads) for layer in others}
     return [
         [

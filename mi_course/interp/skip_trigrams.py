@@ -99,13 +99,13 @@ def untrained_market_model(seed: int = 0) -> TransformerBridge:
 def train_market_model(
     model: TransformerBridge,
     *,
-    steps: int = 2000,
+    steps: int = 1500,
     batch: int = 128,
     lr: float = 1e-2,
     weight_decay: float = 0.1,
     seed: int = 0,
 ) -> list[float]:
-    """Train in place; returns the loss on the good at the end, in nats, every 100 steps. About ten seconds."""
+    """Train in place; returns the loss on the good at the end, in nats, every 100 steps; a third of the sentences names no trader."""
     generator = torch.Generator().manual_seed(seed)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)

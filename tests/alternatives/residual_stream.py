@@ -1,4 +1,3 @@
 """Other right answers to lesson 01."""
 
-
 ANSWERS = {}

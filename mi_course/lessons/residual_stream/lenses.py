@@ -45,7 +45,9 @@ def _norm_of_last_layer(resid: Tensor, norm: _Norm, W_U: Tensor) -> Tensor:
     return (resid * factor @ W_U).log_softmax(-1)
 
 
-def _lens_cases(shapes: tuple[tuple[int, int, int, int], ...], std: float = 1.0) -> Callable[[RandomInputs, str], list[Case]]:
+def _lens_cases(
+    shapes: tuple[tuple[int, int, int, int], ...], std: float = 1.0
+) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for layers, pos, d, vocab in shapes:
@@ -274,11 +276,42 @@ ANSWER_LAYER = Exercise(
         Part(
             "on top, lost, and on top again",
             2,
-            _answer_cases((("0010111", 6, 3), ("1101011", 9, 5), ("0001", 5, 1), ("000111", 8, 7), ("0111011111", 4, 2), ("01101", 7, 4))),
+            _answer_cases(
+                (
+                    ("0010111", 6, 3),
+                    ("1101011", 9, 5),
+                    ("0001", 5, 1),
+                    ("000111", 8, 7),
+                    ("0111011111", 4, 2),
+                    ("01101", 7, 4),
+                )
+            ),
         ),
-        Part("from the first layer on, token 0, a single layer", 1, _answer_cases((("1111", 7, 2), ("1", 5, 3), ("0011", 6, 0), ("1011", 5, 0), ("111", 4, 0)))),
-        Part("never, or not at the end", 1, _answer_cases((("0000", 6, 2), ("0110", 5, 4), ("1110", 7, 0), ("0", 4, 1), ("0011", 6, 5), ("10", 3, 1)))),
-        Part("a tie is not on top", 1, _answer_cases((("0=11", 6, 0), ("11=1", 7, 3), ("011=", 5, 0), ("==11", 8, 7), ("1=", 6, 2), ("=", 4, 3), ("01=11", 6, 1)))),
+        Part(
+            "from the first layer on, token 0, a single layer",
+            1,
+            _answer_cases((("1111", 7, 2), ("1", 5, 3), ("0011", 6, 0), ("1011", 5, 0), ("111", 4, 0))),
+        ),
+        Part(
+            "never, or not at the end",
+            1,
+            _answer_cases((("0000", 6, 2), ("0110", 5, 4), ("1110", 7, 0), ("0", 4, 1), ("0011", 6, 5), ("10", 3, 1))),
+        ),
+        Part(
+            "a tie is not on top",
+            1,
+            _answer_cases(
+                (
+                    ("0=11", 6, 0),
+                    ("11=1", 7, 3),
+                    ("011=", 5, 0),
+                    ("==11", 8, 7),
+                    ("1=", 6, 2),
+                    ("=", 4, 3),
+                    ("01=11", 6, 1),
+                )
+            ),
+        ),
     ),
     mistakes=(
         Mistake(
@@ -434,7 +467,9 @@ def _is_without_ridge(case: Case, observation: Observation) -> bool:
     A, b = map(torch.as_tensor, observation.replies[0].value)
     plain_A, plain_b = _least_squares(resid, final, 0.0)
     enough = len(resid) > resid.shape[1] and ridge > 0
-    return enough and torch.allclose(A, plain_A, rtol=1e-3, atol=2e-3) and torch.allclose(b, plain_b, rtol=1e-3, atol=2e-3)
+    return (
+        enough and torch.allclose(A, plain_A, rtol=1e-3, atol=2e-3) and torch.allclose(b, plain_b, rtol=1e-3, atol=2e-3)
+    )
 
 
 def _translator_cases(
@@ -464,7 +499,11 @@ FIT_TRANSLATOR = Exercise(
     parts=(
         Part("more rows than dimensions", 2, _translator_cases(((12, 4, 3.0), (20, 5, 11.0), (9, 3, 0.5)))),
         Part("no ridge", 1, _translator_cases(((25, 4, 0.0), (16, 2, 0.0)))),
-        Part("fewer rows than dimensions, a single row, a single dimension", 1, _translator_cases(((3, 6, 1.5), (1, 4, 2.0), (8, 1, 2.5), (2, 5, 0.3)))),
+        Part(
+            "fewer rows than dimensions, a single row, a single dimension",
+            1,
+            _translator_cases(((3, 6, 1.5), (1, 4, 2.0), (8, 1, 2.5), (2, 5, 0.3))),
+        ),
     ),
     mistakes=(
         Mistake(
@@ -576,4 +615,3 @@ FIT_TRANSLATOR = Exercise(
     reveal="For every A the best b takes mean to mean, since nothing else in the sum depends on it; with that b put in, only centered streams are left, and setting the derivative by A to zero gives the closed form. "
     "Belrose et al. (2023) train their translators on the KL divergence to the model's own last distribution; least squares on the stream is the quick cousin, and the lesson measures how far it gets.",
 )
-

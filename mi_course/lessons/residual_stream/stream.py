@@ -56,7 +56,9 @@ def _residual_parts(cache: Any, n_layers: int, pos: int) -> Tensor:
     """Oracle: differences of the stream before and after each step."""
     parts = [cache["blocks.0.hook_resid_pre"][0, pos].double()]
     for layer in range(n_layers):
-        pre, mid, post = (cache[f"blocks.{layer}.hook_resid_{name}"][0, pos].double() for name in ("pre", "mid", "post"))
+        pre, mid, post = (
+            cache[f"blocks.{layer}.hook_resid_{name}"][0, pos].double() for name in ("pre", "mid", "post")
+        )
         parts += [mid - pre, post - mid]
     return torch.stack(parts).float()
 
@@ -120,7 +122,11 @@ RESIDUAL_PARTS = Exercise(
     parts=(
         Part("grouped heads, rotary positions", 2, _parts_cases(_GROUPED, ((9, 3, 5), (7, 3, 2), (6, 2, 4)))),
         Part("learned positions", 1, _parts_cases(_LEARNED_POSITIONS, ((8, 2, 3), (5, 1, 2)))),
-        Part("the first position, and counted from the end", 1, _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0)))),
+        Part(
+            "the first position, and counted from the end",
+            1,
+            _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0))),
+        ),
     ),
     mistakes=(
         Mistake(
@@ -135,7 +141,7 @@ RESIDUAL_PARTS = Exercise(
         ),
         Mistake(
             "embedding_missing",
-            "The embedding is missing. It is the first part, row 0: `cache[\"resid_pre\", 0]`.",
+            'The embedding is missing. It is the first part, row 0: `cache["resid_pre", 0]`.',
             lambda cache, n_layers, pos: _residual_parts(cache, n_layers, pos)[1:],
         ),
         Mistake(
@@ -145,7 +151,7 @@ RESIDUAL_PARTS = Exercise(
         ),
         Mistake(
             "positions_missing",
-            "Row 0 is the token's embedding alone. In this model positions have an embedding too, which is added to it. What enters layer 0 is `cache[\"resid_pre\", 0]`.",
+            'Row 0 is the token\'s embedding alone. In this model positions have an embedding too, which is added to it. What enters layer 0 is `cache["resid_pre", 0]`.',
             _without_positions,
         ),
         Mistake(
@@ -175,7 +181,7 @@ RESIDUAL_PARTS = Exercise(
         ),
         Mistake(
             "position_ignored",
-            "These are the parts at the last position. The position that is asked for is `pos`: `cache[\"attn_out\", layer][0, pos]`.",
+            'These are the parts at the last position. The position that is asked for is `pos`: `cache["attn_out", layer][0, pos]`.',
             _at_last,
         ),
         Mistake(
@@ -185,7 +191,7 @@ RESIDUAL_PARTS = Exercise(
         ),
         Mistake(
             "all_positions",
-            "You kept all positions. Those of `pos` are asked for, [1 + 2 · layers, d_model]: `cache[\"attn_out\", layer][0, pos]`.",
+            'You kept all positions. Those of `pos` are asked for, [1 + 2 · layers, d_model]: `cache["attn_out", layer][0, pos]`.',
             lambda cache, n_layers, pos: torch.stack(
                 [
                     cache["resid_pre", 0][0],
@@ -200,11 +206,11 @@ RESIDUAL_PARTS = Exercise(
         ),
     ),
     hints=(
-        "A list that begins with `cache[\"resid_pre\", 0][0, pos]`, the embedding; then two entries for each layer. `torch.stack` makes a tensor of it.",
-        "`for layer in range(n_layers): parts += [cache[\"attn_out\", layer][0, pos], cache[\"mlp_out\", layer][0, pos]]`",
+        'A list that begins with `cache["resid_pre", 0][0, pos]`, the embedding; then two entries for each layer. `torch.stack` makes a tensor of it.',
+        '`for layer in range(n_layers): parts += [cache["attn_out", layer][0, pos], cache["mlp_out", layer][0, pos]]`',
     ),
     reveal="Nothing is ever overwritten in the stream: each component reads it (through a norm) and adds to it. So the last stream is an ordinary sum, and everything linear that is asked of it can be asked of each part. "
-    "That is what makes logit lens and direct attribution possible (Elhage et al. 2021, \"the residual stream\").",
+    'That is what makes logit lens and direct attribution possible (Elhage et al. 2021, "the residual stream").',
 )
 
 
@@ -253,7 +259,9 @@ def _is_without_eps(case: Case, observation: Observation) -> bool:
     return torch.allclose(value[there].double(), _rms_norm(x, w, 0.0)[there].double(), rtol=1e-4, atol=1e-6)
 
 
-def _norm_cases(shapes: tuple[tuple[int, ...], ...], eps: float, std: float = 1.5) -> Callable[[RandomInputs, str], list[Case]]:
+def _norm_cases(
+    shapes: tuple[tuple[int, ...], ...], eps: float, std: float = 1.5
+) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         return [
             case(
@@ -420,11 +428,19 @@ LOGIT_ATTRIBUTION = Exercise(
     oracle=_logit_attribution,
     parts=(
         Part("random parts, a scale above 1", 2, _attribution_cases(((7, 5), (4, 9)), 2.6)),
-        Part("a small scale, and a large one", 1, lambda draw, size: [
-            *_attribution_cases(((5, 6),), 0.3)(draw, size),
-            *_attribution_cases(((6, 4),), 40.0)(draw, size),
-        ]),
-        Part("a part that is zero, a single part, a single dimension", 1, _attribution_cases(((5, 4), (2, 3), (6, 1)), 1.7, zero=True)),
+        Part(
+            "a small scale, and a large one",
+            1,
+            lambda draw, size: [
+                *_attribution_cases(((5, 6),), 0.3)(draw, size),
+                *_attribution_cases(((6, 4),), 40.0)(draw, size),
+            ],
+        ),
+        Part(
+            "a part that is zero, a single part, a single dimension",
+            1,
+            _attribution_cases(((5, 4), (2, 3), (6, 1)), 1.7, zero=True),
+        ),
     ),
     mistakes=(
         Mistake(
@@ -743,10 +759,20 @@ ABLATED_DIFFERENCE = Exercise(
         Part(
             "several layers, grouped key/value heads",
             2,
-            _ablation_cases(_GROUPED, ((5, 7, [(2, 3), (0, 1), (2, 0), (1, 2)]), (4, 6, [(1, 1)]), (3, 5, [(0, 0), (2, 2)]))),
+            _ablation_cases(
+                _GROUPED, ((5, 7, [(2, 3), (0, 1), (2, 0), (1, 2)]), (4, 6, [(1, 1)]), (3, 5, [(0, 0), (2, 2)]))
+            ),
         ),
-        Part("another model, a head named twice", 1, _ablation_cases(_LEARNED_POSITIONS, ((4, 5, [(0, 2), (1, 0), (0, 2)]), (6, 4, [(0, 1)])))),
-        Part("no heads, a single prompt, a single position", 1, _ablation_cases(_GROUPED, ((3, 6, []), (1, 5, [(1, 0)]), (4, 1, [(0, 3), (1, 3)])))),
+        Part(
+            "another model, a head named twice",
+            1,
+            _ablation_cases(_LEARNED_POSITIONS, ((4, 5, [(0, 2), (1, 0), (0, 2)]), (6, 4, [(0, 1)]))),
+        ),
+        Part(
+            "no heads, a single prompt, a single position",
+            1,
+            _ablation_cases(_GROUPED, ((3, 6, []), (1, 5, [(1, 0)]), (4, 1, [(0, 3), (1, 3)]))),
+        ),
         Part("no hook stays, also after an error", 1, _interrupted_cases),
     ),
     mistakes=(
@@ -853,8 +879,9 @@ ABLATED_DIFFERENCE = Exercise(
         Mistake(
             "effect_of_ablation",
             "This is what the ablation takes away. The difference that is left is asked for; subtract nothing.",
-            lambda model, tokens, heads, answers: _ablated_difference(model, tokens, [], answers)
-            - _ablated_difference(model, tokens, heads, answers),
+            lambda model, tokens, heads, answers: (
+                _ablated_difference(model, tokens, [], answers) - _ablated_difference(model, tokens, heads, answers)
+            ),
         ),
         Mistake(
             "hooks_left",
@@ -871,7 +898,7 @@ ABLATED_DIFFERENCE = Exercise(
     ),
     hints=(
         "Two forward passes: one in which nothing is changed, to take every head's mean over the prompts (`run_with_cache`), and one with hooks on `blocks.{layer}.attn.hook_z` that put the means in.",
-        "`cache[\"z\", layer][:, :, head].mean(0)` is [pos, d_head], and fits `z[:, :, head]` of every prompt. In a loop bind layer and head to the hook: `functools.partial`, or `lambda z, hook, head=head: ...`.",
+        '`cache["z", layer][:, :, head].mean(0)` is [pos, d_head], and fits `z[:, :, head]` of every prompt. In a loop bind layer and head to the hook: `functools.partial`, or `lambda z, hook, head=head: ...`.',
         "`logits[:, -1].gather(1, answers)` is [prompt, 2]: right and wrong.",
     ),
     reveal="The mean keeps what the head does for every prompt alike and takes away what it says about this one (lesson 03 asks what should replace a head). Means are taken before anything is ablated, so that they are the same whatever else is in the list. "

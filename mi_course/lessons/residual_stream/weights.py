@@ -83,7 +83,9 @@ def _made_too_much(case: Case, observation: Observation) -> bool:
     if abs(float(observation.replies[0].value) - _ov_copying(*case.calls[0].args)) > 1e-3:
         return False
     last = observation.replies[-1]
-    return last.status == TIMED_OUT or (last.status == RAISED and last.error is not None and last.error.kind == "TooLarge")
+    return last.status == TIMED_OUT or (
+        last.status == RAISED and last.error is not None and last.error.kind == "TooLarge"
+    )
 
 
 def _ov(draw: RandomInputs, vocab: int, d_model: int, d_head: int, copying: float) -> tuple[Tensor, _Factors, Tensor]:
@@ -98,7 +100,9 @@ def _ov(draw: RandomInputs, vocab: int, d_model: int, d_head: int, copying: floa
 def _ov_cases(shapes: tuple[tuple[int, int, int, float], ...]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         return [
-            case(*_ov(draw, vocab, d_model, d_head, copying), about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}")
+            case(
+                *_ov(draw, vocab, d_model, d_head, copying), about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}"
+            )
             for vocab, d_model, d_head, copying in shapes
         ]
 
@@ -118,7 +122,9 @@ def _large_vocabulary(draw: RandomInputs, size: str) -> list[Case]:
         Call(small, watch=("arguments",)),
         Call(large, "sparing", {"most": _TIMES * large[0].numel()}, watch=("arguments",)),
     )
-    return [Case(calls, f"9 tokens, then 2,000 tokens and no tensor of more than {_TIMES * large[0].numel():,} entries")]
+    return [
+        Case(calls, f"9 tokens, then 2,000 tokens and no tensor of more than {_TIMES * large[0].numel():,} entries")
+    ]
 
 
 OV_COPYING = Exercise(
@@ -138,10 +144,14 @@ OV_COPYING = Exercise(
             2,
             _ov_cases(((9, 5, 3, 0.6), (14, 7, 4, -0.5), (11, 6, 6, 0.0), (5, 4, 2, 0.2))),
         ),
-        Part("axes of size one, a head of zeros", 1, lambda draw, size: [
-            *_ov_cases(((8, 4, 1, 0.3), (6, 1, 1, -0.4), (1, 5, 2, 0.5)))(draw, size),
-            *_zero_head(draw, size),
-        ]),
+        Part(
+            "axes of size one, a head of zeros",
+            1,
+            lambda draw, size: [
+                *_ov_cases(((8, 4, 1, 0.3), (6, 1, 1, -0.4), (1, 5, 2, 0.5)))(draw, size),
+                *_zero_head(draw, size),
+            ],
+        ),
         Part("a large vocabulary in little memory", 1, _large_vocabulary),
     ),
     mistakes=(
@@ -332,9 +342,7 @@ def _trigram_case(draw: RandomInputs, vocab: int, d_model: int, d_head: int, n: 
         top = _product(_over(scores, 1), _over(logits, 1)).flatten().topk(n + 1).values
         if float((-top.diff()).min()) > 1e-3 * float(top[0]):
             break
-    return case(
-        W_E, W_QK, W_OV, W_U, n, about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest"
-    )
+    return case(W_E, W_QK, W_OV, W_U, n, about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest")
 
 
 SKIP_TRIGRAMS = Exercise(
@@ -354,15 +362,15 @@ SKIP_TRIGRAMS = Exercise(
             "random embeddings and circuits",
             2,
             lambda draw, size: [
-                _trigram_case(draw, *shape)
-                for shape in ((7, 5, 3, 6), (9, 6, 4, 8), (6, 8, 2, 5), (8, 4, 3, 7, True))
+                _trigram_case(draw, *shape) for shape in ((7, 5, 3, 6), (9, 6, 4, 8), (6, 8, 2, 5), (8, 4, 3, 7, True))
             ],
         ),
         Part(
             "the strongest alone, axes of size one, two tokens",
             1,
             lambda draw, size: [
-                _trigram_case(draw, *shape) for shape in ((8, 5, 3, 1), (6, 4, 1, 4), (5, 1, 1, 3), (2, 4, 2, 1), (4, 6, 3, 10))
+                _trigram_case(draw, *shape)
+                for shape in ((8, 5, 3, 1), (6, 4, 1, 4), (5, 1, 1, 3), (2, 4, 2, 1), (4, 6, 3, 10))
             ],
         ),
     ),
