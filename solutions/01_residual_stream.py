@@ -91,7 +91,7 @@ lesson.check(head_output)
 # {{exercise residual_parts}}
 #
 # `cache` is that of one sequence, so its tensors have a batch axis of length one: `cache["resid_pre", 0]` (what enters layer 0), `cache["attn_out", layer]` and `cache["mlp_out", layer]` are `[1, pos, d_model]`. Row 0 is what enters layer 0 at that
-# position, then come attention and MLP of layer 0, attention and MLP of layer 1, and so on. `n_layers` may be fewer than the model has; then the parts of the first layers are asked for. `pos` may be negative, and then counts from the end. The cache stays as it is.
+# position, then come attention and MLP of layer 0, attention and MLP of layer 1, and so on. `n_layers` may be fewer than the model has, also 0; then the parts of the first layers are asked for. `pos` may be negative, and then counts from the end. The cache stays as it is.
 
 
 # %% id="answer-residual_parts"

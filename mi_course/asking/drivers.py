@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from mi_course.asking.stubs import has_gaps, is_empty
 
@@ -140,24 +140,24 @@ class TooLarge(MemoryError):
     """Raised by `sparing`."""
 
 
-class _Entries(TorchDispatchMode):
-    """Looks at every tensor that an operation makes."""
+class _Entries(TorchFunctionMode):
+    """Looks at every tensor that a function of torch returns. (TorchDispatchMode would import torch's compiler.)"""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most = most
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for leaf in _leaves(made):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        for leaf in _leaves(returned):
             if leaf.numel() > self.most:
                 shape = " × ".join(map(str, leaf.shape))
                 raise TooLarge(f"a tensor of {shape} entries was made; at most {self.most:,} are allowed here")
-        return made
+        return returned
 
 
 def sparing(answer: Callable[..., Any], args: list[Any], most: int) -> Any:
-    """most: entries of the largest tensor that may be made on the way, broadcast ones included. NumPy is not watched."""
+    """most: entries of the largest tensor that may be made on the way, views included. NumPy is not watched."""
     with _Entries(most):
         return answer(*args)
 

@@ -123,9 +123,15 @@ RESIDUAL_PARTS = Exercise(
         Part("grouped heads, rotary positions", 2, _parts_cases(_GROUPED, ((9, 3, 5), (7, 3, 2), (6, 2, 4)))),
         Part("learned positions", 1, _parts_cases(_LEARNED_POSITIONS, ((8, 2, 3), (5, 1, 2)))),
         Part(
+<<<<<<< HEAD
             "the first position, and counted from the end",
             1,
             _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0))),
+=======
+            "the first position, counted from the end, no layer",
+            1,
+            _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0), (5, 0, 2))),
+>>>>>>> l01a
         ),
     ),
     mistakes=(
@@ -297,7 +303,11 @@ RMS_NORM = Exercise(
     oracle=_rms_norm,
     parts=(
         Part("one to four axes", 2, _norm_cases(((4, 6), (7,), (3, 4, 5), (2, 3, 5, 4)), 1e-5)),
-        Part("a large eps, an axis of size one", 1, _norm_cases(((3, 5), (1, 4), (6, 1), (1,)), 0.5)),
+        Part(
+            "a large eps, an axis of size one",
+            1,
+            _norm_cases(((3, 5), (1, 4), (6, 1), (1,), (2, 3, 1), (2, 3, 1, 4), (3, 2, 4, 1)), 0.5),
+        ),
         Part("zeros and tiny vectors", 1, _zero_cases),
     ),
     mistakes=(

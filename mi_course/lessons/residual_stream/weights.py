@@ -113,7 +113,12 @@ def _zero_head(draw: RandomInputs, size: str) -> list[Case]:
     W_E, (W_V, W_O), W_U = _ov(draw, 8, 5, 3, 0.5)
     zero = W_E, (W_V, torch.zeros_like(W_O)), W_U
     calls = (Call((W_E, (W_V, W_O), W_U)), Call(zero), Call((W_E, (torch.zeros_like(W_V), W_O), W_U)))
-    return [Case(calls, "a head, then one whose W_O is zero, then one whose W_V is zero")]
+    W_V = W_V.clone()
+    W_V[2] = 0.0
+    return [
+        case(W_E, (W_V * 12, W_O * 12), W_U, about="a strong head that does not read one dimension"),
+        Case(calls, "a head, then one whose W_O is zero, then one whose W_V is zero"),
+    ]
 
 
 def _large_vocabulary(draw: RandomInputs, size: str) -> list[Case]:
@@ -329,20 +334,63 @@ def _most_attended(scores: Tensor, logits: Tensor) -> Tensor:
     return torch.where(best.T[:, :, None], _product(scores, logits), -1e9)
 
 
+def _is_clear(W_E: Tensor, W_QK: _Factors, W_OV: _Factors, W_U: Tensor, n: int) -> bool:
+    """Whether the largest effects have gaps between them that no rounding closes."""
+    scores, logits = _tables(W_E, W_QK, W_OV, W_U)
+    top = _product(_over(scores, 1), _over(logits, 1)).flatten().topk(n + 1).values
+    return float((-top.diff()).min()) > 1e-3 * float(top[0])
+
+
+def _factors(draw: RandomInputs, d_model: int, d_head: int) -> tuple[_Factors, _Factors]:
+    """W_QK and W_OV, with means, so that centering matters."""
+    W_QK = draw.normal(d_model, d_head), draw.normal(d_model, d_head, mean=0.2)
+    return W_QK, (draw.normal(d_model, d_head, mean=0.2), draw.normal(d_head, d_model))
+
+
 def _trigram_case(draw: RandomInputs, vocab: int, d_model: int, d_head: int, n: int, rounded: bool = False) -> Case:
-    """Inputs with clear gaps between the effects, in which centering matters."""
-    for _ in range(200):
-        W_E = draw.normal(vocab, d_model, mean=0.4)
+    while True:
+        W_E, W_U = draw.normal(vocab, d_model, mean=0.4), draw.normal(d_model, vocab, mean=0.3)
         if rounded:
             W_E = (W_E * 2).round() / 2
-        W_QK = draw.normal(d_model, d_head), draw.normal(d_model, d_head, mean=0.2)
-        W_OV = draw.normal(d_model, d_head, mean=0.2), draw.normal(d_head, d_model)
-        W_U = draw.normal(d_model, vocab, mean=0.3)
-        scores, logits = _tables(W_E, W_QK, W_OV, W_U)
-        top = _product(_over(scores, 1), _over(logits, 1)).flatten().topk(n + 1).values
-        if float((-top.diff()).min()) > 1e-3 * float(top[0]):
+        W_QK, W_OV = _factors(draw, d_model, d_head)
+        if _is_clear(W_E, W_QK, W_OV, W_U, n):
             break
+<<<<<<< HEAD
     return case(W_E, W_QK, W_OV, W_U, n, about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest")
+=======
+    about = f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest"
+    return case(W_E, W_QK, W_OV, W_U, n, about=about)
+
+
+def _circuit_cases(draw: RandomInputs, size: str) -> list[Case]:
+    """The same embeddings with other circuits: strong and weak ones, with equal entries, with a row of zeros."""
+    (W_E, _, _, W_U, n) = _trigram_case(draw, 7, 5, 3, 6).calls[0].args
+
+    def rounded(pair: _Factors) -> _Factors:
+        return (pair[0] * 2).round() / 2, (pair[1] * 2).round() / 2
+
+    def cut(pair: _Factors) -> _Factors:
+        first = pair[0].clone()
+        first[1] = 0.0
+        return first, pair[1]
+
+    def times(factor: float) -> Callable[[_Factors], _Factors]:
+        return lambda pair: (pair[0] * factor, pair[1] * factor)
+
+    calls: list[Call] = []
+    W_QK, W_OV = _factors(draw, 5, 3)
+    for change in (lambda pair: pair, times(25.0), times(0.02), rounded, cut):
+        for both in (False, True, None):
+            while True:
+                other_QK, other_OV = _factors(draw, 5, 3)
+                # Each pair is exchanged alone once, so that an answer that remembers the other is seen.
+                new_QK = W_QK if both is False else change(other_QK)
+                new_OV = W_OV if both is True else change(other_OV)
+                if _is_clear(W_E, new_QK, new_OV, W_U, n):
+                    break
+            calls.append(Call((W_E, new_QK, new_OV, W_U, n), watch=("arguments",)))
+    return [Case(tuple(calls), "the same embeddings with several circuits, strong, weak, and with equal entries")]
+>>>>>>> l01a
 
 
 SKIP_TRIGRAMS = Exercise(
@@ -365,6 +413,7 @@ SKIP_TRIGRAMS = Exercise(
                 _trigram_case(draw, *shape) for shape in ((7, 5, 3, 6), (9, 6, 4, 8), (6, 8, 2, 5), (8, 4, 3, 7, True))
             ],
         ),
+        Part("the same embeddings with other circuits", 1, _circuit_cases),
         Part(
             "the strongest alone, axes of size one, two tokens",
             1,
