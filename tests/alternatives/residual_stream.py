@@ -1,8 +1,5 @@
 """Other right answers to lesson 01."""
 
-<<<<<<< HEAD
-ANSWERS = {}
-=======
 from __future__ import annotations
 
 from functools import partial
@@ -216,4 +213,3 @@ EQUIVALENT_KINDS = {
     },
     "ablated_difference": {"large results cut off": "no two logits of a small model lie that far apart"},
 }
->>>>>>> l01a

@@ -123,15 +123,9 @@ RESIDUAL_PARTS = Exercise(
         Part("grouped heads, rotary positions", 2, _parts_cases(_GROUPED, ((9, 3, 5), (7, 3, 2), (6, 2, 4)))),
         Part("learned positions", 1, _parts_cases(_LEARNED_POSITIONS, ((8, 2, 3), (5, 1, 2)))),
         Part(
-<<<<<<< HEAD
-            "the first position, and counted from the end",
-            1,
-            _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0))),
-=======
             "the first position, counted from the end, no layer",
             1,
             _parts_cases(_GROUPED, ((6, 3, 0), (7, 3, -1), (8, 3, -3), (1, 3, 0), (5, 0, 2))),
->>>>>>> l01a
         ),
     ),
     mistakes=(

@@ -355,9 +355,6 @@ def _trigram_case(draw: RandomInputs, vocab: int, d_model: int, d_head: int, n: 
         W_QK, W_OV = _factors(draw, d_model, d_head)
         if _is_clear(W_E, W_QK, W_OV, W_U, n):
             break
-<<<<<<< HEAD
-    return case(W_E, W_QK, W_OV, W_U, n, about=f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest")
-=======
     about = f"{vocab} tokens, d_model {d_model}, d_head {d_head}, the {n} strongest"
     return case(W_E, W_QK, W_OV, W_U, n, about=about)
 
@@ -390,7 +387,6 @@ def _circuit_cases(draw: RandomInputs, size: str) -> list[Case]:
                     break
             calls.append(Call((W_E, new_QK, new_OV, W_U, n), watch=("arguments",)))
     return [Case(tuple(calls), "the same embeddings with several circuits, strong, weak, and with equal entries")]
->>>>>>> l01a
 
 
 SKIP_TRIGRAMS = Exercise(
