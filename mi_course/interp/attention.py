@@ -63,6 +63,13 @@ def all_patterns(model: TransformerBridge, tokens: Int[Tensor, "1 pos"]) -> Floa
     return torch.stack([cache["pattern", layer][0] for layer in range(int(model.cfg.n_layers))])
 
 
+@torch.no_grad()
+def value_lengths(model: TransformerBridge, tokens: Int[Tensor, "1 pos"]) -> Float[Tensor, "layer pos"]:
+    """Mean length of the values at each position, over a layer's key/value heads."""
+    _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("attn.hook_v"), return_type=None)
+    return torch.stack([cache["v", layer][0].norm(dim=-1).mean(-1) for layer in range(int(model.cfg.n_layers))])
+
+
 def likeness(
     patterns: Float[Tensor, "layer head query key"], group: int
 ) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -54,14 +54,28 @@ def component_names(model: TransformerBridge) -> list[str]:
 
 @torch.no_grad()
 def attributions(
-    model: TransformerBridge, prompts: PromptSet, attribute: Callable[[Tensor, float, Tensor], Tensor]
+    model: TransformerBridge,
+    prompts: PromptSet,
+    attribute: Callable[[Tensor, float, Tensor], Tensor],
+    *,
+    without: Sequence[tuple[int, int]] = (),
 ) -> Float[Tensor, "component prompt"]:
     """What each component adds to the difference of the answers' logits; its sum over components is the difference.
 
     attribute: (parts [part, d_model], scale, direction [d_model]) to one number for each part, such as the learner's
-    `logit_attribution`.
+    `logit_attribution`. without: (layer, head) pairs whose output at the last position is its mean over the prompts.
     """
-    _, cache = record(model, prompts.tokens)
+    _, clean = record(model, prompts.tokens) if without else (None, {})
+
+    def at_mean(z: Tensor, hook: Any) -> Tensor:
+        z = z.clone()
+        for layer, head in without:
+            if layer == hook.layer():
+                z[:, -1, head] = clean["z", layer][:, -1, head].mean(0)
+        return z
+
+    hooks = [(f"blocks.{layer}.attn.hook_z", at_mean) for layer in sorted({layer for layer, _ in without})]
+    _, cache = record(model, prompts.tokens, hooks)
     parts, scale = parts_at_end(model, cache), cache["ln_final.hook_scale"][:, -1, 0]
     directions = (model.W_U[:, prompts.answers[:, 0]] - model.W_U[:, prompts.answers[:, 1]]).T
     rows = [attribute(parts[:, i], float(scale[i]), directions[i]) for i in range(len(directions))]

@@ -70,6 +70,32 @@ def copying_scores(
     return scores
 
 
+@torch.no_grad()
+def copying_in_text(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], *, embeddings: bool = False
+) -> Float[Tensor, "layer head"]:
+    """Whether a head that attends to a token of this text would raise that token's logit: in standard deviations.
+
+    What the head reads is the normed stream before its layer at each token (without BOS); with `embeddings` the normed
+    row of W_E instead, as the weights alone suggest. Its output is read by W_U: logit of the token itself minus the
+    mean over the text's other tokens, mean over positions, divided by the standard deviation of all these logits.
+    """
+    n_layers, eps = int(model.cfg.n_layers), model.cfg.eps
+    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers)]
+    _, cache = model.run_with_cache(tokens, names_filter=names, return_type=None)
+    own, scores = tokens[:, 1:].flatten(), torch.zeros(n_layers, int(model.cfg.n_heads))
+    readers, other = model.W_U[:, own], own[:, None] != own
+    for layer in range(n_layers):
+        x = model.W_E[own] if embeddings else cache[names[layer]][:, 1:].flatten(0, 1)
+        x = x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+        for head in range(scores.shape[1]):
+            W_V, W_O = ov_factors(model, layer, head)
+            logits = (x @ W_V) @ (W_O @ readers)
+            margin = logits.diagonal() - (logits * other).sum(1) / other.sum(1)
+            scores[layer, head] = margin.mean() / logits.std()
+    return scores
+
+
 def ov_factors(
     model: TransformerBridge, layer: int, head: int
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:

@@ -7,7 +7,7 @@ are counted from the embedding: stream 0 enters layer 0, stream l + 1 leaves lay
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import torch
 
 from mi_course.interp.massive import massive_tokens
 from mi_course.interp.models.where import data_dir
+from mi_course.interp.prompts import read_prompts
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 BATCH = 8
+CAPITALS = (
+    *(("France", "Paris"), ("Germany", "Berlin"), ("Italy", "Rome"), ("Spain", "Madrid"), ("Russia", "Moscow")),
+    *(("Japan", "Tokyo"), ("China", "Beijing"), ("England", "London"), ("Egypt", "Cairo"), ("Greece", "Athens")),
+    *(("Poland", "Warsaw"), ("Austria", "Vienna"), ("Ireland", "Dublin"), ("Norway", "Oslo"), ("Sweden", "Stockholm")),
+    *(("Denmark", "Copenhagen"), ("Cuba", "Havana"), ("Iran", "Tehran"), ("Iraq", "Baghdad"), ("Portugal", "Lisbon")),
+    *(("Hungary", "Budapest"), ("India", "Delhi"), ("Canada", "Ottawa"), ("Kenya", "Nairobi"), ("Peru", "Lima")),
+    *(("Syria", "Damascus"), ("Belgium", "Brussels"), ("Finland", "Helsinki"), ("Israel", "Jerusalem")),
+    ("Ukraine", "Kiev"),
+)
+"""Countries and capitals that are one token of SmolLM2 each, with a leading space."""
+GRAMMAR = (
+    *(("He is older", "than"), ("As soon", "as"), ("She was looking forward", "to"), ("They were able", "to")),
+    *(("It depends", "on"), ("She is afraid", "of"), ("The book consists", "of"), ("In front", "of")),
+    *(("She is capable", "of"), ("It is not only cheap,", "but"), ("He is interested", "in"), ("They insisted", "on")),
+    *(("We are proud", "of"), ("She is similar", "to"), ("It is made up", "of"), ("This is different", "from")),
+)
+"""Beginnings that a small word of grammar has to follow, and that word."""
 
 
 def sampled_text(first: int, rows: int, length: int) -> Int[Tensor, "row pos"]:
@@ -65,22 +83,35 @@ def read_streams(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> St
 
 
 @torch.no_grad()
-def lens_quality(
-    streams: Streams, read: Callable[[int, Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]]
-) -> tuple[Float[Tensor, " 1+layer"], Float[Tensor, " 1+layer"]]:
-    """How well each layer's reading predicts what the model says in the end: (cross-entropy, bias), in nats.
+def last_streams(model: TransformerBridge, prompts: Sequence[str]) -> Float[Tensor, "1+layer prompt d_model"]:
+    """All streams after each prompt's last token."""
+    batch = read_prompts(model, prompts, side="left")
+    names = [
+        "blocks.0.hook_resid_pre",
+        *(f"blocks.{layer}.hook_resid_post" for layer in range(int(model.cfg.n_layers))),
+    ]
+    _, cache = model.run_with_cache(batch.tokens, names_filter=names, return_type=None, **batch.forward_options())
+    return torch.stack([cache[name][:, -1] for name in names])
 
-    read: (stream's number, stream) to log-probabilities; the last stream's reading is the model's own.
-    Cross-entropy: of the model's own distribution with the reading, mean over tokens; at the last stream the model's
+
+@torch.no_grad()
+def lens_quality(
+    streams: Streams,
+    read: Callable[[int, Float[Tensor, "token d_model"]], Float[Tensor, "token vocab"]],
+    final: Float[Tensor, "token vocab"],
+    numbers: Sequence[int],
+) -> tuple[Float[Tensor, " number"], Float[Tensor, " number"]]:
+    """How well the readings of these streams predict what the model says in the end: (cross-entropy, bias), in nats.
+
+    read: (stream's number, stream) to log-probabilities. final: the model's own. Cross-entropy: of the model's own distribution with the reading, mean over tokens; at the last stream the model's
     own entropy. Bias: KL divergence from the model's marginal distribution, the mean over all tokens, to the reading's
     (Belrose et al. 2023, section 3.1).
     """
-    last = len(streams.resid) - 1
-    final = read(last, streams.resid[last]).exp()
+    final = final.exp()
     marginal = final.mean(0)
     losses, biases = [], []
-    for number, resid in enumerate(streams.resid):
-        log_probs = read(number, resid)
+    for number in numbers:
+        log_probs = read(number, streams.resid[number])
         losses.append(-(final * log_probs).sum(-1).mean())
         mean = log_probs.exp_().mean(0)
         biases.append((marginal * (marginal.clamp(min=1e-30).log() - mean.clamp(min=1e-30).log())).sum())

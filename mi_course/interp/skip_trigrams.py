@@ -4,10 +4,12 @@ With one layer, no MLP, no norm, no biases and no positions, the logits after a 
 each head, rows of W_E W_OV W_U weighted by a softmax of W_E W_QK W_Eᵀ: tables over the vocabulary, and nothing else
 (Elhage et al. 2021, "One-Layer Attention-Only Transformers"). The text is ours, a little market:
 
-    . baker often gladly sells bread .        each trader sells one good and buys another
-    . baker today buys flour .                and that other one is what the next trader sells
+    . baker often gladly sells bread          each trader sells one thing and buys another
+    . baker today buys yeast
 
-so the good depends on the trader *and* on the verb, and neither alone tells it.
+What comes after the verb depends on the trader, some words before, and on the verb. A head's tables say what trader
+and verb attend to and predict; they cannot tell `baker … sells bread` from `baker … sells yeast`, since what a source
+predicts does not depend on the destination.
 """
 
 from __future__ import annotations
@@ -26,19 +28,23 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 TRADERS = ("baker", "miller", "farmer", "smith", "miner")
-GOODS = ("bread", "flour", "grain", "tools", "coal")  # trader i sells good i and buys good i + 1
+SOLD = ("bread", "flour", "milk", "nails", "coal")
+BOUGHT = ("yeast", "grain", "seed", "iron", "lamps")
 VERBS = ("sells", "buys")
 FILLERS = ("often", "today", "gladly", "always", "still")
-WORDS = (".", *TRADERS, *VERBS, *GOODS, *FILLERS)
+WORDS = (".", *TRADERS, *VERBS, *SOLD, *BOUGHT, *FILLERS)
+NAMELESS = 0.3  # of the training sentences name no trader: "not looking" must not mean one of them
 LONGEST = 5  # fillers in a sentence
 N_CTX = LONGEST + 4  # the full stop before, trader, verb, good
 
 TRUE_TRIGRAMS = tuple(
-    (trader, verb, GOODS[(i + shift) % len(GOODS)])
-    for shift, verb in enumerate(VERBS)
+    (trader, verb, goods[i])
+    for verb, goods in zip(VERBS, (SOLD, BOUGHT), strict=True)
     for i, trader in enumerate(TRADERS)
 )
 """(source, destination, prediction): the ten rules of the market."""
+FALSE_TRIGRAMS = tuple((trader, VERBS[verb == VERBS[0]], good) for trader, verb, good in TRUE_TRIGRAMS)
+"""The same with the other verb, which no sentence has."""
 
 
 def word_ids(words: tuple[str, ...] | list[str]) -> list[int]:
@@ -49,29 +55,32 @@ def word_ids(words: tuple[str, ...] | list[str]) -> list[int]:
     return [WORDS.index(word) for word in words]
 
 
-def market_sentences(batch: int, fillers: int, seed: int) -> Int[Tensor, "batch pos"]:
-    """Random sentences with this many fillers: a full stop, a trader, fillers, a verb, and the good that follows."""
+def market_sentences(batch: int, fillers: int, seed: int, nameless: float = 0.0) -> Int[Tensor, "batch pos"]:
+    """Random sentences with this many fillers: a full stop, a trader, fillers, a verb, and the good that follows.
+
+    nameless: the share of sentences with one more filler in the trader's place, so that any trader's good may follow.
+    """
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(count: int, *shape: int) -> Tensor:
-        return torch.randint(count, (batch, *shape), generator=generator)
+    def draw(words: tuple[str, ...], count: int) -> Tensor:
+        first = WORDS.index(words[0])
+        return torch.randint(first, first + len(words), (batch, count), generator=generator)
 
-    trader, verb, filler = draw(len(TRADERS)), draw(len(VERBS)), draw(len(FILLERS), fillers)
-    good = (trader + verb) % len(GOODS)
-    first = {
-        word: WORDS.index(words[0]) for word, words in (("t", TRADERS), ("v", VERBS), ("g", GOODS), ("f", FILLERS))
-    }
-    columns = [torch.zeros_like(trader)[:, None], trader[:, None] + first["t"], filler + first["f"]]
-    return torch.cat([*columns, verb[:, None] + first["v"], good[:, None] + first["g"]], dim=1)
+    trader, verb = draw(TRADERS, 1), draw(VERBS, 1)
+    goods = torch.tensor([word_ids(SOLD), word_ids(BOUGHT)])
+    good = goods[verb - WORDS.index(VERBS[0]), trader - WORDS.index(TRADERS[0])]
+    named = torch.rand((batch, 1), generator=generator) < 1 - nameless
+    start = torch.where(named, trader, draw(FILLERS, 1))
+    return torch.cat([torch.zeros_like(trader), start, draw(FILLERS, fillers), verb, good], dim=1)
 
 
-def untrained_market_model(n_heads: int, seed: int = 0) -> TransformerBridge:
-    """One layer of `n_heads` heads, in train mode. Positions and biases are zero and stay so."""
+def untrained_market_model(seed: int = 0) -> TransformerBridge:
+    """One layer of one head, in train mode. Positions and biases are zero and stay so."""
     config: dict[str, Any] = {
         "n_layers": 1,
-        "n_heads": n_heads,
-        "d_model": 24,
-        "d_head": 8,
+        "n_heads": 1,
+        "d_model": 32,
+        "d_head": 16,
         "d_vocab": len(WORDS),
         "n_ctx": N_CTX,
         "attn_only": True,
@@ -90,13 +99,13 @@ def untrained_market_model(n_heads: int, seed: int = 0) -> TransformerBridge:
 def train_market_model(
     model: TransformerBridge,
     *,
-    steps: int = 2000,
+    steps: int = 1500,
     batch: int = 128,
     lr: float = 1e-2,
     weight_decay: float = 0.1,
     seed: int = 0,
 ) -> list[float]:
-    """Train in place; returns the loss on the good at the end, in nats, every 100 steps. About ten seconds."""
+    """Train in place; returns the loss on the good at the end, in nats, every 100 steps; a third of the sentences names no trader."""
     generator = torch.Generator().manual_seed(seed)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)
@@ -106,14 +115,14 @@ def train_market_model(
             for group in optimizer.param_groups:
                 group["lr"] = lr * min(1.0, (step + 1) / 100, 2 * (steps - step) / steps)
             fillers, seed_of_batch = torch.randint(2**31, (2,), generator=generator).tolist()
-            tokens = market_sentences(batch, fillers % (LONGEST + 1), seed_of_batch)
+            tokens = market_sentences(batch, fillers % (LONGEST + 1), seed_of_batch, nameless=NAMELESS)
             log_probs = model(tokens)[:, :-1].log_softmax(-1)
             loss = -log_probs.gather(-1, tokens[:, 1:, None])[..., 0]
             optimizer.zero_grad()
             loss.mean().backward()
             optimizer.step()
             if step % 100 == 99:
-                losses.append(float(loss[:, -1].mean()))
+                losses.append(loss[:, -1].mean().item())
     model.eval()
     return losses
 
