@@ -291,31 +291,20 @@ lesson.check(ablated_difference)
 # ### Your heads
 #
 # {{exercise my_agreement_heads}}
+#
+# The sentences are 96, with nouns and templates that this lesson does not use: distractors in prepositional phrases and in relative clauses whose subject is the noun itself ("that liked the guards"), each pair of nouns in all four combinations of number. Right minus wrong is averaged over all of them. A head's mean
+# is over the sentences of a template, at each position, as in `ablated_difference`. A random set has as many heads of each layer as yours, and none of yours; what it takes is the sum of what each of its heads takes alone, so that the check does not run 200 sets. A pair that is there twice counts once.
 
 # %% id="answer-my_agreement_heads"
 # BEGIN SOLUTION
 from mi_course.interp.agreement import TEMPLATES, agreement_prompts
+from mi_course.interp.attribution import attributions, prompt_set
 
-effects = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
+attribute, added = lesson.use("logit_attribution"), torch.zeros(30 * 9)
 for template in TEMPLATES:
-    prompts, verbs = agreement_prompts(template)
-    pairs = torch.tensor([[model.to_single_token(verb) for verb in pair] for pair in verbs])
-    with torch.no_grad():
-        _, run = model.run_with_cache(
-            model.to_tokens(prompts),
-            names_filter=lambda name: name.endswith(("hook_z", "hook_scale")),
-        )
-    toward_right = (model.W_U[:, pairs[:, 0]] - model.W_U[:, pairs[:, 1]]) / run[
-        "ln_final.hook_scale"
-    ][:, -1].T
-    for layer in range(model.cfg.n_layers):
-        written = torch.einsum(
-            "phd,hdm->hpm", run["z", layer][:, -1], model.blocks[layer].attn.W_O
-        )
-        effects[layer] += torch.einsum("hpm,mp->h", written, toward_right)
-my_agreement_heads = [
-    divmod(int(i), model.cfg.n_heads) for i in effects.flatten().topk(4).indices
-]
+    prompts = prompt_set(model, *agreement_prompts(template))
+    added += attributions(model, prompts, attribute)[: 30 * 9].mean(dim=1)
+my_agreement_heads = [divmod(i, 9) for i in added.topk(4).indices.tolist()]
 # END SOLUTION
 
 lesson.check(my_agreement_heads, name="my_agreement_heads")
