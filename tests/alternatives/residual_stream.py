@@ -204,7 +204,30 @@ ANSWERS = {
 
 # Mutants of the reference that are right: the changed statement, and why.
 
-EQUIVALENT: dict[str, dict[str, str]] = {}
+AXIS = "the same axis, counted from the other side"
+ONE = "a batch of one: its first sequence is its last"
+CENTERED = "the product with centered inputs does not see the mean of the outputs"
+
+EQUIVALENT = {
+    "attention_pattern": {
+        "return scores.masked_fill(future, -torch.inf).softmax(dim=1)": AXIS,
+        "scores = q @ k.T / q.shape[1] ** 0.5": AXIS,
+    },
+    "residual_parts": {
+        "parts = [cache['resid_pre', 0][-1, pos]]": ONE,
+        "parts += [cache['attn_out', layer][-1, pos], cache['mlp_out', layer][0, pos]]": ONE,
+        "parts += [cache['attn_out', layer][0, pos], cache['mlp_out', layer][-1, pos]]": ONE,
+    },
+    "answer_layer": {"on_top = logprobs[:, answer] > others.max(dim=1).values": AXIS},
+    "fit_translator": {
+        "x, y = (resid - x_mean, final)": CENTERED,
+        "x, y = (resid - x_mean, final + y_mean)": CENTERED,
+    },
+    "ablated_difference": {
+        "_, clean = model.run_with_cache(tokens)": "records more than is needed",
+        "return None": "a hook that works in place may return None: TransformerLens then goes on with what it gave",
+    },
+}
 
 EQUIVALENT_KINDS = {
     "residual_parts": {

@@ -239,7 +239,7 @@ def _layers(draw: RandomInputs, tops: str, vocab: int, answer: int) -> Tensor:
     for row, kind in zip(rows, tops, strict=True):
         others = torch.tensor([token != answer for token in range(vocab)])
         best = float(row[others].max())
-        gap = draw.number(0.1, 0.6)
+        gap = 10 ** draw.number(-2.5, -0.2)  # narrow ones too
         row[answer] = {"1": best + gap, "0": best - gap, "=": best}[kind]
     # What the softmax subtracts is the same for a row, so that ties stay ties.
     return rows - rows.logsumexp(-1, keepdim=True).round(decimals=0)
