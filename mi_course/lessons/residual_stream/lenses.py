@@ -523,12 +523,12 @@ FIT_TRANSLATOR = Exercise(
         ),
         Mistake(
             "bias_is_mean_of_final",
-            "b is the mean of `final`. That fits centered inputs; for the stream as it is, subtract what A makes of its mean: b = mean(final) − mean(resid) @ A.",
+            "Your b is the mean of `final`. That fits centered inputs; for the stream as it is, subtract what A makes of its mean: b = mean(final) − mean(resid) @ A.",
             _only_inputs_centered,
         ),
         Mistake(
             "bias_is_difference_of_means",
-            "b is the difference of the means. The mean of `resid` goes through A as well: b = mean(final) − mean(resid) @ A.",
+            "Your b is the difference of the means. The mean of `resid` goes through A as well: b = mean(final) − mean(resid) @ A.",
             _with_bias(lambda resid, final, A, b: (A, final.mean(0) - resid.mean(0))),
         ),
         Mistake(
