@@ -103,7 +103,8 @@ def lens_quality(
 ) -> tuple[Float[Tensor, " number"], Float[Tensor, " number"]]:
     """How well the readings of these streams predict what the model says in the end: (cross-entropy, bias), in nats.
 
-    read: (stream's number, stream) to log-probabilities. final: the model's own. Cross-entropy: of the model's own distribution with the reading, mean over tokens; at the last stream the model's
+    read: (stream's number, stream) to log-probabilities. final: the model's own. Cross-entropy: of the
+    model's own distribution with the reading, mean over tokens; at the last stream the model's
     own entropy. Bias: KL divergence from the model's marginal distribution, the mean over all tokens, to the reading's
     (Belrose et al. 2023, section 3.1).
     """

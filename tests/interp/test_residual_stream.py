@@ -9,6 +9,7 @@ from mi_course.interp.attention import likeness, rotate, scores_by_distance
 from mi_course.interp.attribution import PromptSet, ablation_drops, attributions, component_names, random_rotation
 from mi_course.interp.circuits import copying_scores, ov_factors
 from mi_course.interp.lenses import Streams, lens_quality, sampled_text
+from mi_course.interp.models import load_native
 from mi_course.interp.skip_trigrams import (
     FALSE_TRIGRAMS,
     TRADERS,
@@ -150,7 +151,8 @@ def test_lens_quality_of_the_last_stream_is_the_models_entropy():
     losses, biases = lens_quality(streams, lambda number, x: (x @ W).log_softmax(-1), p.log(), [0, 1, 2])
     torch.testing.assert_close(losses[2], -(p * p.log()).sum(-1).mean())
     assert biases[2] == pytest.approx(0, abs=1e-5)
-    assert (losses[:2] > losses[2]).all() and (biases[:2] > 0).all()
+    assert (losses[:2] > losses[2]).all()
+    assert (biases[:2] > 0).all()
 
 
 def test_market_sentences_follow_their_rules():
@@ -160,7 +162,8 @@ def test_market_sentences_follow_their_rules():
     assert seen == set(TRUE_TRIGRAMS)
     assert len(TRUE_TRIGRAMS) == len(TRADERS) * len(VERBS) == 10
     assert set(TRUE_TRIGRAMS).isdisjoint(FALSE_TRIGRAMS)
-    assert ("miller", "sells", "flour") in TRUE_TRIGRAMS and ("miller", "sells", "grain") in FALSE_TRIGRAMS
+    assert ("miller", "sells", "flour") in TRUE_TRIGRAMS
+    assert ("miller", "sells", "grain") in FALSE_TRIGRAMS
     nameless = market_sentences(200, 3, seed=0, nameless=1.0)
     assert not set(nameless[:, 1].tolist()) & set(range(1, 6))
 
@@ -173,7 +176,6 @@ def test_tables_are_all_of_the_market_model():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) / 2)
     tokens = market_sentences(20, 4, seed=1)
     torch.testing.assert_close(read_tables(model).logits(tokens), model(tokens), rtol=1e-4, atol=1e-4)
+    other = load_native("tiny-one-layer")
     with pytest.raises(ValueError, match="more than tables"):
-        from mi_course.interp.models import load_native
-
-        read_tables(load_native("tiny-one-layer"))
+        read_tables(other)
