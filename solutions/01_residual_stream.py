@@ -966,18 +966,13 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 #
 # {{exercise my_agreement_heads}}
 #
-# The sentences are 96, with nouns and templates that this lesson does not use: distractors in prepositional phrases and in relative clauses whose subject is the noun itself ("that liked the guards"), each pair of nouns in all four combinations of number. Right minus wrong is averaged over all of them. A head's mean
+# The sentences are 96, with nouns and templates that this lesson does not use: distractors in prepositional phrases and in relative clauses whose subject is the noun itself ("that met the guards"), each pair of nouns in all four combinations of number. Right minus wrong is averaged over all of them. A head's mean
 # is over the sentences of a template, at each position, as in `ablated_difference`. A random set has as many heads of each layer as yours, and none of yours; what it takes is the sum of what each of its heads takes alone, so that the check does not run 200 sets. A pair that is there twice counts once.
 
 # %% id="answer-my_agreement_heads"
 # BEGIN SOLUTION
-from mi_course.interp.agreement import TEMPLATES, agreement_prompts
-from mi_course.interp.attribution import attributions, prompt_set
-
-attribute, added = lesson.use("logit_attribution"), torch.zeros(30 * 9)
-for template in TEMPLATES:
-    prompts = prompt_set(model, *agreement_prompts(template))
-    added += attributions(model, prompts, attribute)[: 30 * 9].mean(dim=1)
+agreeing = [prompt_set(model, *agreement_prompts(template)) for template in TEMPLATES]
+added = sum(attributions(model, prompts, attribute)[:270].mean(dim=1) for prompts in agreeing)
 my_agreement_heads = [divmod(i, 9) for i in added.topk(4).indices.tolist()]
 # END SOLUTION
 
