@@ -222,7 +222,7 @@ lesson.seen("like-shared", sharing.mean(), ".1f")
 lesson.seen("like-apart", apart.mean(), ".1f")
 lesson.seen("reach-most", reach.max(), ".0f")
 lesson.seen("reach-median", reach.median(), ".1f")
-lesson.seen("far-peaks", int((peaks[reach > 8] > 1).sum()))
+lesson.seen("far-peaks", int((peaks[reach > 8] == 1).sum()))
 lesson.seen("far-heads", int((reach > 8).sum()))
 lesson.seen("sink", received["BOS first"][0], ".0%")
 lesson.seen("sink-without", received["without BOS"][0], ".0%")
@@ -261,7 +261,7 @@ claim(
 #
 # Your two functions are the model's attention, to rounding. Heads that share keys are hardly more alike (correlation {{seen:like-shared}}) than heads that do not ({{seen:like-apart}}): what a head attends to is decided by its query.
 #
-# Distance alone can change a score by {{seen:reach-most}}, that is, from all of the attention to none; for the median head it is {{seen:reach-median}}. Of the {{seen:far-heads}} heads that depend on it most, all but {{seen:far-peaks}} peak at a distance of one: a cheap way to look at the token before.
+# Distance alone can change a score by {{seen:reach-most}}, that is, from all of the attention to none; for the median head it is {{seen:reach-median}}. Of the {{seen:far-heads}} heads that depend on it most, {{seen:far-peaks}} peak at a distance of one: a cheap way to look at the token before.
 #
 # And the sink is not BOS. It is whoever stands **first**: {{seen:sink}} of the attention with BOS, {{seen:sink-without}} without it, {{seen:sink-the}} with ` the` in its place, and BOS in the middle gets {{seen:sink-middle}}. The first token sees nothing but itself, so whatever it is, it can be recognized, and its values are short ({{seen:sink-values}} of the
 # usual length in the later layers): attending there brings back little. Resting is what these heads do where the ` met` of our example had to guess.
@@ -387,9 +387,9 @@ lesson.seen("one-ten", alike[1, 10], ".1f")
 lesson.seen("one-ten-control", strangers[1, 10], ".1f")
 lesson.seen("five-thirty", alike[5, 30], ".1f")
 lesson.seen("bos-writer", int(writer))
-lesson.seen("bos-length", round(float(along[0, 20]), -3), ".0f")
+lesson.seen("bos-length", round(float(along[0, 20]), -3), ",.0f")
 lesson.seen("bos-before", round(float(along[0, int(writer)]), -1), ".0f")
-lesson.seen("bos-end", round(float(along[0, 30]), -3), ".0f")
+lesson.seen("bos-end", round(float(along[0, 30]), -3), ",.0f")
 claim("the logits are rebuilt to 1e-3", (rebuilt - logits[0]).abs().max() < 1e-3)
 claim(
     "the first MLP writes more than 10 times the embedding's length",
@@ -561,11 +561,9 @@ found = {
 }
 median = {kind: layers[len(layers) // 2] for kind, layers in found.items() if layers}
 paris = settled["fact"][0]
-punctuation = torch.tensor(
-    [not any(c.isalnum() for row in words[5:21] for c in row[j]) for j in range(4)]
-)
 lesson.seen("paris", paris)
 lesson.seen("facts-right", len(found["fact"]))
+lesson.seen("copies-right", len(found["repetition"]))
 lesson.seen("median-fact", median["fact"])
 lesson.seen("median-repetition", median["repetition"])
 lesson.seen("median-grammar", median["grammar"])
@@ -575,6 +573,10 @@ claim(
     "of 30 capitals 20 are right in the end, of 16 words of grammar 8, of 20 repetitions 8",
     len(found["fact"]) >= 20 and len(found["grammar"]) >= 8 and len(found["repetition"]) >= 8,
 )
+claim(
+    "grammar is settled earlier than facts, by three streams in the median",
+    median["grammar"] <= median["fact"] - 3,
+)
 claim("no control prompt settles on another country's capital", not found["control"])
 claim(
     "half of the answers of each kind are settled in the last third", min(median.values()) > 20
@@ -583,7 +585,7 @@ claim(
 # %% [markdown] id="lens-seen"
 # <details><summary>What you should see</summary>
 #
-# ` Paris` is settled at stream {{seen:paris}}: in the last third, after a long line of commas and nonsense. It is no exception. The median of the {{seen:facts-right}} capitals that come out right is stream {{seen:median-fact}}, of the repetitions {{seen:median-repetition}}, of grammar {{seen:median-grammar}}, and no answer of any kind is settled before stream {{seen:earliest}}. Nobody settles on the capital of another country.
+# ` Paris` is settled at stream {{seen:paris}}: in the last third, after a long line of commas and nonsense. It is even early, for a fact: the median of the {{seen:facts-right}} capitals that come out right is stream {{seen:median-fact}}, and of the {{seen:copies-right}} repetitions {{seen:median-repetition}}. Grammar is settled before: its median is stream {{seen:median-grammar}}, and one word of it at stream {{seen:earliest}}. No prompt settles on the capital of another country.
 # </details>
 #
 # So the model knows nothing until the end, and then it knows? That is one reading. The other: it knows, but not *in the coordinates of the last layer*. You have seen that directions do not persist that long. How would you tell the two apart?
@@ -906,12 +908,16 @@ lesson.seen("agreement-all", direct["agreement"].mean(1).sum(), ".1f")
 lesson.seen("agree-capitals", agree["capitals"], ".2f")
 lesson.seen("agree-rest", rest_agree, ".1f")
 lesson.seen("silent", names[silent])
-lesson.seen("silent-adds", adds["agreement"][silent], ".1f")
+lesson.seen("silent-adds", adds["agreement"][silent].abs(), ".1f")
 lesson.seen("silent-costs", drops["agreement"][silent], ".1f")
 lesson.seen("loud", "{}.{}".format(*loud))
 lesson.seen("loud-adds", adds["capitals"][loud[0] * 9 + loud[1]], ".1f")
 lesson.seen("loud-costs", drops["capitals"][loud[0] * 9 + loud[1]], ".1f")
 lesson.seen("spread", spread, ".0f")
+meek = int((-gap[:270]).masked_fill(adds["capitals"][:270] < 0, -1).argmax())
+lesson.seen("meek", names[meek])
+lesson.seen("meek-adds", adds["capitals"][meek], ".1f")
+lesson.seen("meek-costs", drops["capitals"][meek], ".1f")
 later = moved[270 + loud[0] : 300].sum() / moved.sum()
 lesson.seen("later-mlps", later, ".0%")
 claim(
@@ -958,7 +964,7 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 # heads' attributions spread {{seen:spread}} times as far.
 #
 # Two cases of disagreement. {{seen:silent}} adds {{seen:silent-adds}} and costs {{seen:silent-costs}}: nobody reads it at the end, and everybody reads it on the way, because, as you saw, it is what replaces the embedding. And {{seen:loud}} adds {{seen:loud-adds}} but costs {{seen:loud-costs}}. When it is silent, the parts after it add less, too: {{seen:later-mlps}} of all that is
-# lost is lost in later MLPs. They amplified it. You may have read that later parts *make up* for a missing head (self-repair). Look for it in your table: it is there for some heads, in small amounts, and not for this one.
+# lost is lost in later MLPs. They amplified it. You may have read that later parts *make up* for a missing head (self-repair). Something of the kind is there for other heads: {{seen:meek}} adds {{seen:meek-adds}} and costs {{seen:meek-costs}}. It is no rule.
 # </details>
 
 # %% [markdown] id="ask-my_agreement_heads"

@@ -124,7 +124,7 @@ def top_words(
 ) -> tuple[Float[Tensor, "layer pos"], list[list[str]], list[list[str]]]:
     """What `show.heatmap` needs for a lens: probability of each top token, the token, and the k likeliest for hover."""
     best = log_probs.topk(k, dim=-1)
-    chance = best.values.exp()
+    chance = best.values.detach().exp()
     words = [[[model.tokenizer.decode(token) for token in ids] for ids in row] for row in best.indices]
     hover = [
         [
