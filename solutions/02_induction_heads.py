@@ -12,7 +12,7 @@
 # You will find the heads with which a language model repeats what it has seen, explain how they work from their weights, test the explanation by cutting it, look for them in ordinary
 # text, grow the same circuit from nothing, and look for it in other models.
 #
-# About {{minutes}} minutes · {{points}} points · after [lesson 01](01_residual_stream.ipynb), or lesson 00 and its sections 1 and 5. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
+# About {{minutes}} minutes · {{points}} points · after [lesson 01](01_residual_stream.ipynb). The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
 # matrices. Sources: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, *In-context Learning and Induction Heads*.
 
 # %% id="setup"
