@@ -272,5 +272,11 @@ def map_rows() -> list[dict[str, str]]:
 
 
 def names_table() -> dict[str, list[str]]:
-    """Rows for `show.table`: TransformerLens's name to Hugging Face's and nnsight's."""
-    return {row.short: [row.hf, row.nnsight] for row in HOOKS}
+    """Rows for `show.table`: TransformerLens's name to Hugging Face's and nnsight's, within the layer."""
+    return {
+        row.short: [
+            row.hf.replace("layers[l].", ""),
+            row.nnsight.removeprefix("model.model.").replace("layers[l].", ""),
+        ]
+        for row in HOOKS
+    }
