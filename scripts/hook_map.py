@@ -58,8 +58,8 @@ with model.trace(text):
 - Hugging Face's `input_layernorm` gives the normalized stream times the norm's weight. TransformerLens's
   compatibility mode folds that weight into W_Q, W_K and W_V, so the two differ by it; the heads' queries, keys and
   values are the same.
-- There is no module for scores and pattern. Attention implementations that never make the pattern (SDPA, flash) give
-  none: load the model with `attn_implementation="eager"`.
+- There is no module for rotated queries and keys, for scores and for the pattern. Attention implementations that never
+  make the pattern (SDPA, flash) give none: load the model with `attn_implementation="eager"`.
 - Hugging Face keeps heads side by side in one axis: `q.view(*q.shape[:-1], 9, 64)` parts them.
 - `hook_z` of a bridge calls itself `blocks.5.attn.o.hook_in`; `hook.layer()` is 5 under either name.
   `model.hook_dict` lists a hook under each of its names.

@@ -187,7 +187,7 @@ show.lines(
     },
     xlabel="distance from query back to key (tokens)",
     ylabel="score above its mean",
-    title="The same two contents at growing distance: one head hears only its neighbor",
+    title="The same two contents at growing distance: for one head the score swings by twenty",
 )
 
 # %% [markdown] id="sink-intro"
@@ -222,7 +222,7 @@ lesson.seen("like-shared", sharing.mean(), ".1f")
 lesson.seen("like-apart", apart.mean(), ".1f")
 lesson.seen("reach-most", reach.max(), ".0f")
 lesson.seen("reach-median", reach.median(), ".1f")
-lesson.seen("far-peaks", int((peaks[reach > 8] > 1).sum()))
+lesson.seen("far-peaks", int((peaks[reach > 8] == 1).sum()))
 lesson.seen("far-heads", int((reach > 8).sum()))
 lesson.seen("sink", received["BOS first"][0], ".0%")
 lesson.seen("sink-without", received["without BOS"][0], ".0%")
@@ -261,7 +261,7 @@ claim(
 #
 # Your two functions are the model's attention, to rounding. Heads that share keys are hardly more alike (correlation {{seen:like-shared}}) than heads that do not ({{seen:like-apart}}): what a head attends to is decided by its query.
 #
-# Distance alone can change a score by {{seen:reach-most}}, that is, from all of the attention to none; for the median head it is {{seen:reach-median}}. Of the {{seen:far-heads}} heads that depend on it most, all but {{seen:far-peaks}} peak at a distance of one: a cheap way to look at the token before.
+# Distance alone can change a score by {{seen:reach-most}}, that is, from all of the attention to none; for the median head it is {{seen:reach-median}}. Of the {{seen:far-heads}} heads that depend on it most, {{seen:far-peaks}} peak at a distance of one: a cheap way to look at the token before. (The swings farther out are pairs of numbers that have turned once around; an exponential leaves little of a lower peak.)
 #
 # And the sink is not BOS. It is whoever stands **first**: {{seen:sink}} of the attention with BOS, {{seen:sink-without}} without it, {{seen:sink-the}} with ` the` in its place, and BOS in the middle gets {{seen:sink-middle}}. The first token sees nothing but itself, so whatever it is, it can be recognized, and its values are short ({{seen:sink-values}} of the
 # usual length in the later layers): attending there brings back little. Resting is what these heads do where the ` met` of our example had to guess.
@@ -387,9 +387,9 @@ lesson.seen("one-ten", alike[1, 10], ".1f")
 lesson.seen("one-ten-control", strangers[1, 10], ".1f")
 lesson.seen("five-thirty", alike[5, 30], ".1f")
 lesson.seen("bos-writer", int(writer))
-lesson.seen("bos-length", round(float(along[0, 20]), -3), ".0f")
+lesson.seen("bos-length", round(float(along[0, 20]), -3), ",.0f")
 lesson.seen("bos-before", round(float(along[0, int(writer)]), -1), ".0f")
-lesson.seen("bos-end", round(float(along[0, 30]), -3), ".0f")
+lesson.seen("bos-end", round(float(along[0, 30]), -3), ",.0f")
 claim("the logits are rebuilt to 1e-3", (rebuilt - logits[0]).abs().max() < 1e-3)
 claim(
     "the first MLP writes more than 10 times the embedding's length",
@@ -517,42 +517,18 @@ lesson.check(answer_layer)
 # **Predict:** which of the three is settled first?
 
 # %% id="use-settle"
-from mi_course.interp.lenses import CAPITALS, GRAMMAR, last_streams, read_streams
+from mi_course.interp.lenses import lens_questions
 
-settle = lesson.use("answer_layer")
-generator = torch.Generator().manual_seed(0)
-half = torch.randint(1000, 40_000, (2, 20), generator=generator)
-twice = torch.cat([torch.ones(2, 1, dtype=torch.long), half, half], dim=1)
-questions = {
-    "fact": [(f"The capital of {land} is", city) for land, city in CAPITALS],
-    "grammar": GRAMMAR,
-}
-asked = {
-    kind: (
-        last_streams(model, [text for text, _ in rows]),
-        [model.to_single_token(f" {word}") for _, word in rows],
-    )
-    for kind, rows in questions.items()
-}
-copies = torch.stack(
-    [last_streams(model, [row[: 22 + i].tolist() for row in twice]) for i in range(0, 19, 2)],
-    2,
-)
-asked["repetition"] = copies.flatten(1, 2), twice[:, 22:41:2].flatten().tolist()
-settled = {}
-for kind, (at_end, answers) in asked.items():
-    read = [lens(at_end[:, [i]], norm, model.W_U)[:, 0] for i in range(len(answers))]
-    settled[kind] = [settle(*pair) for pair in zip(read, answers, strict=True)]
+settle, settled = lesson.use("answer_layer"), {}
+for kind, (at_end, answers) in lens_questions(model).items():
+    says = [lens(at_end[:, [i]], norm, model.W_U)[:, 0] for i in range(len(answers))]
+    settled[kind] = [settle(*pair) for pair in zip(says, answers, strict=True)]
     if kind == "fact":  # capitals of other countries
-        settled["control"] = [
-            settle(*pair) for pair in zip(read, answers[1:] + answers[:1], strict=True)
-        ]
+        settled["control"] = list(map(settle, says, answers[1:] + answers[:1]))
 for kind, layers in settled.items():
-    found = sorted(layer for layer in layers if layer is not None)
-    print(
-        f"{kind:<21} {len(found)} of {len(layers)} settled",
-        f"median stream {found[len(found) // 2]}" if found else "",
-    )
+    known = sorted(layer for layer in layers if layer is not None)
+    middle_one = f"median stream {known[len(known) // 2]}" if known else ""
+    print(f"{kind:<11} {len(known)} of {len(layers)} settled", middle_one)
 
 # %% id="claims-lens-seen" tags=["claims"]
 found = {
@@ -561,11 +537,9 @@ found = {
 }
 median = {kind: layers[len(layers) // 2] for kind, layers in found.items() if layers}
 paris = settled["fact"][0]
-punctuation = torch.tensor(
-    [not any(c.isalnum() for row in words[5:21] for c in row[j]) for j in range(4)]
-)
 lesson.seen("paris", paris)
 lesson.seen("facts-right", len(found["fact"]))
+lesson.seen("copies-right", len(found["repetition"]))
 lesson.seen("median-fact", median["fact"])
 lesson.seen("median-repetition", median["repetition"])
 lesson.seen("median-grammar", median["grammar"])
@@ -575,6 +549,10 @@ claim(
     "of 30 capitals 20 are right in the end, of 16 words of grammar 8, of 20 repetitions 8",
     len(found["fact"]) >= 20 and len(found["grammar"]) >= 8 and len(found["repetition"]) >= 8,
 )
+claim(
+    "grammar is settled earlier than facts, by three streams in the median",
+    median["grammar"] <= median["fact"] - 3,
+)
 claim("no control prompt settles on another country's capital", not found["control"])
 claim(
     "half of the answers of each kind are settled in the last third", min(median.values()) > 20
@@ -583,7 +561,7 @@ claim(
 # %% [markdown] id="lens-seen"
 # <details><summary>What you should see</summary>
 #
-# ` Paris` is settled at stream {{seen:paris}}: in the last third, after a long line of commas and nonsense. It is no exception. The median of the {{seen:facts-right}} capitals that come out right is stream {{seen:median-fact}}, of the repetitions {{seen:median-repetition}}, of grammar {{seen:median-grammar}}, and no answer of any kind is settled before stream {{seen:earliest}}. Nobody settles on the capital of another country.
+# ` Paris` is settled at stream {{seen:paris}}: in the last third, after a long line of commas and nonsense. It is even early, for a fact: the median of the {{seen:facts-right}} capitals that come out right is stream {{seen:median-fact}}, and of the {{seen:copies-right}} repetitions {{seen:median-repetition}}. Grammar is settled before: its median is stream {{seen:median-grammar}}, and one word of it at stream {{seen:earliest}}. No prompt settles on the capital of another country.
 # </details>
 #
 # So the model knows nothing until the end, and then it knows? That is one reading. The other: it knows, but not *in the coordinates of the last layer*. You have seen that directions do not persist that long. How would you tell the two apart?
@@ -629,12 +607,12 @@ lesson.check(fit_translator)
 # The measure is the cross-entropy of what the lens says with what the model says in the end; for the model itself it is its entropy. **Predict:** where does the logit lens stand at stream 15, compared with an even guess among 49,152 tokens, 10.8 nats?
 
 # %% id="use-tuned"
-from mi_course.interp.lenses import lens_quality, sampled_text
+from mi_course.interp.lenses import lens_quality, read_streams, sampled_text
 
 fit, W_U = lesson.use("fit_translator"), model.W_U.detach()
 training, held = (read_streams(model, sampled_text(*rows, 64)) for rows in ((0, 96), (700, 8)))
 numbers, target = range(0, 31, 3), norm(training.resid[-1])
-shuffled = target[torch.randperm(len(target), generator=generator)]
+shuffled = target[torch.randperm(len(target), generator=torch.Generator().manual_seed(0))]
 ridge = 0.01 * len(target)
 tuned = {i: fit(norm(training.resid[i]), target, ridge) for i in numbers}
 controls = {i: fit(norm(training.resid[i]), shuffled, ridge) for i in numbers}
@@ -764,6 +742,7 @@ lesson.check(logit_attribution)
 # %% id="use-attribution"
 from mi_course.interp.agreement import NOUNS, TEMPLATES, agreement_prompts
 from mi_course.interp.attribution import attributions, component_names, prompt_set
+from mi_course.interp.lenses import CAPITALS
 
 attribute, names = lesson.use("logit_attribution"), component_names(model)
 lands, cities = zip(*CAPITALS, strict=True)
@@ -783,11 +762,12 @@ for task, table in direct.items():
 
 # %% id="attribution-picture" tags=["not-compared"]
 show.heatmaps(
-    {task: table.mean(1)[:270].reshape(30, 9).flip(0) for task, table in direct.items()},
-    xlabel="head",
-    ylabel="layer (29 at the top)",
+    {task: table.mean(1)[:270].reshape(30, 9).T for task, table in direct.items()},
+    xlabel="layer",
+    ylabel="head",
     title="Direct attribution of the heads: both tasks are decided late, by different heads",
     unit="logits",
+    across=1,
 )
 
 # %% [markdown] id="ablated-intro"
@@ -906,12 +886,16 @@ lesson.seen("agreement-all", direct["agreement"].mean(1).sum(), ".1f")
 lesson.seen("agree-capitals", agree["capitals"], ".2f")
 lesson.seen("agree-rest", rest_agree, ".1f")
 lesson.seen("silent", names[silent])
-lesson.seen("silent-adds", adds["agreement"][silent], ".1f")
+lesson.seen("silent-adds", adds["agreement"][silent].abs(), ".1f")
 lesson.seen("silent-costs", drops["agreement"][silent], ".1f")
 lesson.seen("loud", "{}.{}".format(*loud))
 lesson.seen("loud-adds", adds["capitals"][loud[0] * 9 + loud[1]], ".1f")
 lesson.seen("loud-costs", drops["capitals"][loud[0] * 9 + loud[1]], ".1f")
 lesson.seen("spread", spread, ".0f")
+meek = int((-gap[:270]).masked_fill(adds["capitals"][:270] < 0, -1).argmax())
+lesson.seen("meek", names[meek])
+lesson.seen("meek-adds", adds["capitals"][meek], ".1f")
+lesson.seen("meek-costs", drops["capitals"][meek], ".1f")
 later = moved[270 + loud[0] : 300].sum() / moved.sum()
 lesson.seen("later-mlps", later, ".0%")
 claim(
@@ -958,7 +942,7 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 # heads' attributions spread {{seen:spread}} times as far.
 #
 # Two cases of disagreement. {{seen:silent}} adds {{seen:silent-adds}} and costs {{seen:silent-costs}}: nobody reads it at the end, and everybody reads it on the way, because, as you saw, it is what replaces the embedding. And {{seen:loud}} adds {{seen:loud-adds}} but costs {{seen:loud-costs}}. When it is silent, the parts after it add less, too: {{seen:later-mlps}} of all that is
-# lost is lost in later MLPs. They amplified it. You may have read that later parts *make up* for a missing head (self-repair). Look for it in your table: it is there for some heads, in small amounts, and not for this one.
+# lost is lost in later MLPs. They amplified it. You may have read that later parts *make up* for a missing head (self-repair). Something of the kind is there for other heads: {{seen:meek}} adds {{seen:meek-adds}} and costs {{seen:meek-costs}}. It is no rule.
 # </details>
 
 # %% [markdown] id="ask-my_agreement_heads"
@@ -983,50 +967,41 @@ lesson.check(my_agreement_heads, name="my_agreement_heads")
 
 # %% id="use-failure"
 from mi_course.interp.agreement import OBJECT_RELATIVES
+from mi_course.interp.attribution import pull_of_heads
 
-mine4 = lesson.use("my_agreement_heads")
-rows4 = [layer * 9 + head for layer, head in mine4]
-pulls = {}
-for kind in (TEMPLATES[0], OBJECT_RELATIVES[0]):
-    prompts = prompt_set(model, *agreement_prompts(kind))
-    table = attributions(model, prompts, attribute)
-    unlike = (
-        torch.arange(len(prompts.tokens)) % 4 % 3 != 0
-    )  # subject and distractor differ in number
-    for word, kept in (("like", ~unlike), ("unlike", unlike)):
-        whole, ours = table.sum(0)[kept], table[rows4].sum(0)[kept]
-        pulls[kind, word] = (
-            float((whole > 0).float().mean()),
-            float(whole.mean()),
-            float(ours.mean()),
-        )
+mine4, pulls = lesson.use("my_agreement_heads"), {}
+for kind, template in {"phrase": TEMPLATES[0], "object relative": OBJECT_RELATIVES[0]}.items():
+    prompts = prompt_set(model, *agreement_prompts(template))
+    for number, pull in pull_of_heads(model, prompts, attribute, mine4).items():
+        pulls[f"{kind}, {number}"] = pull
+        right, whole, ours = pull
         print(
-            f"{kind}, {word:<6}: {pulls[kind, word][0]:.0%} right, difference {whole.mean():+.1f}, your heads {ours.mean():+.1f}"
+            f"{kind}, {number}: {right:.0%} right, difference {whole:+.1f}, your heads {ours:+.1f}"
         )
 
 # %% id="failure-picture" tags=["not-compared"]
 show.bars(
-    [f"{kind.format(noun='…', other='…')} ({word})" for kind, word in pulls],
+    list(pulls),
     [ours for *_, ours in pulls.values()],
     title="What your heads add for the right verb, by kind of sentence",
-    xlabel="sentence (distractor's number like the subject's, or unlike)",
+    xlabel="sentence, and the other noun's number: like the subject's, or unlike",
     ylabel="added (logits)",
 )
 
 # %% id="claims-failure-seen" tags=["claims"]
-easy, hard = pulls[TEMPLATES[0], "unlike"], pulls[OBJECT_RELATIVES[0], "unlike"]
+easy, hard = pulls["phrase, unlike"], pulls["object relative, unlike"]
 lesson.seen("easy-right", easy[0], ".0%")
 lesson.seen("hard-right", hard[0], ".0%")
 lesson.seen("easy-pull", easy[2], ".1f")
 lesson.seen("hard-pull", hard[2], ".1f")
-lesson.seen("like-pull", pulls[OBJECT_RELATIVES[0], "like"][2], ".1f")
+lesson.seen("like-pull", pulls["object relative, like"][2], ".1f")
 claim(
     "with unlike nouns fewer object relatives are right than prepositional phrases",
     hard[0] < easy[0],
 )
 claim(
     "your heads add less in them with unlike nouns than with like ones, by 0.5 logits",
-    hard[2] < pulls[OBJECT_RELATIVES[0], "like"][2] - 0.5,
+    hard[2] < pulls["object relative, like"][2] - 0.5,
 )
 
 # %% [markdown] id="failure-seen"
@@ -1321,10 +1296,11 @@ caption = "b: batch, p: position, q and k: a query's and a key's. Within layer l
 show.layer_map(map_rows(), title=title, caption=caption)
 
 # %% [markdown] id="map-names"
-# Other libraries have the same activations under other names. TransformerLens 2, 3 and 4 share those of the map; [docs/hooks.md](../docs/hooks.md) also has the bridge's own, and how to ask for each.
+# Other libraries have the same activations under other names. TransformerLens 2, 3 and 4 share those of the map; `docs/hooks.md` in the course's repository also has the bridge's own, and how to ask for each.
+# In Hugging Face's model the modules below are those of `model.model.layers[l]`, and you hook their input or output. nnsight has the same inside `with model.trace(text):`, there as `model.model.layers[l].self_attn.q_proj.output`, say.
 
 # %% id="map-table" tags=["not-compared"]
-show.table(names_table(), ["Hugging Face: hook on", "nnsight, in a trace"])
+show.table(names_table(), ["Hugging Face", "nnsight"], left=True)
 
 # %% id="claims-map-seen" tags=["claims"]
 kinds = [

@@ -82,6 +82,27 @@ def attributions(
     return torch.stack([torch.as_tensor(row) for row in rows], dim=1)
 
 
+def pull_of_heads(
+    model: TransformerBridge,
+    prompts: PromptSet,
+    attribute: Callable[[Tensor, float, Tensor], Tensor],
+    heads: Sequence[tuple[int, int]],
+) -> dict[str, tuple[float, float, float]]:
+    """How agreement prompts fare: share right, mean difference of logits, and what these heads add of it directly.
+
+    prompts: of `agreement.agreement_prompts`, whose four combinations of number follow each other. "like": subject and
+    distractor have the same number; "unlike": they do not.
+    """
+    table = attributions(model, prompts, attribute)
+    rows = [layer * int(model.cfg.n_heads) + head for layer, head in heads]
+    combination = torch.arange(table.shape[1]) % 4
+    pulls = {}
+    for word, kept in (("like", combination % 3 == 0), ("unlike", combination % 3 != 0)):
+        whole, ours = table.sum(0)[kept], table[rows].sum(0)[kept]
+        pulls[word] = float((whole > 0).float().mean()), float(whole.mean()), float(ours.mean())
+    return pulls
+
+
 @torch.no_grad()
 def ablation_drops(
     model: TransformerBridge,

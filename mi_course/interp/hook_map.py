@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-TRANSFORMERS, NNSIGHT = "5.23", "0.8"
+TRANSFORMERS, NNSIGHT = "5.23", "0.8.1"
 """The versions that the names were checked with."""
 
 Part = Literal["stream", "norm", "attention", "MLP", "end"]
@@ -73,7 +73,7 @@ LAYER = (
         "norm",
         "its root mean square",
         "computed inside input_layernorm",
-        "the same: compute it from the layer's input",
+        "not to be had: compute it from the layer's input",
         "",
         "reads",
     ),
@@ -118,7 +118,7 @@ LAYER = (
         "attention",
         "queries, rotated by their position",
         "no module: apply_rotary_pos_emb",
-        "the same function, through .source",
+        f"model.model.{_ATTN}.source.apply_rotary_pos_emb_0.output[0] (b 9 p 64)",
     ),
     HookRow(
         "blocks.{l}.attn.hook_rot_k",
@@ -126,15 +126,15 @@ LAYER = (
         "attention",
         "keys, rotated by theirs",
         "no module: apply_rotary_pos_emb",
-        "the same function, through .source",
+        f"model.model.{_ATTN}.source.apply_rotary_pos_emb_0.output[1] (b 3 p 64)",
     ),
     HookRow(
         "blocks.{l}.attn.hook_attn_scores",
         "b 9 q k",
         "attention",
         "query · key / 8; the future is masked",
-        "no module: inside the attention function",
-        "the same function, through .source",
+        "no module: inside eager_attention_forward",
+        f"model.model.{_ATTN}.source.attention_interface_1.source.nn_functional_softmax_0.input, with eager attention",
     ),
     HookRow(
         "blocks.{l}.attn.hook_pattern",
@@ -179,7 +179,7 @@ LAYER = (
         "norm",
         "its root mean square",
         "computed inside post_attention_layernorm",
-        "the same: compute it from its input",
+        "not to be had: compute it from the input",
         "",
         "reads",
     ),
@@ -246,7 +246,7 @@ AFTER = (
         "end",
         "the root mean square of the last stream",
         "computed inside norm",
-        "the same: compute it from its input",
+        "not to be had: compute it from the input",
         "",
         "reads",
     ),
@@ -272,5 +272,11 @@ def map_rows() -> list[dict[str, str]]:
 
 
 def names_table() -> dict[str, list[str]]:
-    """Rows for `show.table`: TransformerLens's name to Hugging Face's and nnsight's."""
-    return {row.short: [row.hf, row.nnsight] for row in HOOKS}
+    """Rows for `show.table`: TransformerLens's name to Hugging Face's and nnsight's, within the layer."""
+    return {
+        row.short: [
+            row.hf.replace("layers[l].", ""),
+            row.nnsight.removeprefix("model.model.").replace("layers[l].", ""),
+        ]
+        for row in HOOKS
+    }

@@ -15,12 +15,14 @@ import torch
 
 from mi_course.interp.massive import massive_tokens
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.prompts import read_prompts
+from mi_course.interp.prompts import read_prompts, word_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.interp.prompts import Prompt
 
 BATCH = 8
 CAPITALS = (
@@ -83,7 +85,7 @@ def read_streams(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> St
 
 
 @torch.no_grad()
-def last_streams(model: TransformerBridge, prompts: Sequence[str]) -> Float[Tensor, "1+layer prompt d_model"]:
+def last_streams(model: TransformerBridge, prompts: Sequence[Prompt]) -> Float[Tensor, "1+layer prompt d_model"]:
     """All streams after each prompt's last token."""
     batch = read_prompts(model, prompts, side="left")
     names = [
@@ -92,6 +94,26 @@ def last_streams(model: TransformerBridge, prompts: Sequence[str]) -> Float[Tens
     ]
     _, cache = model.run_with_cache(batch.tokens, names_filter=names, return_type=None, **batch.forward_options())
     return torch.stack([cache[name][:, -1] for name in names])
+
+
+def lens_questions(
+    model: TransformerBridge,
+) -> dict[str, tuple[Float[Tensor, "1+layer prompt d_model"], list[int]]]:
+    """Streams at the end of prompts and the token that should follow, of three kinds: facts, repetition and grammar.
+
+    Facts: "The capital of X is". Repetition: 20 random tokens written twice, up to every second token of the second
+    copy, in two texts. Grammar: `GRAMMAR`.
+    """
+    texts = {"fact": [(f"The capital of {land} is", city) for land, city in CAPITALS], "grammar": GRAMMAR}
+    questions = {
+        kind: (last_streams(model, [text for text, _ in rows]), word_ids(model, [word for _, word in rows]))
+        for kind, rows in texts.items()
+    }
+    half = torch.randint(1000, 40_000, (2, 20), generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([torch.full((2, 1), model.tokenizer.bos_token_id), half, half], dim=1)
+    ends = range(22, 41, 2)
+    copies = torch.cat([last_streams(model, [row[:end].tolist() for row in twice]) for end in ends], dim=1)
+    return questions | {"repetition": (copies, twice[:, list(ends)].T.flatten().tolist())}
 
 
 @torch.no_grad()
@@ -124,7 +146,7 @@ def top_words(
 ) -> tuple[Float[Tensor, "layer pos"], list[list[str]], list[list[str]]]:
     """What `show.heatmap` needs for a lens: probability of each top token, the token, and the k likeliest for hover."""
     best = log_probs.topk(k, dim=-1)
-    chance = best.values.exp()
+    chance = best.values.detach().exp()
     words = [[[model.tokenizer.decode(token) for token in ids] for ids in row] for row in best.indices]
     hover = [
         [

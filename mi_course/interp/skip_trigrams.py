@@ -105,7 +105,7 @@ def train_market_model(
     weight_decay: float = 0.1,
     seed: int = 0,
 ) -> list[float]:
-    """Train in place; returns the loss on the good at the end, in nats, every 100 steps, nameless sentences included."""
+    """Train in place; returns the loss on the good at the end, in nats, every 100 steps, with nameless ones."""
     generator = torch.Generator().manual_seed(seed)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)
