@@ -1212,7 +1212,7 @@ for source, destination, prediction in trigrams_of(market, 8):
     print(f"{source} … {destination} → {prediction}: {rule}")
 
 # %% [markdown] id="use-market-cut-intro"
-# Half of the head's list is wrong, and the model is right every time. What a source predicts does not depend on the destination: a head that has learned *baker → bread* and *baker → yeast* says both after either verb (Elhage et al. 2021 call these skip-trigram "bugs"). So who tells ` sells` from ` buys`? If you have read the weights rightly, it can only be the direct table. **Predict**
+# Half of the head's list is wrong, and the model is right every time. What a source predicts does not depend on the destination: a head that has learned *baker → bread* and *baker → flour* says both after either verb (Elhage et al. 2021 call these skip-trigram "bugs"). So who tells ` sells` from ` buys`? If you have read the weights rightly, it can only be the direct table. **Predict**
 # what happens when its rows for the two verbs are replaced by their mean.
 
 # %% id="use-market-cut"
