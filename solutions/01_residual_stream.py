@@ -336,6 +336,7 @@ parts = torch.stack([parts_of(cache, 30, pos) for pos in range(tokens.shape[1])]
 streams = parts.cumsum(dim=1)[:, ::2]  # before layer 0, after layer 0, ..., after layer 29
 rebuilt = norm(streams[:, -1]) @ model.W_U
 print("the model's own logits to 1e-3:", torch.allclose(rebuilt, logits[0], atol=1e-3))
+sizes, along = parts.norm(dim=-1), streams.norm(dim=-1)
 print(f"embedding {sizes[1:, 0].median():.1f}, last stream {along[1:, -1].median():.0f}")
 print(
     "BOS by stream:", [f"{length:.0f}" for length in along[0, [0, 5, 10, 11, 12, 20, 28, 30]]]
