@@ -50,7 +50,7 @@ class SmolLM2:
         return smollm2_drops().clean
 
     def drop(self, heads: list[_Head]) -> float:
-        return smollm2_held_out().drop(heads)
+        return self.clean - smollm2_held_out().difference(heads)
 
     def chance(self, heads: list[_Head]) -> float:
         return _quantile([smollm2_drops().total(others) for others in layer_matched(heads, self.n_heads, SETS)])
