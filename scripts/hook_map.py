@@ -55,9 +55,9 @@ with model.trace(text):
 
 - `hidden_states[l]` is the stream *before* layer l. The last one, `hidden_states[30]`, is not the stream after layer
   29: it has gone through the final norm.
-- Hugging Face's `input_layernorm` gives the normalized stream times the norm's weight. TransformerLens's
-  compatibility mode folds that weight into W_Q, W_K and W_V, so the two differ by it; the heads' queries, keys and
-  values are the same.
+- Hugging Face's `input_layernorm` gives the normalized stream times the norm's weight; so does the bridge's
+  `ln1.hook_out`. TransformerLens's compatibility mode folds that weight into W_Q, W_K and W_V; the heads' queries, keys
+  and values are the same either way.
 - There is no module for rotated queries and keys, for scores and for the pattern. Attention implementations that never
   make the pattern (SDPA, flash) give none: load the model with `attn_implementation="eager"`.
 - Hugging Face keeps heads side by side in one axis: `q.view(*q.shape[:-1], 9, 64)` parts them.

@@ -153,8 +153,8 @@ written = lesson.use("head_output")(
 )
 patterns = all_patterns(model, tokens)
 sharing, apart = likeness(patterns, group=3)
-print(f"patterns differ by {(mine - cache['pattern', 5][0]).abs().max():.0e} at most")
-print(f"layer output by {(written.sum(0) - cache['attn_out', 5][0]).abs().max():.0e}")
+print("the model's patterns to 1e-4:", torch.allclose(mine, cache["pattern", 5][0], atol=1e-4))
+print("its output:", torch.allclose(written.sum(0), cache["attn_out", 5][0], atol=1e-4))
 print(f"correlation of patterns: shared keys {sharing.mean():.2f}, others {apart.mean():.2f}")
 
 # %% [markdown] id="rotary"
@@ -335,9 +335,7 @@ norm = partial(lesson.use("rms_norm"), w=ones, eps=model.cfg.eps)
 parts = torch.stack([parts_of(cache, 30, pos) for pos in range(tokens.shape[1])])
 streams = parts.cumsum(dim=1)[:, ::2]  # before layer 0, after layer 0, ..., after layer 29
 rebuilt = norm(streams[:, -1]) @ model.W_U
-print(
-    f"logits up to {logits.abs().max():.0f}, rebuilt to {(rebuilt - logits[0]).abs().max():.0e}"
-)
+print("the model's own logits to 1e-3:", torch.allclose(rebuilt, logits[0], atol=1e-3))
 sizes, along = parts.norm(dim=-1), streams.norm(dim=-1)
 print(f"embedding {sizes[1:, 0].median():.1f}, last stream {along[1:, -1].median():.0f}")
 print(
@@ -1204,9 +1202,8 @@ with torch.no_grad():
     said = market(sentences)
 tables = read_tables(market)
 right = (said[:, -2].argmax(-1) == sentences[:, -1]).float().mean()
-print(
-    f"right: {right:.0%}; tables alone differ by {(tables.logits(sentences) - said).abs().max():.0e}"
-)
+same = torch.allclose(tables.logits(sentences), said, atol=1e-3)
+print(f"right: {right:.0%}; the tables alone give its logits, to 1e-3: {same}")
 for source, destination, prediction in trigrams_of(market, 8):
     rule = "a rule" if (source, destination, prediction) in TRUE_TRIGRAMS else "NOT a rule"
     print(f"{source} … {destination} → {prediction}: {rule}")

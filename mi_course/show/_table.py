@@ -36,7 +36,8 @@ def table(
 
     rows: name to one cell, or a sequence with one cell for each column; numbers, zero-dimensional tensors or strings.
     digits: behind the decimal point, the same for all columns or one number for each. sign: write + before positive
-    numbers. left: align cells on the left and break long words, for columns of text. Raises ValueError for no rows, or a row with another number of cells.
+    numbers. left: align cells on the left and break long words, for columns of text.
+    Raises ValueError for no rows, or a row with another number of cells.
 
     >>> print(table({"a": [1.0, "x"], "long": [-0.5, "y"]}, ["nats", "word"], digits=1))
           nats  word

@@ -41,6 +41,7 @@ def llama():
             intermediate_size=40,
             vocab_size=50,
             initializer_range=0.4,
+            architectures=["LlamaForCausalLM"],
         )
         hf = LlamaForCausalLM(config).eval()
     return build(hf, None, name="small", compatibility=True, device=torch.device("cpu"))
