@@ -934,7 +934,7 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 # %% [markdown] id="attribution-seen"
 # <details><summary>What you should see</summary>
 #
-# MLPs add {{seen:capital-mlps}} of the difference between capitals, all of them late. Agreement is another matter: three heads, {{seen:agreement-heads}}, add {{seen:agreement-three}} of {{seen:agreement-all}} logits, and everything else nearly cancels.
+# MLPs add {{seen:capital-mlps}} of the difference between capitals. Agreement is another matter: three heads, {{seen:agreement-heads}}, add {{seen:agreement-three}} logits, more than the whole difference of {{seen:agreement-all}}, and the rest nearly cancels.
 #
 # Over all parts of the capitals, what a part adds and what is lost without it correlate at {{seen:agree-capitals}}: the large parts agree. But take the three strong heads out of agreement, and for the other heads the two measures have little to do with one another ({{seen:agree-rest}}). Random components of the same size do next to nothing by either measure; the
 # heads' attributions spread {{seen:spread}} times as far.
