@@ -415,7 +415,7 @@ claim(
 #
 # The parts give the model's own logits, to less than a thousandth. Nothing else goes into them.
 #
-# "Embedding plus small corrections" would be the wrong picture, though. The embedding has a length of {{seen:length-first}}; the first MLP alone adds {{seen:mlp-zero}}, and from then on the embedding's direction is gone (cosine {{seen:left}} in the end). What the first layer writes persists: nine layers apart, the streams of a token have a cosine of {{seen:one-ten}}, those of two
+# "Embedding plus small corrections" would be the wrong picture, though. The embedding has a length of {{seen:length-first}}; the first MLP alone adds {{seen:mlp-zero}}, and from then on the embedding's direction is all but gone (cosine {{seen:left}} in the end). What the first layer writes persists: nine layers apart, the streams of a token have a cosine of {{seen:one-ten}}, those of two
 # tokens {{seen:one-ten-control}}. But only so far: between an early stream and the last it is {{seen:five-thirty}}. The stream is rewritten slowly, by adding longer and longer parts, up to a length of {{seen:length-last}}.
 #
 # And BOS? Its stream is {{seen:bos-before}} long until **one** MLP, that of layer {{seen:bos-writer}}, makes it {{seen:bos-length}}. It stays so for most of the model, and the last two layers take most of it away again (to {{seen:bos-end}}). The sink is built, used and pulled down.
@@ -1124,7 +1124,7 @@ claim(
 # <details><summary>What you should see, and a warning</summary>
 #
 # {{seen:above-half}} of the heads score above one half, and random matrices stay within {{seen:random-copying}}: there is structure in the weights. But which? The five heads that would copy most in a text, {{seen:top-copiers}}, have scores between {{seen:top-low}} and {{seen:top-high}}. The score predicts copying very well ({{seen:from-embeddings}}) *if heads read embeddings*, and hardly ({{seen:in-text}}) if they
-# read what there is to read. You know why: after the first MLP nothing of the embedding's direction is left. The score was made for models of one or two layers without MLPs, and there it tells the truth.
+# read what there is to read. You know why: after the first MLP next to nothing of the embedding's direction is left. The score was made for models of one or two layers without MLPs, and there it tells the truth.
 #
 # One more thing. SmolLM2's embeddings are **tied**: before the norm's weights were folded in, $W_U$ was $W_E^\top$, and a matrix times its own transpose has no negative eigenvalue. Of $W_U W_E$ as it is here the score is {{seen:tied}}. So the vocabulary hardly matters: leave it out, take the eigenvalues of $W_{OV}$ alone, and the scores of the heads are
 # nearly the same (correlation {{seen:plain}}). What looked like a statement about tokens is one about $W_{OV}$: whether it tends to return a vector along itself.
