@@ -199,7 +199,8 @@ def test_a_head_that_does_not_end_is_ended(board, monkeypatch):
             link.sendall(whole[i % 30 :])
             said = b""
             while not said.endswith(b"\r\n\r\nok"):
-                assert (piece := link.recv(2000))
+                piece = link.recv(2000)
+                assert piece
                 said += piece
 
 
