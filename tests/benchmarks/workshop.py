@@ -213,8 +213,10 @@ def measure(options: argparse.Namespace) -> None:
             running = [stack.enter_context(kit.board_process(database, port, **environment))]
             load = Load(port, options.rate, options.seconds, options.fresh)
             back: list[float] = []
+            others = 0  # events that the killed server took, whose processor time is gone with it
 
             async def during() -> None:
+                nonlocal others
                 if not options.kill:
                     return
                 await asyncio.sleep(options.seconds / 3)
@@ -226,6 +228,7 @@ def measure(options: argparse.Namespace) -> None:
                 else:
                     running[0].kill()
                     running[0].wait()
+                    others = len(load.acknowledged)
                     process = await loop.run_in_executor(
                         None, lambda: stack.enter_context(kit.board_process(database, port, **environment))
                     )
@@ -261,7 +264,7 @@ def measure(options: argparse.Namespace) -> None:
         p50, p99 = 1000 * percentile(values, 0.5), 1000 * percentile(values, 0.99)
         print(f"{what:14} p50 {p50:.0f} ms, p99 {p99:.0f} ms (bar {bar})")
     load_cpu = (mine.user - used.user) / wall
-    each = 1000 * server_cpu / max(1, len(load.acknowledged))
+    each = 1000 * server_cpu / max(1, len(load.acknowledged) - others)
     print(f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core, {each:.2f} ms an event")
     print(f"the load took {load_cpu:.0%} of a core")
     lost, doubled = load.acknowledged - set(stored), len(stored) - len(set(stored))
