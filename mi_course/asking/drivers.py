@@ -69,10 +69,12 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
         args = [arg.detach().clone().requires_grad_(True) if i in wrt else arg for i, arg in enumerate(args)]
         output = _attempted(answer, answer(*args))
         leaves = _leaves(output)
+        if len(cotangents) == 1 < len(leaves) and all(leaf.shape == cotangents[0].shape[1:] for leaf in leaves):
+            leaves = [torch.stack(leaves)]  # a list of rows
         pairs = [
-            (leaf, c)
+            (leaf.reshape(c.shape) if _is_one(leaf, c) else leaf, c)
             for leaf, c in zip(leaves, cotangents, strict=False)
-            if leaf.requires_grad and leaf.shape == c.shape
+            if leaf.requires_grad and (leaf.shape == c.shape or _is_one(leaf, c))
         ]
         total = sum(((leaf * c).sum() for leaf, c in pairs), torch.zeros(()))
         inputs = [args[i] for i in wrt]
@@ -80,6 +82,11 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
         grads = torch.autograd.grad(total, inputs, allow_unused=True) if connected else [None] * len(inputs)
     zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)]
     return {"output": output, "gradients": zeros}
+
+
+def _is_one(leaf: Tensor, cotangent: Tensor) -> bool:
+    """A number as a tensor of shape (1,), which passes for one without axes."""
+    return cotangent.ndim == 0 and leaf.shape == (1,)
 
 
 def _leaves(output: Any) -> list[Tensor]:

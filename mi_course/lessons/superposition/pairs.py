@@ -235,7 +235,7 @@ def _sizes(x: Tensor, present: Tensor, p: float, together: bool) -> Complaint | 
     if both.any() and float((x[:, 0::2] - x[:, 1::2])[both].abs().max()) < 1e-6:
         return Complaint("", mistake="shared_magnitude")
     first = x[:, 0::2][present[:, 0::2]]
-    if 0 < p < 0.95 and len(first) > 100 and float(first.max()) <= p + 1e-6:
+    if 0 < p < 0.95 and len(first) > 100 and 0.95 * p < float(first.max()) <= p + 1e-6:
         return Complaint("", mistake="one_draw_for_both")
     problem = _magnitudes(x, present, p)
     return (
@@ -376,7 +376,7 @@ PAIRED_FEATURES = Exercise(
         ),
         Mistake(
             "one_draw_for_both",
-            "The same random number decides whether a feature is present and how large it is, so magnitudes fill only a part of [0, 1]. Draw again for the size.",
+            "The magnitudes of the first feature of a pair all lie below `probability`. That is what comes out if one random number decides both whether it is present and how large it is: draw again for the size.",
             _sampler(sizes=lambda sizes, u: torch.stack([u[..., 0], sizes[..., 1]], dim=-1)),
         ),
         Mistake(
