@@ -68,13 +68,11 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
     with torch.enable_grad():
         args = [arg.detach().clone().requires_grad_(True) if i in wrt else arg for i, arg in enumerate(args)]
         output = _attempted(answer, answer(*args))
-        leaves = _leaves(output)
-        if len(cotangents) == 1 < len(leaves) and all(leaf.shape == cotangents[0].shape[1:] for leaf in leaves):
-            leaves = [torch.stack(leaves)]  # a list of rows
+        leaves = _as_expected(_leaves(output), cotangents)
         pairs = [
-            (leaf.reshape(c.shape) if _is_one(leaf, c) else leaf, c)
+            (leaf, c)
             for leaf, c in zip(leaves, cotangents, strict=False)
-            if leaf.requires_grad and (leaf.shape == c.shape or _is_one(leaf, c))
+            if leaf.requires_grad and leaf.shape == c.shape
         ]
         total = sum(((leaf * c).sum() for leaf, c in pairs), torch.zeros(()))
         inputs = [args[i] for i in wrt]
@@ -84,9 +82,17 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
     return {"output": output, "gradients": zeros}
 
 
-def _is_one(leaf: Tensor, cotangent: Tensor) -> bool:
-    """A number as a tensor of shape (1,), which passes for one without axes."""
-    return cotangent.ndim == 0 and leaf.shape == (1,)
+def _as_expected(leaves: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
+    """The leaves in the form of the cotangents, where the comparison of values takes one form for the other."""
+    if len(cotangents) == 1 < len(leaves) and all(leaf.shape == cotangents[0].shape[1:] for leaf in leaves):
+        leaves = [torch.stack(leaves)]  # a list of rows for a tensor
+    elif len(leaves) == 1 < len(cotangents) and leaves[0].shape[:1] == (len(cotangents),):
+        leaves = list(leaves[0].unbind())  # a tensor for a list
+    shapes = [c.shape for c in cotangents]
+    return [
+        leaf.reshape(()) if leaf.shape == (1,) and i < len(shapes) and shapes[i] == () else leaf
+        for i, leaf in enumerate(leaves)
+    ]
 
 
 def _leaves(output: Any) -> list[Tensor]:
