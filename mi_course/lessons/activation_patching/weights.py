@@ -138,6 +138,7 @@ COPYING_SCORE = Exercise(
                     (7, 6, 6, 19, 2),
                     (10, 9, 1, 26, 5),
                     (9, 7, 4, 17, 3, 4),
+                    (10, 8, 5, 14, 11),  # some are among the k largest with a negative logit
                 )
             ],
         ),
