@@ -103,19 +103,30 @@ def _leaves(output: Any) -> list[Tensor]:
     return []
 
 
-def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor]) -> dict[str, Any]:
-    """args: the model and other arguments of a step. batches: the last argument of each step in turn."""
+def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor], left_over: float = 0.0) -> dict[str, Any]:
+    """args: the model and other arguments of a step. batches: the last argument of each step in turn.
+
+    left_over: the gradients that the model has before the first step; none if it is 0.
+    """
     model = args[0]
+    if left_over:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, left_over)
     with torch.enable_grad():
         losses = [_attempted(answer, answer(*args, batch)) for batch in batches]
     parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     return {"losses": losses, "parameters": parameters}
 
 
-def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
+def raising(answer: Callable[..., Any], args: list[Any], after: int = 0) -> dict[str, Any]:
+    """after: forward passes that go well first. If there are no more than these, nothing is expected of the answer."""
     model: Any = next(arg for arg in args if isinstance(arg, torch.nn.Module))
 
+    passes = iter(range(after))
+
     def spring(module: Any, inputs: Any, output: Any) -> None:
+        if next(passes, None) is not None:
+            return
         raise Trapped("an error late in the forward pass, set on purpose")
 
     trap = model.unembed.register_forward_hook(spring)
@@ -132,7 +143,7 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
         return {"trapped": isinstance(error.__cause__ or error.__context__, Trapped)}
     finally:
         trap.remove()
-    return {"trapped": False}
+    return {"trapped": after > 0}
 
 
 def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
