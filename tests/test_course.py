@@ -568,9 +568,9 @@ def test_limits_are_multiplied_by_the_slowness_of_the_machine(factor: float, mon
     assert asked[:2] == [3 * factor, 5 * factor]
 
 
-@pytest.mark.parametrize(("measured", "factor"), [(0.001, 1.0), (0.012, 1.0), (0.03, 2.5), (9.0, 4.0)])
+@pytest.mark.parametrize(("measured", "factor"), [(0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (99.0, 4.0)])
 def test_the_slowness_is_between_one_and_four(measured: float, factor: float, monkeypatch: pytest.MonkeyPatch):
-    once = iter([9.0, measured, 9.0])
+    once = iter([99.0, measured * limits._USUAL_S, 99.0])
     monkeypatch.setattr(limits, "_measure", lambda: next(once))
     assert limits.slowness.__wrapped__() == pytest.approx(factor)
 

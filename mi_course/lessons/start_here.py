@@ -72,6 +72,7 @@ def _judge_ties(case: Case, observation: Observation) -> Complaint | None:
             return Complaint(
                 f"Entry {i} is ({token!r:.20}, {probability!r:.20}), expected a token id and its probability."
             )
+        token = int(token)
         if token in tokens:
             return Complaint(
                 f"Token {token} is there twice. Other tokens are exactly as likely: each of the {k} is another one."

@@ -76,7 +76,7 @@ def _last_only(model, tokens: Tensor) -> Tensor:
 
 def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        cases = []
+        cases: list[Case] = []
         for batch, pos in ((3, 8), (2, 5), (2, 5), (2, 6)) if kind == "sgd" else ((1, 2), (3, 4)):
             model = model_ref(_CONFIG, draw.seed())
             batches = [draw.integers(0, 9, batch, pos) for _ in range(3)]
