@@ -141,7 +141,7 @@ def sae_ref(**tensors: Tensor) -> Ref:
 
 
 def function_ref(name: str, **options: Any) -> Ref:
-    """One of the registered functions: logit_difference, probability, projection, largest, polynomial, tanh."""
+    """One of the registered functions: logit_difference, probability, projection, largest, polynomial, tanh, rms_norm."""
     return Ref("function", {"name": name, **options})
 
 

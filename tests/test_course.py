@@ -105,7 +105,7 @@ def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_lesson_is_found_by_id_number_and_notebook():
     for which in ("induction_heads", 2, "2", "02", "02_induction_heads"):
         assert mi_course.lesson(which).id == "induction_heads"
-    with pytest.raises(KeyError, match="no lesson 'x'; there are: 0 start_here, 2 induction_heads"):
+    with pytest.raises(KeyError, match="no lesson 'x'; there are: 0 start_here, 1 residual_stream, 2 induction_heads"):
         mi_course.lesson("x")
     handle = mi_course.exercise("start_here.zero_head")
     assert isinstance(handle, ExerciseHandle)

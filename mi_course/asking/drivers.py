@@ -8,6 +8,7 @@ gradients      of Σ output · cotangent with respect to some arguments; a missi
 train          the losses of several steps, and the model's parameters afterwards
 raising        as call, but the model raises late in its forward pass: are hooks removed after an error?
 expects_error  the class of the exception, if one was raised
+sparing        as call, but a tensor of more entries than allowed raises TooLarge where it is made
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`). Every driver raises NotImplementedError for a stub.
 """
@@ -19,10 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mi_course.asking.stubs import has_gaps, is_empty
 
-__all__ = ["DRIVERS", "Trapped"]
+__all__ = ["DRIVERS", "TooLarge", "Trapped"]
 
 
 class Trapped(RuntimeError):
@@ -158,6 +160,33 @@ def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]
     return {"raised": [], "message": "", "returned": returned}
 
 
+class TooLarge(MemoryError):
+    """Raised by `sparing`."""
+
+
+class _Entries(TorchFunctionMode):
+    """Looks at every tensor that a function of torch returns. (TorchDispatchMode would import torch's compiler.)"""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        for leaf in _leaves(returned):
+            if leaf.numel() > self.most:
+                shape = " × ".join(map(str, leaf.shape))
+                raise TooLarge(f"a tensor of {shape} entries was made; at most {self.most:,} are allowed here")
+        return returned
+
+
+def sparing(answer: Callable[..., Any], args: list[Any], most: int) -> Any:
+    """most: entries of the largest tensor that may be made on the way, views included. NumPy is not watched."""
+    with _Entries(most):
+        return answer(*args)
+
+
 DRIVERS: dict[str, Callable[..., Any]] = {
-    driver.__name__: driver for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error)
+    driver.__name__: driver
+    for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error, sparing)
 }

@@ -5,7 +5,7 @@ cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
-function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number; each logs its calls
+function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm; each logs its calls
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """
@@ -93,6 +93,12 @@ def _tanh(x: float, scale: float, shift: float) -> float:
     return float(torch.tanh(torch.tensor(float(x) * scale + shift, dtype=torch.float64)))
 
 
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Each vector of the last axis, divided by its root mean square and multiplied by the weight."""
+    scale = (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    return x / scale * weight.to(x.device)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logit_difference": _logit_difference,
     "probability": _probability,
@@ -100,6 +106,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "largest": _largest,
     "polynomial": _polynomial,
     "tanh": _tanh,
+    "rms_norm": _rms_norm,
 }
 
 
