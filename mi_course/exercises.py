@@ -141,7 +141,10 @@ def sae_ref(**tensors: Tensor) -> Ref:
 
 
 def function_ref(name: str, **options: Any) -> Ref:
-    """One of the registered functions: logit_difference, probability, projection, largest, polynomial, tanh, rms_norm."""
+    """One of the registered functions.
+
+    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm.
+    """
     return Ref("function", {"name": name, **options})
 
 
