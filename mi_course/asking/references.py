@@ -79,6 +79,11 @@ def _projection(logits: Tensor, weights: Tensor) -> float:
     return (logits[:, -1] @ weights.to(logits.device)).mean().item()
 
 
+def _largest(logits: Tensor, weights: Tensor) -> float:
+    """The same weighting, of the prompt for which it is largest: no mean over the batch."""
+    return (logits[:, -1] @ weights.to(logits.device)).max().item()
+
+
 def _polynomial(x: float, coefficients: list[float]) -> float:
     """c0 + c1 x + c2 x² + …"""
     return float(sum(c * float(x) ** i for i, c in enumerate(coefficients)))
@@ -98,6 +103,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logit_difference": _logit_difference,
     "probability": _probability,
     "projection": _projection,
+    "largest": _largest,
     "polynomial": _polynomial,
     "tanh": _tanh,
     "rms_norm": _rms_norm,
