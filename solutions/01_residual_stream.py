@@ -939,7 +939,7 @@ claim("heads' attributions spread 5 times as far as random components'", spread 
 # Over all parts of the capitals, what a part adds and what is lost without it correlate at {{seen:agree-capitals}}: the large parts agree. But take the three strong heads out of agreement, and for the other heads the two measures have little to do with one another ({{seen:agree-rest}}). Random components of the same size do next to nothing by either measure; the
 # heads' attributions spread {{seen:spread}} times as far.
 #
-# Two cases of disagreement. {{seen:silent}} adds {{seen:silent-adds}} and costs {{seen:silent-costs}}: nobody reads it at the end, and everybody reads it on the way, because, as you saw, it is what replaces the embedding. And {{seen:loud}} adds {{seen:loud-adds}} but costs {{seen:loud-costs}}. When it is silent, the parts after it add less, too: {{seen:later-mlps}} of all that is
+# Two cases of disagreement. {{seen:silent}} adds {{seen:silent-adds}} and costs {{seen:silent-costs}}: nobody reads it at the end, and everybody reads it on the way, because, as you saw, it is what replaces the embedding. (How much it costs depends on the sentence: try `TEMPLATES[1]` and `TEMPLATES[2]`, where it is far less.) And {{seen:loud}} adds {{seen:loud-adds}} but costs {{seen:loud-costs}}. When it is silent, the parts after it add less, too: {{seen:later-mlps}} of all that is
 # lost is lost in later MLPs. They amplified it. You may have read that later parts *make up* for a missing head (self-repair). Something of the kind is there for other heads: {{seen:meek}} adds {{seen:meek-adds}} and costs {{seen:meek-costs}}. It is no rule.
 # </details>
 
@@ -1006,7 +1006,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # With nouns of different number, {{seen:easy-right}} of the phrases are right and {{seen:hard-right}} of the object relatives. Your heads add {{seen:easy-pull}} logits for the right verb in the phrases and {{seen:hard-pull}} in the object relatives, where with like nouns they add {{seen:like-pull}}. They are not outvoted: they carry whichever number reached them, and in these sentences it is often
-# the wrong noun's. Who decides that sits before them, and direct attribution does not see it.
+# the wrong noun's. Subject relatives such as `TEMPLATES[2]` lie in between. Who decides that sits before them, and direct attribution does not see it.
 # </details>
 
 # %% [markdown] id="part-5"
