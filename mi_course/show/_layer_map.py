@@ -91,8 +91,8 @@ class LayerMap(Shown):
                 color = _color(row["part"])
                 box = f'x="{BRANCH_X - 20}" y="{top}" width="{WIDTH - BRANCH_X + 8}" height="{height}" rx="6"'
                 marks.append(f'<rect {box} fill="{color}" fill-opacity="0.11"/>')
-                at = {"align": "end", "soft": True, "size": 12, "bold": True}
-                marks.append(_text(WIDTH - 22, top + 17, row["part"], **at))
+                name = row["part"]
+                marks.append(_text(WIDTH - 22, top + 17, name, align="end", soft=True, size=12, bold=True))
             start = i + 1
         return marks
 
