@@ -6,12 +6,13 @@ The prompts come in pairs: those of even number name the indirect object (IO) fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mi_course.interp.ioi import NAME_PAIRS, HeadProfile, after_first_layer, head_profile, record
+from mi_course.interp.ioi import NAME_PAIRS, HeadProfile, after_first_layer, head_profile, record, z_and_gradient
 from mi_course.interp.models import load_native
 from mi_course.interp.patching import (
     TokenMetric,
@@ -37,7 +38,7 @@ ORDERS = (slice(None), slice(0, None, 2), slice(1, None, 2))
 """All prompts, those with the indirect object first (ABB), and those with it second (ABA)."""
 
 
-def by_order(values: Float[Tensor, "*any prompt"]) -> Float[Tensor, "order *any"]:
+def by_order(values: Float[Tensor, "*any prompt"]) -> Float[Tensor, "3 *any"]:
     """Means over all prompts, over those with the indirect object first, and over those with it second."""
     return torch.stack([values[..., rows].mean(-1) for rows in ORDERS])
 
@@ -83,7 +84,7 @@ def against_engine(residual_sweep: Callable[..., Float[Tensor, "layer pos"]]) ->
 def sweep_parts(
     model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, layers: Sequence[int]
 ) -> dict[str, Float[Tensor, "layer head"]]:
-    """The effect of patching each head's query, key, value or pattern; what a group shares is repeated for its heads."""
+    """The effect of patching each head's query, key, value or pattern; keys and values repeated for their heads."""
     sweeps = {"query": sweep_queries, "key": sweep_keys, "value": sweep_values, "pattern": sweep_patterns}
     tables = {}
     for part, function in sweeps.items():
@@ -150,6 +151,40 @@ def paths_into(
     """The n heads that send most into this part of the receiver, and how much, without those below `least`."""
     sweep = path_patching(model, clean, corrupted, metric, receivers=[receiver], part=part, progress=False)
     return [((head[0], head[1]), value) for head, value in sweep.top(n) if abs(value) >= least]
+
+
+def first_orders(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    metric: Metric,
+    mean: Float[Tensor, "layer pos head d_head"],
+    attribution_patching: Callable[..., Float[Tensor, "layer head"]],
+) -> list[Float[Tensor, "layer head"]]:
+    """What is lost by setting each head to its mean, to first order: on all prompts and on those of each order.
+
+    attribution_patching: the lesson's.
+    """
+    z, gradient = z_and_gradient(model, tokens, metric)
+    to_mean = mean[:, None].expand_as(z)
+    # The gradient is that of a mean over all prompts: for half of them twice as much.
+    return [
+        len(tokens) / len(tokens[rows]) * attribution_patching(to_mean[:, rows], z[:, rows], gradient[:, rows])
+        for rows in ORDERS
+    ]
+
+
+def run_without(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    head: Head,
+    mean: Float[Tensor, "layer pos head d_head"],
+    mean_ablate: Callable[..., Tensor],
+) -> tuple[Float[Tensor, "batch pos vocab"], Mapping[Any, Tensor]]:
+    """Logits and cache, as `record` gives them, when one head is set to its mean by the lesson's hook."""
+    layer, number = head
+    keep = [other for other in range(int(model.cfg.n_heads)) if other != number]
+    hook = partial(mean_ablate, mean=mean[layer], keep=keep)
+    return record(model, tokens, [(f"blocks.{layer}.attn.hook_z", hook)])
 
 
 def repair_of_parts(changes: Float[Tensor, " part"], norm: float, head: Head, n_heads: int = 9) -> dict[str, Any]:

@@ -259,8 +259,8 @@ def _run(
 ) -> Float[Tensor, "circuit batch d_model"]:
     base = decoder.trace(batch)
     finals = base.pre[-1].new_zeros(len(kept), len(batch), base.pre[-1].shape[-1])
-    # Until the first head that it keeps, a circuit is the empty one, and until the first that it lacks, the whole model:
-    # it starts where it leaves the one that it follows for longer.
+    # Until the first head that it keeps a circuit is the empty one, until the first that it lacks the whole model: it
+    # starts where it leaves the one that it follows for longer.
     first_kept, first_lacking = _first(kept.any(2)), _first(~kept.all(2))
     begins, empty = torch.maximum(first_kept, first_lacking), [base.pre[0]]
     for layer in range(int(first_kept.max())):

@@ -1,4 +1,4 @@
-"""A few heads by themselves: the exact effect of each, its effect with all attention held, and the slope along the way."""
+"""A few heads: the exact effect of each, its effect with all attention held, and the slope along the way."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def patch_heads(
     names = [hook_name(model, "z", layer) for layer in range(int(model.cfg.n_layers))]
     with torch.no_grad():
         z = activations(model, source, names)
-        per_prompt = ablate_each(model, base.tokens, metric, heads, means=torch.stack([z[n] for n in names]), mask=base.mask)
+        per_prompt = ablate_each(
+            model, base.tokens, metric, heads, means=torch.stack([z[n] for n in names]), mask=base.mask
+        )
         before, after = (measure(metric, last_logits(model, batch), batch) for batch in (base, source))
     return make_sweep(
         per_prompt,
