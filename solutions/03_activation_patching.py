@@ -26,12 +26,13 @@ lesson, model = mi_course.lesson("activation_patching"), mi_course.load_model()
 # *When Mary and John went to the store, John gave a drink to* … whom? You know at once. **Predict:** does a model with 135 million parameters? And what if one single word changes, the second *John* to *Mary*?
 
 # %% id="surprise"
-from mi_course.interp.ioi_study import likeliest
+from mi_course.interp import ioi, patching
+from mi_course.interp import ioi_study as study
 
 TEMPLATE = "When {A} and {B} went to the store, {S} gave a drink to"
 for subject in ("John", "Mary"):
-    prompt = TEMPLATE.format(A="Mary", B="John", S=subject)
-    print(f"... {subject} gave a drink to -> {likeliest(model, prompt)}")
+    likeliest = study.likeliest(model, TEMPLATE.format(A="Mary", B="John", S=subject))
+    print(f"... {subject} gave a drink to -> {likeliest}")
 
 # %% id="claims-surprise-seen" tags=["claims"]
 from mi_course import claim
@@ -119,17 +120,15 @@ lesson.check(ioi_prompts)
 # Sixteen pairs of names, 32 prompts. In every other pair the man comes first, so that order and gender are not mixed up either. Whoever resamples these data should draw whole *pairs*: the two prompts of a pair share their names and are not independent.
 
 # %% id="use-prompts"
-from mi_course.interp.ioi import NAME_PAIRS, record
-from mi_course.interp.ioi_study import by_order
-from mi_course.interp.patching import answer_tokens
+from mi_course.interp.ioi_study import ORDERS, by_order, named, ranking, strongest
 
-clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(NAME_PAIRS, TEMPLATE)
+clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(ioi.NAME_PAIRS, TEMPLATE)
 clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)
-answers, difference_of = answer_tokens(model, names), lesson.use("logit_difference")
+answers, difference_of = patching.answer_tokens(model, names), lesson.use("logit_difference")
 last = torch.full((len(clean),), clean.shape[1] - 1)
-clean_logits, clean_cache = record(model, clean)
+clean_logits, clean_cache = ioi.record(model, clean)
 clean_difference = difference_of(clean_logits, answers, last)
-corrupted_difference = difference_of(record(model, corrupted)[0], answers, last)
+corrupted_difference = difference_of(ioi.record(model, corrupted)[0], answers, last)
 (subject_at,), end = (
     (clean != corrupted).any(0).nonzero().flatten().tolist(),
     clean.shape[1] - 1,
@@ -190,12 +189,9 @@ def direct_attribution(
 lesson.check(direct_attribution)
 
 # %% id="use-direct"
-from mi_course.interp.ioi import parts_at_end
-from mi_course.interp.ioi_study import ORDERS, named, strongest
-
 n_layers, n_heads, of = 30, 9, lesson.use("direct_attribution")
 scale = clean_cache["ln_final.hook_scale"][:, -1]
-parts = parts_at_end(model, clean_cache)  # 270 heads, 30 MLPs and the embedding
+parts = ioi.parts_at_end(model, clean_cache)  # 270 heads, 30 MLPs and the embedding
 out, W_U = parts[:270].unflatten(0, (n_layers, n_heads)), model.W_U.detach()
 direct, direct_1, direct_2 = (of(out[:, :, r], scale[r], W_U, answers[r]) for r in ORDERS)
 rows = {named(h): [direct[h], direct_1[h], direct_2[h]] for h in strongest(direct, 9)}
@@ -340,20 +336,15 @@ lesson.check(residual_sweep)
 # Your loop takes a forward pass for every cell: 450 of them here, minutes. The engine in `mi_course.interp.patching` gives the same numbers in seconds, by computing only what a patch can change. Do not believe that: hold the two against each other, on the small model of lesson 02.
 
 # %% id="use-residual-check"
-from mi_course.interp.ioi_study import against_engine
-
-apart = against_engine(lesson.use("residual_sweep"))
+apart = study.against_engine(lesson.use("residual_sweep"))
 print(f"largest difference between your loop and the engine: {apart:.4f} logits")
 
 # %% [markdown] id="predict-where"
 # To explore we take the first eight prompts; what we find is confirmed on all 32. **Predict:** the prompts differ at one position, and the answer is read at another. At which layers does the information leave the first, and does it travel by way of a third?
 
 # %% id="use-residual"
-from mi_course.interp import patching
-from mi_course.interp.patching import logit_difference as difference_metric
-
 FEW = slice(0, 8)  # four pairs, both orders
-few = (clean_texts[FEW], corrupted_texts[FEW], difference_metric(answers[FEW]))
+few = (clean_texts[FEW], corrupted_texts[FEW], patching.logit_difference(answers[FEW]))
 residual = patching.sweep_residual(model, *few, progress=False)
 attention = patching.sweep_attention_output(model, *few, progress=False)
 mlp = patching.sweep_mlp_output(model, *few, progress=False)
@@ -413,13 +404,13 @@ claim(
 
 # %% id="use-heads"
 heads = patching.sweep_heads(model, *few, progress=False)
-found = [head for head, _ in heads.top(8)]
+found, rows = [head for head, _ in heads.top(8)], {}
 
 # Confirm on all 32 prompts, and draw whole pairs of names for the intervals.
-metric, recovery_of = difference_metric(answers), lesson.use("recovery")
+metric, recovery_of = patching.logit_difference(answers), lesson.use("recovery")
 confirmed = patching.patch_heads(model, clean_texts, corrupted_texts, metric, found)
+by_z = dict(zip(found, confirmed.values.tolist(), strict=True))
 low, high = confirmed.interval(groups=[i // 2 for i in range(32)])
-by_z, rows = dict(zip(found, confirmed.values.tolist(), strict=True)), {}
 for i, head in enumerate(found):
     runs = torch.stack([confirmed.per_prompt[i], clean_difference, corrupted_difference])
     orders = [recovery_of(*runs[:, r]) for r in ORDERS[1:]]
@@ -428,10 +419,8 @@ columns = ["8 prompts", "32 prompts", "low", "high", "IO first", "IO second"]
 show.table(rows, columns, title="Effect, and its 95 % interval (16 pairs drawn)", sign=True)
 
 # %% id="use-parts"
-from mi_course.interp.ioi_study import sweep_parts
-
 late = range(17, n_layers)
-by_part = sweep_parts(model, *few, late)
+by_part = study.sweep_parts(model, *few, late)
 
 # %% id="parts-picture" tags=["not-compared"]
 axes = {"x": range(n_heads), "y": late, "xlabel": "head", "ylabel": "layer", "down": False}
@@ -445,19 +434,14 @@ show.heatmaps(by_part, title=title, unit=unit, caption=caption, **axes)
 # A number is not a role. For each head ask two things. Where does it *look* from the last position? And what does it *write*: does it raise the logit of the indirect object, or lower that of the subject? We compare with names that do not occur in the prompt; otherwise a head that raises all names alike would seem to raise both.
 
 # %% id="use-names"
-from mi_course.interp.ioi import head_profile
-
 roles = {"IO": answers[:, 0], "S": answers[:, 1]}
-profiles = {head: head_profile(model, clean_cache, clean, roles, head) for head in found}
+profiles = {head: ioi.head_profile(model, clean_cache, clean, roles, head) for head in found}
 print("\n".join(f"{named(head)}  {profile}" for head, profile in profiles.items()))
 
 # %% id="attention-picture" tags=["not-compared"]
-patterns = torch.stack([clean_cache["pattern", layer][0, head] for layer, head in found])
-tokens, title = (
-    model.to_str_tokens(clean_texts[0]),
-    "Choose the last token: whom do they look at?",
-)
-show.attention(patterns, tokens, heads=map(named, found), title=title)
+shown = torch.stack([clean_cache["pattern", layer][0, head] for layer, head in found])
+tokens, title = model.to_str_tokens(clean_texts[0]), "Choose the last token: whom do they see?"
+show.attention(shown, tokens, heads=found, title=title)
 
 # %% [markdown] id="weights-intro"
 # What a head writes on *these* prompts may depend on much else in the stream. So ask its weights alone. Suppose the head attends to nothing but one name: what would it write? Wang et al. (2022, section 3.1) send the name through the first layer, then through W_V and W_O, unembed, and look whether the name itself comes out on top.
@@ -489,12 +473,9 @@ def copying_score(
 lesson.check(copying_score)
 
 # %% id="use-copying"
-from mi_course.interp.induction import random_heads
-from mi_course.interp.ioi_study import copying_scores
-
 every_name, score = answers.flatten().unique(), lesson.use("copying_score")
-others = random_heads(n_layers, n_heads, 12, 0, found)
-copying = copying_scores(model, score, every_name, [*found, *others])
+others = [head for head in patching.random_circuits(model, 14, 1)[0] if head not in found][:12]
+copying = study.copying_scores(model, score, every_name, [*found, *others])
 most = [max(copying[head][i] for head in others) for i in (0, 1)]
 rows = {named(head): copying[head] for head in found} | {"12 at random, at most": most}
 show.table(rows, ["written up", "written down"], title="Share of 32 names")
@@ -577,8 +558,6 @@ claim(
 # It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last?
 
 # %% id="use-latest"
-from mi_course.interp.ioi_study import three_names
-
 FORMS = {
     "B repeated and latest": TEMPLATE.replace("{S}", "{B}"),
     "nobody repeated, C latest": TEMPLATE.replace("{S}", "{C}"),
@@ -588,7 +567,7 @@ FORMS = {
 suppressor = max(found, key=by_z.get)
 latest, name_logits = {}, {}
 for form, template in FORMS.items():
-    name_logits[form], latest[form] = three_names(model, template, suppressor)
+    name_logits[form], latest[form] = study.three_names(model, template, suppressor)
     above = ", ".join(f"{role} {v.mean():.1f}" for role, v in name_logits[form].items())
     print(f"{form}: logits above the mean of 32 names {above}")
     print(f"    {named(suppressor)} {latest[form]}")
@@ -694,16 +673,13 @@ lesson.check(path_patch_to_logits)
 # %% id="use-paths"
 with torch.no_grad():
     few_clean, few_corrupted = (model.run_with_cache(x[FEW])[1] for x in (clean, corrupted))
+before, after = corrupted_difference[FEW].mean(), clean_difference[FEW].mean()
 
 
 def along_path(patch, *ends):
     """What your function gives for this path, as a share of the way from corrupted to clean."""
-
-    def metric(logits):
-        return difference_of(logits, answers[FEW], last[FEW]).mean().item()
-
+    metric = lambda logits: difference_of(logits, answers[FEW], last[FEW]).mean().item()  # noqa: E731
     value = patch(model, corrupted[FEW], few_corrupted, few_clean, *ends, metric)
-    before, after = corrupted_difference[FEW].mean(), clean_difference[FEW].mean()
     return float((value - before) / (after - before))
 
 
@@ -765,8 +741,6 @@ lesson.check(path_patch_to_query)
 # **Predict:** the name mover looks at the indirect object. Who tells it where that is?
 
 # %% id="use-paths-between"
-from mi_course.interp.ioi_study import paths_into
-
 mover = max(found, key=lambda head: copying[head][0])
 to_query = lesson.use("path_patch_to_query")
 print(f"into the query of the name mover {named(mover)}, by your function:")
@@ -776,7 +750,7 @@ for sender in [head for head in found if head[0] < mover[0]] + [(14, 3)]:
 # All senders at once, by the engine: into the mover's query, and into two values.
 carrier, edges = max((h for h in found if abs(straight[h]) < 0.02), key=by_z.get), []
 for receiver, part in ((mover, "q"), (carrier, "v"), (suppressor, "v")):
-    best = paths_into(model, *few, receiver, part)
+    best = study.paths_into(model, *few, receiver, part)
     edges += [(sender, receiver, value) for sender, value in best]
     said = ", ".join(f"{named(sender)} {value:+.2f}" for sender, value in best)
     print(f"into the {part} of {named(receiver)}: {said or 'nobody sends more than 0.02'}")
@@ -877,14 +851,11 @@ def attribution_patching(
 lesson.check(attribution_patching)
 
 # %% id="use-ablation"
-from mi_course.interp.ioi import abc_prompts
-from mi_course.interp.ioi_study import first_orders, run_without
-
-abc_texts = abc_prompts([name for pair in NAME_PAIRS for name in pair], TEMPLATE)
+abc_texts = ioi.abc_prompts([name for pair in ioi.NAME_PAIRS for name in pair], TEMPLATE)
 abc_mean = patching.head_means(model, abc_texts)  # layer pos head d_head
 estimate_of, ablate = lesson.use("attribution_patching"), lesson.use("mean_ablate")
-estimates = first_orders(model, clean, metric, abc_mean, estimate_of)  # all, IO first, second
-first_order, between = estimates[0], estimates[1] - estimates[2]
+estimates = study.first_orders(model, clean, metric, abc_mean, estimate_of)
+first_order, between = estimates[0], estimates[1] - estimates[2]  # IO first, IO second
 chosen = list(dict.fromkeys([*strongest(first_order, 6), *strongest(between, 6)]))[:9]
 exact = patching.ablate_each(model, clean_texts, metric, chosen, means=abc_mean)
 lost = dict(zip(chosen, exact - clean_difference, strict=True))
@@ -892,7 +863,8 @@ rows = {named(h): [*(x[h] for x in estimates), *by_order(lost[h])] for h in chos
 columns = ["first order", "IO first", "IO second", "exact", "IO first", "IO second"]
 print(show.table(rows, columns, title="What is lost without a head (logits)", sign=True))
 
-without = {h: run_without(model, clean, h, abc_mean, ablate) for h in (mover, suppressor)}
+pair = (mover, suppressor)
+without = {h: study.run_without(model, clean, h, abc_mean, ablate) for h in pair}
 by_hook = (difference_of(without[suppressor][0], answers, last) - clean_difference).mean()
 print(f"{named(suppressor)} by your hook: {by_hook:+.2f}")
 
@@ -948,10 +920,7 @@ claim(
 # **Predict:** which ranking gives the most faithful circuits: by denoising, by the absolute first-order effect of ablation, or by that effect with its sign, so that only heads that help come in? And how many heads does it take?
 
 # %% id="use-rankings"
-from mi_course.interp.ioi import ioi_task
-from mi_course.interp.ioi_study import ranking
-
-task, sizes = ioi_task(model, [TEMPLATE], NAME_PAIRS[:4]), (2, 5, 12, 30)
+task, sizes = ioi.ioi_task(model, [TEMPLATE], ioi.NAME_PAIRS[:4]), (2, 5, 12, 30)
 rankings = {
     "denoising": ranking(heads.values.abs()),
     "ablation, absolute": ranking(first_order.abs()),
@@ -978,21 +947,17 @@ lesson.check(my_circuit, name="my_circuit")
 # Now the truth about all of them, on the prompts that you were judged by: other names, other templates. And a control that is often left out. Random sets of heads come in two kinds, those that happen to contain the one strongest head and those that do not. `mi_course.interp.ioi.random_scores()` has ten of each size, measured on the same prompts.
 
 # %% id="use-held-out"
-from mi_course.interp.ioi import STRONGEST, chance_bands, random_scores, smollm2_held_out
-
-held_out, chance = smollm2_held_out(), random_scores()
+held_out, chance = ioi.smollm2_held_out(), ioi.random_scores()
 curve_sizes, curves = sorted(chance), {}
 for name, order in rankings.items():
     curves[name] = held_out.scores([order[:n] for n in curve_sizes])
 best = [[chance[n][i][-1] for n in curve_sizes] for i in (0, 1)]
-rows = {"random, best of ten": best[0], f"with {named(STRONGEST)}": best[1]} | curves
+rows = {"random, best of ten": best[0], f"with {named(ioi.STRONGEST)}": best[1]} | curves
 print(show.table(rows, [f"{n} heads" for n in curve_sizes], title="Faithfulness, held out"))
 
 circuit = [tuple(head) for head in lesson.use("my_circuit")]
-smaller = [[other for other in found if other != head] for head in found]
-alone, graph_score, my_score, *left = held_out.scores([[suppressor], found, circuit, *smaller])
-drops = {head: graph_score - score for head, score in zip(found, left, strict=True)}
-my_rest = held_out.completeness(circuit)
+alone, graph_score, my_score = held_out.scores([[suppressor], found, circuit])
+drops, my_rest = held_out.drops(found), held_out.completeness(circuit)
 print(
     f"your circuit {my_score:.2f} ({len(circuit)} heads), all others without it {my_rest:.2f}"
 )
@@ -1003,18 +968,16 @@ print(
 
 # %% id="held-out-picture" tags=["not-compared"]
 axes = {"xlabel": "number of heads", "ylabel": "faithfulness on held-out prompts"}
-title = "Faithfulness by size, for three rankings and for chance"
+title, bands = "Faithfulness by size: three rankings, and chance", ioi.chance_bands()
 caption = (
-    "1 is the whole model. Bands: the lowest and highest of ten random sets, and their median."
+    "1 is the whole model. Bands: lowest and highest of ten random sets, and their median."
 )
-show.lines(curve_sizes, curves | chance_bands(), title=title, caption=caption, **axes)
+show.lines(curve_sizes, curves | bands, title=title, caption=caption, **axes)
 
 # %% id="circuit-picture" tags=["not-compared"]
-from mi_course.interp.ioi_study import draw_circuit
-
 title = f"These eight heads keep {graph_score:.2f}, {named(suppressor)} alone {alone:.2f} of the task"
 caption = "The tested heads, and the paths measured in section 7. Red and dashed: against the answer."
-draw_circuit(found, copying, straight, edges, title=title, caption=caption)
+study.draw_circuit(found, copying, straight, edges, title=title, caption=caption)
 
 # %% id="claims-circuit-seen" tags=["claims"]
 _at = {n: i for i, n in enumerate(curve_sizes)}
@@ -1113,12 +1076,11 @@ lesson.check(self_repair)
 # **Predict:** remove the name mover, and remove the suppression head. In which case do others make up for it: heads, MLPs, the norm?
 
 # %% id="use-backup"
-from mi_course.interp.ioi_study import repair_of_parts
-
-repair, rows = {}, {}
+repair, rows, repair_of = {}, {}, lesson.use("self_repair")
 for head, (logits, ablated) in without.items():
-    ends = parts, parts_at_end(model, ablated), scale, ablated["ln_final.hook_scale"][:, -1]
-    repair[head] = repair_of_parts(*lesson.use("self_repair")(*ends, directions), head)
+    scales = (scale, ablated["ln_final.hook_scale"][:, -1])
+    split = repair_of(parts, ioi.parts_at_end(model, ablated), *scales, directions)
+    repair[head] = study.repair_of_parts(*split, head)
     *numbers, who = repair[head].values()
     measured = (difference_of(logits, answers, last) - clean_difference).mean()
     rows[f"without {named(head)}"] = [*numbers, sum(numbers), measured]
@@ -1223,8 +1185,8 @@ claim(
 # %% id="use-gpt2" tags=["online"]
 try:
     gpt2 = mi_course.load_model("gpt2")
-    gpt2_metric = difference_metric(names[FEW], gpt2)
-    print(patching.sweep_heads(gpt2, *few[:2], gpt2_metric, progress=False).top(9))
+    answers_gpt2 = patching.logit_difference(names[FEW], gpt2)
+    print(patching.sweep_heads(gpt2, *few[:2], answers_gpt2, progress=False).top(9))
 except Exception as error:
     print(
         f"GPT-2 is not here ({type(error).__name__}): this part needs a network, no other does."

@@ -223,6 +223,11 @@ class Task:
         """Faithfulness of all the other heads (Marks et al. 2024): near 0 if nothing of the circuit is missing."""
         return self.score([head for head in self._all_heads() if head not in set(heads)])
 
+    def drops(self, heads: Sequence[Head]) -> dict[Head, float]:
+        """By how much the faithfulness of these heads falls if one of them is left out."""
+        whole, *left = self.scores([heads, *([other for other in heads if other != head] for head in heads)])
+        return {head: whole - score for head, score in zip(heads, left, strict=True)}
+
     def _all_heads(self) -> list[Head]:
         return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
 

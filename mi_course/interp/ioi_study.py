@@ -38,7 +38,7 @@ ORDERS = (slice(None), slice(0, None, 2), slice(1, None, 2))
 """All prompts, those with the indirect object first (ABB), and those with it second (ABA)."""
 
 
-def by_order(values: Float[Tensor, "*any prompt"]) -> Float[Tensor, "3 *any"]:
+def by_order(values: Float[Tensor, "*any prompt"]) -> Tensor:  # [3, *any]
     """Means over all prompts, over those with the indirect object first, and over those with it second."""
     return torch.stack([values[..., rows].mean(-1) for rows in ORDERS])
 
