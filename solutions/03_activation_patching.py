@@ -120,7 +120,8 @@ lesson.check(ioi_prompts)
 # Sixteen pairs of names, 32 prompts. In every other pair the man comes first, so that order and gender are not mixed up either. Whoever resamples these data should draw whole *pairs*: the two prompts of a pair share their names and are not independent.
 
 # %% id="use-prompts"
-from mi_course.interp.ioi_study import ORDERS, by_order, named, ranking, strongest
+from mi_course.interp.heads import named, ranking, strongest
+from mi_course.interp.ioi_study import ORDERS, by_order
 
 clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(ioi.NAME_PAIRS, TEMPLATE)
 clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)

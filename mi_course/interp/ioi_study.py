@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mi_course.interp.heads import named
 from mi_course.interp.ioi import NAME_PAIRS, HeadProfile, after_first_layer, head_profile, record, z_and_gradient
 from mi_course.interp.models import load_native
 from mi_course.interp.patching import (
@@ -41,25 +42,6 @@ ORDERS = (slice(None), slice(0, None, 2), slice(1, None, 2))
 def by_order(values: Float[Tensor, "*any prompt"]) -> Tensor:  # [3, *any]
     """Means over all prompts, over those with the indirect object first, and over those with it second."""
     return torch.stack([values[..., rows].mean(-1) for rows in ORDERS])
-
-
-def named(head: Head) -> str:
-    """A head as it is written in a text.
-
-    >>> named((23, 3))
-    '23.3'
-    """
-    return f"{head[0]}.{head[1]}"
-
-
-def ranking(values: Float[Tensor, "layer head"]) -> list[Head]:
-    """All heads, that with the largest value first."""
-    return [divmod(i, values.shape[1]) for i in values.flatten().argsort(descending=True).tolist()]
-
-
-def strongest(values: Float[Tensor, "layer head"], n: int) -> list[Head]:
-    """The n heads with the largest values of either sign, largest first."""
-    return ranking(values.abs())[:n]
 
 
 def likeliest(model: TransformerBridge, prompt: str, k: int = 3) -> str:
