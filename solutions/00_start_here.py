@@ -45,14 +45,9 @@ print(model.generate(prompt, max_new_tokens=8, do_sample=False, verbose=False))
 # The next picture does it for three tokens. **Predict:** the logits 3 and 1 lie two apart. How many times as likely is the first?
 
 # %% id="softmax-picture" tags=["not-compared"]
-scores = torch.tensor([3.0, 1.0, -2.0])
-show.bars(
-    [" Paris, logit 3", " Lyon, logit 1", " banana, logit −2"],
-    scores.exp() / scores.exp().sum(),
-    title="Softmax: every logit counts, and the largest takes most",
-    xlabel="token and its logit (an example)",
-    ylabel="probability",
-)
+from mi_course.interp import basics
+
+basics.draw_softmax({" Paris": 3.0, " Lyon": 1.0, " banana": -2.0})
 
 # %% [markdown] id="softmax-answer"
 # Two logits apart is $e^2 = 7.4$ times as likely, whatever the other tokens are. Only differences of logits matter: add 100 to all three and the picture stays the same. Now the real ones.
@@ -96,8 +91,7 @@ def top_next_tokens(logits: Float[Tensor, "pos vocab"], k: int) -> list[tuple[in
 lesson.check(top_next_tokens)
 
 # %% id="use-top-next-tokens"
-best = lesson.use("top_next_tokens")(logits, 8)
-for token, probability in best:
+for token, probability in lesson.use("top_next_tokens")(logits, 8):
     print(f"{model.tokenizer.decode(token)!r:>12}  {probability:.2f}")
 
 # %% [markdown] id="after-top-next-tokens"
@@ -114,11 +108,9 @@ story = "Mary and John went to the lake. Mary dived in, and John"
 with torch.no_grad():
     _, cache = model.run_with_cache(story)
 resid = cache["resid_post", 14][0]
-print("residual stream after layer 14:", tuple(resid.shape), "= (positions, d_model)")
 norms = resid.norm(dim=-1)
-print(
-    f"at BOS: {norms[0]:,.0f}, elsewhere between {norms[1:].min():.0f} and {norms[1:].max():.0f}"
-)
+print("residual stream after layer 14:", tuple(resid.shape), "= (positions, d_model)")
+print(f"at BOS {norms[0]:,.0f}, elsewhere {norms[1:].min():.0f} to {norms[1:].max():.0f}")
 
 # %% id="claims-bos-surprise" tags=["claims"]
 from mi_course import claim
@@ -134,12 +126,8 @@ claim(
 # marker in that place. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
 
 # %% id="norms-picture" tags=["not-compared"]
-show.tokens(
-    model.to_str_tokens(story)[1:],
-    norms[1:],
-    title="How long is the residual stream at each token? (without BOS)",
-    unit="norm after layer 14",
-)
+title = "How long is the residual stream at each token? (without BOS)"
+show.tokens(model.to_str_tokens(story)[1:], norms[1:], title=title, unit="norm after layer 14")
 
 # %% [markdown] id="attention-intro"
 # ## One head at a time
@@ -148,15 +136,12 @@ show.tokens(
 # of the nine heads of layer 23. Hover over a token to see what it attends to. How do the three differ?
 
 # %% id="attention-picture" tags=["not-compared"]
-story_tokens = model.to_str_tokens(story)
-heads = [0, 3, 6]
-show.attention(
-    cache["pattern", 23][0, heads],
-    story_tokens,
-    heads=[f"23.{h}" for h in heads],
-    title="Three heads of layer 23",
-    caption="Head h of layer l is written l.h. Rows: tokens that attend (queries). Columns: tokens attended to (keys).",
+caption = (
+    "Head h of layer l is written l.h. Rows attend (queries), columns are attended to (keys)."
 )
+three, title = cache["pattern", 23][0, [0, 3, 6]], "Three heads of layer 23"
+story_tokens, heads = model.to_str_tokens(story), ["23.0", "23.3", "23.6"]
+show.attention(three, story_tokens, heads=heads, title=title, caption=caption)
 
 # %% [markdown] id="ask-zero-head"
 # ### Your turn: switch one head off
@@ -196,34 +181,19 @@ lesson.check(zero_head)
 from functools import partial
 
 sentence = "When Mary and John went to the store, John gave a drink to"
-mary, john = model.to_single_token(" Mary"), model.to_single_token(" John")
-silence = lesson.use("zero_head")
-
-
-def logit_difference(hooks=()):
-    with torch.no_grad():
-        last = model.run_with_hooks(sentence, fwd_hooks=list(hooks))[0, -1]
-    return float(last[mary] - last[john])
-
-
-whole = logit_difference()
-without = [
-    logit_difference([("blocks.23.attn.hook_z", partial(silence, head=h))]) for h in range(9)
-]
-print(f"whole model: {whole:.1f} logits in favour of Mary")
-for h, value in enumerate(without):
-    print(f"without 23.{h}: {value:.1f}")
+silence, names = lesson.use("zero_head"), (" Mary", " John")
+whole = basics.logit_difference(model, sentence, *names)
+print(f"whole model: {whole:.1f} logits in favor of Mary")
+change = {}
+for h in range(9):
+    hook = ("blocks.23.attn.hook_z", partial(silence, head=h))
+    change[f"23.{h}"] = basics.logit_difference(model, sentence, *names, hooks=[hook]) - whole
+    print(f"without 23.{h}: {whole + change[f'23.{h}']:.1f}")
 
 # %% id="zero-head-picture" tags=["not-compared"]
-change = {f"23.{h}": value - whole for h, value in enumerate(without)}
-worst = min(change, key=change.get)
-show.bars(
-    list(change),
-    list(change.values()),
-    title=f"Without {worst} the model is least sure of Mary",
-    xlabel="head that is switched off",
-    ylabel="change of the logit difference (logits)",
-)
+worst, title = min(change, key=change.get), "How much of it is lost without one head"
+axes = {"xlabel": "head that is switched off", "ylabel": "change of the logit difference"}
+show.bars(list(change), list(change.values()), title=title, **axes)
 
 # %% id="claims-zero-head-seen" tags=["claims"]
 others = [value for head, value in change.items() if head != worst]
@@ -253,21 +223,20 @@ claim("without some head the model is surer, by 0.2 logits", max(others) > 0.2)
 # One last picture. We take random tokens, repeat them, and look at head 18.6. Hover over a token in the second half: what does it attend to?
 
 # %% id="induction-picture" tags=["not-compared"]
-generator = torch.Generator().manual_seed(3)
-half = torch.randint(1000, 40_000, (1, 12), generator=generator)
-repeated = torch.cat([torch.tensor([[model.tokenizer.bos_token_id]]), half, half], dim=1)
-with torch.no_grad():
-    _, cache = model.run_with_cache(repeated)
-show.attention(
-    cache["pattern", 18][0, [6]],
-    [model.tokenizer.decode(t) for t in repeated[0]],
-    heads=["18.6"],
-    title="18.6 on 12 random tokens, written twice",
-    caption="The stripe off the diagonal is the head at work.",
+from mi_course.interp.induction import repeated_tokens
+from mi_course.interp.induction_study import draw_attention
+
+BOS, title = model.tokenizer.bos_token_id, "18.6 on 12 random tokens, written twice"
+repeated = repeated_tokens(1, 12, 1000, 40_000, BOS, seed=3)
+draw_attention(
+    model, repeated, [(18, 6)], title, "The stripe off the diagonal is the head at work."
 )
 
 # %% id="claims-recap" tags=["claims"]
-stripe = cache["pattern", 18][0, 6].diagonal(-11)[-11:]  # without the first of the second copy
+with torch.no_grad():
+    _, on_repeated = model.run_with_cache(repeated, names_filter="blocks.18.attn.hook_pattern")
+# Without the first token of the second copy.
+stripe = on_repeated["pattern", 18][0, 6].diagonal(-11)[-11:]
 lesson.seen("stripe", stripe.mean(), ".0%")
 claim(
     "each token of the second copy but the first gives what followed more than half its attention",
