@@ -45,7 +45,8 @@ print(model.generate(prompt, max_new_tokens=8, do_sample=False, verbose=False))
 # The next picture does it for three tokens. **Predict:** the logits 3 and 1 lie two apart. How many times as likely is the first?
 
 # %% id="softmax-picture" tags=["not-compared"]
-from mi_course.interp import basics
+from mi_course.interp import basics, induction
+from mi_course.interp import induction_study as study
 
 basics.draw_softmax({" Paris": 3.0, " Lyon": 1.0, " banana": -2.0})
 
@@ -136,12 +137,8 @@ show.tokens(model.to_str_tokens(story)[1:], norms[1:], title=title, unit="norm a
 # of the nine heads of layer 23. Hover over a token to see what it attends to. How do the three differ?
 
 # %% id="attention-picture" tags=["not-compared"]
-caption = (
-    "Head h of layer l is written l.h. Rows attend (queries), columns are attended to (keys)."
-)
-three, title = cache["pattern", 23][0, [0, 3, 6]], "Three heads of layer 23"
-story_tokens, heads = model.to_str_tokens(story), ["23.0", "23.3", "23.6"]
-show.attention(three, story_tokens, heads=heads, title=title, caption=caption)
+three, caption = [(23, 0), (23, 3), (23, 6)], "Head h of layer l is written l.h."
+study.draw_attention(model, model.to_tokens(story), three, "Three heads of layer 23", caption)
 
 # %% [markdown] id="ask-zero-head"
 # ### Your turn: switch one head off
@@ -180,15 +177,17 @@ lesson.check(zero_head)
 # %% id="use-zero-head"
 from functools import partial
 
-sentence = "When Mary and John went to the store, John gave a drink to"
-silence, names = lesson.use("zero_head"), (" Mary", " John")
-whole = basics.logit_difference(model, sentence, *names)
+sentence, names = (
+    "When Mary and John went to the store, John gave a drink to",
+    (" Mary", " John"),
+)
+silence, whole = lesson.use("zero_head"), basics.logit_difference(model, sentence, *names)
 print(f"whole model: {whole:.1f} logits in favor of Mary")
 change = {}
 for h in range(9):
     hook = ("blocks.23.attn.hook_z", partial(silence, head=h))
     change[f"23.{h}"] = basics.logit_difference(model, sentence, *names, hooks=[hook]) - whole
-    print(f"without 23.{h}: {whole + change[f'23.{h}']:.1f}")
+show.table(change, ["change without it (logits)"], digits=1, sign=True)
 
 # %% id="zero-head-picture" tags=["not-compared"]
 worst, title = min(change, key=change.get), "How much of it is lost without one head"
@@ -223,14 +222,9 @@ claim("without some head the model is surer, by 0.2 logits", max(others) > 0.2)
 # One last picture. We take random tokens, repeat them, and look at head 18.6. Hover over a token in the second half: what does it attend to?
 
 # %% id="induction-picture" tags=["not-compared"]
-from mi_course.interp.induction import repeated_tokens
-from mi_course.interp.induction_study import draw_attention
-
-BOS, title = model.tokenizer.bos_token_id, "18.6 on 12 random tokens, written twice"
-repeated = repeated_tokens(1, 12, 1000, 40_000, BOS, seed=3)
-draw_attention(
-    model, repeated, [(18, 6)], title, "The stripe off the diagonal is the head at work."
-)
+repeated = induction.repeated_tokens(1, 12, 1000, 40_000, model.tokenizer.bos_token_id, seed=3)
+caption = "The stripe off the diagonal is the head at work."
+study.draw_attention(model, repeated, [(18, 6)], "12 random tokens, written twice", caption)
 
 # %% id="claims-recap" tags=["claims"]
 with torch.no_grad():

@@ -103,8 +103,11 @@ with torch.no_grad():
 # The first token of the second copy comes as a surprise too, so it counts with the first copy.
 first, second = loss[:, : PERIOD + 1].mean(1), loss[:, PERIOD + 1 :].mean(1)
 never = control[:, PERIOD + 1 :].mean(1)
-print(f"first copy {first.mean():.1f} nats, second copy {second.mean():.1f} nats")
-print(f"never repeated, same positions: {never.mean():.1f} nats")
+rows = {
+    "repeated": [first.mean(), second.mean()],
+    "not repeated": [first.mean(), never.mean()],
+}
+show.table(rows, ["first copy", "second copy, or its place"], title="Loss (nats)", digits=1)
 
 # %% id="loss-picture" tags=["not-compared"]
 runs, title = {"repeated": loss, "control: not repeated": control}, "The loss, token by token"
@@ -213,9 +216,7 @@ show.table(rows, ["at period 40", "at period 25"])
 
 # %% id="attention-picture" tags=["not-compared"]
 short = make_tokens(1, 12, 1000, 40_000, BOS, seed=3)
-study.draw_attention(
-    model, short, found[:1], "Your strongest head: choose a token of the second copy"
-)
+study.draw_attention(model, short, found[:1], "Choose a token of the second copy")
 
 # %% id="claims-heads-seen" tags=["claims"]
 strong = [pair for pair in found if scores[pair] > 0.35]
@@ -311,13 +312,8 @@ lesson.check(composition_score)
 
 # %% id="use-composition"
 composition = lesson.use("composition_score")
-by_keys = {(layer, head // 3): (layer, head) for layer, head in found[3::-1]}
-readers = sorted(by_keys.values())  # one of your four for each key matrix
-into = {
-    (reader, part): circuits.composition_table(model, reader, part, composition)
-    for reader in readers
-    for part in "kqv"
-}
+readers = study.one_for_each_key_matrix(found[:4])
+into = circuits.composition_tables(model, readers, composition)
 chance = max(circuits.random_compositions(model, composition))
 before = [head for head in previous_heads if head[0] < readers[0][0]]
 source = max(before, key=into[readers[0], "k"].get)  # of these, the best read
@@ -428,7 +424,7 @@ tiny, copying = load_native("tiny-induction"), lesson.use("copying_score")
 for layer in (0, 1):
     ov = [circuits.ov_circuit(tiny, layer, head) for head in range(4)]
     shares = [copying(tiny.W_E, W_OV, tiny.W_U) for W_OV in ov]
-    print(f"layer {layer}: copying scores {', '.join(f'{share:.2f}' for share in shares)}")
+    print(f"layer {layer}: copying scores", [f"{share:.2f}" for share in shares])
 
 # %% [markdown] id="copying-smollm"
 # On SmolLM2 that table would have 49,152² entries, and a whole stack of layers still reads what an induction head writes. So ask the model itself. On repeated tokens, at the second copy: by how much does each head's own output, read through the final norm and the unembedding, raise the
@@ -521,29 +517,27 @@ without, few = lesson.use("loss_without_heads"), tokens[:2]
 passage, four = model.to_tokens(induction_text.PASSAGE), found[:4]
 
 
-def copies(loss):
-    """Mean loss in the first and in the second copy."""
-    return [float(part.mean()) for part in (loss[:, : PERIOD + 1], loss[:, PERIOD + 1 :])]
+def copies(heads):
+    """Mean loss in the first and in the second copy, without these heads."""
+    loss = without(model, few, heads)
+    return float(loss[:, : PERIOD + 1].mean()), float(loss[:, PERIOD + 1 :].mean())
 
 
 sets = {"nothing": [], "the source": [source], "the bystander": [bystander], "all four": four}
 sets |= {f"{named(head)} alone": [head] for head in four}
-losses = {name: copies(without(model, few, heads)) for name, heads in sets.items()}
+losses = {name: copies(heads) for name, heads in sets.items()}
 texts = {name: float(without(model, passage, sets[name]).mean()) for name in list(sets)[:4]}
-random_sets = study.random_sets([*found, *previous_heads], counts=(1, 4), seeds=range(5))
-one_random, four_random = (
-    sorted(copies(without(model, few, heads))[1] for heads in some) for some in random_sets
-)
+drawn = study.random_sets([*found, *previous_heads], counts=(1, 4), seeds=range(5))
+one_random, four_random = (sorted(copies(heads)[1] for heads in some) for some in drawn)
 rows = {name: [*values, texts.get(name, "")] for name, values in losses.items()}
-rows["1 at random, worst of 5"] = ["", one_random[-1], ""]
-rows["4 at random, worst of 5"] = ["", four_random[-1], ""]
+rows |= {"1 at random, worst of 5": ["", one_random[-1], ""]}
+rows |= {"4 at random, worst of 5": ["", four_random[-1], ""]}
 show.table(rows, ["first copy", "second copy", "passage"], title="Loss (nats) without …")
 
 # %% id="ablation-picture" tags=["not-compared"]
-heights = [second_copy for _, second_copy in losses.values()]
-axes = {"xlabel": "what is set to zero", "ylabel": "loss in the second copy (nats)"}
-axes |= {"control": four_random[2], "control_name": "four random heads (median)"}
-show.bars(list(losses), heights, title="The second copy without some heads", **axes)
+heights = [second for _, second in losses.values()]
+control = {"control": four_random[2], "control_name": "four random heads (median)"}
+study.draw_second_copy(list(losses), heights, "what is set to zero", **control)
 
 # %% id="claims-ablation-seen" tags=["claims"]
 clean_loss, no_source, no_bystander, no_four = (losses[name] for name in list(sets)[:4])
@@ -643,19 +637,25 @@ lesson.check(loss_without_path)
 
 # %% id="use-path"
 cut, layers = lesson.use("loss_without_path"), sorted({layer for layer, _ in four})
-paths = {part: copies(cut(model, few, source, part, layers))[1] for part in "kqv"}
-paths["k, bystander"] = copies(cut(model, few, bystander, "k", layers))[1]
-drawn = [induction.random_heads(layers[0], 9, 1, seed, previous_heads)[0] for seed in range(4)]
-other_keys = [copies(cut(model, few, head, "k", layers))[1] for head in drawn]
-ends = {"clean": losses["nothing"][1], "without the source": losses["the source"][1]}
-rows = ends | paths | {"k, worst of 4 random heads": max(other_keys)}
-show.table(rows, ["second copy (nats)"], title=f"Layers {layers} without the source")
+
+
+def loss_at_second_copy(head, part):
+    return float(cut(model, few, head, part, layers)[:, PERIOD + 1 :].mean())
+
+
+paths = {part: loss_at_second_copy(source, part) for part in "kqv"}
+paths["k, bystander"] = loss_at_second_copy(bystander, "k")
+(drawn,) = study.random_sets(previous_heads, counts=[1], seeds=range(4), n_layers=layers[0])
+other_keys = [loss_at_second_copy(head, "k") for (head,) in drawn]
+rows = {name: losses[name][1] for name in ("nothing", "the source")} | paths
+rows |= {"k, worst of 4 random heads": max(other_keys)}
+show.table(
+    rows, ["second copy (nats)"], title=f"Without …; below: its part in layers {layers}"
+)
 
 # %% id="path-picture" tags=["not-compared"]
-title = "A clean run, with one part of two layers taken from a run without the source"
-axes = {"xlabel": "what is exchanged", "ylabel": "loss in the second copy (nats)"}
-axes |= {"control": losses["nothing"][1], "control_name": "clean run"}
-show.bars(list(paths), list(paths.values()), title=title, **axes)
+control = {"control": losses["nothing"][1], "control_name": "clean run"}
+study.draw_second_copy(list(paths), list(paths.values()), "what is exchanged", **control)
 
 # %% id="claims-path-seen" tags=["claims"]
 lesson.seen("cut-k", paths["k"], ".1f")
@@ -880,11 +880,7 @@ for name, run in growth.items():
 show.table(rows, ["induction at step", "previous-token at step", "final loss (nats)"])
 
 # %% id="emergence-picture" tags=["not-compared"]
-steps = growth["tiny-induction"].steps
-curves = {name: run.loss_second for name, run in growth.items() if run.steps == steps}
-axes = {"xlabel": "training step", "ylabel": "loss in the second copy (nats)"}
-title = "Loss at period 20, never trained on; an even guess costs log 63 = 4.1 nats"
-show.lines(steps, curves, title=title, **axes)
+study.draw_growth(growth)
 
 # %% id="claims-emergence-seen" tags=["claims"]
 seeds = [run for name, run in growth.items() if "induction" in name]
@@ -928,10 +924,10 @@ claim(
 first_layer, own = [(0, head) for head in range(4)], {}
 sample = make_tokens(64, 24, 1, 64, 0, seed=5)
 for name in ("tiny-induction", "tiny-fixed-period"):
-    small = load_native(name)
-    for words, off in (("whole", []), ("without layer 0", first_layer)):
-        best = float(induction.scores_without_heads(small, sample, 24, off)[1].max())
-        own[f"{name}, {words}"] = best, float(without(small, sample, off)[:, 25:].mean())
+    for words, off in ((name, []), (f"{name}, without layer 0", first_layer)):
+        best = induction.scores_without_heads(load_native(name), sample, 24, off)[1].max()
+        loss = without(load_native(name), sample, off)[:, 25:].mean()
+        own[words] = float(best), float(loss)
 show.table(own, ["best score", "second copy (nats)"])
 
 # %% id="claims-fixed-seen" tags=["claims"]
@@ -978,10 +974,7 @@ sample = make_tokens(64, 20, 1, 64, 0, seed=5)
 in_models = {n: induction.find_circuit(load_native(n), sample, 20) for n in growth}
 strongest, path = (readers[0], scores[readers[0]]), into[readers[0], "k"][source]
 in_models["SmolLM2"] = (source, previous[source], *strongest, path)
-rows = {
-    name: [named(earlier), back, named(later), best, path or "none"]
-    for name, (earlier, back, later, best, path) in in_models.items()
-}
+rows = {n: [named(a), b, named(c), d, e or "none"] for n, (a, b, c, d, e) in in_models.items()}
 show.table(rows, ["one back", "score", "induction", "score", "K-composition"])
 
 # %% id="claims-universality-seen" tags=["claims"]

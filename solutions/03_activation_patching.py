@@ -356,12 +356,7 @@ show.table(rows, ["at the second subject", "at the end", "elsewhere, at most"])
 
 # %% id="residual-picture" tags=["not-compared"]
 sweeps = {"residual stream": residual, "attention output": attention, "MLP output": mlp}
-panels = {name: sweep.values[:, subject_at:] for name, sweep in sweeps.items()}
-title, unit = "The effect of patching one layer at one position", "share of the effect"
-caption = "Before the second subject both runs are the same, so every effect there is 0."
-axes = {"xlabel": "position (first prompt)", "ylabel": "layer", "down": False}
-axes |= {"x": model.to_str_tokens(clean_texts[0])[subject_at:], "y": range(n_layers)}
-show.heatmaps(panels, title=title, unit=unit, caption=caption, **axes)
+study.draw_positions(sweeps, model.to_str_tokens(clean_texts[0]), since=subject_at)
 
 # %% id="claims-residual-seen" tags=["claims"]
 _at, _end = residual.values[:, subject_at], residual.values[:, end]
@@ -424,10 +419,7 @@ late = range(17, n_layers)
 by_part = study.sweep_parts(model, *few, late)
 
 # %% id="parts-picture" tags=["not-compared"]
-axes = {"x": range(n_heads), "y": late, "xlabel": "head", "ylabel": "layer", "down": False}
-title = "One head's query, key, value or pattern from the clean run"
-caption = "Eight prompts. Three query heads share a key and a value: blocks of three."
-show.heatmaps(by_part, title=title, unit=unit, caption=caption, **axes)
+study.draw_parts(by_part, late, "Eight prompts. Three query heads share a key and a value.")
 
 # %% [markdown] id="name-intro"
 # ### Name them
@@ -559,18 +551,12 @@ claim(
 # It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last?
 
 # %% id="use-latest"
-FORMS = {
-    "B repeated and latest": TEMPLATE.replace("{S}", "{B}"),
-    "nobody repeated, C latest": TEMPLATE.replace("{S}", "{C}"),
-    "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
-    "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
-}
 suppressor = max(found, key=by_z.get)
 latest, name_logits = {}, {}
-for form, template in FORMS.items():
+for form, template in study.FORMS.items():
     name_logits[form], latest[form] = study.three_names(model, template, suppressor)
     above = ", ".join(f"{role} {v.mean():.1f}" for role, v in name_logits[form].items())
-    print(f"{form}: logits above the mean of 32 names {above}")
+    print(f"{template}: logits above the mean of 32 names {above}")
     print(f"    {named(suppressor)} {latest[form]}")
 
 # %% id="claims-latest-seen" tags=["claims"]
@@ -674,14 +660,16 @@ lesson.check(path_patch_to_logits)
 # %% id="use-paths"
 with torch.no_grad():
     few_clean, few_corrupted = (model.run_with_cache(x[FEW])[1] for x in (clean, corrupted))
-before, after = corrupted_difference[FEW].mean(), clean_difference[FEW].mean()
+
+
+def few_metric(logits):
+    return difference_of(logits, answers[FEW], last[FEW]).mean().item()
 
 
 def along_path(patch, *ends):
     """What your function gives for this path, as a share of the way from corrupted to clean."""
-    metric = lambda logits: difference_of(logits, answers[FEW], last[FEW]).mean().item()  # noqa: E731
-    value = patch(model, corrupted[FEW], few_corrupted, few_clean, *ends, metric)
-    return float((value - before) / (after - before))
+    value = patch(model, corrupted[FEW], few_corrupted, few_clean, *ends, few_metric)
+    return study.share(value, corrupted_difference[FEW], clean_difference[FEW])
 
 
 straight = {head: along_path(lesson.use("path_patch_to_logits"), head) for head in found}
@@ -968,12 +956,8 @@ print(
 )
 
 # %% id="held-out-picture" tags=["not-compared"]
-axes = {"xlabel": "number of heads", "ylabel": "faithfulness on held-out prompts"}
-title, bands = "Faithfulness by size: three rankings, and chance", ioi.chance_bands()
-caption = (
-    "1 is the whole model. Bands: lowest and highest of ten random sets, and their median."
-)
-show.lines(curve_sizes, curves | bands, title=title, caption=caption, **axes)
+title = "Faithfulness by size: three rankings, and chance"
+study.draw_sizes(curve_sizes, curves | ioi.chance_bands(), title)
 
 # %% id="circuit-picture" tags=["not-compared"]
 title = f"These eight heads keep {graph_score:.2f}, {named(suppressor)} alone {alone:.2f} of the task"
@@ -1189,9 +1173,7 @@ try:
     answers_gpt2 = patching.logit_difference(names[FEW], gpt2)
     print(patching.sweep_heads(gpt2, *few[:2], answers_gpt2, progress=False).top(9))
 except Exception as error:
-    print(
-        f"GPT-2 is not here ({type(error).__name__}): this part needs a network, no other does."
-    )
+    print(f"GPT-2 is not here ({type(error).__name__}). This part alone needs a network.")
 
 # %% id="claims-recap" tags=["claims"]
 claim(

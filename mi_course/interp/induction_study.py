@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
+    from mi_course.interp.induction_training import RecordedRun
+
     Head = tuple[int, int]
 
 
 def rank(head: Head, table: Mapping[Head, float]) -> int:
     """The place of this head among all in the table, 1 for the largest value."""
     return sorted(table.values(), reverse=True).index(table[head]) + 1
+
+
+def one_for_each_key_matrix(heads: Sequence[Head], group: int = 3) -> list[Head]:
+    """The first of these heads for each key matrix, by layer; `group` query heads share one."""
+    first = {(layer, head // group): (layer, head) for layer, head in reversed(heads)}
+    return sorted(first.values())
 
 
 def random_sets(
@@ -61,3 +69,35 @@ def draw_attention(
     patterns = torch.stack([cache["pattern", layer][0, head] for layer, head in heads])
     words = [model.tokenizer.decode(token) for token in tokens[0]]
     return attention(patterns, words, heads=[named(head) for head in heads], title=title, caption=caption)
+
+
+def draw_second_copy(
+    names: Sequence[str], losses: Sequence[float], what: str, control: float, control_name: str
+) -> Any:
+    """The loss in the second copy, one bar for each experiment, and a line for the control."""
+    from mi_course.show import bars
+
+    return bars(
+        names,
+        losses,
+        xlabel=what,
+        ylabel="loss in the second copy (nats)",
+        title=f"The second copy: {what}",
+        control=control,
+        control_name=control_name,
+    )
+
+
+def draw_growth(growth: Mapping[str, RecordedRun]) -> Any:
+    """The loss of the recorded runs that were measured at the same steps as the first."""
+    from mi_course.show import lines
+
+    steps = next(iter(growth.values())).steps
+    return lines(
+        steps,
+        {name: run.loss_second for name, run in growth.items() if run.steps == steps},
+        xlabel="training step",
+        ylabel="loss in the second copy (nats)",
+        title="Loss at period 20, never trained on",
+        caption="An even guess costs log 63 = 4.1 nats.",
+    )

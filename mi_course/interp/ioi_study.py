@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from transformer_lens.model_bridge import TransformerBridge
 
+    from mi_course.interp.patching import Sweep
     from mi_course.interp.patching.metrics import Metric
     from mi_course.interp.prompts import Prompts
 
@@ -37,6 +38,20 @@ if TYPE_CHECKING:
 
 ORDERS = (slice(None), slice(0, None, 2), slice(1, None, 2))
 """All prompts, those with the indirect object first (ABB), and those with it second (ABA)."""
+
+
+FORMS = {
+    "B repeated and latest": "When {A} and {B} went to the store, {B} gave a drink to",
+    "nobody repeated, C latest": "When {A} and {B} went to the store, {C} gave a drink to",
+    "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
+    "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
+}
+"""Templates that tell a repeated name from the latest one."""
+
+
+def share(value: float, before: Float[Tensor, " prompt"], after: Float[Tensor, " prompt"]) -> float:
+    """How far a mean lies on the way from that of `before` to that of `after`."""
+    return float((value - before.mean()) / (after - before).mean())
 
 
 def by_order(values: Float[Tensor, "*any prompt"]) -> Tensor:  # [3, *any]
@@ -207,3 +222,51 @@ def draw_circuit(
     arrows += [(named(head), "logits", straight[head]) for head in heads if abs(straight[head]) >= least]
     nodes = [{"id": named(head), "layer": head[0], "role": role(head)} for head in heads]
     return graph([*nodes, {"id": "logits", "layer": n_layers}], arrows, weight_name="share of the effect", **words)
+
+
+def draw_positions(sweeps: Mapping[str, Sweep], tokens: Sequence[str], since: int) -> Any:
+    """Sweeps by layer and position beside each other, from one position on."""
+    from mi_course.show import heatmaps
+
+    return heatmaps(
+        {name: sweep.values[:, since:] for name, sweep in sweeps.items()},
+        x=tokens[since:],
+        y=range(len(next(iter(sweeps.values())).values)),
+        xlabel="position (first prompt)",
+        ylabel="layer",
+        title="The effect of patching one layer at one position",
+        unit="share of the effect",
+        caption="At earlier positions both runs are the same, so every effect there is 0.",
+        down=False,
+    )
+
+
+def draw_parts(tables: Mapping[str, Float[Tensor, "layer head"]], layers: Sequence[int], caption: str) -> Any:
+    """What `sweep_parts` found, beside each other."""
+    from mi_course.show import heatmaps
+
+    return heatmaps(
+        tables,
+        x=range(len(next(iter(tables.values()))[0])),
+        y=layers,
+        xlabel="head",
+        ylabel="layer",
+        title="One head's query, key, value or pattern from the clean run",
+        unit="share of the effect",
+        caption=caption,
+        down=False,
+    )
+
+
+def draw_sizes(sizes: Sequence[int], curves: Mapping[str, Any], title: str) -> Any:
+    """Faithfulness against the number of heads, on held-out prompts; bands as `chance_bands` gives them."""
+    from mi_course.show import lines
+
+    return lines(
+        sizes,
+        curves,
+        xlabel="number of heads",
+        ylabel="faithfulness on held-out prompts",
+        title=title,
+        caption="1 is the whole model. Bands: lowest and highest of ten random sets, and their median.",
+    )
