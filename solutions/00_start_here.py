@@ -116,6 +116,10 @@ print(f"at BOS {norms[0]:,.0f}, elsewhere {norms[1:].min():.0f} to {norms[1:].ma
 # %% id="claims-bos-surprise" tags=["claims"]
 from mi_course import claim
 
+_patterns = torch.stack([cache["pattern", layer][0] for layer in range(30)])
+_sink = _patterns[:, :, 1:, 0].mean()
+lesson.seen("sink", _sink, ".0%")
+claim("BOS gets more than 40 % of all attention from the tokens after it", _sink > 0.4)
 lesson.seen("bos-ratio", round(float(norms[0] / norms[1:].median()), -1), ".0f")
 claim(
     "at BOS the stream is more than 50 times as long as at any other of 15 tokens",
@@ -123,8 +127,8 @@ claim(
 )
 
 # %% [markdown] id="bos-surprise"
-# A surprise: at BOS it is {{seen:bos-ratio}} times as long as at a typical token. Heads that have nothing to do attend there, and the model keeps a
-# marker in that place. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
+# A surprise: at BOS it is {{seen:bos-ratio}} times as long as at a typical token. And the tokens after it
+# spend {{seen:sink}} of all their attention there: heads that find nothing to attend to rest at BOS. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
 
 # %% id="norms-picture" tags=["not-compared"]
 title = "How long is the residual stream at each token? (without BOS)"

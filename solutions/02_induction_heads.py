@@ -468,7 +468,7 @@ claim(
 # </details>
 
 # %% [markdown] id="part-4"
-# ## 4. Proof: take them away, and cut the wire
+# ## 4. Take them away, and cut the wire
 #
 # Attention patterns and weights suggest. An **ablation** tests: set the outputs of some heads to zero, and see whether the model can still do it.
 
@@ -761,10 +761,10 @@ claim(
 # %% [markdown] id="names-seen"
 # <details><summary>What you should see</summary>
 #
-# The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and that is their work: without your four it costs {{seen:name-no-four}} nats, without the
+# The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and they have a part in that: without your four it costs {{seen:name-no-four}} nats, without the
 # source {{seen:name-no-source}}, without four random heads {{seen:name-random}}. Everything else in the stories is as before. So the circuit is used in ordinary text, for what it can do: complete what has been said.
 #
-# It is not all alone: without the four, a name is still far cheaper the second time than the first.
+# But only a part: without the four, a name is still far cheaper the second time than the first. Other heads, or other ways, do most of it here.
 # </details>
 
 # %% [markdown] id="use-fuzzy-intro"
@@ -791,6 +791,7 @@ above = {
     for form, table in fuzzy.items()
 }
 guess = float(torch.tensor(13.0).log())
+lesson.seen("same-form", [min(above["cat"]), max(above["cat"])], ".1f")
 lesson.seen("capital-low", min(above["Cat"]), ".1f")
 lesson.seen("capital-high", max(above["Cat"]), ".1f")
 lesson.seen("plural-high", max(above["cats"]), ".1f")
@@ -823,7 +824,7 @@ claim(
 # %% [markdown] id="fuzzy-seen"
 # <details><summary>What you should see</summary>
 #
-# Between ` cat` and ` Cat` the heads hardly see a difference: they score {{seen:capital-low}} to {{seen:capital-high}} above the control, and the model gives the color at {{seen:color-capital}} nats (same form: {{seen:color-same}}), which without your four becomes {{seen:color-capital-no-four}}. These are different tokens, so it is not tokens that are matched, but
+# A capital letter hides little: between ` cat` and ` Cat` the heads score {{seen:capital-low}} to {{seen:capital-high}} above the control (the lowest and the highest for the same form: {{seen:same-form}}), and the model gives the color at {{seen:color-capital}} nats (same form: {{seen:color-same}}), which without your four becomes {{seen:color-capital-no-four}}. These are different tokens, so it is not tokens that are matched, but
 # something that both share.
 #
 # Not everything, though. Between ` cat` and ` cats` the best of the four scores {{seen:plural-high}}, and the color costs {{seen:color-plural}} nats, no better than an even guess among the colors ({{seen:color-guess}}). A larger model might well match them; this is a claim about these four heads.
@@ -910,9 +911,9 @@ claim(
 # %% [markdown] id="emergence-seen"
 # <details><summary>What you should see</summary>
 #
-# All {{seen:seeds}} seeds make the jump, and within each the induction head and the previous-token head rise within {{seen:gap}} steps of one another: neither is of use without the other. *When* it happens is an accident of the seed: step {{seen:earliest}} in one, {{seen:latest}} in another.
+# All {{seen:seeds}} seeds make the jump, and within each the induction head and the previous-token head rise within {{seen:gap}} steps of one another, as they should if neither is of use without the other. *When* it happens is an accident of the seed: step {{seen:earliest}} in one, {{seen:latest}} in another.
 #
-# One layer cannot build it, because nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
+# One layer does not build it: nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
 #
 # The model with the fixed period is the trap: on another period it costs {{seen:fixed}} nats, far worse than guessing. What has it learned instead?
 # </details>

@@ -780,7 +780,7 @@ claim(
 #
 # The query of the name mover hears from {{seen:tell_mover}}. Such heads look at the subject and tell the name mover where *not* to look; in GPT-2 they are called S-inhibition heads. {{seen:carrier}} in turn carries, by value, what others have written at the second subject: {{seen:tell_carrier}}. One of these is the induction head, the only one of the eight that knows of a repetition.
 #
-# Nobody steers {{seen:suppressor}}: no head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
+# And who informs {{seen:suppressor}}? No head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
 #
 # Here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
 # </details>
