@@ -121,6 +121,18 @@ from mi_course import claim
 lesson.seen("first", first.mean(), ".0f")
 lesson.seen("second", second.mean(), ".0f")
 lesson.seen("even", torch.tensor(49_152.0).log(), ".1f")
+with torch.no_grad():
+    _likeliest = model(tokens)[:, PERIOD + 1 : -1].argmax(-1)
+    _short = make_tokens(8, 10, 1000, 40_000, BOS, 0)
+    _short_loss = loss_of(model(_short), _short)[:, 11:].mean()
+_right = (_likeliest == tokens[:, PERIOD + 2 :]).float().mean()
+lesson.seen("right", _right, ".0%")
+lesson.seen("short", _short_loss, ".0f")
+claim(
+    "in the second copy the right token is the likeliest in more than half of the places",
+    _right > 0.5,
+)
+claim("with a period of 10 the second copy costs 2 nats more", _short_loss > second.mean() + 2)
 claim(
     "the second copy costs 8 nats less than the first, in each of 8 rows",
     (first - second > 8).all(),
@@ -132,7 +144,7 @@ claim("random text is worse than an even guess, by 1 nat in each row", (first > 
 # <details><summary>What you should see</summary>
 #
 # About {{seen:first}} nats in the first copy, about {{seen:second}} in the second, and no such fall without the repetition. The first copy costs *more* than an evenly spread guess ({{seen:even}}): the model expects text, and random
-# tokens are none. One earlier occurrence is enough to make the right token the likely one.
+# tokens are none. In {{seen:right}} of the places one earlier occurrence makes the right token the likeliest of all. It takes some run-up: with a period of $10$ in the place of $40$ the second copy still costs {{seen:short}} nats.
 # </details>
 #
 # Some part of this model looks back, finds where the present token stood before, and says what came next. Elhage et al. (2021) found such a part in two-layer models, and called it an
@@ -340,7 +352,15 @@ lesson.seen("earlier", len(keys))
 lesson.seen("k", keys[source], ".2f")
 lesson.seen("k-bystander", keys[bystander], ".2f")
 lesson.seen("chance", chance, ".2f")
-
+_later = next(head for head in found if head[0] > readers[-1][0] + 2)
+_keys = circuits.composition_table(model, _later, "k", composition)
+_best = max(_keys, key=_keys.get)
+lesson.seen("later", named(_later))
+lesson.seen("later-best", named(_best))
+claim(
+    "the keys of a later induction head read another head best, and it attends one back too",
+    _best != source and previous[_best] > 0.5,
+)
 claim(
     "in keys the source ranks first or second, for each key matrix",
     all(study.rank(source, into[r, "k"]) <= 2 for r in readers),
@@ -379,7 +399,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # {{seen:source}} comes first or second of all earlier heads in the keys of {{seen:key-matrices}}: {{seen:k}} for the first of them, more than three times the median. {{seen:bystander}} attends one back almost as faithfully, and has {{seen:k-bystander}}. Attention alone did not tell
-# them apart; the weights do. The typical earlier head composes about as random matrices do ({{seen:chance}} at most). And it is the *keys* that read {{seen:source}} best, as the explanation asks: queries and values compose with it far less, though for one of the two readers the values, too, read no other head better.
+# them apart; the weights do. The typical earlier head composes about as random matrices do ({{seen:chance}} at most). And it is the *keys* that read {{seen:source}} best, as the explanation asks: queries and values compose with it far less, though for one of the two readers the values, too, read no other head better. This is about your four strongest: the keys of {{seen:later}} read {{seen:later-best}} best, another head that attends one back.
 #
 # A caution. A high score says that a path is wide, not what travels along it. So it is a reason to cut the path, in section 4.
 # </details>
@@ -717,18 +737,24 @@ in_text = induction_text.heads_in_text(model, lesson.use("text_induction_score")
 leaders = top_heads(in_text, 0.0)[:5]
 print("lead in stories:", {named(head): f"{in_text[head]:.2f}" for head in leaders})
 some = {name: sets[name] for name in list(sets)[:4]}
+some["all you found"] = found
 some["four at random"] = induction.random_heads(30, 9, 4, 0, [*found, *previous_heads])
 for_names = {k: induction_text.name_losses(model, without, heads) for k, heads in some.items()}
 show.table(for_names, ["name once", "name again", "all else"], title="Loss (nats) without …")
 
 # %% id="claims-names-seen" tags=["claims"]
-clean_names, no_source_names, _, no_four_names, random_names = for_names.values()
+clean_names, no_source_names, _, no_four_names, none_names, random_names = for_names.values()
 lesson.seen("leaders", [named(head) for head in leaders[:3]])
 lesson.seen("name-once", clean_names[0], ".1f")
 lesson.seen("name-again", clean_names[1], ".2f")
 lesson.seen("name-no-four", no_four_names[1], ".2f")
 lesson.seen("name-no-source", no_source_names[1], ".2f")
 lesson.seen("name-random", random_names[1], ".2f")
+lesson.seen("name-none", none_names[1], ".2f")
+claim(
+    "without all heads found the later times cost half a nat more than without the four",
+    none_names[1] > no_four_names[1] + 0.5,
+)
 claim(
     "the five heads that lead in stories are among those found on random tokens",
     all(head in found for head in leaders),
@@ -764,7 +790,7 @@ claim(
 # The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and they have a part in that: without your four it costs {{seen:name-no-four}} nats, without the
 # source {{seen:name-no-source}}, without four random heads {{seen:name-random}}. Everything else in the stories is as before. So the circuit is used in ordinary text, for what it can do: complete what has been said.
 #
-# But only a part: without the four, a name is still far cheaper the second time than the first. Other heads, or other ways, do most of it here.
+# But only a part: without the four, a name is still far cheaper the second time than the first. The other heads that you found share the work: without them all it costs {{seen:name-none}} nats.
 # </details>
 
 # %% [markdown] id="use-fuzzy-intro"

@@ -507,6 +507,16 @@ lesson.seen(
 lesson.seen("at_end", [named(h) for h in _at_end])
 lesson.seen("s_lookers", [named(h) for h in _s_lookers])
 lesson.seen("induction", [named(h) for h in _induction])
+_mentions = [int((row == s).nonzero()[0]) for row, s in zip(clean, answers[:, 1], strict=True)]
+_la, _he = _induction[0]
+_onward = torch.stack(
+    [clean_cache["pattern", _la][i, _he, subject_at, at + 1] for i, at in enumerate(_mentions)]
+)
+lesson.seen("induction_onward", _onward.mean(), ".1f")
+claim(
+    "at the second subject the induction head looks at the word after the first mention, with half of its attention",
+    len(_induction) == 1 and _onward.mean() > 0.5,
+)
 lesson.seen("by_value", [named(h) for h in _by_value])
 lesson.seen("by_query", [named(h) for h in _by_query])
 claim(
@@ -540,7 +550,7 @@ claim(
 # - **{{seen:negative}}** suppresses names too, but no particular one: {{seen:negative_writes}} on indirect object and subject. What it costs depends on the order of the names.
 # - **{{seen:at_end}}** look mainly at the last position itself. They react to what earlier heads have left there. They neither copy nor suppress; one works for the answer and one against it.
 # - **{{seen:s_lookers}}** look at the second subject and write nothing on either name. They do something else with what they find; section $7$ asks what.
-# - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention: an induction head, as in lesson 02.
+# - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention ({{seen:induction_onward}}): an induction head, as in lesson 02.
 #
 # The four panels separate two ways to carry the answer. {{seen:by_value}} act by *value*: they look at the same place in both runs and read what stands there. {{seen:by_query}} act by *query*: they look somewhere else. Keys and values are shared by three heads each, so a whole block lights up where only one head matters.
 # </details>
@@ -782,7 +792,7 @@ claim(
 #
 # And who informs {{seen:suppressor}}? No head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
 #
-# Here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
+# A path into a value reaches all three heads that share it. And here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
 # </details>
 
 # %% [markdown] id="part-8"
@@ -942,7 +952,13 @@ for name, order in rankings.items():
     curves[name] = held_out.scores([order[:n] for n in curve_sizes])
 best = [[chance[n][i][-1] for n in curve_sizes] for i in (0, 1)]
 rows = {"random, best of ten": best[0], f"with {named(ioi.STRONGEST)}": best[1]} | curves
-print(show.table(rows, [f"{n} heads" for n in curve_sizes], title="Faithfulness, held out"))
+print(
+    show.table(
+        rows,
+        ["1 head", *(f"{n} heads" for n in curve_sizes[1:])],
+        title="Faithfulness, held out",
+    )
+)
 
 circuit = [tuple(head) for head in lesson.use("my_circuit")]
 alone, graph_score, my_score = held_out.scores([[suppressor], found, circuit])
@@ -1118,8 +1134,8 @@ claim(
 
 # %% id="use-misleads"
 # The wrong mean: over prompts in which somebody is named twice. It keeps part of the task.
-means = {"ABC mean": abc_mean, "zero": torch.zeros_like(abc_mean)}
-means["clean prompts' mean"] = patching.head_means(model, clean_texts)
+means = {"ABC mean": abc_mean, "clean mean": patching.head_means(model, clean_texts)}
+means["zero"] = torch.zeros_like(abc_mean)
 top, by_mean, rows = ranking(first_order.abs())[:10], {}, {}
 for name, mean in means.items():
     kept, nothing = patching.mean_ablations(model, *few[::2], [top, []], means=mean)
