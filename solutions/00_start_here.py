@@ -251,7 +251,7 @@ claim(
 claim("there some tokens give it less than a tenth", _stripes.min() < 0.1)
 
 # %% [markdown] id="recap"
-# In the second copy each token but the first attends to one place past its own first occurrence: to what came *next* last time, with {{seen:stripe}} of its attention on average. (Other random tokens look less tidy: over twenty more rows it is {{seen:stripe-others}}, and some tokens miss altogether.) Nobody programmed that. Lesson 02 finds all the heads that do it, takes
+# In the second copy each token but the first attends to one place past its own first occurrence: to what came *next* last time, with {{seen:stripe}} of its attention on average. (Other random tokens look less tidy: over more rows it is {{seen:stripe-others}}, and some tokens miss altogether.) Nobody programmed that. Lesson 02 finds all the heads that do it, takes
 # the mechanism apart, and grows one from nothing.
 #
 # **You have** loaded a language model, read its predictions, looked at its residual stream and its attention, and changed what it does by switching off a head.

@@ -199,7 +199,7 @@ rows = {named(h): [direct[h], direct_1[h], direct_2[h]] for h in strongest(direc
 print(show.table(rows, ["direct", "IO first", "IO second"], title="Logits", sign=True))
 
 # The control: do all parts together give the logit difference?
-directions = (W_U[:, answers[:, 0]] - W_U[:, answers[:, 1]]).T
+directions = study.directions(model, answers)  # prompt d_model
 shares = (parts * directions / scale).sum(-1).mean(-1)
 sums = [direct.sum(), shares[270:300].sum(), shares[300]]
 rows = {"all 32 prompts": [*sums, sum(sums), clean_difference.mean()]}

@@ -54,6 +54,12 @@ def share(value: float, before: Float[Tensor, " prompt"], after: Float[Tensor, "
     return float((value - before.mean()) / (after - before).mean())
 
 
+def directions(model: TransformerBridge, answers: Int[Tensor, "prompt 2"]) -> Float[Tensor, "prompt d_model"]:
+    """For each prompt the direction in the normed final stream that reads right minus wrong."""
+    right, wrong = (model.W_U.detach().T[column] for column in answers.T)
+    return right - wrong
+
+
 def by_order(values: Float[Tensor, "*any prompt"]) -> Tensor:  # [3, *any]
     """Means over all prompts, over those with the indirect object first, and over those with it second."""
     return torch.stack([values[..., rows].mean(-1) for rows in ORDERS])
