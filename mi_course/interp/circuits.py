@@ -8,7 +8,7 @@ positions, so they are about content only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -198,6 +198,13 @@ def composition_table(
     reads = reads.T if part == "k" else reads
     earlier = [(layer, head) for layer in range(reader[0]) for head in range(model.cfg.n_heads)]
     return {head: score(ov_circuit(model, *head), reads) for head in earlier}
+
+
+def composition_tables(
+    model: TransformerBridge, readers: Sequence[Head], score: Callable[[Tensor, Tensor], float] = composition_score
+) -> dict[tuple[Head, str], dict[Head, float]]:
+    """`composition_table` of each reader's keys, queries and values, by (reader, part)."""
+    return {(reader, part): composition_table(model, reader, part, score) for reader in readers for part in "kqv"}
 
 
 def random_compositions(

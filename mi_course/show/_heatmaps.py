@@ -18,6 +18,7 @@ MAX_CELLS = 40_000
 MAX_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
 MAX_WRITTEN = 600  # cells with a word in them
 MAX_PANELS = 24
+TALLEST = 2.0  # the height of a panel of `heatmaps`, for a width of one
 PAGE_WIDTH = 720  # pixels that a notebook's column has for a picture
 
 
@@ -271,10 +272,14 @@ def heatmaps(
     unit: str = "",
     center: float | None = 0.0,
     across: int | None = None,
+    x: Sequence[Any] | None = None,
+    y: Sequence[Any] | None = None,
+    down: bool = True,
 ) -> Picture:
-    """Tables of one shape beside each other, on one color scale. The first row is at the top.
+    """Tables of one shape beside each other, on one color scale.
 
     panels: name to [row, column]. unit: what a value is; labels the color bar. center: as in `heatmap`.
+    x, y: names of columns and rows, written below the panels and left of the first. down: the first row is at the top.
     """
     if not isinstance(panels, Mapping) or not panels or len(panels) > MAX_PANELS:
         raise ValueError(f"panels is empty, no mapping, or more than {MAX_PANELS}; expected {{name: table}}.")
@@ -293,31 +298,54 @@ def heatmaps(
     details += [f"{name}: from {short(float(t.min()))} to {short(float(t.max()))}" for name, t in tables.items()]
     alt = f"Heat maps side by side, {ylabel} by {xlabel}: {title}. " + "; ".join(details[-len(tables) :]) + "."
 
+    columns_at = [visible(name, width=16) for name in labels(range(columns) if x is None else x, "x", columns)]
+    rows_at = [visible(name, width=16) for name in labels(range(rows) if y is None else y, "y", rows)]
     words = None
     if rows * columns * len(tables) <= MAX_NAMED:
-        words = [[f"{ylabel}, {xlabel} {r}, {c}" for c in range(columns)] for r in range(rows)]
-    grid, marks = tables_in_grid(list(tables.items()), min(len(tables), across or 4), words)
+        words = [[f"{ylabel} {r}, {xlabel} {c}" for c in columns_at] for r in rows_at]
+    grid, marks = tables_in_grid(list(tables.items()), min(len(tables), across or 4), words, down=down)
+    half = _half(rows, columns)
     panel = min(270.0, (PAGE_WIDTH - 100) / (1.12 * grid.across))
-    width = int(panel * grid.across * 1.12)
-    below = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(width / 5.6))
-    size = width + 110, int(panel * (grid.y[1] - grid.y[0]) + 60 + 14 * len(below))
-    chart = Chart(size, marks, *grid.axes(), scale, equal=True, below="\n".join(below))
+    width, height = int(panel * grid.across * 1.12), int(panel * (grid.y[1] - grid.y[0]) + 60)
+    if x is None and y is None:
+        across_axis, up_axis = grid.axes()
+        below = textwrap.wrap(f"{'down' if down else 'up'}: {ylabel}; across: {xlabel}", int(width / 5.6))
+    else:
+        cells, below = [mark for mark in marks if isinstance(mark, Cells)], []
+        longest = max(map(len, columns_at))
+        angle = 90 if longest * 6.5 > panel / columns else 0
+        xs, ys = _shown(columns, panel / columns, 13), _shown(rows, panel * 2 * half / rows, 13)
+        # Names stand at the left of the first panel of each row, and under the last row.
+        x_ticks = {float(part.centers()[0][i]): columns_at[i] for part in cells[: grid.across] for i in xs}
+        y_ticks = {float(part.centers()[1][i]): rows_at[i] for part in cells[:: grid.across] for i in ys}
+        plain: dict[str, Any] = {"line": False, "grid": False}
+        across_axis = Axis(xlabel, x_ticks, angle, grid.x, **plain)
+        up_axis = Axis(ylabel, y_ticks, 0, grid.y, **plain)
+        width, height = width + 40, height + 24 + (6 * longest if angle else 0)
+    size = width + 110, height + 14 * len(below)
+    chart = Chart(size, marks, across_axis, up_axis, scale, equal=True, below="\n".join(below))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 
 
 def tables_in_grid(
-    panels: Sequence[tuple[str, Numbers]], across: int, words: list[list[str]] | None = None
+    panels: Sequence[tuple[str, Numbers]], across: int, words: list[list[str]] | None = None, *, down: bool = True
 ) -> tuple[Grid, list[Mark]]:
-    """(name, table) pairs as panels one unit wide, with the first row at the top and the name above.
+    """(name, table) pairs as panels one unit wide and at most TALLEST high, with the name above.
 
-    words: [row][column], what the hover text says of a cell.
+    words: [row][column], what the hover text says of a cell. down: the first row is at the top.
     """
     rows, columns = panels[0][1].shape
-    half = rows / columns / 2
+    half = _half(rows, columns)
     grid = Grid(len(panels), across, 1.12, 2 * half + 0.24)
     marks: list[Mark] = []
     for (x, y), (name, table) in zip(grid.centers(), panels, strict=True):
         hover = f"{name}\n{{words}}" if words else name
-        marks.append(Cells(table, x - 0.5, x + 0.5, y + half - 0.06, y - half - 0.06, hover, words))
+        ends = (y + half - 0.06, y - half - 0.06)
+        marks.append(Cells(table, x - 0.5, x + 0.5, *(ends if down else ends[::-1]), hover, words))
         marks.append(Text(x, y + half + 0.01, name, size=12, soft=False))
     return grid, marks
+
+
+def _half(rows: int, columns: int) -> float:
+    """Half the height of a panel one unit wide."""
+    return min(rows / columns, TALLEST) / 2
