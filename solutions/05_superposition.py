@@ -527,7 +527,7 @@ claim(
 # %% [markdown] id="plateau-seen"
 # <details><summary>What you should see</summary>
 #
-# Two plateaus. At the left many features are left out, and those that are kept have shares from {{seen:dense_low}} to {{seen:dense_high}}. Then they pair off: from $1/p$ = {{seen:half_from}} to {{seen:half_to}}, a factor of {{seen:half_factor}}, *every* feature that is kept has one half. Elhage et al. (2022) call it sticky. Beyond that more and more features crowd in, each with less. From {{seen:quarter_from}} to {{seen:quarter_to}}, a factor of {{seen:quarter_factor}}, all of them have a quarter, and there it ends: there is nobody left to let in. So the wider plateau is the trivial one. The shares add up to the number of dimensions, or nearly: there are no more dimensions than there are.
+# Two plateaus. At the left many features are left out, and those that are kept have shares from {{seen:dense_low}} to {{seen:dense_high}}. Then they pair off: from $1/p$ = {{seen:half_from}} to {{seen:half_to}}, a factor of {{seen:half_factor}}, *every* feature that is kept has one half. Elhage et al. (2022) call it sticky. Beyond that more and more features crowd in, each with less. From {{seen:quarter_from}} to {{seen:quarter_to}}, a factor of {{seen:quarter_factor}}, all of them have a quarter, and there it ends: no feature is left to let in. So the wider plateau is the trivial one. The shares add up to the number of dimensions, or nearly: superposition divides dimensions, it makes none.
 # </details>
 
 # %% [markdown] id="part-6"
@@ -589,11 +589,12 @@ claim(
 # It also says where to look for trouble. An input that turns on several features which share a direction is read wrongly, and someone who knows W can make one. Elhage et al. (2022) find that toy models become vulnerable to adversarial examples just when they begin to superpose.
 # </details>
 
-# %% [markdown] id="ask-paired_features"
+# %% [markdown] id="part-7"
 # ## 7. Features with company
 #
 # So far features came and went independently. Real ones do not. A text about Paris is a text about France; a closing bracket is no opening bracket. Elhage et al. (2022, "Organization of Correlated and Anticorrelated Features") ask what that does to the geometry. You need features for it that differ from yours in nothing but the company they keep.
-#
+
+# %% [markdown] id="ask-paired_features"
 # {{exercise paired_features}}
 #
 # A table of shape (batch, 2 · n_pairs); features 0 and 1 are a pair, 2 and 3 the next, and so on. With `together=True` the two of a pair are present in the same rows. With `together=False` they are never both present in one row; the probability is then at most ½. Either way *every single feature* is present with `probability`, which may be 0; pairs are independent of each other, and so are rows. Present features are uniform on [0, 1], independently of each other, also within a pair. The same seed gives the same table, another seed another one, and the global random state is left alone.
@@ -621,13 +622,6 @@ def paired_features(
 
 lesson.check(paired_features)
 
-# %% [markdown] id="part-7"
-# ## 7. And in a real model?
-#
-# SmolLM2 has 576 dimensions and 49,152 tokens, and exactly one of the tokens stands at each position: these are the sparsest features there are. The embedding matrix writes each of them in a direction. So here, for once, the features of a real model are known, and it must superpose 85 of them in each dimension.
-#
-# **Predict:** are the directions like random ones, as well spread as chance allows? Or not? The control has random directions of the same lengths.
-
 # %% [markdown] id="pairs-intro"
 # Train on pairs, in two dimensions, from 16 starts each. First with room: two pairs, so that each feature could stand at a right angle to its partner. Then in a crowd: three pairs, present more often. The control has independent features, with pairs that mean nothing. **Predict** for each kind of pair: will its two features stand at right angles, against each other, or side by side?
 
@@ -643,7 +637,8 @@ for where, n_pairs, p in (("room", 2, 0.15), ("crowd", 3, 0.3)):
     for kind, sampler in samplers.items():
         cosines = toys.train_pairs(sampler, n_pairs, 2, starts=16, seed=1)
         within[f"{where}, {kind}"] = cosines
-        print(f"{where}, {kind:<15}{toys.count_angles(cosines)}")
+        kept = f"{len(cosines)} of {16 * n_pairs} kept"
+        print(f"{where}, {kind:<15}{kept}: {toys.count_angles(cosines)}")
 
 # %% id="pairs-picture" tags=["not-compared"]
 toys.draw_pairs(within, where="crowd")
@@ -744,7 +739,7 @@ claim(
 #
 # Half of the tokens have a neighbor with a cosine of {{seen:near_real}} or more. Random directions have {{seen:near_random}} at the median, and random ones with the same covariance {{seen:near_matched}}: a part of the closeness is the shape of the cloud, and most of it is not. Those of the three tokens above are related: other spellings, other numbers, other places.
 #
-# What it does not show: *which* features there are, and how many. Tokens are names that we were given; in between, nobody gives us names. The model's features are hidden in W, W is crowded, and all that we observe are activations. How to find the directions from the activations alone is what sparse autoencoders are for.
+# What it does not show: *which* features there are, and how many. Tokens come with names; what the layers between compute does not. Of a feature in there we see neither its name nor its direction, only activations in which several are added up. To find the directions from these alone is what sparse autoencoders are for.
 # </details>
 #
 # *Reflect.* What would you have to see in a real model's activations to say that it does **not** superpose? Would one neuron with one clear meaning do?

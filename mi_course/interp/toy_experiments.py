@@ -326,7 +326,7 @@ def draw_curves(rates: Sequence[float], curves: Mapping[str, Any]) -> Any:
         curves,
         xlabel="1 / probability (sparser to the right)",
         ylabel="loss / best linear loss",
-        title="What gets below the best linear model, and what does not",
+        title="Your models, and what to compare them with",
         caption="Five features of equal importance in two dimensions. Random: median and range of 20 draws.",
         log_x=True,
         log_y=True,
@@ -342,7 +342,7 @@ def draw_tables(models: Mapping[str, Tensor]) -> Any:
         xlabel="feature",
         ylabel="feature (most important first)",
         unit="W_i · W_j",
-        title="From one dimension each, to pairs that oppose each other, to a crowd",
+        title="WᵀW: which features are kept, and which disturb each other",
         caption="Blue on the diagonal: kept. Red off it: features that point against each other.",
     )
 
@@ -382,7 +382,7 @@ def draw_dimensionality(
         xlabel="log₂(1 / probability): sparser to the right",
         ylabel="dimensionality of a feature",
         groups=kinds,
-        title="Two plateaus, and a crowded slope between them",
+        title="How much of a dimension each feature has",
         caption=f"{Ws[0].shape[1]} features of equal importance in {len(Ws[0])} dimensions, one model for each of "
         f"{len(Ws)} probabilities. Features that are left out are not drawn.",
     )
