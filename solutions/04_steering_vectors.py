@@ -46,6 +46,11 @@ claim(
 )
 lesson.seen("hotel-low", at_doses[1], ".0f")
 lesson.seen("hotel-high", at_doses[3], ".0f")
+turning = opinion(Steer(ready_made[14], 14, 2.0)) < opinion(Steer(ready_made[14], 14, 1.5))
+claim(
+    "after at least four of the eight prompts they are lower at +2 than at +1.5",
+    int(turning.sum()) >= 4,
+)
 at_minus_one = next(
     line for line in panel.text.splitlines() if line.strip().startswith("-1.00")
 )
@@ -58,7 +63,7 @@ claim(
 # %% [markdown] id="panel-seen"
 # <details><summary>What you should see</summary>
 #
-# To the right the room becomes a dream and a luxury, and the log-odds follow the number all the way: {{seen:hotel-low}} nats at `-1`, {{seen:hotel-high}} at `+1`. The *text* is less obedient. At `-1` the room is not gloomy, it is empty: people, places, no complaint. Beyond the marked range the words fall apart, or go round in circles.
+# To the right the room becomes a dream and a luxury, and after this sentence the log-odds follow the number all the way: {{seen:hotel-low}} nats at `-1`, {{seen:hotel-high}} at `+1`. (After most others they turn back beyond `+1.5`.) The *text* is less obedient. At `-1` the room is not gloomy, it is empty: people, places, no complaint. Beyond the marked range the words fall apart, or go round in circles.
 #
 # So already there are two questions. Would a *random* vector do as much? And do log-odds measure what the model goes on to write? Sections 5 and 7.
 # </details>
@@ -324,11 +329,20 @@ claim(
     "the direct path is less than 15 % of the effect, with either sign",
     max(map(abs, both_directs)) < 0.15,
 )
+synonyms = [
+    runs.word_ids(model, each) for each in (texts.POSITIVE_SYNONYMS, texts.NEGATIVE_SYNONYMS)
+]
+strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
+claim(
+    "on held-out prompts with synonyms less than 25 %, at +1",
+    abs(strange.change(Steer(vector, 29)) / strange.change(Steer(vector, 14))) < 0.25,
+)
 
 # %% [markdown] id="direct-seen"
 # <details><summary>What you should see</summary>
 #
 # Of {{seen:whole}} nats the direct path explains {{seen:direct}}. The rest is the work of layers that read the vector and write something else. That is no law: the vector of a *late* layer works more and more by the direct path, and that of the last layer by nothing else. So a large effect late in the model says little about listening.
+# How large the direct path is depends on the words: with synonyms, on new prompts, it is up to a fifth.
 # </details>
 #
 # **Is a mean enough?** Other recipes are at hand: the principal direction of the pairwise differences (Zou et al. 2023), or the weights of a trained probe. How alike are they?
@@ -382,6 +396,23 @@ claim(
     all(of[k][2] > of["mean"][2] + 0.3 for k in ("logistic", "words")),
 )
 claim(
+    "and cost at most 0.05 nats more, and at -1 they do no more than it does, by 0.2",
+    all(
+        of[k][3] < of["mean"][3] + 0.05 and of[k][1] > of["mean"][1] - 0.2
+        for k in ("logistic", "words")
+    ),
+)
+new_effects = {
+    k: strange.change(Steer(recipes[name], LAYER))
+    for k, name in zip(
+        ("mean", "logistic", "words"), [*recipes][:1] + [*recipes][2:4], strict=True
+    )
+}
+claim(
+    "on held-out prompts with synonyms both lead as well, by 0.2 nats or more",
+    min(new_effects["logistic"], new_effects["words"]) > new_effects["mean"] + 0.2,
+)
+claim(
     "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
     all(abs(of[k][i]) < 1 for k in ("centered", "tense") for i in (1, 2)),
 )
@@ -389,10 +420,10 @@ claim(
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
 #
-# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and do not cost more. Marks and Tegmark (2023) found it the other way round: in larger models,
+# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and cost about as much; on new prompts with synonyms it is the same. At `-1` they have no lead. Marks and Tegmark (2023) found it the other way round: in larger models,
 # on true and false statements, mass-mean directions changed the answers more than those of logistic regression did. So it depends on model and data, and "the simplest is the best" is a result to be measured, not a rule. The simplest is good enough here, and needs no training.
 #
-# The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
+# The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does little to opinion.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -499,7 +530,7 @@ claim(
 # "Matched" is a word to be careful with. Directions with the covariance of *neutral* text do less than random ones, {{seen:neutral-extreme}} nats at most: neutral text varies along directions that matter little to an opinion. Those with the covariance of *opinionated* text reach {{seen:matched-extreme}}, since they lie where activations vary when opinions do. They are the hardest to beat, so they
 # are the control to report, with the text that they come from.
 #
-# At `+2` the vector has {{seen:real-double}} nats and the best control {{seen:best-double}}. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
+# At `+2` the vector has {{seen:real-double}} nats and the best of the controls {{seen:best-double}}. Some matched directions do as much out there, so what the slider shows at its far end is no evidence for the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
 # </details>
 #
 # **And the noise?** The pairs are few. How much of the vector's length is an accident of these? The noise of a mean of pairs is what the *differences* of the pairs scatter by, over $\sqrt{12}$. **Predict** which share of the vector's squared length it is. Then look at the noise alone: turn half of the pairs around, so that praise and complaint cancel.
@@ -698,6 +729,15 @@ claim(
     all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
 )
 claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
+other = {c: Steer(ready_made[18], 18, c) for c in (-1.5, 1.0, 1.5, 2.0)}
+claim(
+    "after layer 18 the log-odds are higher at +2 than at +1, by half a nat",
+    opinion.change(other[2.0]) > opinion.change(other[1.0]) + 0.5,
+)
+claim(
+    "and at 1.5 neither sign costs 1.4 times as much as the other",
+    1 / 1.4 < neutral_loss.rise(other[1.5]) / neutral_loss.rise(other[-1.5]) < 1.4,
+)
 claim(
     "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
     curve[1.5][1] > 1.5 * curve[-1.5][1],
@@ -708,7 +748,7 @@ claim(
 #
 # The curve is steep at first and saturates: half the dose has {{seen:half-dose}} % of the effect. The cost does the opposite: from `0.5` to `1` it grows by factors of {{seen:cost-ratios}}. Far out to the right the log-odds even *fall*: a larger number is not a stronger concept.
 #
-# The two signs are not alike. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. We call `-1` to `+1` the coherent range, and the slider marks it.
+# The two signs are not alike, after this layer. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. And none of this is a law: after layer `18` the log-odds still rise at `+2`, and at `1.5` both signs cost about the same. We call `-1` to `+1` the coherent range, and the slider marks it.
 # </details>
 
 # %% [markdown] id="ask-my_steering"
@@ -727,25 +767,34 @@ my_steering = (ready_made[18], 18, 0.5)
 lesson.check(my_steering, name="my_steering")
 
 # %% id="claims-my-steering-seen" tags=["claims"]
-from mi_course.lessons.steering_vectors.held_out import HeldOut
-
-strangers = HeldOut()
-first_try = float(strangers.effects(vector[None], 14, 1.0))
+new_words = WordOdds(model, texts.PROMPTS, *synonyms)
+new_prompts = WordOdds(model, texts.HELD_OUT_PROMPTS, GOOD, BAD)
+whole_dose, half_dose = Steer(vector, LAYER), Steer(vector, LAYER, 0.5)
+first_try = strange.change(whole_dose)
+all_neutral = NeutralLoss(model, texts.NEUTRAL)
+costs = [all_neutral.rise(steer) for steer in (whole_dose, half_dose)]
 lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
-lesson.seen("strange-half", float(strangers.effects(vector[None], 14, 0.5)), ".1f")
-lesson.seen("first-cost", strangers.cost(vector, 14, 1.0), ".2f")
+lesson.seen("only-words", new_words.change(whole_dose), ".1f")
+lesson.seen("only-prompts", new_prompts.change(whole_dose), ".1f")
+lesson.seen("strange-half", strange.change(half_dose), ".1f")
+lesson.seen("first-cost", costs[0], ".2f")
 claim(
     "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
     first_try < 0.7 * real[1],
 )
 claim(
+    "with the known words on unseen prompts at least 85 %, with unseen words on the known prompts at most 80 %",
+    new_prompts.change(whole_dose) > 0.85 * real[1]
+    and new_words.change(whole_dose) < 0.8 * real[1],
+)
+claim(
     "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
-    strangers.cost(vector, 14, 1.0) >= 0.25 > 2 * strangers.cost(vector, 14, 0.5),
+    costs[0] >= 0.25 > 2 * costs[1],
 )
 
 # %% [markdown] id="my-steering-seen"
-# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
+# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Which of the two is it? New prompts with the old words: {{seen:only-prompts}}. The old prompts with new words: {{seen:only-words}}. So it is the *words* that flatter: at full dose the model has its favorites among the happy ones. Half of the dose gains {{seen:strange-half}} on the unseen, for a fraction of the cost.
 
 # %% [markdown] id="use-several-intro"
 # **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
@@ -1242,7 +1291,7 @@ claim(
 # You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length, random and matched ones. You let the model write, and a
 # judge who did not know the condition saw the difference. You took the direction out and saw what the model loses, once the attention sink was left alone.
 #
-# And you know where it fails: at large doses, after a negation, and on prompts and words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
+# And you know where it fails: at large doses, after a negation, and on words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

@@ -216,7 +216,7 @@ claim(
 # %% [markdown] id="fit-seen"
 # <details><summary>What you should see</summary>
 #
-# Without a penalty the reconstruction is nearly perfect and nothing was found: {{seen:l0_free}} latents are active in a row, and the cosine, {{seen:cosine_free}}, is no better than that of random directions. With a penalty the cosine rises to {{seen:cosine_best}}: the directions are found, from sums alone. But the better the directions, the worse the reconstruction, down to {{seen:explained_best}}. And L0 is {{seen:l0_best}}, where {{seen:present}} features are really there.
+# Without a penalty the reconstruction is nearly perfect and nothing was found: {{seen:l0_free}} latents are active in a row, and the cosine, {{seen:cosine_free}}, is hardly better than that of random directions. With a penalty the cosine rises to {{seen:cosine_best}}: the directions are found, from sums alone. But the better the directions, the worse the reconstruction, down to {{seen:explained_best}}. (Double the penalty once more and the directions get worse again, too.) And L0 is {{seen:l0_best}}, where {{seen:present}} features are really there.
 # </details>
 #
 # *Reflect.* The data were made the way the autoencoder assumes. What would the cosine be if the features came in fixed pairs? Would the loss tell you? (Section 9 comes back to this.)
@@ -779,11 +779,11 @@ lesson.seen("dead_full", full[0], ".0f")
 lesson.seen("found_full", full[2], ".0%")
 lesson.seen("found_both", middle["that, and a better bias"][2], ".0%")
 claim(
-    "from the better bias the same resampling finds 30 points more, from both seeds",
+    "from the better bias the same resampling finds 20 points more, from both seeds",
     bool(
         (
             rescued["that, and a better bias"][:, 2]
-            > rescued["resampling, encoder at 1"][:, 2] + 0.3
+            > rescued["resampling, encoder at 1"][:, 2] + 0.2
         ).all()
     ),
 )
@@ -810,8 +810,8 @@ claim(
     bool((rescued["resampling, encoder at 1"][:, 0] < 6.4).all()),
 )
 claim(
-    "and it finds 15 points less than the larger auxiliary loss",
-    full[2] < middle["auxiliary"][2] - 0.15,
+    "and it finds 5 points less than the larger auxiliary loss",
+    full[2] < middle["auxiliary"][2] - 0.05,
 )
 claim(
     "a larger coefficient of the auxiliary loss leaves fewer dead",
