@@ -314,7 +314,7 @@ claim(
 # **Predict** how much of the effect remains.
 
 # %% id="use-direct"
-places = {f"after layer {i}": opinion.change(Steer(vector, i)) for i in (14, 20, 25, 29)}
+places = {f"after layer {i}": opinion.changes(vector[None], i)[0] for i in (14, 20, 25, 29)}
 show.table(places, ["change (nats)"], title="The vector of layer 14, added", sign=True)
 
 # %% id="claims-direct-seen" tags=["claims"]
@@ -646,7 +646,7 @@ tokens, last, metric = runs.at_the_end(opinion, odds)  # your log-odds, after th
 per_layer = runs.matched_at(model, matched_of, ready_made, swept, n=4)
 sweep_of = lesson.use("layer_sweep")
 sweep = sweep_of(model, tokens, swept, ready_made[swept], per_layer, 1.0, metric)
-by_direct_path = [opinion.change(Steer(ready_made[i], 29)) for i in swept]
+by_direct_path = opinion.changes(ready_made[swept], 29).tolist()
 
 # %% id="sweep-picture" tags=["not-compared"]
 runs.draw_sweep(swept, sweep, by_direct_path)

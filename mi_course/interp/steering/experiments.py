@@ -146,10 +146,10 @@ def compare(
     odds: WordOdds, neutral: NeutralLoss, directions: Mapping[str, Vector], layer: int
 ) -> dict[str, tuple[float, float, float]]:
     """Of each direction: its effect at -1 and at +1, and the rise of the neutral loss at +1."""
-    return {
-        name: (*(odds.change(Steer(each, layer, c)) for c in (-1.0, 1.0)), neutral.rise(Steer(each, layer)))  # type: ignore[misc]
-        for name, each in directions.items()
-    }
+    each = torch.stack(list(directions.values()))
+    minus, plus = (odds.changes(each, layer, c).tolist() for c in (-1.0, 1.0))
+    costs = [neutral.rise(Steer(direction, layer)) for direction in each]
+    return dict(zip(directions, zip(minus, plus, costs, strict=True), strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,12 +166,10 @@ def beside_controls(
     odds: WordOdds, vector: Vector, controls: Mapping[str, Tensor], layer: int, doses: Sequence[float]
 ) -> tuple[list[float], dict[str, Float[Tensor, "control dose"]]]:
     """The effects of the vector at these doses, and those of each control."""
-    real = [odds.change(Steer(vector, layer, c)) for c in doses]
-    bands = {
-        name: torch.stack([odds.changes(directions, layer, c) for c in doses], dim=1)
-        for name, directions in controls.items()
-    }
-    return real, bands
+    every = torch.cat([vector[None], *controls.values()])
+    effects = torch.stack([odds.changes(every, layer, c) for c in doses], dim=1)
+    parts = effects[1:].split([len(directions) for directions in controls.values()])
+    return effects[0].tolist(), dict(zip(controls, parts, strict=True))
 
 
 def half_turned(pairs: int, draws: int, seed: int = 0) -> Float[Tensor, "draw pair"]:
