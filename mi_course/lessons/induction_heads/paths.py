@@ -39,14 +39,14 @@ def _silenced(model, head: Head) -> Callable[[], None]:
 
 def _parts_without(model, tokens: Tensor, source: Head | None) -> dict[str, Tensor]:
     """Queries, keys and values of every layer in a run without `source` (None: in a clean run)."""
+    names = [name for part in "qkv" for name in _names(part, list(range(model.cfg.n_layers)))]
     with torch.no_grad():
         put_back = _silenced(model, source) if source else lambda: None
         try:
-            _, cache = model.run_with_cache(tokens)
+            _, cache = model.run_with_cache(tokens, names_filter=names)
         finally:
             put_back()
-    layers = list(range(model.cfg.n_layers))
-    return {name: cache[name].clone() for part in "qkv" for name in _names(part, layers)}
+    return {name: cache[name].clone() for name in names}
 
 
 def _exchange(
