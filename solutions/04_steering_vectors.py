@@ -167,7 +167,7 @@ show.table(probed.by_heart, ["shuffled labels, on the sentences it was made from
 runs.draw_probes(probed)
 
 # %% id="claims-probes-seen" tags=["claims"]
-from mi_course.interp.steering import token_ids
+from mi_course.interp.steering import collect, cross_validated_accuracy, token_ids
 
 at_stop, unseen, by_heart = probed.full_stop[0], probed.unseen, probed.by_heart
 words_too, chance = probed.words_too, probed.chance
@@ -178,6 +178,17 @@ lesson.seen("stop-14", unseen[4], ".2f")
 lesson.seen("words-first", words_too[0], ".2f")
 lesson.seen("mean-by-heart", by_heart["mass-mean probe"], ".2f")
 lesson.seen("logistic-by-heart", by_heart["logistic probe"], ".2f")
+jumbled = runs.out_of_order(model)
+mixed = [
+    cross_validated_accuracy(fit, x, torch.arange(40) < 20, groups=[*range(20)] * 2)
+    for x in (collect(model, jumbled, 0, position="mean"), collect(model, jumbled, LAYER))
+]
+lesson.seen("shuffled-first", mixed[0], ".2f")
+lesson.seen("shuffled-stop", mixed[1], ".2f")
+claim(
+    "with shuffled words: at least 0.75 over all tokens after layer 0, at most 0.85 at the full stop after layer 14",
+    mixed[0] >= 0.75 and mixed[1] <= 0.85,
+)
 claim(
     "all forty sentences end in one and the same token",
     len({row[-1] for row in token_ids(model, runs.STORIES)}) == 1,
@@ -204,7 +215,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # As embeddings all full stops are one vector, and no probe could tell them apart. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
-# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. The same accuracy can mean very different things.
+# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. Shuffle the words of each story, and it still scores {{seen:shuffled-first}}, while the full stop after layer 14 falls to {{seen:shuffled-stop}}. The same accuracy can mean very different things.
 #
 # Shuffled labels are learned as well, as long as you look at the sentences they were learned from: the means get {{seen:mean-by-heart}} of them right, a logistic probe {{seen:logistic-by-heart}}. With more components than rows, any labeling can be separated. On unseen sentences they are at chance.
 #
@@ -709,10 +720,8 @@ divergence, strengths = lesson.use("kl_divergence"), (-2, -1.5, -1, -0.5, 0.5, 1
 measured = partial(runs.dose, opinion, neutral_loss, divergence=divergence)
 curve = {c: measured(Steer(vector, LAYER, c)) for c in strengths}
 columns = ["change of log-odds", "neutral loss", "KL, one sentence"]
-title = "coefficient; nats, and nats per token"
-show.table(
-    {f"{c:+.1f}": row for c, row in curve.items()}, columns, title=title, digits=(1, 2, 2)
-)
+rows = {f"{c:+.1f}": row for c, row in curve.items()}
+show.table(rows, columns, title="coefficient; nats, and nats per token", digits=(1, 2, 2))
 
 # %% id="claims-dose-seen" tags=["claims"]
 halves = [curve[c / 2][0] / curve[c][0] for c in (-1.0, 1.0)]
@@ -901,8 +910,11 @@ for kind in ("random", "matched, opinionated text"):
     vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
 written = runs.write(model, vectors, LAYER)
 known, scores = runs.judged(opinion, written)
-print("yours:", model.tokenizer.decode(yours[0]), "\n")
-print(*written["+1"][:3], *written["−1"][:3], sep="\n")
+fewer = {name: vectors[name] for name in vectors if not name.startswith("random")}
+_, elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
+print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3], sep="\n")
+there = {name: sum(each) / len(each) for name, each in elsewhere.items()}
+print("", show.table(there, ["judge's mean on eight other prompts"], digits=1), sep="\n")
 runs.draw_scores(scores)
 
 # %% id="claims-generation-seen" tags=["claims"]
@@ -914,6 +926,21 @@ lesson.seen("judge-order", 100 * right_order, ".0f")
 lesson.seen("text-gains", gains, ".1f")
 lesson.seen(
     "control-span", [min(rest) - means["unsteered"], max(rest) - means["unsteered"]], "+.1f"
+)
+lesson.seen("base-texts", [means["unsteered"], there["unsteered"]], ".1f")
+lesson.seen(
+    "text-elsewhere",
+    [there["+1"] - there["unsteered"], there["unsteered"] - there["−1"]],
+    ".1f",
+)
+others = [mean for name, mean in there.items() if name not in ("+1", "−1")]
+claim(
+    "on eight other prompts +1 gains less than half of what it gains on these, and -1 loses a nat or more",
+    there["+1"] - there["unsteered"] < gains[0] / 2 and there["unsteered"] - there["−1"] > 1,
+)
+claim(
+    "and texts at -1 are below the unsteered ones and three matched controls",
+    there["−1"] < min(others),
 )
 claim("the judge puts at least 95 % of happy stories above unhappy ones", right_order > 0.95)
 claim(
@@ -929,6 +956,8 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
+#
+# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy half holds, and of the cheerful half little is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
 #
 # Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
 # </details>
@@ -1015,8 +1044,8 @@ claim(
 from mi_course.interp.steering import orthogonalize, orthogonalized
 
 without_sink = orthogonalize(vector, bos[0])  # what is left at right angles to BOS
-kept, effect = without_sink.norm() / vector.norm(), opinion.change(Steer(without_sink, LAYER))
-print(f"kept of its length: {kept:.3f}; effect at +1: {effect:+.1f}")
+effect = opinion.change(Steer(without_sink, LAYER))
+print(f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect: {effect:+.1f}")
 fairly = {"the vector without BOS": without(without_sink)}
 for i, direction in enumerate(controls["matched, opinionated text"][:3]):
     fair = orthogonalize(direction, bos[0])
@@ -1067,10 +1096,9 @@ claim(
 # For comparison, the same subtraction at the last token of the *prompt*, before the answer begins. Two judges, both blind: words of the sea, and the unsteered model, asked which of the two system prompts would rather have produced the answer. **Predict:** which of the two vectors talks like a pirate? What is the price?
 
 # %% id="personas" tags=["not-compared"]
-from_answers, from_prompts = runs.persona_vectors(model, LAYER)  # captain minus assistant
-added = {"nothing": 0 * from_answers, "vector from answers": 2 * from_answers}
-added |= {"vector from prompts": 2 * from_prompts}
-added |= {"random vector": random_of(2 * from_answers, 1, seed=0)[0]}
+persona, rough = (2 * v for v in runs.persona_vectors(model, LAYER))  # pirate − assistant
+added = {"nothing": 0 * persona, "vector from answers": persona, "vector from prompts": rough}
+added["random vector"] = random_of(persona, 1, seed=0)[0]
 answers = runs.answer(model, added, LAYER)
 print(*answers["vector from answers"], "", *answers["vector from prompts"], sep="\n")
 
@@ -1175,8 +1203,8 @@ print(f"flipped: {int((resisting < 0).sum())} of {len(resisting)}")
 runs.draw_slopes(resisting, float(ordinary.mean()))
 
 # %% [markdown] id="use-negation-intro"
-# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never".
-# And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** both.
+# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never". Two more words test *what* is registered, the word or its sense: "not only" holds a "not" and negates nothing, "anything but" negates without one.
+# And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** the slopes and the contrasts.
 
 # %% id="use-negation"
 after_word = runs.negations(opinion, after_stories, vector, LAYER)
@@ -1184,7 +1212,18 @@ columns = ["lowest slope", "mean", "highest", "contrast of stories"]
 show.table(after_word, columns, title="nats", digits=1, sign=True)
 
 # %% id="claims-hard-seen" tags=["claims"]
-bare, very, negated, never = after_word.values()
+bare, very, negated, never, only, anything = after_word.values()
+lesson.seen("only-slope", only[1], "+.1f")
+lesson.seen("anything-slope", anything[1], "+.1f")
+lesson.seen("anything-told", anything[3], "+.1f")
+claim(
+    "after not only the mean slope is above 2.5, and above 1 after anything but, where the stories' contrast is below 0",
+    only[1] > 2.5 and anything[1] > 1 > 0 > anything[3],
+)
+later = WordOdds(model, [f"{stem} not" for stem in texts.STEMS], GOOD, BAD)
+later_slope = float(later.slope(ready_made[18], 18).mean())
+lesson.seen("later-slope", later_slope, "+.1f")
+claim("with the vector of layer 18 the mean slope after not is below -0.3", later_slope < -0.3)
 lesson.seen("as-they-should", int((resisting > 0).sum()), "d")
 lesson.seen("all-hard", len(resisting), "d")
 lesson.seen("bare-slopes", [bare[0], bare[2]], ".1f")
@@ -1218,7 +1257,9 @@ claim(
 #
 # The controls decide between the two explanations. Bare stems have slopes between {{seen:bare-slopes}}, with "very" {{seen:very-slopes}}. With "not" they are between {{seen:not-slopes}}, with "never" {{seen:never-slopes}}: around zero. So the steered model *does* register the negation. The push towards good words is cancelled, not passed on.
 #
-# It is not turned around, though, and a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
+# It is the sense that counts, not the word: after "not only" the mean slope is {{seen:only-slope}}. But not every sense is caught. After "anything but" it is {{seen:anything-slope}}, as if nothing had been negated, while the contrast between stories is {{seen:anything-told}}.
+#
+# And after this layer the push is cancelled, not turned around, as a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". (The vector of layer `18`, added there, is turned around a little: {{seen:later-slope}} after "not".) What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
 # </details>
 
 # %% [markdown] id="part-12"

@@ -115,6 +115,15 @@ def probe(
     )
 
 
+def out_of_order(model: TransformerBridge, seed: int = 0) -> list[list[int]]:
+    """The stories as tokens, the words of each in random order between BOS and full stop."""
+    generator, rows = torch.Generator().manual_seed(seed), []
+    for first, *words, stop in token_ids(model, STORIES):
+        order = torch.randperm(len(words), generator=generator).tolist()
+        rows.append([first, *(words[i] for i in order), stop])
+    return rows
+
+
 def recipes(
     model: TransformerBridge,
     positive: Float[Tensor, "pair d_model"],
@@ -295,12 +304,12 @@ def without(
 
 
 def negations(odds: WordOdds, after: WordOdds, vector: Vector, layer: int) -> dict[str, list[float]]:
-    """For each of four next words: lowest, mean and highest slope of eight stems, and the contrast of the stories.
+    """For each of six next words: lowest, mean and highest slope of eight stems, and the contrast of the stories.
 
     after: `after_text` of the stories.
     """
     found = {}
-    for word in ("", " very", " not", " never"):
+    for word in ("", " very", " not", " never", " not only", " anything but"):
         stems = WordOdds(odds.model, [stem + word for stem in texts.STEMS], odds.positive_ids, odds.negative_ids)
         slopes = stems.slope(vector, layer)
         told = (after_text(odds, STORIES, word) if word else after).unsteered
