@@ -1139,7 +1139,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # With the vector from *answers*, {{seen:with-any}} of four answers speak of the sea; under the pirate prompt itself, {{seen:prompt-any}}; with the vector from *prompts*, {{seen:rough-any}}; without a vector or with a random one, none. So the persona sits where the model speaks in character, not at the last token before? Look at the second judge. It asks which of the two system prompts would rather have
-# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home.
+# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home, at larger doses too.
 #
 # The price differs, too. The share of new pairs of words is {{seen:varied}}, for no vector, the one from prompts, and the one from answers: the last goes round in circles. "Aye" ten times in a row is one word of the sea, not ten, since the judge counts *different* whole words ("season" is not the sea). One judge alone would have told you that one of the two vectors does nothing. Each metric carries a part of
 # what you see.
