@@ -265,7 +265,7 @@ claim(
     bool((curves["control: random directions"][:, 5:].amin(0) > 1.3 * yours[5:]).all()),
 )
 tuned = curves["random, bias and lengths trained"]
-lesson.seen("tuned", tuned[:, 5:].median(0).values, ".1f")
+lesson.seen("tuned", tuned[:, 5:].median(), ".1f")
 lesson.seen("times", (tuned[:, 5:].median(0).values / yours[5:]), ".0f")
 claim(
     "with a bias and lengths of their own at least 80% of the random draws are below 1 from 20% down",
@@ -281,7 +281,7 @@ claim(
 #
 # On dense features your model is as good as the best linear one and no better. From there on it sinks below, and keeps sinking, to {{seen:ratio_sparsest}}: collisions need two features at once, and when features become half as frequent, their meetings become a quarter as frequent. The trained linear model stays at one, however sparse the features are. Sparsity alone buys nothing; sparsity **and** a ReLU do.
 #
-# Most random directions are worse than the linear model, and the luckiest of all reaches {{seen:luckiest}}. Is it the directions, or your bias, which was made for others? Train a bias and lengths for them, and where features are sparse nearly all random directions come below one: {{seen:tuned}} in the middle, for the three sparsest. So a ReLU with a well-chosen bias gains something from *any* five arrows. Placed well, they gain more: yours are {{seen:times}} times better still.
+# Most random directions are worse than the linear model, and the luckiest of all reaches {{seen:luckiest}}. Is it the directions, or your bias, which was made for others? Train a bias and lengths for them, and where features are sparse nearly all random directions come below one: {{seen:tuned}} in the middle. So a ReLU with a well-chosen bias gains something from *any* five arrows. Placed well, they gain more: for the three sparsest, your loss is smaller still by factors of {{seen:times}}.
 # </details>
 
 # %% [markdown] id="part-4"
