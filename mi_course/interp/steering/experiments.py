@@ -423,7 +423,7 @@ def draw_controls(doses: Sequence[float], real: Sequence[float], bands: Mapping[
         x,
         y,
         groups=groups,
-        xlabel=f"coefficient ({', '.join(f'{c:g}' for c in doses)}; kinds side by side)",
+        xlabel=f"coefficient ({', '.join(f'{c:g}' for c in doses).replace('-', '−')}; kinds side by side)",
         ylabel="change of log-odds (nats)",
         title="The vector, and directions of the same length",
         caption="Added after layer 14; mean over eight prompts. A dot for each direction.",
