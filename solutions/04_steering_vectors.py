@@ -167,7 +167,7 @@ show.table(probed.by_heart, ["shuffled labels, on the sentences it was made from
 runs.draw_probes(probed)
 
 # %% id="claims-probes-seen" tags=["claims"]
-from mi_course.interp.steering import collect, cross_validated_accuracy, token_ids
+from mi_course.interp.steering import collect, cross_validated_accuracy
 
 at_stop, unseen, by_heart = probed.full_stop[0], probed.unseen, probed.by_heart
 words_too, chance = probed.words_too, probed.chance
@@ -191,7 +191,7 @@ claim(
 )
 claim(
     "all forty sentences end in one and the same token",
-    len({row[-1] for row in token_ids(model, runs.STORIES)}) == 1,
+    len({row[-1] for row in runs.token_ids(model, runs.STORIES)}) == 1,
 )
 claim(
     "at the full stop after layer 0 the probe is within 0.15 of chance",
@@ -215,7 +215,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # As embeddings all full stops are one vector, and no probe could tell them apart. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
-# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. Shuffle the words of each story, and it still scores {{seen:shuffled-first}}, while the full stop after layer 14 falls to {{seen:shuffled-stop}}. The same accuracy can mean very different things.
+# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. Shuffle the words of each story, and it still scores {{seen:shuffled-first}}, while the full stop, in the middle of the model, falls to {{seen:shuffled-stop}}. The same accuracy can mean very different things.
 #
 # Shuffled labels are learned as well, as long as you look at the sentences they were learned from: the means get {{seen:mean-by-heart}} of them right, a logistic probe {{seen:logistic-by-heart}}. With more components than rows, any labeling can be separated. On unseen sentences they are at chance.
 #
@@ -289,7 +289,7 @@ vector, _ = fit(torch.cat([positive, negative]), torch.arange(24) < 12)
 
 def steered_odds(prompt, coefficient):
     """Log-odds after one prompt, with coefficient · vector added after layer 14."""
-    tokens = torch.tensor(token_ids(model, [prompt]))
+    tokens = torch.tensor(runs.token_ids(model, [prompt]))
     hook = partial(add, vector=vector, coefficient=coefficient, start=1)
     with torch.no_grad(), model.hooks(fwd_hooks=[(f"blocks.{LAYER}.hook_resid_post", hook)]):
         return odds(model(tokens)[:, -1], GOOD, BAD).item()
