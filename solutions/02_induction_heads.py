@@ -12,7 +12,7 @@
 # You will find the heads with which a language model repeats what it has seen, explain how they work from their weights, test the explanation by cutting it, look for them in ordinary
 # text, grow the same circuit from nothing, and look for it in other models.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 00. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
+# About {{minutes}} minutes · {{points}} points · after [lesson 01](01_residual_stream.ipynb). The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
 # matrices. Sources: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, *In-context Learning and Induction Heads*.
 
 # %% id="setup"
@@ -292,9 +292,8 @@ show.head_heatmap(
 # %% [markdown] id="composition-intro"
 # Several candidates. Which of them does an induction head listen to? Ask the weights.
 #
-# A head writes through its matrix $W_{OV} = W_V W_O$, and compares through $W_{QK} = W_Q W_K^\top$. With row vectors, a query $q$ and a key $k$ from the residual stream score $q\,W_{QK}\,k^\top$ (SmolLM2 also rotates both by their
-# positions, which we leave out: it turns pairs of coordinates and leaves their length). Queries enter $W_{QK}$ from the left, keys from the right, and values enter $W_{OV}$. If one of the three reads what an earlier head wrote, the product
-# of its matrix with $W_{OV}^{\text{earlier}}$ is large for its size: with $W_{QK}^\top$ for K-composition, with $W_{QK}$ for Q-composition, with $W_{OV}$ for V-composition.
+# A head writes through $W_{OV} = W_V W_O$ and compares through $W_{QK} = W_Q W_K^\top$, which queries enter from the left and keys from the right ([lesson 01](01_residual_stream.ipynb), section 5; rotary positions are left out here). If queries, keys or values read what an earlier head wrote, the product
+# of their matrix with $W_{OV}^{\text{earlier}}$ is large for its size: with $W_{QK}^\top$ for K-composition, with $W_{QK}$ for Q-composition, with $W_{OV}$ for V-composition.
 
 # %% [markdown] id="ask-composition_score"
 # {{exercise composition_score}}

@@ -345,7 +345,7 @@ lesson.check(patch_position)
 # %% [markdown] id="ask-residual_sweep"
 # {{exercise residual_sweep}}
 #
-# Return the raw metric values, [layer, position]. No hook may stay behind.
+# Return the raw metric values, [layer, position]. No hook may stay behind, even if a forward pass fails.
 
 # %% id="answer-residual_sweep"
 from functools import partial

@@ -190,7 +190,7 @@ lesson.check(best_linear_loss)
 #
 # Random small W, zero b, Adam, fresh features at every step. Return `{"W": W, "b": b}`, W as [hidden, features].
 #
-# It is judged on 30,000 fresh rows. With probability 0.1 or less, the loss may be at most **half** the best linear loss; with probability 1, where nothing is to be gained, at most 1.15 times. The importances may be equal, or fall by a factor of 0.6 or 0.7 from one feature to the next, in any order; up to 12 features, in 2 to 4 dimensions. The same seed must give exactly the same model, another seed another one, and the global random state is left alone. The check trains nine models and allows about ten seconds for each, so let one take a few seconds at most.
+# It is judged on 30,000 fresh rows. With probability 0.1 or less, the loss may be at most **half** the best linear loss; with probability 1, where nothing is to be gained, at most 1.15 times. The importances may be equal, or fall by a factor of 0.6 or 0.7 from one feature to the next, in any order; up to 12 features, in 2 to 4 dimensions. The same seed must give exactly the same model, another seed another one, and the global random state is left alone. The check trains nine models in three groups of three, in at most 40, 30 and 20 seconds (up to four times that on a slow machine), so let one take a few seconds at most.
 
 
 # %% id="answer-train_toy"

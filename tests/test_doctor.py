@@ -160,6 +160,41 @@ def test_a_look_that_fails_does_not_hide_the_others(monkeypatch):
     assert any(finding.what == "Python" and "could not" not in finding.seen for finding in found)
 
 
+def test_offline_says_at_once_that_the_model_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MI_COURSE_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *args, **options: pytest.fail("nothing needs to be started"))
+    found = doctor.offline()
+    assert (found.state, found.seen) == ("missing", "SmolLM2 is not fetched yet")
+    assert "models fetch smollm2" in found.todo
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_offline_proves_that_a_laptop_is_ready(monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    found = doctor.offline()
+    assert (found.state, found.seen.partition(",")[0]) == ("ok", "a kernel started"), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        ("urllib.request.urlopen('http://192.0.2.1', timeout=5)", "the network is off for this test"),
+        ("urllib.request.urlopen('http://mi-course.invalid', timeout=5)", "the network is off for this test"),
+        ("assert subprocess.call([sys.executable, '-m', 'pip', 'download', '-q', 'wheel'])", ""),
+        ("raise SystemExit('line one\\nline two')", "SystemExit: line one"),
+    ],
+)
+def test_the_network_is_off_in_the_kernel(monkeypatch, fault, seen):
+    program = doctor.OFFLINE.partition("import mi_course\n")[0] + f"import subprocess, sys, urllib.request\n{fault}\n"
+    monkeypatch.setattr(doctor, "IN_A_KERNEL", doctor.IN_A_KERNEL.replace(repr(doctor.OFFLINE), repr(program)))
+    monkeypatch.setattr(doctor, "_model", lambda: doctor.Finding("SmolLM2", "ok", ""))
+    found = doctor.offline()
+    assert found.state == ("missing" if seen else "ok"), found
+    assert seen in found.seen
+
+
 def test_table_and_json():
     command = [sys.executable, "-m", "mi_course", "doctor"]
     findings = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)

@@ -16,6 +16,7 @@ from mi_course.show._picture import Picture
 
 MAX_CELLS = 40_000
 MAX_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
+MAX_WRITTEN = 600  # cells with a word in them
 MAX_PANELS = 24
 PAGE_WIDTH = 720  # pixels that a notebook's column has for a picture
 
@@ -80,11 +81,13 @@ def heatmap(
     unit: str = "",
     center: float | None = 0.0,
     hover: Sequence[Sequence[str]] | None = None,
+    text: Sequence[Sequence[str]] | None = None,
     down: bool = False,
 ) -> Picture:
     """One value per row and column; the first row is at the bottom, as layers are.
 
     values: [row, column]. x, y: names of columns and rows (tokens may repeat); their numbers by default.
+    text: [row, column] a word to write into each cell; spaces and line ends are made visible, long words cut.
     down: the first row is at the top, as queries are in an attention pattern.
     xlabel, ylabel: what columns and rows are. Other arguments as in `head_heatmap`.
     """
@@ -121,6 +124,7 @@ def heatmap(
         details=details,
         down=down,
         cell_name=lambda row, column: f"{ylabel} {up[row]}, {xlabel} {across[column]}",
+        text=_check_text_cells(text, table.shape),
     )
 
 
@@ -140,6 +144,7 @@ def _heatmap(
     details: list[str],
     cell_name: Callable[[int, int], str],
     down: bool = False,
+    text: list[list[str]] | None = None,
 ) -> Picture:
     rows, columns = table.shape
     xlabel, ylabel = axis_names
@@ -152,6 +157,9 @@ def _heatmap(
 
     width = min(46, max(5, 620 / columns, 22 if columns <= 60 else 0))
     height = min(30, max(5, 540 / rows, 16 if rows <= 60 else 0))
+    if text is not None:
+        width, height = 7.0 * max(len(word) for row in text for word in row) + 8, max(height, 18)
+        details += [f"{ylabel} {y[i]}: " + " | ".join(row) for i, row in enumerate(text)]
     longest = max(map(len, x))
     angle = 60 if longest * 7 > width else 0
     left = 46 + 7.2 * max(map(len, y))
@@ -162,9 +170,14 @@ def _heatmap(
     cells = Cells(table, -0.5, columns - 0.5, *ends, hover + ("\n{words}" if words else ""), words, gap=few)
     frames = [Frame(c - 0.5, c + 0.5, r - 0.5, r + 0.5) for r, c in framed]
     plain: dict[str, Any] = {"line": False, "grid": False}
+    words_in_cells = [
+        Text(column, row, word, size=11, soft=False)
+        for row, line in enumerate(text or ())
+        for column, word in enumerate(line)
+    ]
     chart = Chart(
         size,
-        [cells, *frames],
+        [cells, *frames, *words_in_cells],
         Axis(xlabel, {i: x[i] for i in _shown(columns, width, 14)}, angle, (-0.5, columns - 0.5), **plain),
         Axis(ylabel, {i: y[i] for i in _shown(rows, height, 13)}, 0, ends[::-1] if down else ends, **plain),
         scale,
@@ -190,6 +203,16 @@ def _check_hover(hover: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) 
     if len(words) != shape[0]:
         raise ValueError(f"hover has {len(words)} rows; expected {shape[0]}, one for each row of values.")
     return words
+
+
+def _check_text_cells(text: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
+    if text is None:
+        return None
+    if len(text) != shape[0]:
+        raise ValueError(f"text has {len(text)} rows; expected {shape[0]}, one for each row of values.")
+    if shape[0] * shape[1] > MAX_WRITTEN:
+        raise ValueError(f"text would be written into {shape[0] * shape[1]} cells; at most {MAX_WRITTEN} can be read.")
+    return [[visible(word, width=9) for word in labels(row, f"text[{i}]", shape[1])] for i, row in enumerate(text)]
 
 
 def _extremes(table: Numbers, cell_name: Callable[[int, int], str], count: int = 5) -> list[str]:

@@ -17,6 +17,8 @@ from mi_course.workshop.store import Entry, Session, Store, StoreUnavailable
 
 __all__ = ["Feed", "Live"]
 
+GATHER_S = 0.006
+"""An event waits so long for others, which then share its transaction."""
 TICK_S = 0.25
 """Boards are told of changes this often."""
 SLOW_S = 1.0
@@ -38,6 +40,8 @@ class Feed:
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=self.KEPT)
         self._news = asyncio.Event()
         self._few = asyncio.Semaphore(4)  # snapshots that are under way at once
+        self._made: tuple[int, float, bytes] = (-1, 0.0, b"")
+        """The last snapshot: after which change, when, and its text."""
         self.viewers = 0
         self._closed = False
 
@@ -67,7 +71,7 @@ class Feed:
                 if at < 0 or not self._resumes(at):
                     async with self._few:
                         at = self._sent
-                        yield self._encode("snapshot", self._snapshot())
+                        yield self._encoded_snapshot()
                 news = self._news
                 batch = [encoded for number, encoded in self._kept if number > at]
                 if batch:
@@ -77,6 +81,12 @@ class Feed:
                     await news.wait()
         finally:
             self.viewers -= 1
+
+    def _encoded_snapshot(self) -> bytes:
+        """One for all who come within a second, unless something changes: a full room takes 0.1 s to encode."""
+        if self._made[0] != self._sent or time.monotonic() - self._made[1] > SLOW_S:
+            self._made = (self._sent, time.monotonic(), self._encode("snapshot", self._snapshot()))
+        return self._made[2]
 
     def _resumes(self, at: int) -> bool:
         return at == self._sent or bool(self._kept and self._kept[0][0] <= at + 1 and at <= self._sent)
@@ -92,7 +102,9 @@ class Live:
         self.gone = False
         """The session was purged."""
         self._pool = ThreadPoolExecutor(1, "workshop-store")
-        self._waiting: list[tuple[list[Entry], asyncio.Future[list[bool]]]] = []
+        self._waiting: list[tuple[tuple[Entry, ...], asyncio.Future[None]]] = []
+        self._queued = 0
+        """Entries in `_waiting`."""
         self._wake = asyncio.Event()
         self._touched: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,14 +137,15 @@ class Live:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=True)
 
-    async def append(self, *entries: Entry) -> list[bool]:
+    async def append(self, *entries: Entry) -> None:
         """Commit entries, and return when they are on disk and in the room. Raises StoreUnavailable."""
-        if sum(len(batch) for batch, _ in self._waiting) > WAITING:
+        if self._queued > WAITING:
             raise StoreUnavailable("too many events are waiting for the database")
-        done: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((list(entries), done))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, done))
+        self._queued += len(entries)
         self._wake.set()
-        return await done
+        await done
 
     async def do(self, work: Callable[..., Any], *args: Any) -> Any:
         """Call a method of the store in its thread."""
@@ -146,32 +159,31 @@ class Live:
     # -- Jobs ---------------------------------------------------------------------------------------------------------
 
     async def _commit(self) -> None:
-        """Everything that arrived while the last transaction ran goes into the next one."""
+        """Everything that arrived within GATHER_S, or while the last transaction ran, goes into the next one."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting, self._queued = self._waiting, [], 0
             try:
-                new, entries = await self.do(self._write_and_read, [entry for batch, _ in waiting for entry in batch])
+                news = await self.do(self._write, [entry for batch, _ in waiting for entry in batch])
             except Exception as error:
                 unavailable = error if isinstance(error, StoreUnavailable) else StoreUnavailable(type(error).__name__)
                 for _, done in waiting:
                     if not done.done():
                         done.set_exception(unavailable)
                 continue
-            self._take_in(entries)
-            start = 0
-            for batch, done in waiting:
+            self._take_in(news)
+            for _, done in waiting:
                 if not done.done():
-                    done.set_result(new[start : start + len(batch)])
-                start += len(batch)
+                    done.set_result(None)
 
-    def _write_and_read(self, entries: list[Entry]) -> tuple[list[bool], list[Entry]]:
-        new = self.store.append(self.session.id, entries) if entries else []
-        news = self.store.read(self.session.id, self.room.last)
+    def _write(self, entries: list[Entry]) -> list[Entry]:
+        self.store.append(self.session.id, entries)
+        news = list(self.store.read_all(self.session.id, self.room.last))
         if not news and not entries:
             self.gone = all(session.id != self.session.id for session in self.store.sessions())
-        return new, news
+        return news
 
     def _take_in(self, entries: list[Entry]) -> None:
         for entry in entries:

@@ -22,12 +22,12 @@ __all__ = ["Entry", "PostgresStore", "Session", "SqliteStore", "Store", "StoreUn
 
 SCHEMA = (
     """
-    CREATE TABLE sessions (
+    CREATE TABLE IF NOT EXISTS sessions (
         id TEXT PRIMARY KEY, title TEXT NOT NULL, created DOUBLE PRECISION NOT NULL, secret TEXT NOT NULL
     )
     """,
     """
-    CREATE TABLE log (
+    CREATE TABLE IF NOT EXISTS log (
         number {serial},
         session TEXT NOT NULL,
         participant TEXT,
@@ -37,15 +37,22 @@ SCHEMA = (
         body TEXT NOT NULL
     )
     """,
-    "CREATE UNIQUE INDEX log_keys ON log (session, participant, key)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_keys ON log (session, participant, key)",
+    "CREATE INDEX IF NOT EXISTS log_order ON log (session, number)",  # what is new is read after each commit
     """
-    CREATE TABLE links (
+    CREATE TABLE IF NOT EXISTS links (
         digest TEXT PRIMARY KEY, session TEXT NOT NULL, name TEXT NOT NULL, until DOUBLE PRECISION NOT NULL
     )
     """,
-    "CREATE TABLE presence (session TEXT, participant TEXT, at DOUBLE PRECISION NOT NULL, PRIMARY KEY (session, participant))",  # noqa: E501
+    """
+    CREATE TABLE IF NOT EXISTS presence (
+        session TEXT, participant TEXT, at DOUBLE PRECISION NOT NULL, PRIMARY KEY (session, participant)
+    )
+    """,
 )
 SCHEMA_VERSION = 1
+PAGE = 5_000
+"""Entries that are read at once."""
 
 
 class StoreUnavailable(Exception):
@@ -81,8 +88,9 @@ class Store(Protocol):
 
     def sessions(self) -> list[Session]: ...
     def create(self, session: Session) -> None: ...
-    def append(self, session: str, entries: Sequence[Entry]) -> list[bool]: ...
-    def read(self, session: str, after: int = 0, limit: int = 50_000) -> list[Entry]: ...
+    def append(self, session: str, entries: Sequence[Entry]) -> None: ...
+    def read(self, session: str, after: int = 0, limit: int = PAGE) -> list[Entry]: ...
+    def read_all(self, session: str, after: int = 0) -> Iterator[Entry]: ...
     def forget(self, session: str, participant: str) -> None: ...
     def purge(self, session: str) -> None: ...
     def add_link(self, session: str, digest: str, name: str, until: float) -> None: ...
@@ -104,8 +112,8 @@ class _Sql:
 
     serial = ""
 
-    def _run(self, work: Callable[[Any], Any]) -> Any:
-        """Call `work(execute)` in one transaction."""
+    def _run(self, work: Callable[[Any], Any], writes: bool = True) -> Any:
+        """Call `work(execute)`, in one transaction if it writes."""
         raise NotImplementedError
 
     def _migrate(self, execute: Any) -> None:
@@ -114,42 +122,43 @@ class _Sql:
 
     def sessions(self) -> list[Session]:
         """All of them, the newest last."""
-        rows = self._run(lambda e: e("SELECT id, title, created, secret FROM sessions ORDER BY created").fetchall())
+        query = "SELECT id, title, created, secret FROM sessions ORDER BY created"
+        rows = self._run(lambda e: e(query).fetchall(), writes=False)
         return [Session(*row) for row in rows]
 
     def create(self, session: Session) -> None:
         values = (session.id, session.title, session.created, session.secret)
         self._run(lambda e: e("INSERT INTO sessions (id, title, created, secret) VALUES (?, ?, ?, ?)", values))
 
-    def append(self, session: str, entries: Sequence[Entry]) -> list[bool]:
-        """Commit the entries, in order. Returns for each whether it is new: a known key changes nothing."""
+    def append(self, session: str, entries: Sequence[Entry]) -> None:
+        """Commit the entries, in order. Those whose keys are known change nothing."""
 
-        def work(execute: Any) -> list[bool]:
+        def work(execute: Any) -> None:
             self._in_order(execute)
-            new = []
-            for entry in entries:
-                values = (session, entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body))
-                done = execute(
-                    "INSERT INTO log (session, participant, key, kind, at, body) VALUES (?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT DO NOTHING",
-                    values,
-                )
-                new.append(done.rowcount == 1)
+            self._insert(execute, session, entries)
             self._announce(execute, session)
-            return new
 
-        return list(self._run(work))
+        if entries:
+            self._run(work)
 
-    def read(self, session: str, after: int = 0, limit: int = 50_000) -> list[Entry]:
-        """The entries with larger numbers, in order."""
-        rows = self._run(
-            lambda e: e(
-                "SELECT kind, participant, at, body, key, number FROM log WHERE session = ? AND number > ?"
-                " ORDER BY number LIMIT ?",
-                (session, after, limit),
-            ).fetchall()
-        )
-        return [Entry(kind, who, at, json.loads(body), key, number) for kind, who, at, body, key, number in rows]
+    def read(self, session: str, after: int = 0, limit: int = PAGE) -> list[Entry]:
+        """The first entries with larger numbers, in order."""
+        return list(self._run(lambda execute: self._select(execute, session, after, limit), writes=False))
+
+    def read_all(self, session: str, after: int = 0) -> Iterator[Entry]:
+        """All entries with larger numbers, in order."""
+        more = True
+        while more:
+            page = self.read(session, after)
+            yield from page
+            more = len(page) == PAGE
+            after = page[-1].number if page else after
+
+    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
+        raise NotImplementedError
+
+    def _select(self, execute: Any, session: str, after: int, limit: int) -> list[Entry]:
+        raise NotImplementedError
 
     def forget(self, session: str, participant: str) -> None:
         """Delete all that is stored of a participant, and note that someone without a name was deleted."""
@@ -214,8 +223,8 @@ class _Sql:
         self._run(work)
 
     def presence(self, session: str) -> dict[str, float]:
-        rows = self._run(lambda e: e("SELECT participant, at FROM presence WHERE session = ?", (session,)).fetchall())
-        return dict(rows)
+        query = "SELECT participant, at FROM presence WHERE session = ?"
+        return dict(self._run(lambda e: e(query, (session,)).fetchall(), writes=False))
 
     def _in_order(self, execute: Any) -> None:
         """Let numbers become visible in their order."""
@@ -251,13 +260,15 @@ class SqliteStore(_Sql):
         version = execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(f"{self.path} was written by a newer mi-course; update the course")
+        super()._migrate(execute)
         if version == 0:
-            super()._migrate(execute)
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _run(self, work: Callable[[Any], Any]) -> Any:
+    def _run(self, work: Callable[[Any], Any], writes: bool = True) -> Any:
         with self._lock:
             try:
+                if not writes:
+                    return work(self._db.execute)
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     result = work(self._db.execute)
@@ -275,17 +286,25 @@ class SqliteStore(_Sql):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.execute("VACUUM")
 
-    def read(self, session: str, after: int = 0, limit: int = 50_000) -> list[Entry]:
-        with self._lock:  # without the write lock that _run takes
-            try:
-                rows = self._db.execute(
-                    "SELECT kind, participant, at, body, key, number FROM log WHERE session = ? AND number > ?"
-                    " ORDER BY number LIMIT ?",
-                    (session, after, limit),
-                ).fetchall()
-            except sqlite3.OperationalError as error:
-                raise StoreUnavailable(str(error)) from None
-        return [Entry(kind, who, at, json.loads(body), key, number) for kind, who, at, body, key, number in rows]
+    # One statement and one row for any number of entries: for each row, sqlite3 lets go of Python's lock, and waits up
+    # to 5 ms until the thread of the requests gives it back.
+
+    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
+        rows = [(entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)) for entry in entries]
+        execute(
+            "INSERT INTO log (session, participant, key, kind, at, body) SELECT ?, json_extract(value, '$[0]'),"
+            " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),"
+            " json_extract(value, '$[4]') FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
+            (session, json.dumps(rows)),
+        )
+
+    def _select(self, execute: Any, session: str, after: int, limit: int) -> list[Entry]:
+        found = execute(
+            "SELECT json_group_array(json_array(kind, participant, at, json(body), key, number)) FROM"
+            " (SELECT * FROM log WHERE session = ? AND number > ? ORDER BY number LIMIT ?)",
+            (session, after, limit),
+        ).fetchone()[0]
+        return [Entry(*row) for row in json.loads(found)]
 
     def watch(self, session: str, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` within a second after another process has written. Returns a function that ends it."""
@@ -329,13 +348,12 @@ class PostgresStore(_Sql):
 
     def _migrate(self, execute: Any) -> None:
         execute("SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
-        if execute("SELECT to_regclass('log')").fetchone()[0] is None:
-            super()._migrate(execute)
+        super()._migrate(execute)
 
     def _connect(self) -> Any:
-        return self._psycopg.connect(self._address, connect_timeout=5, prepare_threshold=1)
+        return self._psycopg.connect(self._address, autocommit=True, connect_timeout=5, prepare_threshold=1)
 
-    def _run(self, work: Callable[[Any], Any]) -> Any:
+    def _run(self, work: Callable[[Any], Any], writes: bool = True) -> Any:
         psycopg = self._psycopg
         with self._lock:
             try:
@@ -345,7 +363,7 @@ class PostgresStore(_Sql):
                 def execute(statement: str, arguments: Iterable[Any] = ()) -> Any:
                     return self._db.execute(statement.replace("?", "%s"), tuple(arguments))
 
-                with self._db.transaction():
+                with self._db.transaction() if writes else contextlib.nullcontext():
                     return work(execute)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 with contextlib.suppress(Exception):
@@ -353,36 +371,22 @@ class PostgresStore(_Sql):
                 self._db = None
                 raise StoreUnavailable(_one_line(error)) from None
 
-    def append(self, session: str, entries: Sequence[Entry]) -> list[bool]:
-        """In one round trip: the log's lock, the entries, the announcement."""
-        if not entries:
-            return []
-        columns: list[list[Any]] = [[], [], [], [], []]
-        for entry in entries:
-            for column, value in zip(
-                columns, (entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)), strict=True
-            ):
-                column.append(value)
+    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
+        rows = [(entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)) for entry in entries]
+        execute(
+            "INSERT INTO log (session, participant, key, kind, at, body)"
+            " SELECT ?, * FROM unnest(?::text[], ?::text[], ?::text[], ?::float8[], ?::text[])"
+            " ON CONFLICT DO NOTHING",
+            (session, *(list(column) for column in zip(*rows, strict=True))),
+        )
 
-        def work(execute: Any) -> list[bool]:
-            self._in_order(execute)
-            rows = execute(
-                "INSERT INTO log (session, participant, key, kind, at, body)"
-                " SELECT ?, * FROM unnest(?::text[], ?::text[], ?::text[], ?::float8[], ?::text[])"
-                " ON CONFLICT DO NOTHING RETURNING participant, key",
-                (session, *columns),
-            ).fetchall()
-            self._announce(execute, session)
-            stored = set(rows)
-            new = []
-            for entry in entries:  # one batch may hold a key twice
-                identity = (entry.participant, entry.key)
-                new.append(entry.key is None or identity in stored)
-                if entry.key is not None:
-                    stored.discard(identity)
-            return new
-
-        return list(self._run(work))
+    def _select(self, execute: Any, session: str, after: int, limit: int) -> list[Entry]:
+        rows = execute(
+            "SELECT kind, participant, at, body, key, number FROM log WHERE session = ? AND number > ?"
+            " ORDER BY number LIMIT ?",
+            (session, after, limit),
+        ).fetchall()
+        return [Entry(kind, who, at, json.loads(body), key, number) for kind, who, at, body, key, number in rows]
 
     def _in_order(self, execute: Any) -> None:
         execute("SELECT pg_advisory_xact_lock(?)", (self.LOCK,))

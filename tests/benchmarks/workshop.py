@@ -60,7 +60,9 @@ class Connection:
         self.writer: asyncio.StreamWriter | None = None
 
     async def post(self, path: str, token: str, body: bytes) -> tuple[int, bytes]:
-        if self.writer is None or self.writer.is_closing():
+        gone = self.reader is None or self.reader.at_eof()  # the server closes one that is not used for 5 s
+        if gone or self.writer is None or self.writer.is_closing():
+            self.close()
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         assert self.reader is not None
         self.writer.write(
@@ -83,8 +85,8 @@ class Connection:
 class Load:
     """Learners and boards."""
 
-    def __init__(self, port: int, rate: float, seconds: float) -> None:
-        self.port, self.rate, self.seconds = port, rate, seconds
+    def __init__(self, port: int, rate: float, seconds: float, fresh: bool = False) -> None:
+        self.port, self.rate, self.seconds, self.fresh = port, rate, seconds, fresh
         self.posted: list[tuple[float, float]] = []
         """When, and how long it took."""
         self.shown: list[tuple[float, float]] = []
@@ -118,6 +120,8 @@ class Load:
                 except (OSError, asyncio.IncompleteReadError, TimeoutError):
                     connection.close()
                     status_code = 0
+                if self.fresh:
+                    connection.close()
                 if status_code == 200:
                     self.acknowledged.add(key)
                     took = time.perf_counter() - start
@@ -129,7 +133,7 @@ class Load:
                 await asyncio.sleep(0.3)
                 start = time.perf_counter()
             due += draw.expovariate(self.rate)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await asyncio.sleep(max(0.0, min(due, self.end) - time.perf_counter()))
         connection.close()
 
     async def board(self, cookie: str, number: int) -> None:
@@ -207,10 +211,12 @@ def measure(options: argparse.Namespace) -> None:
             port = kit.free_port()
             environment = {"MI_CATALOGUE": str(folder / "catalogue.json")}
             running = [stack.enter_context(kit.board_process(database, port, **environment))]
-            load = Load(port, options.rate, options.seconds)
+            load = Load(port, options.rate, options.seconds, options.fresh)
             back: list[float] = []
+            others = 0  # events that the killed server took, whose processor time is gone with it
 
             async def during() -> None:
+                nonlocal others
                 if not options.kill:
                     return
                 await asyncio.sleep(options.seconds / 3)
@@ -222,6 +228,7 @@ def measure(options: argparse.Namespace) -> None:
                 else:
                     running[0].kill()
                     running[0].wait()
+                    others = len(load.acknowledged)
                     process = await loop.run_in_executor(
                         None, lambda: stack.enter_context(kit.board_process(database, port, **environment))
                     )
@@ -257,7 +264,7 @@ def measure(options: argparse.Namespace) -> None:
         p50, p99 = 1000 * percentile(values, 0.5), 1000 * percentile(values, 0.99)
         print(f"{what:14} p50 {p50:.0f} ms, p99 {p99:.0f} ms (bar {bar})")
     load_cpu = (mine.user - used.user) / wall
-    each = 1000 * server_cpu / max(1, len(load.acknowledged))
+    each = 1000 * server_cpu / max(1, len(load.acknowledged) - others)
     print(f"server {rss:.0f} MB (bar 120), {server_cpu / wall:.0%} of a core, {each:.2f} ms an event")
     print(f"the load took {load_cpu:.0%} of a core")
     lost, doubled = load.acknowledged - set(stored), len(stored) - len(set(stored))
@@ -265,43 +272,58 @@ def measure(options: argparse.Namespace) -> None:
 
 
 CLIENT = """
-import os, statistics, sys, time
+import os, socket, statistics, sys, time
+from pathlib import Path
 sys.path[:0] = sys.argv[1:4]
 import workshop_kit as kit
 from mi_course.workshop import client
-client.someone_works_here = lambda: True
+from mi_course.workshop.server import new_session
+from mi_course.workshop.store import open_store
+works = True
+client.someone_works_here = lambda: works
 from mi_course.lessons import load
 from mi_course.course import Lesson
 lesson = Lesson(load("start_here"))
 answer = lesson.use("zero_head")
-def times(n=40):
-    took = []
-    for _ in range(n):
-        start = time.perf_counter(); lesson.check(answer, name="zero_head"); took.append(time.perf_counter() - start)
-    return took
+def check():
+    time.sleep(0.3)  # what the last one left to do is done
+    start = time.perf_counter()
+    lesson.check(answer, name="zero_head")
+    return 1000 * (time.perf_counter() - start)
 def listening(n=200):
     event = kit.verdict("start_here.zero_head", mistake=None)
     took = []
     for _ in range(n):
         start = time.perf_counter(); client._reporter.listen(event); took.append(time.perf_counter() - start)
     return 1000 * statistics.median(took), 1000 * sorted(took)[int(0.99 * n)]
-times(5)
-import socket
+database, port = str(Path(os.environ["MI_COURSE_HOME"]) / "board.sqlite3"), kit.free_port()
+store = open_store(database)
+new_session(store, "Load", "KQ7D2M4X")
+store.close()
 hanging = socket.create_server(("127.0.0.1", 0))
-from pathlib import Path
-with kit.board(Path(os.environ["MI_COURSE_HOME"]) / "board.sqlite3") as board:
-    client.join(f"{board.room.code}@{board.url}", name="fox")
-    up = client.membership().url
-    for name, url in (("up", up), ("down", f"http://127.0.0.1:{kit.free_port()}"), ("hanging", f"http://127.0.0.1:{hanging.getsockname()[1]}")):
+for _ in range(5):
+    check()
+with kit.board_process(database, port):
+    client.join(f"KQ7D2M4X@127.0.0.1:{port}", name="fox")
+    ports = {"up": port, "down": kit.free_port(), "hanging": hanging.getsockname()[1]}
+    for name, elsewhere in ports.items():
         client._end_reporter()
-        without = times()
-        member = client.membership(); member.url = url; client._save(member)
+        member = client.membership()
+        member.url = f"http://127.0.0.1:{elsewhere}"
+        client._save(member)
         client.attach()
-        with_it = times()
+        without, added = [], []
+        for turn in range(40):  # in pairs, each first in turn
+            took = {}
+            for works in (False, True) if turn % 2 else (True, False):
+                took[works] = check()
+            without.append(took[False])
+            added.append(took[True] - took[False])
+        works = True
         typical, p99 = listening()
-        added = 1000 * (statistics.median(with_it) - statistics.median(without))
-        print(f"server {name}: a check takes {1000 * statistics.median(without):.1f} ms, {added:+.1f} ms with it; "
-              f"the listener alone {typical:.3f} ms, p99 {p99:.2f} ms (bar 5)")
+        spread = statistics.stdev(added) / len(added) ** 0.5
+        print(f"server {name}: a check takes {statistics.median(without):.1f} ms, {statistics.median(added):+.1f} "
+              f"(standard error {spread:.1f}) with it; the listener alone {typical:.3f} ms, p99 {p99:.2f} ms (bar 5)")
 os._exit(0)
 """
 
@@ -324,6 +346,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--postgresql", action="store_true")
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--fresh", action="store_true", help="a new connection for each POST, as the client makes")
     parser.add_argument("--client", action="store_true")
     options = parser.parse_args()
     if options.client:

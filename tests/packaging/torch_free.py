@@ -16,7 +16,8 @@ from mi_course.workspace import Workspace
 
 PACKAGE = Path(mi_course.__file__).parent
 ABSENT = ("torch", "numpy", "jaxtyping", "safetensors", "nbformat", "nbclient", "pytest", "resource")
-ABSENT += ("itsdangerous", "psycopg", "segno", "sse_starlette", "starlette", "uvicorn")  # mi-course[workshop]
+# mi-course[workshop]
+ABSENT += ("httptools", "itsdangerous", "psycopg", "segno", "sse_starlette", "starlette", "uvicorn")
 
 
 def import_everything() -> int:

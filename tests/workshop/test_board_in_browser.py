@@ -134,23 +134,30 @@ def test_fifty_cells_of_a_large_board_block_the_page_under_50_ms(tmp_path, page)
         board.store.append(board.session.id, entries)
         open_board(page, board)
         eventually(lambda: page.locator("#grid td[aria-label]").count() == 28_000, 60)
-        took = page.evaluate("""async () => {
+        parts = page.evaluate("""async () => {
             const took = [];
             for (let turn = 0; turn < 7; turn++) {
                 const cells = Array.from({length: 50}, (_, i) => [`p${(i * 37 + turn) % 200}`, `l${i % 14}.e${turn}`,
                     [turn % 2 ? "passed" : "crashed", turn + 2, 1, 0, Date.now() / 1000, null]]);
+                const rows = cells.map(([id, exercise]) => ({...people.get(id), exercise, seen: Date.now() / 1000}));
                 await new Promise(requestAnimationFrame);
-                const start = performance.now();
-                take({now: Date.now() / 1000, cells}, false);
-                render();
-                document.getElementById("grid").offsetHeight;
-                took.push(performance.now() - start);
+                take({now: Date.now() / 1000, cells, people: rows, exercises: {...exercises}, class: numbers}, false);
+                listsAt = 0;  // so that the lists are drawn each time
+                const parts = [];
+                for (let more = true; more;) {
+                    const start = performance.now();
+                    more = render();
+                    document.getElementById("grid").offsetHeight;
+                    parts.push(performance.now() - start);
+                }
+                took.push(parts);
                 await new Promise((done) => setTimeout(done, 100));
             }
             return took;
         }""")  # fmt: skip
-        print("update of 50 cells, ms:", [round(ms, 1) for ms in took])
-        assert sorted(took)[3] < 50
+        print("parts of an update of 50 cells, ms:", [[round(ms, 1) for ms in turn] for turn in parts])
+        assert min(map(len, parts)) == 3, "cells, exercises, lists"
+        assert sorted(max(turn) for turn in parts)[3] < 50
 
 
 @pytest.fixture(scope="module")

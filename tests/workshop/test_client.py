@@ -191,7 +191,7 @@ def test_the_client_needs_the_course_alone():
     """No package of the extra `workshop`."""
     code = """
 import sys
-for name in ("starlette", "uvicorn", "sse_starlette", "itsdangerous", "segno", "psycopg"):
+for name in ("starlette", "uvicorn", "httptools", "sse_starlette", "itsdangerous", "segno", "psycopg"):
     sys.modules[name] = None
 from mi_course.workshop import client, notice, outbox, protocol
 client.Reporter(None)
@@ -413,6 +413,26 @@ def test_readiness_is_reported_by_name_only(board, home):
     client.join(invitation(board), name="fox")
     assert "knows now" in client.report_ready({"Python": "ok", "SmolLM2": "missing"})
     assert board.room.find("fox").ready == {"Python": "ok", "SmolLM2": "missing"}
+
+
+def test_the_doctors_result_is_collected_on_the_board(board, home, monkeypatch):
+    """As a learner types it, the day before."""
+    from typer.testing import CliRunner
+
+    from mi_course import cli, doctor
+
+    client.join(invitation(board), name="fox")
+    for state in ("missing", "ok"):
+        found = doctor.Finding("offline", state, "/home/fox/secret.txt cannot be read")
+        monkeypatch.setattr(doctor, "offline", lambda found=found: found)
+        monkeypatch.setattr(doctor, "examine", lambda *more: [doctor.Finding("Python", "ok", "3"), more[-1]()])
+        done = CliRunner().invoke(cli.app, ["doctor", "--offline", "--send"])
+        assert done.exit_code == (state == "missing")
+        assert "knows now" in done.output
+        assert board.room.find("fox").ready == {"Python": "ok", "offline": state}
+        row = board.room.class_row(time.time())
+        assert (row["examined"], row["ready"]) == (1, int(state == "ok"))
+    assert "secret" not in json.dumps([entry.body for entry in board.store.read(board.session.id)])
 
 
 def test_the_membership_is_private(board, home):

@@ -169,6 +169,41 @@ def test_a_slow_request_is_ended(board, monkeypatch):
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
+def test_a_head_that_does_not_end_is_ended(board, monkeypatch):
+    from mi_course.workshop import connection
+
+    monkeypatch.setattr(connection, "HEAD_S", 0.5)
+    port = int(board.url.rpartition(":")[2])
+    for begun in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /he"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+            slow.sendall(begun)
+            start = time.monotonic()
+            said = b""
+            while piece := slow.recv(5000):
+                said += piece
+            assert time.monotonic() - start < 4
+            assert (b"200 OK" in said) == (b"health" in begun)
+    monkeypatch.setattr(connection, "HEAD_S", 10)
+    for piece in (b"x", b"x: y\r\n"):  # one header without an end, and many
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
+            sent = b"GET / HTTP/1.1\r\n" + piece * (connection.HEAD_BYTES // len(piece))
+            for i in range(0, len(sent), 4000):
+                link.sendall(sent[i : i + 4000])
+                time.sleep(0.02)
+            assert link.recv(100).startswith(b"HTTP/1.1 400")
+    whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as link:  # requests in pieces, one after the other
+        for i in range(200):
+            link.sendall(whole[: i % 30])
+            time.sleep(0.001)
+            link.sendall(whole[i % 30 :])
+            said = b""
+            while not said.endswith(b"\r\n\r\nok"):
+                piece = link.recv(2000)
+                assert piece
+                said += piece
+
+
 def test_hostile_names_stay_text(board):
     assert clean_name("  a\u202eb\u0000c\u200b\n d ") == "ab c d"
     for wrong in ("", "   ", "\u200b", "x" * 41, 5, None, ["x"], "\ud800"):

@@ -10,7 +10,7 @@ import pytest
 import workshop_kit
 
 from mi_course.workshop.server import lead_link, new_session
-from mi_course.workshop.store import Entry, PostgresStore, SqliteStore, StoreUnavailable, open_store
+from mi_course.workshop.store import PAGE, Entry, PostgresStore, SqliteStore, StoreUnavailable, open_store
 
 
 @pytest.fixture
@@ -26,19 +26,23 @@ def entry(who: str, key: str | None, kind: str = "hint", **body) -> Entry:
 
 def test_a_key_is_stored_once_for_each_participant(store):
     session = new_session(store, "A day")
-    assert store.append(session.id, [entry("a", "k1"), entry("a", "k1"), entry("b", "k1")]) == [True, False, True]
-    assert store.append(session.id, [entry("a", "k1"), entry("a", "k2", n=2)]) == [False, True]
-    assert store.append(session.id, []) == []
+    store.append(session.id, [entry("a", "k1", n=1), entry("a", "k1"), entry("b", "k1")])
+    store.append(session.id, [entry("a", "k1"), entry("a", "k2", n=2, text='é " \\ \n')])
+    store.append(session.id, [])
     read = store.read(session.id)
     assert [(e.kind, e.participant, e.key) for e in read[1:]] == [
         ("hint", "a", "k1"),
         ("hint", "b", "k1"),
         ("hint", "a", "k2"),
     ]
-    assert read[-1].body == {"n": 2}
+    assert [e.body for e in read[1:]] == [{"n": 1}, {}, {"n": 2, "text": 'é " \\ \n'}]
     assert [e.number for e in read] == sorted({e.number for e in read})
     assert store.read(session.id, read[-2].number) == read[-1:]
     assert store.read(session.id, limit=2) == read[:2]
+    store.append(session.id, [entry("c", f"k{i}") for i in range(PAGE)])
+    everything = list(store.read_all(session.id))
+    assert everything[:4] == read
+    assert [e.key for e in everything[4:]] == [f"k{i}" for i in range(PAGE)]
 
 
 def test_what_is_forgotten_or_purged_is_gone(store, database):

@@ -341,6 +341,9 @@ def key_of(name: str) -> str:
 if __name__ == "__main__":
     if "MI_CATALOGUE" in os.environ:
         CATALOGUE = json.loads(Path(os.environ["MI_CATALOGUE"]).read_text())
+    from mi_course.workshop.serve import tune_collector
+
     with board(sys.argv[1], port=int(sys.argv[2]), catalogue=CATALOGUE):
+        tune_collector()
         while True:
             time.sleep(3600)

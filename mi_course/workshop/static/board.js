@@ -98,16 +98,18 @@ function schedule() {
   requestAnimationFrame(() => { scheduled = false; render(); });
 }
 
+// One part in a frame, so that none of them holds the page up. Returns whether more is due.
 function render() {
-  if (lead) {
-    if (due.grid) { due.grid = false; due.cells = []; buildGrid(); }
-    for (const [id, exercise] of due.cells) drawCell(id, exercise);
-    due.cells = [];
-    if (due.lists && Date.now() - listsAt > 900) { due.lists = false; listsAt = Date.now(); drawLists(); }
-    else if (due.lists) setTimeout(schedule, 1000 - (Date.now() - listsAt));
-  }
-  if (due.exercises) { due.exercises = false; drawExercises(); }
-  if (due.controls) { due.controls = false; drawControls(); }
+  const early = 1000 - (Date.now() - listsAt);
+  if (lead && due.grid) { due.grid = false; due.cells = []; buildGrid(); }
+  else if (lead && due.cells.length) { for (const [id, exercise] of due.cells.splice(0)) drawCell(id, exercise); }
+  else if (due.controls) { due.controls = false; drawControls(); }
+  else if (due.exercises) { due.exercises = false; drawExercises(); }
+  else if (lead && due.lists && early <= 100) { due.lists = false; listsAt = Date.now(); drawLists(); }
+  const more = due.controls || due.exercises || (lead && (due.grid || due.cells.length > 0 || (due.lists && early <= 100)));
+  if (more) schedule();
+  else if (lead && due.lists) setTimeout(schedule, early);
+  return more;
 }
 
 // --- Learners and exercises ------------------------------------------------------------------------------------------
