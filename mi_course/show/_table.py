@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -35,6 +36,7 @@ def table(
     """A table with a name for each row.
 
     rows: name to one cell, or a sequence with one cell for each column; numbers, zero-dimensional tensors or strings.
+    NaN, for what was not measured, is written as a dash.
     digits: behind the decimal point, the same for all columns or one number for each. sign: write + before positive
     numbers. left: align cells on the left and break long words, for columns of text.
     Raises ValueError for no rows, or a row with another number of cells.
@@ -71,6 +73,8 @@ def _cells(name: str, values: Any, places: Sequence[int], sign: bool) -> list[st
 def _cell(value: Any, place: int, sign: bool) -> str:
     if isinstance(value, str):
         return value
+    if math.isnan(value):
+        return "–"
     written = f"{float(value):{'+' if sign else ''},.{place}f}"
     # No "−0.0": whether a tiny number is above or below 0 is no news.
     if float(written.replace(",", "")) == 0:
