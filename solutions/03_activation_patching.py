@@ -548,7 +548,7 @@ claim(
 # - **{{seen:suppressor}}**, with {{seen:suppressor_share}} of the effect, looks at the second subject ({{seen:suppressor_looks}} of its attention) and hardly at the indirect object ({{seen:suppressor_looks_io}}). It writes the *subject down* ({{seen:suppressor_writes}} logits). Its weights say the same of any name: copying score and its opposite are {{seen:suppressor_copies}}. GPT-2's largest heads in this task are name movers; here it is a **copy-suppression** head (McDougall et al. 2023 describe one in GPT-2, L10H7).
 # - **{{seen:mover}}** looks at the indirect object ({{seen:mover_looks}}) and raises it; its weights copy {{seen:mover_copies}} of the names. That is a **name mover** of the classic kind.
 # - **{{seen:negative}}** suppresses names too, but no particular one: {{seen:negative_writes}} on indirect object and subject. What it costs depends on the order of the names.
-# - **{{seen:at_end}}** look mainly at the last position itself. They react to what earlier heads have left there. They neither copy nor suppress; one works for the answer and one against it.
+# - **{{seen:at_end}}** look mainly at the last position itself, so what they read was put there by earlier layers. By their weights they neither copy nor suppress; one works for the answer and one against it.
 # - **{{seen:s_lookers}}** look at the second subject and write nothing on either name. They do something else with what they find; section $7$ asks what.
 # - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention ({{seen:induction_onward}}): an induction head, as in lesson 02.
 #
