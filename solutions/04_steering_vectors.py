@@ -1235,7 +1235,7 @@ lesson.seen("told-negated", [negated[3], never[3]], "+.1f")
 nots = torch.tensor([prompt.endswith(" not") for prompt in texts.HARD_PROMPTS])
 claim(
     "the two hard prompts that end in not have the lowest slopes",
-    set(order[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
+    set(resisting.argsort()[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
 )
 claim(
     "bare and with very every stem has a slope above 1.5", float(min(bare[0], very[0])) > 1.5
