@@ -991,7 +991,7 @@ study.draw_sizes(curve_sizes, curves | ioi.chance_bands(), title)
 
 # %% id="circuit-picture" tags=["not-compared"]
 title = f"These eight heads keep {graph_score:.2f}, {named(suppressor)} alone {alone:.2f} of the task"
-caption = "The tested heads, and the paths measured in section 7. Red and dashed: against the answer."
+caption = "Paths as measured in section 7. Red: against the answer."
 study.draw_circuit(found, copying, straight, edges, title=title, caption=caption)
 
 # %% id="claims-circuit-seen" tags=["claims"]
