@@ -633,9 +633,9 @@ def build(
         typer.echo("nothing was stale")
 
 
-@new_app.command("lesson", epilog="Example: mi-course new lesson residual_stream --number 1")
+@new_app.command("lesson", epilog="Example: mi-course new lesson my_lesson --number 20")
 def new_lesson(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The lesson's id, such as residual_stream.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The lesson's id, such as my_lesson.")],
     number: Annotated[int | None, typer.Option(min=0, help="Default: the next free one.")] = None,
     title: Annotated[str, typer.Option(help="Default: from the id.")] = "",
     minutes: Annotated[int, typer.Option(min=1, help="How long the lesson takes.")] = 60,

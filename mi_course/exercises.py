@@ -141,7 +141,10 @@ def sae_ref(**tensors: Tensor) -> Ref:
 
 
 def function_ref(name: str, **options: Any) -> Ref:
-    """One of the registered functions: logit_difference, probability, projection, polynomial, tanh."""
+    """One of the registered functions.
+
+    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm.
+    """
     return Ref("function", {"name": name, **options})
 
 
@@ -336,7 +339,7 @@ class Exercise:
     """Whether fewer than four mistakes are enough."""
     fixed: Mapping[str, str] = field(default_factory=dict)
     """What cases may not vary, with the reason: `x` (its values), `x[1]` (an axis, never of size one), `x=0` (no row of
-    it is zero), `x>=0` (it is never negative)."""
+    it is zero), `x=twice` (a list without repetitions), `x>=0` (it is never negative)."""
     outcome: bool = False
     """Whether a function is judged by what it achieves, and takes long (training, say). Tests use its small form, and
     make no mutants of it."""

@@ -25,7 +25,7 @@ def vary(call: Call, names: Sequence[str], fixed: Collection[str]) -> Iterator[t
     """Calls that differ from this one in one respect, each with the difference in words.
 
     names: the answer's parameters. fixed: what may not vary: `x` (its values; it may still lose an axis), `x[0]` (an
-    axis, which may not be of size one), `x=0` (no row of it may be zero).
+    axis, which may not be of size one), `x=0` (no row of it may be zero), `x=twice` (no entry of a list occurs twice).
     """
     if call.driver not in DRIVERS:
         return
@@ -57,7 +57,8 @@ def _others(name: str, arg: Any, fixed: Collection[str]) -> Iterator[tuple[str, 
         yield f"`{name}` = {arg * _LESS:g}", arg * _LESS
     elif isinstance(arg, list) and len(arg) > 1 and not any(isinstance(item, Tensor) for item in arg):
         yield f"`{name}` the other way round", arg[::-1]
-        yield f"an entry of `{name}` twice", [*arg, arg[0]]
+        if f"{name}=twice" not in fixed:
+            yield f"an entry of `{name}` twice", [*arg, arg[0]]
     elif isinstance(arg, Ref) and arg.kind in ("cache", "function"):
         other = _with_other_options(arg)
         if other is not None:

@@ -45,14 +45,10 @@ print(model.generate(prompt, max_new_tokens=8, do_sample=False, verbose=False))
 # The next picture does it for three tokens. **Predict:** the logits 3 and 1 lie two apart. How many times as likely is the first?
 
 # %% id="softmax-picture" tags=["not-compared"]
-scores = torch.tensor([3.0, 1.0, -2.0])
-show.bars(
-    [" Paris, logit 3", " Lyon, logit 1", " banana, logit −2"],
-    scores.exp() / scores.exp().sum(),
-    title="Softmax: every logit counts, and the largest takes most",
-    xlabel="token and its logit (an example)",
-    ylabel="probability",
-)
+from mi_course.interp import basics, induction
+from mi_course.interp import induction_study as study
+
+basics.draw_softmax({" Paris": 3.0, " Lyon": 1.0, " banana": -2.0})
 
 # %% [markdown] id="softmax-answer"
 # Two logits apart is $e^2 = 7.4$ times as likely, whatever the other tokens are. Only differences of logits matter: add 100 to all three and the picture stays the same. Now the real ones.
@@ -96,8 +92,7 @@ def top_next_tokens(logits: Float[Tensor, "pos vocab"], k: int) -> list[tuple[in
 lesson.check(top_next_tokens)
 
 # %% id="use-top-next-tokens"
-best = lesson.use("top_next_tokens")(logits, 8)
-for token, probability in best:
+for token, probability in lesson.use("top_next_tokens")(logits, 8):
     print(f"{model.tokenizer.decode(token)!r:>12}  {probability:.2f}")
 
 # %% [markdown] id="after-top-next-tokens"
@@ -114,15 +109,17 @@ story = "Mary and John went to the lake. Mary dived in, and John"
 with torch.no_grad():
     _, cache = model.run_with_cache(story)
 resid = cache["resid_post", 14][0]
-print("residual stream after layer 14:", tuple(resid.shape), "= (positions, d_model)")
 norms = resid.norm(dim=-1)
-print(
-    f"at BOS: {norms[0]:,.0f}, elsewhere between {norms[1:].min():.0f} and {norms[1:].max():.0f}"
-)
+print("residual stream after layer 14:", tuple(resid.shape), "= (positions, d_model)")
+print(f"at BOS {norms[0]:,.0f}, elsewhere {norms[1:].min():.0f} to {norms[1:].max():.0f}")
 
 # %% id="claims-bos-surprise" tags=["claims"]
 from mi_course import claim
 
+_patterns = torch.stack([cache["pattern", layer][0] for layer in range(30)])
+_sink = _patterns[:, :, 1:, 0].mean()
+lesson.seen("sink", _sink, ".0%")
+claim("BOS gets more than 40 % of all attention from the tokens after it", _sink > 0.4)
 lesson.seen("bos-ratio", round(float(norms[0] / norms[1:].median()), -1), ".0f")
 claim(
     "at BOS the stream is more than 50 times as long as at any other of 15 tokens",
@@ -130,16 +127,12 @@ claim(
 )
 
 # %% [markdown] id="bos-surprise"
-# A surprise: at BOS it is {{seen:bos-ratio}} times as long as at a typical token. Heads that have nothing to do attend there, and the model keeps a
-# marker in that place. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
+# A surprise: at BOS it is {{seen:bos-ratio}} times as long as at a typical token. And the tokens after it
+# spend {{seen:sink}} of all their attention there: heads that find nothing to attend to rest at BOS. People call it an attention sink. It is left out of the next picture; where a lesson leaves it out of an average, it says so.
 
 # %% id="norms-picture" tags=["not-compared"]
-show.tokens(
-    model.to_str_tokens(story)[1:],
-    norms[1:],
-    title="How long is the residual stream at each token? (without BOS)",
-    unit="norm after layer 14",
-)
+title = "How long is the residual stream at each token? (without BOS)"
+show.tokens(model.to_str_tokens(story)[1:], norms[1:], title=title, unit="norm after layer 14")
 
 # %% [markdown] id="attention-intro"
 # ## One head at a time
@@ -148,15 +141,8 @@ show.tokens(
 # of the nine heads of layer 23. Hover over a token to see what it attends to. How do the three differ?
 
 # %% id="attention-picture" tags=["not-compared"]
-story_tokens = model.to_str_tokens(story)
-heads = [0, 3, 6]
-show.attention(
-    cache["pattern", 23][0, heads],
-    story_tokens,
-    heads=[f"23.{h}" for h in heads],
-    title="Three heads of layer 23",
-    caption="Head h of layer l is written l.h. Rows: tokens that attend (queries). Columns: tokens attended to (keys).",
-)
+three, caption = [(23, 0), (23, 3), (23, 6)], "Head h of layer l is written l.h."
+study.draw_attention(model, model.to_tokens(story), three, "Three heads of layer 23", caption)
 
 # %% [markdown] id="ask-zero-head"
 # ### Your turn: switch one head off
@@ -195,35 +181,22 @@ lesson.check(zero_head)
 # %% id="use-zero-head"
 from functools import partial
 
-sentence = "When Mary and John went to the store, John gave a drink to"
-mary, john = model.to_single_token(" Mary"), model.to_single_token(" John")
-silence = lesson.use("zero_head")
-
-
-def logit_difference(hooks=()):
-    with torch.no_grad():
-        last = model.run_with_hooks(sentence, fwd_hooks=list(hooks))[0, -1]
-    return float(last[mary] - last[john])
-
-
-whole = logit_difference()
-without = [
-    logit_difference([("blocks.23.attn.hook_z", partial(silence, head=h))]) for h in range(9)
-]
-print(f"whole model: {whole:.1f} logits in favour of Mary")
-for h, value in enumerate(without):
-    print(f"without 23.{h}: {value:.1f}")
+sentence, names = (
+    "When Mary and John went to the store, John gave a drink to",
+    (" Mary", " John"),
+)
+silence, whole = lesson.use("zero_head"), basics.logit_difference(model, sentence, *names)
+print(f"whole model: {whole:.1f} logits in favor of Mary")
+change = {}
+for h in range(9):
+    hook = ("blocks.23.attn.hook_z", partial(silence, head=h))
+    change[f"23.{h}"] = basics.logit_difference(model, sentence, *names, hooks=[hook]) - whole
+show.table(change, ["change without it (logits)"], digits=1, sign=True)
 
 # %% id="zero-head-picture" tags=["not-compared"]
-change = {f"23.{h}": value - whole for h, value in enumerate(without)}
-worst = min(change, key=change.get)
-show.bars(
-    list(change),
-    list(change.values()),
-    title=f"Without {worst} the model is least sure of Mary",
-    xlabel="head that is switched off",
-    ylabel="change of the logit difference (logits)",
-)
+worst, title = min(change, key=change.get), "How much of it is lost without one head"
+axes = {"xlabel": "head that is switched off", "ylabel": "change of the logit difference"}
+show.bars(list(change), list(change.values()), title=title, **axes)
 
 # %% id="claims-zero-head-seen" tags=["claims"]
 others = [value for head, value in change.items() if head != worst]
@@ -253,29 +226,32 @@ claim("without some head the model is surer, by 0.2 logits", max(others) > 0.2)
 # One last picture. We take random tokens, repeat them, and look at head 18.6. Hover over a token in the second half: what does it attend to?
 
 # %% id="induction-picture" tags=["not-compared"]
-generator = torch.Generator().manual_seed(3)
-half = torch.randint(1000, 40_000, (1, 12), generator=generator)
-repeated = torch.cat([torch.tensor([[model.tokenizer.bos_token_id]]), half, half], dim=1)
-with torch.no_grad():
-    _, cache = model.run_with_cache(repeated)
-show.attention(
-    cache["pattern", 18][0, [6]],
-    [model.tokenizer.decode(t) for t in repeated[0]],
-    heads=["18.6"],
-    title="18.6 on 12 random tokens, written twice",
-    caption="The stripe off the diagonal is the head at work.",
-)
+repeated = induction.repeated_tokens(1, 12, 1000, 40_000, model.tokenizer.bos_token_id, seed=3)
+caption = "The stripe off the diagonal is the head at work."
+study.draw_attention(model, repeated, [(18, 6)], "12 random tokens, written twice", caption)
 
 # %% id="claims-recap" tags=["claims"]
-stripe = cache["pattern", 18][0, 6].diagonal(-11)[-11:]  # without the first of the second copy
+with torch.no_grad():
+    _, on_repeated = model.run_with_cache(repeated, names_filter="blocks.18.attn.hook_pattern")
+# Without the first token of the second copy.
+stripe = on_repeated["pattern", 18][0, 6].diagonal(-11)[-11:]
 lesson.seen("stripe", stripe.mean(), ".0%")
 claim(
     "each token of the second copy but the first gives what followed more than half its attention",
     stripe.min() > 0.5,
 )
+_many = induction.repeated_tokens(20, 12, 1000, 40_000, model.tokenizer.bos_token_id, seed=4)
+with torch.no_grad():
+    _, _on_many = model.run_with_cache(_many, names_filter="blocks.18.attn.hook_pattern")
+_stripes = _on_many["pattern", 18][:, 6].diagonal(-11, -2, -1)[:, -11:]
+lesson.seen("stripe-others", _stripes.mean(), ".0%")
+claim(
+    "on 20 other rows it is more than half of the attention on average", _stripes.mean() > 0.5
+)
+claim("there some tokens give it less than a tenth", _stripes.min() < 0.1)
 
 # %% [markdown] id="recap"
-# In the second copy each token but the first attends to one place past its own first occurrence: to what came *next* last time, with {{seen:stripe}} of its attention on average. Nobody programmed that. Lesson 02 finds all the heads that do it, takes
+# In the second copy each token but the first attends to one place past its own first occurrence: to what came *next* last time, with {{seen:stripe}} of its attention on average. (Other random tokens look less tidy: over more rows it is {{seen:stripe-others}}, and some tokens miss altogether.) Nobody programmed that. Lesson 02 finds all the heads that do it, takes
 # the mechanism apart, and grows one from nothing.
 #
 # **You have** loaded a language model, read its predictions, looked at its residual stream and its attention, and changed what it does by switching off a head.

@@ -12,7 +12,7 @@
 # You will find the heads with which a language model repeats what it has seen, explain how they work from their weights, test the explanation by cutting it, look for them in ordinary
 # text, grow the same circuit from nothing, and look for it in other models.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 00. The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
+# About {{minutes}} minutes · {{points}} points · after [lesson 01](01_residual_stream.ipynb). The model is SmolLM2-135M-Instruct with its norms folded into the weights (compatibility mode), because we read its
 # matrices. Sources: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, *In-context Learning and Induction Heads*.
 
 # %% id="setup"
@@ -102,26 +102,37 @@ with torch.no_grad():
 
 # The first token of the second copy comes as a surprise too, so it counts with the first copy.
 first, second = loss[:, : PERIOD + 1].mean(1), loss[:, PERIOD + 1 :].mean(1)
-print(f"first copy {first.mean():.1f} nats, second copy {second.mean():.1f} nats")
-print(f"never repeated, same positions: {control[:, PERIOD + 1 :].mean():.1f} nats")
+never = control[:, PERIOD + 1 :].mean(1)
+rows = {
+    "repeated": [first.mean(), second.mean()],
+    "not repeated": [first.mean(), never.mean()],
+}
+show.table(rows, ["first copy", "second copy, or its place"], title="Loss (nats)", digits=1)
 
 # %% id="loss-picture" tags=["not-compared"]
-show.lines(
-    range(1, 2 * PERIOD + 1),
-    {"repeated": loss, "control: not repeated": control},
-    xlabel="position of the predicted token",
-    ylabel="loss (nats)",
-    title="What a repetition does to the loss: median and range of eight sequences",
-    marks=[(PERIOD + 1, "second copy")],
-)
+runs, title = {"repeated": loss, "control: not repeated": control}, "The loss, token by token"
+axes = {"xlabel": "position of the predicted token", "ylabel": "loss (nats)"}
+axes |= {"marks": [(PERIOD + 1, "second copy")], "caption": "Median and range of eight rows."}
+show.lines(range(1, 2 * PERIOD + 1), runs, title=title, **axes)
 
 # %% id="claims-loss-seen" tags=["claims"]
 from mi_course import claim
 
-never = control[:, PERIOD + 1 :].mean(1)
 lesson.seen("first", first.mean(), ".0f")
 lesson.seen("second", second.mean(), ".0f")
 lesson.seen("even", torch.tensor(49_152.0).log(), ".1f")
+with torch.no_grad():
+    _likeliest = model(tokens)[:, PERIOD + 1 : -1].argmax(-1)
+    _short = make_tokens(8, 10, 1000, 40_000, BOS, 0)
+    _short_loss = loss_of(model(_short), _short)[:, 11:].mean()
+_right = (_likeliest == tokens[:, PERIOD + 2 :]).float().mean()
+lesson.seen("right", _right, ".0%")
+lesson.seen("short", _short_loss, ".0f")
+claim(
+    "in the second copy the right token is the likeliest in more than half of the places",
+    _right > 0.5,
+)
+claim("with a period of 10 the second copy costs 2 nats more", _short_loss > second.mean() + 2)
 claim(
     "the second copy costs 8 nats less than the first, in each of 8 rows",
     (first - second > 8).all(),
@@ -133,7 +144,7 @@ claim("random text is worse than an even guess, by 1 nat in each row", (first > 
 # <details><summary>What you should see</summary>
 #
 # About {{seen:first}} nats in the first copy, about {{seen:second}} in the second, and no such fall without the repetition. The first copy costs *more* than an evenly spread guess ({{seen:even}}): the model expects text, and random
-# tokens are none. One earlier occurrence is enough to make the right token the likely one.
+# tokens are none. In {{seen:right}} of the places one earlier occurrence makes the right token the likeliest of all. It takes some run-up: with a period of $10$ in the place of $40$ the second copy still costs {{seen:short}} nats.
 # </details>
 #
 # Some part of this model looks back, finds where the present token stood before, and says what came next. Elhage et al. (2021) found such a part in two-layer models, and called it an
@@ -148,13 +159,10 @@ claim("random text is worse than an even guess, by 1 nat in each row", (first > 
 # Write the key as a formula of the query and the period before you go on. With nothing to find, a head rests at BOS.
 
 # %% id="by-hand" tags=["not-compared"]
-names = ["BOS", "a", "b", "c", "a", "b", "c"]
-ideal = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 0, 2, 3, 4]), 7)
-title = "An ideal induction head: a stripe below the diagonal, in the second copy only"
-axes = {"xlabel": "key (token attended to)", "ylabel": "query (token that attends)"}
-show.heatmap(
-    ideal, x=names, y=names, title=title, unit="attention", center=None, down=True, **axes
-)
+from mi_course.interp import circuits, induction, induction_text
+from mi_course.interp import induction_study as study
+
+study.draw_ideal(["BOS", "a", "b", "c", "a", "b", "c"], period=3)
 
 # %% [markdown] id="ask-induction_score"
 # {{exercise induction_score}}
@@ -183,14 +191,12 @@ lesson.check(induction_score)
 # Now score all 270 heads, on the eight sequences.
 
 # %% id="use-induction-score"
-from mi_course.interp.induction import score_heads
-
 score = lesson.use("induction_score")
-scores = score_heads(model, tokens, lambda pattern: score(pattern, PERIOD))
+scores = induction.score_heads(model, tokens, lambda pattern: score(pattern, PERIOD))
 print(f"highest {scores.max():.2f}, median of all 270 heads {scores.median():.2f}")
 
 # %% id="score-picture" tags=["not-compared"]
-title = "Attention to the token that followed: a few heads do it, and most do not at all"
+title = "Attention to the token that followed, for each head"
 show.head_heatmap(scores, title=title, unit="induction score", center=None)
 
 # %% [markdown] id="ask-my_induction_heads"
@@ -202,6 +208,7 @@ show.head_heatmap(scores, title=title, unit="induction score", center=None)
 # periods: it passes with **at least four heads, each of which scores 0.2 or more there**. Missing some does no harm.
 
 # %% id="answer-my_induction_heads"
+from mi_course.interp.heads import named
 from mi_course.interp.induction import top_heads
 
 # BEGIN SOLUTION
@@ -214,25 +221,19 @@ lesson.check(my_induction_heads, name="my_induction_heads")
 # **Try to break it.** A head that always attends 39 back would have the same score, and would know nothing about repetition. So change the period, and keep the heads.
 
 # %% id="use-other-period"
-from mi_course.interp.induction import head_scores
-
 found = lesson.use("my_induction_heads")
-other = head_scores(model, make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
-for head in found:
-    print("{}.{}:".format(*head), f"{scores[head]:.2f} at period 40, {other[head]:.2f} at 25")
+other = induction.head_scores(model, make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
+rows = {named(head): [scores[head], other[head]] for head in found}
+show.table(rows, ["at period 40", "at period 25"])
 
 # %% id="attention-picture" tags=["not-compared"]
 short = make_tokens(1, 12, 1000, 40_000, BOS, seed=3)
-with torch.no_grad():
-    pattern = model.run_with_cache(short)[1]["pattern", found[0][0]][0, [found[0][1]]]
-words, name = [model.tokenizer.decode(token) for token in short[0]], "{}.{}".format(*found[0])
-title = "What your strongest head attends to: choose a token of the second copy"
-show.attention(pattern, words, heads=[name], title=title)
+study.draw_attention(model, short, found[:1], "Choose a token of the second copy")
 
 # %% id="claims-heads-seen" tags=["claims"]
 strong = [pair for pair in found if scores[pair] > 0.35]
 lesson.seen("strong", len(strong))
-lesson.seen("strongest", "{}.{}".format(*found[0]))
+lesson.seen("strongest", named(found[0]))
 claim(
     "the heads found score above 0.3 at another period, with other tokens",
     all(other[pair] > 0.3 for pair in strong),
@@ -279,22 +280,19 @@ def previous_token_score(pattern: Float[Tensor, "head query key"]) -> Float[Tens
 lesson.check(previous_token_score)
 
 # %% id="use-previous-token-score"
-previous = score_heads(model, tokens, lesson.use("previous_token_score"))
+previous = induction.score_heads(model, tokens, lesson.use("previous_token_score"))
 previous_heads = top_heads(previous, 0.6)
-print([("{}.{}".format(*head), f"{previous[head]:.2f}") for head in previous_heads])
+print({named(head): f"{previous[head]:.2f}" for head in previous_heads})
 
 # %% id="previous-picture" tags=["not-compared"]
-title = "Attention one back. Framed: your induction heads"
-show.head_heatmap(
-    previous, title=title, unit="previous-token score", center=None, highlight=found
-)
+look = {"unit": "previous-token score", "center": None, "highlight": found}
+show.head_heatmap(previous, title="Attention one back. Framed: your induction heads", **look)
 
 # %% [markdown] id="composition-intro"
 # Several candidates. Which of them does an induction head listen to? Ask the weights.
 #
-# A head writes through its matrix $W_{OV} = W_V W_O$, and compares through $W_{QK} = W_Q W_K^\top$. With row vectors, a query $q$ and a key $k$ from the residual stream score $q\,W_{QK}\,k^\top$ (SmolLM2 also rotates both by their
-# positions, which we leave out: it turns pairs of coordinates and leaves their length). Queries enter $W_{QK}$ from the left, keys from the right, and values enter $W_{OV}$. If one of the three reads what an earlier head wrote, the product
-# of its matrix with $W_{OV}^{\text{earlier}}$ is large for its size: with $W_{QK}^\top$ for K-composition, with $W_{QK}$ for Q-composition, with $W_{OV}$ for V-composition.
+# A head writes through $W_{OV} = W_V W_O$ and compares through $W_{QK} = W_Q W_K^\top$, which queries enter from the left and keys from the right ([lesson 01](01_residual_stream.ipynb), section 5; rotary positions are left out here). If queries, keys or values read what an earlier head wrote, the product
+# of their matrix with $W_{OV}^{\text{earlier}}$ is large for its size: with $W_{QK}^\top$ for K-composition, with $W_{QK}$ for Q-composition, with $W_{OV}$ for V-composition.
 
 # %% [markdown] id="ask-composition_score"
 # {{exercise composition_score}}
@@ -324,56 +322,47 @@ lesson.check(composition_score)
 # **Predict:** by which of the three is the previous-token head read?
 
 # %% id="use-composition"
-from mi_course.interp.circuits import composition_table, ov_circuit, random_compositions
-
 composition = lesson.use("composition_score")
-readers = sorted({(layer, head // 3): (layer, head) for layer, head in found[3::-1]}.values())
-into = {
-    (r, part): composition_table(model, r, part, composition)
-    for r in readers
-    for part in "kqv"
-}
-chance = max(random_compositions(model, composition))
-before = [head for head in previous_heads if head in into[readers[0], "k"]]
-source = max(
-    before, key=into[readers[0], "k"].get
-)  # of the previous-token heads, the best read
+readers = study.one_for_each_key_matrix(found[:4])
+into = circuits.composition_tables(model, readers, composition)
+chance = max(circuits.random_compositions(model, composition))
+before = [head for head in previous_heads if head[0] < readers[0][0]]
+source = max(before, key=into[readers[0], "k"].get)  # of these, the best read
 bystander = next(head for head in before if head != source)
-
-print(
-    "source {}.{}, bystander {}.{};".format(*source, *bystander), f"random up to {chance:.3f}"
-)
-for (reader, part), table in into.items():
-    rank = sorted(table.values(), reverse=True).index(table[source]) + 1
-    numbers = f"source {table[source]:.3f} (rank {rank}), bystander {table[bystander]:.3f}"
-    print("{}.{}".format(*reader), f"{part}: {numbers}")
+print(f"source {named(source)}, bystander {named(bystander)}, random up to {chance:.3f}")
+rows = {
+    f"{part} of {named(reader)}": [table[source], study.rank(source, table), table[bystander]]
+    for (reader, part), table in into.items()
+}
+show.table(rows, ["source", "its rank", "bystander"], digits=(3, 0, 3))
 
 # %% id="composition-picture" tags=["not-compared"]
-show.histogram(
-    {part: list(into[readers[0], part].values()) for part in "kqv"},
-    xlabel="composition with all earlier heads",
-    title="How all earlier heads compose with keys, queries and values",
-    marks=[(into[readers[0], "k"][source], "source, keys"), (chance, "random")],
-)
+parts, keys_of = {part: list(into[readers[0], part].values()) for part in "kqv"}, readers[0]
+marks = [(into[keys_of, "k"][source], "source, keys"), (chance, "random")]
+title = f"How all earlier heads compose with keys, queries and values of {named(keys_of)}"
+show.histogram(parts, xlabel="composition score", title=title, marks=marks)
 
 # %% id="claims-composition-seen" tags=["claims"]
 keys, queries, values = (into[readers[0], part] for part in "kqv")
-lesson.seen("source", "{}.{}".format(*source))
-lesson.seen("bystander", "{}.{}".format(*bystander))
-lesson.seen("key-matrices", ["{}.{}".format(*reader) for reader in readers])
+lesson.seen("source", named(source))
+lesson.seen("bystander", named(bystander))
+lesson.seen("key-matrices", [named(reader) for reader in readers])
 lesson.seen("earlier", len(keys))
 lesson.seen("k", keys[source], ".2f")
 lesson.seen("k-bystander", keys[bystander], ".2f")
 lesson.seen("chance", chance, ".2f")
-
-
-def rank_of(head, table):
-    return sorted(table.values(), reverse=True).index(table[head]) + 1
-
-
+_later = next(head for head in found if head[0] > readers[-1][0] + 2)
+_keys = circuits.composition_table(model, _later, "k", composition)
+_best = max(_keys, key=_keys.get)
+lesson.seen("later", named(_later))
+lesson.seen("later-best", named(_best))
+claim(
+    "the keys of a later induction head read another head best, and it attends one back too",
+    _best != source and previous[_best] > 0.5,
+)
 claim(
     "in keys the source ranks first or second, for each key matrix",
-    all(rank_of(source, into[r, "k"]) <= 2 for r in readers),
+    all(study.rank(source, into[r, "k"]) <= 2 for r in readers),
 )
 claim(
     "in keys the source has three times the median",
@@ -395,7 +384,7 @@ claim(
 )
 claim(
     "for one reader at least the source ranks first in values",
-    any(rank_of(source, into[r, "v"]) == 1 for r in readers),
+    any(study.rank(source, into[r, "v"]) == 1 for r in readers),
 )
 claim(
     "the median head is within 15 % of the highest of 20 random pairs, in keys",
@@ -409,7 +398,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # {{seen:source}} comes first or second of all earlier heads in the keys of {{seen:key-matrices}}: {{seen:k}} for the first of them, more than three times the median. {{seen:bystander}} attends one back almost as faithfully, and has {{seen:k-bystander}}. Attention alone did not tell
-# them apart; the weights do. The typical earlier head composes about as random matrices do ({{seen:chance}} at most). And it is the *keys* that read {{seen:source}} best, as the explanation asks: queries and values compose with it far less, though for one of the two readers the values, too, read no other head better.
+# them apart; the weights do. The typical earlier head composes about as random matrices do ({{seen:chance}} at most). And it is the *keys* that read {{seen:source}} best, as the explanation asks: queries and values compose with it far less, though for one of the two readers the values, too, read no other head better. This is about your four strongest: the keys of {{seen:later}} read {{seen:later-best}} best, another head that attends one back.
 #
 # A caution. A high score says that a path is wide, not what travels along it. So it is a reason to cut the path, in section 4.
 # </details>
@@ -452,22 +441,20 @@ from mi_course.interp.models import load_native
 
 tiny, copying = load_native("tiny-induction"), lesson.use("copying_score")
 for layer in (0, 1):
-    shares = [copying(tiny.W_E, ov_circuit(tiny, layer, head), tiny.W_U) for head in range(4)]
-    print(f"layer {layer}: copying scores {', '.join(f'{share:.2f}' for share in shares)}")
+    ov = [circuits.ov_circuit(tiny, layer, head) for head in range(4)]
+    shares = [copying(tiny.W_E, W_OV, tiny.W_U) for W_OV in ov]
+    print(f"layer {layer}: copying scores", [f"{share:.2f}" for share in shares])
 
 # %% [markdown] id="copying-smollm"
 # On SmolLM2 that table would have 49,152² entries, and a whole stack of layers still reads what an induction head writes. So ask the model itself. On repeated tokens, at the second copy: by how much does each head's own output, read through the final norm and the unembedding, raise the
 # logit of the token that **followed**, compared with the other tokens of the sequence? That is its **direct** effect. **Predict:** which heads write most of the answer?
 
 # %% id="use-direct-copying"
-from mi_course.interp.circuits import direct_copying_effect
-
-direct, _ = direct_copying_effect(model, tokens[:4], PERIOD)
+direct, _ = circuits.direct_copying_effect(model, tokens[:4], PERIOD)
 writers = top_heads(direct, 0.4)
-for head in list(dict.fromkeys([*found, *writers])):
-    print(
-        "{}.{}:".format(*head), f"score {scores[head]:.2f}, direct {direct[head]:+.2f} logits"
-    )
+listed = list(dict.fromkeys([*found, *writers]))
+rows = {named(head): [scores[head], direct[head]] for head in listed}
+show.table(rows, ["induction score", "direct effect (logits)"])
 
 # %% id="direct-picture" tags=["not-compared"]
 title = "Direct effect on the token that followed. Framed: your induction heads"
@@ -475,7 +462,7 @@ show.head_heatmap(direct, title=title, unit="logits", highlight=found)
 
 # %% id="claims-direct-seen" tags=["claims"]
 first_two = [head for head in found if head in readers]
-lesson.seen("writer", "{}.{}".format(*writers[0]))
+lesson.seen("writer", named(writers[0]))
 lesson.seen("writer-effect", direct[writers[0]], ".1f")
 lesson.seen("writer-score", scores[writers[0]], ".2f")
 lesson.seen("copying-low", min(shares), ".1f")
@@ -500,7 +487,7 @@ claim(
 # </details>
 
 # %% [markdown] id="part-4"
-# ## 4. Proof: take them away, and cut the wire
+# ## 4. Take them away, and cut the wire
 #
 # Attention patterns and weights suggest. An **ablation** tests: set the outputs of some heads to zero, and see whether the model can still do it.
 
@@ -545,54 +532,40 @@ lesson.check(loss_without_heads)
 # Three controls: heads drawn at random from all the others, one and four at a time; the loss on the *first* copy, where there is nothing to induce; and an ordinary passage, to see whether the model is hurt in general.
 
 # %% id="use-ablation"
-from mi_course.interp.induction import random_heads
-from mi_course.interp.induction_text import PASSAGE
-
-without, few, passage = lesson.use("loss_without_heads"), tokens[:2], model.to_tokens(PASSAGE)
-four, rest = found[:4], [*found, *previous_heads]
+without, few = lesson.use("loss_without_heads"), tokens[:2]
+passage, four = model.to_tokens(induction_text.PASSAGE), found[:4]
 
 
-def copies(loss):
-    """Mean loss in the first and in the second copy."""
+def copies(heads):
+    """Mean loss in the first and in the second copy, without these heads."""
+    loss = without(model, few, heads)
     return float(loss[:, : PERIOD + 1].mean()), float(loss[:, PERIOD + 1 :].mean())
 
 
-def at_random(count):
-    """The second copy without `count` heads drawn from all the others: five sets, sorted."""
-    chosen = [random_heads(30, 9, count, seed, rest) for seed in range(5)]
-    return sorted(copies(without(model, few, heads))[1] for heads in chosen)
-
-
 sets = {"nothing": [], "the source": [source], "the bystander": [bystander], "all four": four}
-sets |= {"{}.{} alone".format(*head): [head] for head in four}
-losses = {name: copies(without(model, few, heads)) for name, heads in sets.items()}
+sets |= {f"{named(head)} alone": [head] for head in four}
+losses = {name: copies(heads) for name, heads in sets.items()}
 texts = {name: float(without(model, passage, sets[name]).mean()) for name in list(sets)[:4]}
-one_random, four_random = at_random(1), at_random(4)
-for name, (copy_1, copy_2) in losses.items():
-    print(f"without {name:<14} first copy {copy_1:.1f}, second copy {copy_2:.1f} nats")
-print(f"without 1 at random, second copy {one_random[0]:.1f} to {one_random[-1]:.1f} nats")
-print(f"without 4 at random, second copy {four_random[0]:.1f} to {four_random[-1]:.1f} nats")
-print("ordinary passage without", {name: f"{value:.2f}" for name, value in texts.items()})
+drawn = study.random_sets([*found, *previous_heads], counts=(1, 4), seeds=range(5))
+one_random, four_random = (sorted(copies(heads)[1] for heads in some) for some in drawn)
+rows = {name: [*values, texts.get(name, "")] for name, values in losses.items()}
+rows |= {"1 at random, worst of 5": ["", one_random[-1], ""]}
+rows |= {"4 at random, worst of 5": ["", four_random[-1], ""]}
+show.table(rows, ["first copy", "second copy", "passage"], title="Loss (nats) without …")
 
 # %% id="ablation-picture" tags=["not-compared"]
-show.bars(
-    list(losses),
-    [copy_2 for _, copy_2 in losses.values()],
-    control=four_random[2],
-    control_name="four random heads (median)",
-    title="The second copy without some heads",
-    xlabel="what is set to zero",
-    ylabel="loss in the second copy (nats)",
-)
+heights = [second for _, second in losses.values()]
+control = {"control": four_random[2], "control_name": "four random heads (median)"}
+study.draw_second_copy(list(losses), heights, "what is set to zero", **control)
 
 # %% id="claims-ablation-seen" tags=["claims"]
 clean_loss, no_source, no_bystander, no_four = (losses[name] for name in list(sets)[:4])
-alone = {head: losses["{}.{} alone".format(*head)][1] - clean_loss[1] for head in four}
+alone = {head: losses[f"{named(head)} alone"][1] - clean_loss[1] for head in four}
 worst = max(alone, key=alone.get)
 lesson.seen("clean", clean_loss[1], ".1f")
 lesson.seen("no-source", no_source[1], ".1f")
 lesson.seen("no-four", no_four[1], ".1f")
-lesson.seen("worst-alone", "{}.{}".format(*worst))
+lesson.seen("worst-alone", named(worst))
 lesson.seen("worst-alone-loss", clean_loss[1] + alone[worst], ".1f")
 lesson.seen("random-four", four_random[-1], ".1f")
 claim(
@@ -683,21 +656,25 @@ lesson.check(loss_without_path)
 
 # %% id="use-path"
 cut, layers = lesson.use("loss_without_path"), sorted({layer for layer, _ in four})
-paths = {part: copies(cut(model, few, source, part, layers))[1] for part in "kqv"}
-paths["k, bystander"] = copies(cut(model, few, bystander, "k", layers))[1]
-drawn = [random_heads(layers[0], 9, 1, seed, rest)[0] for seed in range(4)]
-other_keys = [copies(cut(model, few, head, "k", layers))[1] for head in drawn]
-print(
-    f"clean {losses['nothing'][1]:.2f} nats, without the source {losses['the source'][1]:.2f}"
+
+
+def loss_at_second_copy(head, part):
+    return float(cut(model, few, head, part, layers)[:, PERIOD + 1 :].mean())
+
+
+paths = {part: loss_at_second_copy(source, part) for part in "kqv"}
+paths["k, bystander"] = loss_at_second_copy(bystander, "k")
+(drawn,) = study.random_sets(previous_heads, counts=[1], seeds=range(4), n_layers=layers[0])
+other_keys = [loss_at_second_copy(head, "k") for (head,) in drawn]
+rows = {name: losses[name][1] for name in ("nothing", "the source")} | paths
+rows |= {"k, worst of 4 random heads": max(other_keys)}
+show.table(
+    rows, ["second copy (nats)"], title=f"Without …; below: its part in layers {layers}"
 )
-print(f"layers {layers} without the source:", {k: f"{v:.2f}" for k, v in paths.items()})
-print(f"keys without one random head: {min(other_keys):.2f} to {max(other_keys):.2f}")
 
 # %% id="path-picture" tags=["not-compared"]
-title = "A clean run, with one part of two layers taken from a run without the source"
-axes = {"xlabel": "what is exchanged", "ylabel": "loss in the second copy (nats)"}
-clean = {"control": losses["nothing"][1], "control_name": "clean run"}
-show.bars(list(paths), list(paths.values()), title=title, **axes, **clean)
+control = {"control": losses["nothing"][1], "control_name": "clean run"}
+study.draw_second_copy(list(paths), list(paths.values()), "what is exchanged", **control)
 
 # %% id="claims-path-seen" tags=["claims"]
 lesson.seen("cut-k", paths["k"], ".1f")
@@ -755,28 +732,28 @@ lesson.check(text_induction_score)
 # Three stories of ours, each with an invented name that comes three times. The model can know the rest of the name from the story only. **Predict:** will the heads that lead on random tokens lead here? And what will their loss do to the *second* half of a name, once its first half stands there?
 
 # %% id="use-text"
-from mi_course.interp.induction_text import heads_in_text, name_losses
-
-in_text = heads_in_text(model, lesson.use("text_induction_score"))
+in_text = induction_text.heads_in_text(model, lesson.use("text_induction_score"))
 leaders = top_heads(in_text, 0.0)[:5]
-print(
-    "lead in stories:", [("{}.{}".format(*head), f"{in_text[head]:.2f}") for head in leaders]
-)
-for_names = {name: name_losses(model, without, sets[name]) for name in list(sets)[:4]}
-for_names["four at random"] = name_losses(model, without, random_heads(30, 9, 4, 0, rest))
-for name, (once, again, elsewhere) in for_names.items():
-    print(
-        f"without {name:<15} name once {once:.2f}, again {again:.2f}, all else {elsewhere:.2f}"
-    )
+print("lead in stories:", {named(head): f"{in_text[head]:.2f}" for head in leaders})
+some = {name: sets[name] for name in list(sets)[:4]}
+some["all you found"] = found
+some["four at random"] = induction.random_heads(30, 9, 4, 0, [*found, *previous_heads])
+for_names = {k: induction_text.name_losses(model, without, heads) for k, heads in some.items()}
+show.table(for_names, ["name once", "name again", "all else"], title="Loss (nats) without …")
 
 # %% id="claims-names-seen" tags=["claims"]
-clean_names, no_source_names, _, no_four_names, random_names = for_names.values()
-lesson.seen("leaders", ["{}.{}".format(*head) for head in leaders[:3]])
+clean_names, no_source_names, _, no_four_names, none_names, random_names = for_names.values()
+lesson.seen("leaders", [named(head) for head in leaders[:3]])
 lesson.seen("name-once", clean_names[0], ".1f")
 lesson.seen("name-again", clean_names[1], ".2f")
 lesson.seen("name-no-four", no_four_names[1], ".2f")
 lesson.seen("name-no-source", no_source_names[1], ".2f")
 lesson.seen("name-random", random_names[1], ".2f")
+lesson.seen("name-none", none_names[1], ".2f")
+claim(
+    "without all heads found the later times cost half a nat more than without the four",
+    none_names[1] > no_four_names[1] + 0.5,
+)
 claim(
     "the five heads that lead in stories are among those found on random tokens",
     all(head in found for head in leaders),
@@ -809,10 +786,10 @@ claim(
 # %% [markdown] id="names-seen"
 # <details><summary>What you should see</summary>
 #
-# The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and that is their work: without your four it costs {{seen:name-no-four}} nats, without the
+# The heads that lead in stories, {{seen:leaders}} first, are heads that you found on random tokens. The completion of an invented name falls from {{seen:name-once}} nats the first time to {{seen:name-again}} later, and they have a part in that: without your four it costs {{seen:name-no-four}} nats, without the
 # source {{seen:name-no-source}}, without four random heads {{seen:name-random}}. Everything else in the stories is as before. So the circuit is used in ordinary text, for what it can do: complete what has been said.
 #
-# It is not all alone: without the four, a name is still far cheaper the second time than the first.
+# But only a part: without the four, a name is still far cheaper the second time than the first. The other heads that you found share the work: without them all it costs {{seen:name-none}} nats.
 # </details>
 
 # %% [markdown] id="use-fuzzy-intro"
@@ -822,19 +799,16 @@ claim(
 # to what followed ` cat`. The control has the same forms in another order. Then the same question in a list of examples, a noun and a color in each line: does the model give ` cats` the color that ` cat` had? **Predict** both, for plurals and for capitals.
 
 # %% id="use-fuzzy"
-from mi_course.interp.induction_text import color_losses, matching_scores
-
 changes = {"cat": " {}".format, "cats": " {}s".format, "Cat": lambda noun: f" {noun.title()}"}
-silent = {name: sets[name] for name in ("nothing", "the source", "all four")}
-silent["at random"] = random_heads(30, 9, 4, 0, rest)
-fuzzy = {form: matching_scores(model, change) for form, change in changes.items()}
-shown = {
-    form: color_losses(model, change, without, silent) for form, change in changes.items()
-}
-for form, (same, control) in fuzzy.items():
-    scored = [f"{same[head]:.2f} ({control[head]:.2f})" for head in four]
-    print(f"{form:<5} scores of your four (control): {', '.join(scored)}")
-    print("      color without", {name: f"{nats:.2f}" for name, nats in shown[form].items()})
+silent = {name: some[name] for name in ("nothing", "the source", "all four", "four at random")}
+fuzzy, shown, rows = {}, {}, {}
+for form, change in changes.items():
+    fuzzy[form] = same, control = induction_text.matching_scores(model, change)
+    shown[form] = induction_text.color_losses(model, change, without, silent)
+    rows[form] = [f"{same[head]:.2f} ({control[head]:.2f})" for head in four]
+print(show.table(rows, list(map(named, four)), title="Scores of your four (control)"))
+rows = {form: list(by_set.values()) for form, by_set in shown.items()}
+show.table(rows, list(silent), title="Loss of the color (nats) without …")
 
 # %% id="claims-fuzzy-seen" tags=["claims"]
 above = {
@@ -842,6 +816,7 @@ above = {
     for form, table in fuzzy.items()
 }
 guess = float(torch.tensor(13.0).log())
+lesson.seen("same-form", [min(above["cat"]), max(above["cat"])], ".1f")
 lesson.seen("capital-low", min(above["Cat"]), ".1f")
 lesson.seen("capital-high", max(above["Cat"]), ".1f")
 lesson.seen("plural-high", max(above["cats"]), ".1f")
@@ -868,13 +843,13 @@ claim(
 claim("for plurals it costs no less than an even guess", shown["cats"]["nothing"] > guess)
 claim(
     "without the four these colors cost 1 nat more than without random heads",
-    all(shown[form]["all four"] > shown[form]["at random"] + 1 for form in ("cat", "Cat")),
+    all(shown[form]["all four"] > shown[form]["four at random"] + 1 for form in ("cat", "Cat")),
 )
 
 # %% [markdown] id="fuzzy-seen"
 # <details><summary>What you should see</summary>
 #
-# Between ` cat` and ` Cat` the heads hardly see a difference: they score {{seen:capital-low}} to {{seen:capital-high}} above the control, and the model gives the color at {{seen:color-capital}} nats (same form: {{seen:color-same}}), which without your four becomes {{seen:color-capital-no-four}}. These are different tokens, so it is not tokens that are matched, but
+# A capital letter hides little: between ` cat` and ` Cat` the heads score {{seen:capital-low}} to {{seen:capital-high}} above the control (the lowest and the highest for the same form: {{seen:same-form}}), and the model gives the color at {{seen:color-capital}} nats (same form: {{seen:color-same}}), which without your four becomes {{seen:color-capital-no-four}}. These are different tokens, so it is not tokens that are matched, but
 # something that both share.
 #
 # Not everything, though. Between ` cat` and ` cats` the best of the four scores {{seen:plural-high}}, and the color costs {{seen:color-plural}} nats, no better than an even guess among the colors ({{seen:color-guess}}). A larger model might well match them; this is a claim about these four heads.
@@ -916,7 +891,7 @@ lesson.check(train_step)
 # Now train. The picture follows the loss on the second copy at a period of 20, which the training never shows, and the best induction and previous-token scores. About 15 seconds. **Predict:** will the two scores rise one after the other, or together?
 
 # %% id="train" tags=["not-compared"]
-from mi_course.interp.induction_training import watch_induction_grow
+from mi_course.interp.induction_training import recorded_growth, watch_induction_grow
 
 grown = watch_induction_grow(step_fn=lesson.use("train_step"), seed=0)
 
@@ -924,22 +899,14 @@ grown = watch_induction_grow(step_fn=lesson.use("train_step"), seed=0)
 # Your run is one seed. Here are the recorded curves of five: three seeds of the same model, one with a single layer, and one trained with a fixed period of 24. A head has *emerged* at the step from which its score stays above 0.5.
 
 # %% id="use-emergence"
-from mi_course.interp.induction_training import recorded_growth
-
-growth = recorded_growth()
+growth, rows = recorded_growth(), {}
 for name, run in growth.items():
-    steps_at = f"induction at {run.induction_at}, previous-token at {run.previous_token_at}"
-    print(f"{name:<22} {steps_at}, final loss {run.loss_second[-1]:.2f} nats")
+    emerged = [str(step) for step in (run.induction_at, run.previous_token_at)]
+    rows[name] = [*emerged, run.loss_second[-1]]
+show.table(rows, ["induction at step", "previous-token at step", "final loss (nats)"])
 
 # %% id="emergence-picture" tags=["not-compared"]
-steps = growth["tiny-induction"].steps
-show.lines(
-    steps,
-    {name: run.loss_second for name, run in growth.items() if run.steps == steps},
-    xlabel="training step",
-    ylabel="loss in the second copy (nats)",
-    title="Loss at period 20, never trained on; an even guess costs log 63 = 4.1 nats",
-)
+study.draw_growth(growth)
 
 # %% id="claims-emergence-seen" tags=["claims"]
 seeds = [run for name, run in growth.items() if "induction" in name]
@@ -969,9 +936,9 @@ claim(
 # %% [markdown] id="emergence-seen"
 # <details><summary>What you should see</summary>
 #
-# All {{seen:seeds}} seeds make the jump, and within each the induction head and the previous-token head rise within {{seen:gap}} steps of one another: neither is of use without the other. *When* it happens is an accident of the seed: step {{seen:earliest}} in one, {{seen:latest}} in another.
+# All {{seen:seeds}} seeds make the jump, and within each the induction head and the previous-token head rise within {{seen:gap}} steps of one another, as they should if neither is of use without the other. *When* it happens is an accident of the seed: step {{seen:earliest}} in one, {{seen:latest}} in another.
 #
-# One layer cannot build it, because nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
+# One layer does not build it: nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
 #
 # The model with the fixed period is the trap: on another period it costs {{seen:fixed}} nats, far worse than guessing. What has it learned instead?
 # </details>
@@ -980,15 +947,14 @@ claim(
 # Ask it on its own period, 24, and then silence all four heads of its first layer. An induction head cannot do without them. **Predict:** can this model?
 
 # %% id="use-fixed-period"
-from mi_course.interp.induction import scores_without_heads
-
 first_layer, own = [(0, head) for head in range(4)], {}
+sample = make_tokens(64, 24, 1, 64, 0, seed=5)
 for name in ("tiny-induction", "tiny-fixed-period"):
-    small, sample = load_native(name), make_tokens(64, 24, 1, 64, 0, seed=5)
-    for words, silent in (("whole", []), ("without layer 0", first_layer)):
-        best = float(scores_without_heads(small, sample, 24, silent)[1].max())
-        own[name, words] = best, float(without(small, sample, silent)[:, 25:].mean())
-        print(f"{name}, {words}: best score {best:.2f}, second copy {own[name, words][1]:.2f}")
+    for words, off in ((name, []), (f"{name}, without layer 0", first_layer)):
+        best = induction.scores_without_heads(load_native(name), sample, 24, off)[1].max()
+        loss = without(load_native(name), sample, off)[:, 25:].mean()
+        own[words] = float(best), float(loss)
+show.table(own, ["best score", "second copy (nats)"])
 
 # %% id="claims-fixed-seen" tags=["claims"]
 real, real_cut, fixed, fixed_cut = own.values()
@@ -1030,23 +996,18 @@ claim(
 # Test it on what is here: three seeds that share nothing but their training data, and SmolLM2, which was trained on text by somebody else. The controls are the two small models that learned something else.
 
 # %% id="use-universality"
-from mi_course.interp.induction import find_circuit
-
 sample = make_tokens(64, 20, 1, 64, 0, seed=5)
-circuits = {name: find_circuit(load_native(name), sample, 20) for name in growth}
-smollm2_path = into[readers[0], "k"][source]
-circuits["SmolLM2"] = (source, previous[source], readers[0], scores[readers[0]], smollm2_path)
-for name, (earlier, back, later, best, path) in circuits.items():
-    heads = "previous-token {}.{} {:.2f}, induction {}.{} {:.2f}".format(
-        *earlier, back, *later, best
-    )
-    print(f"{name:<22} {heads}, K-composition {f'{path:.2f}' if path else 'none'}")
+in_models = {n: induction.find_circuit(load_native(n), sample, 20) for n in growth}
+strongest, path = (readers[0], scores[readers[0]]), into[readers[0], "k"][source]
+in_models["SmolLM2"] = (source, previous[source], *strongest, path)
+rows = {n: [named(a), b, named(c), d, e or "none"] for n, (a, b, c, d, e) in in_models.items()}
+show.table(rows, ["one back", "score", "induction", "score", "K-composition"])
 
 # %% id="claims-universality-seen" tags=["claims"]
-same = [circuit for name, circuit in circuits.items() if "induction" in name]
-backs = ["{}.{}".format(*circuit[0]) for circuit in same]
+same = [circuit for name, circuit in in_models.items() if "induction" in name]
+backs = [named(circuit[0]) for circuit in same]
 lesson.seen("backs", backs)
-lesson.seen("fixed-path", circuits["tiny-fixed-period"][4], ".2f")
+lesson.seen("fixed-path", in_models["tiny-fixed-period"][4], ".2f")
 lesson.seen("seed-path", max(circuit[4] for circuit in same), ".2f")
 claim(
     "three seeds have a previous-token head above 0.8 and an induction head above 0.7",
@@ -1056,11 +1017,11 @@ claim("their K-composition is 1.5 times chance, 0.125", all(c[4] > 0.1875 for c 
 claim("not all seeds use the same head of layer 0", len(set(backs)) > 1)
 claim(
     "the two controls score below 0.1 at this period",
-    all(circuits[f"tiny-{name}"][3] < 0.1 for name in ("one-layer", "fixed-period")),
+    all(in_models[f"tiny-{name}"][3] < 0.1 for name in ("one-layer", "fixed-period")),
 )
 claim(
     "the fixed-period model's K-composition is above that of the seeds",
-    circuits["tiny-fixed-period"][4] > max(c[4] for c in same),
+    in_models["tiny-fixed-period"][4] > max(c[4] for c in same),
 )
 
 # %% [markdown] id="universality-seen"

@@ -26,17 +26,13 @@ lesson, model = mi_course.lesson("activation_patching"), mi_course.load_model()
 # *When Mary and John went to the store, John gave a drink to* … whom? You know at once. **Predict:** does a model with 135 million parameters? And what if one single word changes, the second *John* to *Mary*?
 
 # %% id="surprise"
-TEMPLATE = "When {A} and {B} went to the store, {S} gave a drink to"
+from mi_course.interp import ioi, patching
+from mi_course.interp import ioi_study as study
 
+TEMPLATE = "When {A} and {B} went to the store, {S} gave a drink to"
 for subject in ("John", "Mary"):
-    prompt = TEMPLATE.format(A="Mary", B="John", S=subject)
-    with torch.no_grad():
-        top = model(model.to_tokens(prompt))[0, -1].softmax(-1).topk(3)
-    said = ", ".join(
-        f"{model.tokenizer.decode(t)!r} {p:.2f}"
-        for t, p in zip(top.indices, top.values, strict=True)
-    )
-    print(f"... {subject} gave a drink to -> {said}")
+    likeliest = study.likeliest(model, TEMPLATE.format(A="Mary", B="John", S=subject))
+    print(f"... {subject} gave a drink to -> {likeliest}")
 
 # %% id="claims-surprise-seen" tags=["claims"]
 from mi_course import claim
@@ -124,32 +120,23 @@ lesson.check(ioi_prompts)
 # Sixteen pairs of names, 32 prompts. In every other pair the man comes first, so that order and gender are not mixed up either. Whoever resamples these data should draw whole *pairs*: the two prompts of a pair share their names and are not independent.
 
 # %% id="use-prompts"
-from mi_course.interp.ioi import NAME_PAIRS, record
-from mi_course.interp.patching import answer_tokens
+from mi_course.interp.heads import named, ranking, strongest
+from mi_course.interp.ioi_study import ORDERS, by_order
 
-clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(NAME_PAIRS, TEMPLATE)
+clean_texts, corrupted_texts, names = lesson.use("ioi_prompts")(ioi.NAME_PAIRS, TEMPLATE)
 clean, corrupted = model.to_tokens(clean_texts), model.to_tokens(corrupted_texts)
-answers = answer_tokens(model, names)  # an error names the prompt if a name is several tokens
+answers, difference_of = patching.answer_tokens(model, names), lesson.use("logit_difference")
 last = torch.full((len(clean),), clean.shape[1] - 1)
-io_first = torch.arange(len(clean)) % 2 == 0  # ABB; the others are ABA
-pair_of = (torch.arange(len(clean)) // 2).tolist()
-
-difference_of = lesson.use("logit_difference")
-clean_logits, clean_cache = record(model, clean)
-corrupted_logits, corrupted_cache = record(model, corrupted)
+clean_logits, clean_cache = ioi.record(model, clean)
 clean_difference = difference_of(clean_logits, answers, last)
-corrupted_difference = difference_of(corrupted_logits, answers, last)
-for name, values in (("clean", clean_difference), ("corrupted", corrupted_difference)):
-    print(
-        f"{name:<10} {values.mean():+.1f} logits, right in {int((values > 0).sum())} of {len(values)}"
-    )
-print(
-    f"IO first {clean_difference[io_first].mean():+.1f}, IO second {clean_difference[~io_first].mean():+.1f}"
+corrupted_difference = difference_of(ioi.record(model, corrupted)[0], answers, last)
+(subject_at,), end = (
+    (clean != corrupted).any(0).nonzero().flatten().tolist(),
+    clean.shape[1] - 1,
 )
-differ = (clean != corrupted).any(0).nonzero().flatten().tolist()
-print(
-    f"the prompts of a pair differ at position {differ} of {clean.shape[1]}, where the subject is named again"
-)
+print(f"the prompts of a pair differ at position {subject_at} of 0 to {end}")
+rows = {"clean": by_order(clean_difference), "corrupted": by_order(corrupted_difference)}
+show.table(rows, ["all 32", "IO first", "IO second"], title="Logit difference", sign=True)
 
 # %% id="claims-prompts-seen" tags=["claims"]
 lesson.seen("difference", clean_difference.mean(), ".1f")
@@ -203,55 +190,25 @@ def direct_attribution(
 lesson.check(direct_attribution)
 
 # %% id="use-direct"
-from mi_course.interp.ioi import head_outputs
+n_layers, n_heads, of = 30, 9, lesson.use("direct_attribution")
+scale = clean_cache["ln_final.hook_scale"][:, -1]
+parts = ioi.parts_at_end(model, clean_cache)  # 270 heads, 30 MLPs and the embedding
+out, W_U = parts[:270].unflatten(0, (n_layers, n_heads)), model.W_U.detach()
+direct, direct_1, direct_2 = (of(out[:, :, r], scale[r], W_U, answers[r]) for r in ORDERS)
+rows = {named(h): [direct[h], direct_1[h], direct_2[h]] for h in strongest(direct, 9)}
+print(show.table(rows, ["direct", "IO first", "IO second"], title="Logits", sign=True))
 
-n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-
-
-def named(head):
-    return f"{head[0]}.{head[1]}"
-
-
-def strongest(values, n):
-    """The n heads with the largest values, by absolute value."""
-    return [
-        divmod(i, n_heads)
-        for i in values.abs().flatten().argsort(descending=True)[:n].tolist()
-    ]
-
-
-direct_attribution_of = lesson.use("direct_attribution")
-with torch.no_grad():
-    scale = clean_cache["ln_final.hook_scale"][:, -1]
-    written = head_outputs(model, clean_cache)  # layer head batch d_model
-    direct = direct_attribution_of(written, scale, model.W_U, answers)
-    by_order = [
-        direct_attribution_of(written[:, :, rows], scale[rows], model.W_U, answers[rows])
-        for rows in (io_first, ~io_first)
-    ]
-
-    # The control: do all parts together give the logit difference?
-    directions = (model.W_U[:, answers[:, 0]] - model.W_U[:, answers[:, 1]]).T
-    mlp_out = torch.stack([clean_cache["mlp_out", layer][:, -1] for layer in range(n_layers)])
-    mlps = (mlp_out * directions / scale).sum(-1).mean(-1)
-    embedding = (clean_cache["resid_pre", 0][:, -1] * directions / scale).sum(-1).mean()
-print(f"heads {direct.sum():+.2f}, MLPs {mlps.sum():+.2f}, embedding {embedding:+.2f}")
-print(
-    f"sum {direct.sum() + mlps.sum() + embedding:.2f}, logit difference {clean_difference.mean():.2f}"
-)
-print("head    direct   IO first   IO second")
-for head in strongest(direct, 9):
-    print(
-        f"{named(head):<6} {direct[head]:+.2f} {by_order[0][head]:+10.2f} {by_order[1][head]:+11.2f}"
-    )
+# The control: do all parts together give the logit difference?
+directions = study.directions(model, answers)  # prompt d_model
+shares = (parts * directions / scale).sum(-1).mean(-1)
+sums = [direct.sum(), shares[270:300].sum(), shares[300]]
+rows = {"all 32 prompts": [*sums, sum(sums), clean_difference.mean()]}
+show.table(rows, ["heads", "MLPs", "embedding", "sum", "measured"], sign=True)
 
 # %% id="direct-picture" tags=["not-compared"]
-show.head_heatmap(
-    direct,
-    title="A few late heads write the answer, and some write against it",
-    unit="direct effect (logits)",
-    caption="Right minus wrong name, 32 clean prompts. The MLPs and the embedding make up the rest.",
-)
+title = "What each head writes straight to the logit difference"
+caption = "Right minus wrong name, 32 clean prompts. MLPs and embedding make up the rest."
+show.head_heatmap(direct, title=title, unit="direct effect (logits)", caption=caption)
 
 # %% id="claims-direct-seen" tags=["claims"]
 _top = strongest(direct, 4)
@@ -259,14 +216,12 @@ lesson.seen("writers", [named(h) for h in _top if direct[h] > 0])
 lesson.seen("writes_most", direct[_top[0]], ".1f")
 lesson.seen("against", [named(h) for h in _top if direct[h] < 0])
 lesson.seen("writes_against", -direct[next(h for h in _top if direct[h] < 0)], ".1f")
-lesson.seen("mlps_write", mlps.sum(), ".1f")
-_flips = [
-    h for h in strongest(by_order[0] - by_order[1], 5) if by_order[0][h] * by_order[1][h] < 0
-]
+lesson.seen("mlps_write", sums[1], ".1f")
+_flips = [h for h in strongest(direct_1 - direct_2, 5) if direct_1[h] * direct_2[h] < 0]
 lesson.seen("flips", [named(h) for h in sorted(_flips)])
 claim(
     "the parts sum to the logit difference within 0.01",
-    abs(direct.sum() + mlps.sum() + embedding - clean_difference.mean()) < 0.01,
+    abs(sum(sums) - clean_difference.mean()) < 0.01,
 )
 claim(
     "the first head writes half as much again as any other",
@@ -345,7 +300,7 @@ lesson.check(patch_position)
 # %% [markdown] id="ask-residual_sweep"
 # {{exercise residual_sweep}}
 #
-# Return the raw metric values, [layer, position]. No hook may stay behind.
+# Return the raw metric values, [layer, position]. No hook may stay behind, even if a forward pass fails.
 
 # %% id="answer-residual_sweep"
 from functools import partial
@@ -382,78 +337,38 @@ lesson.check(residual_sweep)
 # Your loop takes a forward pass for every cell: 450 of them here, minutes. The engine in `mi_course.interp.patching` gives the same numbers in seconds, by computing only what a patch can change. Do not believe that: hold the two against each other, on the small model of lesson 02.
 
 # %% id="use-residual-check"
-from mi_course.interp.models import load_native
-from mi_course.interp.patching import TokenMetric, sweep_residual
-
-tiny = load_native("tiny-induction")
-generator = torch.Generator().manual_seed(0)
-one, other = (torch.randint(1, 64, (4, 7), generator=generator) for _ in range(2))
-tiny_answers = torch.tensor([[5, 9]] * 4)
-with torch.no_grad():
-    _, tiny_cache = tiny.run_with_cache(one)
-mine = lesson.use("residual_sweep")(
-    tiny, other, tiny_cache, lambda logits: (logits[:, -1, 5] - logits[:, -1, 9]).mean().item()
-)
-fast = sweep_residual(
-    tiny,
-    one,
-    other,
-    TokenMetric(tiny_answers, lambda two: two[..., 0] - two[..., 1]),
-    progress=False,
-)
-print(
-    f"largest difference between your loop and the engine: {(mine - fast.per_prompt.mean(-1)).abs().max():.4f} logits"
-)
+apart = study.against_engine(lesson.use("residual_sweep"))
+print(f"largest difference between your loop and the engine: {apart:.4f} logits")
 
 # %% [markdown] id="predict-where"
 # To explore we take the first eight prompts; what we find is confirmed on all 32. **Predict:** the prompts differ at one position, and the answer is read at another. At which layers does the information leave the first, and does it travel by way of a third?
 
 # %% id="use-residual"
-from mi_course.interp.patching import logit_difference as difference_metric
-from mi_course.interp.patching import sweep_attention_output, sweep_mlp_output
-
 FEW = slice(0, 8)  # four pairs, both orders
-few = (clean_texts[FEW], corrupted_texts[FEW], difference_metric(answers[FEW]))
-residual = sweep_residual(model, *few, progress=False)
-subject_at, end = differ[0], clean.shape[1] - 1
-elsewhere = [p for p in range(end) if p != subject_at]
-print("layer   at the second subject   at the end   elsewhere, at most")
-for layer in (0, 12, 18, 20, 22, 24, 26, 29):
-    row = residual.values[layer]
-    print(
-        f"{layer:>5}   {row[subject_at]:z21.2f}   {row[end]:z10.2f}   {row[elsewhere].abs().max():18.2f}"
-    )
-attention = sweep_attention_output(model, *few, progress=False)
-mlp = sweep_mlp_output(model, *few, progress=False)
+few = (clean_texts[FEW], corrupted_texts[FEW], patching.logit_difference(answers[FEW]))
+residual = patching.sweep_residual(model, *few, progress=False)
+attention = patching.sweep_attention_output(model, *few, progress=False)
+mlp = patching.sweep_mlp_output(model, *few, progress=False)
+elsewhere = residual.values[:, [p for p in range(end) if p != subject_at]].abs().amax(1)
+places = torch.stack([*residual.values[:, [subject_at, end]].T, elsewhere], dim=1)
+rows = {f"layer {layer}": places[layer] for layer in (0, 12, 18, 20, 22, 24, 26, 29)}
+show.table(rows, ["at the second subject", "at the end", "elsewhere, at most"])
 
 # %% id="residual-picture" tags=["not-compared"]
-show.heatmaps(
-    {
-        name: sweep.values[:, subject_at:]
-        for name, sweep in (
-            ("residual stream", residual),
-            ("attention output", attention),
-            ("MLP output", mlp),
-        )
-    },
-    xlabel="position, from the second subject to the end",
-    ylabel="layer",
-    title="Where the answer is, and which layers move it",
-    unit="share of the effect",
-    caption="Effect of patching one layer at one position. Before the second subject both runs are the same, so every effect there is 0.",
-)
+sweeps = {"residual stream": residual, "attention output": attention, "MLP output": mlp}
+study.draw_positions(sweeps, model.to_str_tokens(clean_texts[0]), since=subject_at)
 
 # %% id="claims-residual-seen" tags=["claims"]
 _at, _end = residual.values[:, subject_at], residual.values[:, end]
 lesson.seen("still_all", max(la for la in range(n_layers) if (_at[: la + 1] > 0.95).all()))
 lesson.seen("arrived", min(la for la in range(n_layers) if (_end[la:] > 0.9).all()))
-lesson.seen("third_place", residual.values[:, elsewhere].abs().max(), ".2f")
+lesson.seen("third_place", elsewhere.max(), ".2f")
 _movers = [la for la in range(n_layers) if attention.values[la, end] > 0.1]
 lesson.seen("moving_layers", _movers)
 lesson.seen("mlp_largest", mlp.values[12:, subject_at:].abs().max(), ".2f")
 claim(
     "no third position ever holds more than a tenth",
-    residual.values[:, elsewhere].abs().max() < 0.1,
+    elsewhere.max() < 0.1,
 )
 claim(
     "positions before the second subject are exactly 0",
@@ -484,62 +399,27 @@ claim(
 # Only attention moves information between positions, so some heads in the later layers must carry it. A head's output is z, one vector per position. Patch z of one head at a time, at every position: that is your sweep again with another hook, so the engine does it. And a head has parts: it may look elsewhere (its **q**uery or **k**ey has changed) or read something else in the same place (its **v**alue has).
 
 # %% id="use-heads"
-from mi_course.interp.patching import (
-    sweep_heads,
-    sweep_keys,
-    sweep_patterns,
-    sweep_queries,
-    sweep_values,
-)
-
-heads = sweep_heads(model, *few, progress=False)
-found = [head for head, _ in heads.top(8)]
+heads = patching.sweep_heads(model, *few, progress=False)
+found, rows = [head for head, _ in heads.top(8)], {}
 
 # Confirm on all 32 prompts, and draw whole pairs of names for the intervals.
-layers = sorted({layer for layer, _ in found})
-metric = difference_metric(answers)
-confirmed = sweep_heads(
-    model, clean_texts, corrupted_texts, metric, layers=layers, progress=False
-)
-low, high = confirmed.interval(groups=pair_of)
-by_z = {head: float(confirmed.values[layers.index(head[0]), head[1]]) for head in found}
-lesson_recovery = lesson.use("recovery")
-print("head    8 prompts   32 prompts (16 pairs drawn)     IO first   IO second")
-for layer, head in found:
-    at = (layers.index(layer), head)
-    patched = confirmed.per_prompt[at]
-    orders = [
-        lesson_recovery(patched[r], clean_difference[r], corrupted_difference[r])
-        for r in (io_first, ~io_first)
-    ]
-    print(
-        f"{layer}.{head} {heads.values[layer, head]:+11.2f} {confirmed.values[at]:+12.2f} ({low[at]:+.2f} to {high[at]:+.2f}) "
-        f"{orders[0]:+12.2f} {orders[1]:+11.2f}"
-    )
+metric, recovery_of = patching.logit_difference(answers), lesson.use("recovery")
+confirmed = patching.patch_heads(model, clean_texts, corrupted_texts, metric, found)
+by_z = dict(zip(found, confirmed.values.tolist(), strict=True))
+low, high = confirmed.interval(groups=[i // 2 for i in range(32)])
+for i, head in enumerate(found):
+    runs = torch.stack([confirmed.per_prompt[i], clean_difference, corrupted_difference])
+    orders = [recovery_of(*runs[:, r]) for r in ORDERS[1:]]
+    rows[named(head)] = [heads.values[head], by_z[head], low[i], high[i], *orders]
+columns = ["8 prompts", "32 prompts", "low", "high", "IO first", "IO second"]
+show.table(rows, columns, title="Effect, and its 95 % interval (16 pairs drawn)", sign=True)
 
 # %% id="use-parts"
 late = range(17, n_layers)
-by_part = {
-    "query": sweep_queries(model, *few, layers=late, progress=False).values,
-    "key": sweep_keys(model, *few, layers=late, progress=False).values.repeat_interleave(
-        3, dim=1
-    ),
-    "value": sweep_values(model, *few, layers=late, progress=False).values.repeat_interleave(
-        3, dim=1
-    ),
-    "pattern": sweep_patterns(model, *few, layers=late, progress=False).values,
-}
+by_part = study.sweep_parts(model, *few, late)
 
 # %% id="parts-picture" tags=["not-compared"]
-show.heatmaps(
-    by_part,
-    xlabel="head",
-    ylabel="layer − 17",
-    title="Some heads look elsewhere in the clean run, others read something else in the same place",
-    unit="share of the effect",
-    caption="Layers 17 to 29, eight prompts. Three query heads share one key and one value, so keys and values come in blocks of three.",
-    across=4,
-)
+study.draw_parts(by_part, late, "Eight prompts. Three query heads share a key and a value.")
 
 # %% [markdown] id="name-intro"
 # ### Name them
@@ -547,21 +427,14 @@ show.heatmaps(
 # A number is not a role. For each head ask two things. Where does it *look* from the last position? And what does it *write*: does it raise the logit of the indirect object, or lower that of the subject? We compare with names that do not occur in the prompt; otherwise a head that raises all names alike would seem to raise both.
 
 # %% id="use-names"
-from mi_course.interp.ioi import head_profile
-
 roles = {"IO": answers[:, 0], "S": answers[:, 1]}
-profiles = {head: head_profile(model, clean_cache, clean, roles, head) for head in found}
-for head, profile in profiles.items():
-    print(f"{named(head)}  {profile}")
+profiles = {head: ioi.head_profile(model, clean_cache, clean, roles, head) for head in found}
+print("\n".join(f"{named(head)}  {profile}" for head, profile in profiles.items()))
 
 # %% id="attention-picture" tags=["not-compared"]
-show.attention(
-    torch.stack([clean_cache["pattern", la][0, h] for la, h in found]),
-    [model.tokenizer.decode(t) for t in clean[0]],
-    heads=[named(head) for head in found],
-    title="Choose the last token: whom does each head look at?",
-    caption="The first clean prompt; the eight heads with the largest effect.",
-)
+shown = torch.stack([clean_cache["pattern", layer][0, head] for layer, head in found])
+tokens, title = model.to_str_tokens(clean_texts[0]), "Choose the last token: whom do they see?"
+show.attention(shown, tokens, heads=found, title=title)
 
 # %% [markdown] id="weights-intro"
 # What a head writes on *these* prompts may depend on much else in the stream. So ask its weights alone. Suppose the head attends to nothing but one name: what would it write? Wang et al. (2022, section 3.1) send the name through the first layer, then through W_V and W_O, unembed, and look whether the name itself comes out on top.
@@ -593,31 +466,12 @@ def copying_score(
 lesson.check(copying_score)
 
 # %% id="use-copying"
-from mi_course.interp.ioi import after_first_layer
-
-every_name = answers.flatten().unique()
-x = after_first_layer(model, every_name)  # what a head would read at each name
-
-
-def scores_of(layer, head):
-    """Copying score and its opposite: names written up, names written down."""
-    attn, share = model.blocks[layer].attn, lesson.use("copying_score")
-    W_V, W_O = attn.W_V[head // 3], attn.W_O[head]  # three query heads share a value
-    return [share(x, W_V, sign * W_O, model.W_U, every_name, 5) for sign in (1, -1)]
-
-
-with torch.no_grad():
-    generator = torch.Generator().manual_seed(0)
-    random_heads = [
-        divmod(i, n_heads) for i in torch.randperm(270, generator=generator)[:12].tolist()
-    ]
-    copying = {head: scores_of(*head) for head in [*found, *random_heads]}
-print("head    written up   written down (share of 32 names)")
-for head in found:
-    print(f"{named(head):<6} {copying[head][0]:11.2f} {copying[head][1]:14.2f}")
-print(
-    f"12 random heads, at most {max(copying[h][0] for h in random_heads):.2f} and {max(copying[h][1] for h in random_heads):.2f}"
-)
+every_name, score = answers.flatten().unique(), lesson.use("copying_score")
+others = [head for head in patching.random_circuits(model, 14, 1)[0] if head not in found][:12]
+copying = study.copying_scores(model, score, every_name, [*found, *others])
+most = [max(copying[head][i] for head in others) for i in (0, 1)]
+rows = {named(head): copying[head] for head in found} | {"12 at random, at most": most}
+show.table(rows, ["written up", "written down"], title="Share of 32 names")
 
 
 # %% id="claims-names-seen" tags=["claims"]
@@ -653,6 +507,16 @@ lesson.seen(
 lesson.seen("at_end", [named(h) for h in _at_end])
 lesson.seen("s_lookers", [named(h) for h in _s_lookers])
 lesson.seen("induction", [named(h) for h in _induction])
+_mentions = [int((row == s).nonzero()[0]) for row, s in zip(clean, answers[:, 1], strict=True)]
+_la, _he = _induction[0]
+_onward = torch.stack(
+    [clean_cache["pattern", _la][i, _he, subject_at, at + 1] for i, at in enumerate(_mentions)]
+)
+lesson.seen("induction_onward", _onward.mean(), ".1f")
+claim(
+    "at the second subject the induction head looks at the word after the first mention, with half of its attention",
+    len(_induction) == 1 and _onward.mean() > 0.5,
+)
 lesson.seen("by_value", [named(h) for h in _by_value])
 lesson.seen("by_query", [named(h) for h in _by_query])
 claim(
@@ -666,7 +530,7 @@ claim(
 )
 claim(
     "12 random heads neither copy nor suppress a fifth of the names, but for one",
-    sum(max(copying[h]) > 0.2 for h in random_heads) <= 1,
+    sum(max(copying[h]) > 0.2 for h in others) <= 1,
 )
 claim(
     "the negative head writes both names down, so it is no negative name mover",
@@ -675,7 +539,7 @@ claim(
 claim("the suppressor acts by value, not by where it looks", _S in _by_value)
 claim(
     "the intervals of the eight exclude 0",
-    all((low[layers.index(la), h] > 0) == (high[layers.index(la), h] > 0) for la, h in found),
+    ((low > 0) == (high > 0)).all(),
 )
 
 # %% [markdown] id="names-seen"
@@ -684,9 +548,9 @@ claim(
 # - **{{seen:suppressor}}**, with {{seen:suppressor_share}} of the effect, looks at the second subject ({{seen:suppressor_looks}} of its attention) and hardly at the indirect object ({{seen:suppressor_looks_io}}). It writes the *subject down* ({{seen:suppressor_writes}} logits). Its weights say the same of any name: copying score and its opposite are {{seen:suppressor_copies}}. GPT-2's largest heads in this task are name movers; here it is a **copy-suppression** head (McDougall et al. 2023 describe one in GPT-2, L10H7).
 # - **{{seen:mover}}** looks at the indirect object ({{seen:mover_looks}}) and raises it; its weights copy {{seen:mover_copies}} of the names. That is a **name mover** of the classic kind.
 # - **{{seen:negative}}** suppresses names too, but no particular one: {{seen:negative_writes}} on indirect object and subject. What it costs depends on the order of the names.
-# - **{{seen:at_end}}** look mainly at the last position itself. They react to what earlier heads have left there. They neither copy nor suppress; one works for the answer and one against it.
+# - **{{seen:at_end}}** look mainly at the last position itself, so what they read was put there by earlier layers. By their weights they neither copy nor suppress; one works for the answer and one against it.
 # - **{{seen:s_lookers}}** look at the second subject and write nothing on either name. They do something else with what they find; section $7$ asks what.
-# - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention: an induction head, as in lesson 02.
+# - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention ({{seen:induction_onward}}): an induction head, as in lesson 02.
 #
 # The four panels separate two ways to carry the answer. {{seen:by_value}} act by *value*: they look at the same place in both runs and read what stands there. {{seen:by_query}} act by *query*: they look somewhere else. Keys and values are shared by three heads each, so a whole block lights up where only one head matters.
 # </details>
@@ -697,34 +561,12 @@ claim(
 # It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last?
 
 # %% id="use-latest"
-FORMS = {
-    "B repeated and latest": TEMPLATE.replace("{S}", "{B}"),
-    "nobody repeated, C latest": TEMPLATE.replace("{S}", "{C}"),
-    "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
-    "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
-}
-triples = [(a, b, NAME_PAIRS[(i + 5) % 16][i % 2]) for i, (a, b) in enumerate(NAME_PAIRS)]
-suppressor = max(found, key=lambda head: by_z[head])
-tokens_of = {
-    name: model.tokenizer.encode(" " + name)[-1] for pair in NAME_PAIRS for name in pair
-}
+suppressor = max(found, key=by_z.get)
 latest, name_logits = {}, {}
-for form, template in FORMS.items():
-    ids = torch.tensor([[tokens_of[name] for name in triple] for triple in triples])
-    texts = model.to_tokens([template.format(A=a, B=b, C=c) for a, b, c in triples])
-    logits, cache = record(model, texts)
-    used = [i for i, role in enumerate("ABC") if "{" + role + "}" in template]
-    all_names = logits[:, -1, every_name].mean(-1, keepdim=True)
-    name_logits[form] = {
-        "ABC"[i]: logits[range(16), -1, ids[:, i]] - all_names[:, 0] for i in used
-    }
-    latest[form] = head_profile(
-        model, cache, texts, {"ABC"[i]: ids[:, i] for i in used}, suppressor
-    )
-    print(
-        f"{form}: logits above the mean of 32 names "
-        + ", ".join(f"{r} {v.mean():.1f}" for r, v in name_logits[form].items())
-    )
+for form, template in study.FORMS.items():
+    name_logits[form], latest[form] = study.three_names(model, template, suppressor)
+    above = ", ".join(f"{role} {v.mean():.1f}" for role, v in name_logits[form].items())
+    print(f"{template}: logits above the mean of 32 names {above}")
     print(f"    {named(suppressor)} {latest[form]}")
 
 # %% id="claims-latest-seen" tags=["claims"]
@@ -826,34 +668,24 @@ def path_patch_to_logits(
 lesson.check(path_patch_to_logits)
 
 # %% id="use-paths"
-from mi_course.interp.patching import attention_held, path_patching
-
 with torch.no_grad():
-    _, few_clean = model.run_with_cache(clean[FEW])
-    _, few_corrupted = model.run_with_cache(corrupted[FEW])
-before, whole = (
-    corrupted_difference[FEW].mean(),
-    (clean_difference - corrupted_difference)[FEW].mean(),
-)
+    few_clean, few_corrupted = (model.run_with_cache(x[FEW])[1] for x in (clean, corrupted))
 
 
 def few_metric(logits):
     return difference_of(logits, answers[FEW], last[FEW]).mean().item()
 
 
-def share_of_way(value):
-    return float((value - before) / whole)
+def along_path(patch, *ends):
+    """What your function gives for this path, as a share of the way from corrupted to clean."""
+    value = patch(model, corrupted[FEW], few_corrupted, few_clean, *ends, few_metric)
+    return study.share(value, corrupted_difference[FEW], clean_difference[FEW])
 
 
-patch_path = lesson.use("path_patch_to_logits")
-straight, held = {}, dict(zip(found, attention_held(model, *few, found), strict=True))
-print("head   patched whole   straight to the logits   all attention held")
-for head in found:
-    value = patch_path(model, corrupted[FEW], few_corrupted, few_clean, head, few_metric)
-    straight[head] = share_of_way(value)
-    print(
-        f"{named(head)} {heads.values[head]:+14.2f} {straight[head]:+22.2f} {held[head]:+20.2f}"
-    )
+straight = {head: along_path(lesson.use("path_patch_to_logits"), head) for head in found}
+held = dict(zip(found, patching.attention_held(model, *few, found), strict=True))
+rows = {named(head): [heads.values[head], straight[head], held[head]] for head in found}
+show.table(rows, ["whole", "straight to the logits", "attention held"], sign=True)
 
 # %% [markdown] id="paths-between"
 # Some heads do not speak to the logits at all, and have no effect while all attention is held where it was. Everything they do passes through somebody else's pattern. Whose? A path can end in another head: in its query, where it decides where that head looks, in its keys, or in its values, which decide what it carries.
@@ -912,23 +744,15 @@ mover = max(found, key=lambda head: copying[head][0])
 to_query = lesson.use("path_patch_to_query")
 print(f"into the query of the name mover {named(mover)}, by your function:")
 for sender in [head for head in found if head[0] < mover[0]] + [(14, 3)]:
-    value = to_query(
-        model, corrupted[FEW], few_corrupted, few_clean, sender, mover, few_metric
-    )
-    print(f"  from {named(sender)} {share_of_way(value):+.2f}")
+    print(f"  from {named(sender)} {along_path(to_query, sender, mover):+.2f}")
 
 # All senders at once, by the engine: into the mover's query, and into two values.
-edges = []
-carrier = max((h for h in found if abs(straight[h]) < 0.02), key=lambda h: by_z[h])
+carrier, edges = max((h for h in found if abs(straight[h]) < 0.02), key=by_z.get), []
 for receiver, part in ((mover, "q"), (carrier, "v"), (suppressor, "v")):
-    into = path_patching(model, *few, receivers=[receiver], part=part, progress=False)
-    best = [(sender, value) for sender, value in into.top(3) if abs(value) >= 0.02]
+    best = study.paths_into(model, *few, receiver, part)
     edges += [(sender, receiver, value) for sender, value in best]
-    said = (
-        ", ".join(f"{named(sender)} {value:+.2f}" for sender, value in best)
-        or "nobody sends more than 0.02"
-    )
-    print(f"into the {part} of {named(receiver)}: {said}")
+    said = ", ".join(f"{named(sender)} {value:+.2f}" for sender, value in best)
+    print(f"into the {part} of {named(receiver)}: {said or 'nobody sends more than 0.02'}")
 
 # %% id="claims-paths-seen" tags=["claims"]
 _direct = [h for h in found if abs(straight[h]) > 0.8 * abs(heads.values[h])]
@@ -966,9 +790,9 @@ claim(
 #
 # The query of the name mover hears from {{seen:tell_mover}}. Such heads look at the subject and tell the name mover where *not* to look; in GPT-2 they are called S-inhibition heads. {{seen:carrier}} in turn carries, by value, what others have written at the second subject: {{seen:tell_carrier}}. One of these is the induction head, the only one of the eight that knows of a repetition.
 #
-# Nobody steers {{seen:suppressor}}: no head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
+# And who informs {{seen:suppressor}}? No head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
 #
-# Here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
+# A path into a value reaches all three heads that share it. And here MLPs are frozen as well. Wang et al. let them react, so their path effects and ours are not the same quantity.
 # </details>
 
 # %% [markdown] id="part-8"
@@ -1026,65 +850,40 @@ def attribution_patching(
 lesson.check(attribution_patching)
 
 # %% id="use-ablation"
-from mi_course.interp.ioi import abc_prompts, z_and_gradient
-from mi_course.interp.patching import head_means, mean_ablation, slopes
+abc_texts = ioi.abc_prompts([name for pair in ioi.NAME_PAIRS for name in pair], TEMPLATE)
+abc_mean = patching.head_means(model, abc_texts)  # layer pos head d_head
+estimate_of, ablate = lesson.use("attribution_patching"), lesson.use("mean_ablate")
+estimates = study.first_orders(model, clean, metric, abc_mean, estimate_of)
+first_order, between = estimates[0], estimates[1] - estimates[2]  # IO first, IO second
+chosen = list(dict.fromkeys([*strongest(first_order, 6), *strongest(between, 6)]))[:9]
+exact = patching.ablate_each(model, clean_texts, metric, chosen, means=abc_mean)
+lost = dict(zip(chosen, exact - clean_difference, strict=True))
+rows = {named(h): [*(x[h] for x in estimates), *by_order(lost[h])] for h in chosen}
+columns = ["first order", "IO first", "IO second", "exact", "IO first", "IO second"]
+print(show.table(rows, columns, title="What is lost without a head (logits)", sign=True))
 
-people = [name for pair in NAME_PAIRS for name in pair]
-abc_texts = abc_prompts(people, TEMPLATE)
-abc_mean = head_means(model, abc_texts)  # layer pos head d_head
-ablate = lesson.use("mean_ablate")
+pair = (mover, suppressor)
+without = {h: study.run_without(model, clean, h, abc_mean, ablate) for h in pair}
+by_hook = (difference_of(without[suppressor][0], answers, last) - clean_difference).mean()
+print(f"{named(suppressor)} by your hook: {by_hook:+.2f}")
 
-
-def without(head):
-    """Logits and cache when this head is set to its mean, by your hook."""
-    layer, number = head
-    keep = [h for h in range(n_heads) if h != number]
-    hook = partial(ablate, mean=abc_mean[layer], keep=keep)
-    return record(model, clean, [(f"blocks.{layer}.attn.hook_z", hook)])
-
-
-# First order, at the clean run: what would be lost if each head were set to its mean?
-estimate_of = lesson.use("attribution_patching")
-clean_z, clean_gradient = z_and_gradient(model, clean, metric)
-to_mean = abc_mean[:, None].expand_as(clean_z)
-first_order = estimate_of(to_mean, clean_z, clean_gradient)
-order_1, order_2 = (  # each half is half the mean, so twice its sum
-    2 * estimate_of(to_mean[:, r], clean_z[:, r], clean_gradient[:, r])
-    for r in (io_first, ~io_first)
-)
-lost = {}
-print("        first order                        exact")
-print("head       all   IO first   IO second        all   IO first   IO second")
-for head in [
-    *strongest(first_order, 6),
-    *[h for h in strongest(order_1 - order_2, 6) if h not in strongest(first_order, 6)][:3],
-]:
-    logits, _ = without(head)
-    lost[head] = difference_of(logits, answers, last) - clean_difference
-    exact = [lost[head].mean(), lost[head][io_first].mean(), lost[head][~io_first].mean()]
-    print(
-        f"{named(head):<6} {first_order[head]:+7.2f} {order_1[head]:+10.2f} {order_2[head]:+11.2f} {exact[0]:+10.2f} {exact[1]:+10.2f} {exact[2]:+11.2f}"
-    )
-
+# %% id="use-slopes"
 silent = min((h for h in found if abs(straight[h]) < 0.02), key=lambda h: h[0])
-along = {head: slopes(model, *few, head, steps=3) for head in (silent, found[1])}
-for head, on_the_way in along.items():
-    print(
-        f"{named(head)}, clean into corrupted: slope on the way {' '.join(f'{s:+.2f}' for s in on_the_way)}, exact {heads.values[head]:+.2f}"
-    )
+along = {head: patching.slopes(model, *few, head, steps=3) for head in (silent, found[1])}
+rows = {named(head): [*along[head], heads.values[head]] for head in along}
+columns = ["at the start", "half-way", "at the end", "exact"]
+show.table(rows, columns, title="Clean into corrupted: the slope on the way", sign=True)
 
 # %% id="claims-ablation-seen" tags=["claims"]
 _late = [h for h in lost if h[0] >= 23]
-_order = [
-    h for h in _late if lost[h][io_first].mean() > 0.25 and lost[h][~io_first].mean() < 0.1
-]
+_order = [h for h in _late if by_order(lost[h])[1] > 0.25 and by_order(lost[h])[2] < 0.1]
 _early = max(
     (h for h in lost if h[0] < 16), key=lambda h: abs(first_order[h] - lost[h].mean())
 )
 _along = [along[silent][0], along[silent][-1]]
 lesson.seen("order_heads", [named(h) for h in _order])
-lesson.seen("order_1", [lost[h][io_first].mean() for h in _order], "+.1f")
-lesson.seen("order_2", [lost[h][~io_first].mean() for h in _order], "+.1f")
+lesson.seen("order_1", [by_order(lost[h])[1] for h in _order], "+.1f")
+lesson.seen("order_2", [by_order(lost[h])[2] for h in _order], "+.1f")
 lesson.seen("wrong_estimate", named(_early))
 lesson.seen("wrong_estimate_is", [first_order[_early], lost[_early].mean()], "+.1f")
 lesson.seen("curved", named(silent))
@@ -1120,24 +919,14 @@ claim(
 # **Predict:** which ranking gives the most faithful circuits: by denoising, by the absolute first-order effect of ablation, or by that effect with its sign, so that only heads that help come in? And how many heads does it take?
 
 # %% id="use-rankings"
-from mi_course.interp.ioi import ioi_task
-
-task = ioi_task(model, [TEMPLATE], NAME_PAIRS[:4])
-
-
-def ranking(values):
-    return [divmod(i, n_heads) for i in values.flatten().argsort(descending=True).tolist()]
-
-
+task, sizes = ioi.ioi_task(model, [TEMPLATE], ioi.NAME_PAIRS[:4]), (2, 5, 12, 30)
 rankings = {
     "denoising": ranking(heads.values.abs()),
     "ablation, absolute": ranking(first_order.abs()),
     "ablation, helping": ranking(-first_order),
 }
-sizes = (2, 5, 12, 30)
-print(f"{'number of heads':<20}" + "".join(f"{n:8}" for n in sizes))
-for name, order in rankings.items():
-    print(f"{name:<20}" + "".join(f"{task.score(order[:n]):8.2f}" for n in sizes))
+rows = {name: task.scores([order[:n] for n in sizes]) for name, order in rankings.items()}
+show.table(rows, [f"{n} heads" for n in sizes], title="Faithfulness on four pairs of names")
 
 # %% [markdown] id="ask-my_circuit"
 # ### Your circuit
@@ -1157,67 +946,39 @@ lesson.check(my_circuit, name="my_circuit")
 # Now the truth about all of them, on the prompts that you were judged by: other names, other templates. And a control that is often left out. Random sets of heads come in two kinds, those that happen to contain the one strongest head and those that do not. `mi_course.interp.ioi.random_scores()` has ten of each size, measured on the same prompts.
 
 # %% id="use-held-out"
-from mi_course.interp.ioi import STRONGEST, chance_bands, random_scores, smollm2_held_out
-
-held_out, chance = smollm2_held_out(), random_scores()
-curve_sizes = sorted(chance)
-curves = {
-    name: [held_out.score(order[:n]) for n in curve_sizes] for name, order in rankings.items()
-}
-print(f"{'number of heads':<26}" + "".join(f"{n:7}" for n in curve_sizes))
-for name, curve in curves.items():
-    print(f"{name:<26}" + "".join(f"{value:7.2f}" for value in curve))
-for name, i in (
-    (f"random, without {named(STRONGEST)}", 0),
-    (f"random, with {named(STRONGEST)}", 1),
-):
-    print(f"{name:<22} max" + "".join(f"{chance[n][i][-1]:7.2f}" for n in curve_sizes))
-
-circuit = [tuple(head) for head in lesson.use("my_circuit")]
-alone, graph_score = held_out.score([suppressor]), held_out.score(found)
+held_out, chance = ioi.smollm2_held_out(), ioi.random_scores()
+curve_sizes, curves = sorted(chance), {}
+for name, order in rankings.items():
+    curves[name] = held_out.scores([order[:n] for n in curve_sizes])
+best = [[chance[n][i][-1] for n in curve_sizes] for i in (0, 1)]
+rows = {"random, best of ten": best[0], f"with {named(ioi.STRONGEST)}": best[1]} | curves
 print(
-    f"your circuit {held_out.score(circuit):.2f} ({len(circuit)} heads); all other heads without it {held_out.completeness(circuit):.2f}"
-)
-print(f"the eight heads with roles {graph_score:.2f}; {named(suppressor)} alone {alone:.2f}")
-print(
-    "what the eight lose without one of them: "
-    + ", ".join(
-        f"{named(head)} {graph_score - held_out.score([h for h in found if h != head]):+.2f}"
-        for head in found
+    show.table(
+        rows,
+        ["1 head", *(f"{n} heads" for n in curve_sizes[1:])],
+        title="Faithfulness, held out",
     )
 )
 
-# %% id="held-out-picture" tags=["not-compared"]
-show.lines(
-    curve_sizes,
-    curves | chance_bands(),
-    xlabel="number of heads",
-    ylabel="faithfulness on held-out prompts",
-    title="Faithfulness by size, for three rankings and for chance",
-    caption="1 is the whole model. Bands: the lowest and highest of ten random sets, and their median.",
+circuit = [tuple(head) for head in lesson.use("my_circuit")]
+alone, graph_score, my_score = held_out.scores([[suppressor], found, circuit])
+drops, my_rest = held_out.drops(found), held_out.completeness(circuit)
+print(
+    f"your circuit {my_score:.2f} ({len(circuit)} heads), all others without it {my_rest:.2f}"
+)
+print(f"the eight with roles {graph_score:.2f}, {named(suppressor)} alone {alone:.2f}")
+print(
+    "lost without one of the eight:", {named(h): f"{drop:+.2f}" for h, drop in drops.items()}
 )
 
+# %% id="held-out-picture" tags=["not-compared"]
+title = "Faithfulness by size: three rankings, and chance"
+study.draw_sizes(curve_sizes, curves | ioi.chance_bands(), title)
+
 # %% id="circuit-picture" tags=["not-compared"]
-what = {}
-for head in found:
-    if copying[head][1] > 0.5:
-        what[head] = "suppresses names"
-    elif copying[head][0] > 0.5:
-        what[head] = "moves the name it looks at"
-    elif abs(straight[head]) < 0.02:
-        what[head] = "tells others where to look"
-    else:
-        what[head] = "raises the answer" if straight[head] > 0 else "lowers the answer"
-arrows = [(named(s), named(r), value) for s, r, value in edges if {s, r} <= set(found)]
-arrows += [(named(h), "logits", straight[h]) for h in found if abs(straight[h]) >= 0.02]
-show.graph(
-    [{"id": named(h), "layer": h[0], "role": what[h]} for h in found]
-    + [{"id": "logits", "layer": n_layers}],
-    arrows,
-    title=f"These eight heads keep {graph_score:.2f} of the task, {named(suppressor)} alone {alone:.2f}",
-    weight_name="share of the effect along this path",
-    caption="The tested heads and the paths between them that were measured in section 7. Red and dashed: away from the answer.",
-)
+title = f"These eight heads keep {graph_score:.2f}, {named(suppressor)} alone {alone:.2f} of the task"
+caption = "The tested heads, and the paths measured in section 7. Red and dashed: against the answer."
+study.draw_circuit(found, copying, straight, edges, title=title, caption=caption)
 
 # %% id="claims-circuit-seen" tags=["claims"]
 _at = {n: i for i, n in enumerate(curve_sizes)}
@@ -1226,21 +987,19 @@ _help, _abs, _den = (
     curves["ablation, absolute"],
     curves["denoising"],
 )
-_score, _rest = held_out.score(circuit), held_out.completeness(circuit)
 lesson.seen("alone", alone, ".2f")
-lesson.seen("mine", _score, ".2f")
+lesson.seen("mine", my_score, ".2f")
 lesson.seen("mine_size", len(circuit))
-lesson.seen("mine_rest", _rest, ".2f")
+lesson.seen("mine_rest", my_rest, ".2f")
 lesson.seen("helping_curve", [_help[_at[n]] for n in (3, 20, 40)], ".2f")
 lesson.seen("absolute_curve", [_abs[_at[n]] for n in (3, 10, 40)], ".2f")
 lesson.seen("denoising_curve", [_den[_at[n]] for n in (3, 40)], ".2f")
 lesson.seen("chance_without", max(chance[20][0]), ".2f")
 lesson.seen("chance_with", [min(chance[20][1]), max(chance[20][1])], ".2f")
 lesson.seen("eight", graph_score, ".2f")
-_drop = {h: graph_score - held_out.score([x for x in found if x != h]) for h in found}
-lesson.seen("needed", [named(h) for h in found if _drop[h] > 0.1])
-lesson.seen("not_needed", [named(h) for h in found if abs(_drop[h]) < 0.05])
-_idle = [h for h in found if abs(_drop[h]) < 0.05 and h in lost]
+lesson.seen("needed", [named(h) for h in found if drops[h] > 0.1])
+lesson.seen("not_needed", [named(h) for h in found if abs(drops[h]) < 0.05])
+_idle = [h for h in found if abs(drops[h]) < 0.05 and h in lost]
 lesson.seen("idle", [named(h) for h in _idle])
 lesson.seen("idle_lost", [lost[h].mean() for h in _idle], "+.1f")
 claim(
@@ -1250,7 +1009,7 @@ claim(
 claim("one head alone keeps more than half of the task on held-out prompts", alone > 0.6)
 claim(
     "the circuit of the solution is within 0.15 of 1, and all other heads without it keep nothing: they score below 0",
-    abs(_score - 1) < 0.15 and _rest < 0,
+    abs(my_score - 1) < 0.15 and my_rest < 0,
 )
 claim(
     "no random set of 20 without the strongest head reaches a random set's best with it; the bands' medians are 0.2 apart",
@@ -1266,7 +1025,7 @@ claim(
 )
 claim(
     "three or more of the eight can go at a cost below 0.05",
-    sum(abs(d) < 0.05 for d in _drop.values()) >= 3,
+    sum(abs(d) < 0.05 for d in drops.values()) >= 3,
 )
 
 # %% [markdown] id="circuit-seen"
@@ -1318,37 +1077,16 @@ lesson.check(self_repair)
 # **Predict:** remove the name mover, and remove the suppression head. In which case do others make up for it: heads, MLPs, the norm?
 
 # %% id="use-backup"
-from mi_course.interp.ioi import parts_at_end
-
-repair_of = lesson.use("self_repair")
-
-
-intact, repair = parts_at_end(model, clean_cache), {}
-print("without   own part   other heads   MLPs    norm     sum   | measured")
-for head in (mover, suppressor):
-    logits, ablated_cache = without(head)
-    changes, norm = repair_of(
-        intact,
-        parts_at_end(model, ablated_cache),
-        scale,
-        ablated_cache["ln_final.hook_scale"][:, -1],
-        directions,
-    )
-    by_head = changes[:-31].view(n_layers, n_heads).clone()
-    own, by_head[head] = float(by_head[head]), 0.0
-    repair[head] = {
-        "own": own,
-        "heads": float(by_head.sum()),
-        "MLPs": float(changes[-31:].sum()),
-        "norm": float(norm),
-        "who": by_head,
-    }
+repair, rows, repair_of = {}, {}, lesson.use("self_repair")
+for head, (logits, ablated) in without.items():
+    scales = (scale, ablated["ln_final.hook_scale"][:, -1])
+    split = repair_of(parts, ioi.parts_at_end(model, ablated), *scales, directions)
+    repair[head] = study.repair_of_parts(*split, head)
+    *numbers, who = repair[head].values()
     measured = (difference_of(logits, answers, last) - clean_difference).mean()
-    print(
-        f"{named(head):<8} {own:+9.2f} {repair[head]['heads']:+12.2f} {repair[head]['MLPs']:+8.2f} {norm:+7.2f} "
-        f"{changes.sum() + norm:+7.2f}   | {measured:+.2f}   heads that react: "
-        + ", ".join(f"{named(h)} {by_head[h]:+.2f}" for h in strongest(by_head, 3))
-    )
+    rows[f"without {named(head)}"] = [*numbers, sum(numbers), measured]
+    print(f"without {named(head)}:", {named(h): f"{who[h]:+.2f}" for h in strongest(who, 3)})
+show.table(rows, ["own", "other heads", "MLPs", "norm", "sum", "measured"], sign=True)
 
 # %% id="claims-backup-seen" tags=["claims"]
 _m, _s = repair[mover], repair[suppressor]
@@ -1396,24 +1134,15 @@ claim(
 
 # %% id="use-misleads"
 # The wrong mean: over prompts in which somebody is named twice. It keeps part of the task.
-few_set = (clean[FEW], difference_metric(answers[FEW]))
-means = {
-    "ABC mean": abc_mean,
-    "clean prompts' mean": head_means(model, clean_texts),
-    "zero": torch.zeros_like(abc_mean),
-}
-top = ranking(first_order.abs())[:10]
-everyone = [(layer, number) for layer in range(n_layers) for number in range(n_heads)]
-print("mean taken over    ten heads keep   no head: logits in ABB, in ABA")
-by_mean = {}
+means = {"ABC mean": abc_mean, "clean mean": patching.head_means(model, clean_texts)}
+means["zero"] = torch.zeros_like(abc_mean)
+top, by_mean, rows = ranking(first_order.abs())[:10], {}, {}
 for name, mean in means.items():
-    kept, nothing = (
-        mean_ablation(model, *few_set, keep=keep, means=mean) for keep in (top, [])
-    )
+    kept, nothing = patching.mean_ablations(model, *few[::2], [top, []], means=mean)
     by_mean[name] = float((kept - nothing).mean() / (clean_difference[FEW] - nothing).mean())
-    print(
-        f"{name:<20} {by_mean[name]:+11.2f} {nothing[0::2].mean():+21.2f} {nothing[1::2].mean():+9.2f}"
-    )
+    rows[name] = [by_mean[name], *by_order(nothing)[1:]]
+columns = ["ten heads keep", "no head: logits, IO first", "IO second"]
+print(show.table(rows, columns, title="Mean taken over", sign=True))
 
 
 # The wrong metric: the probability of the right name saturates.
@@ -1421,15 +1150,12 @@ def probability(logits):
     return logits.softmax(-1).gather(-1, answers[FEW][:, :1]).squeeze(-1)
 
 
-by_probability = sweep_heads(model, *few[:2], probability, layers=layers, progress=False)
-for head in found:
-    row = layers.index(head[0])
-    print(
-        f"{named(head)}: {heads.values[head]:+.2f} of the logit difference, {by_probability.values[row, head[1]]:+.2f} of the probability"
-    )
+by_probability = patching.patch_heads(model, *few[:2], probability, found).values
+rows = {named(h): [heads.values[h], p] for h, p in zip(found, by_probability, strict=True)}
+show.table(rows, ["of the logit difference", "of the probability"], sign=True)
 
 # %% id="claims-misleads-seen" tags=["claims"]
-_invisible = [h for h in found if abs(by_probability.values[layers.index(h[0]), h[1]]) < 0.02]
+_invisible = [h for h, p in zip(found, by_probability, strict=True) if abs(p) < 0.02]
 lesson.seen("invisible", [named(h) for h in _invisible])
 lesson.seen("invisible_worth", [heads.values[h] for h in _invisible], "+.2f")
 lesson.seen("by_mean", list(by_mean.values()), ".2f")
@@ -1460,12 +1186,10 @@ claim(
 # %% id="use-gpt2" tags=["online"]
 try:
     gpt2 = mi_course.load_model("gpt2")
-    gpt2_metric = difference_metric(names[FEW], gpt2)
-    print(sweep_heads(gpt2, *few[:2], gpt2_metric, progress=False).top(9))
+    answers_gpt2 = patching.logit_difference(names[FEW], gpt2)
+    print(patching.sweep_heads(gpt2, *few[:2], answers_gpt2, progress=False).top(9))
 except Exception as error:
-    print(
-        f"GPT-2 is not here: {type(error).__name__}. This part needs a network; nothing else does."
-    )
+    print(f"GPT-2 is not here ({type(error).__name__}). This part alone needs a network.")
 
 # %% id="claims-recap" tags=["claims"]
 claim(

@@ -29,21 +29,12 @@ lesson, model = mi_course.lesson("steering_vectors"), mi_course.load_model()
 # **Predict:** what will the model write about a hotel room at +1? At −1? At +2? Then move the slider. You can change the text and the layer as well.
 
 # %% id="panel" tags=["not-compared"]
-from mi_course.interp.steering import Steer, WordOdds, collect, texts, word_ids
-from mi_course.interp.steering.panel import steering_panel
+from mi_course.interp.steering import NeutralLoss, Steer, WordOdds, generate, texts, with_norm
+from mi_course.interp.steering import experiments as runs
 
-GOOD, BAD = word_ids(model, texts.POSITIVE_WORDS), word_ids(model, texts.NEGATIVE_WORDS)
-opinion = WordOdds(
-    model, texts.PROMPTS, GOOD, BAD
-)  # log-odds of the two sets as the next word
-ready_made = (
-    collect(model, texts.POSITIVE, range(30)) - collect(model, texts.NEGATIVE, range(30))
-).mean(dim=1)
-(
-    panel := steering_panel(
-        model, ready_made, GOOD, BAD, text="The hotel room was", layer=14, coherent=(-1.0, 1.0)
-    )
-)
+opinion, ready_made = runs.opinion(model), runs.ready_made(model)  # a metric; 30 vectors
+GOOD, BAD = opinion.positive_ids, opinion.negative_ids  # two sets of next words
+(panel := runs.panel(opinion, ready_made, "The hotel room was", layer=14))
 
 # %% id="claims-panel-seen" tags=["claims"]
 from mi_course import claim
@@ -55,6 +46,11 @@ claim(
 )
 lesson.seen("hotel-low", at_doses[1], ".0f")
 lesson.seen("hotel-high", at_doses[3], ".0f")
+turning = opinion(Steer(ready_made[14], 14, 2.0)) < opinion(Steer(ready_made[14], 14, 1.5))
+claim(
+    "after at least four of the eight prompts they are lower at +2 than at +1.5",
+    int(turning.sum()) >= 4,
+)
 at_minus_one = next(
     line for line in panel.text.splitlines() if line.strip().startswith("-1.00")
 )
@@ -67,7 +63,7 @@ claim(
 # %% [markdown] id="panel-seen"
 # <details><summary>What you should see</summary>
 #
-# To the right the room becomes a dream and a luxury, and the log-odds follow the number all the way: {{seen:hotel-low}} nats at `-1`, {{seen:hotel-high}} at `+1`. The *text* is less obedient. At `-1` the room is not gloomy, it is empty: people, places, no complaint. Beyond the marked range the words fall apart, or go round in circles.
+# To the right the room becomes a dream and a luxury, and after this sentence the log-odds follow the number all the way: {{seen:hotel-low}} nats at `-1`, {{seen:hotel-high}} at `+1`. (After most others they turn back beyond `+1.5`.) The *text* is less obedient. At `-1` the room is not gloomy, it is empty: people, places, no complaint. Beyond the marked range the words fall apart, or go round in circles.
 #
 # So already there are two questions. Would a *random* vector do as much? And do log-odds measure what the model goes on to write? Sections 5 and 7.
 # </details>
@@ -106,27 +102,12 @@ lesson.check(last_token_index)
 # Twelve sentences that praise and twelve that complain, in pairs about the same thing. Each ends on its opinion. We read the stream after layer 14 at the last token. Beside it, as a warning, position 0.
 
 # %% id="use-reading"
-from mi_course.interp.prompts import pad, token_ids
-
-LAYER = 14
-last_of = lesson.use("last_token_index")
-
-
-def last_activations(sentences):
-    """Residual stream after layer 14, at each sentence's last token and at BOS: two tensors [sentence, d_model]."""
-    tokens, mask = pad(token_ids(model, sentences), "right")
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{LAYER}.hook_resid_post")
-    resid = cache["resid_post", LAYER]
-    return resid[torch.arange(len(resid)), last_of(mask)], resid[:, 0]
-
-
-positive, bos = last_activations(texts.POSITIVE)
-negative, _ = last_activations(texts.NEGATIVE)
+LAYER, last_of = 14, lesson.use("last_token_index")
+positive, bos = runs.last_activations(model, texts.POSITIVE, LAYER, last_of)
+negative, _ = runs.last_activations(model, texts.NEGATIVE, LAYER, last_of)
 print(f"{texts.POSITIVE[0]!r}\n{texts.NEGATIVE[0]!r}")
-print(
-    f"median norm at the last token: {positive.norm(dim=-1).median():.0f}; at BOS: {bos.norm(dim=-1).median():,.0f}"
-)
+norms = [rows.norm(dim=-1).median() for rows in (positive, bos)]
+print(f"median norm at the last token: {norms[0]:.0f}; at BOS: {norms[1]:,.0f}")
 
 # %% id="claims-reading-seen" tags=["claims"]
 lesson.seen("sink-ratio", bos.norm(dim=-1).median() / positive.norm(dim=-1).median(), ".0f")
@@ -178,56 +159,39 @@ lesson.check(mass_mean_probe)
 # 2. of a probe made from **shuffled labels**, on the very sentences that it was made from.
 
 # %% id="use-probes"
-from mi_course.interp.steering import (
-    cross_validated_accuracy,
-    logistic_probe,
-    probe_accuracy,
-    shuffled_labels,
-)
-
-fit, layers = lesson.use("mass_mean_probe"), [0, 2, 4, 8, 14, 22, 29]
-stories = (*texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
-y, pairs = torch.arange(40) < 20, [*range(20)] * 2
-shuffles = shuffled_labels(y, n=10, seed=0)
-full_stop, all_tokens = (collect(model, stories, layers, position=p) for p in (-1, "mean"))
-
-unseen = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in full_stop]
-words_too = [cross_validated_accuracy(fit, x, y, groups=pairs) for x in all_tokens]
-chance = [[cross_validated_accuracy(fit, x, s) for x in full_stop] for s in shuffles]
-at_14 = full_stop[layers.index(LAYER)]
-by_heart = {
-    name: torch.tensor([probe_accuracy(*make(at_14, s), at_14, s) for s in shuffles]).mean()
-    for name, make in {"mass-mean probe": fit, "logistic probe": logistic_probe}.items()
-}
-show.table(by_heart, ["shuffled labels, on the sentences it was made from (layer 14)"])
+fit = lesson.use("mass_mean_probe")
+probed = runs.probe(model, fit, layers=[0, 2, 4, 8, 14, 22, 29])
+show.table(probed.by_heart, ["shuffled labels, on the sentences it was made from"])
 
 # %% id="probes-picture" tags=["not-compared"]
-show.lines(
-    layers,
-    {
-        "full stop, unseen": unseen,
-        "mean of all tokens, unseen": words_too,
-        "control: shuffled, unseen": chance,
-    },
-    xlabel="layer",
-    ylabel="accuracy",
-    title="Accuracy of a mass-mean probe, layer by layer",
-    caption="40 sentences. Unseen: five folds, pairs kept together. Band: ten shuffles.",
-)
+runs.draw_probes(probed)
 
 # %% id="claims-probes-seen" tags=["claims"]
-first_spread = (full_stop[0] - full_stop[0].mean(0)).norm(dim=1).mean() / full_stop[0].norm(
-    dim=1
-).mean()
+from mi_course.interp.steering import collect, cross_validated_accuracy
+
+at_stop, unseen, by_heart = probed.full_stop[0], probed.unseen, probed.by_heart
+words_too, chance = probed.words_too, probed.chance
+first_spread = (at_stop - at_stop.mean(0)).norm(dim=1).mean() / at_stop.norm(dim=1).mean()
 lesson.seen("spread", 100 * first_spread, ".0f")
 lesson.seen("stop-first", unseen[0], ".2f")
-lesson.seen("stop-14", unseen[layers.index(14)], ".2f")
+lesson.seen("stop-14", unseen[4], ".2f")
 lesson.seen("words-first", words_too[0], ".2f")
 lesson.seen("mean-by-heart", by_heart["mass-mean probe"], ".2f")
 lesson.seen("logistic-by-heart", by_heart["logistic probe"], ".2f")
+jumbled = runs.out_of_order(model)
+mixed = [
+    cross_validated_accuracy(fit, x, torch.arange(40) < 20, groups=[*range(20)] * 2)
+    for x in (collect(model, jumbled, 0, position="mean"), collect(model, jumbled, LAYER))
+]
+lesson.seen("shuffled-first", mixed[0], ".2f")
+lesson.seen("shuffled-stop", mixed[1], ".2f")
+claim(
+    "with shuffled words: at least 0.75 over all tokens after layer 0, at most 0.85 at the full stop after layer 14",
+    mixed[0] >= 0.75 and mixed[1] <= 0.85,
+)
 claim(
     "all forty sentences end in one and the same token",
-    len({row[-1] for row in token_ids(model, stories)}) == 1,
+    len({row[-1] for row in runs.token_ids(model, runs.STORIES)}) == 1,
 )
 claim(
     "at the full stop after layer 0 the probe is within 0.15 of chance",
@@ -250,8 +214,8 @@ claim(
 # %% [markdown] id="probes-seen"
 # <details><summary>What you should see</summary>
 #
-# As embeddings all full stops are one vector, and no probe could do anything. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
-# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. The same accuracy can mean very different things.
+# As embeddings all full stops are one vector, and no probe could tell them apart. After the first layer, one round of attention later, they differ by {{seen:spread}} % of their norm, and the probe still guesses: {{seen:stop-first}}. In the middle of the model it scores {{seen:stop-14}} on sentences that it has not seen. The mean over all tokens scores {{seen:words-first}} after the first layer already.
+# That is a bag of words: "delicious" is a happy word, and no sentence has been understood. Shuffle the words of each story, and it still scores {{seen:shuffled-first}}, while the full stop, in the middle of the model, falls to {{seen:shuffled-stop}}. The same accuracy can mean very different things.
 #
 # Shuffled labels are learned as well, as long as you look at the sentences they were learned from: the means get {{seen:mean-by-heart}} of them right, a logistic probe {{seen:logistic-by-heart}}. With more components than rows, any labeling can be separated. On unseen sentences they are at chance.
 #
@@ -325,7 +289,7 @@ vector, _ = fit(torch.cat([positive, negative]), torch.arange(24) < 12)
 
 def steered_odds(prompt, coefficient):
     """Log-odds after one prompt, with coefficient · vector added after layer 14."""
-    tokens = torch.tensor(token_ids(model, [prompt]))
+    tokens = torch.tensor(runs.token_ids(model, [prompt]))
     hook = partial(add, vector=vector, coefficient=coefficient, start=1)
     with torch.no_grad(), model.hooks(fwd_hooks=[(f"blocks.{LAYER}.hook_resid_post", hook)]):
         return odds(model(tokens)[:, -1], GOOD, BAD).item()
@@ -361,12 +325,8 @@ claim(
 # **Predict** how much of the effect remains.
 
 # %% id="use-direct"
-places = {
-    f"after layer {layer}": opinion.change(Steer(vector, layer)) for layer in (14, 20, 25, 29)
-}
-show.table(
-    places, ["change of log-odds (nats)"], title="The vector of layer 14, added", sign=True
-)
+places = {f"after layer {i}": opinion.changes(vector[None], i)[0] for i in (14, 20, 25, 29)}
+show.table(places, ["change (nats)"], title="The vector of layer 14, added", sign=True)
 
 # %% id="claims-direct-seen" tags=["claims"]
 whole, direct = places["after layer 14"], places["after layer 29"]
@@ -380,11 +340,20 @@ claim(
     "the direct path is less than 15 % of the effect, with either sign",
     max(map(abs, both_directs)) < 0.15,
 )
+synonyms = [
+    runs.word_ids(model, each) for each in (texts.POSITIVE_SYNONYMS, texts.NEGATIVE_SYNONYMS)
+]
+strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
+claim(
+    "on held-out prompts with synonyms less than 25 %, at +1",
+    abs(strange.change(Steer(vector, 29)) / strange.change(Steer(vector, 14))) < 0.25,
+)
 
 # %% [markdown] id="direct-seen"
 # <details><summary>What you should see</summary>
 #
 # Of {{seen:whole}} nats the direct path explains {{seen:direct}}. The rest is the work of layers that read the vector and write something else. That is no law: the vector of a *late* layer works more and more by the direct path, and that of the last layer by nothing else. So a large effect late in the model says little about listening.
+# How large the direct path is depends on the words: with synonyms, on new prompts, it is up to a fifth.
 # </details>
 #
 # **Is a mean enough?** Other recipes are at hand: the principal direction of the pairwise differences (Zou et al. 2023), or the weights of a trained probe. How alike are they?
@@ -408,44 +377,13 @@ def cosine_similarities(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 lesson.check(cosine_similarities)
 
 # %% id="use-recipes"
-from mi_course.interp.steering import NeutralLoss, pca_direction, with_norm
-
 neutral_loss = NeutralLoss(model, texts.NEUTRAL[:6])
-
-differences = positive - negative
-in_words = [
-    collect(model, s, LAYER, position="mean") for s in (texts.POSITIVE, texts.NEGATIVE)
-]
-tense = (collect(model, texts.PAST, LAYER) - collect(model, texts.FUTURE, LAYER)).mean(dim=0)
-recipes = {
-    "difference of means": vector,
-    "principal direction of the pairs": pca_direction(differences),
-    "logistic probe": logistic_probe(torch.cat([positive, negative]), torch.arange(24) < 12)[
-        0
-    ],
-    "means over all tokens": in_words[0].mean(dim=0) - in_words[1].mean(dim=0),
-    "principal direction, centered": torch.linalg.svd(
-        differences - differences.mean(dim=0)
-    ).Vh[0],
-    "past minus future (unrelated)": tense,
-}
-same_length = [with_norm(recipe, vector.norm()) for recipe in recipes.values()]
-cosines = lesson.use("cosine_similarities")(torch.stack(same_length))[0]
-compared = {
-    name: [
-        cosine,
-        opinion.change(Steer(direction, LAYER, -1.0)),
-        opinion.change(Steer(direction, LAYER, 1.0)),
-        neutral_loss.rise(Steer(direction, LAYER)),
-    ]
-    for name, direction, cosine in zip(recipes, same_length, cosines, strict=True)
-}
-show.table(
-    compared,
-    ["cosine", "effect at −1", "effect at +1", "neutral loss at +1"],
-    title="Each scaled to the same norm; nats",
-    sign=True,
-)
+recipes = runs.recipes(model, positive, negative, LAYER)  # all with the norm of the first
+cosines = lesson.use("cosine_similarities")(torch.stack([*recipes.values()]))[0]
+effects = runs.compare(opinion, neutral_loss, recipes, LAYER)
+compared = {name: [cosines[i], *row] for i, (name, row) in enumerate(effects.items())}
+columns = ["cosine", "effect at −1", "effect at +1", "neutral loss at +1"]
+show.table(compared, columns, title="Each scaled to the same norm; nats", sign=True)
 
 # %% id="claims-recipes-seen" tags=["claims"]
 of = {
@@ -469,6 +407,23 @@ claim(
     all(of[k][2] > of["mean"][2] + 0.3 for k in ("logistic", "words")),
 )
 claim(
+    "and cost at most 0.05 nats more, and at -1 they do no more than it does, by 0.2",
+    all(
+        of[k][3] < of["mean"][3] + 0.05 and of[k][1] > of["mean"][1] - 0.2
+        for k in ("logistic", "words")
+    ),
+)
+new_effects = {
+    k: strange.change(Steer(recipes[name], LAYER))
+    for k, name in zip(
+        ("mean", "logistic", "words"), [*recipes][:1] + [*recipes][2:4], strict=True
+    )
+}
+claim(
+    "on held-out prompts with synonyms both lead as well, by 0.2 nats or more",
+    min(new_effects["logistic"], new_effects["words"]) > new_effects["mean"] + 0.2,
+)
+claim(
     "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
     all(abs(of[k][i]) < 1 for k in ("centered", "tense") for i in (1, 2)),
 )
@@ -476,10 +431,10 @@ claim(
 # %% [markdown] id="recipes-seen"
 # <details><summary>What you should see</summary>
 #
-# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and do not cost more. Marks and Tegmark (2023) found it the other way round: in larger models,
+# The recipes are nearly one vector: cosines of {{seen:least-alike}} or more with the difference of means. They are not equally good. At the same norm, a logistic probe ({{seen:logistic-plus}}) and the means over all tokens ({{seen:words-plus}}) do *more* at `+1` than the difference of means ({{seen:mean-plus}}), and cost about as much; on new prompts with synonyms it is the same. At `-1` they have no lead. Marks and Tegmark (2023) found it the other way round: in larger models,
 # on true and false statements, mass-mean directions changed the answers more than those of logistic regression did. So it depends on model and data, and "the simplest is the best" is a result to be measured, not a rule. The simplest is good enough here, and needs no training.
 #
-# The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does next to nothing to opinion.
+# The *centered* principal direction is a common mistake: centering removes the very shift that all pairs share, and what is left is how the pairs differ among themselves. It is also the default of a popular library (`pca_diff` in repeng centers the differences), so look at what yours does. The unrelated concept is a first control: a direction that the model also uses, scaled to the same length, does little to opinion.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -540,34 +495,15 @@ lesson.check(matched_controls)
 # **Predict:** of twenty random directions, how far does the luckiest move the log-odds at coefficient 1? And at 2? Then: matched to *what*? Take activations of neutral text, and of text full of opinions. Which of the two is harder to beat?
 
 # %% id="use-controls"
-from mi_course.interp.steering import token_activations
-
-opinionated = (*texts.NEUTRAL, *texts.PROBE_POSITIVE, *texts.PROBE_NEGATIVE)
-neutral = (*texts.NEUTRAL, *texts.PAST, *texts.FUTURE, *texts.PERSONA_QUESTIONS)
 random_of, matched_of = lesson.use("random_controls"), lesson.use("matched_controls")
 controls = {"random": random_of(vector, 20, seed=0)}
-for kind, sentences in (("neutral text", neutral), ("opinionated text", opinionated)):
-    activations = token_activations(model, sentences, LAYER)
+for kind, activations in runs.two_kinds_of_text(model, LAYER).items():
     controls[f"matched, {kind}"] = matched_of(vector, activations, 20, seed=0)
 doses = [-1.0, 1.0, 2.0]
-real = [opinion.change(Steer(vector, LAYER, c)) for c in doses]
-bands = {
-    name: torch.stack([opinion.changes(directions, LAYER, c) for c in doses], dim=1)
-    for name, directions in controls.items()
-}
+real, bands = runs.beside_controls(opinion, vector, controls, LAYER, doses)
 
 # %% id="controls-picture" tags=["not-compared"]
-show.lines(
-    doses,
-    {
-        "difference of means": real,
-        **{f"control: {name}": band for name, band in bands.items()},
-    },
-    xlabel="coefficient",
-    ylabel="change of log-odds (nats)",
-    title="The vector, and directions of the same length",
-    caption="Added after layer 14; mean over eight prompts. Bands: lowest to highest of 20.",
-)
+runs.draw_controls(doses, real, bands)
 
 # %% id="claims-controls-seen" tags=["claims"]
 extreme = {name: band.abs().amax(dim=0) for name, band in bands.items()}
@@ -605,25 +541,23 @@ claim(
 # "Matched" is a word to be careful with. Directions with the covariance of *neutral* text do less than random ones, {{seen:neutral-extreme}} nats at most: neutral text varies along directions that matter little to an opinion. Those with the covariance of *opinionated* text reach {{seen:matched-extreme}}, since they lie where activations vary when opinions do. They are the hardest to beat, so they
 # are the control to report, with the text that they come from.
 #
-# At `+2` the vector has {{seen:real-double}} nats and the best control {{seen:best-double}}. Whatever the slider shows out there, it no longer shows the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
+# At `+2` the vector has {{seen:real-double}} nats and the best of the controls {{seen:best-double}}. Some matched directions do as much out there, so what the slider shows at its far end is no evidence for the *concept*. That is what a control is for: without it, the far end looks like a weaker success.
 # </details>
 #
 # **And the noise?** The pairs are few. How much of the vector's length is an accident of these? The noise of a mean of pairs is what the *differences* of the pairs scatter by, over $\sqrt{12}$. **Predict** which share of the vector's squared length it is. Then look at the noise alone: turn half of the pairs around, so that praise and complaint cancel.
 
 # %% id="use-noise"
-generator = torch.Generator().manual_seed(0)
-flips = torch.ones(20, 12)
-for row in flips:
-    row[torch.randperm(12, generator=generator)[:6]] = -1
-noise_only = flips @ differences / 12  # twenty vectors in which the pairs cancel
+differences = positive - negative
+noise_only = runs.half_turned(12, draws=20) @ differences / 12  # in each the pairs cancel
 standard_error = (differences.var(dim=0).sum() / 12).sqrt()
-noise_effects = opinion.changes(with_norm(noise_only, vector.norm()), LAYER)
 lengths = {
     "the vector": vector.norm(),
     "its standard error, from the pairs": standard_error,
     "half of the pairs turned around, mean of 20": noise_only.norm(dim=1).mean(),
 }
-show.table(lengths, ["norm"], digits=0)
+print(show.table(lengths, ["norm"], digits=0))
+noise_effects = opinion.changes(with_norm(noise_only, vector.norm()), LAYER)
+print(f"as long as the vector: {noise_effects.min():+.1f} to {noise_effects.max():+.1f} nats")
 
 # %% id="claims-noise-seen" tags=["claims"]
 share = float(standard_error**2 / vector.norm() ** 2)
@@ -719,37 +653,14 @@ lesson.check(layer_sweep)
 
 # %% id="use-sweep"
 swept = [0, 6, 12, 14, 18, 24]
-tokens, mask = pad(
-    token_ids(model, texts.PROMPTS), "right"
-)  # padding on the right changes nothing before it
-rows, last = torch.arange(len(tokens)), last_of(mask)
-per_layer = torch.stack(
-    [matched_of(ready_made[i], token_activations(model, opinionated, i), 4, 0) for i in swept]
-)
-sweep = lesson.use("layer_sweep")(
-    model,
-    tokens,
-    swept,
-    ready_made[swept],
-    per_layer,
-    1.0,
-    lambda logits: odds(logits[rows, last], GOOD, BAD).mean().item(),
-)
-by_direct_path = [opinion.change(Steer(ready_made[i], 29)) for i in swept]
+tokens, last, metric = runs.at_the_end(opinion, odds)  # your log-odds, after the eight prompts
+per_layer = runs.matched_at(model, matched_of, ready_made, swept, n=4)
+sweep_of = lesson.use("layer_sweep")
+sweep = sweep_of(model, tokens, swept, ready_made[swept], per_layer, 1.0, metric)
+by_direct_path = opinion.changes(ready_made[swept], 29).tolist()
 
 # %% id="sweep-picture" tags=["not-compared"]
-show.lines(
-    swept,
-    {
-        "vector": sweep[:, 0],
-        "its direct path": by_direct_path,
-        "control: 4 matched": sweep[:, 1:].T,
-    },
-    xlabel="layer at which the vector is found and added",
-    ylabel="change of log-odds (nats)",
-    title="The effect of each layer's own vector",
-    caption="Coefficient 1, mean over eight prompts. Band: lowest to highest of four, matched to that layer's activations.",
-)
+runs.draw_sweep(swept, sweep, by_direct_path)
 
 # %% id="claims-sweep-seen" tags=["claims"]
 effect_at = dict(zip(swept, sweep[:, 0].tolist(), strict=True))
@@ -805,30 +716,12 @@ lesson.check(kl_divergence)
 # **Predict:** is the dose-response curve straight? Are + and − alike? And what does the loss on neutral text do?
 
 # %% id="use-dose"
-from mi_course.interp.steering import steering
-
-sentence = torch.tensor(token_ids(model, texts.NEUTRAL[:1]))
-divergence = lesson.use("kl_divergence")
-
-
-def dose(c):
-    """Effect, rise of the neutral loss, and your divergence on one neutral sentence, in nats."""
-    steer = Steer(vector, LAYER, c)
-    with torch.no_grad():
-        before = model(sentence)[0, 1:]
-        with steering(model, steer):
-            after = model(sentence)[0, 1:]
-    cost = neutral_loss.rise(steer)
-    return [opinion.change(steer), cost, divergence(before, after).mean()]
-
-
-curve = {c: dose(c) for c in (-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0)}
-show.table(
-    {f"{c:+.1f}": row for c, row in curve.items()},
-    ["change of log-odds", "neutral loss", "KL, one sentence"],
-    title="coefficient; nats, and nats per token",
-    digits=(1, 2, 2),
-)
+divergence, strengths = lesson.use("kl_divergence"), (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
+measured = partial(runs.dose, opinion, neutral_loss, divergence=divergence)
+curve = {c: measured(Steer(vector, LAYER, c)) for c in strengths}
+columns = ["change of log-odds", "neutral loss", "KL, one sentence"]
+rows = {f"{c:+.1f}": row for c, row in curve.items()}
+show.table(rows, columns, title="coefficient; nats, and nats per token", digits=(1, 2, 2))
 
 # %% id="claims-dose-seen" tags=["claims"]
 halves = [curve[c / 2][0] / curve[c][0] for c in (-1.0, 1.0)]
@@ -845,6 +738,15 @@ claim(
     all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
 )
 claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
+other = {c: Steer(ready_made[18], 18, c) for c in (-1.5, 1.0, 1.5, 2.0)}
+claim(
+    "after layer 18 the log-odds are higher at +2 than at +1, by half a nat",
+    opinion.change(other[2.0]) > opinion.change(other[1.0]) + 0.5,
+)
+claim(
+    "and at 1.5 neither sign costs 1.4 times as much as the other",
+    1 / 1.4 < neutral_loss.rise(other[1.5]) / neutral_loss.rise(other[-1.5]) < 1.4,
+)
 claim(
     "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
     curve[1.5][1] > 1.5 * curve[-1.5][1],
@@ -855,7 +757,7 @@ claim(
 #
 # The curve is steep at first and saturates: half the dose has {{seen:half-dose}} % of the effect. The cost does the opposite: from `0.5` to `1` it grows by factors of {{seen:cost-ratios}}. Far out to the right the log-odds even *fall*: a larger number is not a stronger concept.
 #
-# The two signs are not alike. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. We call `-1` to `+1` the coherent range, and the slider marks it.
+# The two signs are not alike, after this layer. At `+1.5` neutral text costs {{seen:cost-plus}} nats per token, at `-1.5` {{seen:cost-minus}}; yet the panel's sentence at `-1.5` already goes round in circles. No single number says that a text is broken. And none of this is a law: after layer `18` the log-odds still rise at `+2`, and at `1.5` both signs cost about the same. We call `-1` to `+1` the coherent range, and the slider marks it.
 # </details>
 
 # %% [markdown] id="ask-my_steering"
@@ -874,59 +776,45 @@ my_steering = (ready_made[18], 18, 0.5)
 lesson.check(my_steering, name="my_steering")
 
 # %% id="claims-my-steering-seen" tags=["claims"]
-from mi_course.lessons.steering_vectors.held_out import HeldOut
-
-strangers = HeldOut()
-first_try = float(strangers.effects(vector[None], 14, 1.0))
+new_words = WordOdds(model, texts.PROMPTS, *synonyms)
+new_prompts = WordOdds(model, texts.HELD_OUT_PROMPTS, GOOD, BAD)
+whole_dose, half_dose = Steer(vector, LAYER), Steer(vector, LAYER, 0.5)
+first_try = strange.change(whole_dose)
+all_neutral = NeutralLoss(model, texts.NEUTRAL)
+costs = [all_neutral.rise(steer) for steer in (whole_dose, half_dose)]
 lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
-lesson.seen("strange-half", float(strangers.effects(vector[None], 14, 0.5)), ".1f")
-lesson.seen("first-cost", strangers.cost(vector, 14, 1.0), ".2f")
+lesson.seen("only-words", new_words.change(whole_dose), ".1f")
+lesson.seen("only-prompts", new_prompts.change(whole_dose), ".1f")
+lesson.seen("strange-half", strange.change(half_dose), ".1f")
+lesson.seen("first-cost", costs[0], ".2f")
 claim(
     "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
     first_try < 0.7 * real[1],
 )
 claim(
+    "with the known words on unseen prompts at least 85 %, with unseen words on the known prompts at most 80 %",
+    new_prompts.change(whole_dose) > 0.85 * real[1]
+    and new_words.change(whole_dose) < 0.8 * real[1],
+)
+claim(
     "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
-    strangers.cost(vector, 14, 1.0) >= 0.25 > 2 * strangers.cost(vector, 14, 0.5),
+    costs[0] >= 0.25 > 2 * costs[1],
 )
 
 # %% [markdown] id="my-steering-seen"
-# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Half of it gains {{seen:strange-half}} for a fraction of the cost. Numbers on your own prompts flatter.
+# The vector of section 4 at coefficient `1`, which looked so good above, does *not* pass. On the words and prompts that you worked with it gains {{seen:own-words}} nats, on unseen ones {{seen:strange-words}}, and the neutral texts cost {{seen:first-cost}}. Which of the two is it? New prompts with the old words: {{seen:only-prompts}}. The old prompts with new words: {{seen:only-words}}. So it is the *words* that flatter: at full dose the model has its favorites among the happy ones. Half of the dose gains {{seen:strange-half}} on the unseen, for a fraction of the cost.
 
 # %% [markdown] id="use-several-intro"
 # **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
 
 # %% id="use-several"
-spread = {
-    name: [Steer(ready_made[i], i, 1.0 / len(where)) for i in where]
-    for name, where in {
-        "layer 14": [14],
-        "layers 12, 14, 16, 18": [12, 14, 16, 18],
-        "layer 18": [18],
-    }.items()
-}
-at_layers = {
-    name: [opinion.change(*steers), neutral_loss.rise(*steers)]
-    for name, steers in spread.items()
-}
-time_words = [word_ids(model, words) for words in (("was", "were", "had"), ("will", "shall"))]
-past_odds = WordOdds(model, texts.TENSE_PROMPTS, *time_words)
-past = with_norm(tense, vector.norm())
-sums = {
-    f"{a:+d} praise {b:+d} past": [
-        m.change(Steer(a * vector + b * past, LAYER)) for m in (opinion, past_odds)
-    ]
-    for a, b in ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-}
+several = ([14], [12, 14, 16, 18], [18])
+at_layers = runs.spread(opinion, neutral_loss, ready_made, several)
+past = recipes["past minus future (unrelated)"]
+sums = runs.sums(opinion, vector, past, LAYER)
 print(show.table(at_layers, ["effect", "neutral loss"], title="total dose 1, divided equally"))
-show.table(
-    sums,
-    ["praise words", "past words"],
-    title="change of log-odds (nats)",
-    digits=1,
-    sign=True,
-)
+show.table(sums, ["praise words", "past words"], title="effects (nats)", digits=1, sign=True)
 
 # %% id="claims-several-seen" tags=["claims"]
 one, four, best = at_layers.values()
@@ -1015,46 +903,19 @@ lesson.check(steered_generation)
 # **Predict** the judge's means for +1, −1, and the controls.
 
 # %% id="use-generation" tags=["not-compared"]
-from mi_course.interp.steering import generate, score_blind, variety
-
-yours = lesson.use("steered_generation")(
-    model, tokens[:1, : int(last[0]) + 1], LAYER, vector, 1.0, 12
-)
+one = tokens[:1, : int(last[0]) + 1]
+yours = lesson.use("steered_generation")(model, one, LAYER, vector, 1.0, 12)
 vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
 for kind in ("random", "matched, opinionated text"):
     vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
-pile = [(name, prompt) for name in vectors for prompt in texts.PROMPTS]
-steer = Steer(torch.stack([vectors[name] for name, _ in pile]), LAYER)
-endings = generate(model, [prompt for _, prompt in pile], [steer], max_new_tokens=20)
-written = {name: [] for name in vectors}
-for (name, prompt), ending in zip(pile, endings, strict=True):
-    written[name].append(" ".join((prompt + ending).split()))
-
-
-def judge(pages):
-    """Log-odds of the unsteered model after each text and "All in all it was"; an unfinished last sentence is cut."""
-    whole = [page[: page.rfind(".") + 1] or page + "." for page in pages]
-    return WordOdds(model, [f"{page} All in all it was" for page in whole], GOOD, BAD)()
-
-
-known = torch.cat([judge(texts.PROBE_POSITIVE), judge(texts.PROBE_NEGATIVE)])
-scores = score_blind(written, judge)
-print(
-    "yours:",
-    model.tokenizer.decode(yours[0]),
-    "\n",
-    *written["+1"][:3],
-    *written["−1"][:3],
-    sep="\n",
-)
-show.bars(
-    list(scores),
-    [sum(each) / len(each) for each in scores.values()],
-    xlabel="condition",
-    ylabel="judge's log-odds (nats)",
-    title="A judge who does not know the condition",
-    caption="Mean over eight texts of 20 new tokens. The judge is the unsteered model.",
-)
+written = runs.write(model, vectors, LAYER)
+known, scores = runs.judged(opinion, written)
+fewer = {name: vectors[name] for name in vectors if not name.startswith("random")}
+_, elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
+print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3], sep="\n")
+there = {name: sum(each) / len(each) for name, each in elsewhere.items()}
+print("", show.table(there, ["judge's mean on eight other prompts"], digits=1), sep="\n")
+runs.draw_scores(scores)
 
 # %% id="claims-generation-seen" tags=["claims"]
 right_order = float((known[:20, None] > known[None, 20:]).float().mean())
@@ -1066,6 +927,21 @@ lesson.seen("text-gains", gains, ".1f")
 lesson.seen(
     "control-span", [min(rest) - means["unsteered"], max(rest) - means["unsteered"]], "+.1f"
 )
+lesson.seen("base-texts", [means["unsteered"], there["unsteered"]], ".1f")
+lesson.seen(
+    "text-elsewhere",
+    [there["+1"] - there["unsteered"], there["unsteered"] - there["−1"]],
+    ".1f",
+)
+others = [mean for name, mean in there.items() if name not in ("+1", "−1")]
+claim(
+    "on eight other prompts +1 gains less than half of what it gains on these, and -1 loses a nat or more",
+    there["+1"] - there["unsteered"] < gains[0] / 2 and there["unsteered"] - there["−1"] > 1,
+)
+claim(
+    "and texts at -1 are below the unsteered ones and three matched controls",
+    there["−1"] < min(others),
+)
 claim("the judge puts at least 95 % of happy stories above unhappy ones", right_order > 0.95)
 claim(
     "texts at +1 score above, texts at -1 below all six controls and the unsteered model, by 0.3 nats or more",
@@ -1073,13 +949,15 @@ claim(
 )
 claim(
     "your function and the library's write the same",
-    model.tokenizer.decode(yours[0]).split()[:5] == endings[8].split()[:5],
+    " ".join(model.tokenizer.decode(yours[0]).split()[:5]) in written["+1"][0],
 )
 
 # %% [markdown] id="generation-seen"
 # <details><summary>What you should see</summary>
 #
 # The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
+#
+# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy half holds, and of the cheerful half little is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
 #
 # Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
 # </details>
@@ -1115,20 +993,9 @@ lesson.check(ablate_direction)
 # The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction, or a matched one; and what each costs on neutral text.
 
 # %% id="use-ablation"
-from mi_course.interp.steering import Ablate
-
-endings_of = WordOdds(model, [f"{story} All in all it was" for story in stories], GOOD, BAD)
-
-
-def without(direction, layers=None, cost=True):
-    """The contrast, and the rise of the neutral loss, without a direction in all that is written into the stream."""
-    gone = Ablate(direction, layers)
-    after = endings_of(gone)
-    rise = neutral_loss.rise(gone) if cost else float("nan")
-    return [after[:20].mean() - after[20:].mean(), rise]
-
-
-as_it_is = endings_of.unsteered[:20].mean() - endings_of.unsteered[20:].mean()
+after_stories = runs.after_text(opinion, runs.STORIES)
+as_it_is = runs.contrast(after_stories.unsteered)
+without = partial(runs.without, after_stories, neutral_loss)
 taken_out = {
     "nothing": [as_it_is, 0.0],
     "the vector, everywhere": without(vector),
@@ -1143,8 +1010,7 @@ show.table(taken_out, ["contrast", "neutral loss"], title="taken out; nats, nats
 remove = partial(lesson.use("ablate_direction"), direction=vector)
 parts = [f"blocks.{i}.hook_{part}_out" for i in range(30) for part in ("attn", "mlp")]
 with model.hooks(fwd_hooks=[(name, remove) for name in ("hook_embed", *parts)]):
-    after = endings_of()
-print(f"everywhere, with your hook: {after[:20].mean() - after[20:].mean():.2f}")
+    print(f"everywhere, with your hook: {runs.contrast(after_stories()):.2f}")
 
 # %% id="claims-ablation-trap" tags=["claims"]
 along_sink = torch.cosine_similarity(vector, bos[0], dim=0)
@@ -1177,23 +1043,15 @@ claim(
 # %% id="use-orthogonalize"
 from mi_course.interp.steering import orthogonalize, orthogonalized
 
-without_sink = orthogonalize(
-    vector, bos[0]
-)  # what is left of the vector at right angles to BOS
-fair = [
-    orthogonalize(direction, bos[0]) for direction in controls["matched, opinionated text"][:3]
-]
-print(
-    f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect at +1: {opinion.change(Steer(without_sink, LAYER)):+.1f}"
-)
+without_sink = orthogonalize(vector, bos[0])  # what is left at right angles to BOS
+effect = opinion.change(Steer(without_sink, LAYER))
+print(f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect: {effect:+.1f}")
 fairly = {"the vector without BOS": without(without_sink)}
-fairly |= {
-    f"a matched direction without BOS, {i}": without(direction, cost=False)
-    for i, direction in enumerate(fair)
-}
+for i, direction in enumerate(controls["matched, opinionated text"][:3]):
+    fair = orthogonalize(direction, bos[0])
+    fairly[f"a matched direction without BOS, {i}"] = without(fair, cost=False)
 with orthogonalized(model, without_sink):  # W_E, every W_O and W_out, and biases
-    after = endings_of()
-fairly["weights that cannot write it"] = [after[:20].mean() - after[20:].mean(), float("nan")]
+    fairly["weights that cannot write it"] = [runs.contrast(after_stories()), torch.nan]
 show.table(fairly, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
 
 # %% id="claims-ablation-seen" tags=["claims"]
@@ -1238,54 +1096,16 @@ claim(
 # For comparison, the same subtraction at the last token of the *prompt*, before the answer begins. Two judges, both blind: words of the sea, and the unsteered model, asked which of the two system prompts would rather have produced the answer. **Predict:** which of the two vectors talks like a pirate? What is the price?
 
 # %% id="personas" tags=["not-compared"]
-from mi_course.interp.steering import different_words, preference, response_activations
-
-questions = texts.PERSONA_QUESTIONS
-under = [
-    [texts.chat(q, system) for q in questions] for system in (texts.PERSONA, texts.ASSISTANT)
-]
-said = [generate(model, prompts, max_new_tokens=30) for prompts in under]
-in_answers = [
-    response_activations(model, *both, LAYER).mean(dim=0)
-    for both in zip(under, said, strict=True)
-]
-in_prompts = [collect(model, prompts, LAYER).mean(dim=0) for prompts in under]
-persona = 2 * (in_answers[0] - in_answers[1])
-added = {
-    "nothing": 0 * persona,
-    "vector from answers": persona,
-    "vector from prompts": with_norm(in_prompts[0] - in_prompts[1], persona.norm()),
-    "random vector": random_of(persona, 1, seed=0)[0],
-}
-captain, helper = (
-    [texts.chat(q, system) for q in texts.PERSONA_HELD_OUT]
-    for system in (texts.PERSONA, texts.ASSISTANT)
-)
-steer = Steer(torch.stack([v for v in added.values() for _ in helper]), LAYER)
-replies = generate(model, helper * len(added), [steer], max_new_tokens=30)
-answers = {name: replies[4 * i : 4 * i + 4] for i, name in enumerate(added)}
-answers["(pirate prompt)"] = generate(model, captain, max_new_tokens=30)
-print(
-    *answers["vector from answers"], "", *answers["vector from prompts"], sep="\n", end="\n\n"
-)
+persona, rough = (2 * v for v in runs.persona_vectors(model, LAYER))  # pirate − assistant
+added = {"nothing": 0 * persona, "vector from answers": persona, "vector from prompts": rough}
+added["random vector"] = random_of(persona, 1, seed=0)[0]
+answers = runs.answer(model, added, LAYER)
+print(*answers["vector from answers"], "", *answers["vector from prompts"], sep="\n")
 
 # %% id="personas-judged" tags=["not-compared"]
-salty = score_blind(
-    answers, lambda pages: [different_words(page, texts.SEA_WORDS) for page in pages]
-)
-judged = {
-    name: [
-        sum(count > 0 for count in salty[name]),
-        preference(model, replies, captain, helper).mean(),
-        sum(map(variety, replies)) / 4,
-    ]
-    for name, replies in answers.items()
-}
-show.table(
-    judged,
-    ["answers with words of the sea", "nats per token for the captain", "variety"],
-    digits=(0, 2, 2),
-)
+judged = runs.judge_personas(model, answers)
+columns = ["answers with words of the sea", "nats per token for the captain", "variety"]
+show.table(judged, columns, digits=(0, 2, 2))
 
 # %% id="claims-personas-seen" tags=["claims"]
 by_answers, by_prompts, by_prompt = (
@@ -1319,7 +1139,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # With the vector from *answers*, {{seen:with-any}} of four answers speak of the sea; under the pirate prompt itself, {{seen:prompt-any}}; with the vector from *prompts*, {{seen:rough-any}}; without a vector or with a random one, none. So the persona sits where the model speaks in character, not at the last token before? Look at the second judge. It asks which of the two system prompts would rather have
-# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home.
+# produced the answer, and it finds the captain in both: {{seen:captain}} nats per token, against {{seen:no-captain}} without a vector and with a random one. The vector from prompts brings the captain's *tone* ("Ain't no spare in these parts. I reckon …") and leaves his vocabulary at home, at larger doses too.
 #
 # The price differs, too. The share of new pairs of words is {{seen:varied}}, for no vector, the one from prompts, and the one from answers: the last goes round in circles. "Aye" ten times in a row is one word of the sea, not ten, since the judge counts *different* whole words ("season" is not the sea). One judge alone would have told you that one of the two vectors does nothing. Each metric carries a part of
 # what you see.
@@ -1375,51 +1195,35 @@ claim(
 # Tan et al. (2024) steered many models on many behaviors and found that the effect varies widely between prompts, and on some is reversed. Eighteen prompts made to resist: the next word is negated, quoted, or already decided. **Predict:** how many flip, that is, get *gloomier* with the positive vector?
 
 # %% id="hard"
-resisting = WordOdds(model, texts.HARD_PROMPTS, GOOD, BAD).slope(vector, LAYER)
-ordinary = opinion.slope(vector, LAYER)
-order = resisting.argsort()
+hard = WordOdds(model, texts.HARD_PROMPTS, GOOD, BAD)
+resisting, ordinary = (odds.slope(vector, LAYER) for odds in (hard, opinion))
 print(f"flipped: {int((resisting < 0).sum())} of {len(resisting)}")
 
 # %% id="hard-picture" tags=["not-compared"]
-show.bars(
-    [texts.HARD_PROMPTS[i] for i in order],
-    resisting[order],
-    control=float(ordinary.mean()),
-    xlabel="prompt",
-    ylabel="slope (nats per unit)",
-    title="Prompts made to resist, from weakest to strongest",
-    caption="Half the difference in log-odds between +1 and −1. Line: mean of the eight ordinary prompts.",
-)
+runs.draw_slopes(resisting, float(ordinary.mean()))
 
 # %% [markdown] id="use-negation-intro"
-# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never".
-# And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** both.
+# The two that hardly move end in "not". Two explanations. Either the vector only makes *good words* likelier, whatever stands before them; then the slope after "not" should be what it is everywhere. Or the steered model takes the negation into account. Prompts that end in "not" by accident cannot tell. Matched ones can: eight stems, each bare, with "very", with "not" and with "never". Two more words test *what* is registered, the word or its sense: "not only" holds a "not" and negates nothing, "anything but" negates without one.
+# And what would a *real* opinion do? Happy and unhappy stories, followed by "All in all it was not". **Predict** the slopes and the contrasts.
 
 # %% id="use-negation"
-after_word = {}
-for word in ("", " very", " not", " never"):
-    slopes = WordOdds(model, [stem + word for stem in texts.STEMS], GOOD, BAD).slope(
-        vector, LAYER
-    )
-    told = WordOdds(
-        model, [f"{story} All in all it was{word}" for story in stories], GOOD, BAD
-    )()
-    after_word[word or "(nothing)"] = [
-        slopes.min(),
-        slopes.mean(),
-        slopes.max(),
-        told[:20].mean() - told[20:].mean(),
-    ]
-show.table(
-    after_word,
-    ["lowest slope", "mean", "highest", "contrast of stories"],
-    title="nats",
-    digits=1,
-    sign=True,
-)
+after_word = runs.negations(opinion, after_stories, vector, LAYER)
+columns = ["lowest slope", "mean", "highest", "contrast of stories"]
+show.table(after_word, columns, title="nats", digits=1, sign=True)
 
 # %% id="claims-hard-seen" tags=["claims"]
-bare, very, negated, never = after_word.values()
+bare, very, negated, never, only, anything = after_word.values()
+lesson.seen("only-slope", only[1], "+.1f")
+lesson.seen("anything-slope", anything[1], "+.1f")
+lesson.seen("anything-told", anything[3], "+.1f")
+claim(
+    "after not only the mean slope is above 2.5, and above 1 after anything but, where the stories' contrast is below 0",
+    only[1] > 2.5 and anything[1] > 1 > 0 > anything[3],
+)
+later = WordOdds(model, [f"{stem} not" for stem in texts.STEMS], GOOD, BAD)
+later_slope = float(later.slope(ready_made[18], 18).mean())
+lesson.seen("later-slope", later_slope, "+.1f")
+claim("with the vector of layer 18 the mean slope after not is below -0.3", later_slope < -0.3)
 lesson.seen("as-they-should", int((resisting > 0).sum()), "d")
 lesson.seen("all-hard", len(resisting), "d")
 lesson.seen("bare-slopes", [bare[0], bare[2]], ".1f")
@@ -1431,7 +1235,7 @@ lesson.seen("told-negated", [negated[3], never[3]], "+.1f")
 nots = torch.tensor([prompt.endswith(" not") for prompt in texts.HARD_PROMPTS])
 claim(
     "the two hard prompts that end in not have the lowest slopes",
-    set(order[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
+    set(resisting.argsort()[:2].tolist()) == set(nots.nonzero().flatten().tolist()),
 )
 claim(
     "bare and with very every stem has a slope above 1.5", float(min(bare[0], very[0])) > 1.5
@@ -1453,7 +1257,9 @@ claim(
 #
 # The controls decide between the two explanations. Bare stems have slopes between {{seen:bare-slopes}}, with "very" {{seen:very-slopes}}. With "not" they are between {{seen:not-slopes}}, with "never" {{seen:never-slopes}}: around zero. So the steered model *does* register the negation. The push towards good words is cancelled, not passed on.
 #
-# It is not turned around, though, and a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
+# It is the sense that counts, not the word: after "not only" the mean slope is {{seen:only-slope}}. But not every sense is caught. After "anything but" it is {{seen:anything-slope}}, as if nothing had been negated, while the contrast between stories is {{seen:anything-told}}.
+#
+# And after this layer the push is cancelled, not turned around, as a real opinion is: the contrast between stories is {{seen:told}} nats, and {{seen:told-negated}} after "not" and "never". (The vector of layer `18`, added there, is turned around a little: {{seen:later-slope}} after "not".) What the vector adds is less than what a story adds. It is more than a bag of good words, and less than an opinion.
 # </details>
 
 # %% [markdown] id="part-12"
@@ -1489,24 +1295,10 @@ print(
 # **Puzzle 2.** Another colleague does without hooks. In Hugging Face's `hidden_states` they take number 14 for "layer 14", make a vector from it, and add it after layer 14. And for the last layer they take `hidden_states[-1]`.
 
 # %% id="puzzle-two"
-line = torch.tensor(token_ids(model, texts.PROMPTS[:1]))
-with torch.no_grad():
-    states = model.original_model(line, output_hidden_states=True).hidden_states
-    _, cache = model.run_with_cache(line)
-for number in (13, 14, 15, 29, 30):
-    same = [
-        i
-        for i in range(30)
-        if torch.allclose(
-            states[number][0, 1:], cache["resid_post", i][0, 1:], atol=1e-2, rtol=1e-3
-        )
-    ]
-    print(
-        f"hidden_states[{number}] equals resid_post of layer {same}, norm {states[number][0, -1].norm():.0f}"
-    )
-print(
-    f"effect at +1: vector of layer 14 {real[1]:+.1f}, of layer 13 {opinion.change(Steer(ready_made[13], LAYER)):+.1f}"
-)
+for number, same, norm in runs.hidden_states(model, texts.PROMPTS[0], (13, 14, 15, 29, 30)):
+    print(f"hidden_states[{number}] equals resid_post of layer {same}, norm {norm:.0f}")
+effect = opinion.change(Steer(ready_made[13], LAYER))
+print(f"effect at +1: vector of layer 14 {real[1]:+.1f}, of layer 13 {effect:+.1f}")
 
 # %% [markdown] id="puzzle-two-answer"
 # <details><summary>Answer</summary>
@@ -1537,10 +1329,10 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length: random ones where you stayed, matched ones at every layer you tried. You let the model write, and a
+# You read activations without being fooled by padding or BOS, found a direction by subtraction, and saw that a probe agrees with it on unseen sentences, while shuffled labels agree only on seen ones. You steered with it, found that layers and not the direct path do the work, and held the effect against directions of equal length, random and matched ones. You let the model write, and a
 # judge who did not know the condition saw the difference. You took the direction out and saw what the model loses, once the attention sink was left alone.
 #
-# And you know where it fails: at large doses, after a negation, and on prompts and words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
+# And you know where it fails: at large doses, after a negation, and on words that are not your own. A persona was there, its words or its tone, depending on where you read it and who judged. A refusal was not.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

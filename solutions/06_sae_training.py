@@ -88,7 +88,7 @@ claim("activations come closer than both, by 0.1", rows_of_x > max(random, princ
 # %% [markdown] id="part-2"
 # ## 2. The ReLU autoencoder, term by term
 #
-# The data are few directions at a time, never with a negative sign. So let an encoder say how much of each of F directions is present, and a decoder add them up: $\hat x = f\,W_{dec} + b_{dec}$, where row i of $W_{dec}$ is the direction of latent i. A latent is **active** in a row where its $f_i$ is above zero.
+# Each row is a sum of a few directions, never with a negative sign. So let an encoder say how much of each of F directions is present, and a decoder add them up: $\hat x = f\,W_{dec} + b_{dec}$, where row i of $W_{dec}$ is the direction of latent i. A latent is **active** in a row where its $f_i$ is above zero.
 #
 # **By hand, once.** x = (3, 1), b_dec = (1, 1), two latents. The columns of W_enc are (1, 0) and (0, 1), b_enc = (−0.5, −0.5), and the rows of W_dec are (1, 0) and (0, 1). Then x − b_dec = (2, 0), the pre-activations are (1.5, −0.5), f = (1.5, 0), and the reconstruction is (2.5, 1). It is too short by 0.5 in the one direction that was there. Keep that in mind.
 
@@ -216,7 +216,7 @@ claim(
 # %% [markdown] id="fit-seen"
 # <details><summary>What you should see</summary>
 #
-# Without a penalty the reconstruction is nearly perfect and nothing was found: {{seen:l0_free}} latents are active in a row, and the cosine, {{seen:cosine_free}}, is no better than that of random directions. With a penalty the cosine rises to {{seen:cosine_best}}: the directions are found, from sums alone. But the better the directions, the worse the reconstruction, down to {{seen:explained_best}}. And L0 is {{seen:l0_best}}, where {{seen:present}} features are really there.
+# Without a penalty the reconstruction is nearly perfect and nothing was found: {{seen:l0_free}} latents are active in a row, and the cosine, {{seen:cosine_free}}, is hardly better than that of random directions. With a penalty the cosine rises to {{seen:cosine_best}}: the directions are found, from sums alone. But the better the directions, the worse the reconstruction, down to {{seen:explained_best}}. (Double the penalty once more and the directions get worse again, too.) And L0 is {{seen:l0_best}}, where {{seen:present}} features are really there.
 # </details>
 #
 # *Reflect.* The data were made the way the autoencoder assumes. What would the cosine be if the features came in fixed pairs? Would the loss tell you? (Section 9 comes back to this.)
@@ -779,11 +779,11 @@ lesson.seen("dead_full", full[0], ".0f")
 lesson.seen("found_full", full[2], ".0%")
 lesson.seen("found_both", middle["that, and a better bias"][2], ".0%")
 claim(
-    "from the better bias the same resampling finds 30 points more, from both seeds",
+    "from the better bias the same resampling finds 20 points more, from both seeds",
     bool(
         (
             rescued["that, and a better bias"][:, 2]
-            > rescued["resampling, encoder at 1"][:, 2] + 0.3
+            > rescued["resampling, encoder at 1"][:, 2] + 0.2
         ).all()
     ),
 )
@@ -810,8 +810,8 @@ claim(
     bool((rescued["resampling, encoder at 1"][:, 0] < 6.4).all()),
 )
 claim(
-    "and it finds 15 points less than the larger auxiliary loss",
-    full[2] < middle["auxiliary"][2] - 0.15,
+    "and it finds 5 points less than the larger auxiliary loss",
+    full[2] < middle["auxiliary"][2] - 0.05,
 )
 claim(
     "a larger coefficient of the auxiliary loss leaves fewer dead",
@@ -840,7 +840,7 @@ claim(
 # %% [markdown] id="ask-train_sae"
 # {{exercise train_sae}}
 #
-# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed: with the same seed it gives the same result, which is tried twice on fewer rows. You have 90 seconds; fifteen are plenty.
+# Train on `x` and return a dict of `W_enc` [d, F], `b_enc` [F], `W_dec` [F, d] and `b_dec` [d]; rows of W_dec may have any norm. The judge encodes 2,000 unseen rows by ReLU((x − b_dec) W_enc + b_enc), keeps the k largest of each row, decodes, and asks for three things **together**: at least **0.8** of the variance explained, at least **70 %** of its dictionary with a latent of cosine above **0.9**, and an L0 of at least **half** the number of features that are present in a row. You get 20,000 rows of 32 numbers that are sums of about four of 64 directions, 96 latents and k = 6. Any kind of training is welcome. `x` and the global random state are left alone; all randomness comes from the seed: with the same seed it gives the same result, which is tried twice on fewer rows. It may take at most 90 seconds (up to four times that on a slow machine), and the two short ones together as long; fifteen are plenty.
 
 
 # %% id="answer-train_sae"
@@ -1324,7 +1324,7 @@ claim(
 # %% [markdown] id="features-seen"
 # <details><summary>What you should see</summary>
 #
-# The random directions are {{seen:random_letters}}. (On another machine training may find another dictionary, since it depends on the last digits; the letters stay.) How many did you get right? Half of them are right by guessing.
+# The random directions are {{seen:random_letters}}. (On another machine training may find another dictionary, since it depends on the last digits; the letters stay.) How many did you get right? Guessing gets half of them.
 #
 # Five examples from so few tokens support no name. They support a guess, which has to be tested on tokens that the guess has not seen: does the latent become active where the name says, and nowhere else? One crude count of this kind is how often a single token fills a latent's top ten: {{seen:same_trained}} for the trained latents, {{seen:same_random}} for random directions that are as often active. Both are high, because a few common tokens stick out in every direction. What promotes and what activates need not agree, either. The better test is to change a latent and see what the model then *does*; Templeton et al. (2024) did so with a Golden Gate Bridge.
 # </details>

@@ -132,6 +132,25 @@ def test_expects_error():
     assert reply(lambda x: x, 1, driver="expects_error").value == {"raised": [], "message": "", "returned": 1}
 
 
+def test_sparing():
+    """A product of 30 × 30 is too large, whichever way it is made; its columns one by one are not."""
+    x = torch.arange(60.0).view(30, 2) / 60
+
+    def one_by_one(x):
+        return sum((x @ row).sum() for row in x)
+
+    def with_(answer, most=100):
+        return reply(answer, x, driver="sparing", most=most)
+
+    for wasteful in (lambda x: (x @ x.T).sum(), lambda x: torch.einsum("id,jd->ij", x, x).sum()):
+        seen = with_(wasteful)
+        assert (seen.status, seen.error.kind) == ("raised", "TooLarge")
+        assert "30 × 30 entries" in seen.error.message
+        assert with_(wasteful, most=900).returned
+    assert torch.allclose(with_(one_by_one).value, (x @ x.T).sum())
+    assert reply(lambda x: (x @ x.T).sum(), x).returned  # it is not watched any more
+
+
 @pytest.mark.parametrize(
     ("bad", "about"),
     [
@@ -209,6 +228,8 @@ def test_every_reference_is_made():
     assert 0.8 < reply(lambda f: f(logits), function_ref("probability", answers=answers)).value < 0.9
     assert reply(lambda f: f(logits), function_ref("projection", weights=torch.tensor([1.0, 1.0]))).value == 4.0
     assert abs(reply(lambda f: f(0.5), function_ref("tanh", scale=2.0, shift=-1.0)).value) < 1e-9
+    norm = function_ref("rms_norm", weight=torch.tensor([1.0, 2.0]), eps=1.0)
+    assert torch.allclose(reply(lambda f: f(torch.tensor([[0.0, 4.0]])), norm).value, torch.tensor([[0.0, 8 / 3]]))
 
 
 def test_references_are_shared_within_an_ask_and_not_between_them():
@@ -506,6 +527,7 @@ WAYS = {
     "train": {"batches": [TOKENS, TOKENS]},
     "raising": {},
     "expects_error": {},
+    "sparing": {"most": 10},
 }
 
 

@@ -18,6 +18,7 @@ from tiny_plugin import plugin as plugin
 
 import mi_course
 from mi_course import content, course, lessons, wire
+from mi_course.asking import limits, observe
 from mi_course.content import ANSWER_BYTES, ANSWER_MIME
 from mi_course.course import Card, ExerciseHandle, Lesson, check_exercise, guard, subscribe
 from mi_course.errors import CourseError
@@ -104,7 +105,7 @@ def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_lesson_is_found_by_id_number_and_notebook():
     for which in ("induction_heads", 2, "2", "02", "02_induction_heads"):
         assert mi_course.lesson(which).id == "induction_heads"
-    with pytest.raises(KeyError, match="no lesson 'x'; there are: 0 start_here, 2 induction_heads"):
+    with pytest.raises(KeyError, match="no lesson 'x'; there are: 0 start_here, 1 residual_stream, 2 induction_heads"):
         mi_course.lesson("x")
     handle = mi_course.exercise("start_here.zero_head")
     assert isinstance(handle, ExerciseHandle)
@@ -555,6 +556,30 @@ def test_once_out_of_time_later_asks_are_shorter():
     assert verdict.status == "timed_out"
     assert "still running after 3 seconds" in verdict.message
     assert time.monotonic() - began < 3 + 2 * course.AFTER_TIME_OUT_S + 2.5  # and not 3 * 3
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.5, 4.0])
+def test_limits_are_multiplied_by_the_slowness_of_the_machine(factor: float, monkeypatch: pytest.MonkeyPatch):
+    part = Part("p", 1, lambda draw, size: [case(1.0, limit_s=3), case(2.0)])
+    asked = []
+    monkeypatch.setattr(course, "slowness", lambda: factor)
+    monkeypatch.setattr(course, "observe", lambda answer, ask: asked.append(ask.limit_s) or observe(answer, ask))
+    assert check_exercise(Exercise("lab.s", "s", (part,), (), (), "", 1, 1, oracle=twice), twice).passed
+    assert asked[:2] == [3 * factor, 5 * factor]
+
+
+@pytest.mark.parametrize(("measured", "factor"), [(0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (99.0, 4.0)])
+def test_the_slowness_is_between_one_and_four(measured: float, factor: float, monkeypatch: pytest.MonkeyPatch):
+    once = iter([99.0, measured * limits._USUAL_S, 99.0])
+    monkeypatch.setattr(limits, "_measure", lambda: next(once))
+    assert limits.slowness.__wrapped__() == pytest.approx(factor)
+
+
+def test_the_slowness_is_measured_before_any_answer_runs(monkeypatch: pytest.MonkeyPatch):
+    measured = []
+    monkeypatch.setattr(course, "slowness", lambda: measured.append(1) or 1.0)
+    mi_course.lesson("start_here")
+    assert measured
 
 
 def test_where_there_is_no_display_the_text_is_printed():

@@ -320,9 +320,40 @@ def ablate_direction_relu_abl(r, hook, d):
     return r - (r @ u).clamp(min=0)[..., None] * u
 
 
+def attention_pattern_minus_100(q, k):
+    scores = q @ k.T / q.shape[1] ** 0.5
+    return scores.masked_fill(torch.ones_like(scores).triu(1) == 1, -100.0).softmax(-1)
+
+
+def attention_pattern_minus_1000_added(q, k):
+    scores = q @ k.T / q.shape[1] ** 0.5
+    return (scores - 1000 * torch.ones_like(scores).triu(1)).softmax(-1)
+
+
+def ov_copying_floor(W_E, W_OV, W_U):
+    values = torch.linalg.eigvals((W_OV[1] @ W_U) @ (W_E @ W_OV[0]))
+    size = values.abs().sum()
+    return float(values.real.sum() / size) if size > 0.1 else 0.0
+
+
+def answer_layer_margin(logprobs, answer):
+    others = logprobs.clone()
+    others[:, answer] = -torch.inf
+    tops = (logprobs[:, answer] > others.max(-1).values + 0.02).tolist()
+    return next((layer for layer in range(len(tops)) if all(tops[layer:])), None)
+
+
+def attention_pattern_minus_1e9(q, k):
+    scores = q @ k.T / q.shape[1] ** 0.5
+    return scores.masked_fill(torch.ones_like(scores).triu(1) == 1, -1e9).softmax(-1)
+
+
 WRONG = {
     "start_here.top_next_tokens": [top_next_tokens_strs, top_next_tokens_temp],
     "start_here.zero_head": [zero_head_small, zero_head_nn],
+    "residual_stream.attention_pattern": [attention_pattern_minus_100, attention_pattern_minus_1000_added],
+    "residual_stream.ov_copying": [ov_copying_floor],
+    "residual_stream.answer_layer": [answer_layer_margin],
     "induction_heads.repeated_tokens": [
         repeated_tokens_pyglobal,
         repeated_tokens_rolled,
@@ -362,6 +393,7 @@ WRONG = {
 
 RIGHT = {
     "start_here.zero_head": [zero_head_mult],
+    "residual_stream.attention_pattern": [attention_pattern_minus_1e9],
     "induction_heads.repeated_tokens": [repeated_tokens_fork, repeated_tokens_pyrandom],
 }
 

@@ -8,6 +8,7 @@ gradients      of Σ output · cotangent with respect to some arguments; a missi
 train          the losses of several steps, and the model's parameters afterwards
 raising        as call, but the model raises late in its forward pass: are hooks removed after an error?
 expects_error  the class of the exception, if one was raised
+sparing        as call, but a tensor of more entries than allowed raises TooLarge where it is made
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`). Every driver raises NotImplementedError for a stub.
 """
@@ -19,10 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mi_course.asking.stubs import has_gaps, is_empty
 
-__all__ = ["DRIVERS", "Trapped"]
+__all__ = ["DRIVERS", "TooLarge", "Trapped"]
 
 
 class Trapped(RuntimeError):
@@ -68,7 +70,7 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
     with torch.enable_grad():
         args = [arg.detach().clone().requires_grad_(True) if i in wrt else arg for i, arg in enumerate(args)]
         output = _attempted(answer, answer(*args))
-        leaves = _leaves(output)
+        leaves = _as_expected(_leaves(output), cotangents)
         pairs = [
             (leaf, c)
             for leaf, c in zip(leaves, cotangents, strict=False)
@@ -82,6 +84,19 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
     return {"output": output, "gradients": zeros}
 
 
+def _as_expected(leaves: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
+    """The leaves in the form of the cotangents, where the comparison of values takes one form for the other."""
+    if len(cotangents) == 1 < len(leaves) and all(leaf.shape == cotangents[0].shape[1:] for leaf in leaves):
+        leaves = [torch.stack(leaves)]  # a list of rows for a tensor
+    elif len(leaves) == 1 < len(cotangents) and leaves[0].shape[:1] == (len(cotangents),):
+        leaves = list(leaves[0].unbind())  # a tensor for a list
+    shapes = [c.shape for c in cotangents]
+    return [
+        leaf.reshape(()) if leaf.shape == (1,) and i < len(shapes) and shapes[i] == () else leaf
+        for i, leaf in enumerate(leaves)
+    ]
+
+
 def _leaves(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
@@ -90,19 +105,30 @@ def _leaves(output: Any) -> list[Tensor]:
     return []
 
 
-def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor]) -> dict[str, Any]:
-    """args: the model and other arguments of a step. batches: the last argument of each step in turn."""
+def train(answer: Callable[..., Any], args: list[Any], batches: list[Tensor], left_over: float = 0.0) -> dict[str, Any]:
+    """args: the model and other arguments of a step. batches: the last argument of each step in turn.
+
+    left_over: the gradients that the model has before the first step; none if it is 0.
+    """
     model = args[0]
+    if left_over:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, left_over)
     with torch.enable_grad():
         losses = [_attempted(answer, answer(*args, batch)) for batch in batches]
     parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     return {"losses": losses, "parameters": parameters}
 
 
-def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
+def raising(answer: Callable[..., Any], args: list[Any], after: int = 0) -> dict[str, Any]:
+    """after: forward passes that go well first. If there are no more than these, nothing is expected of the answer."""
     model: Any = next(arg for arg in args if isinstance(arg, torch.nn.Module))
 
+    passes = iter(range(after))
+
     def spring(module: Any, inputs: Any, output: Any) -> None:
+        if next(passes, None) is not None:
+            return
         raise Trapped("an error late in the forward pass, set on purpose")
 
     trap = model.unembed.register_forward_hook(spring)
@@ -119,7 +145,7 @@ def raising(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
         return {"trapped": isinstance(error.__cause__ or error.__context__, Trapped)}
     finally:
         trap.remove()
-    return {"trapped": False}
+    return {"trapped": after > 0}
 
 
 def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]:
@@ -134,6 +160,33 @@ def expects_error(answer: Callable[..., Any], args: list[Any]) -> dict[str, Any]
     return {"raised": [], "message": "", "returned": returned}
 
 
+class TooLarge(MemoryError):
+    """Raised by `sparing`."""
+
+
+class _Entries(TorchFunctionMode):
+    """Looks at every tensor that a function of torch returns. (TorchDispatchMode would import torch's compiler.)"""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        for leaf in _leaves(returned):
+            if leaf.numel() > self.most:
+                shape = " × ".join(map(str, leaf.shape))
+                raise TooLarge(f"a tensor of {shape} entries was made; at most {self.most:,} are allowed here")
+        return returned
+
+
+def sparing(answer: Callable[..., Any], args: list[Any], most: int) -> Any:
+    """most: entries of the largest tensor that may be made on the way, views included. NumPy is not watched."""
+    with _Entries(most):
+        return answer(*args)
+
+
 DRIVERS: dict[str, Callable[..., Any]] = {
-    driver.__name__: driver for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error)
+    driver.__name__: driver
+    for driver in (call, value, hook, hook_factory, gradients, train, raising, expects_error, sparing)
 }

@@ -5,7 +5,7 @@ cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
-function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number; each logs its calls
+function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm; each logs its calls
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """
@@ -79,6 +79,11 @@ def _projection(logits: Tensor, weights: Tensor) -> float:
     return (logits[:, -1] @ weights.to(logits.device)).mean().item()
 
 
+def _largest(logits: Tensor, weights: Tensor) -> float:
+    """The same weighting, of the prompt for which it is largest: no mean over the batch."""
+    return (logits[:, -1] @ weights.to(logits.device)).max().item()
+
+
 def _polynomial(x: float, coefficients: list[float]) -> float:
     """c0 + c1 x + c2 x² + …"""
     return float(sum(c * float(x) ** i for i, c in enumerate(coefficients)))
@@ -88,12 +93,20 @@ def _tanh(x: float, scale: float, shift: float) -> float:
     return float(torch.tanh(torch.tensor(float(x) * scale + shift, dtype=torch.float64)))
 
 
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Each vector of the last axis, divided by its root mean square and multiplied by the weight."""
+    scale = (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    return x / scale * weight.to(x.device)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logit_difference": _logit_difference,
     "probability": _probability,
     "projection": _projection,
+    "largest": _largest,
     "polynomial": _polynomial,
     "tanh": _tanh,
+    "rms_norm": _rms_norm,
 }
 
 

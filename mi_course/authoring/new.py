@@ -143,7 +143,7 @@ def new_lesson(id: str, number: int | None = None, title: str = "", minutes: int
     """
     _in_a_clone()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
-        raise CourseError(f"{id!r} is not a lesson id: use a-z, 0-9 and _, such as residual_stream.")
+        raise CourseError(f"{id!r} is not a lesson id: use a-z, 0-9 and _, such as my_lesson.")
     number = max(info.number for info in lessons.OURS) + 1 if number is None else number
     for info in catalogue():
         if info.id == id or info.number == number:

@@ -14,7 +14,7 @@ import torch
 
 from mi_course import lessons
 from mi_course.asking import include_all, observe
-from mi_course.asking.limits import TimeUp, processor_limit
+from mi_course.asking.limits import TimeUp, processor_limit, slowness
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
 from mi_course.grading.jobs import content_hash
@@ -56,7 +56,7 @@ def mark(
     """Mark one submission. Raises SandboxError only: whatever is wrong with a submission ends in its row.
 
     secret: seeds the inputs, together with the content, so that nobody can know them beforehand.
-    total_s: seconds for asking all answers.
+    total_s: seconds for asking all answers, on a machine of the usual speed.
     """
     began = time.monotonic()
     notes = list(loaded.notes)
@@ -75,7 +75,7 @@ def mark(
     seed = seed_of(secret, content)
     for file, submission, _ in chosen.values():
         notes += submission.notes
-        left_s = total_s - (time.monotonic() - began)  # one deadline for all lessons of a submission
+        left_s = total_s * slowness() - (time.monotonic() - began)  # one deadline for all lessons of a submission
         lesson_marks, why, seen = _mark_lesson(submission, sandbox, seed, max(left_s, 0.0))
         marks += lesson_marks
         own += seen.own
@@ -263,6 +263,7 @@ def prepare(sandbox: Sandbox) -> None:
     Raises SandboxError.
     """
     torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
+    slowness()  # before any answer runs, and once for all workers
     include_all(lessons.asking_modules())
     configs: dict[str, dict[str, Any]] = {}
     for info in lessons.catalogue():

@@ -5,7 +5,7 @@ or that exercise is over, and a new session continues with the rest. So each los
 their numbers bound the number of sessions.
 
 Limits count processor time, so that neighbors do not matter; by the clock they are `PATIENCE` times as long. One
-deadline holds for the whole submission.
+deadline holds for the whole submission. All but the grace are multiplied by the slowness of the machine.
 """
 
 from __future__ import annotations
@@ -160,11 +160,12 @@ def _run_cells(
     cells = [[cell.position, cell.source] for cell in submission.cells if cell.position not in skip]
     at, known = SETUP_POSITION, {SETUP_POSITION, *(position for position, _ in cells)}
     stopped: dict[int, str] = {}
-    job = {"setup": list(submission.setup), "cells": cells, "cell_s": CELL_S, "patience": PATIENCE, "names": names}
+    cell_s = CELL_S * slowness()
+    job = {"setup": list(submission.setup), "cells": cells, "cell_s": cell_s, "patience": PATIENCE, "names": names}
     try:
         conversation.session.send({**job, "withheld": list(conversation.names)})
         for _ in range(2 * (len(cells) + len(submission.setup)) + 1):
-            message = conversation.receive(CELL_S * PATIENCE + GRACE_S)
+            message = conversation.receive(cell_s * PATIENCE + GRACE_S)
             if not isinstance(message, dict):
                 raise Lost("garbage", "it sent what no cell sends")
             begun, failed = message.get("begin"), message.get("error")
@@ -173,7 +174,7 @@ def _run_cells(
                 conversation.where = f"Cell {at}" if at else "The course's setup"
             elif type(failed) is int and failed in known:
                 if message.get("late") is True:
-                    stopped[failed] = f"it was still running after {CELL_S:g} seconds."
+                    stopped[failed] = f"it was still running after {cell_s:.3g} seconds."
                     seen.late.add(failed)
                     seen.timed_out = True
                     seen.waited |= message.get("waited") is not False
@@ -186,7 +187,7 @@ def _run_cells(
     except Lost as lost:
         if time.monotonic() >= conversation.deadline:
             return None  # the whole submission is late, and no cell is to blame
-        skip[at] = _why(lost, CELL_S, seen)
+        skip[at] = _why(lost, cell_s, seen)
         if _is_late(lost):
             seen.late.add(at)
         return None
@@ -200,7 +201,7 @@ def _why(lost: Lost, seconds: float, seen: Seen) -> str:
     if _is_late(lost):
         seen.timed_out = True
         seen.waited |= lost.kind == "timed_out"
-        return f"it was still running after {seconds:g} seconds, and could not be interrupted."
+        return f"it was still running after {seconds:.3g} seconds, and could not be interrupted."
     if lost.kind == "died":
         return f"it ended the process ({lost.reason})."
     return f"{lost.reason}."

@@ -1,12 +1,16 @@
-"""The two functions of lesson 00: the likeliest next tokens, and a hook that zeroes one head."""
+"""Lesson 00: the likeliest next tokens, a hook that zeroes one head, and what it is measured by."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def top_next_tokens(logits: Float[Tensor, "pos vocab"], k: int) -> list[tuple[int, float]]:
@@ -32,3 +36,30 @@ def zero_head(
     z = z.clone()
     z[:, :, head] = 0.0
     return z
+
+
+def logit_difference(
+    model: TransformerBridge,
+    text: str,
+    right: str,
+    wrong: str,
+    hooks: Sequence[tuple[str, Callable[..., Any]]] = (),
+) -> float:
+    """How much higher the logit of `right` is than that of `wrong` after this text, with these hooks."""
+    with torch.no_grad():
+        last = model.run_with_hooks(text, fwd_hooks=list(hooks))[0, -1]
+    return float(last[model.to_single_token(right)] - last[model.to_single_token(wrong)])
+
+
+def draw_softmax(logits: Mapping[str, float]) -> Any:
+    """The probabilities of a few tokens, from their logits."""
+    from mi_course.show import bars
+
+    scores = torch.tensor(list(logits.values()))
+    return bars(
+        [f"{token}, logit {logit:g}".replace("-", "−") for token, logit in logits.items()],
+        scores.softmax(dim=0),
+        title="Softmax: every logit counts, and the largest takes most",
+        xlabel="token and its logit (an example)",
+        ylabel="probability",
+    )

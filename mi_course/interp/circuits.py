@@ -8,7 +8,7 @@ positions, so they are about content only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +43,75 @@ def qk_circuit(model: TransformerBridge, layer: int, head: int) -> Float[Tensor,
     _require_folded(model, layer)
     block = model.blocks[layer].attn
     return (block.W_Q[head] @ block.W_K[_key_value_head(block.W_K, model, head)].T).detach()
+
+
+def copying_scores(
+    model: TransformerBridge,
+    score: Callable[[Tensor, tuple[Tensor, Tensor], Tensor], float],
+    *,
+    seed: int | None = None,
+) -> Float[Tensor, "layer head"]:
+    """A score of W_E W_OV W_U for every head, such as Σ Re λ / Σ |λ| of its eigenvalues (Elhage et al. 2021).
+
+    score: (W_E, (W_V, W_O), W_U) to a number; only the eigenvalues may matter. It is given W_U W_E [d_model, d_model]
+    for W_E and the identity for W_U, once for all heads: W_E W_OV W_U and W_OV W_U W_E have the same eigenvalues but
+    for zeros. seed: not the heads' own W_OV, but one with the same singular values between random directions.
+    """
+    with torch.no_grad():
+        vocabulary = model.W_U @ model.W_E
+        identity = torch.eye(len(vocabulary), device=vocabulary.device)
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        scores = torch.zeros(int(model.cfg.n_layers), int(model.cfg.n_heads))
+        for layer in range(len(scores)):
+            for head in range(scores.shape[1]):
+                factors = ov_factors(model, layer, head)
+                factors = factors if generator is None else _rotated(factors, generator)
+                scores[layer, head] = score(vocabulary, factors, identity)
+    return scores
+
+
+@torch.no_grad()
+def copying_in_text(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], *, embeddings: bool = False
+) -> Float[Tensor, "layer head"]:
+    """Whether a head that attends to a token of this text would raise that token's logit: in standard deviations.
+
+    What the head reads is the normed stream before its layer at each token (without BOS); with `embeddings` the normed
+    row of W_E instead, as the weights alone suggest. Its output is read by W_U: logit of the token itself minus the
+    mean over the text's other tokens, mean over positions, divided by the standard deviation of all these logits.
+    """
+    n_layers, eps = int(model.cfg.n_layers), model.cfg.eps
+    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers)]
+    _, cache = model.run_with_cache(tokens, names_filter=names, return_type=None)
+    own, scores = tokens[:, 1:].flatten(), torch.zeros(n_layers, int(model.cfg.n_heads))
+    readers, other = model.W_U[:, own], own[:, None] != own
+    for layer in range(n_layers):
+        x = model.W_E[own] if embeddings else cache[names[layer]][:, 1:].flatten(0, 1)
+        x = x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+        for head in range(scores.shape[1]):
+            W_V, W_O = ov_factors(model, layer, head)
+            logits = (x @ W_V) @ (W_O @ readers)
+            margin = logits.diagonal() - (logits * other).sum(1) / other.sum(1)
+            scores[layer, head] = margin.mean() / logits.std()
+    return scores
+
+
+def ov_factors(
+    model: TransformerBridge, layer: int, head: int
+) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
+    """(W_V, W_O) of one head, whose product is `ov_circuit`; grouped heads and unfolded norms as there."""
+    _require_folded(model, layer)
+    block = model.blocks[layer].attn
+    return block.W_V[_key_value_head(block.W_V, model, head)].detach(), block.W_O[head].detach()
+
+
+def _rotated(factors: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Factors of a matrix with the same singular values, and random singular vectors."""
+    W_V, W_O = factors
+    # With W_V = Q R and W_O = (Q' R')ᵀ the singular values are those of R R'ᵀ, which is small.
+    sizes = torch.linalg.svdvals(torch.linalg.qr(W_V).R @ torch.linalg.qr(W_O.T).R.T)
+    into, out = (torch.linalg.qr(torch.randn(W_V.shape, generator=generator)).Q for _ in range(2))
+    return into * sizes, out.T
 
 
 def copying_score(
@@ -129,6 +198,13 @@ def composition_table(
     reads = reads.T if part == "k" else reads
     earlier = [(layer, head) for layer in range(reader[0]) for head in range(model.cfg.n_heads)]
     return {head: score(ov_circuit(model, *head), reads) for head in earlier}
+
+
+def composition_tables(
+    model: TransformerBridge, readers: Sequence[Head], score: Callable[[Tensor, Tensor], float] = composition_score
+) -> dict[tuple[Head, str], dict[Head, float]]:
+    """`composition_table` of each reader's keys, queries and values, by (reader, part)."""
+    return {(reader, part): composition_table(model, reader, part, score) for reader in readers for part in "kqv"}
 
 
 def random_compositions(

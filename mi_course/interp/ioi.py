@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mi_course.interp.models import load_model
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablation
+from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablations
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -206,27 +206,38 @@ class Task:
 
     def score(self, heads: Sequence[Head]) -> float:
         """Faithfulness of these heads, over all templates together."""
-        if self._ends is None:
-            self._ends = self._mean_metric(self._all_heads()), self._mean_metric([])
-        key = frozenset((layer, head) for layer, head in heads)
-        if key not in self._scores:
-            self._scores[key] = faithfulness(self._mean_metric(sorted(key)), *self._ends)
-        return self._scores[key]
+        return self.scores([heads])[0]
+
+    def scores(self, circuits: Sequence[Sequence[Head]]) -> list[float]:
+        """Faithfulness of each circuit: measured together, which takes less time."""
+        keys = [frozenset((layer, head) for layer, head in heads) for heads in circuits]
+        new = sorted({key for key in keys if key not in self._scores}, key=sorted)
+        ends = [] if self._ends else [frozenset(self._all_heads()), frozenset()]
+        if new or ends:
+            *values, full, empty = [*self._mean_metrics([*new, *ends]), *(self._ends or ())]
+            self._ends = full, empty
+            self._scores |= {key: faithfulness(value, full, empty) for key, value in zip(new, values, strict=True)}
+        return [self._scores[key] for key in keys]
 
     def completeness(self, heads: Sequence[Head]) -> float:
         """Faithfulness of all the other heads (Marks et al. 2024): near 0 if nothing of the circuit is missing."""
         return self.score([head for head in self._all_heads() if head not in set(heads)])
 
+    def drops(self, heads: Sequence[Head]) -> dict[Head, float]:
+        """By how much the faithfulness of these heads falls if one of them is left out."""
+        whole, *left = self.scores([heads, *([other for other in heads if other != head] for head in heads)])
+        return {head: whole - score for head, score in zip(heads, left, strict=True)}
+
     def _all_heads(self) -> list[Head]:
         return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
 
-    def _mean_metric(self, heads: Sequence[Head]) -> float:
-        """The metric's mean over all templates, with every other head at its mean."""
+    def _mean_metrics(self, circuits: Sequence[frozenset[Head]]) -> list[float]:
+        """For each circuit the metric's mean over all templates, with every other head at its mean."""
+        kept = [sorted(heads) for heads in circuits]
         values = [
-            mean_ablation(self.model, tokens, metric, keep=list(heads), means=means)
-            for tokens, metric, means in self.sets
+            mean_ablations(self.model, tokens, metric, kept, means=means).mean(1) for tokens, metric, means in self.sets
         ]
-        return float(sum(value.mean() for value in values) / len(values))
+        return torch.stack(values).mean(0).tolist()
 
 
 def ioi_task(model: TransformerBridge, templates: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Task:

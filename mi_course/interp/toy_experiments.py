@@ -57,6 +57,7 @@ __all__ = [
     "sides",
     "train_pairs",
     "training",
+    "tuned",
     "watch",
 ]
 
@@ -140,23 +141,51 @@ def random_directions(W: Float[Tensor, "hidden features"], n: int, seed: int) ->
 
 
 def beside_controls(models: Sequence[Model], rates: Sequence[float], draws: int = 20) -> dict[str, Any]:
-    """Loss ratios of models trained at these probabilities, and of three controls. All importances are 1.
+    """Loss ratios of models trained at these probabilities, and of four controls. All importances are 1.
 
-    The first model must be the dense one. Random directions: [draws, rate].
+    The first model must be the dense one. Random directions, as they are and with a bias and lengths of their own:
+    [draws, rate].
     """
     hidden, n = models[0]["W"].shape
     alike = torch.ones(n)
     *_, linear = training(n, hidden, rates, alike, seed=1, steps=600, every=600, relu=False)
     curves: dict[str, Any] = {"yours": [], "linear, trained": [], "dense one, used on sparse": []}
-    chance = []
+    chance, directions = [], []
     for i, (model, p) in enumerate(zip(models, rates, strict=True)):
         curves["yours"].append(loss_ratio(model["W"], model["b"], p, alike))
         curves["linear, trained"].append(loss_ratio(linear.W[i], linear.b[i], p, alike, relu=False))
         curves["dense one, used on sparse"].append(loss_ratio(models[0]["W"], models[0]["b"], p, alike))
-        directions = random_directions(model["W"], draws, seed=0)
-        chance.append([loss_ratio(R, model["b"], p, alike, rows=30_000) for R in directions])
+        directions.append(random_directions(model["W"], draws, seed=0))
+        chance.append([loss_ratio(R, model["b"], p, alike, rows=30_000) for R in directions[-1]])
     curves["control: random directions"] = torch.tensor(chance).T
+    curves["random, bias and lengths trained"] = tuned(torch.stack(directions), rates)
     return curves
+
+
+def tuned(
+    directions: Float[Tensor, "rate draw hidden features"], rates: Sequence[float], steps: int = 300
+) -> Float[Tensor, "draw rate"]:
+    """Loss ratios of these directions once a bias and the lengths are trained for them. All importances are 1."""
+    n, draws, hidden, features = directions.shape
+    p, generator = torch.tensor(list(rates))[:, None, None, None], torch.Generator().manual_seed(0)
+    W = directions / directions.norm(dim=2, keepdim=True).clamp(min=1e-9)
+    lengths = torch.ones(n, draws, 1, features, requires_grad=True)
+    b = torch.zeros(n, draws, 1, features, requires_grad=True)
+    optimizer = torch.optim.Adam([lengths, b], lr=0.03)
+
+    def loss(rows: int) -> Float[Tensor, "rate draw"]:
+        x = torch.rand(n, 1, rows, features, generator=generator)
+        x = x * (torch.rand(x.shape, generator=generator) < p)
+        scaled = W * lengths
+        return (torch.relu(x @ scaled.mT @ scaled + b) - x).square().sum(dim=-1).mean(dim=-1)
+
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(256).sum().backward()
+        optimizer.step()
+    best = torch.tensor([best_linear_loss(hidden, rate, torch.ones(features)) for rate in rates])
+    with torch.no_grad():
+        return (loss(10_000) / best[:, None]).T
 
 
 def train_pairs(
@@ -236,7 +265,7 @@ def on_the_negative_side(W: Float[Tensor, "hidden features"]) -> float:
     return float(products.clamp(max=0).square().sum() / products.square().sum())
 
 
-def sides(W: Float[Tensor, "hidden features"], draws: int = 20) -> tuple[float, float, float]:
+def sides(W: Float[Tensor, "hidden features"], draws: int = 200) -> tuple[float, float, float]:
     """`on_the_negative_side` of W, and the mean and the highest of random directions of the same lengths."""
     random = [on_the_negative_side(R) for R in random_directions(W, draws, seed=0)]
     return on_the_negative_side(W), sum(random) / draws, max(random)
@@ -326,7 +355,7 @@ def draw_curves(rates: Sequence[float], curves: Mapping[str, Any]) -> Any:
         curves,
         xlabel="1 / probability (sparser to the right)",
         ylabel="loss / best linear loss",
-        title="What gets below the best linear model, and what does not",
+        title="Your models, and what to compare them with",
         caption="Five features of equal importance in two dimensions. Random: median and range of 20 draws.",
         log_x=True,
         log_y=True,
@@ -342,7 +371,7 @@ def draw_tables(models: Mapping[str, Tensor]) -> Any:
         xlabel="feature",
         ylabel="feature (most important first)",
         unit="W_i · W_j",
-        title="From one dimension each, to pairs that oppose each other, to a crowd",
+        title="WᵀW: which features are kept, and which disturb each other",
         caption="Blue on the diagonal: kept. Red off it: features that point against each other.",
     )
 
@@ -382,7 +411,7 @@ def draw_dimensionality(
         xlabel="log₂(1 / probability): sparser to the right",
         ylabel="dimensionality of a feature",
         groups=kinds,
-        title="Two plateaus, and a crowded slope between them",
+        title="How much of a dimension each feature has",
         caption=f"{Ws[0].shape[1]} features of equal importance in {len(Ws[0])} dimensions, one model for each of "
         f"{len(Ws)} probabilities. Features that are left out are not drawn.",
     )

@@ -64,6 +64,9 @@ class Plugin:
 
 OURS = (
     LessonInfo(0, "start_here", "Start here", 10, "00_start_here", "mi_course.lessons.start_here"),
+    LessonInfo(
+        1, "residual_stream", "The residual stream", 120, "01_residual_stream", "mi_course.lessons.residual_stream"
+    ),
     LessonInfo(2, "induction_heads", "Induction heads", 90, "02_induction_heads", "mi_course.lessons.induction_heads"),
     LessonInfo(
         3,

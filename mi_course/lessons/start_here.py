@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, hook_ref, model_ref
+from mi_course.exercises import (
+    Case,
+    Complaint,
+    Exercise,
+    Mistake,
+    Part,
+    RandomInputs,
+    case,
+    hook_ref,
+    model_ref,
+)
+from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
 # top_next_tokens
@@ -25,6 +36,54 @@ def _top_next_tokens(logits: Tensor, k: int) -> list[tuple[int, float]]:
 def _pairs(values: Tensor, k: int, largest: bool = True) -> list[tuple[int, float]]:
     top = values.topk(k, largest=largest)
     return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+
+def _tied_cases(draw: RandomInputs, size: str) -> list[Case]:
+    """Whole numbers: many tokens are equally likely, also at the border of the k."""
+    cases = [
+        case(
+            draw.integers(-2, 3, pos, vocab).float(),
+            k,
+            judge=_judge_ties,
+            about=f"equal logits, {vocab} tokens, k = {k}",
+        )
+        for pos, vocab, k in ((3, 12, 7), (1, 5, 5))
+    ]
+    return [*cases, case(draw.normal(2, 60, std=2.0), 60, about="2 positions, 60 tokens, k = 60", atol=1e-6)]
+
+
+def _judge_ties(case: Case, observation: Observation) -> Complaint | None:
+    """Of equally likely tokens any will do, but each only once."""
+    logits, k = case.calls[0].args
+    expected = _top_next_tokens(logits, k)
+    pairs = observation.replies[0].value
+    pairs = pairs.tolist() if isinstance(pairs, Tensor) else pairs
+    if not isinstance(pairs, (list, tuple)) or len(pairs) != k:
+        seen = f"a list of {len(pairs)}" if isinstance(pairs, (list, tuple)) else f"a {type(pairs).__name__}"
+        return Complaint(f"The result is {seen}, expected a list of {k} pairs.", "shape")
+    tokens = []
+    known = dict(_top_next_tokens(logits, logits.shape[1]))
+    for i, (pair, (_, p)) in enumerate(zip(pairs, expected, strict=True)):
+        values = pair.tolist() if isinstance(pair, Tensor) else pair
+        if not isinstance(values, (list, tuple)) or len(values) != 2:
+            return Complaint(f"Entry {i} is no pair (token id, probability).", "type")
+        token, probability = (v.item() if isinstance(v, Tensor) and v.numel() == 1 else v for v in values)
+        if not all(isinstance(v, (int, float)) for v in (token, probability)) or token not in known:
+            return Complaint(
+                f"Entry {i} is ({token!r:.20}, {probability!r:.20}), expected a token id and its probability."
+            )
+        token = int(token)
+        if token in tokens:
+            return Complaint(
+                f"Token {token} is there twice. Other tokens are exactly as likely: each of the {k} is another one."
+            )
+        tokens.append(token)
+        if abs(probability - p) > 1e-5 or abs(known[token] - p) > 1e-5:
+            return Complaint(
+                f"Entry {i} is (token {token}, {probability:.4g}); token {token} has probability {known[token]:.4g}, and the "
+                f"{i + 1}. largest probability is {p:.4g}."
+            )
+    return None
 
 
 def _renormalized(logits: Tensor, k: int) -> list[tuple[int, float]]:
@@ -54,7 +113,7 @@ TOP_NEXT_TOKENS = Exercise(
             ],
         ),
         Part(
-            "large logits",
+            "large logits, equal ones, all tokens",
             1,
             lambda draw, size: [
                 case(
@@ -62,7 +121,8 @@ TOP_NEXT_TOKENS = Exercise(
                     4,
                     about="logits near 300, whose exponentials overflow",
                     atol=1e-6,
-                )
+                ),
+                *_tied_cases(draw, size),
             ],
         ),
     ),
@@ -226,8 +286,8 @@ ZERO_HEAD = Exercise(
         ),
         Mistake(
             "nothing_comes_back",
-            "Nothing changed. A hook's change counts if it is made in `z` itself or if the new tensor is *returned*: you changed a copy "
-            "and kept it.",
+            "Nothing changed. A hook's change counts if it is made in `z` itself or if the new tensor is *returned*; what is changed in a copy "
+            "that is not returned is lost.",
             _forgotten,
         ),
         Mistake(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mi_course.show._cards import note_card, verdict_card
     from mi_course.show._graph import graph
     from mi_course.show._heatmaps import head_heatmap, heatmap, heatmaps
+    from mi_course.show._layer_map import layer_map
     from mi_course.show._lines import lines
     from mi_course.show._live import live_lines, live_vectors
     from mi_course.show._overview import progress_overview
@@ -38,6 +39,7 @@ _HOME = {
     "heatmap": "_heatmaps",
     "heatmaps": "_heatmaps",
     "histogram": "_points",
+    "layer_map": "_layer_map",
     "lines": "_lines",
     "live_lines": "_live",
     "live_vectors": "_live",
@@ -59,6 +61,7 @@ __all__ = [
     "heatmap",
     "heatmaps",
     "histogram",
+    "layer_map",
     "lines",
     "live_lines",
     "live_vectors",

@@ -16,7 +16,9 @@ from mi_course.show._picture import Picture
 
 MAX_CELLS = 40_000
 MAX_NAMED = 1_500  # cells that carry a hover text of their own; above, the notebook would grow too large
+MAX_WRITTEN = 600  # cells with a word in them
 MAX_PANELS = 24
+TALLEST = 2.0  # the height of a panel of `heatmaps`, for a width of one
 PAGE_WIDTH = 720  # pixels that a notebook's column has for a picture
 
 
@@ -80,11 +82,13 @@ def heatmap(
     unit: str = "",
     center: float | None = 0.0,
     hover: Sequence[Sequence[str]] | None = None,
+    text: Sequence[Sequence[str]] | None = None,
     down: bool = False,
 ) -> Picture:
     """One value per row and column; the first row is at the bottom, as layers are.
 
     values: [row, column]. x, y: names of columns and rows (tokens may repeat); their numbers by default.
+    text: [row, column] a word to write into each cell; spaces and line ends are made visible, long words cut.
     down: the first row is at the top, as queries are in an attention pattern.
     xlabel, ylabel: what columns and rows are. Other arguments as in `head_heatmap`.
     """
@@ -121,6 +125,7 @@ def heatmap(
         details=details,
         down=down,
         cell_name=lambda row, column: f"{ylabel} {up[row]}, {xlabel} {across[column]}",
+        text=_check_text_cells(text, table.shape),
     )
 
 
@@ -140,6 +145,7 @@ def _heatmap(
     details: list[str],
     cell_name: Callable[[int, int], str],
     down: bool = False,
+    text: list[list[str]] | None = None,
 ) -> Picture:
     rows, columns = table.shape
     xlabel, ylabel = axis_names
@@ -152,6 +158,9 @@ def _heatmap(
 
     width = min(46, max(5, 620 / columns, 22 if columns <= 60 else 0))
     height = min(30, max(5, 540 / rows, 16 if rows <= 60 else 0))
+    if text is not None:
+        width, height = 7.0 * max(len(word) for row in text for word in row) + 8, max(height, 18)
+        details += [f"{ylabel} {y[i]}: " + " | ".join(row) for i, row in enumerate(text)]
     longest = max(map(len, x))
     angle = 60 if longest * 7 > width else 0
     left = 46 + 7.2 * max(map(len, y))
@@ -162,9 +171,14 @@ def _heatmap(
     cells = Cells(table, -0.5, columns - 0.5, *ends, hover + ("\n{words}" if words else ""), words, gap=few)
     frames = [Frame(c - 0.5, c + 0.5, r - 0.5, r + 0.5) for r, c in framed]
     plain: dict[str, Any] = {"line": False, "grid": False}
+    words_in_cells = [
+        Text(column, row, word, size=11, soft=False)
+        for row, line in enumerate(text or ())
+        for column, word in enumerate(line)
+    ]
     chart = Chart(
         size,
-        [cells, *frames],
+        [cells, *frames, *words_in_cells],
         Axis(xlabel, {i: x[i] for i in _shown(columns, width, 14)}, angle, (-0.5, columns - 0.5), **plain),
         Axis(ylabel, {i: y[i] for i in _shown(rows, height, 13)}, 0, ends[::-1] if down else ends, **plain),
         scale,
@@ -190,6 +204,16 @@ def _check_hover(hover: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) 
     if len(words) != shape[0]:
         raise ValueError(f"hover has {len(words)} rows; expected {shape[0]}, one for each row of values.")
     return words
+
+
+def _check_text_cells(text: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
+    if text is None:
+        return None
+    if len(text) != shape[0]:
+        raise ValueError(f"text has {len(text)} rows; expected {shape[0]}, one for each row of values.")
+    if shape[0] * shape[1] > MAX_WRITTEN:
+        raise ValueError(f"text would be written into {shape[0] * shape[1]} cells; at most {MAX_WRITTEN} can be read.")
+    return [[visible(word, width=9) for word in labels(row, f"text[{i}]", shape[1])] for i, row in enumerate(text)]
 
 
 def _extremes(table: Numbers, cell_name: Callable[[int, int], str], count: int = 5) -> list[str]:
@@ -248,10 +272,14 @@ def heatmaps(
     unit: str = "",
     center: float | None = 0.0,
     across: int | None = None,
+    x: Sequence[Any] | None = None,
+    y: Sequence[Any] | None = None,
+    down: bool = True,
 ) -> Picture:
-    """Tables of one shape beside each other, on one color scale. The first row is at the top.
+    """Tables of one shape beside each other, on one color scale.
 
     panels: name to [row, column]. unit: what a value is; labels the color bar. center: as in `heatmap`.
+    x, y: names of columns and rows, written below the panels and left of the first. down: the first row is at the top.
     """
     if not isinstance(panels, Mapping) or not panels or len(panels) > MAX_PANELS:
         raise ValueError(f"panels is empty, no mapping, or more than {MAX_PANELS}; expected {{name: table}}.")
@@ -270,31 +298,54 @@ def heatmaps(
     details += [f"{name}: from {short(float(t.min()))} to {short(float(t.max()))}" for name, t in tables.items()]
     alt = f"Heat maps side by side, {ylabel} by {xlabel}: {title}. " + "; ".join(details[-len(tables) :]) + "."
 
+    columns_at = [visible(name, width=16) for name in labels(range(columns) if x is None else x, "x", columns)]
+    rows_at = [visible(name, width=16) for name in labels(range(rows) if y is None else y, "y", rows)]
     words = None
     if rows * columns * len(tables) <= MAX_NAMED:
-        words = [[f"{ylabel}, {xlabel} {r}, {c}" for c in range(columns)] for r in range(rows)]
-    grid, marks = tables_in_grid(list(tables.items()), min(len(tables), across or 4), words)
+        words = [[f"{ylabel} {r}, {xlabel} {c}" for c in columns_at] for r in rows_at]
+    grid, marks = tables_in_grid(list(tables.items()), min(len(tables), across or 4), words, down=down)
+    half = _half(rows, columns)
     panel = min(270.0, (PAGE_WIDTH - 100) / (1.12 * grid.across))
-    width = int(panel * grid.across * 1.12)
-    below = textwrap.wrap(f"down: {ylabel}; across: {xlabel}", int(width / 5.6))
-    size = width + 110, int(panel * (grid.y[1] - grid.y[0]) + 60 + 14 * len(below))
-    chart = Chart(size, marks, *grid.axes(), scale, equal=True, below="\n".join(below))
+    width, height = int(panel * grid.across * 1.12), int(panel * (grid.y[1] - grid.y[0]) + 60)
+    if x is None and y is None:
+        across_axis, up_axis = grid.axes()
+        below = textwrap.wrap(f"{'down' if down else 'up'}: {ylabel}; across: {xlabel}", int(width / 5.6))
+    else:
+        cells, below = [mark for mark in marks if isinstance(mark, Cells)], []
+        longest = max(map(len, columns_at))
+        angle = 90 if longest * 6.5 > panel / columns else 0
+        xs, ys = _shown(columns, panel / columns, 13), _shown(rows, panel * 2 * half / rows, 13)
+        # Names stand at the left of the first panel of each row, and under the last row.
+        x_ticks = {float(part.centers()[0][i]): columns_at[i] for part in cells[: grid.across] for i in xs}
+        y_ticks = {float(part.centers()[1][i]): rows_at[i] for part in cells[:: grid.across] for i in ys}
+        plain: dict[str, Any] = {"line": False, "grid": False}
+        across_axis = Axis(xlabel, x_ticks, angle, grid.x, **plain)
+        up_axis = Axis(ylabel, y_ticks, 0, grid.y, **plain)
+        width, height = width + 40, height + 24 + (6 * longest if angle else 0)
+    size = width + 110, height + 14 * len(below)
+    chart = Chart(size, marks, across_axis, up_axis, scale, equal=True, below="\n".join(below))
     return Picture(chart, title=title, caption=caption, alt=alt, details=details)
 
 
 def tables_in_grid(
-    panels: Sequence[tuple[str, Numbers]], across: int, words: list[list[str]] | None = None
+    panels: Sequence[tuple[str, Numbers]], across: int, words: list[list[str]] | None = None, *, down: bool = True
 ) -> tuple[Grid, list[Mark]]:
-    """(name, table) pairs as panels one unit wide, with the first row at the top and the name above.
+    """(name, table) pairs as panels one unit wide and at most TALLEST high, with the name above.
 
-    words: [row][column], what the hover text says of a cell.
+    words: [row][column], what the hover text says of a cell. down: the first row is at the top.
     """
     rows, columns = panels[0][1].shape
-    half = rows / columns / 2
+    half = _half(rows, columns)
     grid = Grid(len(panels), across, 1.12, 2 * half + 0.24)
     marks: list[Mark] = []
     for (x, y), (name, table) in zip(grid.centers(), panels, strict=True):
         hover = f"{name}\n{{words}}" if words else name
-        marks.append(Cells(table, x - 0.5, x + 0.5, y + half - 0.06, y - half - 0.06, hover, words))
+        ends = (y + half - 0.06, y - half - 0.06)
+        marks.append(Cells(table, x - 0.5, x + 0.5, *(ends if down else ends[::-1]), hover, words))
         marks.append(Text(x, y + half + 0.01, name, size=12, soft=False))
     return grid, marks
+
+
+def _half(rows: int, columns: int) -> float:
+    """Half the height of a panel one unit wide."""
+    return min(rows / columns, TALLEST) / 2

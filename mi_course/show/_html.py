@@ -29,14 +29,14 @@ FIGURE_STYLE = "".join(
 ).replace("</style><style>", "")
 
 
-def figure(png: bytes, *, width: int, alt: str, caption: str) -> str:
-    """A picture with its caption."""
-    data = base64.b64encode(png).decode("ascii")
+def figure(image: bytes, *, width: int, alt: str, caption: str, kind: str = "png") -> str:
+    """A picture with its caption. kind: "png", or "svg+xml"."""
+    data = base64.b64encode(image).decode("ascii")
     below = f'<figcaption style="color:{SOFT};font-size:13px;margin:2px 4px 6px">{prose_spans(caption)}</figcaption>'
     return (
         f'{FIGURE_STYLE}<figure class="mi-figure" style="display:inline-block;margin:0;max-width:{width}px">'
         f'<img alt="{escape(alt)}" width="{width}" style="max-width:100%;height:auto" '
-        f'src="data:image/png;base64,{data}">{below if caption else ""}</figure>'
+        f'src="data:image/{kind};base64,{data}">{below if caption else ""}</figure>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -30,12 +31,15 @@ def table(
     title: str = "",
     digits: int | Sequence[int] = 2,
     sign: bool = False,
+    left: bool = False,
 ) -> Table:
     """A table with a name for each row.
 
     rows: name to one cell, or a sequence with one cell for each column; numbers, zero-dimensional tensors or strings.
+    NaN, for what was not measured, is written as a dash.
     digits: behind the decimal point, the same for all columns or one number for each. sign: write + before positive
-    numbers. Raises ValueError for no rows, or a row with another number of cells.
+    numbers. left: align cells on the left and break long words, for columns of text.
+    Raises ValueError for no rows, or a row with another number of cells.
 
     >>> print(table({"a": [1.0, "x"], "long": [-0.5, "y"]}, ["nats", "word"], digits=1))
           nats  word
@@ -52,7 +56,9 @@ def table(
     if title:
         check_text(title, "title")
     return Table(
-        html=_html(heads, cells, title), text=_text(heads, cells, title), alt=title or f"Table: {', '.join(heads)}"
+        html=_html(heads, cells, title, left),
+        text=_text(heads, cells, title),
+        alt=title or f"Table: {', '.join(heads)}",
     )
 
 
@@ -67,6 +73,8 @@ def _cells(name: str, values: Any, places: Sequence[int], sign: bool) -> list[st
 def _cell(value: Any, place: int, sign: bool) -> str:
     if isinstance(value, str):
         return value
+    if math.isnan(value):
+        return "–"
     written = f"{float(value):{'+' if sign else ''},.{place}f}"
     # No "−0.0": whether a tiny number is above or below 0 is no news.
     if float(written.replace(",", "")) == 0:
@@ -85,8 +93,9 @@ def _text(heads: Sequence[str], cells: Mapping[str, Sequence[str]], title: str) 
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _html(heads: Sequence[str], cells: Mapping[str, Sequence[str]], title: str) -> str:
-    cell_style = f"text-align:right;padding:2px 10px;border-bottom:1px solid {LINE}"
+def _html(heads: Sequence[str], cells: Mapping[str, Sequence[str]], title: str, left: bool) -> str:
+    side = "left;overflow-wrap:anywhere" if left else "right"
+    cell_style = f"text-align:{side};padding:2px 10px;border-bottom:1px solid {LINE}"
     name_style = f"text-align:left;padding:2px 10px 2px 0;border-bottom:1px solid {LINE};font-weight:normal"
     caption = (
         f'<caption style="text-align:left;color:{SOFT};padding-bottom:4px">{escape(title)}</caption>' if title else ""

@@ -54,7 +54,8 @@ class TokenText(Shown):
             spans.append(
                 f'<span title="{escape(hover)}" style="background-color:{colors.tint(self._share(value))};'
                 f'padding:2px 0;border-right:1px solid rgba(127, 127, 127, 0.25)">{_marked(token)}</span>'
-                + ("<br>" if token.endswith("\n") else "")
+                # Where a line may break: JupyterLab takes overflow-wrap out of a notebook that is not trusted.
+                + ("<br>" if token.endswith("\n") else "<wbr>")
             )
         caption = f'<div style="color:{SOFT};font-size:13px;margin-top:4px">{prose_spans(self.caption)}</div>'
         return (

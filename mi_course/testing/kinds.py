@@ -176,7 +176,7 @@ def _argument_kinds(
     if any(map(_is_listing, samples)):
         yield _altered(i, f"`{name}` sorted", lambda s: _sorted(s) if _is_listing(s) else s, name)
         once = f"repeated entries of `{name}` counted once"
-        yield _altered(i, once, lambda s: _unique(s) if _is_listing(s) else s, name)
+        yield _altered(i, once, lambda s: _unique(s) if _is_listing(s) else s, name, f"{name}=twice")
 
 
 def _is_listing(value: Any) -> bool:

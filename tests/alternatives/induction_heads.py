@@ -172,7 +172,8 @@ def step_by_cross_entropy(model, optimizer, tokens):
     return loss
 
 
-def step_cleared_at_the_end(model, optimizer, tokens):
+def step_cleared_at_the_end_too(model, optimizer, tokens):
+    model.zero_grad(set_to_none=False)
     loss = loss_by_logsumexp(model(tokens), tokens).mean()
     loss.backward()
     optimizer.step()
@@ -200,7 +201,7 @@ ANSWERS = {
     "text_induction_score": [text_by_loop, text_by_einsum],
     "copying_score": [copying_by_loop, copying_by_counting],
     "composition_score": [composition_by_einsum, composition_by_svd],
-    "train_step": [step_by_cross_entropy, step_cleared_at_the_end],
+    "train_step": [step_by_cross_entropy, step_cleared_at_the_end_too],
     "my_induction_heads": [strongest_six, strongest_as_tensor],
 }
 

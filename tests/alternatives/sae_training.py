@@ -373,7 +373,6 @@ EQUIVALENT = {
     },
     "threshold_gradient": {
         "near = ((threshold - pre) / bandwidth).abs() < 0.5": "the window has two equal sides",
-        "near = ((pre - threshold) / bandwidth).abs() <= 0.5": "rounding decides who is on the edge",
     },
     "gated_loss": {
         "return (x - code @ directions - bias).pow(2).sum(dim=1).mean()": AXIS,

@@ -18,15 +18,18 @@ import pytest
 from grading_kit import ZERO, loaded, notebook
 
 from mi_course import cli
-from mi_course.grading import _mark, workers
+from mi_course.asking import limits
+from mi_course.grading import _mark, marking, sandboxed_asking, workers
 from mi_course.grading.intake import Loaded, find
 from mi_course.grading.jobs import Job, content_hash
 from mi_course.grading.marking import mark
 from mi_course.grading.marks import ExerciseMark, Failure, Marks
 from mi_course.grading.outputs import write_tables
+from mi_course.grading.sandbox import Session
 from mi_course.grading.sandbox.diagnosis import sandbox_problem
 from mi_course.grading.store import Store
 from mi_course.grading.text_files import escape_csv_cell
+from mi_course.wire import Ask
 
 
 def run(*words: object) -> subprocess.CompletedProcess:
@@ -293,3 +296,63 @@ def test_a_worker_that_dies_costs_one_submission():
     }
     assert "worker ended" in results[1].reason
     assert "more than 4 seconds" in results[2].reason
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A slow machine
+
+
+def test_the_slowness_that_limits_were_multiplied_by_stands_in_the_marks(tmp_path, monkeypatch):
+    """Forked workers have the number of the process that prepared them and writes the tables."""
+    monkeypatch.setattr(limits, "_measure", lambda: 2.5 * limits._USUAL_S)
+    limits.slowness.cache_clear()
+    try:
+        limits.slowness()
+        monkeypatch.setattr(limits, "_measure", lambda: 99.0)
+        results = list(workers.run(2, lambda i: str(limits.slowness()).encode(), range(2), 20.0))
+        write_tables(tmp_path, [])
+    finally:
+        limits.slowness.cache_clear()
+    assert [result for _, result in results] == [b"2.5", b"2.5"]
+    assert json.loads((tmp_path / "marks.json").read_text(encoding="utf-8"))["time_factor"] == 2.5
+
+
+def test_the_slowness_is_measured_before_workers_are_forked(monkeypatch):
+    measured = []
+
+    class Ready:
+        def wait(self, *models):
+            pass
+
+    monkeypatch.setattr(marking, "slowness", lambda: measured.append(1) or 1.0)
+    monkeypatch.setattr(marking, "_configs", lambda calls: [])
+    marking.prepare(Ready())
+    assert measured
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+def test_limits_of_answers_cells_and_submission_scale(sandbox, monkeypatch, factor: float):
+    sent, deadlines = [], []
+    conversation = sandboxed_asking._Conversation
+    send, init = Session.send, conversation.__init__
+
+    def note(self, message):
+        sent.append(message)
+        return send(self, message)
+
+    def begin(self, session, seen, names, deadline):
+        deadlines.append(deadline - time.monotonic())
+        init(self, session, seen, names, deadline)
+
+    for module in (sandboxed_asking, marking):
+        monkeypatch.setattr(module, "slowness", lambda: factor)
+    monkeypatch.setattr(Session, "send", note)
+    monkeypatch.setattr(conversation, "__init__", begin)
+    row = mark("x", loaded(notebook()), sandbox, bytes(32))
+    assert row.points == 5
+    assert [job["cell_s"] for job in sent if isinstance(job, dict) and "cell_s" in job] == [
+        sandboxed_asking.CELL_S * factor
+    ]
+    asked = {ask.limit_s for ask in sent if isinstance(ask, Ask)}
+    assert min(asked) == pytest.approx(1.5 * factor)  # conftest's short limit
+    assert deadlines[0] == pytest.approx(sandboxed_asking.TOTAL_S * factor, abs=20)

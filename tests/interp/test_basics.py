@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from mi_course.interp.basics import top_next_tokens, zero_head
+from mi_course.interp.basics import draw_softmax, logit_difference, top_next_tokens, zero_head
 from mi_course.interp.models.small import small_model
 
 
@@ -43,3 +43,24 @@ def test_zero_head_as_a_hook_equals_zeroing_its_output_matrix():
     if torch.equal(want, clean):  # W_O is a view in TransformerLens 4.3; were it a copy, this test would prove nothing
         pytest.fail("editing W_O in place did not change the model; zero the weight of attn.o instead")
     torch.testing.assert_close(hooked, want, atol=1e-5, rtol=1e-5)
+
+
+def test_the_logit_difference_is_that_of_the_two_words_at_the_end():
+    class Model:
+        def run_with_hooks(self, text, fwd_hooks):
+            assert text == "a text"
+            logits = torch.zeros(1, 3, 5)
+            logits[0, -1] = torch.tensor([0.0, 4.0, 1.5, 0.0, 0.0]) * (0.5 if fwd_hooks else 1)
+            return logits
+
+        def to_single_token(self, word):
+            return {" yes": 1, " no": 2}[word]
+
+    assert logit_difference(Model(), "a text", " yes", " no") == 2.5
+    assert logit_difference(Model(), "a text", " yes", " no", hooks=[("x", print)]) == 1.25
+
+
+def test_the_softmax_picture_says_each_probability():
+    text = draw_softmax({" a": 1.0, " b": 1.0, " c": -40.0}).text
+    assert text.count(": 0.5") == 2
+    assert "logit −40" in text

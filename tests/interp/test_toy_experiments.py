@@ -94,3 +94,14 @@ def test_training_puts_interference_where_the_relu_removes_it(seed):
         trained, mean, most = toys.sides(W)
         assert trained > most
         assert 0.3 < mean < 0.7
+
+
+def test_directions_are_tuned_each_for_itself():
+    """A pentagon with a bias and lengths of its own beats random directions with theirs, where features are sparse."""
+    angles = torch.arange(5) * 2 * torch.pi / 5
+    pentagon = 3.0 * torch.stack([angles.cos(), angles.sin()])  # the lengths do not matter: they are trained
+    random = toys.random_directions(pentagon, 4, seed=0)
+    both = toys.tuned(torch.cat([pentagon[None], random])[None], [0.05], steps=200)
+    assert both.shape == (5, 1)
+    assert both[0, 0] < 0.3
+    assert bool((both[1:, 0] > both[0, 0]).all())

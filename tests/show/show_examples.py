@@ -21,6 +21,9 @@ PICTURES = {
         caption="Random values.", unit="nats", highlight=[(18, 6), (17, 3)])""",
     "heatmap": """show.heatmap(rng.random((30, 8)) - 0.3, x=tokens, xlabel="position", ylabel="layer", unit="share",
         title="The subject moves to the end", caption="Patched.")""",
+    "heatmap with words": """show.heatmap(rng.random((6, 4)), x=tokens[:4],
+        text=[[tokens[(i + j) % 8] for j in range(4)] for i in range(6)], xlabel="position",
+        ylabel="layer", center=None, unit="probability", title="The top token of each layer", caption="Lens.")""",
     "lines": """show.lines(range(100), {"one": 4 / np.arange(1, 101), "control": [4] * 100,
         "runs": 4 + rng.normal(size=(4, 100)).cumsum(1) / 9},
         xlabel="step", ylabel="loss (nats)", title="The loss falls", caption="Band.", marks=[(40, "here")])""",
@@ -48,6 +51,11 @@ OTHERS = {
         "details": [{"name": "shape", "earned": 1, "points": 1, "message": ""},
                     {"name": "planted", "earned": 0, "points": 2, "message": "`score[2]` is 0.03"}],
         "next": "`lesson.hint()` shows a hint."})""",
+    "layer_map": """show.layer_map([
+        {"name": "hook_resid_pre", "shape": "b p 8", "part": "stream", "means": "the stream", "stream": "is"},
+        {"name": "attn.hook_q", "shape": "b p 2 4", "part": "attention", "means": "<b>q</b>", "stream": "reads"},
+        {"name": "hook_attn_out", "shape": "b p 8", "part": "attention", "means": "sum", "stream": "adds"}],
+        title="A small layer", caption="b: batch.")""",
     "note_card": """show.note_card("hint 1 of 2", "Look at `period`.\\n\\n```python\\nx = 1  # one\\n```",
         kind="hint")""",
     "progress_overview": """show.progress_overview([

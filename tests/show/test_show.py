@@ -364,6 +364,9 @@ def test_a_table_is_aligned_and_has_no_negative_zero():
     assert 'scope="row"' in shown.html()
     assert shown.alt == "T & U"
     assert show.table({"one": np.float64(0.5)}, ["share"], sign=True).text.endswith("+0.50")
+    unmeasured = show.table({"one": [0.5, np.nan]}, ["share", "cost"])
+    assert unmeasured.text.splitlines()[1] == "one   0.50     –"
+    assert "nan" not in unmeasured.html().lower()
     for rows, columns, words in (({}, ["a"], "rows is empty"), ({"a": [1, 2]}, ["b"], "2 cells, expected 1")):
         with pytest.raises(ValueError, match=words):
             show.table(rows, columns)

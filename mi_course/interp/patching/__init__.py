@@ -9,23 +9,25 @@
 
 sweeps.py       one kind of activation, patched everywhere, exactly and fast: sweep_residual, sweep_heads, …
 gradients.py    the same from two passes, approximately: attribution_patching, integrated_gradients
-one_head.py     why an estimate fails: attention_held, slopes
+one_head.py     a few heads: patch_heads; why an estimate fails: attention_held, slopes
 paths.py        along one path only: path_patching
-ablation.py     everything outside a circuit: mean_ablation, resample_ablation, score_circuit
+ablation.py     single heads, or everything outside a circuit: ablate_each, mean_ablation, score_circuit
 """
 
 from mi_course.interp.patching.ablation import (
     CircuitScore,
+    ablate_each,
     faithfulness,
     head_means,
     mean_ablation,
+    mean_ablations,
     random_circuits,
     resample_ablation,
     score_circuit,
 )
 from mi_course.interp.patching.gradients import attribution_patching, integrated_gradients
 from mi_course.interp.patching.metrics import TokenMetric, logit_difference
-from mi_course.interp.patching.one_head import attention_held, slopes
+from mi_course.interp.patching.one_head import attention_held, patch_heads, slopes
 from mi_course.interp.patching.paths import path_patching
 from mi_course.interp.patching.results import Sweep
 from mi_course.interp.patching.sweeps import (
@@ -45,6 +47,7 @@ __all__ = [
     "CircuitScore",
     "Sweep",
     "TokenMetric",
+    "ablate_each",
     "answer_tokens",
     "attention_held",
     "attribution_patching",
@@ -53,6 +56,8 @@ __all__ = [
     "integrated_gradients",
     "logit_difference",
     "mean_ablation",
+    "mean_ablations",
+    "patch_heads",
     "path_patching",
     "random_circuits",
     "resample_ablation",

@@ -1,4 +1,4 @@
-"""Why the estimate of one head's patch is wrong: its effect with all attention held, and the slope along the way."""
+"""A few heads: the exact effect of each, its effect with all attention held, and the slope along the way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.patching.ablation import ablate_each
 from mi_course.interp.patching.hook_backend import activations, hook_name, last_logits
 from mi_course.interp.patching.metrics import check_tokens, measure
 from mi_course.interp.patching.pairs import read_pair
+from mi_course.interp.patching.results import Sweep, make_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,33 @@ if TYPE_CHECKING:
     from mi_course.interp.prompts import Prompts
 
     Head = tuple[int, int]
+
+
+def patch_heads(
+    model: TransformerBridge, clean: Prompts, corrupted: Prompts, metric: Metric, heads: Sequence[Head]
+) -> Sweep:
+    """Patch z of each of these heads from the clean run into the corrupted one: `sweep_heads` for a few heads.
+
+    The result has one axis, "head", in the order given. Raises as `sweep` does.
+    """
+    base, source = read_pair(model, clean, corrupted, None).base_and_source("denoising")
+    names = [hook_name(model, "z", layer) for layer in range(int(model.cfg.n_layers))]
+    with torch.no_grad():
+        z = activations(model, source, names)
+        per_prompt = ablate_each(
+            model, base.tokens, metric, heads, means=torch.stack([z[n] for n in names]), mask=base.mask
+        )
+        before, after = (measure(metric, last_logits(model, batch), batch) for batch in (base, source))
+    return make_sweep(
+        per_prompt,
+        before,
+        after,
+        axes=("head",),
+        names=(tuple(f"{layer}.{head}" for layer, head in heads),),
+        title="Some heads",
+        direction="denoising",
+        prompts=base.texts,
+    )
 
 
 def attention_held(

@@ -262,7 +262,7 @@ def draw_threshold(widths: Sequence[float], runs: Float[Tensor, "batch width"], 
         {"estimate (median, range of the batches)": runs, "control: exact": [exact] * len(widths)},
         xlabel="width of the window",
         ylabel="gradient for θ",
-        title="A narrow window is noisy, a wide one is wrong",
+        title="The estimated gradient, by the width of the window",
         log_x=True,
     )
 

@@ -399,8 +399,9 @@ def _need_finite(what: str, x: Tensor) -> None:
     if len(bad):
         row = int(bad[0])
         kind = "NaN" if rows[row].isnan().any() else "infinity"
+        others = f", and in {len(bad) - 1} more" if len(bad) > 1 else ""
         raise ValueError(
-            f"{what} holds {kind} in row {row}, and in {len(bad) - 1} other rows. Leave these rows out; in float16, "
+            f"{what} holds {kind} in row {row}{others}. Leave such rows out; in float16, "
             "large activations overflow: collect them in float32."
         )
 

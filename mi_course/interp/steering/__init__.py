@@ -18,6 +18,7 @@ from mi_course.interp.steering.activations import (
     activations_at,
     collect,
     last_token_index,
+    ordinary_activations,
     response_activations,
     token_activations,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "massive_tokens",
     "matched_controls",
     "neutral_cost",
+    "ordinary_activations",
     "orthogonalize",
     "orthogonalized",
     "pca_direction",

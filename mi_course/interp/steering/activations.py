@@ -127,20 +127,35 @@ def token_activations(
 
     For the covariance of ordinary activations: `matched_controls`. 20,000 tokens of SmolLM2 are 46 MB.
     """
-    layers = check_layers(layer, model.cfg.n_layers)
+    return ordinary_activations(model, prompts, [layer], limit=limit, batch_size=batch_size)[layer]
+
+
+def ordinary_activations(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    layers: Sequence[int],
+    *,
+    limit: int = 20_000,
+    batch_size: int = 16,
+) -> dict[int, Float[Tensor, "token d_model"]]:
+    """`token_activations` of several layers from one pass; which tokens are massive is decided at each layer."""
+    distinct = check_layers(layers, model.cfg.n_layers)
     if limit < 1:
         raise ValueError(f"limit is {limit}, expected at least 1.")
-    parts, held = [], 0
-    for _, mask, residual in _residuals(model, token_ids(model, prompts), layers, batch_size, in_order=True):
-        resid, real = residual[layer], _after_bos(mask)
-        ordinary = real & ~massive_tokens(resid.norm(dim=-1), real)
-        parts.append(resid[ordinary][: limit - held].float().cpu())
-        held += len(parts[-1])
-        if held >= limit:
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in distinct}
+    held = dict.fromkeys(distinct, 0)
+    for _, mask, residual in _residuals(model, token_ids(model, prompts), distinct, batch_size, in_order=True):
+        real = _after_bos(mask)
+        for layer in distinct:
+            resid = residual[layer]
+            ordinary = real & ~massive_tokens(resid.norm(dim=-1), real)
+            parts[layer].append(resid[ordinary][: limit - held[layer]].float().cpu())
+            held[layer] += len(parts[layer][-1])
+        if min(held.values()) >= limit:
             break
-    if held == 0:
+    if min(held.values()) == 0:
         raise ValueError("These prompts hold no token after BOS, so there is nothing to collect.")
-    return torch.cat(parts)
+    return {layer: torch.cat(each) for layer, each in parts.items()}
 
 
 def _residuals(

@@ -78,12 +78,16 @@ def prompt_log_odds(
 ) -> Float[Tensor, " prompt"]:
     """Log-odds of the two word sets as the next token after each prompt, in nats, under these interventions."""
     rows = token_ids(model, prompts)
-    parts = []
+    order = list(range(len(rows)))
+    if len(rows) > batch_size:  # more than one batch, so no intervention has a vector for each row
+        order.sort(key=lambda i: len(rows[i]))  # rows of similar length share a batch, so that little of it is padding
+    out = torch.zeros(len(rows))
     with torch.no_grad(), steering(model, *interventions):
         for start in range(0, len(rows), batch_size):
-            logits = last_logits(model, _left_padded(model, rows[start : start + batch_size]))
-            parts.append(log_odds(logits.float(), positive_ids, negative_ids).cpu())
-    return torch.cat(parts)
+            which = order[start : start + batch_size]
+            logits = last_logits(model, _left_padded(model, [rows[i] for i in which]))
+            out[which] = log_odds(logits.float(), positive_ids, negative_ids).cpu()
+    return out
 
 
 def vectors_log_odds(

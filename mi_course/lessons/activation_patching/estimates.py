@@ -60,6 +60,7 @@ DIRECT_ATTRIBUTION = Exercise(
         "answers[1]": "right and wrong",
         "head_out[0]": "varied by hand",
         "scale>=0": "a norm",
+        "scale=0": "a norm divides by it",
     },
     task="What each head writes straight to the logit difference: divided by the frozen scale, read by W_U, averaged over the batch.",
     minutes=10,

@@ -43,7 +43,16 @@ def _recovery_cases(draw: RandomInputs, size: str) -> list[Case]:
             clean = 2 * corrupted - clean
         patched = corrupted + draw.normal(batch, mean=1.0)
         cases.append(case(patched, clean, corrupted, about=f"{batch} prompts of unequal effect"))
-    return [*cases, case(40.0 * patched, clean, corrupted, about="patching that goes far past the clean run")]
+    corrupted = draw.normal(5)
+    clean = corrupted + draw.uniform(5, low=0.3, high=4.0)
+    clean[2] = corrupted[2]
+    args = (draw.normal(5), clean, corrupted)
+    return [
+        *cases,
+        case(40.0 * patched, *cases[-1].calls[0].args[1:], about="patching that goes far past the clean run"),
+        case(*args, about="one prompt on which clean and corrupted agree"),
+        case(*(1e-3 * arg for arg in args), about="tiny effects"),
+    ]
 
 
 def _whole_numbers(draw: RandomInputs, *shape: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cache_ref, case, left_hooks, model_ref
-from mi_course.lessons.activation_patching.sweeps import ATTENTION_ONLY, GROUPED, metric_ref, pair_of_tokens
+from mi_course.lessons.activation_patching.sweeps import GROUPED, WITH_MLPS, metric_ref, pair_of_tokens
 
 _Metric = Callable[[Tensor], float]
 
@@ -173,9 +173,9 @@ PATH_PATCH_TO_LOGITS = Exercise(
     oracle=_path_patch,
     parts=(
         Part(
-            "an attention-only model",
+            "two layers",
             2,
-            _cases(ATTENTION_ONLY, ((3, 6, (0, 1), "logit_difference"), (2, 5, (0, 2), "probability"))),
+            _cases(WITH_MLPS, ((3, 6, (0, 1), "logit_difference"), (2, 5, (0, 2), "probability"))),
         ),
         Part(
             "grouped key/value heads, rotary positions, MLPs",

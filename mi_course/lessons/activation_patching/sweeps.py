@@ -33,6 +33,7 @@ ATTENTION_ONLY = {
     "n_ctx": 12,
     "attn_only": True,
 }
+WITH_MLPS = {**ATTENTION_ONLY, "attn_only": False, "d_mlp": 20}
 GROUPED = {
     "n_layers": 3,
     "n_heads": 4,
@@ -269,7 +270,11 @@ def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
     model = model_ref(ATTENTION_ONLY, draw.seed())
     clean, corrupted = pair_of_tokens(draw, 2, 4, 13)
     args = (model, corrupted, cache_ref(model, clean), metric_ref(draw, "logit_difference", 2, 13))
-    calls = (Call(args, driver="raising", watch=("model",)), Call(args, watch=("model",)))
+    calls = (
+        Call(args, driver="raising", watch=("model",)),
+        Call(args, driver="raising", options={"after": 1}, watch=("model",)),
+        Call(args, watch=("model",)),
+    )
     return [
         Case(calls=calls, about="an error in the middle of a forward pass, then an ordinary call", rtol=1e-3, atol=1e-4)
     ]

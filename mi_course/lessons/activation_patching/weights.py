@@ -85,6 +85,15 @@ def _case(draw: RandomInputs, names: int, d_model: int, d_head: int, vocab: int,
     )
 
 
+def _lowered(draw: RandomInputs) -> Case:
+    """A head that lowers every logit, some less than others."""
+    while True:
+        inputs, W_V, W_O = (draw.uniform(*shape, low=0.2) for shape in ((8, 5), (5, 3), (3, 5)))
+        W_U, tokens = -draw.uniform(5, 20, low=0.1, high=2.0), torch.tensor(draw.permutation(20)[:8])
+        if 0 < _share(_logits(inputs, W_V, W_O, W_U), tokens, 6) < 1:
+            return case(inputs, W_V, W_O, W_U, tokens, 6, about="8 names of 20 tokens, a head that lowers every logit")
+
+
 def _single_cases(draw: RandomInputs, size: str) -> list[Case]:
     """One name each: copied, or not."""
     cases = []
@@ -130,16 +139,19 @@ COPYING_SCORE = Exercise(
         Part(
             "heads that copy some names and suppress others",
             2,
-            lambda draw, size: [
-                _case(draw, *shape)
-                for shape in (
-                    (9, 8, 5, 23, 4),
-                    (12, 10, 4, 31, 3),
-                    (7, 6, 6, 19, 2),
-                    (10, 9, 1, 26, 5),
-                    (9, 7, 4, 17, 3, 4),
-                )
-            ],
+            lambda draw, size: (
+                [
+                    _case(draw, *shape)
+                    for shape in (
+                        (9, 8, 5, 23, 4),
+                        (12, 10, 4, 31, 3),
+                        (7, 6, 6, 19, 2),
+                        (10, 9, 1, 26, 5),
+                        (9, 7, 4, 17, 3, 4),
+                    )
+                ]
+                + [_lowered(draw)]
+            ),
         ),
         Part("a single name", 1, _single_cases),
     ),

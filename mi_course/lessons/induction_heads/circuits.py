@@ -181,7 +181,11 @@ def _copying_cases(draw: RandomInputs, size: str) -> list[Case]:
         W_U = W_E.T * 0.6 + draw.normal(d_model, vocab, mean=0.4, std=0.8)
         W_OV = draw.normal(d_model, d_model, std=0.6) + identity * torch.eye(d_model)
         cases.append(case(W_E, W_OV, W_U, about=f"{vocab} tokens, d_model {d_model}"))
-    return cases
+    # One dimension of its own lowers all logits alike: the largest may be negative.
+    W_E, W_OV, W_U = W_E.clone(), W_OV.clone(), W_U.clone()
+    W_E[:, 0], W_OV[0], W_OV[:, 0], W_U[0] = 1.0, 0.0, 0.0, -30.0
+    W_OV[0, 0] = 1.0
+    return [*cases, case(W_E, W_OV, W_U, about="a head that lowers every logit, some less than others")]
 
 
 def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:

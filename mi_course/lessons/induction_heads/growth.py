@@ -37,6 +37,7 @@ def _step(
     clear: bool = True,
     after: bool = False,
     late_clear: bool = False,
+    clear_after: bool = False,
     sign: int = 1,
 ) -> Callable[..., float]:
     """A training step with one thing changed."""
@@ -49,6 +50,8 @@ def _step(
         if late_clear:
             optimizer.zero_grad()
         optimizer.step()
+        if clear_after:
+            optimizer.zero_grad()
         return (loss_of(model, tokens) if after else loss).item()
 
     return train_step
@@ -73,18 +76,20 @@ def _last_only(model, tokens: Tensor) -> Tensor:
 
 def _train_cases(kind: str, lr: float) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
-        cases = []
-        for batch, pos in ((3, 8), (2, 5), (2, 5)) if kind == "sgd" else ((1, 2), (3, 4)):
+        cases: list[Case] = []
+        for batch, pos in ((3, 8), (2, 5), (2, 5), (2, 6)) if kind == "sgd" else ((1, 2), (3, 4)):
             model = model_ref(_CONFIG, draw.seed())
             batches = [draw.integers(0, 9, batch, pos) for _ in range(3)]
+            left_over = 0.03 if len(cases) == 3 else 0.0
             cases.append(
                 case(
                     model,
                     optimizer_ref(model, kind, lr),
                     driver="train",
-                    options={"batches": batches},
+                    options={"batches": batches, "left_over": left_over},
                     watch=("hooks",),
-                    about=f"three steps of SGD{' with momentum' * (kind != 'sgd')}, batch {batch}, {pos} positions",
+                    about=f"three steps of SGD{' with momentum' * (kind != 'sgd')}, batch {batch}, {pos} positions"
+                    + ", gradients left over from before" * bool(left_over),
                     rtol=1e-3,
                     atol=1e-4,
                 )
@@ -119,6 +124,12 @@ TRAIN_STEP = Exercise(
             "The first step is right and the later ones are not: gradients of earlier steps were added, because `backward` accumulates. Call "
             "`optimizer.zero_grad()` before it.",
             _step(clear=False),
+        ),
+        Mistake(
+            "cleared_after_only",
+            "Right where the model comes without gradients. Where some are left over from before, they take part in the first step: clear them "
+            "*before* `backward`.",
+            _step(clear=False, clear_after=True),
         ),
         Mistake(
             "nothing_moves",

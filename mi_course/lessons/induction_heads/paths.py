@@ -172,6 +172,7 @@ def _interrupted_cases(draw: RandomInputs, size: str) -> list[Case]:
     path = (model, tokens, (0, 1), "k", [1, 2])
     calls = (
         Call(path, driver="raising", watch=("model",)),
+        Call(path, driver="raising", options={"after": 1}, watch=("model",)),
         Call(path, watch=("model",)),
         Call((model, tokens, (0, 1), "k", []), watch=("model",)),
     )
@@ -218,8 +219,8 @@ LOSS_WITHOUT_PATH = Exercise(
         ),
         Mistake(
             "nothing_exchanged",
-            "This is the loss of the whole model: nothing was exchanged. A hook has to *return* the kept activation, and the source has to be "
-            "silent in the run that it is kept from.",
+            "This is the loss of the whole model: no exchange reaches it. A hook has to *return* the kept activation, at all positions, and the "
+            "source has to be silent, at all positions, in the run that it is kept from.",
             lambda model, tokens, source, part, layers: _loss_without_heads(model, tokens, []),
         ),
         Mistake(

@@ -55,8 +55,8 @@ INDUCTION_SCORE = Exercise(
     revision=2,
     fixed={
         "pattern": "probabilities",
-        "pattern[1]": "two copies take at least five positions",
-        "pattern[2]": "two copies take at least five positions",
+        "pattern[1]": "two copies take at least three positions",
+        "pattern[2]": "two copies take at least three positions",
         "period": "the length is 1 + 2 · period",
         "result>=0": "probabilities",
         "result<=1": "probabilities",
@@ -67,7 +67,7 @@ INDUCTION_SCORE = Exercise(
     oracle=_induction,
     parts=(
         Part("random attention patterns", 2, _induction_cases([(3, 5), (2, 9)])),
-        Part("one head, and a period of 2", 1, _induction_cases([(1, 6), (4, 2)])),
+        Part("one head, and short periods", 1, _induction_cases([(1, 6), (4, 2), (3, 1)])),
     ),
     mistakes=(
         Mistake(

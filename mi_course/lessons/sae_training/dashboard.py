@@ -72,7 +72,10 @@ def _rare(draw: RandomInputs, size: str) -> list[Case]:
     never[0][:, never[1]] = 0.0
     one = _arguments(draw, 1, 4, 5, 9, 1.0)
     small = _arguments(draw, 12, 5, 4, 10, 0.5, size=1e-4)
+    noisy = _arguments(draw, 20, 6, 5, 14, 0.4)
+    noisy[0][noisy[0] == 0] = -1e-5  # what subtraction in float32 leaves
     return [
+        case(*noisy, 12, about="values a little below 0, which are not active"),
         case(*rare, 5, about="a latent that is active on two tokens, n = 5"),
         case(*never, 3, about="a latent that is never active"),
         case(*one, 3, about="a single token"),
@@ -108,7 +111,6 @@ DASHBOARD_ROW = Exercise(
     fixed={
         "f[1]": "the latent must exist; another case has a single one",
         "W_dec[0]": "the latent must exist; another case has a single one",
-        "f>=0": "activations of latents are never negative",
         "result>=0": "a share, and numbers of tokens",
         "result<=1": "a share, and numbers of tokens",
         "result=large": "a share, and numbers of tokens",

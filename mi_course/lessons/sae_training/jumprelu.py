@@ -50,7 +50,16 @@ def _equal_cases(draw: RandomInputs, size: str) -> list[Case]:
         pre = torch.where(equal, threshold, pre)
         about = "some values equal to their threshold, and a threshold of 0"
         cases.append(case(pre, threshold, about=about))
-    return cases
+    negative = -draw.uniform(6, low=0.4, high=1.2)
+    pre = negative + draw.uniform(5, 6, low=-1.0, high=1.6)
+    pre[0], pre[1, 0] = 0.5 * negative, negative[0]
+    near = _thresholds(draw, 5)
+    close = near + draw.uniform(4, 5, low=-0.004, high=0.004)
+    return [
+        *cases,
+        case(pre, negative, about="negative thresholds: negative values may pass"),
+        case(close, near, about="values close to their threshold"),
+    ]
 
 
 def _jump_gradients(draw: RandomInputs, size: str) -> list[Case]:
@@ -75,17 +84,13 @@ def _itself(pre: Tensor, threshold: Tensor) -> Tensor:
 JUMPRELU = Exercise(
     id="sae_training.jumprelu",
     revision=2,
-    fixed={
-        "threshold>=0": "thresholds are positive",
-        "result>=0": "thresholds are positive",
-    },
     task="pre where it exceeds its latent's threshold, and 0 elsewhere; the gradient reaches the pre that is kept.",
     minutes=4,
     difficulty=1,
     oracle=_jumprelu,
     parts=(
         Part("a threshold for each latent", 1, _jump_cases),
-        Part("values equal to the threshold", 1, _equal_cases),
+        Part("values equal to the threshold or close to it, negative thresholds", 1, _equal_cases),
         Part("the gradient reaches what is kept", 1, _jump_gradients),
     ),
     mistakes=(
@@ -191,7 +196,15 @@ def _none_near(draw: RandomInputs, size: str) -> list[Case]:
         u = torch.where((u.abs() - edge).abs() < 0.01, u * 1.05, u)
     u[0, [0, 2, 3]] = 0.1
     args = (threshold + u * 0.3, threshold, draw.normal(8, 4, mean=0.5), 0.3)
-    return [case(*args, about="a latent with no value near its threshold")]
+    # Exact in float32: |u| = 1/2 at the border, which is outside; and a threshold below zero.
+    border, grad_out = torch.tensor([1.0, 2.0, -1.5]), draw.normal(5, 3, mean=0.5)
+    at = border + 0.5 * torch.tensor(
+        [[0.5, -0.5, 0.25], [-0.5, 0.125, 0.5], [0.25, 0.5, -0.5], [0.0, -0.375, 0.375], [2.0, 1.0, -1.0]]
+    )
+    return [
+        case(*args, about="a latent with no value near its threshold"),
+        case(at, border, grad_out, 0.5, about="values exactly at the border of the window; one threshold is negative"),
+    ]
 
 
 def _rectangle(width: float = 0.5) -> Callable[[Tensor], Tensor]:
@@ -220,7 +233,6 @@ THRESHOLD_GRADIENT = Exercise(
     id="sae_training.threshold_gradient",
     revision=2,
     fixed={
-        "threshold>=0": "thresholds are positive",
         "bandwidth>=0": "a width",
         "bandwidth=0": "a width",
     },
@@ -230,7 +242,7 @@ THRESHOLD_GRADIENT = Exercise(
     oracle=_threshold_gradient,
     parts=(
         Part("several shapes and bandwidths", 3, _ste_cases),
-        Part("nobody near the threshold", 1, _none_near),
+        Part("nobody near the threshold, or just at the border of the window", 1, _none_near),
     ),
     mistakes=(
         Mistake(

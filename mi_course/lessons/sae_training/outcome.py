@@ -286,7 +286,7 @@ TRAIN_SAE = Exercise(
         ),
         Mistake(
             "scale_not_folded_back",
-            "The directions are right, and up to a scale and a shift so is the reconstruction. You trained on normalised data: fold mean and scale back into the parameters before you return them. W_enc / s, with b_dec · s + mean and W_dec · s, reads and writes x itself.",
+            "The directions are right, and up to a scale and a shift so is the reconstruction. That is so after a training on normalised data: then fold mean and scale back into the parameters before you return them (W_enc / s, with b_dec · s + mean and W_dec · s, reads and writes x itself). Or after one in which another number of latents than `k` was active.",
             _unfolded,
         ),
         Mistake(

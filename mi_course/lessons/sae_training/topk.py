@@ -57,6 +57,7 @@ def _few_positive(draw: RandomInputs, size: str) -> list[Case]:
         for row in range(1, batch):
             pre[row, draw.integer(0, F)] = draw.number(0.3, 2.0)
         cases.append(case(pre, k, about=f"at most one positive value in each row, F = {F}, k = {k}"))
+    cases.append(case(draw.uniform(3, 5, low=0.2, high=2.0), 5, about="all values are positive, F = 5, k = 5"))
     return cases
 
 

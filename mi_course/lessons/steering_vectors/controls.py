@@ -240,7 +240,7 @@ RANDOM_CONTROLS = Exercise(
         ),
         Mistake(
             "positive_only",
-            "All components are positive (`torch.rand`), so your directions fill one corner of the space and resemble each other. `torch.randn` favours no side.",
+            "All components are positive (`torch.rand` draws such), so your directions fill one corner of the space and resemble each other. `torch.randn` favours no side.",
             _positive_only,
         ),
         Mistake(

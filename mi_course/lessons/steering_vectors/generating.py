@@ -164,7 +164,11 @@ def _error_cases(draw: RandomInputs, size: str) -> list[Case]:
         1.8,
         4,
     )
-    calls = (Call(args, driver="raising", watch=("model",)), Call(args, watch=("model",)))
+    calls = (
+        Call(args, driver="raising", watch=("model",)),
+        Call(args, driver="raising", options={"after": 1}, watch=("model",)),
+        Call(args, watch=("model",)),
+    )
     return [Case(calls=calls, about="an error in the middle of a forward pass, then an ordinary call")]
 
 

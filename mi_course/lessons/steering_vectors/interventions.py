@@ -147,7 +147,7 @@ ADD_VECTOR = Exercise(
         ),
         Mistake(
             "nothing_comes_back",
-            "Nothing changed. A hook's change counts if it is made in `resid` itself or if the new tensor is *returned*: you changed a copy and kept it.",
+            "Nothing changed. A hook's change counts if it is made in `resid` itself or if the new tensor is *returned*; what is changed in a copy that is not returned is lost.",
             _forgotten,
         ),
     ),

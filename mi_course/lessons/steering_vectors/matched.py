@@ -138,9 +138,17 @@ def _distribution_complaint(unit: Tensor, activations: Tensor) -> Complaint | No
         return Complaint("", mistake="one_side")
     # Independent rows: neighbors are as often on one side as on the other.
     along = (unit[1:] * unit[:-1]).sum(1)
-    if abs(float(along.mean())) > bound or len(torch.unique(unit.round(decimals=6), dim=0)) < 0.99 * n:
-        return Complaint("Some rows are the same direction, or follow from the row before. Draw each on its own.")
+    if abs(float(along.mean())) > bound or len(_lines(unit)) < 0.99 * n:
+        return Complaint(
+            "Some rows are the same direction or the opposite one, or follow from the row before. Draw each on its own."
+        )
     return None
+
+
+def _lines(unit: Tensor) -> Tensor:
+    """The lines along which rows point, each once. Opposite rows share one."""
+    first = unit.abs().argmax(1, keepdim=True)
+    return torch.unique((unit * unit.gather(1, first).sign()).round(decimals=6), dim=0)
 
 
 def _judge(case: Case, observation: Observation) -> Complaint | None:
@@ -239,7 +247,7 @@ MATCHED_CONTROLS = Exercise(
         ),
         Mistake(
             "not_centered",
-            "You mixed activations without subtracting their mean. All of them share it, so your directions mostly point along it, or away from it. Center them first.",
+            "The mean of the activations was not subtracted. All of them share it, so your directions mostly point along it, or away from it. Center them first.",
             _with_covariance(_ROOTS["not_centered"]),
         ),
         Mistake(
@@ -274,7 +282,7 @@ MATCHED_CONTROLS = Exercise(
         ),
         Mistake(
             "not_scaled",
-            "Your directions have the norms they came out with, all different. Scale each to the norm of the vector.",
+            "Your directions differ in norm. Scale each of them to the norm of the vector.",
             lambda vector, activations, n, seed: (
                 _noise(n, len(activations), seed) @ _centered(activations.double()) / len(activations) ** 0.5
             ).float(),

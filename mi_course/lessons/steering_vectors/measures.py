@@ -54,7 +54,15 @@ def _large_logits(draw: RandomInputs, size: str) -> list[Case]:
             atol=2e-4,
         )
         for sign in (1, -1)
-    ]
+    ] + [_both_unlikely(draw)]
+
+
+def _both_unlikely(draw: RandomInputs) -> Case:
+    """Probabilities of both sets underflow, beside one token that takes all."""
+    up, down = _ids(draw, 12, 3, 4)
+    logits = draw.normal(3, 12, mean=-290.0, std=3.0)
+    logits[:, next(i for i in range(12) if i not in up + down)] = 290.0
+    return case(logits, up, down, about="both sets far less likely than another word", atol=2e-4)
 
 
 def _empty_sets(draw: RandomInputs, size: str) -> list[Case]:
@@ -83,6 +91,8 @@ LOG_ODDS = Exercise(
     revision=2,
     fixed={
         "logits[1]": "the ids index it",
+        "positive_ids=twice": "a set holds no word twice",
+        "negative_ids=twice": "a set holds no word twice",
     },
     task="For each row the log-odds of two sets of words: logsumexp over the positive ids minus logsumexp over the negative ones.",
     minutes=6,

@@ -127,6 +127,7 @@ MY_STEERING = Exercise(
     task="(vector, layer, coefficient): it makes SmolLM2 more cheerful on prompts and in words you have not seen, more than random directions of its norm do, and leaves neutral text alone.",
     minutes=10,
     difficulty=2,
+    revision=2,
     kind="value",
     fallback="mi_course.lessons.steering_vectors.held_out:smollm2_steering",
     parts=(Part("held-out prompts, unseen words, 200 random directions, neutral text", 4, _cases),),

@@ -139,7 +139,7 @@ def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
 
 
 def _args(draw: RandomInputs, batch: int, pos: int, layers: list[int], n: int, kind: str = "") -> tuple:
-    """kind: "zero" for a coefficient of 0, "large" for a metric with large values."""
+    """kind: "zero" for a coefficient of 0, "large" for a metric with large values, "largest" for one that is no mean."""
     d, vocab = _CONFIG["d_model"], _CONFIG["d_vocab"]
     coefficient = draw.number(0.4, 0.7) if draw.integer(0, 2) else -draw.number(1.4, 1.8)
     return (
@@ -149,7 +149,10 @@ def _args(draw: RandomInputs, batch: int, pos: int, layers: list[int], n: int, k
         draw.normal(len(layers), d),
         draw.normal(len(layers), n, d),
         0.0 if kind == "zero" else coefficient,
-        function_ref("projection", weights=draw.normal(vocab, std=60.0 if kind == "large" else 1.0)),
+        function_ref(
+            "largest" if kind == "largest" else "projection",
+            weights=draw.normal(vocab, std=60.0 if kind == "large" else 1.0),
+        ),
     )
 
 
@@ -171,12 +174,21 @@ def _cases(*shapes: tuple[int, int, list[int], int, str]) -> Callable[[RandomInp
     return cases
 
 
-_KINDS = {"": "", "zero": ", a coefficient of 0", "large": ", a metric with large values"}
+_KINDS = {
+    "": "",
+    "zero": ", a coefficient of 0",
+    "large": ", a metric with large values",
+    "largest": ", a metric that is no mean over prompts",
+}
 
 
 def _error_cases(draw: RandomInputs, size: str) -> list[Case]:
     args = _args(draw, 2, 4, [2, 1], 1)
-    calls = (Call(args, driver="raising", watch=("model",)), Call(args, watch=("model",)))
+    calls = (
+        Call(args, driver="raising", watch=("model",)),
+        Call(args, driver="raising", options={"after": 1}, watch=("model",)),
+        Call(args, watch=("model",)),
+    )
     about = "an error in the middle of a forward pass, then an ordinary call"
     return [Case(calls=calls, about=about, rtol=1e-3, atol=1e-4)]
 
@@ -198,7 +210,7 @@ LAYER_SWEEP = Exercise(
         Part(
             "several layers in any order, several controls",
             3,
-            _cases((3, 5, [2, 0, 3], 2, ""), (2, 4, [1], 3, "large")),
+            _cases((3, 5, [2, 0, 3], 2, ""), (2, 4, [1], 3, "large"), (3, 4, [0, 2], 1, "largest")),
         ),
         Part(
             "one prompt, one control, or none; a coefficient of 0",

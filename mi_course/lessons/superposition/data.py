@@ -152,6 +152,11 @@ def _rates(x: Tensor, present: Tensor, p: float) -> Complaint | None:
             return Complaint("", mistake="absent_with_this_probability")
         return Complaint(f"Features are present with probability {seen:.3f}, expected {p:.3f}.")
     columns = present.double().mean(0)
+    if 0 < p < 1 and n > 3 and float((columns - p).square().sum()) < 1e-3 * n * chance / batch:
+        return Complaint(
+            f"Every feature is present in the same number of rows, {int(present[:, 0].sum())} of {batch}. When it is decided "
+            "for each row independently, that number varies by chance."
+        )
     for i in range(n):
         if not _near(float(columns[i]), p, chance, batch):
             return Complaint(f"Feature {i} is present with probability {float(columns[i]):.3f}, expected {p:.3f}.")
@@ -182,13 +187,18 @@ def _together(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     return None
 
 
+def _fills_only(highest: float, lowest: float, p: float) -> bool:
+    """Whether magnitudes fill [0, p], or [1 - p, 1], and no more. lowest: counted down from 1."""
+    return any(0.95 * p < end <= p + 1e-6 for end in (highest, lowest))
+
+
 def _magnitudes(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     sizes = x[present]
     if len(sizes) < 100:
         return None
     if float(sizes.max() - sizes.min()) < 1e-6:
         return Complaint("", mistake="constant_magnitude")
-    if 0 < p < 1 and (float(sizes.max()) <= p + 1e-6 or float(sizes.min()) >= 1 - p - 1e-6):
+    if 0 < p < 1 and _fills_only(float(sizes.max()), float(1 - sizes.min()), p):
         return Complaint("", mistake="one_draw_for_both")
     in_row = present.double().sum(1) > 1
     spread = torch.where(present, x, -torch.inf).amax(1) - torch.where(present, x, torch.inf).amin(1)
@@ -312,7 +322,7 @@ SAMPLE_FEATURES = Exercise(
         ),
         Mistake(
             "one_draw_for_both",
-            "The same random number decides whether a feature is present and how large it is, so magnitudes fill only a part of [0, 1]. Draw twice: once for the mask, once for the size.",
+            "All magnitudes lie below `probability`, or above 1 − `probability`. That is what comes out if one random number decides both whether a feature is present and how large it is: draw twice, once for the mask, once for the size.",
             _one_draw,
         ),
         Mistake(

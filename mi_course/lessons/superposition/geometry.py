@@ -62,8 +62,11 @@ def _special_cases(draw: RandomInputs, size: str) -> list[Case]:
     pentagon = length * torch.stack([angles.cos(), angles.sin()])
     alone = torch.zeros(4, 3)
     alone[draw.integer(0, 4), 1] = draw.number(0.6, 1.8)
+    twins = draw.normal(3, 5)
+    twins[:, 3], twins[:, 4] = twins[:, 0], -twins[:, 0]
     return [
         case(W, about="six features in three dimensions, two of which are zero"),
+        case(twins, about="two features in the same direction, and one in the opposite one"),
         case(pentagon, about=f"a regular pentagon of vectors of length {length:.2f}"),
         case(alone, about="a single feature that is not zero"),
     ]

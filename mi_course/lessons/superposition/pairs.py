@@ -160,7 +160,7 @@ def _pair_rule(present: Tensor, p: float, together: bool) -> Complaint | None:
         if not _broken(first, second, not together):
             return Complaint("", mistake="kinds_swapped")
         share = float((first & second).double().mean())
-        if 0 < p < 1 and _near(share, p * p, p * p * (1 - p * p), first.numel()):
+        if 0 < p < 1 and _near(share, p * p, p * p * (1 - p * p), first.numel()) and not _dependent(present, p):
             return Complaint("", mistake="independent")
     if together:
         row, pair = divmod(int((first != second).flatten().int().argmax()), first.shape[1])
@@ -169,6 +169,12 @@ def _pair_rule(present: Tensor, p: float, together: bool) -> Complaint | None:
         row, pair = divmod(int((first & second).flatten().int().argmax()), first.shape[1])
         what = "Both are present; they should never be present in the same row."
     return Complaint(f"Row {row}, features {2 * pair} and {2 * pair + 1}: {what}")
+
+
+def _dependent(present: Tensor, p: float) -> bool:
+    """Whether any two features are dependent."""
+    z = (present.double() - p) / (p * (1 - p)) ** 0.5
+    return float((z.T @ z / len(z)).fill_diagonal_(0).abs().max()) > SIX / len(z) ** 0.5
 
 
 def _rates(present: Tensor, p: float, together: bool) -> Complaint | None:
@@ -235,7 +241,7 @@ def _sizes(x: Tensor, present: Tensor, p: float, together: bool) -> Complaint | 
     if both.any() and float((x[:, 0::2] - x[:, 1::2])[both].abs().max()) < 1e-6:
         return Complaint("", mistake="shared_magnitude")
     first = x[:, 0::2][present[:, 0::2]]
-    if 0 < p < 0.95 and len(first) > 100 and float(first.max()) <= p + 1e-6:
+    if 0 < p < 0.95 and len(first) > 100 and 0.95 * p < float(first.max()) <= p + 1e-6:
         return Complaint("", mistake="one_draw_for_both")
     problem = _magnitudes(x, present, p)
     return (
@@ -331,7 +337,7 @@ PAIRED_FEATURES = Exercise(
         ),
         Mistake(
             "kinds_swapped",
-            "The two kinds are swapped: with `together=True` your pairs never meet, with `together=False` they always do.",
+            "Your pairs would be right if `together` were the other way round: with True the two of a pair belong in the same rows, with False never in one. Is `together` used, and the right way round?",
             _sampler(_swapped),
         ),
         Mistake(
@@ -376,7 +382,7 @@ PAIRED_FEATURES = Exercise(
         ),
         Mistake(
             "one_draw_for_both",
-            "The same random number decides whether a feature is present and how large it is, so magnitudes fill only a part of [0, 1]. Draw again for the size.",
+            "The magnitudes of the first feature of a pair all lie below `probability`. That is what comes out if one random number decides both whether it is present and how large it is: draw again for the size.",
             _sampler(sizes=lambda sizes, u: torch.stack([u[..., 0], sizes[..., 1]], dim=-1)),
         ),
         Mistake(

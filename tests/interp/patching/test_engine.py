@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mi_course.interp.models import small_model
-from mi_course.interp.patching import ablation, decoder, gradients, hook_backend, paths, sweeps
+from mi_course.interp.patching import ablation, decoder, gradients, hook_backend, one_head, paths, sweeps
 from mi_course.interp.patching.metrics import logit_difference
 from mi_course.interp.patching.pairs import DIRECTIONS
 from mi_course.interp.prompts import read_prompts
@@ -180,6 +180,29 @@ def test_ablation_equals_hooks(slowly) -> None:
             fast = function(model, clean, metric, keep=keep, mask=mask, **options)
             slow = slowly(function, model, clean, metric, keep=keep, mask=mask, **options)
             torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4)
+
+
+def test_circuits_that_start_in_different_layers(slowly) -> None:
+    """The empty one, the whole model, and those that leave the one or the other in the first or second layer."""
+    model, (clean, corrupted), metric = model_of("llama"), tokens(), logit_difference(ANSWERS)
+    every = [(layer, head) for layer in range(2) for head in range(4)]
+    circuits = [[], every, [(1, 2)], [(0, 1)], every[1:], every[:-1], every[2:5]]
+    for mask in PADDING.values():
+        options = {"means": ablation.head_means(model, corrupted, mask), "mask": mask}
+        fast = ablation.mean_ablations(model, clean, metric, circuits, **options)
+        slow = slowly(ablation.mean_ablations, model, clean, metric, circuits, **options)
+        torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [[(1, 3)], [(0, 0), (1, 2), (0, 3)]])
+def test_a_few_heads_equal_the_sweep(heads) -> None:
+    model, (clean, corrupted), metric = model_of("llama"), tokens(), logit_difference(ANSWERS)
+    some = one_head.patch_heads(model, clean, corrupted, metric, heads)
+    every = sweeps.sweep_heads(model, clean, corrupted, metric, progress=False)
+    rows, columns = zip(*heads, strict=True)
+    torch.testing.assert_close(some.values, every.values[rows, columns], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(some.per_prompt, every.per_prompt[rows, columns], atol=1e-4, rtol=1e-4)
+    assert some.names == (tuple(f"{layer}.{head}" for layer, head in heads),)
 
 
 def test_a_circuit_is_scored_beside_random_ones() -> None:

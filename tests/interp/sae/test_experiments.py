@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mi_course.interp.sae import experiments as runs
+from mi_course.interp.sae.metrics import mean_max_cosine
 from mi_course.testing.answers import reference
 
 
@@ -116,3 +117,16 @@ def test_the_rescues_from_other_seeds():
     assert mean["nothing"][2] < 0.5
     assert min(mean["a better encoder"][2], mean["a better bias"][2]) > mean["nothing"][2] + 0.25
     assert mean["auxiliary"][0] < mean["auxiliary / 32"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_penalty_can_be_too_large(seed):
+    """What the lesson's section 2 adds: beyond 0.5 the directions get worse again."""
+    seen, _ = runs.planted()
+    encode, loss = reference("sae_training.encode"), reference("sae_training.sae_loss")
+    weak, good, large = (
+        mean_max_cosine(runs.fit(encode, loss, seen.x, l1, weights=runs.start(seen.x, seed))["W_dec"], seen.dictionary)
+        for l1 in (0.2, 0.5, 1.0)
+    )
+    assert weak < good > large + 0.005

@@ -14,6 +14,7 @@ from mi_course.interp.steering import (
     collect,
     last_token_index,
     massive_tokens,
+    ordinary_activations,
     token_activations,
     token_ids,
 )
@@ -105,6 +106,14 @@ def test_token_activations_leave_bos_and_massive_tokens_out(llama):
     got = token_activations(llama, PROMPTS, 1, batch_size=2)
     torch.testing.assert_close(got, torch.stack(want), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(token_activations(llama, PROMPTS, 1, limit=7), got[:7], rtol=1e-4, atol=1e-4)
+
+
+def test_ordinary_activations_of_several_layers_are_those_of_each(llama):
+    together = ordinary_activations(llama, PROMPTS, [2, 0], batch_size=2)
+    assert sorted(together) == [0, 2]
+    for layer, got in together.items():
+        torch.testing.assert_close(got, token_activations(llama, PROMPTS, layer), rtol=1e-4, atol=1e-4)
+    assert {len(got) for got in ordinary_activations(llama, PROMPTS, [0, 2], limit=7).values()} == {7}
 
 
 def test_layers_above_are_not_run(llama):
