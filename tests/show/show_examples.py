@@ -21,7 +21,7 @@ PICTURES = {
         caption="Random values.", unit="nats", highlight=[(18, 6), (17, 3)])""",
     "heatmap": """show.heatmap(rng.random((30, 8)) - 0.3, x=tokens, xlabel="position", ylabel="layer", unit="share",
         title="The subject moves to the end", caption="Patched.")""",
-    "heatmap with words": """show.heatmap(rng.random((6, 4)), x=tokens[:4],
+    "heatmap_with_words": """show.heatmap(rng.random((6, 4)), x=tokens[:4],
         text=[[tokens[(i + j) % 8] for j in range(4)] for i in range(6)], xlabel="position",
         ylabel="layer", center=None, unit="probability", title="The top token of each layer", caption="Lens.")""",
     "lines": """show.lines(range(100), {"one": 4 / np.arange(1, 101), "control": [4] * 100,
