@@ -52,12 +52,14 @@ __all__ = [
     "heads_in",
     "hook_ref",
     "left_hooks",
+    "left_hooks_by",
     "model_ref",
     "moved_random_state",
     "optimizer_ref",
     "sae_ref",
     "seed_complaint",
     "trained_ref",
+    "turned_around",
 ]
 
 
@@ -278,6 +280,16 @@ def left_hooks(case: Case, observation: Observation) -> bool:
     return any(model["hooks"][1] > model["hooks"][0] for watch in watches for model in watch)
 
 
+def left_hooks_by(driver: str) -> Callable[[Case, Observation], bool]:
+    """A `detect`: as `left_hooks`, of the calls of this driver alone."""
+
+    def detect(case: Case, observation: Observation) -> bool:
+        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
+        return left_hooks(case, replace(observation, replies=tuple(replies)))
+
+    return detect
+
+
 def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: str) -> list[tuple[int, int]] | Complaint:
     """The (layer, head) pairs of an answer without duplicates, or a complaint about their form.
 
@@ -303,12 +315,18 @@ def heads_in(value: Any, n_layers: int, n_heads: int, *, empty: str, example: st
         pairs.append((pair[0], pair[1]))
     outside = [(layer, head) for layer, head in pairs if not (0 <= layer < n_layers and 0 <= head < n_heads)]
     if outside:
-        if all(0 <= head < n_layers and 0 <= layer < n_heads for layer, head in pairs):
+        if min(map(min, pairs)) >= 0 and turned_around(pairs, n_layers, n_heads):
             return Complaint("", mistake="head_first")
         return Complaint(
             f"There is no head {outside[0]}: layers run from 0 to {n_layers - 1}, heads from 0 to {n_heads - 1}."
         )
     return list(dict.fromkeys(pairs))
+
+
+def turned_around(pairs: Sequence[tuple[int, int]], n_layers: int, n_heads: int) -> list[tuple[int, int]]:
+    """The (layer, head) pairs that these are if they are (head, layer); none if one of them is no head then."""
+    turned = [(layer, head) for head, layer in pairs]
+    return turned if all(layer < n_layers and head < n_heads for layer, head in turned) else []
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.heads import all_heads
 from mi_course.interp.models import load_model
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.patching import head_means, logit_difference
-from mi_course.interp.patching.hook_backend import hook_name, last_logits
-from mi_course.interp.prompts import read_prompts
+from mi_course.interp.patching import head_means, logit_difference, mean_ablation
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
-
-    from mi_course.interp.patching.metrics import Metric
 
     Head = tuple[int, int]
 
@@ -97,25 +94,13 @@ class AgreementTask:
         """Mean logit difference, right minus wrong verb, with these heads at their mean over a template's sentences."""
         without = frozenset((layer, head) for layer, head in heads)
         if without not in self._means:
-            values = [self._without(sorted(without), *prompts) for prompts in self.sets]
+            every = all_heads(int(self.model.cfg.n_layers), int(self.model.cfg.n_heads))
+            kept = [head for head in every if head not in without]
+            values = [
+                mean_ablation(self.model, tokens, metric, keep=kept, means=means) for tokens, metric, means in self.sets
+            ]
             self._means[without] = float(torch.cat(values).mean())
         return self._means[without]
-
-    def _without(self, heads: Sequence[Head], tokens: Tensor, metric: Metric, means: Tensor) -> Tensor:
-        """The metric of each prompt with these heads at their mean."""
-
-        def put(z: Tensor, hook: Any, layer: int, numbers: list[int]) -> Tensor:
-            z = z.clone()
-            z[:, :, numbers] = means[layer][:, numbers]
-            return z
-
-        by_layer = {layer: [head for la, head in heads if la == layer] for layer, _ in heads}
-        hooks = [
-            (hook_name(self.model, "z", layer), partial(put, layer=layer, numbers=numbers))
-            for layer, numbers in by_layer.items()
-        ]
-        with torch.no_grad():
-            return metric(last_logits(self.model, read_prompts(self.model, tokens), hooks))
 
     def drop(self, heads: Sequence[Head]) -> float:
         """By how much the mean logit difference falls."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from mi_course.interp.heads import all_heads, named
 from mi_course.interp.ioi import parts_at_end, record
 from mi_course.interp.patching.batched_forward import PatchedRuns, run_patched
 from mi_course.interp.patching.decoder import open_model
@@ -46,10 +47,14 @@ def prompt_set(model: TransformerBridge, prompts: Sequence[str], answers: Sequen
 
 def component_names(model: TransformerBridge) -> list[str]:
     """Heads as "26.0", MLPs as "MLP 26", then "embedding"."""
-    layers, heads = range(int(model.cfg.n_layers)), range(int(model.cfg.n_heads))
-    return (
-        [f"{layer}.{head}" for layer in layers for head in heads] + [f"MLP {layer}" for layer in layers] + ["embedding"]
-    )
+    n_layers = int(model.cfg.n_layers)
+    heads = map(named, all_heads(n_layers, int(model.cfg.n_heads)))
+    return [*heads, *(f"MLP {layer}" for layer in range(n_layers)), "embedding"]
+
+
+def _directions(model: TransformerBridge, prompts: PromptSet) -> Float[Tensor, "prompt d_model"]:
+    """W_U of the right answer minus that of the wrong one."""
+    return (model.W_U[:, prompts.answers[:, 0]] - model.W_U[:, prompts.answers[:, 1]]).T
 
 
 @torch.no_grad()
@@ -77,7 +82,7 @@ def attributions(
     hooks = [(f"blocks.{layer}.attn.hook_z", at_mean) for layer in sorted({layer for layer, _ in without})]
     _, cache = record(model, prompts.tokens, hooks)
     parts, scale = parts_at_end(model, cache), cache["ln_final.hook_scale"][:, -1, 0]
-    directions = (model.W_U[:, prompts.answers[:, 0]] - model.W_U[:, prompts.answers[:, 1]]).T
+    directions = _directions(model, prompts)
     rows = [attribute(parts[:, i], float(scale[i]), directions[i]) for i in range(len(directions))]
     return torch.stack([torch.as_tensor(row) for row in rows], dim=1)
 
@@ -127,7 +132,7 @@ def ablation_drops(
     start = end - 1 if where == "last position" else 0
     rows, total = torch.arange(count), decoder.n_layers * (n_heads + 1)
     scale = (trace.pre[-1][:, -1].pow(2).mean(-1, keepdim=True) + model.cfg.eps).sqrt()
-    toward = (model.W_U[:, prompts.answers[:, 0]] - model.W_U[:, prompts.answers[:, 1]]).T / scale
+    toward = _directions(model, prompts) / scale
     finals, direct = torch.zeros(total, count, trace.pre[-1].shape[-1]), torch.zeros(total, count)
 
     def runs(component: int, stream: Tensor, output: Tensor) -> PatchedRuns:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mi_course.interp.heads import all_heads
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
@@ -196,7 +198,7 @@ def composition_table(
         raise ValueError(f'part is {part!r}, expected "q", "k" or "v".')
     reads = ov_circuit(model, *reader) if part == "v" else qk_circuit(model, *reader)
     reads = reads.T if part == "k" else reads
-    earlier = [(layer, head) for layer in range(reader[0]) for head in range(model.cfg.n_heads)]
+    earlier = all_heads(reader[0], int(model.cfg.n_heads))
     return {head: score(ov_circuit(model, *head), reads) for head in earlier}
 
 

@@ -20,6 +20,11 @@ def named(head: Head) -> str:
     return f"{head[0]}.{head[1]}"
 
 
+def all_heads(n_layers: int, n_heads: int) -> list[Head]:
+    """All heads, layer by layer."""
+    return [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+
+
 def ranking(values: Float[Tensor, "layer head"]) -> list[Head]:
     """All heads, that with the largest value first."""
     return [divmod(i, values.shape[1]) for i in values.flatten().argsort(descending=True).tolist()]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mi_course.interp.heads import all_heads
 from mi_course.interp.models import load_model
 from mi_course.interp.models.where import data_dir
 from mi_course.interp.patching import faithfulness, head_means, logit_difference, mean_ablations
@@ -229,7 +230,7 @@ class Task:
         return {head: whole - score for head, score in zip(heads, left, strict=True)}
 
     def _all_heads(self) -> list[Head]:
-        return [(layer, head) for layer in range(self.model.cfg.n_layers) for head in range(self.model.cfg.n_heads)]
+        return all_heads(int(self.model.cfg.n_layers), int(self.model.cfg.n_heads))
 
     def _mean_metrics(self, circuits: Sequence[frozenset[Head]]) -> list[float]:
         """For each circuit the metric's mean over all templates, with every other head at its mean."""

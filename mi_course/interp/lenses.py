@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mi_course.interp.massive import massive_tokens
-from mi_course.interp.models.where import data_dir
 from mi_course.interp.prompts import read_prompts, word_ids
+from mi_course.interp.sae.activations import sampled_tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -50,13 +50,11 @@ def sampled_text(first: int, rows: int, length: int) -> Int[Tensor, "row pos"]:
     The file's rows are taken in an order of our own, which mixes its openings; the same numbers give the same rows.
     Raises ValueError where there are not as many rows or tokens.
     """
-    from safetensors.torch import load_file
-
-    (tokens,) = load_file(data_dir() / "smollm2-sampled.safetensors").values()
+    tokens = sampled_tokens()
     if first + rows > len(tokens) or length + 1 > tokens.shape[1]:
         raise ValueError(f"There are {len(tokens)} rows of BOS and {tokens.shape[1] - 1} tokens.")
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
-    return tokens.long()[order[first : first + rows], : length + 1]
+    return tokens[order[first : first + rows], : length + 1]
 
 
 @dataclass(frozen=True)
@@ -67,18 +65,24 @@ class Streams:
     tokens: Int[Tensor, " token"]
 
 
+def _stream_names(model: TransformerBridge) -> list[str]:
+    return [
+        "blocks.0.hook_resid_pre",
+        *(f"blocks.{layer}.hook_resid_post" for layer in range(int(model.cfg.n_layers))),
+    ]
+
+
 @torch.no_grad()
 def read_streams(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> Streams:
     """All streams at every position but BOS. Tokens whose stream is massive in the middle layer are left out."""
-    n_layers = int(model.cfg.n_layers)
-    names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
+    names = _stream_names(model)
     parts, kept = [], []
     for rows in tokens.split(BATCH):
         _, cache = model.run_with_cache(rows, names_filter=names, return_type=None)
         resid = torch.stack([cache[name] for name in names])
         real = torch.ones_like(rows, dtype=torch.bool)
         real[:, 0] = False
-        usual = real & ~massive_tokens(resid[n_layers // 2].norm(dim=-1), real)
+        usual = real & ~massive_tokens(resid[len(names) // 2].norm(dim=-1), real)
         parts.append(resid[:, usual])
         kept.append(rows[usual])
     return Streams(torch.cat(parts, dim=1), torch.cat(kept))
@@ -88,10 +92,7 @@ def read_streams(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> St
 def last_streams(model: TransformerBridge, prompts: Sequence[Prompt]) -> Float[Tensor, "1+layer prompt d_model"]:
     """All streams after each prompt's last token."""
     batch = read_prompts(model, prompts, side="left")
-    names = [
-        "blocks.0.hook_resid_pre",
-        *(f"blocks.{layer}.hook_resid_post" for layer in range(int(model.cfg.n_layers))),
-    ]
+    names = _stream_names(model)
     _, cache = model.run_with_cache(batch.tokens, names_filter=names, return_type=None, **batch.forward_options())
     return torch.stack([cache[name][:, -1] for name in names])
 

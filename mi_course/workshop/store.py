@@ -132,10 +132,11 @@ class _Sql:
 
     def append(self, session: str, entries: Sequence[Entry]) -> None:
         """Commit the entries, in order. Those whose keys are known change nothing."""
+        rows = [(entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)) for entry in entries]
 
         def work(execute: Any) -> None:
             self._in_order(execute)
-            self._insert(execute, session, entries)
+            self._insert(execute, session, rows)
             self._announce(execute, session)
 
         if entries:
@@ -154,7 +155,8 @@ class _Sql:
             more = len(page) == PAGE
             after = page[-1].number if page else after
 
-    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
+    def _insert(self, execute: Any, session: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """rows: participant, key, kind, at, and body as JSON."""
         raise NotImplementedError
 
     def _select(self, execute: Any, session: str, after: int, limit: int) -> list[Entry]:
@@ -289,8 +291,7 @@ class SqliteStore(_Sql):
     # One statement and one row for any number of entries: for each row, sqlite3 lets go of Python's lock, and waits up
     # to 5 ms until the thread of the requests gives it back.
 
-    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
-        rows = [(entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)) for entry in entries]
+    def _insert(self, execute: Any, session: str, rows: Sequence[tuple[Any, ...]]) -> None:
         execute(
             "INSERT INTO log (session, participant, key, kind, at, body) SELECT ?, json_extract(value, '$[0]'),"
             " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),"
@@ -371,8 +372,7 @@ class PostgresStore(_Sql):
                 self._db = None
                 raise StoreUnavailable(_one_line(error)) from None
 
-    def _insert(self, execute: Any, session: str, entries: Sequence[Entry]) -> None:
-        rows = [(entry.participant, entry.key, entry.kind, entry.at, json.dumps(entry.body)) for entry in entries]
+    def _insert(self, execute: Any, session: str, rows: Sequence[tuple[Any, ...]]) -> None:
         execute(
             "INSERT INTO log (session, participant, key, kind, at, body)"
             " SELECT ?, * FROM unnest(?::text[], ?::text[], ?::text[], ?::float8[], ?::text[])"

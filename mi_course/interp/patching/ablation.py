@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mi_course.interp.heads import all_heads
 from mi_course.interp.patching.batched_forward import PatchedRuns, group_by_span, run_patched
 from mi_course.interp.patching.decoder import open_model
 from mi_course.interp.patching.hook_backend import activations, hook_name, last_logits
@@ -109,7 +110,7 @@ def ablate_each(
     means: as in `mean_ablation`. With z of another run of as many prompts (layer batch pos head d_head) in their place
     this is activation patching of single heads.
     """
-    every = [(layer, head) for layer in range(int(model.cfg.n_layers)) for head in range(int(model.cfg.n_heads))]
+    every = all_heads(int(model.cfg.n_layers), int(model.cfg.n_heads))
     others = [[other for other in every if other != tuple(head)] for head in heads]
     return mean_ablations(model, prompts, metric, others, means=means, mask=mask)
 
@@ -194,7 +195,7 @@ def score_circuit(
     """
     batch = read_prompts(model, prompts, mask)
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
-    every = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    every = all_heads(n_layers, n_heads)
     outside = sorted(set(every) - set(map(tuple, circuit)))
     others = random_circuits(model, len(set(map(tuple, circuit))), random, seed=seed)
     circuits = [circuit, every, [], outside, *others]

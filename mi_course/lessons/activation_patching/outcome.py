@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in, turned_around
+from mi_course.interp.heads import all_heads
 from mi_course.interp.ioi import chance, smollm2_held_out
 from mi_course.wire import Observation
 
@@ -85,8 +86,8 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     if share < LOW:
         if len(heads) <= 3:
             return Complaint("", mistake="too_few")
-        turned = [(head, layer) for layer, head in heads if head < task.n_layers and layer < task.n_heads]
-        if len(turned) == len(heads) and task.score(turned) > LOW:
+        turned = turned_around(heads, task.n_layers, task.n_heads)
+        if turned and task.score(turned) > LOW:
             return Complaint("", mistake="head_first")
         # Much of the task, and not by chance: what a ranking by denoising gives.
         if share > 0.2 and share > task.chance(len(heads)):
@@ -106,7 +107,7 @@ def _cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _every(case: Case) -> list[tuple[int, int]]:
-    return [(layer, head) for layer in range(case.judge_data.n_layers) for head in range(case.judge_data.n_heads)]
+    return all_heads(case.judge_data.n_layers, case.judge_data.n_heads)
 
 
 def _weakest(case: Case) -> list[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from mi_course.exercises import (
     cache_ref,
     case,
     function_ref,
-    left_hooks,
+    left_hooks_by,
     model_ref,
 )
 from mi_course.wire import Observation
@@ -210,16 +209,6 @@ def _positions(model, tokens: Tensor) -> int:
     return tokens.shape[1]
 
 
-def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """Detects hooks left by a call of this driver."""
-
-    def sign(case: Case, observation: Observation) -> bool:
-        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
-        return left_hooks(case, replace(observation, replies=tuple(replies)))
-
-    return sign
-
-
 def _cache_changed(case: Case, observation: Observation) -> bool:
     """Detects a changed cache entry."""
     return any(path.startswith("[2]") for reply in observation.replies for path in reply.watched.get("arguments", []))
@@ -333,7 +322,7 @@ RESIDUAL_SWEEP = Exercise(
     parts=_sweep_parts((3, 2, 2)),
     mistakes=(
         Mistake("cache_changed", _IN_CACHE, _into_cache(_RESID, _positions, 1), _cache_changed),
-        Mistake("hooks_left", _HOOKS_LEFT, _piling_up(_RESID, _positions, 1, clear=False), _left_by("call")),
+        Mistake("hooks_left", _HOOKS_LEFT, _piling_up(_RESID, _positions, 1, clear=False), left_hooks_by("call")),
         Mistake("patches_pile_up", _PILED_UP, _piling_up(_RESID, _positions, 1, clear=True)),
         Mistake("nothing_patched", _CONSTANT, _loop(lambda x, clean, i: x.clone(), _RESID, _positions)),
         Mistake(
@@ -382,7 +371,7 @@ RESIDUAL_SWEEP = Exercise(
             "hooks_left_after_error",
             _HOOKS_LEFT_AFTER_ERROR,
             _reset_at_the_end(_RESID, _positions, 1),
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks, model_ref
-from mi_course.wire import Observation
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
 
 # ---------------------------------------------------------------------------------------------------------------------
 # composition_score
@@ -397,16 +395,6 @@ def _hooks_stay_after_error(model, tokens: Tensor, heads: list[tuple[int, int]])
     return loss
 
 
-def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """Detects hooks left by a call of this driver."""
-
-    def sign(case: Case, observation: Observation) -> bool:
-        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
-        return left_hooks(case, replace(observation, replies=tuple(replies)))
-
-    return sign
-
-
 def _ablation_cases(config: dict, sets: list[list[tuple[int, int]]]) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         cases = []
@@ -538,14 +526,14 @@ LOSS_WITHOUT_HEADS = Exercise(
             "Your hooks are still on the model after the call, so every later forward pass is ablated as well. "
             "`model.run_with_hooks(...)` and `with model.hooks(...)` remove them.",
             _hooks_stay,
-            _left_by("call"),
+            left_hooks_by("call"),
         ),
         Mistake(
             "hooks_left_after_error",
             "When the forward pass fails halfway, your hooks stay on the model, and every later result is quietly wrong. "
             "`model.run_with_hooks(...)` and `with model.hooks(...)` remove them in that case too.",
             _hooks_stay_after_error,
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(

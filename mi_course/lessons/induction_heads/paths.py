@@ -8,12 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, model_ref
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
 from mi_course.lessons.induction_heads.circuits import (
     _ATTENTION_ONLY,
     _GROUPED,
     _hooked,
-    _left_by,
     _loss_without_heads,
     _nll,
     _with,
@@ -296,14 +295,14 @@ LOSS_WITHOUT_PATH = Exercise(
             "Your hooks are still on the model after the call, so every later forward pass is changed as well. "
             "`model.run_with_hooks(...)` and `with model.hooks(...)` remove them.",
             _hooks_stay,
-            _left_by("call"),
+            left_hooks_by("call"),
         ),
         Mistake(
             "hooks_left_after_error",
             "When a forward pass fails halfway, your hooks stay on the model, and every later result is quietly wrong. "
             "`model.run_with_hooks(...)` and `with model.hooks(...)` remove them in that case too.",
             _hooks_stay_after_error,
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in
+from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs, heads_in, turned_around
 from mi_course.interp.agreement import layer_matched, smollm2_drops, smollm2_held_out
+from mi_course.interp.heads import all_heads
 from mi_course.wire import Observation
 
 MOST, LEAST, LEVEL, SETS = 4, 0.25, 0.95, 200
@@ -77,8 +78,8 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     drop, bar = task.drop(heads), task.chance(heads)
     if drop > bar and drop >= LEAST * task.clean:
         return None
-    turned = [(head, layer) for layer, head in heads if head < task.n_layers and layer < task.n_heads]
-    if len(turned) == len(heads) and task.drop(turned) > max(task.chance(turned), LEAST * task.clean):
+    turned = turned_around(heads, task.n_layers, task.n_heads)
+    if turned and task.drop(turned) > max(task.chance(turned), LEAST * task.clean):
         return Complaint("", mistake="head_first")
     if drop < -0.05 * task.clean:
         return Complaint("", mistake="against_it")
@@ -99,7 +100,7 @@ def _cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _every(case: Case) -> list[_Head]:
-    return [(layer, head) for layer in range(case.judge_data.n_layers) for head in range(case.judge_data.n_heads)]
+    return all_heads(case.judge_data.n_layers, case.judge_data.n_heads)
 
 
 def _weak(case: Case) -> list[_Head]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,9 +18,10 @@ from mi_course.exercises import (
     RandomInputs,
     cache_ref,
     case,
-    left_hooks,
+    left_hooks_by,
     model_ref,
 )
+from mi_course.interp.heads import all_heads
 from mi_course.wire import Observation
 
 _GROUPED = {
@@ -611,7 +611,7 @@ def _oracle(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tenso
 
 
 def _every(model: Any) -> _Heads:
-    return [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+    return all_heads(model.cfg.n_layers, model.cfg.n_heads)
 
 
 def _last_of_each_layer(model: Any, heads: _Heads) -> _Heads:
@@ -630,28 +630,21 @@ def _swapped(model: Any, heads: _Heads) -> _Heads:
     return [(head, layer) for layer, head in heads]
 
 
-def _by_hooks(model: Any, tokens: Tensor, heads: _Heads) -> list[tuple[str, Any]]:
-    z = _clean_z(model, tokens)
+def _by_hooks(heads: _Heads, clean: dict[int, Tensor] | None = None) -> list[tuple[str, Any]]:
+    """Hooks that put each head at its mean over the prompts: in `clean`, z by layer, or else in the run itself."""
 
-    def put(value: Tensor, hook: Any, head: int) -> Tensor:
-        value = value.clone()
-        value[:, :, head] = z[hook.layer()][:, :, head].mean(0)
-        return value
+    def put(z: Tensor, hook: Any, head: int) -> Tensor:
+        of = z if clean is None else clean[hook.layer()]
+        z = z.clone()
+        z[:, :, head] = of[:, :, head].mean(0)
+        return z
 
-    return [
-        (f"blocks.{layer}.attn.hook_z", lambda value, hook, head=head: put(value, hook, head)) for layer, head in heads
-    ]
+    return [(f"blocks.{layer}.attn.hook_z", lambda z, hook, head=head: put(z, hook, head)) for layer, head in heads]
 
 
 def _mean_of_this_run(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tensor:
-    def put(z: Tensor, hook: Any, head: int) -> Tensor:
-        z = z.clone()
-        z[:, :, head] = z[:, :, head].mean(0)
-        return z
-
-    hooks = [(f"blocks.{la}.attn.hook_z", lambda z, hook, head=head: put(z, hook, head)) for la, head in heads]
     with torch.no_grad():
-        return _differences(model.run_with_hooks(tokens, fwd_hooks=hooks), answers)
+        return _differences(model.run_with_hooks(tokens, fwd_hooks=_by_hooks(heads)), answers)
 
 
 def _one_at_a_time(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tensor:
@@ -672,7 +665,7 @@ def _after(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
 
 
 def _hooks_stay(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tensor:
-    for name, hook in _by_hooks(model, tokens, heads):
+    for name, hook in _by_hooks(heads, _clean_z(model, tokens)):
         model.add_hook(name, hook)
     with torch.no_grad():
         return _differences(model(tokens), answers)
@@ -684,29 +677,13 @@ def _hooks_stay_after_error(model: Any, tokens: Tensor, heads: _Heads, answers: 
     def keep(z: Tensor, hook: Any) -> None:
         kept[hook.layer()] = z.clone()
 
-    def put(z: Tensor, hook: Any, head: int) -> Tensor:
-        z = z.clone()
-        z[:, :, head] = kept[hook.layer()][:, :, head].mean(0)
-        return z
-
     for layer in {layer for layer, _ in heads}:
         model.add_hook(f"blocks.{layer}.attn.hook_z", keep)
     with torch.no_grad():
         model(tokens)
     model.reset_hooks()
     with torch.no_grad():
-        hooks = [(f"blocks.{la}.attn.hook_z", lambda z, hook, head=head: put(z, hook, head)) for la, head in heads]
-        return _differences(model.run_with_hooks(tokens, fwd_hooks=hooks), answers)
-
-
-def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """Detects hooks left by a call of this driver."""
-
-    def detect(case: Case, observation: Observation) -> bool:
-        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
-        return left_hooks(case, replace(observation, replies=tuple(replies)))
-
-    return detect
+        return _differences(model.run_with_hooks(tokens, fwd_hooks=_by_hooks(heads, kept)), answers)
 
 
 def _ablation_cases(
@@ -891,13 +868,13 @@ ABLATED_DIFFERENCE = Exercise(
             "hooks_left",
             "Your hooks are still on the model after the call, so every later forward pass is ablated as well. `model.run_with_hooks(...)` and `with model.hooks(...)` remove them.",
             _hooks_stay,
-            _left_by("call"),
+            left_hooks_by("call"),
         ),
         Mistake(
             "hooks_left_after_error",
             "When the forward pass fails halfway, your hooks stay on the model, and every later result is quietly wrong. `model.run_with_hooks(...)` and `with model.hooks(...)` remove them in that case too.",
             _hooks_stay_after_error,
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(

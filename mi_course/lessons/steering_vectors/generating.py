@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks, model_ref
-from mi_course.wire import Observation
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
 
 _CONFIG: dict[str, Any] = {
     "n_layers": 3,
@@ -118,16 +116,6 @@ def _hooks_stay_after_error(model: Any, *args: Any) -> Tensor:
     out = _hooks_stay(model, *args)
     model.reset_hooks()
     return out
-
-
-def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    """Detects hooks left by a call of this driver."""
-
-    def sign(case: Case, observation: Observation) -> bool:
-        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
-        return left_hooks(case, replace(observation, replies=tuple(replies)))
-
-    return sign
 
 
 def _cases(*shapes: tuple[int, int, int, str]) -> Callable[[RandomInputs, str], list[Case]]:
@@ -260,13 +248,13 @@ STEERED_GENERATION = Exercise(
             "hooks_left",
             "The tokens are right, but a hook is still on the model, and steers whatever is run next. `with model.hooks(fwd_hooks=[...]):` takes it off.",
             _hooks_stay,
-            _left_by("call"),
+            left_hooks_by("call"),
         ),
         Mistake(
             "hooks_left_after_error",
             "When the model raises an error, your hook stays on it. Take it off in any case: `with model.hooks(...)` does, and so does `try … finally`.",
             _hooks_stay_after_error,
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(

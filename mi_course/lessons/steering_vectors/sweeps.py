@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,10 +17,9 @@ from mi_course.exercises import (
     RandomInputs,
     case,
     function_ref,
-    left_hooks,
+    left_hooks_by,
     model_ref,
 )
-from mi_course.wire import Observation
 
 _CONFIG: dict[str, Any] = {
     "n_layers": 4,
@@ -128,14 +126,6 @@ def _stays_after_error(model, tokens, layers, *rest):  # type: ignore[no-untyped
         model(tokens)
     model.reset_hooks()
     return _layer_sweep(model, tokens, layers, *rest)
-
-
-def _left_by(driver: str) -> Callable[[Case, Observation], bool]:
-    def sign(case: Case, observation: Observation) -> bool:
-        replies = [r for call, r in zip(case.calls, observation.replies, strict=True) if call.driver == driver]
-        return left_hooks(case, replace(observation, replies=tuple(replies)))
-
-    return sign
 
 
 def _args(draw: RandomInputs, batch: int, pos: int, layers: list[int], n: int, kind: str = "") -> tuple:
@@ -309,13 +299,13 @@ LAYER_SWEEP = Exercise(
             "hooks_left",
             "The table is right, but a hook is still on the model. `with model.hooks(fwd_hooks=[...]):` takes it off.",
             _stays,
-            _left_by("call"),
+            left_hooks_by("call"),
         ),
         Mistake(
             "hooks_left_after_error",
             "When the model raises an error, your hook stays on it. `with model.hooks(...)` takes it off in any case.",
             _stays_after_error,
-            _left_by("raising"),
+            left_hooks_by("raising"),
         ),
     ),
     hints=(
