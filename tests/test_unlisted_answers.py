@@ -417,6 +417,11 @@ def opposite_pairs(vector, activations, n, seed):
     return torch.cat([half, -half])[:n]
 
 
+def half_of_the_activations(vector, activations, n, seed):
+    some = activations[: len(activations) // 2 + 1]
+    return reference("steering_vectors.matched_controls")(vector, some, n, seed)
+
+
 def hook_left_in_a_later_pass(model, tokens, layers, vectors, controls, coefficient, metric):
     base, rows = float(metric(model(tokens))), []
     for layer, vector, others in zip(layers, vectors, controls, strict=True):
@@ -558,6 +563,7 @@ ONCE_PASSED = [
     ("activation_patching.recovery", small_effects_refused),
     ("steering_vectors.log_odds", softmax_then_log),
     ("steering_vectors.matched_controls", opposite_pairs),
+    ("steering_vectors.matched_controls", half_of_the_activations),
     ("steering_vectors.layer_sweep", hook_left_in_a_later_pass),
     ("steering_vectors.layer_sweep", prompt_by_prompt),
     ("sae_training.jumprelu", lambda pre, threshold: pre.relu() * (pre > threshold)),

@@ -184,14 +184,18 @@ def _other_inputs(draw: RandomInputs) -> list[Case]:
     vector, activations, seed, n = draw.normal(5, std=3.0), _activations(draw, 80, 5), draw.seed(), 2000
     some_zero = activations.clone()
     some_zero[::2] = 0.0
+    two_kinds = torch.cat([activations[:40], 2 * activations[40:].flip(1)])  # no part of the rows has the covariance
     inputs = [
         (vector, activations, n),
         *((vector.flip(0) * factor, activations, n) for factor in (0.01, 50.0)),
-        *((vector, other, n) for other in (activations.flip(1) * 0.01, activations.flip(1) * 50.0, some_zero)),
+        *(
+            (vector, other, n)
+            for other in (activations.flip(1) * 0.01, activations.flip(1) * 50.0, some_zero, two_kinds)
+        ),
         (vector, activations, 1),
     ]
     calls = tuple(Call((*args, seed), watch=("arguments",)) for args in inputs)
-    about = "the same seed with short and long vectors, small, large and partly zero activations, and one direction"
+    about = "the same seed with short and long vectors; small, large, partly zero and uneven activations; one direction"
     return [Case(calls=calls, judge=_judge, about=about)]
 
 
