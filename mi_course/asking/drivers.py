@@ -85,16 +85,15 @@ def gradients(answer: Callable[..., Any], args: list[Any], wrt: list[int], cotan
 
 
 def _as_expected(leaves: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
-    """The leaves in the form of the cotangents, where the comparison of values takes one form for the other."""
+    """The leaves in the form of the cotangents: as rows for a tensor, or a tensor for its rows.
+
+    A scalar has no axes, since statements that ask for gradients ask for a scalar tensor.
+    """
     if len(cotangents) == 1 < len(leaves) and all(leaf.shape == cotangents[0].shape[1:] for leaf in leaves):
         leaves = [torch.stack(leaves)]  # a list of rows for a tensor
     elif len(leaves) == 1 < len(cotangents) and leaves[0].shape[:1] == (len(cotangents),):
         leaves = list(leaves[0].unbind())  # a tensor for a list
-    shapes = [c.shape for c in cotangents]
-    return [
-        leaf.reshape(()) if leaf.shape == (1,) and i < len(shapes) and shapes[i] == () else leaf
-        for i, leaf in enumerate(leaves)
-    ]
+    return leaves
 
 
 def _leaves(output: Any) -> list[Tensor]:

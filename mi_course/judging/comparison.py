@@ -195,6 +195,11 @@ def _compare_dict(seen: Any, expected: dict[Any, Any], rtol: float, atol: float,
     for key, e in expected.items():
         # What a driver recorded is told in its own words.
         where = f"{path}[{key!r}]" if path != "the result" or key not in _RECORDED else _RECORDED[key]
+        # A number may have an axis, but no gradient is taken of it then.
+        if key == "output" and "gradients" in expected and _is_number(e) and getattr(seen[key], "ndim", 0):
+            return Complaint(
+                f"{where} has shape {_shape(seen[key])}, expected a scalar tensor: one without axes.", "shape"
+            )
         if problem := compare(seen[key], e, rtol=rtol, atol=atol, path=where):
             return problem
     return None
