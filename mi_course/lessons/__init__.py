@@ -83,6 +83,14 @@ OURS = (
     LessonInfo(
         6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
     ),
+    LessonInfo(
+        8,
+        "entities_and_uncertainty",
+        "Entities and uncertainty",
+        120,
+        "08_entities_and_uncertainty",
+        "mi_course.lessons.entities_and_uncertainty",
+    ),
 )
 
 
