@@ -17,11 +17,16 @@ import torch
 OUT = Path(__file__).with_name("facts.json")
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Questions: "subject:answer/another accepted answer, ...". The first of a relation's wordings is the lesson's own.
+# Questions: "subject:answer/another accepted answer, ...". The first of a relation's wordings is the
+# lesson's own, with two examples, which are no questions.
 
 RELATIONS = {
     "capitals": (
-        ("The capital of {} is", "The capital city of {} is called", "Q: What is the capital of {}?\nA:"),
+        (
+            "The capital of Luxembourg is Luxembourg City. The capital of Laos is Vientiane. The capital of {} is",
+            "The capital of {} is",
+            "The capital city of {} is called",
+        ),
         "Afghanistan:Kabul, Albania:Tirana, Algeria:Algiers, Argentina:Buenos Aires, Armenia:Yerevan, Australia:Canberra, "
         "Austria:Vienna, Azerbaijan:Baku, Bangladesh:Dhaka, Belarus:Minsk, Belgium:Brussels, Bolivia:Sucre/La Paz, "
         "Brazil:Brasília/Brasilia, Bulgaria:Sofia, Cambodia:Phnom Penh, Cameroon:Yaoundé/Yaounde, Canada:Ottawa, Chile:Santiago, "
@@ -39,20 +44,28 @@ RELATIONS = {
         "Venezuela:Caracas, Vietnam:Hanoi, Zambia:Lusaka, Zimbabwe:Harare",
     ),
     "states": (
-        ("The capital of the US state of {} is", "The state capital of {} is called", "Q: What is the state capital of {}?\nA:"),
+        (
+            "The capital of the state of Ohio is Columbus. The capital of the state of Utah is Salt Lake City. The capital of the state of {} is",
+            "The capital of the US state of {} is",
+            "The state capital of {} is called",
+        ),
         "Alabama:Montgomery, Alaska:Juneau, Arizona:Phoenix, Arkansas:Little Rock, California:Sacramento, Colorado:Denver, "
         "Connecticut:Hartford, Delaware:Dover, Florida:Tallahassee, Georgia:Atlanta, Hawaii:Honolulu, Idaho:Boise, "
         "Illinois:Springfield, Indiana:Indianapolis, Iowa:Des Moines, Kansas:Topeka, Kentucky:Frankfort, Louisiana:Baton Rouge, "
         "Maine:Augusta, Maryland:Annapolis, Massachusetts:Boston, Michigan:Lansing, Minnesota:Saint Paul/St. Paul, "
         "Mississippi:Jackson, Missouri:Jefferson City, Montana:Helena, Nebraska:Lincoln, Nevada:Carson City, "
         "New Hampshire:Concord, New Jersey:Trenton, New Mexico:Santa Fe, New York:Albany, North Carolina:Raleigh, "
-        "North Dakota:Bismarck, Ohio:Columbus, Oklahoma:Oklahoma City, Oregon:Salem, Pennsylvania:Harrisburg, "
+        "North Dakota:Bismarck, Oklahoma:Oklahoma City, Oregon:Salem, Pennsylvania:Harrisburg, "
         "Rhode Island:Providence, South Carolina:Columbia, South Dakota:Pierre, Tennessee:Nashville, Texas:Austin, "
-        "Utah:Salt Lake City, Vermont:Montpelier, Virginia:Richmond, Washington:Olympia, West Virginia:Charleston, "
+        "Vermont:Montpelier, Virginia:Richmond, Washington:Olympia, West Virginia:Charleston, "
         "Wisconsin:Madison, Wyoming:Cheyenne",
     ),
     "elements": (
-        ("The chemical symbol of {} is", "The chemical symbol for {} is written as", "Q: What is the chemical symbol of {}?\nA:"),
+        (
+            "The chemical symbol of francium is Fr. The chemical symbol of osmium is Os. The chemical symbol of {} is",
+            "The chemical symbol for {} is written as",
+            "The chemical symbol of {} is",
+        ),
         "hydrogen:H, helium:He, lithium:Li, beryllium:Be, boron:B, carbon:C, nitrogen:N, oxygen:O, fluorine:F, neon:Ne, "
         "sodium:Na, magnesium:Mg, aluminum:Al, silicon:Si, phosphorus:P, sulfur:S, chlorine:Cl, argon:Ar, potassium:K, "
         "calcium:Ca, scandium:Sc, titanium:Ti, vanadium:V, chromium:Cr, manganese:Mn, iron:Fe, cobalt:Co, nickel:Ni, "
@@ -62,7 +75,11 @@ RELATIONS = {
         "mercury:Hg, lead:Pb, bismuth:Bi, radon:Rn, radium:Ra, thorium:Th, uranium:U, plutonium:Pu",
     ),
     "books": (
-        ("{} was written by", "The author of {} is", "Q: Who wrote {}?\nA:"),
+        (
+            "Emma was written by Jane Austen. Kim was written by Rudyard Kipling. {} was written by",
+            "The author of Emma is Jane Austen. The author of Kim is Rudyard Kipling. The author of {} is",
+            "Q: Who wrote {}?\nA:",
+        ),
         "Hamlet:William Shakespeare/Shakespeare, Pride and Prejudice:Jane Austen, Moby-Dick:Herman Melville, Oliver Twist:Charles Dickens/Dickens, "
         "Great Expectations:Charles Dickens/Dickens, War and Peace:Leo Tolstoy/Tolstoy, Crime and Punishment:Fyodor Dostoevsky/Dostoevsky/Fyodor Dostoyevsky, "
         "The Great Gatsby:F. Scott Fitzgerald, Frankenstein:Mary Shelley/Mary Wollstonecraft Shelley, Dracula:Bram Stoker, "
@@ -86,7 +103,11 @@ RELATIONS = {
         "Das Kapital:Karl Marx/Marx, The Interpretation of Dreams:Sigmund Freud/Freud",
     ),
     "currencies": (
-        ("The currency of {} is the", "The money used in {} is called the", "Q: What is the currency of {}?\nA: The"),
+        (
+            "The currency of Oman is the rial. The currency of Laos is the kip. The currency of {} is the",
+            "The money used in Oman is called the rial. The money used in Laos is called the kip. The money used in {} is called the",
+            "The currency of {} is the",
+        ),
         "Japan:yen/Japanese yen, China:yuan/renminbi/Chinese yuan, India:rupee/Indian rupee/Indian Rupee, Russia:ruble/Russian ruble/rouble, "
         "Mexico:peso/Mexican peso, Brazil:real/Brazilian real/Real, South Africa:rand/South African rand/Rand, Thailand:baht/Thai baht/Baht, "
         "Turkey:lira/Turkish lira/Turkish Lira, Poland:zloty/Polish zloty/złoty, Hungary:forint/Hungarian forint, Sweden:krona/Swedish krona/Swedish Krona, "
@@ -103,7 +124,11 @@ RELATIONS = {
         "Bulgaria:lev/Bulgarian lev/Bulgarian Lev, Romania:leu/Romanian leu/Romanian Leu",
     ),
     "languages": (
-        ("The main language spoken in {} is", "Most people in {} speak", "Q: What language is spoken in {}?\nA:"),
+        (
+            "The main language of Chile is Spanish. The main language of Slovakia is Slovak. The main language of {} is",
+            "The main language spoken in {} is",
+            "Most people in {} speak",
+        ),
         "Brazil:Portuguese, Mexico:Spanish, Argentina:Spanish, Peru:Spanish, Austria:German, Germany:German, France:French, "
         "Italy:Italian, Spain:Spanish, Portugal:Portuguese, Poland:Polish, Sweden:Swedish, Norway:Norwegian, Denmark:Danish, "
         "Finland:Finnish, Hungary:Hungarian, Greece:Greek, Turkey:Turkish, Russia:Russian, Ukraine:Ukrainian, "
@@ -114,20 +139,28 @@ RELATIONS = {
         "Ethiopia:Amharic/Oromo, Cuba:Spanish, Haiti:Haitian Creole/Creole, Angola:Portuguese, Jamaica:English/Jamaican",
     ),
     "opposites": (
-        ("The opposite of {} is", "The antonym of the word {} is", "Q: What is the opposite of {}?\nA:"),
+        (
+            "The opposite of rough is smooth. The opposite of empty is full. The opposite of {} is",
+            "The antonym of rough is smooth. The antonym of empty is full. The antonym of {} is",
+            "The opposite of {} is",
+        ),
         "hot:cold, big:small, tall:short, fast:slow, good:bad/evil, happy:sad/unhappy, light:dark/darkness/heavy, up:down, in:out, "
         "open:closed/close/shut, old:new/young, rich:poor, strong:weak, early:late, near:far, hard:soft/easy, wet:dry, "
-        "full:empty, clean:dirty, loud:quiet/soft/silent, high:low, deep:shallow, thick:thin, wide:narrow, heavy:light, "
+        "clean:dirty, loud:quiet/soft/silent, high:low, deep:shallow, thick:thin, wide:narrow, heavy:light, "
         "long:short, left:right, first:last, day:night, black:white, love:hate/hatred, war:peace, life:death, true:false, "
         "right:wrong/left, begin:end, buy:sell, push:pull, win:lose, give:take/receive, remember:forget, arrive:depart/leave, ask:answer, "
         "accept:reject/refuse, success:failure, victory:defeat, north:south, east:west, summer:winter, "
-        "sweet:sour/bitter, smooth:rough, brave:cowardly/afraid, "
+        "sweet:sour/bitter, brave:cowardly/afraid, "
         "polite:rude/impolite, guilty:innocent, ancient:modern, increase:decrease, import:export, positive:negative, maximum:minimum, "
         "internal:external, optimism:pessimism, simple:complex/complicated/difficult, dangerous:safe, wise:foolish/unwise, generous:stingy/selfish/greedy",
     ),
     "past": (
-        ("Today I {}. Yesterday I", "The past tense of the verb {} is", "Q: What is the past tense of {}?\nA:"),
-        "go:went, eat:ate, see:saw, write:wrote, run:ran, sing:sang, swim:swam, drink:drank, begin:began, take:took, "
+        (
+            "Today I eat, yesterday I ate. Today I run, yesterday I ran. Today I {}, yesterday I",
+            "The past tense of eat is ate. The past tense of run is ran. The past tense of {} is",
+            "Today I {}. Yesterday I",
+        ),
+        "go:went, see:saw, write:wrote, sing:sang, swim:swam, drink:drank, begin:began, take:took, "
         "give:gave, come:came, know:knew, grow:grew, fly:flew, draw:drew, throw:threw, blow:blew, break:broke, speak:spoke, "
         "steal:stole, choose:chose, freeze:froze, drive:drove, ride:rode, rise:rose, fall:fell, feel:felt, keep:kept, "
         "sleep:slept, leave:left, lose:lost, buy:bought, bring:brought, think:thought, teach:taught, catch:caught, "
@@ -135,17 +168,25 @@ RELATIONS = {
         "build:built, send:sent, spend:spent, win:won, sit:sat, dig:dug, hide:hid, shake:shook, wear:wore",
     ),
     "order": (
-        ("What comes right after {} is", "Directly after {} comes", "Q: What comes right after {}?\nA:"),
+        (
+            "After Tuesday comes Wednesday. After four comes five. After {} comes",
+            "What follows Tuesday is Wednesday. What follows four is five. What follows {} is",
+            "Directly after {} comes",
+        ),
         "January:February, February:March, March:April, April:May, May:June, June:July, July:August, August:September, "
-        "September:October, October:November, November:December, December:January, Monday:Tuesday, Tuesday:Wednesday, "
+        "September:October, October:November, November:December, December:January, Monday:Tuesday, "
         "Wednesday:Thursday, Thursday:Friday, Friday:Saturday, Saturday:Sunday, Sunday:Monday, one:two, two:three, "
-        "three:four, four:five, five:six, six:seven, seven:eight, eight:nine, nine:ten, ten:eleven, eleven:twelve, "
+        "three:four, five:six, six:seven, seven:eight, eight:nine, nine:ten, ten:eleven, eleven:twelve, "
         "spring:summer, summer:autumn/fall, autumn:winter, winter:spring, first:second, second:third, third:fourth, fourth:fifth, fifth:sixth",
     ),
     "young": (
-        ("A young {} is called a", "The baby of a {} is known as a", "Q: What is a young {} called?\nA: A"),
-        "dog:puppy/pup, cat:kitten, cow:calf, horse:foal/colt/filly, sheep:lamb, goat:kid, pig:piglet, bear:cub, lion:cub, tiger:cub, "
-        "wolf:pup/cub, deer:fawn, frog:tadpole/froglet, kangaroo:joey, goose:gosling, duck:duckling, swan:cygnet, chicken:chick, "
+        (
+            "A young goat is called a kid. A young goose is called a gosling. A young {} is called a",
+            "The baby of a goat is a kid. The baby of a goose is a gosling. The baby of a {} is a",
+            "A young {} is called a",
+        ),
+        "dog:puppy/pup, cat:kitten, cow:calf, horse:foal/colt/filly, sheep:lamb, pig:piglet, bear:cub, lion:cub, tiger:cub, "
+        "wolf:pup/cub, deer:fawn, frog:tadpole/froglet, kangaroo:joey, duck:duckling, swan:cygnet, chicken:chick, "
         "elephant:calf, whale:calf, seal:pup, rabbit:kit/bunny/kitten, butterfly:caterpillar/larva, "
         "koala:joey, hen:chick, fox:cub/kit, donkey:foal, giraffe:calf",
     ),
@@ -168,7 +209,7 @@ Thomas Edison|inventor|American|1847
 Benjamin Franklin|inventor/politician|American|1706
 Abraham Lincoln|president/politician|American|1809
 George Washington|president/general|American|1732
-Thomas Jefferson|president/politician|American|1743
+Ronald Reagan|president/politician/actor|American|1911
 Theodore Roosevelt|president/politician|American|1858
 Winston Churchill|politician|English/British|1874
 Adolf Hitler|politician|German/Austrian|1889
@@ -179,12 +220,12 @@ Nelson Mandela|president/politician|South African|1918
 Napoleon Bonaparte|general/politician|French|1769
 Frank Sinatra|singer|American|1915
 William Shakespeare|writer/poet|English/British|1564
-Charles Dickens|writer|English/British|1812
+Jonathan Swift|writer|Irish/English/British|1667
 Jane Austen|writer|English/British|1775
 Virginia Woolf|writer|English/British|1882
-George Orwell|writer|English/British|1903
+Agatha Christie|writer|English/British|1890
 Oscar Wilde|writer/poet|Irish|1854
-James Joyce|writer|Irish|1882
+Lewis Carroll|writer|English/British|1832
 Mark Twain|writer|American|1835
 Ernest Hemingway|writer|American|1899
 Emily Dickinson|poet|American|1830
@@ -208,11 +249,11 @@ Alan Turing|mathematician|English/British|1912
 Ada Lovelace|mathematician|English/British|1815
 Stephen Hawking|physicist|English/British|1942
 Niels Bohr|physicist|Danish|1885
-Michael Faraday|physicist/chemist|English/British|1791
+Dmitri Mendeleev|chemist|Russian|1834
 Louis Pasteur|biologist/chemist|French|1822
 Gregor Mendel|biologist/naturalist|Austrian/Czech|1822
 Alexander Fleming|biologist|Scottish/British|1881
-Rosalind Franklin|chemist|English/British|1920
+Antoine Lavoisier|chemist|French|1743
 Pablo Picasso|painter|Spanish|1881
 Claude Monet|painter|French|1840
 Salvador Dalí|painter|Spanish|1904
@@ -223,7 +264,7 @@ Jackson Pollock|painter|American|1912
 Johann Bach|composer|German|1685
 Wolfgang Mozart|composer|Austrian|1756
 Frédéric Chopin|composer|Polish|1810
-Franz Schubert|composer|Austrian|1797
+Antonio Vivaldi|composer|Italian|1678
 Richard Wagner|composer|German|1813
 Elvis Presley|singer|American|1935
 Michael Jackson|singer|American|1958
@@ -320,7 +361,10 @@ Matthew Flinders|explorer|English/British|1774
 Isabella Bird|explorer/writer|English/British|1831
 """
 
-REAL = {"James Joyce", "Paul Jackson", "Robert Newton", "Charles Franklin", "George Russell", "Marie Shakespeare"}
+BLOCK = 4
+"""Famous names that exchange their halves."""
+
+REAL = {"Paul Jackson", "Robert Newton", "Robert Lincoln", "John Churchill", "William Jackson", "Charles Franklin", "Marie Shakespeare"}
 """People whom a shuffle must not make."""
 
 ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pr r s st t tr v w".split()
@@ -334,7 +378,7 @@ Philip Ralph Raymond Rebecca Roger Roy Ruth Sandra Sarah Simon Sophie Stephanie 
 FAMILY = """Abbott Baker Barker Barrett Bell Bennett Blair Bradley Burke Butler Carroll Carter Chandler Clarke Collins Cooper
 Crawford Davies Doyle Dunn Elliott Evans Ferguson Fisher Fletcher Foster Fowler Gardner Gibson Graham Hamilton Harper Harris Hayes
 Henderson Hopkins Howard Hughes Hunt Jenkins Jensen Keller Kelly Lambert Larson Lawson Logan Mason Meyer Miller Mitchell Moore
-Morgan Morris Murphy Murray Nelson Olson Palmer Parker Parsons Patterson Perry Peters Porter Quinn Reed Reynolds Richards Rogers
+Morgan Morris Murphy Murray Nelson Olson Palmer Parsons Patterson Perry Peters Porter Quinn Reed Reynolds Richards Rogers
 Sanders Saunders Schmidt Shaw Simpson Snyder Spencer Stewart Stone Sullivan Taylor Tucker Turner Walker Wallace Warner Watson
 Weber Wells Wheeler Winter Wright""".split()
 
@@ -399,21 +443,26 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(smollm2.fetch())
     famous, obscure = people(FAMOUS, "famous"), people(OBSCURE, "obscure")
     halves = [row["name"].split() for row in famous]
+    assert len({half for pair in halves for half in pair}) == 2 * len(halves), "no half may be in two famous names"
     real = {word.lower() for row in famous + obscure for word in row["name"].split()}
     inventor = Inventor(tokenizer, set(real))
     names = famous + obscure
     for first, last in halves:
         name = inventor.name((count(tokenizer, first), count(tokenizer, last)))
         names.append({"name": name, "kind": "invented"})
-    # A first half goes to the second half of somebody else, and never makes a name that is in the list.
-    known = {row["name"] for row in names}
-    generator = torch.Generator().manual_seed(0)
+    # Within blocks of four a first half goes to the second half of somebody else, so that a block shares no half with
+    # another one; no name comes out that is in the list already, or is somebody else's.
+    known, generator = {row["name"] for row in names} | REAL, torch.Generator().manual_seed(0)
     while True:
-        order = torch.randperm(len(halves), generator=generator).tolist()
-        shuffled = [f"{first} {halves[i][1]}" for (first, _), i in zip(halves, order, strict=True)]
-        if len(known.intersection(shuffled)) == 0 and not REAL.intersection(shuffled):
+        blocks = torch.randperm(len(halves), generator=generator).view(-1, BLOCK).tolist()
+        pairs = [(i, block[(k + 1) % BLOCK]) for block in blocks for k, i in enumerate(block)]
+        shuffled = {i: f"{halves[i][0]} {halves[j][1]}" for i, j in pairs}
+        if not known.intersection(shuffled.values()):
             break
-    names += [{"name": name, "kind": "shuffled"} for name in shuffled]
+    block_of = {i: number for number, block in enumerate(blocks) for i in block}
+    names += [{"name": shuffled[i], "kind": "shuffled"} for i in range(len(halves))]
+    for i, row in enumerate(names):
+        row["block"] = f"block {block_of[i % len(halves)]}" if row["kind"] != "obscure" else row["name"]
     relations = {name: list(wordings) for name, (wordings, _) in RELATIONS.items()}
     out = {"format": 1, "script": "data/make_facts.py", "relations": relations, "questions": questions(), "names": names}
     OUT.write_text(json.dumps(out, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
