@@ -260,7 +260,7 @@ Salvador Dalí|painter|Spanish|1904
 Frida Kahlo|painter|Mexican|1907
 Henri Matisse|painter|French|1869
 Paul Cézanne|painter|French|1839
-Jackson Pollock|painter|American|1912
+Andy Warhol|painter|American|1928
 Johann Bach|composer|German|1685
 Wolfgang Mozart|composer|Austrian|1756
 Frédéric Chopin|composer|Polish|1810
