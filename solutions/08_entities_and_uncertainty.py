@@ -186,9 +186,8 @@ def selectivity(
     fit: from rows and labels to (w, b). Raises ValueError if an entity of a test row has no training row.
     """
     # BEGIN SOLUTION
-    unseen = {e for e, t in zip(entities, train) if not t} - {
-        e for e, t in zip(entities, train) if t
-    }
+    trained = {entity for entity, seen in zip(entities, train, strict=True) if seen}
+    unseen = set(entities) - trained
     if unseen:
         raise ValueError(f"no training row of {sorted(unseen)[0]}")
     names = sorted(set(entities))
@@ -365,8 +364,13 @@ def semantic_entropy(answers: list[str], logprobs: Float[Tensor, "n"], same) -> 
     weights = logprobs.double().softmax(dim=0).tolist()
     classes: list[list[int]] = []
     for i, answer in enumerate(answers):
-        joined = [c for c in classes if any(same(answer, answers[j]) for j in c)]
-        classes = [c for c in classes if c not in joined] + [[i, *sum(joined, [])]]
+        apart, merged = [], [i]
+        for c in classes:
+            if any(same(answer, answers[j]) for j in c):
+                merged += c
+            else:
+                apart.append(c)
+        classes = [*apart, merged]
     entropy = 0.0
     for c in classes:
         p = sum(weights[i] for i in c)
