@@ -10,6 +10,7 @@ from mi_course.lessons.entities_and_uncertainty.confidence import (
     SEMANTIC_ENTROPY,
 )
 from mi_course.lessons.entities_and_uncertainty.labels import GROUP_FOLDS, LABEL_KNOWN, MATCH_ON
+from mi_course.lessons.entities_and_uncertainty.outcomes import MY_CONFIDENCE, MY_KNOWLEDGE_DIRECTION
 from mi_course.lessons.entities_and_uncertainty.probes import AUROC, FIT_PROBE, PERMUTATION_P, SELECTIVITY
 from mi_course.lessons.entities_and_uncertainty.units import SEPARATION
 
@@ -22,8 +23,10 @@ EXERCISES = (
     PERMUTATION_P,
     MATCH_ON,
     SEPARATION,
+    MY_KNOWLEDGE_DIRECTION,
     ANSWER_LOGPROB,
     SEMANTIC_ENTROPY,
     CALIBRATION_ERROR,
     RISK_COVERAGE,
+    MY_CONFIDENCE,
 )

@@ -788,6 +788,7 @@ CALIBRATION_ERROR = Exercise(
             "empty_bins",
             "With more bins than answers some are empty, and the mean of nothing is NaN. Leave them out.",
             _ece(combine=_with_nan),
+            degenerate=True,
         ),
         Mistake(
             "per_answer",

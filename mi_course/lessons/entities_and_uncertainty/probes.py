@@ -135,7 +135,8 @@ def _probe_cases(
     return cases
 
 
-_CLOSE: dict[str, Any] = {"rtol": 5e-3, "atol": 1e-4}
+_CLOSE: dict[str, Any] = {"rtol": 5e-3, "atol": 2e-4, "limit_s": 15.0}
+"""Importing scikit-learn or torch's optimizers for the first time takes seconds."""
 
 
 def _odd_probes(draw: RandomInputs, size: str) -> list[Case]:
@@ -146,7 +147,11 @@ def _odd_probes(draw: RandomInputs, size: str) -> list[Case]:
         case(constant, y, 0.2, about="two columns whose entries are all equal", **_CLOSE),
         case(torch.tensor([[1.0, 5.0], [3.0, 4.0]]), torch.tensor([True, False]), 0.3, about="two rows", **_CLOSE),
         case(x.repeat(1, 2), y, 0.1, about="every column twice", **_CLOSE),
-        Case(tuple(Call(args, "expects_error") for args in one_class), about="one class, the other, a single row"),
+        Case(
+            tuple(Call(args, "expects_error") for args in one_class),
+            about="one class, the other, a single row",
+            limit_s=15.0,
+        ),
     ]
     # The same rows, one thing changed at a time.
     changed = [
@@ -336,7 +341,9 @@ def _scored(draw: RandomInputs, n: int, true: float, shift: float, levels: float
 
 def _auroc_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((40, 0.4, 1.0, 0.0), (57, 0.15, -0.6, 0.0), (30, 0.7, 0.3, 0.0))
-    return [case(*_scored(draw, n, t, shift, levels), about=f"{n} rows") for n, t, shift, levels in settings]
+    return [
+        case(*_scored(draw, n, t, shift, levels), about=f"{n} rows", limit_s=15.0) for n, t, shift, levels in settings
+    ]
 
 
 def _tied_cases(draw: RandomInputs, size: str) -> list[Case]:
