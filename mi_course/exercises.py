@@ -145,7 +145,8 @@ def sae_ref(**tensors: Tensor) -> Ref:
 def function_ref(name: str, **options: Any) -> Ref:
     """One of the registered functions.
 
-    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm.
+    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm, mass_mean, least_squares,
+    mean_gap, accuracy_of_sign, share_a_word, start_alike.
     """
     return Ref("function", {"name": name, **options})
 

@@ -86,7 +86,7 @@ lesson.check(group_folds)
 #
 # $$\frac{1}{n}\sum_i \log\left(1 + e^{-s_i (z_i \cdot v + c)}\right) + \frac{\lambda}{2} \lVert v \rVert^2, \qquad s_i = 1 \text{ where } y_i \text{ is true}, -1 \text{ elsewhere}.$$
 #
-# $\lambda$ is `l2`, above 0; the bias $c$ is not penalized. Then turn $v$ and $c$ into `w` and `b` for *raw* rows, so that `x @ w + b` equals $z \cdot v + c$. Go on until it converges: every weight is judged to half a percent. A column whose entries are all equal gets the weight 0. Columns may lie far from zero, and
+# $\lambda$ is `l2`, above 0; the bias $c$ is not penalized. Then turn $v$ and $c$ into `w` and `b` for *raw* rows, so that `x @ w + b` equals $z \cdot v + c$. Go on until it converges: every weight is judged to half a percent, or to 0.0002 if it is tiny. A column whose entries are all equal gets the weight 0. Columns may lie far from zero, and
 # differ in scale by a factor of a hundred; there may be more columns than rows; classes may be of unequal size. Raise `ValueError` if all of `y` is true or none is. `w` and `b` are plain numbers: no gradient is attached to them.
 
 
@@ -125,7 +125,7 @@ def fit_probe(
 
     optimizer.step(loss)
     w = v.detach() / std
-    return w.float(), float(c - mean @ w)
+    return w.float(), float(c.detach() - mean @ w)
     # END SOLUTION
 
 
@@ -186,9 +186,8 @@ def selectivity(
     fit: from rows and labels to (w, b). Raises ValueError if an entity of a test row has no training row.
     """
     # BEGIN SOLUTION
-    unseen = {e for e, t in zip(entities, train) if not t} - {
-        e for e, t in zip(entities, train) if t
-    }
+    trained = {entity for entity, seen in zip(entities, train, strict=True) if seen}
+    unseen = set(entities) - trained
     if unseen:
         raise ValueError(f"no training row of {sorted(unseen)[0]}")
     names = sorted(set(entities))
@@ -252,8 +251,8 @@ lesson.check(permutation_p)
 #
 # {{exercise match_on}}
 #
-# Standardize each feature over all rows, as in `fit_probe` (divide by n; a feature whose values are all equal is 0 everywhere). A pair joins a true row with a false one whose Euclidean distance is at most `caliper`: `(true row, false row)`. No row stands in two pairs. There is no one right list: yours is judged by these rules, by no further pair being
-# possible with the rows left over, and by having at least three quarters of the pairs that the best list has. The order of pairs is free. Where nothing is close enough, or a class is missing, the list is empty.
+# Standardize each feature over all rows, as in `fit_probe` (divide by n; a feature whose values are all equal is 0 everywhere). A pair joins a true row with a false one whose Euclidean distance is at most `caliper`: `(true row, false row)`. No row stands in two pairs. There is no one right list: yours is judged by these rules, and by no further pair being
+# possible with the rows left over (so that there are at least half as many as in the best list). The order of pairs is free. Where nothing is close enough, or a class is missing, the list is empty.
 
 
 # %% id="answer-match_on"
@@ -365,8 +364,13 @@ def semantic_entropy(answers: list[str], logprobs: Float[Tensor, "n"], same) -> 
     weights = logprobs.double().softmax(dim=0).tolist()
     classes: list[list[int]] = []
     for i, answer in enumerate(answers):
-        joined = [c for c in classes if any(same(answer, answers[j]) for j in c)]
-        classes = [c for c in classes if c not in joined] + [[i, *sum(joined, [])]]
+        apart, merged = [], [i]
+        for c in classes:
+            if any(same(answer, answers[j]) for j in c):
+                merged += c
+            else:
+                apart.append(c)
+        classes = [*apart, merged]
     entropy = 0.0
     for c in classes:
         p = sum(weights[i] for i in c)
