@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mi_course.interp.models.where import data_dir
 from mi_course.interp.prompts import last_logits, read_prompts, token_ids
+from mi_course.interp.steering.activations import collect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -343,3 +344,28 @@ def signals(held_out: bool) -> tuple[dict[str, Float[Tensor, " n"]], Bool[Tensor
 def _semantic_entropy(row: Answered) -> float:
     weights = torch.tensor(row.sample_logprobs).double().softmax(0).tolist()
     return entropy([sum(weights[i] for i in c) for c in meanings(row.samples)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Matched names
+
+
+@cache
+def matched(held_out: bool) -> tuple[Name, ...]:
+    """The famous names of half of the blocks, then the names that are shuffled from their halves; 40 of each."""
+    blocks = sorted({name.block for name in names("famous")}, key=lambda block: int(block.split()[-1]))
+    wanted = blocks[int(held_out) :: 2]
+    return tuple(name for kind in ("famous", "shuffled") for name in names(kind) if name.block in wanted)
+
+
+def read(
+    model: TransformerBridge, people: Sequence[Name], layers: int | Sequence[int], template: str = CONTEXT
+) -> Float[Tensor, "*layer name d_model"]:
+    """`hook_resid_post` at each name's last token, read in a template: one layer, or several."""
+    return collect(model, [template.format(person.name) for person in people], layers)
+
+
+def embeddings(model: TransformerBridge, people: Sequence[Name]) -> Float[Tensor, "name d_model"]:
+    """The embedding of each name's last token, which knows nothing of what stands before it."""
+    last = [model.tokenizer.encode(f" {person.name}", add_special_tokens=False)[-1] for person in people]
+    return model.W_E[last].detach()
