@@ -549,7 +549,7 @@ def _pairs_complaint(value: Any, features: Tensor, labels: Tensor, caliper: floa
             if all(distances[i, j] <= caliper * 1.0001 for i, j in pairs):
                 return Complaint("", mistake="row_twice")
             return Complaint(f"The {which} row {row} stands in {times} pairs; no row may stand in two.")
-    return _caliper_complaint(pairs, features, labels, caliper) or _count_complaint(pairs, distances, labels, caliper)
+    return _caliper_complaint(pairs, features, labels, caliper) or _count_complaint(pairs, features, labels, caliper)
 
 
 def _is_positions(pairs: list[tuple[int, int]], distances: Tensor, labels: Tensor, caliper: float) -> bool:
@@ -567,6 +567,17 @@ def _caliper_complaint(
     i, j = max(pairs, key=lambda pair: float(distances[pair]), default=(0, 0))
     if not pairs or float(distances[i, j]) <= caliper * 1.0001:
         return None
+    if name := _other_rule(pairs, features, labels, caliper):
+        return Complaint("", mistake=name)
+    if len(pairs) == min(int(labels.sum()), int((~labels).sum())):
+        return Complaint("", mistake="no_caliper")
+    return Complaint(
+        f"Rows {i} and {j} are {float(distances[i, j]):.3g} apart on standardized features; the caliper is {caliper:.3g}."
+    )
+
+
+def _other_rule(pairs: list[tuple[int, int]], features: Tensor, labels: Tensor, caliper: float) -> str | None:
+    """The mistake under whose distances these pairs are right."""
     for name, other in (
         ("sample_deviation", _sampled),
         ("not_standardized", _raw),
@@ -574,13 +585,9 @@ def _caliper_complaint(
         ("within_classes", _in_classes),
     ):
         allowed = _allowed(other(features, labels), labels, caliper * 1.0001)
-        if all(allowed[pair] for pair in pairs) and not _left_over(pairs, allowed):
-            return Complaint("", mistake=name)
-    if len(pairs) == min(int(labels.sum()), int((~labels).sum())):
-        return Complaint("", mistake="no_caliper")
-    return Complaint(
-        f"Rows {i} and {j} are {float(distances[i, j]):.3g} apart on standardized features; the caliper is {caliper:.3g}."
-    )
+        if pairs and all(allowed[pair] for pair in pairs) and not _left_over(pairs, allowed):
+            return name
+    return None
 
 
 def _left_over(pairs: Sequence[tuple[int, int]], allowed: Tensor) -> list[tuple[int, int]]:
@@ -592,10 +599,13 @@ def _left_over(pairs: Sequence[tuple[int, int]], allowed: Tensor) -> list[tuple[
 
 
 def _count_complaint(
-    pairs: list[tuple[int, int]], distances: Tensor, labels: Tensor, caliper: float
+    pairs: list[tuple[int, int]], features: Tensor, labels: Tensor, caliper: float
 ) -> Complaint | None:
+    distances = _distances(_scores(features))
     allowed = _allowed(distances, labels, caliper * 0.9999)
     if more := _left_over(pairs, allowed):
+        if name := _other_rule(pairs, features, labels, caliper):
+            return Complaint("", mistake=name)
         i, j = more[0]
         return Complaint(
             f"You have {len(pairs)} pairs, and more are possible: rows {i} and {j}, {float(distances[i, j]):.3g} apart with a caliper of {caliper:.3g}, are both left over."

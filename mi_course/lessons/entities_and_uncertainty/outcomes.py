@@ -38,7 +38,7 @@ class PlantedEntities:
     def __init__(self, draw: RandomInputs) -> None:
         self.known = torch.arange(self.n) % 2 == 0
         # Not matched perfectly: how common a name is still says a little about whether it is known.
-        self.frequency = draw.normal(self.n) + 0.55 * self.known
+        self.frequency = draw.normal(self.n) + 0.9 * self.known
         noise = draw.normal(2, self.n_layers, self.d_model)
         self.directions, self.common = noise / noise.norm(dim=-1, keepdim=True)
         self.noise = draw.normal(self.n_layers, self.n, self.d_model)
