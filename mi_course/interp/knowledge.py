@@ -338,8 +338,6 @@ def signals(held_out: bool) -> tuple[dict[str, Float[Tensor, " n"]], Bool[Tensor
     return {name: torch.tensor(values) for name, values in found.items()}, torch.tensor([row.right for row in each])
 
 
-
-
 def _semantic_entropy(row: Answered) -> float:
     weights = torch.tensor(row.sample_logprobs).double().softmax(0).tolist()
     return entropy([sum(weights[i] for i in c) for c in meanings(row.samples)])

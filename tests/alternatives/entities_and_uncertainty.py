@@ -288,6 +288,25 @@ def curve_by_loop(confidence, correct):
     return coverage, risk
 
 
+def planted_direction(case):
+    return case.judge_data.direction(12), 12
+
+
+def longer_direction_at_another_layer(case):
+    return [(case.judge_data.direction(9) * 40).tolist(), torch.tensor(9)]
+
+
+def weights_of_four(case):
+    return case.judge_data.weights
+
+
+def weights_fitted(case):
+    world = case.judge_data
+    z = torch.stack([(s - s.mean()) / s.std(correction=0) for s in world.signals.values()], 1).double()
+    w = torch.linalg.lstsq(z, world.correct.double() - world.correct.double().mean()).solution
+    return dict(zip(world.signals, w, strict=True))
+
+
 ANSWERS = {
     "label_known": [labels_by_mask, labels_by_match],
     "group_folds": [folds_by_random, folds_by_numpy],
@@ -297,10 +316,12 @@ ANSWERS = {
     "permutation_p": [permutation_by_random, permutation_by_numpy],
     "match_on": [match_by_assignment, match_by_flow],
     "separation": [separation_by_counts, separation_by_lists],
+    "my_knowledge_direction": [planted_direction, longer_direction_at_another_layer],
     "answer_logprob": [logprob_by_cross_entropy, logprob_by_loop],
     "semantic_entropy": [entropy_by_union, entropy_by_scipy],
     "calibration_error": [calibration_by_numpy, calibration_by_loop],
     "risk_coverage": [curve_by_sorting, curve_by_loop],
+    "my_confidence": [weights_of_four, weights_fitted],
 }
 
 

@@ -45,7 +45,7 @@ class PlantedEntities:
 
     def activations(self, layer: int) -> Tensor:
         signal = 1.6 * self.known[:, None] * self.directions[layer]
-        return self.noise[layer] + signal + 3.0 * self.frequency[:, None] * self.common[layer] + 2.0
+        return self.noise[layer] + signal + 1.5 * self.frequency[:, None] * self.common[layer] + 2.0
 
     def direction(self, layer: int) -> Tensor:
         along = self.directions[layer] - self.directions[layer] @ self.common[layer] * self.common[layer]
