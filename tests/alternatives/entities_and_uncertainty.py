@@ -327,6 +327,31 @@ ANSWERS = {
 
 # Mutants of the reference that are right: the changed statement, and why.
 
-EQUIVALENT = {}
+AXIS = "the same axis, counted from the other side"
+CONVERGES = "it converges to the same minimum"
+BIAS = "a number that is added to a column is taken back by the bias, which is not penalized"
+DISTANCE = "a number that is added to all rows changes no distance"
+ORDER = "the message of an error, or the order of what commutes"
 
-EQUIVALENT_KINDS = {}
+EQUIVALENT = {
+    "label_known": {
+        "labels.append('known' if right >= 2 - 0.03 else 'unknown' if right == 0 else 'dropped')": "counts are whole",
+    },
+    "auroc": {"last = counts.cumsum(dim=-1).double()": AXIS},
+    "answer_logprob": {
+        "logprobs = logits[start - 1:-1].log_softmax(dim=1)": AXIS,
+        "logprobs = logits[start - 1:].log_softmax(dim=-1)": "`gather` leaves the last row out: there is no index for it",
+    },
+    "semantic_entropy": {
+        "weights = logprobs.double().softmax(dim=-1).tolist()": AXIS,
+        "if any((same(answers[j], answer) for j in c)):": "`same` is symmetric",
+    },
+    "calibration_error": {
+        "gap = correct[bin].double().mean() - confidence[bin].double().mean()": "its absolute value is taken",
+    },
+    "risk_coverage": {"levels = confidence.unique().flip(-1)": AXIS},
+}
+
+EQUIVALENT_KINDS = {
+    "semantic_entropy": {"large results cut off": "an entropy of 10 nats would take 22,000 samples"},
+}

@@ -428,7 +428,7 @@ def _scores(features: Tensor, correction: int = 0) -> Tensor:
 
 
 def _distances(z: Tensor, order: float = 2) -> Tensor:
-    return torch.cdist(z, z, p=order)
+    return torch.cdist(z, z, p=order, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _allowed(distances: Tensor, labels: Tensor, caliper: float) -> Tensor:
@@ -645,12 +645,16 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
     features, labels = _features(draw, 20, (1.0, 4.0))
     constant = torch.cat([features, torch.full((20, 1), 0.3)], 1)
     same = torch.full((6, 2), 0.7)
+    rare = torch.cat([draw.normal(80, 1), torch.zeros(80, 1)], 1)
+    rare[draw.integer(0, 80), 1] = 3.0
     both = torch.tensor([True, False, True, True, False, False])
     two = torch.tensor([[1.0], [2.0]])
     far = torch.tensor([[-1.0, 0.0], [-1.1, 0.1], [5.0, 3.0], [5.2, 3.1], [4.9, 2.9]])
     inputs = [
         (constant, labels, 0.6, "a feature whose values are all equal"),
         (same, both, 0.1, "equal rows"),
+        (same, both, 0.0, "equal rows, caliper 0"),
+        (rare, draw.uniform(80) < 0.5, 0.1, "a feature in which one value of 80 differs"),
         (features[labels], labels[labels], 1.0, "a class is missing"),
         (features[~labels], labels[~labels], 1.0, "the other class is missing"),
         (two, torch.tensor([True, False]), 1.7, "two rows, two standard deviations apart, caliper 1.7"),
@@ -679,7 +683,6 @@ MATCH_ON = Exercise(
         "features": "judged by properties, varied by hand",
         "labels": "judged by properties, varied by hand",
         "caliper": "judged by properties, varied by hand",
-        "caliper=0": "nobody is exactly alike",
         "caliper>=0": "a distance",
     },
     oracle=_match_on,

@@ -165,6 +165,13 @@ def _odd_probes(draw: RandomInputs, size: str) -> list[Case]:
     ]
     changed.append(((x * 2).round() / 2, y, 0.1))
     calls = tuple(Call(args, watch=("arguments",)) for args in changed)
+    rare = draw.normal(130, 2)
+    rare[:, 1] = 0.5
+    rare[draw.integer(0, 130), 1] = 2.0
+    one = torch.zeros(130, dtype=torch.bool)
+    one[draw.integer(0, 130)] = True
+    cases.append(case(rare, one, 0.1, about="one true row of 130; a column in which one entry differs", **_CLOSE))
+    cases.append(case(rare, ~one, 0.1, about="one false row of 130", **_CLOSE))
     return [*cases, Case(calls, about="the same rows with other penalties, labels, signs and units", **_CLOSE)]
 
 
@@ -713,6 +720,81 @@ _LEAN = {"name": "mass_mean", "lean": 0.3}
 _RIDGE = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
 
 
+def _judge_each_selectivity(case: Case, observation: Observation) -> Complaint | None:
+    """Calls with different arguments: is each value possible?"""
+    values = _numbers(observation)
+    if isinstance(values, Complaint):
+        return values
+    for call, value in zip(case.calls, values, strict=False):
+        truth = _Selective(*call.args[:5])
+        if not _is_one_of(value, truth.right):
+            shown = ", ".join(f"{v:g}" for v in sorted({round(r, 4) for r in truth.right})[:6])
+            return Complaint(
+                f"Selectivity is {value:.4f}; whichever half of the entities is true, it can only be one of {shown}."
+            )
+    return None
+
+
+def _until(draw_one: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+    while not wanted(one := draw_one()):
+        pass
+    return one
+
+
+def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
+    """The same call with one argument exchanged, so that none of the values that were possible still is."""
+
+    def prompts() -> tuple[Any, ...]:
+        return *_prompts(draw, ((3, 2), (2, 3), (4, 2), (3, 4), (2, 2)), 3, 0.9, 2), function_ref(**_RIDGE)
+
+    base = _until(prompts, lambda inputs: all(abs(r) > 1e-6 for r in _Selective(*inputs).right))
+    before = _Selective(*base).right
+
+    def exchanged(i: int, make: Callable[[], Any]) -> tuple[Any, ...]:
+        def change() -> tuple[Any, ...]:
+            return *base[:i], make(), *base[i + 1 :]
+
+        def elsewhere(inputs: tuple[Any, ...]) -> bool:
+            train, entities = inputs[3], inputs[2]
+            seen = {e for e, t in zip(entities, train.tolist(), strict=True) if t}
+            if seen != set(entities) or train.all() or len(set(inputs[1][train].tolist())) < 2:
+                return False
+            return not any(_is_one_of(r, before) for r in _Selective(*inputs).right)
+
+        changed: tuple[Any, ...] = _until(change, elsewhere)
+        return changed
+
+    def other(values: Any) -> Any:
+        order = draw.permutation(len(values))
+        return values[order] if isinstance(values, Tensor) else [values[i] for i in order]
+
+    inputs = [
+        base,
+        exchanged(0, lambda: base[0] + draw.normal(*base[0].shape)),
+        exchanged(1, lambda: other(base[1])),
+        exchanged(2, lambda: other(base[2])),
+        exchanged(3, lambda: draw.uniform(len(base[3])) < draw.number(0.4, 0.8)),
+        exchanged(4, lambda: function_ref("least_squares", ridge=0.5, lean=draw.number(-2.0, 2.0))),
+    ]
+    seed = draw.seed()
+    small = (base[0] * 0.003, *base[1:4], function_ref("mass_mean"))
+    # A test row on the boundary itself: it is not above it.
+    line = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
+    edge = (
+        line,
+        torch.tensor([True, False, True, True]),
+        ["Rome", "Oslo", "Rome", "Oslo"],
+        torch.tensor([True, True, False, False]),
+        function_ref("mass_mean"),
+    )
+    below = (line, ~edge[1], *edge[2:])
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, edge, below))
+    about = (
+        "the same seed with other rows, labels, entities, training rows and probes; small numbers; rows on the boundary"
+    )
+    return [Case(calls, about, judge=_judge_each_selectivity, limit_s=10.0)]
+
+
 def _untrained(draw: RandomInputs, size: str) -> list[Case]:
     x, y, entities, train = _prompts(draw, ((3, 2), (2, 2), (4, 1), (2, 3)), 4, 0.3, 2)
     errors = []
@@ -727,7 +809,12 @@ SELECTIVITY = Exercise(
     task="A probe's accuracy minus its accuracy on a control task, in which random labels are fixed for each entity.",
     minutes=12,
     difficulty=3,
-    fixed={"x": "judged by properties, varied by hand"},
+    fixed={
+        "x[0]": "there are training and test rows",
+        "y[0]": "there are training and test rows",
+        "train[0]": "there are training and test rows",
+        "result<=1": "a difference of shares",
+    },
     oracle=_selectivity,
     parts=(
         Part(
@@ -754,6 +841,7 @@ SELECTIVITY = Exercise(
                     ),
                     40,
                 )(draw, size),
+                *_other_selectivities(draw, size),
                 *_untrained(draw, size),
             ],
         ),
@@ -1027,6 +1115,67 @@ def _permutation_cases(
     return cases
 
 
+def _judge_each_permutation(case: Case, observation: Observation) -> Complaint | None:
+    """Calls with different arguments: is each value likely?"""
+    values = _numbers(observation)
+    if isinstance(values, Complaint):
+        return values
+    for call, value in zip(case.calls, values, strict=False):
+        *inputs, n, _ = call.args
+        chance = _Chances(*inputs).at_least
+        whole = _whole(value * (n + 1)) and 1 <= round(value * (n + 1)) <= n + 1
+        if not whole or not _likely(round(value * (n + 1)) - 1, n, chance, 1.0):
+            return Complaint(
+                f"The result is {value:.4f} with n = {n}; of all ways to deal the labels out {chance:.1%} score at least as well."
+            )
+    return None
+
+
+def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
+    """The same call with one argument exchanged, so that the result changes a lot."""
+    n = 300
+
+    def grouped() -> tuple[Any, ...]:
+        return *_grouped(draw, (3, 5, 2, 4, 6, 3), 2, 3, 0.6), function_ref("mean_gap")
+
+    base = _until(grouped, lambda inputs: _Chances(*inputs).at_least <= 0.11)
+    before = _Chances(*base).at_least
+
+    def exchanged(make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        changed: tuple[Any, ...] = _until(make, lambda inputs: abs(_Chances(*inputs).at_least - before) >= 0.4)
+        return changed
+
+    x, y, groups, score = base
+    names = sorted(set(groups))
+
+    def other_labels() -> Tensor:
+        true = {names[i] for i in draw.permutation(len(names))[:3]}
+        return torch.tensor([group in true for group in groups])
+
+    def other_groups() -> list[str]:
+        """Some groups joined with others of the same label."""
+        joined = {name: name for name in names}
+        for label in (True, False):
+            same = sorted({g for g, true in zip(groups, y.tolist(), strict=True) if true == label})
+            order = draw.permutation(len(same))
+            joined[same[order[0]]] = same[order[1]]
+        return [joined[group] for group in groups]
+
+    inputs = [
+        (*base, n),
+        (*exchanged(lambda: (draw.normal(*x.shape), y, groups, score)), n),
+        (*exchanged(lambda: (x, other_labels(), groups, score)), n),
+        (x, y, other_groups(), score, n),
+        (*exchanged(lambda: (x - draw.normal(1, 2, std=2.0), y, groups, function_ref("accuracy_of_sign"))), n),
+        (*base, n // 2 + 1),
+        (x * 0.01, y, groups, score, n),
+    ]
+    seed = draw.seed()
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in inputs)
+    about = "the same seed with other rows, labels, groups, scores and numbers of shuffles; small numbers"
+    return [Case(calls, about, judge=_judge_each_permutation, limit_s=10.0)]
+
+
 def _mixed_groups(draw: RandomInputs, size: str) -> list[Case]:
     x, y, groups = _grouped(draw, (3, 4, 2, 3), 2, 2, 0.5)
     errors = []
@@ -1042,7 +1191,12 @@ PERMUTATION_P = Exercise(
     task="The share of random exchanges of labels between groups under which a probe scores at least as well; the real labels count as one of them.",
     minutes=10,
     difficulty=2,
-    fixed={"x": "judged by properties, varied by hand"},
+    fixed={
+        "x[0]": "a single row has a single label",
+        "y[0]": "a single row has a single label",
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     oracle=_permutation_p,
     parts=(
         Part(
@@ -1058,6 +1212,7 @@ PERMUTATION_P = Exercise(
             lambda draw, size: [
                 *_permutation_cases((((4, 5, 3, 6, 4), 1, 2, "accuracy_of_sign", 1),), 250)(draw, size),
                 *_permutation_cases((((3, 5, 8, 4, 6), 2, 2, "mean_gap", 20),), 20)(draw, size),
+                *_other_permutations(draw, size),
                 *_mixed_groups(draw, size),
             ],
         ),
