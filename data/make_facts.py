@@ -364,7 +364,15 @@ Isabella Bird|explorer/writer|English/British|1831
 BLOCK = 4
 """Famous names that exchange their halves."""
 
-REAL = {"Paul Jackson", "Robert Newton", "Robert Lincoln", "John Churchill", "William Jackson", "Charles Franklin", "Marie Shakespeare"}
+REAL = {
+    "Paul Jackson",
+    "Robert Newton",
+    "Robert Lincoln",
+    "John Churchill",
+    "William Jackson",
+    "Charles Franklin",
+    "Marie Shakespeare",
+}
 """People whom a shuffle must not make."""
 
 ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pr r s st t tr v w".split()
@@ -397,7 +405,12 @@ def people(table: str, kind: str) -> list[dict]:
     for line in table.strip().splitlines():
         name, occupations, nationalities, year = line.split("|")
         assert len(name.split()) == 2, name
-        row = {"name": name, "kind": kind, "occupation": occupations.split("/"), "nationality": nationalities.split("/")}
+        row = {
+            "name": name,
+            "kind": kind,
+            "occupation": occupations.split("/"),
+            "nationality": nationalities.split("/"),
+        }
         rows.append({**row, "born": int(year)})
     return rows
 
@@ -464,7 +477,13 @@ def main() -> None:
     for i, row in enumerate(names):
         row["block"] = f"block {block_of[i % len(halves)]}" if row["kind"] != "obscure" else row["name"]
     relations = {name: list(wordings) for name, (wordings, _) in RELATIONS.items()}
-    out = {"format": 1, "script": "data/make_facts.py", "relations": relations, "questions": questions(), "names": names}
+    out = {
+        "format": 1,
+        "script": "data/make_facts.py",
+        "relations": relations,
+        "questions": questions(),
+        "names": names,
+    }
     OUT.write_text(json.dumps(out, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     print({r: sum(q["relation"] == r for q in out["questions"]) for r in relations}, len(out["questions"]), len(names))
 

@@ -33,7 +33,9 @@ def continuations(model, tokenizer, prompts, relations, seed: int):
     generator = torch.Generator().manual_seed(seed)
     copies, found = 1 + SAMPLES, []
     for start in range(0, len(prompts), ROWS):
-        tokens, mask = pad([tokenizer.encode(p, add_special_tokens=False) for p in prompts[start : start + ROWS]], "left")
+        tokens, mask = pad(
+            [tokenizer.encode(p, add_special_tokens=False) for p in prompts[start : start + ROWS]], "left"
+        )
         out = model(input_ids=tokens, attention_mask=mask, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values
         cache.batch_repeat_interleave(copies)
@@ -53,7 +55,9 @@ def continuations(model, tokenizer, prompts, relations, seed: int):
         for i, (row, scores) in enumerate(zip(torch.cat(drawn, 1).tolist(), torch.cat(each, 1).tolist(), strict=True)):
             relation = relations[start + i // copies]
             stop = next((n for n in range(1, LENGTH + 1) if ended(tokenizer.decode(row[:n]), relation)), LENGTH)
-            text = re.split(r"\n|(?<=\w\w)[.,;]" if relation == "books" else r"\n|[.,;]", tokenizer.decode(row[:stop]))[0]
+            text = re.split(r"\n|(?<=\w\w)[.,;]" if relation == "books" else r"\n|[.,;]", tokenizer.decode(row[:stop]))[
+                0
+            ]
             over = ended(tokenizer.decode(row[:stop]), relation)  # the token that ends it is no part of the answer
             found.append((text, [round(s, 3) for s in scores[: stop - 1 if over and stop > 1 else stop]]))
         print(f"{min(start + ROWS, len(prompts))} of {len(prompts)}", flush=True)
