@@ -288,6 +288,25 @@ def curve_by_loop(confidence, correct):
     return coverage, risk
 
 
+def planted_direction(case):
+    return case.judge_data.direction(12), 12
+
+
+def longer_direction_at_another_layer(case):
+    return [(case.judge_data.direction(9) * 40).tolist(), torch.tensor(9)]
+
+
+def weights_of_four(case):
+    return case.judge_data.weights
+
+
+def weights_fitted(case):
+    world = case.judge_data
+    z = torch.stack([(s - s.mean()) / s.std(correction=0) for s in world.signals.values()], 1).double()
+    w = torch.linalg.lstsq(z, world.correct.double() - world.correct.double().mean()).solution
+    return dict(zip(world.signals, w, strict=True))
+
+
 ANSWERS = {
     "label_known": [labels_by_mask, labels_by_match],
     "group_folds": [folds_by_random, folds_by_numpy],
@@ -297,15 +316,42 @@ ANSWERS = {
     "permutation_p": [permutation_by_random, permutation_by_numpy],
     "match_on": [match_by_assignment, match_by_flow],
     "separation": [separation_by_counts, separation_by_lists],
+    "my_knowledge_direction": [planted_direction, longer_direction_at_another_layer],
     "answer_logprob": [logprob_by_cross_entropy, logprob_by_loop],
     "semantic_entropy": [entropy_by_union, entropy_by_scipy],
     "calibration_error": [calibration_by_numpy, calibration_by_loop],
     "risk_coverage": [curve_by_sorting, curve_by_loop],
+    "my_confidence": [weights_of_four, weights_fitted],
 }
 
 
 # Mutants of the reference that are right: the changed statement, and why.
 
-EQUIVALENT = {}
+AXIS = "the same axis, counted from the other side"
+CONVERGES = "it converges to the same minimum"
+BIAS = "a number that is added to a column is taken back by the bias, which is not penalized"
+DISTANCE = "a number that is added to all rows changes no distance"
+ORDER = "the message of an error, or the order of what commutes"
 
-EQUIVALENT_KINDS = {}
+EQUIVALENT = {
+    "label_known": {
+        "labels.append('known' if right >= 2 - 0.03 else 'unknown' if right == 0 else 'dropped')": "counts are whole",
+    },
+    "auroc": {"last = counts.cumsum(dim=-1).double()": AXIS},
+    "answer_logprob": {
+        "logprobs = logits[start - 1:-1].log_softmax(dim=1)": AXIS,
+        "logprobs = logits[start - 1:].log_softmax(dim=-1)": "`gather` leaves the last row out: there is no index for it",
+    },
+    "semantic_entropy": {
+        "weights = logprobs.double().softmax(dim=-1).tolist()": AXIS,
+        "if any((same(answers[j], answer) for j in c)):": "`same` is symmetric",
+    },
+    "calibration_error": {
+        "gap = correct[bin].double().mean() - confidence[bin].double().mean()": "its absolute value is taken",
+    },
+    "risk_coverage": {"levels = confidence.unique().flip(-1)": AXIS},
+}
+
+EQUIVALENT_KINDS = {
+    "semantic_entropy": {"large results cut off": "an entropy of 10 nats would take 22,000 samples"},
+}

@@ -428,7 +428,7 @@ def _scores(features: Tensor, correction: int = 0) -> Tensor:
 
 
 def _distances(z: Tensor, order: float = 2) -> Tensor:
-    return torch.cdist(z, z, p=order)
+    return torch.cdist(z, z, p=order, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _allowed(distances: Tensor, labels: Tensor, caliper: float) -> Tensor:
@@ -549,7 +549,7 @@ def _pairs_complaint(value: Any, features: Tensor, labels: Tensor, caliper: floa
             if all(distances[i, j] <= caliper * 1.0001 for i, j in pairs):
                 return Complaint("", mistake="row_twice")
             return Complaint(f"The {which} row {row} stands in {times} pairs; no row may stand in two.")
-    return _caliper_complaint(pairs, features, labels, caliper) or _count_complaint(pairs, distances, labels, caliper)
+    return _caliper_complaint(pairs, features, labels, caliper) or _count_complaint(pairs, features, labels, caliper)
 
 
 def _is_positions(pairs: list[tuple[int, int]], distances: Tensor, labels: Tensor, caliper: float) -> bool:
@@ -567,6 +567,17 @@ def _caliper_complaint(
     i, j = max(pairs, key=lambda pair: float(distances[pair]), default=(0, 0))
     if not pairs or float(distances[i, j]) <= caliper * 1.0001:
         return None
+    if name := _other_rule(pairs, features, labels, caliper):
+        return Complaint("", mistake=name)
+    if len(pairs) == min(int(labels.sum()), int((~labels).sum())):
+        return Complaint("", mistake="no_caliper")
+    return Complaint(
+        f"Rows {i} and {j} are {float(distances[i, j]):.3g} apart on standardized features; the caliper is {caliper:.3g}."
+    )
+
+
+def _other_rule(pairs: list[tuple[int, int]], features: Tensor, labels: Tensor, caliper: float) -> str | None:
+    """The mistake under whose distances these pairs are right."""
     for name, other in (
         ("sample_deviation", _sampled),
         ("not_standardized", _raw),
@@ -574,13 +585,9 @@ def _caliper_complaint(
         ("within_classes", _in_classes),
     ):
         allowed = _allowed(other(features, labels), labels, caliper * 1.0001)
-        if all(allowed[pair] for pair in pairs) and not _left_over(pairs, allowed):
-            return Complaint("", mistake=name)
-    if len(pairs) == min(int(labels.sum()), int((~labels).sum())):
-        return Complaint("", mistake="no_caliper")
-    return Complaint(
-        f"Rows {i} and {j} are {float(distances[i, j]):.3g} apart on standardized features; the caliper is {caliper:.3g}."
-    )
+        if pairs and all(allowed[pair] for pair in pairs) and not _left_over(pairs, allowed):
+            return name
+    return None
 
 
 def _left_over(pairs: Sequence[tuple[int, int]], allowed: Tensor) -> list[tuple[int, int]]:
@@ -592,10 +599,13 @@ def _left_over(pairs: Sequence[tuple[int, int]], allowed: Tensor) -> list[tuple[
 
 
 def _count_complaint(
-    pairs: list[tuple[int, int]], distances: Tensor, labels: Tensor, caliper: float
+    pairs: list[tuple[int, int]], features: Tensor, labels: Tensor, caliper: float
 ) -> Complaint | None:
+    distances = _distances(_scores(features))
     allowed = _allowed(distances, labels, caliper * 0.9999)
     if more := _left_over(pairs, allowed):
+        if name := _other_rule(pairs, features, labels, caliper):
+            return Complaint("", mistake=name)
         i, j = more[0]
         return Complaint(
             f"You have {len(pairs)} pairs, and more are possible: rows {i} and {j}, {float(distances[i, j]):.3g} apart with a caliper of {caliper:.3g}, are both left over."
@@ -635,12 +645,16 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
     features, labels = _features(draw, 20, (1.0, 4.0))
     constant = torch.cat([features, torch.full((20, 1), 0.3)], 1)
     same = torch.full((6, 2), 0.7)
+    rare = torch.cat([draw.normal(80, 1), torch.zeros(80, 1)], 1)
+    rare[draw.integer(0, 80), 1] = 3.0
     both = torch.tensor([True, False, True, True, False, False])
     two = torch.tensor([[1.0], [2.0]])
     far = torch.tensor([[-1.0, 0.0], [-1.1, 0.1], [5.0, 3.0], [5.2, 3.1], [4.9, 2.9]])
     inputs = [
         (constant, labels, 0.6, "a feature whose values are all equal"),
         (same, both, 0.1, "equal rows"),
+        (same, both, 0.0, "equal rows, caliper 0"),
+        (rare, draw.uniform(80) < 0.5, 0.1, "a feature in which one value of 80 differs"),
         (features[labels], labels[labels], 1.0, "a class is missing"),
         (features[~labels], labels[~labels], 1.0, "the other class is missing"),
         (two, torch.tensor([True, False]), 1.7, "two rows, two standard deviations apart, caliper 1.7"),
@@ -669,7 +683,6 @@ MATCH_ON = Exercise(
         "features": "judged by properties, varied by hand",
         "labels": "judged by properties, varied by hand",
         "caliper": "judged by properties, varied by hand",
-        "caliper=0": "nobody is exactly alike",
         "caliper>=0": "a distance",
     },
     oracle=_match_on,

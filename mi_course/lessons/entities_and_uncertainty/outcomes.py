@@ -38,14 +38,14 @@ class PlantedEntities:
     def __init__(self, draw: RandomInputs) -> None:
         self.known = torch.arange(self.n) % 2 == 0
         # Not matched perfectly: how common a name is still says a little about whether it is known.
-        self.frequency = draw.normal(self.n) + 0.55 * self.known
+        self.frequency = draw.normal(self.n) + 0.9 * self.known
         noise = draw.normal(2, self.n_layers, self.d_model)
         self.directions, self.common = noise / noise.norm(dim=-1, keepdim=True)
         self.noise = draw.normal(self.n_layers, self.n, self.d_model)
 
     def activations(self, layer: int) -> Tensor:
         signal = 1.6 * self.known[:, None] * self.directions[layer]
-        return self.noise[layer] + signal + 3.0 * self.frequency[:, None] * self.common[layer] + 2.0
+        return self.noise[layer] + signal + 1.5 * self.frequency[:, None] * self.common[layer] + 2.0
 
     def direction(self, layer: int) -> Tensor:
         along = self.directions[layer] - self.directions[layer] @ self.common[layer] * self.common[layer]

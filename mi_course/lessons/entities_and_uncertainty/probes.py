@@ -165,6 +165,13 @@ def _odd_probes(draw: RandomInputs, size: str) -> list[Case]:
     ]
     changed.append(((x * 2).round() / 2, y, 0.1))
     calls = tuple(Call(args, watch=("arguments",)) for args in changed)
+    rare = draw.normal(130, 2)
+    rare[:, 1] = 0.5
+    rare[draw.integer(0, 130), 1] = 2.0
+    one = torch.zeros(130, dtype=torch.bool)
+    one[draw.integer(0, 130)] = True
+    cases.append(case(rare, one, 0.1, about="one true row of 130; a column in which one entry differs", **_CLOSE))
+    cases.append(case(rare, ~one, 0.1, about="one false row of 130", **_CLOSE))
     return [*cases, Case(calls, about="the same rows with other penalties, labels, signs and units", **_CLOSE)]
 
 
@@ -457,8 +464,8 @@ Fit = Callable[[Tensor, Tensor], Probe]
 
 def _own_fit(ref: Any) -> Fit:
     """The probe that a reference stands for, written once more."""
+    lean = ref.options.get("lean", 0.0)
     if ref.options["name"] == "mass_mean":
-        lean = ref.options.get("lean", 0.0)
 
         def mass_mean(x: Tensor, y: Tensor) -> Probe:
             high, low = x.double()[y].mean(0), x.double()[~y].mean(0)
@@ -471,7 +478,7 @@ def _own_fit(ref: Any) -> Fit:
         penalty = ref.options["ridge"] * torch.eye(ones.shape[1]).double()
         penalty[-1, -1] = 0.0
         w = torch.linalg.solve(ones.T @ ones + penalty, ones.T @ torch.where(y, 1.0, -1.0).double())
-        return w[:-1], float(w[-1])
+        return w[:-1], float(w[-1]) - lean
 
     return least_squares
 
@@ -479,11 +486,8 @@ def _own_fit(ref: Any) -> Fit:
 def _accuracy(x: Tensor, labels: Tensor, train: Tensor, fit: Any, test: Tensor | None = None) -> float:
     test = ~train if test is None else test
     w, b = fit(x[train], labels[train])
-    right = [
-        (float(row.double() @ w.double()) + b > 0) == bool(label)
-        for row, label in zip(x[test], labels[test], strict=True)
-    ]
-    return sum(right) / len(right)
+    right = (x[test].double() @ w.double() + b > 0) == labels[test]
+    return float(right.double().mean())
 
 
 def _check_entities(entities: Sequence[str], train: Tensor) -> None:
@@ -681,17 +685,23 @@ def _prompts(
     return x, y, [names[i] for i, _ in rows], torch.tensor([t for _, t in rows])
 
 
+def _telling(truth: _Selective) -> bool:
+    """Whether none of the ways to compute it is taken for one that is looked for earlier."""
+    ways = [truth.right, *truth.others().values()]
+    return not any(_fits(later, earlier) for earlier, later in itertools.combinations(ways, 2))
+
+
 def _selective_cases(
-    settings: Sequence[tuple[Sequence[tuple[int, int]], int, float, int, dict[str, Any]]], seeds: int
+    settings: Sequence[tuple[Sequence[tuple[int, int]], int, float, int, dict[str, Any]]],
+    seeds: int,
+    tell: Callable[[_Selective], bool] = lambda truth: True,
 ) -> Callable[[RandomInputs, str], list[Case]]:
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
         for sizes, d, noise, trues, fit in settings:
             while True:
                 inputs = _prompts(draw, sizes, d, noise, trues)
-                truth = _Selective(*inputs, function_ref(**fit))
-                apart = [e for e in truth.others().values() if sum(e) / len(e) == sum(truth.right) / len(truth.right)]
-                if len({round(r, 5) for r in truth.right}) > 1 and not apart:
+                if tell(_Selective(*inputs, function_ref(**fit))):
                     break
             seed = draw.seed()
             calls = tuple(
@@ -705,9 +715,79 @@ def _selective_cases(
     return cases
 
 
-_MASS = {"name": "mass_mean"}
+_MASS = {"name": "mass_mean", "lean": 0.2}
 _LEAN = {"name": "mass_mean", "lean": 0.3}
-_RIDGE = {"name": "least_squares", "ridge": 0.5}
+_RIDGE = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
+
+
+def _judge_each_selectivity(case: Case, observation: Observation) -> Complaint | None:
+    """Calls with different arguments: is each value possible?"""
+    values = _numbers(observation)
+    if isinstance(values, Complaint):
+        return values
+    for call, value in zip(case.calls, values, strict=False):
+        truth = _Selective(*call.args[:5])
+        if not _is_one_of(value, truth.right):
+            shown = ", ".join(f"{v:g}" for v in sorted({round(r, 4) for r in truth.right})[:6])
+            return Complaint(
+                f"Selectivity is {value:.4f}; whichever half of the entities is true, it can only be one of {shown}."
+            )
+    return None
+
+
+def _until(draw_one: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+    while not wanted(one := draw_one()):
+        pass
+    return one
+
+
+def _exchanged(draw: RandomInputs) -> list[tuple[Any, ...]] | None:
+    """Inputs, and the same with one argument exchanged, so that no value that was possible still is; None by bad luck."""
+    x, y, entities, train = _prompts(draw, ((3, 3), (4, 3), (3, 5)), 3, 1.0, 2)
+    n, fit = len(y), function_ref(**_RIDGE)
+    before = _Selective(x, y, entities, train, fit).right
+    found: list[tuple[Any, ...]] = [(x, y, entities, train, fit)]
+    makers: tuple[Callable[[], tuple[Any, ...]], ...] = (
+        lambda: (x + draw.normal(n, 3), y, entities, train, fit),
+        lambda: (x, y[draw.permutation(n)], entities, train, fit),
+        lambda: (x, y, [entities[i] for i in draw.permutation(n)], train, fit),
+        lambda: (x, y, entities, draw.uniform(n) < draw.number(0.4, 0.8), fit),
+        lambda: (x, y, entities, train, function_ref("least_squares", ridge=0.5, lean=draw.number(-1.0, 1.0))),
+    )
+    for make in makers:
+        for _ in range(30):
+            inputs = make()
+            seen = {e for e, t in zip(inputs[2], inputs[3].tolist(), strict=True) if t}
+            fair = seen == set(entities) and not inputs[3].all() and len(set(inputs[1][inputs[3]].tolist())) == 2
+            if fair and not any(_is_one_of(r, before) for r in _Selective(*inputs).right):
+                found.append(inputs)
+                break
+        else:
+            return None
+    return found
+
+
+def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
+    while (inputs := _exchanged(draw)) is None:
+        pass
+    base = inputs[0]
+    seed = draw.seed()
+    small = (base[0] * 0.003, *base[1:4], function_ref("mass_mean"))
+    # A test row on the boundary itself: it is not above it.
+    line = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
+    edge = (
+        line,
+        torch.tensor([True, False, True, True]),
+        ["Rome", "Oslo", "Rome", "Oslo"],
+        torch.tensor([True, True, False, False]),
+        function_ref("mass_mean"),
+    )
+    below = (line, ~edge[1], *edge[2:])
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, edge, below))
+    about = (
+        "the same seed with other rows, labels, entities, training rows and probes; small numbers; rows on the boundary"
+    )
+    return [Case(calls, about, judge=_judge_each_selectivity, limit_s=10.0)]
 
 
 def _untrained(draw: RandomInputs, size: str) -> list[Case]:
@@ -724,7 +804,12 @@ SELECTIVITY = Exercise(
     task="A probe's accuracy minus its accuracy on a control task, in which random labels are fixed for each entity.",
     minutes=12,
     difficulty=3,
-    fixed={"x": "judged by properties, varied by hand"},
+    fixed={
+        "x[0]": "there are training and test rows",
+        "y[0]": "there are training and test rows",
+        "train[0]": "there are training and test rows",
+        "result<=1": "a difference of shares",
+    },
     oracle=_selectivity,
     parts=(
         Part(
@@ -732,10 +817,11 @@ SELECTIVITY = Exercise(
             3,
             _selective_cases(
                 (
-                    (((3, 2), (2, 3), (4, 2), (3, 4), (2, 2)), 5, 0.6, 3, _RIDGE),
+                    (((3, 2), (2, 3), (4, 2), (3, 4), (2, 2)), 4, 0.6, 1, _RIDGE),
                     (((3, 4), (5, 3), (2, 2), (4, 5)), 3, 0.9, 1, _MASS),
                 ),
                 50,
+                _telling,
             ),
         ),
         Part(
@@ -750,6 +836,7 @@ SELECTIVITY = Exercise(
                     ),
                     40,
                 )(draw, size),
+                *_other_selectivities(draw, size),
                 *_untrained(draw, size),
             ],
         ),
@@ -991,6 +1078,16 @@ def _grouped(
     return x, y, [names[i] for i in which]
 
 
+def _is_telling(truth: _Chances, name: str) -> bool:
+    """Whether the chance is neither small nor large, and far from what it is under each mistake."""
+    chance = truth.at_least
+    if not 0.1 <= chance <= 0.5 or chance - truth.sampled(_shuffled_rows, 300) < 0.08:
+        return False
+    if name == "accuracy_of_sign":
+        return chance - truth.above >= 0.12
+    return abs(chance - truth.sampled(_drawn_anew, 300)) >= 0.1
+
+
 def _permutation_cases(
     settings: Sequence[tuple[Sequence[int], int, int, str, int]], seeds: int
 ) -> Callable[[RandomInputs, str], list[Case]]:
@@ -999,9 +1096,7 @@ def _permutation_cases(
         for sizes, d, trues, name, n in settings:
             while True:
                 inputs = *_grouped(draw, sizes, d, trues, 0.5), function_ref(name)
-                truth = _Chances(*inputs)
-                # Neither certain nor hopeless, and row by row the chances are others.
-                if 0.1 <= truth.at_least <= 0.5 and truth.at_least - truth.sampled(_shuffled_rows, 300) > 0.06:
+                if _is_telling(_Chances(*inputs), name):
                     break
             seed = draw.seed()
             calls = tuple(
@@ -1013,6 +1108,67 @@ def _permutation_cases(
         return made
 
     return cases
+
+
+def _judge_each_permutation(case: Case, observation: Observation) -> Complaint | None:
+    """Calls with different arguments: is each value likely?"""
+    values = _numbers(observation)
+    if isinstance(values, Complaint):
+        return values
+    for call, value in zip(case.calls, values, strict=False):
+        *inputs, n, _ = call.args
+        chance = _Chances(*inputs).at_least
+        whole = _whole(value * (n + 1)) and 1 <= round(value * (n + 1)) <= n + 1
+        if not whole or not _likely(round(value * (n + 1)) - 1, n, chance, 1.0):
+            return Complaint(
+                f"The result is {value:.4f} with n = {n}; of all ways to deal the labels out {chance:.1%} score at least as well."
+            )
+    return None
+
+
+def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
+    """The same call with one argument exchanged, so that the result changes a lot."""
+    n = 300
+
+    def grouped() -> tuple[Any, ...]:
+        return *_grouped(draw, (3, 5, 2, 4, 6, 3), 2, 3, 0.6), function_ref("mean_gap")
+
+    base = _until(grouped, lambda inputs: _Chances(*inputs).at_least <= 0.11)
+    before = _Chances(*base).at_least
+
+    def exchanged(make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        changed: tuple[Any, ...] = _until(make, lambda inputs: abs(_Chances(*inputs).at_least - before) >= 0.4)
+        return changed
+
+    x, y, groups, score = base
+    names = sorted(set(groups))
+
+    def other_labels() -> Tensor:
+        true = {names[i] for i in draw.permutation(len(names))[:3]}
+        return torch.tensor([group in true for group in groups])
+
+    def other_groups() -> list[str]:
+        """Some groups joined with others of the same label."""
+        joined = {name: name for name in names}
+        for label in (True, False):
+            same = sorted({g for g, true in zip(groups, y.tolist(), strict=True) if true == label})
+            order = draw.permutation(len(same))
+            joined[same[order[0]]] = same[order[1]]
+        return [joined[group] for group in groups]
+
+    inputs = [
+        (*base, n),
+        (*exchanged(lambda: (draw.normal(*x.shape), y, groups, score)), n),
+        (*exchanged(lambda: (x, other_labels(), groups, score)), n),
+        (x, y, other_groups(), score, n),
+        (*exchanged(lambda: (x - draw.normal(1, 2, std=2.0), y, groups, function_ref("accuracy_of_sign"))), n),
+        (*base, n // 2 + 1),
+        (x * 0.01, y, groups, score, n),
+    ]
+    seed = draw.seed()
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in inputs)
+    about = "the same seed with other rows, labels, groups, scores and numbers of shuffles; small numbers"
+    return [Case(calls, about, judge=_judge_each_permutation, limit_s=10.0)]
 
 
 def _mixed_groups(draw: RandomInputs, size: str) -> list[Case]:
@@ -1030,14 +1186,19 @@ PERMUTATION_P = Exercise(
     task="The share of random exchanges of labels between groups under which a probe scores at least as well; the real labels count as one of them.",
     minutes=10,
     difficulty=2,
-    fixed={"x": "judged by properties, varied by hand"},
+    fixed={
+        "x[0]": "a single row has a single label",
+        "y[0]": "a single row has a single label",
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     oracle=_permutation_p,
     parts=(
         Part(
             "groups of several sizes",
             3,
             _permutation_cases(
-                (((3, 5, 2, 4, 6, 3), 2, 3, "mean_gap", 60), ((6, 2, 3, 5, 4, 4, 2), 3, 3, "accuracy_of_sign", 40)), 14
+                (((3, 5, 2, 4, 6, 3), 2, 3, "mean_gap", 80), ((6, 2, 3, 5, 4, 4, 2), 3, 3, "accuracy_of_sign", 60)), 24
             ),
         ),
         Part(
@@ -1046,6 +1207,7 @@ PERMUTATION_P = Exercise(
             lambda draw, size: [
                 *_permutation_cases((((4, 5, 3, 6, 4), 1, 2, "accuracy_of_sign", 1),), 250)(draw, size),
                 *_permutation_cases((((3, 5, 8, 4, 6), 2, 2, "mean_gap", 20),), 20)(draw, size),
+                *_other_permutations(draw, size),
                 *_mixed_groups(draw, size),
             ],
         ),
