@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.prompts import last_logits, read_prompts, token_ids
+from mi_course.interp.prompts import last_logits, pad, read_prompts, token_ids
 from mi_course.interp.steering.activations import collect
 
 if TYPE_CHECKING:
@@ -218,14 +218,17 @@ def letter_features(people: Sequence[Name]) -> Float[Tensor, "name ngram"]:
 
 def name_logprob(model: TransformerBridge, people: Sequence[Name], template: str = CONTEXT) -> Float[Tensor, " name"]:
     """Log-probability of a name's second half given all that stands before it, in nats."""
+    whole = token_ids(model, [template.format(person.name) for person in people])
+    begin = token_ids(model, [template.format(person.name.split()[0]) for person in people])
     found = []
-    for person in people:
-        first, _ = person.name.split()
-        whole, begin = token_ids(model, [template.format(person.name), template.format(first)])
+    for start in range(0, len(people), 20):
+        rows = whole[start : start + 20]
+        tokens, _ = pad(rows, "right")
         with torch.no_grad():
-            logprobs = model(torch.tensor([whole]))[0].log_softmax(-1)
-        places = range(len(begin) - 1, len(whole) - 1)
-        found.append(float(sum(logprobs[i, whole[i + 1]] for i in places)))
+            logits = model(tokens)
+        for i, (row, first) in enumerate(zip(rows, begin[start : start + 20], strict=True)):
+            places = torch.arange(len(first) - 1, len(row) - 1)
+            found.append(float(logits[i, places].log_softmax(-1)[range(len(places)), row[len(first) :]].sum()))
     return torch.tensor(found)
 
 

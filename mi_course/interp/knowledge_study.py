@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mi_course.interp import knowledge
-from mi_course.interp.prompts import pad, token_ids
+from mi_course.interp.prompts import last_logits, pad, read_prompts, token_ids
 from mi_course.interp.steering.controls import matched_controls, random_controls
 
 if TYPE_CHECKING:
@@ -72,16 +72,17 @@ def next_word_entropy(
     """Entropy of the next token after each name and the ending, in nats; the vector is added at the last token of the
     name, after this layer."""
     texts = [knowledge.CONTEXT.format(person.name) for person in people]
-    place = torch.tensor([len(ids) for ids in token_ids(model, texts)]) - 1
-    tokens, mask = pad(token_ids(model, [text + ending for text in texts]), "right")
-    rows, last = torch.arange(len(tokens)), mask.sum(dim=1) - 1
+    batch = read_prompts(model, [text + ending for text in texts], side="left")
+    ends = torch.tensor([len(ids) for ids in token_ids(model, texts)])
+    place = batch.tokens.shape[1] - batch.mask.sum(dim=1) + ends - 1
+    rows = torch.arange(len(batch))
 
     def add(resid: Tensor, hook: Any) -> Tensor:
         resid[rows, place] += vector
         return resid
 
     with torch.no_grad(), model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_post", add)]):
-        logprobs = model(tokens)[rows, last].log_softmax(-1)
+        logprobs = last_logits(model, batch).log_softmax(-1)
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
