@@ -9,9 +9,9 @@
 # %% [markdown] id="title"
 # # {{lesson}}
 #
-# (not written yet) What the learner can do afterwards, in one sentence.
+# You will ask a language model about people who do not exist, train probes on what goes on inside it, find out how much of a fine probe is luck, leakage or word frequency, and measure whether the model can tell what it knows from what it invents.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 00.
+# About {{minutes}} minutes · {{points}} points · after lesson 00; lesson 04 helps. The model is SmolLM2-135M-Instruct; compatibility mode is not needed. Sources: Ferrando et al. 2024; Hewitt and Liang 2019; Lindsey et al. 2025; Farquhar et al. 2024; Kadavath et al. 2022; Guo et al. 2017.
 
 # %% id="setup"
 import torch
@@ -19,6 +19,45 @@ import mi_course
 from mi_course import show
 
 lesson, model = mi_course.lesson("entities_and_uncertainty"), mi_course.load_model()
+
+# %% [markdown] id="part-1"
+# ## 1. A man who never was
+#
+# Of these four names one belongs to a physicist, one is put together from halves of two famous names, one is made up, and one belongs to a painter of the sixteenth century whom few people know.
+#
+# **Predict:** for which of them will the model say that it does not know?
+
+# %% id="biographies"
+from mi_course.interp import knowledge
+from mi_course.interp import knowledge_study as runs
+from mi_course.interp.steering import generate
+
+asked = ["Albert Einstein", "Isaac Bonaparte", "Dennis Carter", "Sofonisba Anguissola"]
+lives = generate(model, [f"Q: Who was {n}?\nA: {n} was" for n in asked], max_new_tokens=24)
+show.table(dict(zip(asked, lives)), ["was"], left=True)
+
+# %% id="claims-biographies-seen" tags=["claims"]
+from mi_course import claim
+
+doubts = ("not know", "no information", "unknown", "not sure", "fictional", "no record")
+claim(
+    "none of the four biographies has a word of doubt",
+    not any(doubt in life.lower() for life in lives for doubt in doubts),
+)
+claim("each is at least eight words long", all(len(life.split()) >= 8 for life in lives))
+
+# %% [markdown] id="biographies-seen"
+# <details><summary>What you should see</summary>
+#
+# Four lives, told in the same voice, and not a word of doubt. Two of these people never lived. From the text alone you cannot tell which.
+# </details>
+#
+# Does the model *know* that it does not know? Ferrando et al. (2024) found directions in Gemma that tell known entities from unknown ones, and Lindsey et al. (2025) found that Claude's "I can't answer" is the default, which a feature for known entities switches off. If that works in the wrong moment, the model hallucinates. Our model has 135 million parameters. This lesson asks what is left of that in it, and above all, **how one would know**.
+
+# %% [markdown] id="part-2"
+# ## 2. What counts as known?
+#
+# We have 80 famous people and 80 who are real but obscure. For each the model chooses an occupation, a nationality and a century from closed lists. (`knowledge.attributes`; a choice is the option whose first token is likeliest.) Then there are 80 invented names, each with as many tokens as a famous one, and 80 **shuffled** ones, whose halves come from famous names. Invented and shuffled names are unknown *by construction*; they have no attributes to get wrong, so they are kept apart from what is measured.
 
 # %% [markdown] id="ask-label_known"
 # ### What counts as known
@@ -50,6 +89,48 @@ def label_known(correct: Bool[Tensor, "entity attribute"]) -> list[str]:
 
 lesson.check(label_known)
 
+# %% [markdown] id="use-known-intro"
+# **Predict:** how many of the famous are known, how many of the obscure? And how many would be "known" to somebody who knows nothing, and always names the most frequent occupation, nationality and century?
+
+# %% id="use-known"
+label = lesson.use("label_known")
+people = knowledge.names("famous", "obscure")
+famous = torch.tensor([person.kind == "famous" for person in people])
+said = knowledge.attributes(model, people)
+rows = {}
+for i, attribute in enumerate(knowledge.ATTRIBUTES):
+    guess, hit = said.majority[attribute]
+    right = said.right[:, i].float()
+    rows[attribute] = [right[famous].mean(), right[~famous].mean(), guess, hit.float().mean()]
+print(show.table(rows, ["famous", "obscure", "majority guess", "right by it"]))
+measured, guessed = label(said.right), label(torch.stack([hit for _, hit in said.majority.values()], 1))
+kinds = ("known", "dropped", "unknown")
+counts = {
+    "famous": [sum(m == k for m, f in zip(measured, famous) if f) for k in kinds],
+    "obscure": [sum(m == k for m, f in zip(measured, famous) if not f) for k in kinds],
+    "majority guess, all": [guessed.count(k) for k in kinds],
+}
+show.table(counts, kinds)
+
+# %% id="claims-known-seen" tags=["claims"]
+by_chance = guessed.count("known")
+lesson.seen("famous-known", counts["famous"][0], "d")
+lesson.seen("obscure-known", counts["obscure"][0], "d")
+lesson.seen("guess-known", by_chance, "d")
+claim("at least 60 of the famous and at most 45 of the obscure are known", counts["famous"][0] >= 60 and counts["obscure"][0] <= 45)
+claim("the majority guess makes between 15 and 45 of 160 known", 15 <= by_chance <= 45)
+
+# %% [markdown] id="known-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The rule is lenient: someone who knows nothing and names the majority would "know" {{seen:guess-known}} of all. So a label of "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
+# </details>
+
+# %% [markdown] id="part-3"
+# ## 3. A probe
+#
+# Read the residual stream at the last token of each name, and fit a line between famous and invented names. Some names share a half with others, though. If "Isaac Newton" is fitted on and "Isaac Bonaparte" is tested, the test is not of something new. Names that share halves come in blocks; folds must keep blocks together.
+
 # %% [markdown] id="ask-group_folds"
 # ### Folds that keep an entity together
 #
@@ -57,7 +138,6 @@ lesson.check(label_known)
 #
 # `groups[i]` names the group of row i. Return `n_folds` lists of rows: list k holds the test rows of fold k, and each row stands in exactly one list. All rows of a group stand in the same list. The numbers of *groups* in two lists differ by at most one, however many rows the groups have. Which groups
 # come together is random: the seed decides, any two groups are as likely to share a fold as any other two, and the global random state stays as it is. The order of the lists and within them is free. Raise `ValueError` if `n_folds` is below two or above the number of groups.
-
 
 # %% id="answer-group_folds"
 def group_folds(groups: list[str], n_folds: int, seed: int) -> list[list[int]]:
@@ -88,7 +168,6 @@ lesson.check(group_folds)
 #
 # $\lambda$ is `l2`, above 0; the bias $c$ is not penalized. Then turn $v$ and $c$ into `w` and `b` for *raw* rows, so that `x @ w + b` equals $z \cdot v + c$. Go on until it converges: every weight is judged to half a percent, or to 0.0002 if it is tiny. A column whose entries are all equal gets the weight 0. Columns may lie far from zero, and
 # differ in scale by a factor of a hundred; there may be more columns than rows; classes may be of unequal size. Raise `ValueError` if all of `y` is true or none is. `w` and `b` are plain numbers: no gradient is attached to them.
-
 
 # %% id="answer-fit_probe"
 def fit_probe(
@@ -139,7 +218,6 @@ lesson.check(fit_probe)
 # It is the area under the ROC curve: 1 where every true row is above every false one, ½ by chance, 0 where all is the wrong way around. A pair with equal scores counts one half. Sort instead of comparing all pairs: 50,000 rows are asked for too, and no tensor on the way may have more than twenty entries for each row.
 # Scores may be negative, and there may be many equal ones. Raise `ValueError` if all labels are true or none is. Return a number.
 
-
 # %% id="answer-auroc"
 def auroc(scores: Float[Tensor, "n"], labels: Bool[Tensor, "n"]) -> float:
     """The chance that a true row has a higher score than a false one; equal scores count one half.
@@ -161,6 +239,101 @@ def auroc(scores: Float[Tensor, "n"], labels: Bool[Tensor, "n"]) -> float:
 
 lesson.check(auroc)
 
+# %% [markdown] id="use-layers-intro"
+# **Predict** the AUROC on names that the probe has not seen, famous against invented: at the embedding of the last token, where the model has not computed anything? In the middle?
+
+# %% id="use-layers"
+folds_of, fit, area = (lesson.use(name) for name in ("group_folds", "fit_probe", "auroc"))
+everyone = {kind: knowledge.names(kind) for kind in ("famous", "invented", "shuffled")}
+streams, table_of = {}, {}
+for kind, members in everyone.items():
+    each = [knowledge.embeddings(model, members), *knowledge.read(model, members, runs.LAYERS)]
+    streams[kind] = torch.stack(each)
+    table_of[kind] = knowledge.token_features(model, members)
+y = torch.arange(160) < 80
+blocks = [name.block for name in everyone["famous"]] * 2
+folds = folds_of(blocks, 5, 0)
+
+
+def by_layer(other, folds):
+    """AUROC on unseen names, famous against another kind, at the embedding and after each layer."""
+    pairs = torch.cat([streams["famous"], streams[other]], dim=1)
+    return [area(knowledge.out_of_fold(x, y, folds, lambda a, b: fit(a, b, 2.0)), y) for x in pairs]
+
+
+invented = by_layer("invented", folds)
+letters = knowledge.letter_features([*everyone["famous"], *everyone["invented"]])
+plain = {"tokens: how many, how common": torch.cat([table_of["famous"], table_of["invented"]]), "groups of letters": letters}
+baseline = runs.by_layer(plain, y, folds, lambda a, b: fit(a, b, 2.0), area)
+print(show.table({"majority": 0.5, **baseline, "embedding": invented[0], "best layer": max(invented)}, ["AUROC"]))
+
+# %% id="claims-layers-seen" tags=["claims"]
+lesson.seen("embedding-invented", invented[0], ".2f")
+lesson.seen("best-invented", max(invented), ".2f")
+lesson.seen("letters-invented", baseline["groups of letters"], ".2f")
+claim("famous and invented names are separated with an AUROC above 0.85 at the embedding", invented[0] > 0.85)
+claim("and above 0.95 at some layer", max(invented) > 0.95)
+
+# %% [markdown] id="layers-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:best-invented}}: nearly perfect. A paper could be written about it. But the embedding of the last token alone gets {{seen:embedding-invented}}, before the model has computed anything, and plain groups of letters get {{seen:letters-invented}}. The names were matched in their numbers of tokens, and that did not help: surnames of famous people are other words than invented surnames. A probe can know that without knowing any person.
+# </details>
+
+# %% [markdown] id="use-shuffled-intro"
+# The cure is to match *everything*: the shuffled names consist of the very same halves. No word tells famous from shuffled. **Predict** the curve again.
+#
+# And then forget about the blocks, and split names at random, as everybody's first cross-validation does. "Newton" is then in the training part with one label and in the test part with the other. **Predict** which way the result will be wrong.
+
+# %% id="use-shuffled"
+shuffled = by_layer("shuffled", folds)
+split_halves = folds_of([str(i) for i in range(160)], 5, 0)  # each name a group of its own
+leaky = by_layer("shuffled", split_halves)
+
+# %% id="shuffled-picture" tags=["not-compared"]
+runs.draw_layers(
+    [-1, *runs.LAYERS],
+    {"famous against invented": invented, "famous against shuffled": shuffled, "control: blocks split": leaky},
+    "What is left when the words are the same",
+)
+
+# %% id="claims-shuffled-seen" tags=["claims"]
+lesson.seen("shuffled-embedding", shuffled[0], ".2f")
+lesson.seen("shuffled-best", max(shuffled), ".2f")
+lesson.seen("leaky-embedding", leaky[0], ".2f")
+lesson.seen("leaky-best", max(leaky), ".2f")
+claim("famous against shuffled is within 0.05 of one half at the embedding", abs(shuffled[0] - 0.5) < 0.05)
+claim("and above 0.8 at layers 8 to 24", all(a > 0.8 for a in shuffled[3:8]))
+claim("with blocks split, the embedding is below 0.15", leaky[0] < 0.15)
+
+# %% [markdown] id="shuffled-seen"
+# <details><summary>What you should see</summary>
+#
+# At the embedding exactly chance, {{seen:shuffled-embedding}}: the last tokens are the same. Some layers later {{seen:shuffled-best}}. So the model does join the halves: "Isaac Newton" looks different, at "Newton", from "Antonio Newton". This is what is left of "knows the entity" once the words are matched.
+#
+# With blocks split the probe is not too good but *absurdly bad*: {{seen:leaky-embedding}} at the embedding. It has learned by heart that "Newton" is famous, and meets it in the test part with the other label. Leakage does not always flatter. An AUROC far below one half means that test and training rows are not independent.
+# </details>
+
+# %% [markdown] id="use-penalty-intro"
+# The penalty of 2 was chosen by us. Does it flatter? It must be chosen *inside* the training folds, with folds of their own.
+
+# %% id="use-penalty"
+middle = torch.cat([streams["famous"][4], streams["shuffled"][4]])
+nested, chosen = runs.choose_penalty(middle, y, blocks, fit, folds_of, area)
+print(f"layer {runs.LAYERS[3]}: {nested:.2f} with penalties chosen inside, {shuffled[4]:.2f} with 2")
+
+# %% id="claims-penalty-seen" tags=["claims"]
+lesson.seen("nested", nested, ".2f")
+claim("the nested AUROC is within 0.06 of that with our penalty", abs(nested - shuffled[4]) < 0.06)
+
+# %% [markdown] id="penalty-seen"
+# {{seen:nested}}: it did not flatter. In this range the penalty hardly matters.
+
+# %% [markdown] id="part-4"
+# ## 4. Could the probe have learned it by heart?
+#
+# With 576 components and 160 names, any labels can be learned. Hewitt and Liang (2019) ask how well the same probe learns labels that are *random* for each entity, where the same entities are in training and test rows. We read each name in two contexts, fit in one and test in the other.
+
 # %% [markdown] id="ask-selectivity"
 # ### What a probe can memorize
 #
@@ -169,7 +342,6 @@ lesson.check(auroc)
 # `fit(x, y)` returns `(w, b)`, and row i is taken for true where `x[i] @ w + b > 0`. Fit on the rows where `train` is true, and measure accuracy on the others. Do that twice: with `y`, and with the labels of a *control task* (Hewitt & Liang 2019), in which a random half of the entities (rounded down) is true and the other half
 # false, all rows of an entity alike, in training and test rows. There are at least two entities. Return the first accuracy minus the second. The seed decides which entities are true; each half is equally likely, whatever `y` says, and the global random state stays as it is. Raise `ValueError` if an entity of a test row has no training row: its control
 # label could not be memorized. A probe that has understood nothing, but remembers every entity, gets 1 − 1 = 0.
-
 
 # %% id="answer-selectivity"
 def selectivity(
@@ -213,7 +385,6 @@ lesson.check(selectivity)
 # All rows of a group have one label; raise `ValueError` if a group has both. Shuffle the labels *of the groups* n times: each group gets the label of some group, each label goes to one group, and all rows of a group get its label. `fit_score(x, y)` says how well a probe does; high is good. Count the shuffles that score at least as well as
 # the real labels, count the real labels themselves as one more, and divide by n + 1. So the least that can come out is 1/(n + 1). Groups may differ in size, their rows may stand anywhere, and n is at least 1. Scores that are equal are equal to the last bit. The seed decides, and the global random state stays as it is.
 
-
 # %% id="answer-permutation_p"
 def permutation_p(
     x: Float[Tensor, "n d"],
@@ -246,6 +417,51 @@ def permutation_p(
 
 lesson.check(permutation_p)
 
+# %% [markdown] id="use-control-intro"
+# **Predict** the selectivity in the middle of the model. Then the p-value of famous against shuffled, with whole names exchanged and 99 shuffles.
+
+# %% id="use-control"
+select, p_value, LAYER = lesson.use("selectivity"), lesson.use("permutation_p"), 12
+both = [*everyone["famous"], *everyone["shuffled"]]
+other_context = knowledge.read(model, both, LAYER, "Yesterday we read about {}")
+twice = torch.cat([middle, other_context])
+entities = [name.name for name in both] * 2
+first = torch.arange(320) < 160
+selective = select(twice, torch.cat([y, y]), entities, first, lambda a, b: fit(a, b, 2.0), seed=0)
+
+
+def means_apart(x, labels):
+    """AUROC, on the odd half of the blocks, of a difference of means of the even half."""
+    even = torch.tensor([int(block.split()[1]) % 2 == 0 for block in blocks])
+    w = x[even & labels].mean(0) - x[even & ~labels].mean(0)
+    return area(x[~even] @ w, labels[~even])
+
+
+p = p_value(middle, y, entities[:160], means_apart, n=99, seed=0)
+print(f"selectivity {selective:+.2f}; difference of means {means_apart(middle, y):.2f}, p = {p:.2f}")
+
+# %% id="claims-control-seen" tags=["claims"]
+w, b = fit(twice[first], torch.cat([y, y])[first], 2.0)
+transfer = float(((twice[~first] @ w + b > 0) == y).float().mean())
+lesson.seen("transfer", transfer, ".2f")
+lesson.seen("selectivity", selective, ".2f")
+lesson.seen("p", p, ".2f")
+claim("the permutation test gives p of at most 0.02 with 99 shuffles", p <= 0.02)
+claim("selectivity is below 0.45", selective < 0.45)
+
+# %% [markdown] id="control-seen"
+# <details><summary>What you should see</summary>
+#
+# In the other context the probe is right on {{seen:transfer}} of the rows, and the selectivity is only {{seen:selectivity}}: a probe of this size learns most random labels of known entities too. So an accuracy over *seen* entities in new sentences is worth little; only unseen entities count, as in section 3.
+#
+# The permutation test asks something else: is the score on unseen names chance? With p = {{seen:p}} it is not. It does not ask whether word frequency explains it. These are two controls for two doubts, and neither replaces the other.
+# </details>
+
+# %% [markdown] id="part-5"
+# ## 5. Matching real people
+#
+# Shuffled names are a trick that works only for names. With real entities, known and unknown by *measurement*, one pairs each known person with an unknown one whose name is as long and as common.
+
 # %% [markdown] id="ask-match_on"
 # ### Pairs that differ in nothing else
 #
@@ -253,7 +469,6 @@ lesson.check(permutation_p)
 #
 # Standardize each feature over all rows, as in `fit_probe` (divide by n; a feature whose values are all equal is 0 everywhere). A pair joins a true row with a false one whose Euclidean distance is at most `caliper`: `(true row, false row)`. No row stands in two pairs. There is no one right list: yours is judged by these rules, and by no further pair being
 # possible with the rows left over (so that there are at least half as many as in the best list). The order of pairs is free. Where nothing is close enough, or a class is missing, the list is empty.
-
 
 # %% id="answer-match_on"
 def match_on(
@@ -278,6 +493,57 @@ def match_on(
 
 lesson.check(match_on)
 
+# %% [markdown] id="use-match-intro"
+# **Predict:** how many pairs are left of the known and unknown people? And the AUROC of the direction from section 3 (famous minus shuffled, which has seen no obscure person), before and after?
+
+# %% id="use-match"
+match = lesson.use("match_on")
+direction = streams["famous"][4].mean(0) - streams["shuffled"][4].mean(0)
+kept = [i for i, m in enumerate(measured) if m != "dropped" and not famous[i]]  # obscure people only
+known = torch.tensor([measured[i] == "known" for i in kept])
+stream_of = knowledge.read(model, [people[i] for i in kept], LAYER)
+features = knowledge.token_features(model, [people[i] for i in kept])
+familiar = knowledge.name_logprob(model, [people[i] for i in kept])
+pairs = match(features, known, 1.5)
+left = torch.tensor([i for pair in pairs for i in pair])
+columns = {"the direction": stream_of @ direction, "rarest token": -features[:, 2], "the name's own log-probability": familiar}
+rows = {name: [area(x, known), area(x[left], known[left])] for name, x in columns.items()}
+print(f"{int(known.sum())} known and {int((~known).sum())} unknown; {len(pairs)} pairs")
+show.table(rows, ["AUROC, all", "AUROC, matched"])
+
+# %% id="claims-match-seen" tags=["claims"]
+lesson.seen("pairs", len(pairs), "d")
+lesson.seen("direction-real", rows["the direction"][0], ".2f")
+lesson.seen("direction-matched", rows["the direction"][1], ".2f")
+error = (known.sum().item() ** -1 / 12 + (~known).sum().item() ** -1 / 12) ** 0.5
+lesson.seen("real-error", error, ".2f")
+claim("at least 6 pairs are left", len(pairs) >= 6)
+
+# %% [markdown] id="match-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:pairs}} pairs are left, and on these few the AUROC of the direction goes from {{seen:direction-real}} to {{seen:direction-matched}}. By chance alone, AUROCs of samples as small as the unmatched ones scatter by about {{seen:real-error}}. So for real, obscure people this data set cannot tell whether the direction knows anything. That is an honest result: matching costs rows, and rows are precision.
+# </details>
+#
+# One baseline is missing. What does the *model itself* say about a name: how likely is its second half after the first?
+
+# %% id="use-familiar"
+familiar = knowledge.name_logprob(model, both)
+print(f"famous against shuffled, by the log-probability of the second half: {area(familiar, y):.2f}")
+
+# %% id="claims-familiar-seen" tags=["claims"]
+lesson.seen("familiar", area(familiar, y), ".2f")
+claim("the log-probability of the second half separates famous from shuffled with above 0.9", area(familiar, y) > 0.9)
+claim("no layer's probe is better than it by more than 0.02", max(shuffled) < area(familiar, y) + 0.02)
+
+# %% [markdown] id="familiar-seen"
+# {{seen:familiar}}: no probe of ours is better. "Knows the person" may be no more than "expected the second half". Ferrando et al. (2024) could tell the two apart with attributes that the model answers for some entities and not for others; at our size the two go together. A probe of the stream shows that *something* is there. What it is called is our choice.
+
+# %% [markdown] id="part-6"
+# ## 6. One neuron, and three kinds of entity
+#
+# Ferrando et al. look for latents of a sparse autoencoder that are active on known entities of *all* types. The same with neurons:
+
 # %% [markdown] id="ask-separation"
 # ### Units that tell known from unknown
 #
@@ -285,7 +551,6 @@ lesson.check(match_on)
 #
 # A unit is active where its value is above 0. Its separation is the share of the known entities on which it is active, minus that of the unknown ones (Ferrando et al. 2024): 1 for a unit that is active on all known ones and on no other, −1 the other way around, 0 for one that is always active or never. There may be more of one than of the other, at least one of
 # each. How strongly a unit is active does not matter.
-
 
 # %% id="answer-separation"
 def separation(
@@ -298,6 +563,69 @@ def separation(
 
 
 lesson.check(separation)
+
+# %% id="use-separation"
+separate = lesson.use("separation")
+neurons = {kind: runs.neurons(model, members, LAYER) for kind, members in everyone.items()}
+even = torch.tensor([int(name.block.split()[1]) % 2 == 0 for name in everyone["famous"]])
+types = ("invented", "shuffled")
+fitted = torch.stack([separate(neurons["famous"][even], neurons[kind][even]) for kind in types])
+unseen = torch.stack([separate(neurons["famous"][~even], neurons[kind][~even]) for kind in types])
+best, once = knowledge.min_over_types(fitted), int(fitted[0].argmax())
+rows = {"best over both types": [*fitted[:, best], *unseen[:, best]], "best against invented": [*fitted[:, once], *unseen[:, once]]}
+show.table(rows, ["invented, fitted", "shuffled, fitted", "invented, unseen", "shuffled, unseen"])
+
+# %% id="claims-neuron-seen" tags=["claims"]
+lesson.seen("neuron-fitted", fitted[:, best].min(), ".2f")
+lesson.seen("neuron-unseen", unseen[:, best].min(), ".2f")
+lesson.seen("neuron-once", unseen[1, once], ".2f")
+claim("on unseen names the neuron's smallest separation is lower than where it was chosen", bool(unseen[:, best].min() < fitted[:, best].min()))
+
+# %% [markdown] id="neuron-seen"
+# The best of 1,536 neurons has a smallest separation of {{seen:neuron-fitted}} where it was chosen, and {{seen:neuron-unseen}} on new names: the best of many is always flattered. The neuron that is best against invented names has {{seen:neuron-once}} against shuffled ones. One type of unknown entity is not enough to name a unit "known".
+
+# %% [markdown] id="part-7"
+# ## 7. Is it used?
+#
+# Add the direction at the last token of shuffled and invented names, and subtract it from famous ones. If the model uses it to know how sure to be, the next word after ", the famous" should become more certain, or less. The controls are five random directions of the same norm, and five with the covariance of the activations.
+
+# %% id="use-effects"
+moved = {}
+for kind, sign in (("famous", -1), ("shuffled", 1), ("invented", 1)):
+    moved[f"{kind}, {'minus' if sign < 0 else 'plus'}"] = runs.effects(
+        model, everyone[kind][:20], direction, middle, LAYER, sign, n=4
+    )
+rows = {k: [e["the direction"][0], min(e["random"]), max(e["random"]), min(e["matched"]), max(e["matched"])] for k, e in moved.items()}
+show.table(rows, ["direction", "random, low", "high", "matched, low", "high"], sign=True, title="change of entropy (nats)")
+
+# %% id="claims-effects-seen" tags=["claims"]
+lesson.seen("less-sure", rows["famous, minus"][0], ".1f")
+lesson.seen("more-sure", -rows["shuffled, plus"][0], ".1f")
+claim("adding it makes the model surer about shuffled names than any of eight controls does", rows["shuffled, plus"][0] < min(rows["shuffled, plus"][1:]))
+claim("subtracting it makes the model less sure about famous names than any of eight controls does", rows["famous, minus"][0] > max(rows["famous, minus"][1:]))
+
+# %% [markdown] id="effects-seen"
+# <details><summary>What you should see</summary>
+#
+# With the direction added, the model is surer of what to say about a person who does not exist, by {{seen:more-sure}} nats; taken from famous names, it is less sure, by {{seen:less-sure}}. No control does as much. So the model does read this direction, or something near it, when it chooses its words. It does not read it to *say* that it does not know: nothing in its training made it do that.
+# </details>
+#
+# Ferrando et al. also found heads that extract attributes from known entities, and less from unknown ones. Attention from the last token to the name:
+
+# %% id="use-attention"
+looks = torch.stack([runs.attention_to_name(model, everyone[kind][:16]).mean(0) for kind in everyone])
+apart = (looks[0] - looks[2]).abs().flatten()
+heads = [divmod(i, model.cfg.n_heads) for i in apart.topk(4).indices.tolist()]
+rows = {f"{layer}.{head}": looks[:, layer, head].tolist() for layer, head in heads}
+show.table(rows, list(everyone), title="attention to the name")
+
+# %% id="claims-attention-seen" tags=["claims"]
+lesson.seen("attention-apart", apart.max(), ".2f")
+lesson.seen("attention-mean", (looks[0] - looks[2]).mean().abs(), ".3f")
+claim("no head differs by more than 0.4, and the mean head by less than 0.03", float(apart.max()) < 0.4 and float((looks[0] - looks[2]).mean().abs()) < 0.03)
+
+# %% [markdown] id="attention-seen"
+# On average heads look at famous and shuffled names alike (they differ by {{seen:attention-mean}}); the head that differs most does so by {{seen:attention-apart}}, and it was chosen as the largest of 270. There is no switch here that opens for the famous.
 
 # %% [markdown] id="ask-my_knowledge_direction"
 # ### Your direction
@@ -314,6 +642,11 @@ my_knowledge_direction = (torch.ones(576), 12)
 
 lesson.check(my_knowledge_direction, name="my_knowledge_direction")
 
+# %% [markdown] id="part-8"
+# ## 8. How sure is it?
+#
+# Leave people, and take questions with one right answer: 540 in ten relations, capitals, chemical symbols, opposites and others, each asked after two examples. What the model answered is stored in `data/smollm2-answers.json`, with six answers sampled at temperature 1. Half of the questions are yours, half are held out.
+
 # %% [markdown] id="ask-answer_logprob"
 # ### The probability of an answer
 #
@@ -321,7 +654,6 @@ lesson.check(my_knowledge_direction, name="my_knowledge_direction")
 #
 # `tokens[start:]` is the answer, what stands before it the prompt. `logits[i]` are the model's logits for the token *after* position i. Add up the log-probabilities of all tokens of the answer, in nats; with `per_token` divide by how many they are. The last row of the logits predicts what comes after the answer, and plays no part. Raise `ValueError` unless
 # `start` is at least 1 and there is at least one token from there on: nothing predicts the first token of a text. Logits may be so large that their exponentials overflow.
-
 
 # %% id="answer-answer_logprob"
 def answer_logprob(
@@ -344,6 +676,26 @@ def answer_logprob(
 
 lesson.check(answer_logprob)
 
+# %% id="use-logprob"
+logprob_of = lesson.use("answer_logprob")
+row = knowledge.half(False)[1]
+prompt, whole = (
+    torch.tensor(model.tokenizer.encode(text, add_special_tokens=False))
+    for text in (row.question.prompt(), f"{row.question.prompt()} {row.answer}")
+)
+bos = torch.tensor([model.tokenizer.bos_token_id])
+with torch.no_grad():
+    logits = model(torch.cat([bos, whole])[None])[0]
+found = logprob_of(logits, torch.cat([bos, whole]), 1 + len(prompt), per_token=False)
+print(row.question.prompt(), "→", row.answer)
+print(f"{found:.2f} nats; stored: {sum(row.logprobs):.2f}")
+
+# %% id="claims-logprob-seen" tags=["claims"]
+claim("your log-probability is that of the stored answer, within 0.05 nats", abs(found - sum(row.logprobs)) < 0.05)
+
+# %% [markdown] id="logprob-seen"
+# The same as what is stored. Note how the first token alone is not the answer: a model may be sure how to begin, and not how to go on.
+
 # %% [markdown] id="ask-semantic_entropy"
 # ### Entropy over meanings
 #
@@ -351,7 +703,6 @@ lesson.check(answer_logprob)
 #
 # `answers` are what was sampled, at least one, and a string that was sampled three times stands in it three times. Sample i has the weight $e^{\mathtt{logprobs}[i]}$ divided by the sum of all of these. `same(a, b)` says whether two strings mean the same; `same(b, a)` says the same, and `same(a, a)` is true. But that "Paris" means "Paris, France" and that means "France" makes all three one class:
 # a class is all that is connected through any number of steps. Its probability is the sum of the weights of its samples. Return $-\sum_C p_C \ln p_C$ over the classes: nats, 0 for a single class. Log-probabilities may be −2,000, where $e^x$ is 0 in any precision; a class of probability 0 counts nothing.
-
 
 # %% id="answer-semantic_entropy"
 def semantic_entropy(answers: list[str], logprobs: Float[Tensor, "n"], same) -> float:
@@ -382,6 +733,39 @@ def semantic_entropy(answers: list[str], logprobs: Float[Tensor, "n"], same) -> 
 
 lesson.check(semantic_entropy)
 
+# %% [markdown] id="use-signals-intro"
+# **Predict:** which of these tells right answers from wrong ones best? The probability of the first token, of the whole answer, the entropy over sampled strings, over sampled meanings, or asking the model itself, "Is that true?"
+
+# %% id="use-signals"
+entropy_of = lesson.use("semantic_entropy")
+signals, correct = knowledge.signals(held_out=False)
+yours = [
+    entropy_of(row.samples, torch.tensor(row.sample_logprobs), knowledge.same_answer)
+    for row in knowledge.half(False)
+]
+signals = {**signals, "semantic entropy": torch.tensor(yours)}
+surer_if_low = ("string entropy", "semantic entropy", "length of the answer")
+areas = {name: area(-x if name in surer_if_low else x, correct) for name, x in signals.items()}
+print(f"right: {correct.float().mean():.2f} of {len(correct)}; says yes to {(signals['P(true)'] > 0).float().mean():.2f}")
+show.table(areas, ["AUROC for being right"])
+
+# %% id="claims-signals-seen" tags=["claims"]
+lesson.seen("right-share", 100 * correct.float().mean(), ".0f")
+lesson.seen("area-first", areas["first-token probability"], ".2f")
+lesson.seen("area-answer", areas["answer probability"], ".2f")
+lesson.seen("area-semantic", areas["semantic entropy"], ".2f")
+lesson.seen("area-string", areas["string entropy"], ".2f")
+lesson.seen("area-true", areas["P(true)"], ".2f")
+claim("the answer's probability is better than the first token's by 0.02 or more", areas["answer probability"] > areas["first-token probability"] + 0.02)
+claim("P(true) is below 0.65", areas["P(true)"] < 0.65)
+claim("semantic and string entropy are within 0.05 of each other", abs(areas["semantic entropy"] - areas["string entropy"]) < 0.05)
+
+# %% [markdown] id="signals-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:right-share}} % of the answers are right. The whole answer's probability ({{seen:area-answer}}) is better than that of its first token ({{seen:area-first}}). Entropy over six samples has {{seen:area-semantic}} over meanings and {{seen:area-string}} over strings: answers of one word hardly differ in wording, so there is nothing for meanings to add, and with six samples either is noisy. Farquhar et al. 2024 need it for whole sentences. Asking the model is worth next to nothing ({{seen:area-true}}): Kadavath et al. 2022 saw P(True) work in models several hundred times as large.
+# </details>
+
 # %% [markdown] id="ask-calibration_error"
 # ### Does 0.8 mean four in five?
 #
@@ -389,7 +773,6 @@ lesson.check(semantic_entropy)
 #
 # Sort the answers by confidence, ascending, and cut the list into `n_bins` bins of equal *size*, as nearly as it goes: the first ones get one answer more (23 answers in 5 bins: 5, 5, 5, 4, 4). Answers of equal confidence keep their order. In each bin take |mean confidence − share of right answers|, and average over the bins, each weighted by its number of answers.
 # With more bins than answers some are empty and count nothing. There is at least one answer and one bin.
-
 
 # %% id="answer-calibration_error"
 def calibration_error(
@@ -420,7 +803,6 @@ lesson.check(calibration_error)
 # The model answers what it is most confident of, and is silent about the rest. For each *different* confidence, from the highest down, there is one point: it answers everything with that confidence or more. Coverage is the share of questions that it answers, risk the share of wrong ones among these. Answers of equal confidence are given together or not at all, so that
 # the last coverage is always 1. Return the two, each with one entry for each different confidence. There is at least one answer.
 
-
 # %% id="answer-risk_coverage"
 def risk_coverage(
     confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]
@@ -436,6 +818,54 @@ def risk_coverage(
 
 
 lesson.check(risk_coverage)
+
+# %% [markdown] id="use-calibration-intro"
+# **Predict:** is the model over- or under-confident? And how large would the calibration error of a *perfectly* calibrated model come out, on as many questions?
+
+# %% id="use-calibration"
+ece, curve = lesson.use("calibration_error"), lesson.use("risk_coverage")
+sure = signals["answer probability"].clamp(1e-6, 1 - 1e-6)
+odds = sure.logit().float()
+T = runs.fit_temperature(odds, correct)
+_, held_right = knowledge.signals(held_out=True)
+held_sure = knowledge.signals(held_out=True)[0]["answer probability"].clamp(1e-6, 1 - 1e-6)
+scaled = (held_sure.logit() / T).sigmoid()
+generator = torch.Generator().manual_seed(0)
+perfect = torch.tensor(
+    [ece(held_sure, torch.rand(len(held_sure), generator=generator) < held_sure, 10) for _ in range(100)]
+)
+rows = {
+    "as it is": [held_sure.mean(), ece(held_sure, held_right, 10)],
+    f"temperature {T:.1f}": [scaled.mean(), ece(scaled, held_right, 10)],
+    "perfectly calibrated, by chance": [float("nan"), perfect.mean()],
+}
+print(f"right: {held_right.float().mean():.2f}")
+print(show.table(rows, ["mean confidence", "calibration error"]))
+
+# %% id="risk-picture" tags=["not-compared"]
+runs.draw_risk({name: curve(signals[name], correct) for name in ("answer probability", "first-token probability", "P(true)")})
+
+# %% id="claims-calibration-seen" tags=["claims"]
+lesson.seen("confidence", rows["as it is"][0], ".2f")
+lesson.seen("held-right", held_right.float().mean(), ".2f")
+lesson.seen("ece", rows["as it is"][1], ".2f")
+lesson.seen("ece-scaled", ece(scaled, held_right, 10), ".2f")
+lesson.seen("ece-perfect", perfect.mean(), ".2f")
+coverage, risk = curve(signals["answer probability"], correct)
+at_half = risk[(coverage - 0.5).abs().argmin()]
+lesson.seen("risk-half", at_half, ".2f")
+lesson.seen("risk-all", risk[-1], ".2f")
+claim("the model is under-confident by at least 0.05", float(held_sure.mean()) < float(held_right.float().mean()) - 0.05)
+claim("a perfectly calibrated model would show an error between 0.02 and 0.12", 0.02 < float(perfect.mean()) < 0.12)
+claim("answering the surer half lowers the risk by at least 0.1", float(at_half) < float(risk[-1]) - 0.1)
+
+# %% [markdown] id="calibration-seen"
+# <details><summary>What you should see</summary>
+#
+# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}. But a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions: a calibration error without its sampling error says little. One number for all, a temperature (Guo et al. 2017), gives {{seen:ece-scaled}}; it cannot change which answers it is surer of.
+#
+# That is what risk and coverage show. The model that answers only the surer half is wrong on {{seen:risk-half}} of these, instead of {{seen:risk-all}}. It has some idea of what it knows. It never says so.
+# </details>
 
 # %% [markdown] id="ask-my_confidence"
 # ### Your confidence
@@ -453,17 +883,22 @@ my_confidence = {"top probability": 1.0}
 lesson.check(my_confidence, name="my_confidence")
 
 # %% id="claims-recap" tags=["claims"]
-from mi_course import claim
-
-claim("(not written yet) What the recap says, with its margin.", ...)
+lesson.seen("recap-embedding", invented[0], ".2f")
+lesson.seen("recap-shuffled", max(shuffled), ".2f")
+lesson.seen("recap-familiar", area(knowledge.name_logprob(model, both[:20] + both[80:100]), torch.arange(40) < 20), ".2f")
+claim("words alone separate famous from invented above 0.85, and matched halves above 0.8 by layer 12", invented[0] > 0.85 and shuffled[4] > 0.8)
 
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# (not written yet) What was found, and what was not.
+# You found a probe with a splendid score, and took it apart: {{seen:recap-embedding}} of it was in the words. With the same words on both sides, {{seen:recap-shuffled}} is left, it moves the model's certainty when added, and it cannot be told from "I expected that second half". The model has a sense of being sure, in the probability of whole answers, and no way of saying it.
+#
+# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) steer refusals of a 2-billion-parameter chat model with latents of unknown entities, and Lindsey et al. (2025) trace them through circuits. What carries over is the doubt: match, keep groups together, report the baselines.
+#
+# **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 
 # %% id="status" tags=["not-compared"]
 lesson.status()
 
 # %% [markdown] id="next"
-# **Next:** {{next}}
+# **Next:** {{next}} One paper: Ferrando et al. (2024), "Do I know this entity? Knowledge awareness and hallucinations in language models".
