@@ -632,12 +632,18 @@ claim("no head differs by more than 0.4, and the mean head by less than 0.03", f
 #
 # {{exercise my_knowledge_direction}}
 #
-# (rubric follows)
+# `vector` has 576 components, and `layer` is from 0 to 29: `hook_resid_post` of that layer is read at the last token of each name, in the template `knowledge.CONTEXT`. Fit on `knowledge.matched(held_out=False)`. You are judged on `knowledge.matched(held_out=True)`: 40 famous names, which count as known, and 40 shuffled from their halves, which nobody has; neither half of any of them
+# occurs among the names to fit on. Score each name by the dot product of its raw activation with your vector (its length does not matter, its sign does). The AUROC of the score must be at least 0.1 above the larger of two numbers: what 95 % of 200 random directions stay below at that layer, and the best that five token features reach in either direction (how many tokens, how common, how many letters).
+# A list of numbers will do for the vector.
 
 # %% id="answer-my_knowledge_direction"
 # my_knowledge_direction = (vector, layer)
 # BEGIN SOLUTION
-my_knowledge_direction = (torch.ones(576), 12)
+from mi_course.interp import knowledge
+
+people = knowledge.matched(held_out=False)
+is_known = torch.tensor([person.kind == "famous" for person in people])
+my_knowledge_direction = (fit_probe(knowledge.read(model, people, 16), is_known, 1.0)[0], 16)
 # END SOLUTION
 
 lesson.check(my_knowledge_direction, name="my_knowledge_direction")
@@ -872,12 +878,13 @@ claim("answering the surer half lowers the risk by at least 0.1", float(at_half)
 #
 # {{exercise my_confidence}}
 #
-# (rubric follows)
+# Give a dictionary from names of signals, as in `knowledge.signals(held_out=False)`, to numbers; signals that you leave out have the weight 0, and weights may be negative. Each signal is standardized over the 270 held-out questions, and your confidence is the weighted sum. Its AUROC for being right is held against that of `"first-token probability"`, the model's own top probability.
+# 1,000 times 270 of the questions are drawn with replacement, the same for both; the gain must be above 0 in at least 95 % of these draws.
 
 # %% id="answer-my_confidence"
-# my_confidence = {"signal": weight, ...}
+# my_confidence = {"name of a signal": weight, ...}
 # BEGIN SOLUTION
-my_confidence = {"top probability": 1.0}
+my_confidence = {"answer probability": 1.0, "samples that agree": 1.0}
 # END SOLUTION
 
 lesson.check(my_confidence, name="my_confidence")

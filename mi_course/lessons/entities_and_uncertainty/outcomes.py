@@ -11,6 +11,7 @@ from torch import Tensor
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.steering.controls import random_controls
+from mi_course.lessons.entities_and_uncertainty.held_out import HeldOutNames, HeldOutQuestions
 from mi_course.wire import Observation
 
 
@@ -27,7 +28,10 @@ def _area(scores: Tensor, labels: Tensor) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 # my_knowledge_direction
 
-MARGIN, CONTROLS, QUANTILE = 0.05, 200, 0.95
+MARGIN, CONTROLS, QUANTILE = 0.1, 200, 0.95
+"""The AUROC must exceed the QUANTILE of that of 200 random directions, and that of token frequency, by MARGIN. Measured,
+fitted on ten blocks of names and judged on the ten others, with four ways to part them: layer 5 0.79 to 0.88, layers 11
+to 19 0.86 to 0.94; the quantile is 0.57 at layer 5 and 0.63 to 0.67 there; token frequency has 0.48 to 0.52."""
 
 
 class PlantedEntities:
@@ -38,14 +42,14 @@ class PlantedEntities:
     def __init__(self, draw: RandomInputs) -> None:
         self.known = torch.arange(self.n) % 2 == 0
         # Not matched perfectly: how common a name is still says a little about whether it is known.
-        self.frequency = draw.normal(self.n) + 0.9 * self.known
+        self.frequency = (draw.normal(self.n) + 0.9 * self.known)[:, None]
         noise = draw.normal(2, self.n_layers, self.d_model)
         self.directions, self.common = noise / noise.norm(dim=-1, keepdim=True)
         self.noise = draw.normal(self.n_layers, self.n, self.d_model)
 
     def activations(self, layer: int) -> Tensor:
-        signal = 1.6 * self.known[:, None] * self.directions[layer]
-        return self.noise[layer] + signal + 1.5 * self.frequency[:, None] * self.common[layer] + 2.0
+        signal = 2.4 * self.known[:, None] * self.directions[layer]
+        return self.noise[layer] + signal + 1.5 * self.frequency * self.common[layer] + 2.0
 
     def direction(self, layer: int) -> Tensor:
         along = self.directions[layer] - self.directions[layer] @ self.common[layer] * self.common[layer]
@@ -92,31 +96,31 @@ def _judge_direction(case: Case, observation: Observation) -> Complaint | None:
     controls = random_controls(vector.float(), CONTROLS, seed=8).double()
     chance = torch.tensor([_area(x @ control, known) for control in controls])
     low, high = (float(chance.quantile(q)) for q in (1 - QUANTILE, QUANTILE))
-    common = max(a := _area(frequency, known), 1 - a)
+    common = max(abs(_area(column, known) - 0.5) for column in frequency.T) + 0.5
     if area >= max(high, common) + MARGIN:
         return None
     if area < low:
         return Complaint("", mistake="turned_around")
     if area <= high:
         return Complaint("", mistake="like_random")
-    if area >= high + MARGIN:
+    if common > high and area < common + MARGIN / 2:
         return Complaint("", mistake="no_better_than_frequency")
     return Complaint(
-        f"On {len(known)} held-out entities, matched in how common their names are, the AUROC is {area:.3f}. {QUANTILE:.0%} of {CONTROLS} random directions stay below {high:.3f}, and token frequency reaches {common:.3f}; asked for is {MARGIN} more than either."
+        f"On {len(known)} held-out names, matched in their tokens, the AUROC is {area:.3f}. {QUANTILE:.0%} of {CONTROLS} random directions stay below {high:.3f}, and token frequency reaches {common:.3f}; asked for is {MARGIN} more than either."
     )
 
 
 def _direction_cases(draw: RandomInputs, size: str) -> list[Case]:
-    world = PlantedEntities(draw)
+    world = HeldOutNames() if size == "full" else PlantedEntities(draw)
     return [
-        Case(calls=(Call(driver="value"),), judge=_judge_direction, judge_data=world, about="held-out matched entities")
+        Case(calls=(Call(driver="value"),), judge=_judge_direction, judge_data=world, about="held-out matched names")
     ]
 
 
 def _common_direction(case: Case) -> tuple[Tensor, int]:
     """Along the frequency of names, and a little along knowing."""
     world = case.judge_data
-    x, frequency = world.activations(12).double(), world.frequency.double()
+    x, frequency = world.activations(12).double(), world.frequency[:, 0].double()
     fitted = torch.linalg.lstsq(x - x.mean(0), frequency - frequency.mean()).solution
     return fitted.float(), 12
 
@@ -131,20 +135,21 @@ def _least_telling(case: Case) -> tuple[Tensor, int]:
 
 MY_KNOWLEDGE_DIRECTION = Exercise(
     id="entities_and_uncertainty.my_knowledge_direction",
-    task="(vector, layer): a direction in the residual stream along which known entities lie further than unknown ones, where names are matched and the kind of entity is new.",
+    task="(vector, layer): a direction in the residual stream along which names that the model knows lie further than names it cannot know, where the names are matched and new.",
     minutes=12,
     difficulty=3,
     kind="value",
-    parts=(Part("held-out matched entities, token frequency, 200 random directions", 4, _direction_cases),),
+    fallback="mi_course.lessons.entities_and_uncertainty.held_out:smollm2_direction",
+    parts=(Part("held-out matched names, token frequency, 200 random directions", 4, _direction_cases),),
     mistakes=(
         Mistake(
             "turned_around",
-            "It separates, the wrong way around: *unknown* entities lie further along your vector. Turn its sign.",
+            "It separates, the wrong way around: names that *nobody* has lie further along your vector. Turn its sign.",
             lambda case: (-case.judge_data.direction(12), 12),
         ),
         Mistake(
             "like_random",
-            "On entities that you have not seen it does no more than one in twenty random directions. Does the vector belong to this layer, and to raw activations (not standardized ones)?",
+            "On names that you have not seen it does no more than one in twenty random directions. Does the vector belong to this layer, and to raw activations (not standardized ones)?",
             _least_telling,
         ),
         Mistake(
@@ -164,10 +169,11 @@ MY_KNOWLEDGE_DIRECTION = Exercise(
         ),
     ),
     hints=(
-        "Fit on matched pairs only, on as many relations as you have, and choose the layer by leaving relations out, not by how well the fit itself separates.",
-        "`w, b = fit_probe(x[pairs], known[pairs], l2)`; `my_knowledge_direction = (w, layer)`. A strong penalty helps: there are far fewer entities than dimensions.",
+        "Fit on famous names and on those shuffled from their halves, and keep blocks together when you choose the layer: with `group_folds` on the blocks, not by how well the fit separates what it was fitted on.",
+        "`w, b = fit_probe(read(model, people, 16), known, 1.0)`; `my_knowledge_direction = (w, 16)`. A strong penalty helps: there are far fewer names than dimensions. The difference of means is nearly as good.",
     ),
-    reveal="(reveal follows)",
+    reveal="At the embedding matched names cannot be told apart: each half occurs in a famous name and in a shuffled one. A few layers on they can, so something joined the halves and found that they belong together. That is knowledge of a kind, but of which? A famous name is also a more *expected* one: how probable the model finds the second half after the first separates them even better. "
+    "Knowing a person and having seen two words side by side are hard to tell apart, in a model of this size more than in a large one.",
 )
 
 
@@ -175,6 +181,8 @@ MY_KNOWLEDGE_DIRECTION = Exercise(
 # my_confidence
 
 RESAMPLES = 1000
+"""Over so many resamples of the 270 held-out questions the gain must be above 0 in 95 %. Measured: the first token's
+probability has an AUROC of 0.773, the whole answer's 0.823 (gain above +0.023), with agreeing samples 0.823."""
 
 
 class PlantedSignals:
@@ -265,7 +273,7 @@ def _judge_confidence(case: Case, observation: Observation) -> Complaint | None:
 
 
 def _confidence_cases(draw: RandomInputs, size: str) -> list[Case]:
-    world = PlantedSignals(draw)
+    world = HeldOutQuestions() if size == "full" else PlantedSignals(draw)
     return [Case(calls=(Call(driver="value"),), judge=_judge_confidence, judge_data=world, about="held-out questions")]
 
 
@@ -275,6 +283,7 @@ MY_CONFIDENCE = Exercise(
     minutes=10,
     difficulty=2,
     kind="value",
+    fallback="mi_course.lessons.entities_and_uncertainty.held_out:stored_confidence",
     parts=(Part("held-out questions, against the top probability, by a paired bootstrap", 4, _confidence_cases),),
     mistakes=(
         Mistake(
@@ -295,7 +304,7 @@ MY_CONFIDENCE = Exercise(
     ),
     hints=(
         "Standardize the signals on your own questions, and fit a probe on them: a handful of weights and two hundred questions need next to no penalty.",
-        "`dict(zip(names, (w * std).tolist()))`: weights belong to *standardized* signals, those of `fit_probe` to raw ones.",
+        "Weights belong to *standardized* signals. `fit_probe` returns weights for raw ones: give it standardized signals, or multiply its weights by the standard deviations.",
     ),
-    reveal="(reveal follows)",
+    reveal="The probability of the whole answer is what the first token's leaves out, and most of the gain. Samples that agree add little to it, entropies over samples nothing, and P(True) is no better than a coin in this model: it says yes. Larger models do better at that (Kadavath et al. 2022). A signal that is good by itself need not add to another: they may know the same thing.",
 )
