@@ -82,7 +82,7 @@ def test_chance_weighs_sets_with_and_without_the_strongest_head():
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     """Compared with one hook per layer."""
     mean_ablate = reference("activation_patching.mean_ablate")
@@ -161,7 +161,7 @@ def test_what_lesson_03_says_of_other_names_and_templates(held_out):
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_our_circuit_passes():
     from mi_course import lessons
     from mi_course.course import check_exercise
