@@ -382,7 +382,7 @@ claim(
 # %% [markdown] id="residual-seen"
 # <details><summary>What you should see</summary>
 #
-# Through layer {{seen:still_all}} the second subject holds all of it and no other position anything. From layer {{seen:arrived}} on it is at the end. Positions before the second subject are exactly $0$: up to there the two prompts are the same, and patching there changes nothing, because both runs hold the same value. No third position ever holds more than {{seen:third_place}}: the information goes straight from the one place to the other. (With other names and templates a third place has a tenth at most, and the last step to the end may come a few layers later.)
+# Through layer {{seen:still_all}} the second subject holds all of it and no other position anything. From layer {{seen:arrived}} on it is at the end. Positions before the second subject are exactly $0$: up to there the two prompts are the same, and patching there changes nothing, because both runs hold the same value. No third position ever holds more than {{seen:third_place}}: the information goes straight from the one place to the other. (With other names and templates a third place has up to a seventh, and the last step to the end may come a few layers later.)
 #
 # The middle panel shows who moves it: attention at the last position, in layers {{seen:moving_layers}}. Attention at the second subject acts earlier, where the name itself is read.
 #

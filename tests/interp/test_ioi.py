@@ -115,6 +115,8 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     assert task.score(every) == pytest.approx(1, abs=1e-3)
 
 
+TEN = [(23, 3), (29, 1), (29, 0), (20, 0), (17, 4), (8, 1), (19, 2), (24, 4), (23, 1), (24, 7)]
+"""The first ten by the absolute first order, as lesson 03 ranks them."""
 OTHER_FORMS = (
     "After {A} and {B} had talked about {X}'s work, {C} handed a letter to",
     "{A} saw {B} in the park, and {X} waved. Then {C} gave a book to",
@@ -124,7 +126,7 @@ OTHER_FORMS = (
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_a_repeated_name_is_above_the_latest_but_not_always_first():
     """What lesson 03, section 6, says of eight other sentences."""
     model, first = load_model(), 0
@@ -138,17 +140,17 @@ def test_a_repeated_name_is_above_the_latest_but_not_always_first():
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("held_out", HELD_OUT)
 def test_what_lesson_03_says_of_other_names_and_templates(held_out):
-    """A third place has a tenth at most (section 4), and the order of the three means is the same (section 10)."""
+    """A third place has up to a seventh (section 4), and the order of the three means is the same (section 10)."""
     model, (template, pairs) = load_model(), held_out
     clean, corrupted, names = ioi_prompts(pairs, template)
     metric = logit_difference(names, model)
     tokens, others = model.to_tokens(clean), model.to_tokens(corrupted)
     subject_at, end = int((tokens != others).any(0).nonzero()), tokens.shape[1] - 1
     places = by_place(sweep_residual(model, clean, corrupted, metric, progress=False).values, subject_at, end)
-    assert places[:, 2].max() < 0.13
+    assert places[:, 2].max() < 0.18
     assert (places[:18, 0] > 0.9).all()
     assert places[28, 1] > 0.7
 
