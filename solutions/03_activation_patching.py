@@ -753,7 +753,7 @@ lesson.check(path_patch_to_query)
 mover = max(found, key=lambda head: copying[head][0])
 to_query = lesson.use("path_patch_to_query")
 print(f"into the query of the name mover {named(mover)}, by your function:")
-for sender in [head for head in found if head[0] < mover[0]][:4] + [(14, 3)]:
+for sender in [*[head for head in found if head[0] < mover[0]][:4], (14, 3)]:
     print(f"  from {named(sender)} {along_path(to_query, sender, mover):+.2f}")
 
 # All senders at once, by the engine: into the mover's query, and into two values.
