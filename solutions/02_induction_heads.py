@@ -843,7 +843,9 @@ claim(
 claim("for plurals it costs no less than an even guess", shown["cats"]["nothing"] > guess)
 claim(
     "without the four these colors cost 1 nat more than without random heads",
-    all(shown[form]["all four"] > shown[form]["four at random"] + 1 for form in ("cat", "Cat")),
+    all(
+        shown[form]["all four"] > shown[form]["four at random"] + 1 for form in ("cat", "Cat")
+    ),
 )
 
 # %% [markdown] id="fuzzy-seen"

@@ -548,7 +548,7 @@ claim(
 # - **{{seen:suppressor}}**, with {{seen:suppressor_share}} of the effect, looks at the second subject ({{seen:suppressor_looks}} of its attention) and hardly at the indirect object ({{seen:suppressor_looks_io}}). It writes the *subject down* ({{seen:suppressor_writes}} logits). Its weights say the same of any name: copying score and its opposite are {{seen:suppressor_copies}}. GPT-2's largest heads in this task are name movers; here it is a **copy-suppression** head (McDougall et al. 2023 describe one in GPT-2, L10H7).
 # - **{{seen:mover}}** looks at the indirect object ({{seen:mover_looks}}) and raises it; its weights copy {{seen:mover_copies}} of the names. That is a **name mover** of the classic kind.
 # - **{{seen:negative}}** suppresses names too, but no particular one: {{seen:negative_writes}} on indirect object and subject. What it costs depends on the order of the names.
-# - **{{seen:at_end}}** look mainly at the last position itself, so what they read was put there by earlier layers. By their weights they neither copy nor suppress; one works for the answer and one against it.
+# - **{{seen:at_end}}** look mainly at the last position itself, so what they read was put there by earlier layers, and they share one value: they read the same. By their weights they neither copy nor suppress; one works for the answer and one against it.
 # - **{{seen:s_lookers}}** look at the second subject and write nothing on either name. They do something else with what they find; section $7$ asks what.
 # - **{{seen:induction}}** rests on BOS at the end. It acts earlier, at the second subject, where it looks at the word that followed the *first* mention ({{seen:induction_onward}}): an induction head, as in lesson 02.
 #
@@ -558,7 +558,7 @@ claim(
 # %% [markdown] id="part-6"
 # ## 6. Repeated, or merely latest?
 #
-# It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last?
+# It is tempting to say that the model looks for the name that was said twice and rules it out. But in our prompts the repeated name is also the *latest* one, in clean and corrupted runs alike. No patch between these two can tell the difference. **Predict:** in *When Mary and Paul went to the store, **Laura** gave a drink to*, nobody is repeated. Does the suppression head still write Laura down? And if Mary is repeated but Laura comes last? Or if a repeated name and a new one both come late, as in *Paul, who knew Laura, gave*?
 
 # %% id="use-latest"
 suppressor = max(found, key=by_z.get)
@@ -574,7 +574,8 @@ _n = {
     form: {r: float(v.mean()) for r, v in values.items()}
     for form, values in name_logits.items()
 }
-_abb, _abc, _aac, _bbc = _n.values()
+_abb, _abc, _aac, _bbc, _, _ = _n.values()
+_late = [latest[f"B repeated and {x}"] for x in ("acting, C latest", "latest, C acting")]
 _margin_abb = _abb["A"] - _abb["B"]
 _margin_abc = (_abc["A"] + _abc["B"]) / 2 - _abc["C"]
 lesson.seen("latest_abb", _abb["B"], ".1f")
@@ -585,6 +586,17 @@ lesson.seen("latest_there", [_aac["C"], _bbc["C"]], ".1f")
 lesson.seen("suppresses_abb", latest["B repeated and latest"].writes["B"], ".1f")
 lesson.seen("suppresses_abc", latest["nobody repeated, C latest"].writes["C"], ".1f")
 lesson.seen("margin_abb", _margin_abb, ".1f")
+lesson.seen("late_looks", [p.looks["B2"] for p in _late], ".1f")
+lesson.seen("late_looks_new", [p.looks["C"] for p in _late], ".1f")
+lesson.seen("late_writes", [p.writes["B"] for p in _late], ".1f")
+lesson.seen("late_writes_new", [p.writes["C"] for p in _late], ".1f")
+claim(
+    "of two late names it looks more at the one that is said again, by half as much again, and writes it down by half a logit more, whoever acts",
+    all(
+        p.looks["B2"] > 1.5 * p.looks["C"] and p.writes["B"] < p.writes["C"] - 0.5
+        for p in _late
+    ),
+)
 lesson.seen("margin_abc", _margin_abc, ".1f")
 claim(
     "with nobody repeated the latest name is lower than both others in 12 of 16 triples or more",
@@ -618,9 +630,11 @@ claim(
 #
 # With nobody repeated, the latest name is still pushed down: {{seen:latest_abc}} logits above an average name, while the other two have {{seen:others_abc}}. That is as low as the subject of the original task ({{seen:latest_abb}}). {{seen:suppressor}} writes it down by {{seen:suppresses_abc}} logits; with a repeated subject it was {{seen:suppresses_abb}}.
 #
-# And a repeated name that is *not* the latest is not ruled out at all. With {{seen:repeated_not_latest}} logits it becomes the model's first choice, whichever of the two it is, and the latest, said once, is last ({{seen:latest_there}}).
+# And a repeated name that is *not* the latest is not ruled out at all. In the next two forms it becomes the model's first choice, with {{seen:repeated_not_latest}} logits, whichever of the two it is, and the latest, said once, is last ({{seen:latest_there}}).
 #
-# So the largest head does not look for a repetition. It suppresses the latest name, and the rule "not the one who is acting" gives the right answer here. Repetition does add something: the margin between the names grows from {{seen:margin_abc}} to {{seen:margin_abb}} logits. The clean/corrupted pair alone could never have shown this, however many heads we had patched.
+# Is it the latest name, then? Not quite. In the last two forms a repeated name and a new one both come late, and each acts once. Both times {{seen:suppressor}} looks more at the *repeated* one ({{seen:late_looks}} of its attention, and {{seen:late_looks_new}} at the new one), and writes it down further ({{seen:late_writes}} logits, and {{seen:late_writes_new}}).
+#
+# So the largest head does not *wait* for a repetition: a late name is enough. But between late names, repetition decides, and who acts does not. In our task both point to the same name, and that gives the right answer. Over the whole model, repetition widens the margin between the names from {{seen:margin_abc}} to {{seen:margin_abb}} logits. The clean/corrupted pair alone could never have shown this, however many heads we had patched.
 # </details>
 #
 # *Reflect.* What would the three numbers of the second line have been if the model looked for the name that was said twice?
@@ -788,7 +802,7 @@ claim(
 #
 # {{seen:speak}} act straight on the logits: the direct path has nearly all of their effect or more. {{seen:silent}} write nothing to the logits, though they are worth {{seen:silent_worth}}. With all attention held they do nothing at all.
 #
-# The query of the name mover hears from {{seen:tell_mover}}. Such heads look at the subject and tell the name mover where *not* to look; in GPT-2 they are called S-inhibition heads. {{seen:carrier}} in turn carries, by value, what others have written at the second subject: {{seen:tell_carrier}}. One of these is the induction head, the only one of the eight that knows of a repetition.
+# The query of the name mover hears from {{seen:tell_mover}}. Such heads look at the subject and tell the name mover where *not* to look; in GPT-2 they are called S-inhibition heads. {{seen:carrier}} in turn carries, by value, what others have written at the second subject: {{seen:tell_carrier}}. One of these is the induction head, which has nothing to find where no name comes again.
 #
 # And who informs {{seen:suppressor}}? No head sends more than $0.02$ into its value. It looks at the latest name in both runs and reads the word that stands there. With attention held its effect *grows*, from {{seen:held_whole}} to {{seen:held_grows}}: later heads look elsewhere once it has written, and take part of it back.
 #
@@ -1031,7 +1045,7 @@ claim(
 # %% [markdown] id="circuit-seen"
 # <details><summary>What you should see</summary>
 #
-# On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the latest name has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it.
+# On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the name said late has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it.
 #
 # More heads are not better. By denoising, three heads are better than $40$: {{seen:denoising_curve}}. By the absolute effect it falls and rises again, {{seen:absolute_curve}} at the sizes $3, 10, 40$, as heads that work against the answer come in before those that balance them. Helping heads only give {{seen:helping_curve}} at $3, 20, 40$: in the end they do the task more strongly than the model does.
 #
@@ -1193,7 +1207,7 @@ except Exception as error:
 
 # %% id="claims-recap" tags=["claims"]
 claim(
-    "the largest effect belongs to a head that suppresses the latest name, repeated or not",
+    "the largest effect belongs to a head that suppresses a late name, repeated or not",
     copying[suppressor][1] > 0.9
     and latest["nobody repeated, C latest"].writes["C"] < -1
     and alone > 0.6,
@@ -1202,7 +1216,7 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses the latest name, and alone it keeps {{seen:alone}} of the task. An experiment outside the clean/corrupted pair was needed to see that it does not wait for a repetition.
+# You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses a name said late, and alone it keeps {{seen:alone}} of the task. Experiments outside the clean/corrupted pair were needed to see that it does not wait for a repetition, though it prefers one.
 #
 # You followed single paths, estimated every patch from one gradient and saw where that fails, and tested circuits on prompts they were not made from, against chance with and without the strongest head. You removed a head and saw who made up for it.
 

@@ -214,7 +214,7 @@ class Task:
         new = sorted({key for key in keys if key not in self._scores}, key=sorted)
         ends = [] if self._ends else [frozenset(self._all_heads()), frozenset()]
         if new or ends:
-            *values, full, empty = [*self._mean_metrics([*new, *ends]), *(self._ends or ())]
+            *values, full, empty = [*self._mean_metrics([*new, *ends]), *list(self._ends or ())]
             self._ends = full, empty
             self._scores |= {key: faithfulness(value, full, empty) for key, value in zip(new, values, strict=True)}
         return [self._scores[key] for key in keys]

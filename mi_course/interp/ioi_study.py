@@ -45,8 +45,10 @@ FORMS = {
     "nobody repeated, C latest": "When {A} and {B} went to the store, {C} gave a drink to",
     "A repeated, C latest": "When {A} and {B} met {A}'s friends at the store, {C} gave a drink to",
     "B repeated, C latest": "When {A} and {B} met {B}'s friends at the store, {C} gave a drink to",
+    "B repeated and acting, C latest": "When {A} and {B} went to the store, {B}, who knew {C}, gave a drink to",
+    "B repeated and latest, C acting": "When {A} and {B} went to the store, {C}, who knew {B}, gave a drink to",
 }
-"""Templates that tell a repeated name from the latest one."""
+"""Templates that tell a repeated name from the latest one, and from the one who acts."""
 
 
 def share(value: float, before: Float[Tensor, " prompt"], after: Float[Tensor, " prompt"]) -> float:

@@ -61,13 +61,18 @@ print("RSS", int(lines["Rss"].split()[0]) // 1024, "PRIVATE", int(lines["Private
 
 
 @pytest.fixture(scope="module")
-def hub_tools(request, tmp_path_factory):
+def hub_tools(request):
     """Python with JupyterHub beside what is installed here, and the proxy from npm."""
     if not request.config.getoption("--all", default=False):
         pytest.skip("takes minutes: --all runs it")
     require("chromium")
     ready = os.environ.get("MI_COURSE_HUB_TOOLS")
-    folder = Path(ready) if ready else tmp_path_factory.mktemp("hub")
+    with tempfile.TemporaryDirectory(prefix="mi-hub-tools-") as new:
+        os.chmod(new, 0o755)  # the Hub runs as another user, for whom pytest's own folder is closed
+        yield installed_tools(Path(ready or new), bool(ready))
+
+
+def installed_tools(folder: Path, ready: bool) -> tuple[Path, Path]:
     python, proxy = folder / "env/bin/python", folder / "node_modules/.bin/configurable-http-proxy"
     if not ready:
         require("npm", shutil.which("npm") is not None, "npm is missing: install Debian's `npm`.")
