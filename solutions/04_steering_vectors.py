@@ -352,7 +352,7 @@ synonyms = [
 strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
 claim(
     "on held-out prompts with synonyms less than 25 %, at +1",
-    abs(strange.changes(vector[None], 29) / strange.change(Steer(vector, 14))) < 0.25,
+    abs(float(strange.changes(vector[None], 29)) / strange.change(Steer(vector, 14))) < 0.25,
 )
 
 # %% [markdown] id="direct-seen"
