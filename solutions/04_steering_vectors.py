@@ -39,13 +39,14 @@ GOOD, BAD = opinion.positive_ids, opinion.negative_ids  # two sets of next words
 # %% id="claims-panel-seen" tags=["claims"]
 from mi_course import claim
 
-hotel = WordOdds(model, ["The hotel room was"], GOOD, BAD)
-at_doses = [float(hotel(Steer(ready_made[14], 14, c))) for c in (-2.0, -1.0, 0.0, 1.0, 2.0)]
+shown = [line.split() for line in panel.text.splitlines() if "log-odds (nats)" in line]
+hotel = {float(words[0]): float(words[1]) for words in shown}
 claim(
-    "the log-odds rise from each of -2, -1, 0, 1, 2 to the next", at_doses == sorted(at_doses)
+    "the panel's log-odds rise from each of nine doses to the next",
+    len(hotel) == 9 and list(hotel.values()) == sorted(hotel.values()),
 )
-lesson.seen("hotel-low", at_doses[1], ".0f")
-lesson.seen("hotel-high", at_doses[3], ".0f")
+lesson.seen("hotel-low", hotel[-1.0], ".0f")
+lesson.seen("hotel-high", hotel[1.0], ".0f")
 turning = opinion(Steer(ready_made[14], 14, 2.0)) < opinion(Steer(ready_made[14], 14, 1.5))
 claim(
     "after at least four of the eight prompts they are lower at +2 than at +1.5",
@@ -310,9 +311,14 @@ claim(
 claim(
     "your hook gives what the library gives",
     all(
-        abs(float(WordOdds(model, [p], GOOD, BAD)(Steer(vector, 14, c))) - by_hand[p][i])
-        < 0.02
-        for p in by_hand
+        bool(
+            (
+                (
+                    WordOdds(model, [*by_hand], GOOD, BAD)(Steer(vector, 14, c)) - moved[:, i]
+                ).abs()
+                < 0.02
+            ).all()
+        )
         for i, c in enumerate((-1.0, 0.0, 1.0))
     ),
 )
@@ -346,7 +352,7 @@ synonyms = [
 strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
 claim(
     "on held-out prompts with synonyms less than 25 %, at +1",
-    abs(strange.change(Steer(vector, 29)) / strange.change(Steer(vector, 14))) < 0.25,
+    abs(float(strange.changes(vector[None], 29)) / strange.change(Steer(vector, 14))) < 0.25,
 )
 
 # %% [markdown] id="direct-seen"
@@ -413,15 +419,10 @@ claim(
         for k in ("logistic", "words")
     ),
 )
-new_effects = {
-    k: strange.change(Steer(recipes[name], LAYER))
-    for k, name in zip(
-        ("mean", "logistic", "words"), [*recipes][:1] + [*recipes][2:4], strict=True
-    )
-}
+new_effects = strange.changes(torch.stack([*recipes.values()])[[0, 2, 3]], LAYER)
 claim(
     "on held-out prompts with synonyms both lead as well, by 0.2 nats or more",
-    min(new_effects["logistic"], new_effects["words"]) > new_effects["mean"] + 0.2,
+    bool((new_effects[1:] > new_effects[0] + 0.2).all()),
 )
 claim(
     "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
@@ -717,8 +718,7 @@ lesson.check(kl_divergence)
 
 # %% id="use-dose"
 divergence, strengths = lesson.use("kl_divergence"), (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
-measured = partial(runs.dose, opinion, neutral_loss, divergence=divergence)
-curve = {c: measured(Steer(vector, LAYER, c)) for c in strengths}
+curve = runs.doses(opinion, neutral_loss, vector, LAYER, strengths, divergence)
 columns = ["change of log-odds", "neutral loss", "KL, one sentence"]
 rows = {f"{c:+.1f}": row for c, row in curve.items()}
 show.table(rows, columns, title="coefficient; nats, and nats per token", digits=(1, 2, 2))
@@ -738,14 +738,15 @@ claim(
     all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
 )
 claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
-other = {c: Steer(ready_made[18], 18, c) for c in (-1.5, 1.0, 1.5, 2.0)}
+later_doses = opinion.changes(torch.stack([ready_made[18], 2 * ready_made[18]]), 18)
+later_costs = [neutral_loss.rise(Steer(ready_made[18], 18, c)) for c in (-1.5, 1.5)]
 claim(
     "after layer 18 the log-odds are higher at +2 than at +1, by half a nat",
-    opinion.change(other[2.0]) > opinion.change(other[1.0]) + 0.5,
+    later_doses[1] > later_doses[0] + 0.5,
 )
 claim(
     "and at 1.5 neither sign costs 1.4 times as much as the other",
-    1 / 1.4 < neutral_loss.rise(other[1.5]) / neutral_loss.rise(other[-1.5]) < 1.4,
+    1 / 1.4 < later_costs[1] / later_costs[0] < 1.4,
 )
 claim(
     "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
@@ -778,16 +779,15 @@ lesson.check(my_steering, name="my_steering")
 # %% id="claims-my-steering-seen" tags=["claims"]
 new_words = WordOdds(model, texts.PROMPTS, *synonyms)
 new_prompts = WordOdds(model, texts.HELD_OUT_PROMPTS, GOOD, BAD)
-whole_dose, half_dose = Steer(vector, LAYER), Steer(vector, LAYER, 0.5)
-first_try = strange.change(whole_dose)
-all_neutral = NeutralLoss(model, texts.NEUTRAL)
-costs = [all_neutral.rise(steer) for steer in (whole_dose, half_dose)]
+whole_dose = Steer(vector, LAYER)
+first_try, half_try = strange.changes(torch.stack([vector, vector / 2]), LAYER).tolist()
+first_cost = NeutralLoss(model, texts.NEUTRAL).rise(whole_dose)
 lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
 lesson.seen("only-words", new_words.change(whole_dose), ".1f")
 lesson.seen("only-prompts", new_prompts.change(whole_dose), ".1f")
-lesson.seen("strange-half", strange.change(half_dose), ".1f")
-lesson.seen("first-cost", costs[0], ".2f")
+lesson.seen("strange-half", half_try, ".1f")
+lesson.seen("first-cost", first_cost, ".2f")
 claim(
     "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
     first_try < 0.7 * real[1],
@@ -798,8 +798,8 @@ claim(
     and new_words.change(whole_dose) < 0.8 * real[1],
 )
 claim(
-    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
-    costs[0] >= 0.25 > 2 * costs[1],
+    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that, on six of the texts",
+    first_cost >= 0.25 > 2 * curve[0.5][1],
 )
 
 # %% [markdown] id="my-steering-seen"
@@ -909,9 +909,10 @@ vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
 for kind in ("random", "matched, opinionated text"):
     vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
 written = runs.write(model, vectors, LAYER)
-known, scores = runs.judged(opinion, written)
+after_stories = runs.after_text(opinion, runs.STORIES)  # the judge, on what is known
+known, scores = after_stories.unsteered, runs.judged(opinion, written)
 fewer = {name: vectors[name] for name in vectors if not name.startswith("random")}
-_, elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
+elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
 print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3], sep="\n")
 there = {name: sum(each) / len(each) for name, each in elsewhere.items()}
 print("", show.table(there, ["judge's mean on eight other prompts"], digits=1), sep="\n")
@@ -957,7 +958,7 @@ claim(
 #
 # The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
 #
-# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy half holds, and of the cheerful half little is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
+# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy side holds, and of the cheerful one less than half is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
 #
 # Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
 # </details>
@@ -993,7 +994,6 @@ lesson.check(ablate_direction)
 # The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction, or a matched one; and what each costs on neutral text.
 
 # %% id="use-ablation"
-after_stories = runs.after_text(opinion, runs.STORIES)
 as_it_is = runs.contrast(after_stories.unsteered)
 without = partial(runs.without, after_stories, neutral_loss)
 taken_out = {
@@ -1165,7 +1165,7 @@ lesson.seen("requests", len(obeyed), "d")
 lesson.seen("refused", len(refused), "d")
 two = [
     collect(model, [texts.chat(r, texts.ASSISTANT) for r in group], LAYER).mean(0)
-    for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)
+    for group in (texts.DECLINABLE_REQUESTS[:4], texts.HARMLESS_REQUESTS)
 ]
 claim("at most one of ten requests is refused", len(refused) <= 1)
 claim(
