@@ -308,17 +308,11 @@ claim(
     "each of three prompts moves by 2 to 5 nats, each way",
     bool(((moved.diff(dim=1) > 2) & (moved.diff(dim=1) < 5)).all()),
 )
+of_three = WordOdds(model, [*by_hand], GOOD, BAD)
 claim(
     "your hook gives what the library gives",
     all(
-        bool(
-            (
-                (
-                    WordOdds(model, [*by_hand], GOOD, BAD)(Steer(vector, 14, c)) - moved[:, i]
-                ).abs()
-                < 0.02
-            ).all()
-        )
+        torch.allclose(of_three(Steer(vector, 14, c)), moved[:, i], atol=0.02)
         for i, c in enumerate((-1.0, 0.0, 1.0))
     ),
 )
@@ -338,10 +332,8 @@ show.table(places, ["change (nats)"], title="The vector of layer 14, added", sig
 whole, direct = places["after layer 14"], places["after layer 29"]
 lesson.seen("whole", whole, ".1f")
 lesson.seen("direct", direct, ".1f")
-both_directs = [
-    opinion.change(Steer(vector, 29, c)) / opinion.change(Steer(vector, 14, c))
-    for c in (-1.0, 1.0)
-]
+downwards = [float(opinion.changes(-vector[None], layer)) for layer in (29, 14)]
+both_directs = [float(direct / whole), downwards[0] / downwards[1]]
 claim(
     "the direct path is less than 15 % of the effect, with either sign",
     max(map(abs, both_directs)) < 0.15,
@@ -352,7 +344,7 @@ synonyms = [
 strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
 claim(
     "on held-out prompts with synonyms less than 25 %, at +1",
-    abs(float(strange.changes(vector[None], 29)) / strange.change(Steer(vector, 14))) < 0.25,
+    abs(float(strange.changes(vector[None], 29) / strange.changes(vector[None], 14))) < 0.25,
 )
 
 # %% [markdown] id="direct-seen"
@@ -386,8 +378,8 @@ lesson.check(cosine_similarities)
 neutral_loss = NeutralLoss(model, texts.NEUTRAL[:6])
 recipes = runs.recipes(model, positive, negative, LAYER)  # all with the norm of the first
 cosines = lesson.use("cosine_similarities")(torch.stack([*recipes.values()]))[0]
-effects = runs.compare(opinion, neutral_loss, recipes, LAYER)
-compared = {name: [cosines[i], *row] for i, (name, row) in enumerate(effects.items())}
+effects = runs.compare(opinion, neutral_loss, recipes, LAYER).items()
+compared = {name: [cosines[i], *row] for i, (name, row) in enumerate(effects)}
 columns = ["cosine", "effect at −1", "effect at +1", "neutral loss at +1"]
 show.table(compared, columns, title="Each scaled to the same norm; nats", sign=True)
 
@@ -551,13 +543,11 @@ claim(
 differences = positive - negative
 noise_only = runs.half_turned(12, draws=20) @ differences / 12  # in each the pairs cancel
 standard_error = (differences.var(dim=0).sum() / 12).sqrt()
-lengths = {
-    "the vector": vector.norm(),
-    "its standard error, from the pairs": standard_error,
-    "half of the pairs turned around, mean of 20": noise_only.norm(dim=1).mean(),
-}
-print(show.table(lengths, ["norm"], digits=0))
-noise_effects = opinion.changes(with_norm(noise_only, vector.norm()), LAYER)
+norm, turned = vector.norm(), noise_only.norm(dim=1).mean()
+print(
+    f"norms: the vector {norm:.0f}, its standard error {standard_error:.0f}, turned {turned:.0f}"
+)
+noise_effects = opinion.changes(with_norm(noise_only, norm), LAYER)
 print(f"as long as the vector: {noise_effects.min():+.1f} to {noise_effects.max():+.1f} nats")
 
 # %% id="claims-noise-seen" tags=["claims"]
@@ -653,11 +643,10 @@ lesson.check(layer_sweep)
 # **Predict:** at which layers will it work: the first, the middle ones, the last? And the direct path from there?
 
 # %% id="use-sweep"
-swept = [0, 6, 12, 14, 18, 24]
+swept = [0, 12, 14, 18, 24]
 tokens, last, metric = runs.at_the_end(opinion, odds)  # your log-odds, after the eight prompts
-per_layer = runs.matched_at(model, matched_of, ready_made, swept, n=4)
-sweep_of = lesson.use("layer_sweep")
-sweep = sweep_of(model, tokens, swept, ready_made[swept], per_layer, 1.0, metric)
+near = runs.matched_at(model, matched_of, ready_made, swept, n=4)
+sweep = lesson.use("layer_sweep")(model, tokens, swept, ready_made[swept], near, 1.0, metric)
 by_direct_path = opinion.changes(ready_made[swept], 29).tolist()
 
 # %% id="sweep-picture" tags=["not-compared"]
@@ -674,19 +663,19 @@ claim(
     bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()),
 )
 claim(
-    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0, 6 and 12",
-    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 6, 12)),
+    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0 and 12",
+    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 12)),
 )
 claim(
     "the direct path is below 15 % up to layer 18 and above 15 % at layer 24",
-    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:5])
+    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:4])
     and direct_at[24] > 0.15 * effect_at[24],
 )
 
 # %% [markdown] id="sweep-seen"
 # <details><summary>What you should see</summary>
 #
-# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first and the third point), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
+# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first two points), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
 #
 # Late layers look as good as the middle, and there the direct path grows: {{seen:direct-24}} % at the last point. We stay in the middle, from where the model still has half of its layers to compute with.
 # </details>
@@ -779,13 +768,23 @@ lesson.check(my_steering, name="my_steering")
 # %% id="claims-my-steering-seen" tags=["claims"]
 new_words = WordOdds(model, texts.PROMPTS, *synonyms)
 new_prompts = WordOdds(model, texts.HELD_OUT_PROMPTS, GOOD, BAD)
-whole_dose = Steer(vector, LAYER)
 first_try, half_try = strange.changes(torch.stack([vector, vector / 2]), LAYER).tolist()
-first_cost = NeutralLoss(model, texts.NEUTRAL).rise(whole_dose)
+only_words, only_prompts = (
+    float(each.changes(vector[None], LAYER)) for each in (new_words, new_prompts)
+)
+other_texts = NeutralLoss(model, texts.NEUTRAL[6:])
+halves_of = [
+    sum(len(row) - 2 for row in runs.token_ids(model, half))
+    for half in (texts.NEUTRAL[:6], texts.NEUTRAL[6:])
+]
+both_costs = (curve[1.0][1], other_texts.rise(Steer(vector, LAYER)))
+first_cost = sum(n * cost for n, cost in zip(halves_of, both_costs, strict=True)) / sum(
+    halves_of
+)
 lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
-lesson.seen("only-words", new_words.change(whole_dose), ".1f")
-lesson.seen("only-prompts", new_prompts.change(whole_dose), ".1f")
+lesson.seen("only-words", only_words, ".1f")
+lesson.seen("only-prompts", only_prompts, ".1f")
 lesson.seen("strange-half", half_try, ".1f")
 lesson.seen("first-cost", first_cost, ".2f")
 claim(
@@ -794,8 +793,7 @@ claim(
 )
 claim(
     "with the known words on unseen prompts at least 85 %, with unseen words on the known prompts at most 80 %",
-    new_prompts.change(whole_dose) > 0.85 * real[1]
-    and new_words.change(whole_dose) < 0.8 * real[1],
+    only_prompts > 0.85 * real[1] and only_words < 0.8 * real[1],
 )
 claim(
     "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that, on six of the texts",
@@ -809,10 +807,8 @@ claim(
 # **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
 
 # %% id="use-several"
-several = ([14], [12, 14, 16, 18], [18])
-at_layers = runs.spread(opinion, neutral_loss, ready_made, several)
-past = recipes["past minus future (unrelated)"]
-sums = runs.sums(opinion, vector, past, LAYER)
+at_layers = runs.spread(opinion, neutral_loss, ready_made, ([14], [12, 14, 16, 18], [18]))
+sums = runs.sums(opinion, vector, recipes["past minus future (unrelated)"], LAYER)
 print(show.table(at_layers, ["effect", "neutral loss"], title="total dose 1, divided equally"))
 show.table(sums, ["praise words", "past words"], title="effects (nats)", digits=1, sign=True)
 
@@ -842,7 +838,7 @@ claim(
 )
 claim(
     "the two directions are nearly at right angles: a cosine within 0.2 of zero",
-    abs(float(torch.cosine_similarity(vector, past, dim=0))) < 0.2,
+    abs(float(of["tense"][0])) < 0.2,
 )
 claim(
     "each vector alone moves the other concept's words by less than 1 nat",
@@ -905,9 +901,7 @@ lesson.check(steered_generation)
 # %% id="use-generation" tags=["not-compared"]
 one = tokens[:1, : int(last[0]) + 1]
 yours = lesson.use("steered_generation")(model, one, LAYER, vector, 1.0, 12)
-vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
-for kind in ("random", "matched, opinionated text"):
-    vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
+vectors = runs.conditions(vector, controls)  # unsteered, +1, −1, three controls of two kinds
 written = runs.write(model, vectors, LAYER)
 after_stories = runs.after_text(opinion, runs.STORIES)  # the judge, on what is known
 known, scores = after_stories.unsteered, runs.judged(opinion, written)
@@ -996,13 +990,7 @@ lesson.check(ablate_direction)
 # %% id="use-ablation"
 as_it_is = runs.contrast(after_stories.unsteered)
 without = partial(runs.without, after_stories, neutral_loss)
-taken_out = {
-    "nothing": [as_it_is, 0.0],
-    "the vector, everywhere": without(vector),
-    "the vector, after layer 14 only": without(vector, LAYER),
-    "a random direction": without(controls["random"][0]),
-    "a matched direction": without(controls["matched, opinionated text"][0]),
-}
+taken_out = runs.taken_out(without, as_it_is, vector, LAYER, controls)
 show.table(taken_out, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
 
 # %% id="use-your-hook"
@@ -1047,8 +1035,7 @@ without_sink = orthogonalize(vector, bos[0])  # what is left at right angles to 
 effect = opinion.change(Steer(without_sink, LAYER))
 print(f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect: {effect:+.1f}")
 fairly = {"the vector without BOS": without(without_sink)}
-for i, direction in enumerate(controls["matched, opinionated text"][:3]):
-    fair = orthogonalize(direction, bos[0])
+for i, fair in enumerate(orthogonalize(controls["matched, opinionated text"][:3], bos[0])):
     fairly[f"a matched direction without BOS, {i}"] = without(fair, cost=False)
 with orthogonalized(model, without_sink):  # W_E, every W_O and W_out, and biases
     fairly["weights that cannot write it"] = [runs.contrast(after_stories()), torch.nan]
@@ -1272,17 +1259,13 @@ claim(
 
 # %% id="puzzle-one"
 def colleagues_hook(resid, hook, vector, coefficient, start):
-    change = torch.zeros_like(resid)
-    change[:, start:] = coefficient * vector
-    resid += change
-    return resid + change
+    resid[:, start:] += coefficient * vector
+    return resid + coefficient * vector * (torch.arange(resid.shape[1]) >= start)[:, None]
 
 
 mine, add = [steered_odds(texts.PROMPTS[0], c) for c in (0.5, 1.0)], colleagues_hook
 theirs, add = steered_odds(texts.PROMPTS[0], 0.5), lesson.use("add_vector")
-print(
-    f"log-odds: yours {mine[0]:+.2f} at 0.5 and {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5"
-)
+print(f"yours {mine[0]:+.2f} at 0.5, {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5")
 
 # %% [markdown] id="puzzle-one-answer"
 # <details><summary>Answer</summary>

@@ -257,15 +257,23 @@ def sums(odds: WordOdds, praise: Vector, past: Vector, layer: int) -> dict[str, 
     """Effects of a · praise + b · past on words of praise and on words of the past."""
     words = [word_ids(odds.model, each) for each in (("was", "were", "had"), ("will", "shall"))]
     past_odds = WordOdds(odds.model, texts.TENSE_PROMPTS, *words)
-    found = {}
-    for a, b in ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        steer = Steer(a * praise + b * past, layer)
-        found[f"{a:+d} praise {b:+d} past"] = (odds.change(steer), past_odds.change(steer))
-    return found
+    parts = ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    vectors = torch.stack([a * praise + b * past for a, b in parts])
+    effects = (each.changes(vectors, layer).tolist() for each in (odds, past_odds))
+    return {f"{a:+d} praise {b:+d} past": both for (a, b), both in zip(parts, zip(*effects, strict=True), strict=True)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Texts
+
+
+def conditions(vector: Vector, controls: Mapping[str, Tensor], n: int = 3) -> dict[str, Vector]:
+    """No vector, the vector with either sign, and n random and n matched controls."""
+    kinds = ("random", "matched, opinionated text")
+    return {
+        **{"unsteered": 0 * vector, "+1": vector, "−1": -vector},
+        **{f"{kind} {i}": controls[kind][i] for kind in kinds for i in range(n)},
+    }
 
 
 def write(
@@ -312,6 +320,19 @@ def without(
     """The contrast, and the rise of the neutral loss (NaN if it is not asked for), when a direction is taken out."""
     gone = Ablate(direction, layers)
     return [contrast(after(gone)), neutral.rise(gone) if cost else math.nan]
+
+
+def taken_out(
+    without: Callable[..., list[float]], as_it_is: float, vector: Vector, layer: int, controls: Mapping[str, Tensor]
+) -> dict[str, list[float]]:
+    """What is left without the vector, everywhere or after one layer, and without one control of two kinds."""
+    return {
+        "nothing": [as_it_is, 0.0],
+        "the vector, everywhere": without(vector),
+        f"the vector, after layer {layer} only": without(vector, layer),
+        "a random direction": without(controls["random"][0]),
+        "a matched direction": without(controls["matched, opinionated text"][0]),
+    }
 
 
 def negations(odds: WordOdds, after: WordOdds, vector: Vector, layer: int) -> dict[str, list[float]]:
