@@ -27,7 +27,7 @@ from mi_course.interp.containers import SparseCode
 from mi_course.interp.models import load_native, reseed, small_model
 from mi_course.wire import Ref, encode
 
-__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks"]
+__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks", "loan_of"]
 
 
 class UnknownReference(ValueError):
@@ -126,20 +126,50 @@ class _Pool:
     def __init__(self) -> None:
         self.idle: dict[str, list[tuple[Any, _Snapshot]]] = defaultdict(list)
 
-    def take(self, config: dict[str, Any], seed: int) -> tuple[Any, _Snapshot]:
-        """A model with the weights of this seed, and its snapshot, to be put back with it."""
+    def take(self, config: dict[str, Any], seed: int) -> Loan:
+        """A model with the weights of this seed."""
         idle = self.idle[_key(config)]
         while idle:
             model, snapshot = idle.pop()
             if _is_restored(model, snapshot, seed):
-                return model, snapshot
-        model = _warm_up(small_model(config, 0))
-        return reseed(model, seed), _Snapshot(model)
+                return Loan(config, seed, model, snapshot)
+        model = reseed(_warm_up(small_model(config, 0)), seed)
+        return Loan(config, seed, model, _Snapshot(model))
 
-    def put_back(self, config: dict[str, Any], model: Any, snapshot: _Snapshot) -> None:
-        idle = self.idle[_key(config)]
+    def put_back(self, loan: Loan) -> None:
+        idle = self.idle[_key(loan.config)]
         if len(idle) < self.MAX_IDLE:
-            idle.append((model, snapshot))
+            idle.append((loan.model, loan.snapshot))
+
+
+class Loan:
+    """A model of the pool, lent to one Ask."""
+
+    def __init__(self, config: dict[str, Any], seed: int, model: Any, snapshot: _Snapshot) -> None:
+        self.config, self.seed, self.model, self.snapshot = config, seed, model, snapshot
+        self.weights = [parameter.detach().clone() for parameter in snapshot.parameters]
+
+    def is_unchanged(self) -> bool:
+        """Whether the model is as it was lent, which no forward pass is needed to see."""
+        return self.snapshot.matches() and all(map(torch.equal, self.snapshot.parameters, self.weights))
+
+    def logits_as_lent(self, tokens: Tensor) -> Tensor:
+        """What the model gave before anything changed it, from another with the same weights."""
+        twin = _POOL.take(self.config, self.seed)
+        try:
+            with torch.no_grad():
+                return twin.model(tokens)
+        finally:
+            _POOL.put_back(twin)
+
+
+_LENT: dict[int, Loan] = {}
+"""By the id of the model, from when an Ask borrows it until it ends."""
+
+
+def loan_of(model: Any) -> Loan | None:
+    """The loan of a model that an Ask has borrowed from the pool; None for a model from a file."""
+    return _LENT.get(id(model))
 
 
 def _key(config: dict[str, Any]) -> str:
@@ -236,14 +266,15 @@ class Resolver:
 
     def __init__(self) -> None:
         self.resolved: dict[bytes, Any] = {}
-        self.borrowed: list[tuple[dict[str, Any], Any, Any]] = []
+        self.borrowed: list[Loan] = []
 
     def __enter__(self) -> Resolver:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for borrowed in self.borrowed:
-            _POOL.put_back(*borrowed)
+        for loan in self.borrowed:
+            del _LENT[id(loan.model)]
+            _POOL.put_back(loan)
         self.resolved.clear()
 
     def fill(self, value: Any) -> Any:
@@ -275,9 +306,10 @@ def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int =
         return _warm_up(load_native(name))
     if config is None:
         raise UnknownReference("a reference to a model needs its config or its name")
-    model, snapshot = _POOL.take(config, seed)
-    resolver.borrowed.append((config, model, snapshot))
-    return model
+    loan = _POOL.take(config, seed)
+    _LENT[id(loan.model)] = loan
+    resolver.borrowed.append(loan)
+    return loan.model
 
 
 def _cache(resolver: Resolver, model: Any, tokens: Tensor) -> Any:

@@ -2,7 +2,7 @@
 
 arguments      which arguments have changed; the entries of a cache are compared one by one
 random_state   whether the global random state is as we set it
-model          the models' logits on new tokens and their number of hooks, before and after
+model          each model's number of hooks before and after; its logits too, unless it is visibly unchanged
 hooks          only the number of hooks, before and after (for training, which changes the logits)
 calls          what the functions among the arguments were called with
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_course.asking.references import Function, forward_hooks
+from mi_course.asking.references import Function, forward_hooks, loan_of
 
 __all__ = ["WATCHES"]
 
@@ -96,25 +96,37 @@ def _models(args: list[Any]) -> list[Any]:
 
 
 def model(args: list[Any]) -> Callable[[], Any]:
-    generator = torch.Generator().manual_seed(7)
-
-    def observe(model: Any) -> tuple[Tensor | None, int]:
-        hooks = forward_hooks(model)
-        try:
-            with torch.no_grad():
-                return model(tokens[id(model)]), hooks
-        except Exception:  # a leftover hook, or a model that was taken apart
-            return None, hooks
-
     models = _models(args)
-    tokens = {id(m): torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models}
-    before = [observe(m) for m in models]
+    generator = torch.Generator().manual_seed(7)
+    tokens = [torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models]
+    hooks = [forward_hooks(m) for m in models]
+    # Forward passes cost more than all else in most Asks, so there is none while a model is visibly as it was lent.
+    before = [None if _is_as_lent(m) else _logits(m, t) for m, t in zip(models, tokens, strict=True)]
 
-    def after() -> list[dict[str, Any]]:
-        pairs = zip(before, map(observe, models), strict=True)
-        return [{"logits": [old[0], new[0]], "hooks": [old[1], new[1]]} for old, new in pairs]
+    def look(i: int) -> dict[str, Any]:
+        seen: dict[str, Any] = {"hooks": [hooks[i], forward_hooks(models[i])]}
+        loan = loan_of(models[i])
+        if before[i] is None and loan is not None:
+            if loan.is_unchanged():
+                return seen
+            before[i] = loan.logits_as_lent(tokens[i])
+        return seen | {"logits": [before[i], _logits(models[i], tokens[i])]}
 
-    return after
+    return lambda: list(map(look, range(len(models))))
+
+
+def _is_as_lent(model: Any) -> bool:
+    loan = loan_of(model)
+    return loan is not None and loan.is_unchanged()
+
+
+def _logits(model: Any, tokens: Tensor) -> Tensor | None:
+    """None from a model with a leftover hook that fails, or one that was taken apart."""
+    try:
+        with torch.no_grad():
+            return model(tokens)
+    except Exception:
+        return None
 
 
 def hooks(args: list[Any]) -> Callable[[], Any]:
