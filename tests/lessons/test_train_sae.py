@@ -62,7 +62,7 @@ def test_one_that_is_too_sparse_is_not_called_dead():
     verdict = check_exercise(EXERCISE, sparse, size="small", seed=3)
     assert not verdict.passed
     assert verdict.mistake is None
-    assert "(needed: 1.3)" in verdict.message
+    assert "(needed: at least 1.3)" in verdict.message
 
 
 def test_the_message_says_how_far_a_short_training_got():

@@ -123,7 +123,14 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
     floor = ACTIVE_SHARE * world.present
     if seen["l0"] < DEAD:
         return Complaint("", mistake="dead")
-    if seen["l0"] >= floor and seen["explained"] >= EXPLAINED and seen["recovered"] >= RECOVERED:
+    measured = (
+        f"On rows that the training has not seen, it explains {seen['explained']:.2f} of the variance (needed: {EXPLAINED}) "
+        f"and recovers {seen['recovered']:.0%} of the dictionary with a cosine above {COSINE} (needed: {RECOVERED:.0%}); "
+        f"L0 is {seen['l0']:.1f} (needed: at least {floor:.1f})."
+    )
+    if seen["l0"] < floor:
+        return Complaint(f"{measured} Too few latents are active: is the penalty too strong, the bias driven down?")
+    if seen["explained"] >= EXPLAINED and seen["recovered"] >= RECOVERED:
         return None
     if _copies_rows(sae, world):
         return Complaint("", mistake="copied_data")
@@ -136,11 +143,6 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         return Complaint("", mistake="encoder_does_not_fit")
     if seen["recovered"] < 0.1 and seen["explained"] > 0.4 and _at_right_angles(sae["W_dec"]):
         return Complaint("", mistake="directions_mixed")
-    measured = (
-        f"On rows that the training has not seen, it explains {seen['explained']:.2f} of the variance (needed: {EXPLAINED}) "
-        f"and recovers {seen['recovered']:.0%} of the dictionary with a cosine above {COSINE} (needed: {RECOVERED:.0%}); "
-        f"L0 is {seen['l0']:.1f} (needed: {floor:.1f})."
-    )
     return Complaint(
         f"{measured} What usually helps: more steps, a larger learning rate that falls towards the end, reviving dead latents; "
         "and sparsity in the forward pass, from the first step on."
