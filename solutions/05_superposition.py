@@ -348,7 +348,7 @@ claim(
 # %% [markdown] id="phase-seen"
 # <details><summary>What you should see</summary>
 #
-# Three regions, and the trained map agrees with the predicted one on {{seen:map_agree}} of it. The second feature goes from left out, or alone, to about half a dimension within a step or two; only {{seen:map_between}} of the map is in between. Both solutions exist on either side of the border, and at the border the other one becomes the better: physicists call such a thing a first-order phase change. Nothing is kept a little, nor in the tables above, with twenty features: every one is kept nearly whole or not at all.
+# Three regions, and the trained map agrees with the predicted one on {{seen:map_agree}} of it. The second feature goes from left out, or alone, to about half a dimension within a step or two; only {{seen:map_between}} of the map is in between. Both solutions exist on either side of the border, and at the border the other one becomes the better: physicists call such a thing a first-order phase change. Nothing is kept a little. It is so in the tables above, too: every feature is kept nearly whole, or not at all.
 #
 # The disagreements lie at the border, where two candidates cost nearly the same. Our candidates have arrows of length one, while a trained model gives the more important feature of a pair the longer arrow.
 # </details>
