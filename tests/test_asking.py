@@ -313,6 +313,24 @@ def test_the_next_ask_finds_a_model_as_new(spoil):
     assert all(seen.value[2])
 
 
+def test_each_ask_gets_a_cache_of_its_own():
+    seen = []
+
+    def spoils(cache):
+        seen.append(cache)
+        cache["hook_embed"].zero_()
+
+    question = ask(cache_ref(MODEL, TOKENS), driver="call")
+    observe(spoils, question)
+    observe(lambda cache: seen.append(cache), question)
+    first, second = seen
+    assert not first["hook_embed"].any()
+    assert torch.allclose(second["hook_embed"], small_model(CONFIG, 5).run_with_cache(TOKENS)[1]["hook_embed"])
+    assert list(second) == list(first)
+    observe(lambda cache: seen.append(cache), ask(cache_ref(model_ref(CONFIG, 6), TOKENS)))
+    assert not torch.allclose(seen[2]["hook_embed"], second["hook_embed"])
+
+
 def test_the_pool_serves_a_model_again():
     seen = []
     for seed in range(3):

@@ -79,7 +79,7 @@ def test_chance_weighs_sets_with_and_without_the_strongest_head():
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     """Compared with one hook per layer."""
     mean_ablate = reference("activation_patching.mean_ablate")
@@ -113,7 +113,7 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_our_circuit_passes():
     from mi_course import lessons
     from mi_course.course import check_exercise

@@ -94,7 +94,7 @@ def test_the_share_of_one_token():
     assert runs.same_token(f, ids, [0, 1]) == pytest.approx(0.35)
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_rebuilds_best_finds_least_from_other_seeds(seed):
     """What the lesson's section 10 concludes."""
@@ -106,7 +106,7 @@ def test_what_rebuilds_best_finds_least_from_other_seeds(seed):
     assert max((point for kind, point in points if kind == "relu"), key=lambda point: point.l0).recovered > 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sparsity_absorbs_from_other_seeds(seed):
     """What the lesson's section 9 concludes."""
@@ -120,7 +120,7 @@ def test_sparsity_absorbs_from_other_seeds(seed):
     assert wide.recovered < mild.recovered - 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 def test_the_rescues_from_other_seeds():
     """What the lesson's section 6 concludes."""
     seen, held_out = runs.planted()
@@ -131,7 +131,7 @@ def test_the_rescues_from_other_seeds():
     assert mean["auxiliary"][0] < mean["auxiliary / 32"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_penalty_can_be_too_large(seed):
     """What the lesson's section 2 adds: beyond 0.5 the directions get worse again."""
