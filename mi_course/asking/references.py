@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mi_course.asking.limits import time_limit
 from mi_course.interp.containers import SparseCode
-from mi_course.interp.models import load_native, reseed, small_model
+from mi_course.interp.models import load_native, redraw, reseed, small_model
 from mi_course.wire import Ref, encode
 
 __all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks", "loan_of"]
@@ -132,7 +132,7 @@ class _Pool:
         idle = self.idle[_key(config)]
         while idle:
             model, snapshot = idle.pop()
-            if _is_restored(model, snapshot, seed):
+            if _is_restored(snapshot, seed):
                 return Loan(config, seed, model, snapshot)
         model = reseed(_warm_up(small_model(config, 0)), seed)
         return Loan(config, seed, model, _Snapshot(model))
@@ -184,13 +184,13 @@ def _warm_up(model: Any) -> Any:
     return model
 
 
-def _is_restored(model: Any, snapshot: _Snapshot, seed: int) -> bool:
+def _is_restored(snapshot: _Snapshot, seed: int) -> bool:
     """Draw new weights. False if anything else was changed since the model was lent."""
     try:
         with time_limit(1.0):
             for parameter in snapshot.parameters:
                 parameter.requires_grad_(True)
-            reseed(model, seed)
+            redraw(snapshot.named_parameters, seed)
             return snapshot.matches()
     except BaseException as error:  # whatever the answer did to it
         if type(error) is KeyboardInterrupt:
@@ -211,7 +211,8 @@ class _Snapshot:
     ATOMS += (FunctionType, MethodType, BuiltinFunctionType, ModuleType)
 
     def __init__(self, model: Any) -> None:
-        self.containers: list[tuple[Any, Any]] = []
+        self.containers: list[Any] = []
+        self.copies: list[Any] = []
         self.caches: list[tuple[dict[str, Any], str, Any]] = []
         seen: dict[int, Any] = {}
         waiting = [model]
@@ -223,20 +224,24 @@ class _Snapshot:
             if isinstance(value, dict):
                 # A list is compared by what is in it: `reset_hooks` puts a new one in its place.
                 copy = {key: list(item) if type(item) is list else item for key, item in value.items()}
-                self.containers.append((value, copy))
+                self.containers.append(value)
+                self.copies.append(copy)
                 for key, item in value.items():
                     if key in self.CACHES:
                         self.caches.append((value, key, item))
                     else:
                         waiting += item if type(item) is list else [item]
             elif isinstance(value, (list, set)):
-                self.containers.append((value, value.copy()))
+                self.containers.append(value)
+                self.copies.append(value.copy())
                 waiting += value
             elif isinstance(value, (tuple, frozenset)):
                 waiting += value
             else:
                 waiting.append(getattr(value, "__dict__", None))
-        self.parameters = list(model.parameters())
+        self.named_parameters = list(model.named_parameters())
+        self.parameters = [parameter for _, parameter in self.named_parameters]
+        self.hooks = forward_hooks(model)
         self.storage = list(map(_storage, self.parameters))
         self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
@@ -244,7 +249,7 @@ class _Snapshot:
         for attributes, name, value in self.caches:
             attributes[name] = value
         return (
-            all(bool(container == copy) for container, copy in self.containers)
+            self.containers == self.copies
             and list(map(_storage, self.parameters)) == self.storage
             and all(torch.equal(buffer, copy) for buffer, copy in self.buffers)
         )

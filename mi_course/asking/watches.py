@@ -99,25 +99,27 @@ def model(args: list[Any]) -> Callable[[], Any]:
     models = _models(args)
     generator = torch.Generator().manual_seed(7)
     tokens = [torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models]
-    hooks = [forward_hooks(m) for m in models]
-    # Forward passes cost more than all else in most Asks, so there is none while a model is visibly as it was lent.
-    before = [None if _is_as_lent(m) else _logits(m, t) for m, t in zip(models, tokens, strict=True)]
-
-    def look(i: int) -> dict[str, Any]:
-        seen: dict[str, Any] = {"hooks": [hooks[i], forward_hooks(models[i])]}
-        loan = loan_of(models[i])
-        if before[i] is None and loan is not None:
-            if loan.is_unchanged():
-                return seen
-            before[i] = loan.logits_as_lent(tokens[i])
-        return seen | {"logits": [before[i], _logits(models[i], tokens[i])]}
-
-    return lambda: list(map(look, range(len(models))))
+    looks = [_look(m, t) for m, t in zip(models, tokens, strict=True)]
+    return lambda: [look() for look in looks]
 
 
-def _is_as_lent(model: Any) -> bool:
+def _look(model: Any, tokens: Tensor) -> Callable[[], dict[str, Any]]:
+    # A forward pass costs more than all else in most Asks, so there is none while the model is visibly as it was lent.
     loan = loan_of(model)
-    return loan is not None and loan.is_unchanged()
+    as_lent = loan is not None and loan.is_unchanged()
+    hooks_before = loan.snapshot.hooks if loan and as_lent else forward_hooks(model)
+    before = None if as_lent else _logits(model, tokens)
+
+    def after() -> dict[str, Any]:
+        if loan is None or not as_lent:
+            old = before
+        elif loan.is_unchanged():
+            return {"hooks": [hooks_before, hooks_before]}
+        else:
+            old = loan.logits_as_lent(tokens)
+        return {"hooks": [hooks_before, forward_hooks(model)], "logits": [old, _logits(model, tokens)]}
+
+    return after
 
 
 def _logits(model: Any, tokens: Tensor) -> Tensor | None:
