@@ -907,7 +907,7 @@ after_stories = runs.after_text(opinion, runs.STORIES)  # the judge, on what is 
 known, scores = after_stories.unsteered, runs.judged(opinion, written)
 fewer = {name: vectors[name] for name in vectors if not name.startswith("random")}
 elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
-print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3], sep="\n")
+print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3:2], sep="\n")
 there = {name: sum(each) / len(each) for name, each in elsewhere.items()}
 print("", show.table(there, ["judge's mean on eight other prompts"], digits=1), sep="\n")
 runs.draw_scores(scores)
