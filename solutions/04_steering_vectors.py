@@ -1259,8 +1259,9 @@ claim(
 
 # %% id="puzzle-one"
 def colleagues_hook(resid, hook, vector, coefficient, start):
-    resid[:, start:] += coefficient * vector
-    return resid + coefficient * vector * (torch.arange(resid.shape[1]) >= start)[:, None]
+    change = coefficient * vector * (torch.arange(resid.shape[1]) >= start)[:, None]
+    resid += change
+    return resid + change
 
 
 mine, add = [steered_odds(texts.PROMPTS[0], c) for c in (0.5, 1.0)], colleagues_hook
