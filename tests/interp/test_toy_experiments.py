@@ -58,6 +58,13 @@ def test_errors_by_company():
     assert toys.mean_squared_error(x, x_hat, torch.eye(2), most=2) == [0.25, 0.5]
 
 
+def test_the_controls_of_neighbors():
+    vectors = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 1, 1, 1, 1, 0.1]) + 3
+    found = toys.beside_random(vectors, [0, 7])
+    assert torch.equal(found["tokens of SmolLM2"], toys.nearest_cosines(vectors - vectors.mean(0), [0, 7]))
+    assert [len(values) for values in found.values()] == [2, 2, 2]
+
+
 @pytest.mark.measured
 @pytest.mark.parametrize("seed", [2, 3])
 def test_company_decides_who_stands_against_whom_from_other_seeds(seed):

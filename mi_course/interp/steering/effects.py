@@ -111,6 +111,22 @@ def vectors_log_odds(
     if vectors.ndim != 2:
         raise ValueError(f"vectors has shape {tuple(vectors.shape)}, expected (vector, d_model).")
     rows = token_ids(model, prompts)
+    if len(lengths := {len(row) for row in rows}) > 1:  # one length at a time, so that nothing is padded
+        out = torch.zeros(len(vectors), len(rows))
+        for length in lengths:
+            which = [i for i, row in enumerate(rows) if len(row) == length]
+            out[:, which] = vectors_log_odds(
+                model,
+                [rows[i] for i in which],
+                positive_ids,
+                negative_ids,
+                vectors,
+                layer,
+                coefficient,
+                start=start,
+                batch_size=batch_size,
+            )
+        return out
     pairs = [(v, p) for v in range(len(vectors)) for p in range(len(rows))]
     at = check_layers(layer, model.cfg.n_layers)[0]
     resumes = at + 1 < model.cfg.n_layers and type(model.original_model).__name__ == "LlamaForCausalLM"
@@ -168,7 +184,9 @@ class WordOdds:
 
     def slope(self, vector: Float[Tensor, " d_model"], layer: int) -> Float[Tensor, " prompt"]:
         """Half the difference between coefficients +1 and −1 at each prompt: nats per unit."""
-        return (self(Steer(vector, layer, 1.0)) - self(Steer(vector, layer, -1.0))) / 2
+        both = torch.stack([vector, -vector])
+        up, down = vectors_log_odds(self.model, self.prompts, self.positive_ids, self.negative_ids, both, layer)
+        return (up - down) / 2
 
 
 def _resumed(

@@ -74,6 +74,18 @@ def test_random_latents_are_active_as_often_as_asked():
     assert torch.allclose(directions.norm(dim=1), torch.ones(2))
 
 
+def test_shuffled_features_are_as_common_and_independent():
+    (family, parents), (free, _) = runs.hierarchy(4000, 3), runs.hierarchy(4000, 3, related=False)
+    assert torch.equal(family.codes.sort(dim=0).values, free.codes.sort(dim=0).values)
+    noise = [data.x - data.codes @ data.dictionary for data in (family, free)]
+    assert torch.allclose(*noise, atol=1e-5)
+    for child, parent in enumerate(parents):
+        if parent is not None:
+            there = free.codes[:, child] > 0
+            assert (family.codes[family.codes[:, child] > 0, parent] > 0).all()
+            assert 0.05 < float((free.codes[there, parent] > 0).float().mean()) < 0.25
+
+
 def test_the_share_of_one_token():
     f = torch.zeros(30, 2)
     f[:10, 0], f[10:20, 1] = 1.0, 1.0
