@@ -159,7 +159,8 @@ class Loan:
         twin = _POOL.take(self.config, self.seed)
         try:
             with torch.no_grad():
-                return twin.model(tokens)
+                logits: Tensor = twin.model(tokens)
+                return logits
         finally:
             _POOL.put_back(twin)
 

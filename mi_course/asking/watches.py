@@ -126,7 +126,8 @@ def _logits(model: Any, tokens: Tensor) -> Tensor | None:
     """None from a model with a leftover hook that fails, or one that was taken apart."""
     try:
         with torch.no_grad():
-            return model(tokens)
+            logits: Tensor = model(tokens)
+            return logits
     except Exception:
         return None
 
