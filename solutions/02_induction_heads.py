@@ -240,6 +240,10 @@ claim(
     "at a period of 8 each scores lower by 0.1 than at 25",
     all(other[8][pair] < other[25][pair] - 0.1 for pair in strong),
 )
+claim(
+    "there the four strongest of all heads are among them",
+    all(pair in strong for pair in top_heads(other[8], 0.0)[:4]),
+)
 lesson.seen("short-low", min(other[8][pair] for pair in strong), ".1f")
 lesson.seen("short-high", max(other[8][pair] for pair in strong), ".1f")
 claim(
@@ -250,7 +254,7 @@ claim(
 # %% [markdown] id="heads-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:strong}} heads stand out, {{seen:strongest}} above all, and half of all heads have next to no score. At periods of $25$ and $15$, with other tokens, the same heads do it. What they have learned is no fixed distance. At a period of $8$ they still lead, but with {{seen:short-low}} to {{seen:short-high}}: with so little text before it, the pattern is weaker, and so is its effect on the loss.
+# {{seen:strong}} heads stand out, {{seen:strongest}} above all, and half of all heads have next to no score. At periods of $25$ and $15$, with other tokens, the same heads do it. What they have learned is no fixed distance. At a period of $8$ the strongest of all are still among them, but they score {{seen:short-low}} to {{seen:short-high}}: with so little text before it, the pattern is weaker, and so is its effect on the loss.
 # </details>
 
 # %% [markdown] id="part-3"
