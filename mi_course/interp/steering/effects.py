@@ -100,7 +100,7 @@ def vectors_log_odds(
     coefficient: float = 1.0,
     *,
     start: int = 1,
-    batch_size: int = 64,
+    batch_size: int = 256,
 ) -> Float[Tensor, "vector prompt"]:
     """`prompt_log_odds` of many vectors at one layer, each added by itself, with several vectors in one batch.
 
@@ -111,22 +111,6 @@ def vectors_log_odds(
     if vectors.ndim != 2:
         raise ValueError(f"vectors has shape {tuple(vectors.shape)}, expected (vector, d_model).")
     rows = token_ids(model, prompts)
-    if len(lengths := {len(row) for row in rows}) > 1:  # one length at a time, so that nothing is padded
-        out = torch.zeros(len(vectors), len(rows))
-        for length in lengths:
-            which = [i for i, row in enumerate(rows) if len(row) == length]
-            out[:, which] = vectors_log_odds(
-                model,
-                [rows[i] for i in which],
-                positive_ids,
-                negative_ids,
-                vectors,
-                layer,
-                coefficient,
-                start=start,
-                batch_size=batch_size,
-            )
-        return out
     pairs = [(v, p) for v in range(len(vectors)) for p in range(len(rows))]
     at = check_layers(layer, model.cfg.n_layers)[0]
     resumes = at + 1 < model.cfg.n_layers and type(model.original_model).__name__ == "LlamaForCausalLM"
