@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a mutant is named by its whole line
 """Other right answers to lesson 08."""
 
 from __future__ import annotations
@@ -353,7 +354,7 @@ EQUIVALENT = {
         "mean, std = (x64.mean(dim=0), x64.std(dim=0, correction=0).where(varies, 2.0))": "such a column has the weight 0",
         "z = ((x64 - mean) / std).where(varies, 1.0)": BIAS,
         "z = ((x64 - mean) / std).where(varies, -1.0)": BIAS,
-        "w = v / std": "a gradient is left on it, which no case looks at (the statement asks for none)",
+        "w = v / std": "a gradient is left on it, and nothing is asked of gradients",
         "return (w, float(c.detach() - mean @ w))": "float64 passes",
         "x64, target = (x.double(), y.double())": "inputs carry no gradient",
         "return (w.float(), float(c - mean @ w))": "a number either way",
