@@ -167,7 +167,7 @@ lesson.check(group_folds)
 # $$\frac{1}{n}\sum_i \log\left(1 + e^{-s_i (z_i \cdot v + c)}\right) + \frac{\lambda}{2} \lVert v \rVert^2, \qquad s_i = 1 \text{ where } y_i \text{ is true}, -1 \text{ elsewhere}.$$
 #
 # $\lambda$ is `l2`, above 0; the bias $c$ is not penalized. Then turn $v$ and $c$ into `w` and `b` for *raw* rows, so that `x @ w + b` equals $z \cdot v + c$. Go on until it converges: every weight is judged to half a percent, or to 0.0002 if it is tiny. A column whose entries are all equal gets the weight 0. Columns may lie far from zero, and
-# differ in scale by a factor of a hundred; there may be more columns than rows; classes may be of unequal size. Raise `ValueError` if all of `y` is true or none is. `w` and `b` are plain numbers: no gradient is attached to them.
+# differ in scale by a factor of a hundred; there may be more columns than rows; classes may be of unequal size. Raise `ValueError` if all of `y` is true or none is.
 
 # %% id="answer-fit_probe"
 def fit_probe(

@@ -5,8 +5,8 @@ cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
-function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm, probes, relations of
-                                     texts; each logs its calls
+function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm, probes, relations
+                                     of texts; each logs its calls
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a mutant is named by its whole line
 """Other right answers to lesson 08."""
 
 from __future__ import annotations
@@ -337,7 +338,51 @@ EQUIVALENT = {
     "label_known": {
         "labels.append('known' if right >= 2 - 0.03 else 'unknown' if right == 0 else 'dropped')": "counts are whole",
     },
+    "fit_probe": {
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], tolerance_grad=1e-08, tolerance_change=1e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1000, tolerance_change=1e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1000, tolerance_grad=1e-08, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1000, tolerance_grad=1e-08, tolerance_change=1e-14)": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1001, tolerance_grad=1e-08, tolerance_change=1e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=999, tolerance_grad=1e-08, tolerance_change=1e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1000, tolerance_grad=2e-08, tolerance_change=1e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "optimizer = torch.optim.LBFGS([v.requires_grad_(), c.requires_grad_()], max_iter=1000, tolerance_grad=1e-08, tolerance_change=2e-14, line_search_fn='strong_wolfe')": CONVERGES,
+        "v, c = (torch.ones(x.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64))": CONVERGES,
+        "v, c = (torch.zeros(x.shape[1], dtype=torch.float64), torch.ones(1, dtype=torch.float64))": CONVERGES,
+        "v, c = (torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(1))": CONVERGES,
+        "mean, std = (x64.sum(dim=0), x64.std(dim=0, correction=0).where(varies, 1.0))": BIAS,
+        "mean, std = (x64.mean(dim=0), x64.std(dim=0, correction=0).where(varies, 2.0))": "such a column has the weight 0",
+        "z = ((x64 - mean) / std).where(varies, 1.0)": BIAS,
+        "z = ((x64 - mean) / std).where(varies, -1.0)": BIAS,
+        "w = v / std": "a gradient is left on it, and nothing is asked of gradients",
+        "return (w, float(c.detach() - mean @ w))": "float64 passes",
+        "x64, target = (x.double(), y.double())": "inputs carry no gradient",
+        "return (w.float(), float(c - mean @ w))": "a number either way",
+        "return (w.float(), float(c.detach() - w @ mean))": ORDER,
+        "varies = (x64 != x64[1]).any(dim=0)": "any row will do",
+        "varies = (x64 != x64[-1]).any(dim=0)": "any row will do",
+    },
     "auroc": {"last = counts.cumsum(dim=-1).double()": AXIS},
+    "selectivity": {
+        "trained = {entity for entity, seen in zip(entities, train) if seen}": "they are of one length",
+        "trained = {entity for entity, seen in zip(entities, train, strict=False) if seen}": "they are of one length",
+        "raise ValueError(f'no training row of {sorted(unseen)[-1]}')": ORDER,
+    },
+    "permutation_p": {
+        "label = torch.ones(len(names), dtype=torch.bool)": "every entry is set",
+        "if not torch.equal(y, label[which]):": ORDER,
+    },
+    "match_on": {
+        "z = ((features - features.mean(dim=0)) / std).where(varies, 1.0)": DISTANCE,
+        "z = ((features - features.mean(dim=0)) / std).where(varies, -1.0)": DISTANCE,
+        "pairs: list[tuple[int,]] = []": "an annotation",
+        "z = ((features + features.mean(dim=0)) / std).where(varies, 0.0)": DISTANCE,
+        "z = (features / std).where(varies, 0.0)": DISTANCE,
+        "z = ((features.mean(dim=0) - features) / std).where(varies, 0.0)": DISTANCE,
+        "z = ((features - features.sum(dim=0)) / std).where(varies, 0.0)": DISTANCE,
+        "z = ((features - features.mean()) / std).where(varies, 0.0)": DISTANCE,
+        "near = [((z[j] - z[i]).norm().item(), i, j) for i in true for j in false]": ORDER,
+    },
     "answer_logprob": {
         "logprobs = logits[start - 1:-1].log_softmax(dim=1)": AXIS,
         "logprobs = logits[start - 1:].log_softmax(dim=-1)": "`gather` leaves the last row out: there is no index for it",
