@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905 - tables of questions and words
 """Writes data/facts.json: questions with accepted answers, and names, for lesson 08.
 
     python data/make_facts.py            a minute; needs SmolLM2's tokenizer

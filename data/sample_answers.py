@@ -4,8 +4,8 @@
 
 For each question, in the order of facts.json and in the relation's first wording: the greedy answer with the
 log-probability of each of its tokens, six samples at temperature 1 with their log-probabilities, and the log-odds of
-" Yes" over " No" when the model is asked whether its greedy answer is true. An answer ends before a line
-break or a stop (for books: after a word, not after an initial), or after seven tokens; the token that ends it is not counted.
+" Yes" over " No" when the model is asked whether its greedy answer is true. An answer ends before a line break or a
+stop (for books: after a word, not after an initial), or after seven tokens; the token that ends it is not counted.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ def continuations(model, tokenizer, prompts, relations, seed: int):
         for i, (row, scores) in enumerate(zip(torch.cat(drawn, 1).tolist(), torch.cat(each, 1).tolist(), strict=True)):
             relation = relations[start + i // copies]
             stop = next((n for n in range(1, LENGTH + 1) if ended(tokenizer.decode(row[:n]), relation)), LENGTH)
-            text = re.split(r"\n|(?<=\w\w)[.,;]" if relation == "books" else r"\n|[.,;]", tokenizer.decode(row[:stop]))[
-                0
-            ]
-            over = ended(tokenizer.decode(row[:stop]), relation)  # the token that ends it is no part of the answer
+            written = tokenizer.decode(row[:stop])
+            text = re.split(r"\n|(?<=\w\w)[.,;]" if relation == "books" else r"\n|[.,;]", written)[0]
+            over = ended(written, relation)  # the token that ends it is no part of the answer
             found.append((text, [round(s, 3) for s in scores[: stop - 1 if over and stop > 1 else stop]]))
         print(f"{min(start + ROWS, len(prompts))} of {len(prompts)}", flush=True)
     return [found[i : i + copies] for i in range(0, len(found), copies)]

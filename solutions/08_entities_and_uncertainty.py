@@ -23,36 +23,55 @@ lesson, model = mi_course.lesson("entities_and_uncertainty"), mi_course.load_mod
 # %% [markdown] id="part-1"
 # ## 1. A man who never was
 #
-# Of these four names one belongs to a physicist, one is put together from halves of two famous names, one is made up, and one belongs to a painter of the sixteenth century whom few people know.
+# Of these four names one belongs to a physicist, one is put together from halves of two famous names, one is made up, and one belongs to a painter of the sixteenth century whom few people know. The model was trained as a chat assistant, so ask it as one: "Who was …?" And ask about twenty more people who never were.
 #
-# **Predict:** for which of them will the model say that it does not know?
+# **Predict:** for how many of them will it say that it does not know?
 
 # %% id="biographies"
 from mi_course.interp import knowledge
 from mi_course.interp import knowledge_study as runs
-from mi_course.interp.steering import generate
 
 asked = ["Albert Einstein", "Isaac Bonaparte", "Dennis Carter", "Sofonisba Anguissola"]
-lives = generate(model, [f"Q: Who was {n}?\nA: {n} was" for n in asked], max_new_tokens=24)
-show.table(dict(zip(asked, lives)), ["was"], left=True)
+nobodies = [
+    person.name for kind in ("invented", "shuffled") for person in knowledge.names(kind)[:10]
+]
+lives = runs.who_was(model, asked + nobodies)
+show.table(dict(zip(asked, lives)), ["the model says"], left=True)
 
 # %% id="claims-biographies-seen" tags=["claims"]
 from mi_course import claim
 
-doubts = ("not know", "no information", "unknown", "not sure", "fictional", "no record")
+doubts = (
+    "not know",
+    "don't know",
+    "no information",
+    "unknown",
+    "not sure",
+    "not familiar",
+    "no record",
+    "not aware",
+    "not find",
+    "sorry",
+)
+lesson.seen("nobodies", len(nobodies), "d")
+lesson.seen("fictional", sum("fictional" in life.lower() for life in lives[4:]), "d")
 claim(
-    "none of the four biographies has a word of doubt",
+    "none of 4 + 20 replies has a word of doubt",
     not any(doubt in life.lower() for life in lives for doubt in doubts),
 )
 claim("each is at least eight words long", all(len(life.split()) >= 8 for life in lives))
+claim(
+    "fewer than four of twenty nobodies are called fictional",
+    sum("fictional" in life.lower() for life in lives[4:]) < 4,
+)
 
 # %% [markdown] id="biographies-seen"
 # <details><summary>What you should see</summary>
 #
-# Four lives, told in the same voice, and not a word of doubt. Two of these people never lived. From the text alone you cannot tell which.
+# Four lives, told in the same voice, and not a word of doubt. Two of these people never lived. From the text alone you cannot tell which. None of the {{seen:nobodies}} other nobodies gets an "I don't know" either. The nearest thing to it: {{seen:fictional}} of them is called a fictional character, and the film is invented along with it. Shuffled names live on what their halves suggest: Isaac Bonaparte commands an army in France.
 # </details>
 #
-# Does the model *know* that it does not know? Ferrando et al. (2024) found directions in Gemma that tell known entities from unknown ones, and Lindsey et al. (2025) found that Claude's "I can't answer" is the default, which a feature for known entities switches off. If that works in the wrong moment, the model hallucinates. Our model has 135 million parameters. This lesson asks what is left of that in it, and above all, **how one would know**.
+# Does the model *know* that it does not know? Ferrando et al. (2024) found directions in Gemma that tell known entities from unknown ones. Lindsey et al. (2025) found that in Claude "can't answer" is the default, which features for known entities switch off; where these misfire, the model hallucinates. Ours is far smaller than those. This lesson asks what is left of that in it, and above all, **how one would know**.
 
 # %% [markdown] id="part-2"
 # ## 2. What counts as known?
@@ -97,13 +116,21 @@ label = lesson.use("label_known")
 people = knowledge.names("famous", "obscure")
 famous = torch.tensor([person.kind == "famous" for person in people])
 said = knowledge.attributes(model, people)
-rows = {}
+rows_of = {}
 for i, attribute in enumerate(knowledge.ATTRIBUTES):
     guess, hit = said.majority[attribute]
     right = said.right[:, i].float()
-    rows[attribute] = [right[famous].mean(), right[~famous].mean(), guess, hit.float().mean()]
-print(show.table(rows, ["famous", "obscure", "majority guess", "right by it"]))
-measured, guessed = label(said.right), label(torch.stack([hit for _, hit in said.majority.values()], 1))
+    rows_of[attribute] = [
+        right[famous].mean(),
+        right[~famous].mean(),
+        guess,
+        hit.float().mean(),
+    ]
+print(show.table(rows_of, ["famous", "obscure", "majority guess", "right by it"]))
+measured, guessed = (
+    label(said.right),
+    label(torch.stack([hit for _, hit in said.majority.values()], 1)),
+)
 kinds = ("known", "dropped", "unknown")
 counts = {
     "famous": [sum(m == k for m, f in zip(measured, famous) if f) for k in kinds],
@@ -117,13 +144,26 @@ by_chance = guessed.count("known")
 lesson.seen("famous-known", counts["famous"][0], "d")
 lesson.seen("obscure-known", counts["obscure"][0], "d")
 lesson.seen("guess-known", by_chance, "d")
-claim("at least 60 of the famous and at most 45 of the obscure are known", counts["famous"][0] >= 60 and counts["obscure"][0] <= 45)
+for attribute, (of_famous, of_obscure, value, by_guess) in rows_of.items():
+    lesson.seen(f"famous-{attribute}", 100 * of_famous, ".0f")
+    lesson.seen(f"obscure-{attribute}", 100 * of_obscure, ".0f")
+    lesson.seen(f"guess-{attribute}", 100 * by_guess, ".0f")
+claim(
+    "at least 60 of 80 famous and at most 45 of 80 obscure people are known",
+    counts["famous"][0] >= 60 and counts["obscure"][0] <= 45,
+)
 claim("the majority guess makes between 15 and 45 of 160 known", 15 <= by_chance <= 45)
+claim(
+    "for the famous each attribute is right more often than by the majority guess, by 0.1",
+    all(row[0] > row[3] + 0.1 for row in rows_of.values()),
+)
 
 # %% [markdown] id="known-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The rule is lenient: someone who knows nothing and names the majority would "know" {{seen:guess-known}} of all. So a label of "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
+# {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The attributes differ: the model names the occupation of {{seen:famous-occupation}} % of the famous, where always saying the commonest would be right for {{seen:guess-occupation}} % of all; the nationality of {{seen:famous-nationality}} % (by the commonest: {{seen:guess-nationality}} %); the century of {{seen:famous-century}} % ({{seen:guess-century}} %).
+#
+# The rule is lenient. Someone who knows nothing and always names the majority would "know" {{seen:guess-known}} of all. So the label "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -138,6 +178,7 @@ claim("the majority guess makes between 15 and 45 of 160 known", 15 <= by_chance
 #
 # `groups[i]` names the group of row i. Return `n_folds` lists of rows: list k holds the test rows of fold k, and each row stands in exactly one list. All rows of a group stand in the same list. The numbers of *groups* in two lists differ by at most one, however many rows the groups have. Which groups
 # come together is random: the seed decides, any two groups are as likely to share a fold as any other two, and the global random state stays as it is. The order of the lists and within them is free. Raise `ValueError` if `n_folds` is below two or above the number of groups.
+
 
 # %% id="answer-group_folds"
 def group_folds(groups: list[str], n_folds: int, seed: int) -> list[list[int]]:
@@ -168,6 +209,7 @@ lesson.check(group_folds)
 #
 # $\lambda$ is `l2`, above 0; the bias $c$ is not penalized. Then turn $v$ and $c$ into `w` and `b` for *raw* rows, so that `x @ w + b` equals $z \cdot v + c$. Go on until it converges: every weight is judged to half a percent, or to 0.0002 if it is tiny. A column whose entries are all equal gets the weight 0. Columns may lie far from zero, and
 # differ in scale by a factor of a hundred; there may be more columns than rows; classes may be of unequal size. Raise `ValueError` if all of `y` is true or none is.
+
 
 # %% id="answer-fit_probe"
 def fit_probe(
@@ -218,6 +260,7 @@ lesson.check(fit_probe)
 # It is the area under the ROC curve: 1 where every true row is above every false one, ½ by chance, 0 where all is the wrong way around. A pair with equal scores counts one half. Sort instead of comparing all pairs: 50,000 rows are asked for too, and no tensor on the way may have more than twenty entries for each row.
 # Scores may be negative, and there may be many equal ones. Raise `ValueError` if all labels are true or none is. Return a number.
 
+
 # %% id="answer-auroc"
 def auroc(scores: Float[Tensor, "n"], labels: Bool[Tensor, "n"]) -> float:
     """The chance that a true row has a higher score than a false one; equal scores count one half.
@@ -252,26 +295,40 @@ for kind, members in everyone.items():
     table_of[kind] = knowledge.token_features(model, members)
 y = torch.arange(160) < 80
 blocks = [name.block for name in everyone["famous"]] * 2
+even = torch.tensor([int(block.split()[1]) % 2 == 0 for block in blocks])
 folds = folds_of(blocks, 5, 0)
 
 
 def by_layer(other, folds):
     """AUROC on unseen names, famous against another kind, at the embedding and after each layer."""
     pairs = torch.cat([streams["famous"], streams[other]], dim=1)
-    return [area(knowledge.out_of_fold(x, y, folds, lambda a, b: fit(a, b, 2.0)), y) for x in pairs]
+    return [
+        area(knowledge.out_of_fold(x, y, folds, lambda a, b: fit(a, b, 2.0)), y) for x in pairs
+    ]
 
 
 invented = by_layer("invented", folds)
 letters = knowledge.letter_features([*everyone["famous"], *everyone["invented"]])
-plain = {"tokens: how many, how common": torch.cat([table_of["famous"], table_of["invented"]]), "groups of letters": letters}
+plain = {
+    "tokens: how many, how common": torch.cat([table_of["famous"], table_of["invented"]]),
+    "groups of letters": letters,
+}
 baseline = runs.by_layer(plain, y, folds, lambda a, b: fit(a, b, 2.0), area)
-print(show.table({"majority": 0.5, **baseline, "embedding": invented[0], "best layer": max(invented)}, ["AUROC"]))
+print(
+    show.table(
+        {"majority": 0.5, **baseline, "embedding": invented[0], "best layer": max(invented)},
+        ["AUROC"],
+    )
+)
 
 # %% id="claims-layers-seen" tags=["claims"]
 lesson.seen("embedding-invented", invented[0], ".2f")
 lesson.seen("best-invented", max(invented), ".2f")
 lesson.seen("letters-invented", baseline["groups of letters"], ".2f")
-claim("famous and invented names are separated with an AUROC above 0.85 at the embedding", invented[0] > 0.85)
+claim(
+    "famous and invented names are separated with an AUROC above 0.85 at the embedding",
+    invented[0] > 0.85,
+)
 claim("and above 0.95 at some layer", max(invented) > 0.95)
 
 # %% [markdown] id="layers-seen"
@@ -293,7 +350,11 @@ leaky = by_layer("shuffled", split_halves)
 # %% id="shuffled-picture" tags=["not-compared"]
 runs.draw_layers(
     [-1, *runs.LAYERS],
-    {"famous against invented": invented, "famous against shuffled": shuffled, "control: blocks split": leaky},
+    {
+        "famous against invented": invented,
+        "famous against shuffled": shuffled,
+        "control: blocks split": leaky,
+    },
     "What is left when the words are the same",
 )
 
@@ -302,7 +363,10 @@ lesson.seen("shuffled-embedding", shuffled[0], ".2f")
 lesson.seen("shuffled-best", max(shuffled), ".2f")
 lesson.seen("leaky-embedding", leaky[0], ".2f")
 lesson.seen("leaky-best", max(leaky), ".2f")
-claim("famous against shuffled is within 0.05 of one half at the embedding", abs(shuffled[0] - 0.5) < 0.05)
+claim(
+    "famous against shuffled is within 0.05 of one half at the embedding",
+    abs(shuffled[0] - 0.5) < 0.05,
+)
 claim("and above 0.8 at layers 8 to 24", all(a > 0.8 for a in shuffled[3:8]))
 claim("with blocks split, the embedding is below 0.15", leaky[0] < 0.15)
 
@@ -320,11 +384,16 @@ claim("with blocks split, the embedding is below 0.15", leaky[0] < 0.15)
 # %% id="use-penalty"
 middle = torch.cat([streams["famous"][4], streams["shuffled"][4]])
 nested, chosen = runs.choose_penalty(middle, y, blocks, fit, folds_of, area)
-print(f"layer {runs.LAYERS[3]}: {nested:.2f} with penalties chosen inside, {shuffled[4]:.2f} with 2")
+print(
+    f"layer {runs.LAYERS[3]}: {nested:.2f} with penalties chosen inside, {shuffled[4]:.2f} with 2"
+)
 
 # %% id="claims-penalty-seen" tags=["claims"]
 lesson.seen("nested", nested, ".2f")
-claim("the nested AUROC is within 0.06 of that with our penalty", abs(nested - shuffled[4]) < 0.06)
+claim(
+    "the nested AUROC is within 0.06 of that with our penalty",
+    abs(nested - shuffled[4]) < 0.06,
+)
 
 # %% [markdown] id="penalty-seen"
 # {{seen:nested}}: it did not flatter. In this range the penalty hardly matters.
@@ -342,6 +411,7 @@ claim("the nested AUROC is within 0.06 of that with our penalty", abs(nested - s
 # `fit(x, y)` returns `(w, b)`, and row i is taken for true where `x[i] @ w + b > 0`. Fit on the rows where `train` is true, and measure accuracy on the others. Do that twice: with `y`, and with the labels of a *control task* (Hewitt & Liang 2019), in which a random half of the entities (rounded down) is true and the other half
 # false, all rows of an entity alike, in training and test rows. There are at least two entities. Return the first accuracy minus the second. The seed decides which entities are true; each half is equally likely, whatever `y` says, and the global random state stays as it is. Raise `ValueError` if an entity of a test row has no training row: its control
 # label could not be memorized. A probe that has understood nothing, but remembers every entity, gets 1 − 1 = 0.
+
 
 # %% id="answer-selectivity"
 def selectivity(
@@ -385,6 +455,7 @@ lesson.check(selectivity)
 # All rows of a group have one label; raise `ValueError` if a group has both. Shuffle the labels *of the groups* n times: each group gets the label of some group, each label goes to one group, and all rows of a group get its label. `fit_score(x, y)` says how well a probe does; high is good. Count the shuffles that score at least as well as
 # the real labels, count the real labels themselves as one more, and divide by n + 1. So the least that can come out is 1/(n + 1). Groups may differ in size, their rows may stand anywhere, and n is at least 1. Scores that are equal are equal to the last bit. The seed decides, and the global random state stays as it is.
 
+
 # %% id="answer-permutation_p"
 def permutation_p(
     x: Float[Tensor, "n d"],
@@ -418,43 +489,66 @@ def permutation_p(
 lesson.check(permutation_p)
 
 # %% [markdown] id="use-control-intro"
-# **Predict** the selectivity in the middle of the model. Then the p-value of famous against shuffled, with whole names exchanged and 99 shuffles.
+# **Predict** the selectivity in the middle of the model. Then two p-values for a difference of means that is taken on one half of the blocks and scored on the other, with 99 shuffles: in one, whole names exchange their labels, in the other each row goes alone, as if two contexts of one name were two names. Which scatters more by chance?
 
 # %% id="use-control"
 select, p_value, LAYER = lesson.use("selectivity"), lesson.use("permutation_p"), 12
 both = [*everyone["famous"], *everyone["shuffled"]]
 other_context = knowledge.read(model, both, LAYER, "Yesterday we read about {}")
-twice = torch.cat([middle, other_context])
+twice, labels, seen_in = (
+    torch.cat([middle, other_context]),
+    torch.cat([y, y]),
+    torch.cat([even, even]),
+)
 entities = [name.name for name in both] * 2
 first = torch.arange(320) < 160
-selective = select(twice, torch.cat([y, y]), entities, first, lambda a, b: fit(a, b, 2.0), seed=0)
+selective = select(twice, labels, entities, first, lambda a, b: fit(a, b, 2.0), seed=0)
+print(f"selectivity {selective:+.2f}")
+
+chance = []
 
 
 def means_apart(x, labels):
-    """AUROC, on the odd half of the blocks, of a difference of means of the even half."""
-    even = torch.tensor([int(block.split()[1]) % 2 == 0 for block in blocks])
-    w = x[even & labels].mean(0) - x[even & ~labels].mean(0)
-    return area(x[~even] @ w, labels[~even])
+    """AUROC on rows of the odd blocks, of a difference of means over rows of the even ones."""
+    w = x[seen_in & labels].mean(0) - x[seen_in & ~labels].mean(0)
+    chance.append(area(x[~seen_in] @ w, labels[~seen_in]))
+    return chance[-1]
 
 
-p = p_value(middle, y, entities[:160], means_apart, n=99, seed=0)
-print(f"selectivity {selective:+.2f}; difference of means {means_apart(middle, y):.2f}, p = {p:.2f}")
+tests = {}
+for what, groups in {
+    "names exchanged": entities,
+    "rows exchanged": [str(i) for i in range(320)],
+}.items():
+    chance.clear()
+    p = p_value(twice, labels, groups, means_apart, n=99, seed=0)
+    tests[what] = [means_apart(twice, labels), sorted(chance)[94], p]
+show.table(tests, ["AUROC", "95 % of shuffles below", "p"])
 
 # %% id="claims-control-seen" tags=["claims"]
-w, b = fit(twice[first], torch.cat([y, y])[first], 2.0)
+w, b = fit(twice[first], labels[first], 2.0)
 transfer = float(((twice[~first] @ w + b > 0) == y).float().mean())
 lesson.seen("transfer", transfer, ".2f")
 lesson.seen("selectivity", selective, ".2f")
-lesson.seen("p", p, ".2f")
-claim("the permutation test gives p of at most 0.02 with 99 shuffles", p <= 0.02)
+lesson.seen("p", tests["names exchanged"][2], ".2f")
+lesson.seen("chance-names", tests["names exchanged"][1], ".2f")
+lesson.seen("chance-rows", tests["rows exchanged"][1], ".2f")
+claim(
+    "the grouped permutation test gives p of at most 0.02 with 99 shuffles",
+    tests["names exchanged"][2] <= 0.02,
+)
 claim("selectivity is below 0.45", selective < 0.45)
+claim(
+    "95 % of shuffles reach higher with whole names than with single rows",
+    tests["names exchanged"][1] > tests["rows exchanged"][1],
+)
 
 # %% [markdown] id="control-seen"
 # <details><summary>What you should see</summary>
 #
-# In the other context the probe is right on {{seen:transfer}} of the rows, and the selectivity is only {{seen:selectivity}}: a probe of this size learns most random labels of known entities too. So an accuracy over *seen* entities in new sentences is worth little; only unseen entities count, as in section 3.
+# In the other context the probe is right on {{seen:transfer}} of the rows, and the selectivity is only {{seen:selectivity}}: a probe of this size learns most random labels of entities that it has seen. So an accuracy over *seen* entities in new sentences is worth little. Only unseen entities count, as in section 3.
 #
-# The permutation test asks something else: is the score on unseen names chance? With p = {{seen:p}} it is not. It does not ask whether word frequency explains it. These are two controls for two doubts, and neither replaces the other.
+# The permutation test asks something else: is the score on unseen names chance? With p = {{seen:p}} it is not; no shuffle does as well. It does not ask whether the words explain it. These are two controls for two doubts, and neither replaces the other. And what is shuffled matters: with whole names the best shuffles reach {{seen:chance-names}}, with single rows only {{seen:chance-rows}}, since it pretends to have twice as many independent names as there are. Small p-values come cheap that way.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -469,6 +563,7 @@ claim("selectivity is below 0.45", selective < 0.45)
 #
 # Standardize each feature over all rows, as in `fit_probe` (divide by n; a feature whose values are all equal is 0 everywhere). A pair joins a true row with a false one whose Euclidean distance is at most `caliper`: `(true row, false row)`. No row stands in two pairs. There is no one right list: yours is judged by these rules, and by no further pair being
 # possible with the rows left over (so that there are at least half as many as in the best list). The order of pairs is free. Where nothing is close enough, or a class is missing, the list is empty.
+
 
 # %% id="answer-match_on"
 def match_on(
@@ -499,14 +594,20 @@ lesson.check(match_on)
 # %% id="use-match"
 match = lesson.use("match_on")
 direction = streams["famous"][4].mean(0) - streams["shuffled"][4].mean(0)
-kept = [i for i, m in enumerate(measured) if m != "dropped" and not famous[i]]  # obscure people only
+kept = [
+    i for i, m in enumerate(measured) if m != "dropped" and not famous[i]
+]  # obscure people only
 known = torch.tensor([measured[i] == "known" for i in kept])
 stream_of = knowledge.read(model, [people[i] for i in kept], LAYER)
 features = knowledge.token_features(model, [people[i] for i in kept])
 familiar = knowledge.name_logprob(model, [people[i] for i in kept])
 pairs = match(features, known, 1.5)
 left = torch.tensor([i for pair in pairs for i in pair])
-columns = {"the direction": stream_of @ direction, "rarest token": -features[:, 2], "the name's own log-probability": familiar}
+columns = {
+    "the direction": stream_of @ direction,
+    "rarest token": -features[:, 2],
+    "the name's own log-probability": familiar,
+}
 rows = {name: [area(x, known), area(x[left], known[left])] for name, x in columns.items()}
 print(f"{int(known.sum())} known and {int((~known).sum())} unknown; {len(pairs)} pairs")
 show.table(rows, ["AUROC, all", "AUROC, matched"])
@@ -529,12 +630,20 @@ claim("at least 6 pairs are left", len(pairs) >= 6)
 
 # %% id="use-familiar"
 familiar = knowledge.name_logprob(model, both)
-print(f"famous against shuffled, by the log-probability of the second half: {area(familiar, y):.2f}")
+print(
+    f"famous against shuffled, by the log-probability of the second half: {area(familiar, y):.2f}"
+)
 
 # %% id="claims-familiar-seen" tags=["claims"]
 lesson.seen("familiar", area(familiar, y), ".2f")
-claim("the log-probability of the second half separates famous from shuffled with above 0.9", area(familiar, y) > 0.9)
-claim("no layer's probe is better than it by more than 0.02", max(shuffled) < area(familiar, y) + 0.02)
+claim(
+    "the log-probability of the second half separates famous from shuffled with above 0.9",
+    area(familiar, y) > 0.9,
+)
+claim(
+    "no layer's probe is better than it by more than 0.02",
+    max(shuffled) < area(familiar, y) + 0.02,
+)
 
 # %% [markdown] id="familiar-seen"
 # {{seen:familiar}}: no probe of ours is better. "Knows the person" may be no more than "expected the second half". Ferrando et al. (2024) could tell the two apart with attributes that the model answers for some entities and not for others; at our size the two go together. A probe of the stream shows that *something* is there. What it is called is our choice.
@@ -552,6 +661,7 @@ claim("no layer's probe is better than it by more than 0.02", max(shuffled) < ar
 # A unit is active where its value is above 0. Its separation is the share of the known entities on which it is active, minus that of the unknown ones (Ferrando et al. 2024): 1 for a unit that is active on all known ones and on no other, −1 the other way around, 0 for one that is always active or never. There may be more of one than of the other, at least one of
 # each. How strongly a unit is active does not matter.
 
+
 # %% id="answer-separation"
 def separation(
     f_known: Float[Tensor, "n F"], f_unknown: Float[Tensor, "m F"]
@@ -567,65 +677,182 @@ lesson.check(separation)
 # %% id="use-separation"
 separate = lesson.use("separation")
 neurons = {kind: runs.neurons(model, members, LAYER) for kind, members in everyone.items()}
-even = torch.tensor([int(name.block.split()[1]) % 2 == 0 for name in everyone["famous"]])
-types = ("invented", "shuffled")
-fitted = torch.stack([separate(neurons["famous"][even], neurons[kind][even]) for kind in types])
-unseen = torch.stack([separate(neurons["famous"][~even], neurons[kind][~even]) for kind in types])
+half, types = even[:80], ("invented", "shuffled")
+fitted = torch.stack(
+    [separate(neurons["famous"][half], neurons[kind][half]) for kind in types]
+)
+unseen = torch.stack(
+    [separate(neurons["famous"][~half], neurons[kind][~half]) for kind in types]
+)
 best, once = knowledge.min_over_types(fitted), int(fitted[0].argmax())
-rows = {"best over both types": [*fitted[:, best], *unseen[:, best]], "best against invented": [*fitted[:, once], *unseen[:, once]]}
-show.table(rows, ["invented, fitted", "shuffled, fitted", "invented, unseen", "shuffled, unseen"])
+rows = {
+    "best over both types": [*fitted[:, best], *unseen[:, best]],
+    "best against invented": [*fitted[:, once], *unseen[:, once]],
+}
+lucky = []
+for seed in range(20):  # control: the same names, their kinds exchanged
+    pools = [torch.cat([neurons["famous"][half], neurons[kind][half]]) for kind in types]
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(seed))
+    luck = torch.stack([separate(pool[order[:40]], pool[order[40:]]) for pool in pools])
+    lucky.append(luck.amin(0).max())
+print(
+    f"best of {luck.shape[1]} neurons when kinds are exchanged: {max(lucky):.2f} in the luckiest of 20"
+)
+show.table(
+    rows, ["invented, fitted", "shuffled, fitted", "invented, unseen", "shuffled, unseen"]
+)
 
 # %% id="claims-neuron-seen" tags=["claims"]
+lesson.seen("n-neurons", fitted.shape[1], ",d")
 lesson.seen("neuron-fitted", fitted[:, best].min(), ".2f")
 lesson.seen("neuron-unseen", unseen[:, best].min(), ".2f")
-lesson.seen("neuron-once", unseen[1, once], ".2f")
-claim("on unseen names the neuron's smallest separation is lower than where it was chosen", bool(unseen[:, best].min() < fitted[:, best].min()))
+lesson.seen("neuron-lucky", max(lucky), ".2f")
+lesson.seen("neuron-once", unseen[0, once], ".2f")
+lesson.seen("neuron-once-shuffled", unseen[1, once], ".2f")
+claim(
+    "on unseen names the neuron's smallest separation is above 0.3",
+    bool(unseen[:, best].min() > 0.3),
+)
+claim(
+    "by luck none of 20 exchanges reaches what was found, by 0.05",
+    float(max(lucky)) < float(fitted[:, best].min()) - 0.05,
+)
+claim(
+    "the neuron that is best against invented names falls by 0.2 or more against shuffled ones",
+    bool(unseen[1, once] < unseen[0, once] - 0.2),
+)
 
 # %% [markdown] id="neuron-seen"
-# The best of 1,536 neurons has a smallest separation of {{seen:neuron-fitted}} where it was chosen, and {{seen:neuron-unseen}} on new names: the best of many is always flattered. The neuron that is best against invented names has {{seen:neuron-once}} against shuffled ones. One type of unknown entity is not enough to name a unit "known".
+# <details><summary>What you should see</summary>
+#
+# The best of {{seen:n-neurons}} neurons has a smallest separation of {{seen:neuron-fitted}} where it was chosen, and {{seen:neuron-unseen}} on new names, so it was not luck; the best of so many *by* luck comes to {{seen:neuron-lucky}}. The neuron that is best against invented names alone has {{seen:neuron-once}} against them, and {{seen:neuron-once-shuffled}} against shuffled ones. One type of unknown entity is not enough to call a unit "known".
+# </details>
 
 # %% [markdown] id="part-7"
 # ## 7. Is it used?
 #
-# Add the direction at the last token of shuffled and invented names, and subtract it from famous ones. If the model uses it to know how sure to be, the next word after ", the famous" should become more certain, or less. The controls are five random directions of the same norm, and five with the covariance of the activations.
+# A probe finds what *can* be read. Whether the model reads it is another question. Take the direction from the even blocks of names, and change it at the last token of names of the odd blocks: add it to nobodies, subtract it from the famous, or *ablate* it, so that every name has the same component. Two things are measured after ", the famous": how sure the model is of its next word, and where its heads look. Ferrando et al. (2024) saw heads that attend to a known entity to fetch its attributes, and attend less to an unknown one.
+#
+# First the heads, before anything is changed. The ones that differ most are chosen on the even blocks, and shown on the odd ones. **Predict:** can there be a head that looks at "Isaac Newton" and not at "Isaac Bonaparte"?
+
+# %% id="use-attention"
+odd = {
+    kind: [name for name, is_even in zip(members, half) if not is_even]
+    for kind, members in everyone.items()
+}
+looks = {}
+for part in (True, False):
+    chosen = [[n for n, e in zip(members, half) if e == part] for members in everyone.values()]
+    looks[part] = torch.stack(
+        [runs.after_names(model, members)[1].mean(0) for members in chosen]
+    )
+famous_at, invented_at, shuffled_at = looks[True]
+gap = torch.minimum(famous_at - invented_at, famous_at - shuffled_at)
+heads = [divmod(i, model.cfg.n_heads) for i in gap.flatten().topk(4).indices.tolist()]
+rows = {f"{layer}.{head}": looks[False][:, layer, head] for layer, head in heads}
+rows["mean of all heads"] = looks[False].mean((1, 2))
+show.table(rows, list(everyone), title="attention to the name, on unseen names")
+
+# %% id="claims-attention-seen" tags=["claims"]
+top, level = looks[False][:, heads[0][0], heads[0][1]], looks[False].mean((1, 2))
+lesson.seen("looking", [f"{layer}.{head}" for layer, head in heads])
+lesson.seen("looks-famous", top[0], ".2f")
+lesson.seen("looks-invented", top[1], ".2f")
+lesson.seen("looks-shuffled", top[2], ".2f")
+lesson.seen("looks-mean", level[0], ".2f")
+lesson.seen("looks-mean-shuffled", level[2], ".2f")
+claim(
+    "on 40 unseen names of each kind the head looks at famous names more than at shuffled ones, by 0.15",
+    bool(top[0] > top[2] + 0.15),
+)
+claim(
+    "and at shuffled names more than at invented ones, by 0.15", bool(top[2] > top[1] + 0.15)
+)
+claim(
+    "the mean head hardly tells famous from shuffled, by less than 0.03",
+    bool((level[0] - level[2]).abs() < 0.03),
+)
+claim("the four heads are in layers 20 to 25", all(20 <= layer <= 25 for layer, _ in heads))
+
+# %% [markdown] id="attention-seen"
+# <details><summary>What you should see</summary>
+#
+# Heads {{seen:looking}} do just that. The first one pays {{seen:looks-famous}} of its attention to a famous name, {{seen:looks-shuffled}} to the same words shuffled, and {{seen:looks-invented}} to an invented name of as many tokens, on names that it was not chosen by. The mean head does not care: {{seen:looks-mean}} and {{seen:looks-mean-shuffled}} for famous and shuffled. So the picture of Ferrando et al. holds in this small model: late heads fetch from the name if there is something to fetch.
+# </details>
+
+# %% [markdown] id="use-effects-intro"
+# But does the direction of section 3 have anything to do with it? The controls are four random directions of the same norm, and four that vary as the activations do. **Predict** what adding the direction to a nobody does to the first of the heads, and to the entropy of the next word.
 
 # %% id="use-effects"
-moved = {}
-for kind, sign in (("famous", -1), ("shuffled", 1), ("invented", 1)):
-    moved[f"{kind}, {'minus' if sign < 0 else 'plus'}"] = runs.effects(
-        model, everyone[kind][:20], direction, middle, LAYER, sign, n=4
-    )
-rows = {k: [e["the direction"][0], min(e["random"]), max(e["random"]), min(e["matched"]), max(e["matched"])] for k, e in moved.items()}
-show.table(rows, ["direction", "random, low", "high", "matched, low", "high"], sign=True, title="change of entropy (nats)")
+train = torch.cat([streams[kind][4][half] for kind in ("famous", "shuffled")])
+known_way = train[:40].mean(0) - train[40:].mean(0)
+layer, head = heads[0]
+certainty, attention = {}, {}
+for kind, how in (
+    ("famous", "subtract"),
+    ("famous", "ablate"),
+    ("shuffled", "add"),
+    ("invented", "add"),
+):
+    found = runs.effects(model, odd[kind][:20], known_way, train, LAYER, how)
+    other = torch.cat([found["random"].entropy, found["matched"].entropy])
+    certainty[f"{how}, {kind}"] = [found["direction"].entropy[0], other.min(), other.max()]
+    other = torch.cat([found[k].attention[:, layer, head] for k in ("random", "matched")])
+    attention[f"{how}, {kind}"] = [
+        found["direction"].attention[0, layer, head],
+        other.min(),
+        other.max(),
+    ]
+columns = ["direction", "controls, lowest", "highest"]
+print(show.table(certainty, columns, sign=True, title="change of entropy (nats)"))
+show.table(
+    attention,
+    columns,
+    sign=True,
+    title=f"change of attention to the name, head {layer}.{head}",
+)
 
 # %% id="claims-effects-seen" tags=["claims"]
-lesson.seen("less-sure", rows["famous, minus"][0], ".1f")
-lesson.seen("more-sure", -rows["shuffled, plus"][0], ".1f")
-claim("adding it makes the model surer about shuffled names than any of eight controls does", rows["shuffled, plus"][0] < min(rows["shuffled, plus"][1:]))
-claim("subtracting it makes the model less sure about famous names than any of eight controls does", rows["famous, minus"][0] > max(rows["famous, minus"][1:]))
+lesson.seen("less-sure", certainty["subtract, famous"][0], ".1f")
+lesson.seen("more-sure", -certainty["add, shuffled"][0], ".1f")
+lesson.seen("more-sure-control", -certainty["add, shuffled"][1], ".1f")
+lesson.seen("ablated", certainty["ablate, famous"][0].abs(), ".1f")
+lesson.seen("looks-more", attention["add, shuffled"][0], ".2f")
+lesson.seen("looks-more-invented", attention["add, invented"][0], ".2f")
+lesson.seen(
+    "looks-control", torch.tensor([row[1:] for row in attention.values()]).abs().max(), ".2f"
+)
+claim(
+    "adding it makes the model surer of 20 unseen shuffled names than any of eight controls does, by 0.2 nats",
+    bool(certainty["add, shuffled"][0] < certainty["add, shuffled"][1] - 0.2),
+)
+claim(
+    "and of 20 invented names, by 0.2 nats",
+    bool(certainty["add, invented"][0] < certainty["add, invented"][1] - 0.2),
+)
+claim(
+    "subtracting it makes the model less sure about 20 famous names than any control does, by 0.05",
+    bool(certainty["subtract, famous"][0] > certainty["subtract, famous"][2] + 0.05),
+)
+claim(
+    "ablation changes the entropy for famous names by less than 0.15 nats",
+    bool(certainty["ablate, famous"][0].abs() < 0.15),
+)
+claim(
+    "adding it raises the head's attention to shuffled and invented names by 0.1 more than any control",
+    all(
+        bool(attention[f"add, {k}"][0] > attention[f"add, {k}"][2] + 0.1)
+        for k in ("shuffled", "invented")
+    ),
+)
 
 # %% [markdown] id="effects-seen"
 # <details><summary>What you should see</summary>
 #
-# With the direction added, the model is surer of what to say about a person who does not exist, by {{seen:more-sure}} nats; taken from famous names, it is less sure, by {{seen:less-sure}}. No control does as much. So the model does read this direction, or something near it, when it chooses its words. It does not read it to *say* that it does not know: nothing in its training made it do that.
-# </details>
+# With the direction added, the head looks at a person who does not exist, by {{seen:looks-more}} more (by {{seen:looks-more-invented}} for invented names); no control moves it by more than {{seen:looks-control}}. And the model is surer of its next word, by {{seen:more-sure}} nats, where the strongest control makes {{seen:more-sure-control}}. Taken from famous names, the direction leaves the model less sure, by {{seen:less-sure}}. So it is used: what is written at a name in the middle of the model decides whether later heads come for it.
 #
-# Ferrando et al. also found heads that extract attributes from known entities, and less from unknown ones. Attention from the last token to the name:
-
-# %% id="use-attention"
-looks = torch.stack([runs.attention_to_name(model, everyone[kind][:16]).mean(0) for kind in everyone])
-apart = (looks[0] - looks[2]).abs().flatten()
-heads = [divmod(i, model.cfg.n_heads) for i in apart.topk(4).indices.tolist()]
-rows = {f"{layer}.{head}": looks[:, layer, head].tolist() for layer, head in heads}
-show.table(rows, list(everyone), title="attention to the name")
-
-# %% id="claims-attention-seen" tags=["claims"]
-lesson.seen("attention-apart", apart.max(), ".2f")
-lesson.seen("attention-mean", (looks[0] - looks[2]).mean().abs(), ".3f")
-claim("no head differs by more than 0.4, and the mean head by less than 0.03", float(apart.max()) < 0.4 and float((looks[0] - looks[2]).mean().abs()) < 0.03)
-
-# %% [markdown] id="attention-seen"
-# On average heads look at famous and shuffled names alike (they differ by {{seen:attention-mean}}); the head that differs most does so by {{seen:attention-apart}}, and it was chosen as the largest of 270. There is no switch here that opens for the famous.
+# Ablation shows how careful one must be. When every name gets the *mean* component, next to nothing happens to famous ones ({{seen:ablated}} nats): there is more than one way to be recognized, and the mean is not far enough. And note what the direction does *not* do. The model does not read it to say that it does not know; with it, a nobody's biography is told with more confidence.
+# </details>
 
 # %% [markdown] id="ask-my_knowledge_direction"
 # ### Your direction
@@ -660,6 +887,7 @@ lesson.check(my_knowledge_direction, name="my_knowledge_direction")
 #
 # `tokens[start:]` is the answer, what stands before it the prompt. `logits[i]` are the model's logits for the token *after* position i. Add up the log-probabilities of all tokens of the answer, in nats; with `per_token` divide by how many they are. The last row of the logits predicts what comes after the answer, and plays no part. Raise `ValueError` unless
 # `start` is at least 1 and there is at least one token from there on: nothing predicts the first token of a text. Logits may be so large that their exponentials overflow.
+
 
 # %% id="answer-answer_logprob"
 def answer_logprob(
@@ -697,7 +925,10 @@ print(row.question.prompt(), "→", row.answer)
 print(f"{found:.2f} nats; stored: {sum(row.logprobs):.2f}")
 
 # %% id="claims-logprob-seen" tags=["claims"]
-claim("your log-probability is that of the stored answer, within 0.05 nats", abs(found - sum(row.logprobs)) < 0.05)
+claim(
+    "your log-probability is that of the stored answer, within 0.05 nats",
+    abs(found - sum(row.logprobs)) < 0.05,
+)
 
 # %% [markdown] id="logprob-seen"
 # The same as what is stored. Note how the first token alone is not the answer: a model may be sure how to begin, and not how to go on.
@@ -709,6 +940,7 @@ claim("your log-probability is that of the stored answer, within 0.05 nats", abs
 #
 # `answers` are what was sampled, at least one, and a string that was sampled three times stands in it three times. Sample i has the weight $e^{\mathtt{logprobs}[i]}$ divided by the sum of all of these. `same(a, b)` says whether two strings mean the same; `same(b, a)` says the same, and `same(a, a)` is true. But that "Paris" means "Paris, France" and that means "France" makes all three one class:
 # a class is all that is connected through any number of steps. Its probability is the sum of the weights of its samples. Return $-\sum_C p_C \ln p_C$ over the classes: nats, 0 for a single class. Log-probabilities may be −2,000, where $e^x$ is 0 in any precision; a class of probability 0 counts nothing.
+
 
 # %% id="answer-semantic_entropy"
 def semantic_entropy(answers: list[str], logprobs: Float[Tensor, "n"], same) -> float:
@@ -745,14 +977,15 @@ lesson.check(semantic_entropy)
 # %% id="use-signals"
 entropy_of = lesson.use("semantic_entropy")
 signals, correct = knowledge.signals(held_out=False)
+mine = knowledge.half(False)
 yours = [
     entropy_of(row.samples, torch.tensor(row.sample_logprobs), knowledge.same_answer)
-    for row in knowledge.half(False)
+    for row in mine
 ]
 signals = {**signals, "semantic entropy": torch.tensor(yours)}
 surer_if_low = ("string entropy", "semantic entropy", "length of the answer")
 areas = {name: area(-x if name in surer_if_low else x, correct) for name, x in signals.items()}
-print(f"right: {correct.float().mean():.2f} of {len(correct)}; says yes to {(signals['P(true)'] > 0).float().mean():.2f}")
+print(f"right: {correct.float().mean():.2f} of {len(correct)}")
 show.table(areas, ["AUROC for being right"])
 
 # %% id="claims-signals-seen" tags=["claims"]
@@ -762,14 +995,136 @@ lesson.seen("area-answer", areas["answer probability"], ".2f")
 lesson.seen("area-semantic", areas["semantic entropy"], ".2f")
 lesson.seen("area-string", areas["string entropy"], ".2f")
 lesson.seen("area-true", areas["P(true)"], ".2f")
-claim("the answer's probability is better than the first token's by 0.02 or more", areas["answer probability"] > areas["first-token probability"] + 0.02)
+claim(
+    "the answer's probability is better than the first token's by 0.02 or more",
+    areas["answer probability"] > areas["first-token probability"] + 0.02,
+)
 claim("P(true) is below 0.65", areas["P(true)"] < 0.65)
-claim("semantic and string entropy are within 0.05 of each other", abs(areas["semantic entropy"] - areas["string entropy"]) < 0.05)
+claim(
+    "semantic and string entropy are within 0.05 of each other",
+    abs(areas["semantic entropy"] - areas["string entropy"]) < 0.05,
+)
+claim(
+    "both are worse than the answer's probability, by 0.05",
+    max(areas["semantic entropy"], areas["string entropy"])
+    < areas["answer probability"] - 0.05,
+)
 
 # %% [markdown] id="signals-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:right-share}} % of the answers are right. The whole answer's probability ({{seen:area-answer}}) is better than that of its first token ({{seen:area-first}}). Entropy over six samples has {{seen:area-semantic}} over meanings and {{seen:area-string}} over strings: answers of one word hardly differ in wording, so there is nothing for meanings to add, and with six samples either is noisy. Farquhar et al. 2024 need it for whole sentences. Asking the model is worth next to nothing ({{seen:area-true}}): Kadavath et al. 2022 saw P(True) work in models several hundred times as large.
+# {{seen:right-share}} % of the answers are right. The whole answer's probability ({{seen:area-answer}}) is better than that of its first token ({{seen:area-first}}). Entropy over six samples has {{seen:area-semantic}} over meanings and {{seen:area-string}} over strings: answers of one word hardly differ in wording, so there is nothing for meanings to add, and with six samples either is noisy. Farquhar et al. 2024 need it for whole sentences. Asking the model is worth next to nothing ({{seen:area-true}}).
+# </details>
+#
+# Perhaps it was asked badly. Ferrando et al. (2024) found that a model which is asked whether it is sure has a bias to say yes. **Predict:** how often does ours say yes, of its right answers and of its wrong ones? And if it is asked whether its answer is *false*?
+
+# %% id="use-asking"
+some = mine[::5]
+is_right, rows = torch.tensor([row.right for row in some]), {}
+for asked in runs.ASKED:
+    odds = runs.yes_over_no(model, some, asked)
+    yes = (odds > 0).float()
+    rows[asked] = [yes[is_right].mean(), yes[~is_right].mean(), area(odds, is_right)]
+show.table(rows, ["yes, if right", "yes, if wrong", "AUROC"])
+
+# %% id="claims-asking-seen" tags=["claims"]
+said_yes = {
+    asked: (row[0] * is_right.sum() + row[1] * (~is_right).sum()) / len(some)
+    for asked, row in rows.items()
+}
+lesson.seen("asked", len(some), "d")
+lesson.seen("yes-true", 100 * said_yes["Is that true, Yes or No?"], ".0f")
+lesson.seen("yes-false", 100 * said_yes["Is that false, Yes or No?"], ".0f")
+lesson.seen("yes-open", 100 * said_yes["Is that true?"], ".0f")
+lesson.seen("asked-best", max(row[2] for row in rows.values()), ".2f")
+claim(
+    "to 'true?' and to 'false?' it says yes to less than 30 % of 54 answers",
+    all(said_yes[f"Is that {word}, Yes or No?"] < 0.3 for word in ("true", "false")),
+)
+claim(
+    "without 'Yes or No' it says yes more often, by 0.1",
+    bool(said_yes["Is that true?"] > said_yes["Is that true, Yes or No?"] + 0.1),
+)
+claim("in no wording is the AUROC above 0.8", max(row[2] for row in rows.values()) < 0.8)
+
+# %% [markdown] id="asking-seen"
+# <details><summary>What you should see</summary>
+#
+# No bias to yes, but one to *no*: yes to {{seen:yes-true}} % of its answers when it is asked whether they are true, and to {{seen:yes-false}} % when asked whether they are false. So it answers the form of the question, not its content. Leave out "Yes or No", and it says yes to {{seen:yes-open}} %. AUROC does not depend on where the threshold is, so a bias is no excuse; the best wording has {{seen:asked-best}}, on {{seen:asked}} questions and chosen as the best. Kadavath et al. 2022 saw P(True) work in models that are far larger, and get better with size.
+# </details>
+
+# %% [markdown] id="use-left-out-intro"
+# ### Does it generalize from capitals to books?
+#
+# Last, a probe of the stream: does the model's middle layer tell whether its answer is right? It is read before the answer (at the prompt's last token) and after it. Questions about one country are in several relations, so the subject is the group. Then the hard test: fit on nine relations, and judge on the tenth. `group_folds` does that too, if each relation is a group.
+#
+# There is a confound, as always. Relations differ: the model is right about most chemical symbols and few books. **Predict** the AUROC of a "probe" that knows only *which relation* a question belongs to.
+
+# %% id="use-left-out"
+every = knowledge.answers()
+right = torch.tensor([row.right for row in every])
+relations, subjects = (
+    [row.question.relation for row in every],
+    [row.question.subject for row in every],
+)
+by_subject, by_relation = folds_of(subjects, 5, 0), folds_of(relations, len(set(relations)), 0)
+scores = {"relation alone": runs.share_in_group(right, relations, by_subject)}
+for place, stream_at in zip(
+    ("before the answer", "after the answer"), runs.read_answers(model, every, 16)
+):
+    for how, split in (("new subjects", by_subject), ("new relation", by_relation)):
+        scores[f"{place}, {how}"] = knowledge.out_of_fold(
+            stream_at, right, split, lambda a, b: fit(a, b, 1.0)
+        )
+scores["answer probability, no probe"] = torch.tensor([sum(row.logprobs) for row in every])
+inside = {name: runs.within(area, x, right, relations) for name, x in scores.items()}
+rows = {
+    name: [area(x, right), sum(inside[name].values()) / len(inside[name])]
+    for name, x in scores.items()
+}
+show.table(rows, ["AUROC, all together", "mean inside relations"])
+
+# %% id="claims-left-out-seen" tags=["claims"]
+moved_to = inside["after the answer, new relation"]
+lesson.seen("relation-alone", rows["relation alone"][0], ".2f")
+lesson.seen("before-all", rows["before the answer, new subjects"][0], ".2f")
+lesson.seen("before-inside", rows["before the answer, new subjects"][1], ".2f")
+lesson.seen("before-new", rows["before the answer, new relation"][1], ".2f")
+lesson.seen("after-inside", rows["after the answer, new subjects"][1], ".2f")
+lesson.seen("after-new", rows["after the answer, new relation"][1], ".2f")
+lesson.seen("after-books", moved_to["books"], ".2f")
+lesson.seen("after-low", min(moved_to.values()), ".2f")
+lesson.seen("after-high", max(moved_to.values()), ".2f")
+lesson.seen("inside-probability", rows["answer probability, no probe"][1], ".2f")
+claim(
+    "the relation alone has an AUROC above 0.68 on 540 questions",
+    rows["relation alone"][0] > 0.68,
+)
+claim(
+    "before the answer a left-out relation is hardly told: a mean inside ten relations below 0.65",
+    rows["before the answer, new relation"][1] < 0.65,
+)
+claim(
+    "after the answer it is told better, by 0.05",
+    rows["after the answer, new relation"][1]
+    > rows["before the answer, new relation"][1] + 0.05,
+)
+claim(
+    "a new relation costs 0.03 or more",
+    rows["after the answer, new subjects"][1]
+    > rows["after the answer, new relation"][1] + 0.03,
+)
+claim(
+    "the answer's probability beats the probe in new relations by 0.04",
+    rows["answer probability, no probe"][1] > rows["after the answer, new relation"][1] + 0.04,
+)
+
+# %% [markdown] id="left-out-seen"
+# <details><summary>What you should see</summary>
+#
+# Before the answer the probe has {{seen:before-all}} over all questions, which looks fine until you see that the relation alone has {{seen:relation-alone}}. Inside relations {{seen:before-inside}} is left, and in a relation that it was not fitted on {{seen:before-new}}. What it had learned is largely which kinds of question are hard.
+#
+# After the answer it is another matter. Inside relations it reaches {{seen:after-inside}}, and {{seen:after-new}} in new ones; from everything else to books {{seen:after-books}}, and between {{seen:after-low}} and {{seen:after-high}} in others. So something about being right is shared by all relations. But a single number that nobody had to fit, the probability of the answer, has {{seen:inside-probability}} inside relations. A probe must be held against what the model says anyway.
 # </details>
 
 # %% [markdown] id="ask-calibration_error"
@@ -779,6 +1134,7 @@ claim("semantic and string entropy are within 0.05 of each other", abs(areas["se
 #
 # Sort the answers by confidence, ascending, and cut the list into `n_bins` bins of equal *size*, as nearly as it goes: the first ones get one answer more (23 answers in 5 bins: 5, 5, 5, 4, 4). Answers of equal confidence keep their order. In each bin take |mean confidence − share of right answers|, and average over the bins, each weighted by its number of answers.
 # With more bins than answers some are empty and count nothing. There is at least one answer and one bin.
+
 
 # %% id="answer-calibration_error"
 def calibration_error(
@@ -809,6 +1165,7 @@ lesson.check(calibration_error)
 # The model answers what it is most confident of, and is silent about the rest. For each *different* confidence, from the highest down, there is one point: it answers everything with that confidence or more. Coverage is the share of questions that it answers, risk the share of wrong ones among these. Answers of equal confidence are given together or not at all, so that
 # the last coverage is always 1. Return the two, each with one entry for each different confidence. There is at least one answer.
 
+
 # %% id="answer-risk_coverage"
 def risk_coverage(
     confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]
@@ -831,44 +1188,75 @@ lesson.check(risk_coverage)
 # %% id="use-calibration"
 ece, curve = lesson.use("calibration_error"), lesson.use("risk_coverage")
 sure = signals["answer probability"].clamp(1e-6, 1 - 1e-6)
-odds = sure.logit().float()
-T = runs.fit_temperature(odds, correct)
-_, held_right = knowledge.signals(held_out=True)
-held_sure = knowledge.signals(held_out=True)[0]["answer probability"].clamp(1e-6, 1 - 1e-6)
+T = runs.fit_temperature(sure.logit(), correct)
+others, held_right = knowledge.signals(held_out=True)
+held_sure = others["answer probability"].clamp(1e-6, 1 - 1e-6)
 scaled = (held_sure.logit() / T).sigmoid()
 generator = torch.Generator().manual_seed(0)
-perfect = torch.tensor(
-    [ece(held_sure, torch.rand(len(held_sure), generator=generator) < held_sure, 10) for _ in range(100)]
-)
-rows = {
-    "as it is": [held_sure.mean(), ece(held_sure, held_right, 10)],
-    f"temperature {T:.1f}": [scaled.mean(), ece(scaled, held_right, 10)],
-    "perfectly calibrated, by chance": [float("nan"), perfect.mean()],
-}
+rows = {}
+for name, confidence in {"as it is": held_sure, f"temperature {T:.1f}": scaled}.items():
+    # what a calibrated model with these confidences would show, on as many questions
+    luck = [
+        ece(confidence, torch.rand(270, generator=generator) < confidence, 10)
+        for _ in range(100)
+    ]
+    perfect = torch.tensor(luck)
+    rows[name] = [
+        confidence.mean(),
+        ece(confidence, held_right, 10),
+        perfect.mean(),
+        perfect.quantile(0.95),
+    ]
 print(f"right: {held_right.float().mean():.2f}")
-print(show.table(rows, ["mean confidence", "calibration error"]))
+show.table(rows, ["mean confidence", "calibration error", "if calibrated: mean", "95 % below"])
 
 # %% id="risk-picture" tags=["not-compared"]
-runs.draw_risk({name: curve(signals[name], correct) for name in ("answer probability", "first-token probability", "P(true)")})
+runs.draw_risk(
+    {
+        name: curve(signals[name], correct)
+        for name in ("answer probability", "first-token probability", "P(true)")
+    }
+)
 
 # %% id="claims-calibration-seen" tags=["claims"]
-lesson.seen("confidence", rows["as it is"][0], ".2f")
+as_is, after = rows.values()
+draws = runs.resampled(lambda c, r: ece(c, r, 10), held_sure, held_right, n=100)
+lesson.seen("temperature", T, ".1f")
+lesson.seen("confidence", as_is[0], ".2f")
 lesson.seen("held-right", held_right.float().mean(), ".2f")
-lesson.seen("ece", rows["as it is"][1], ".2f")
-lesson.seen("ece-scaled", ece(scaled, held_right, 10), ".2f")
-lesson.seen("ece-perfect", perfect.mean(), ".2f")
+lesson.seen("ece", as_is[1], ".2f")
+lesson.seen("ece-low", draws.quantile(0.05), ".2f")
+lesson.seen("ece-high", draws.quantile(0.95), ".2f")
+lesson.seen("ece-scaled", after[1], ".2f")
+lesson.seen("ece-perfect", as_is[2], ".2f")
+lesson.seen("ece-perfect-scaled", after[3], ".2f")
 coverage, risk = curve(signals["answer probability"], correct)
 at_half = risk[(coverage - 0.5).abs().argmin()]
 lesson.seen("risk-half", at_half, ".2f")
 lesson.seen("risk-all", risk[-1], ".2f")
-claim("the model is under-confident by at least 0.05", float(held_sure.mean()) < float(held_right.float().mean()) - 0.05)
-claim("a perfectly calibrated model would show an error between 0.02 and 0.12", 0.02 < float(perfect.mean()) < 0.12)
-claim("answering the surer half lowers the risk by at least 0.1", float(at_half) < float(risk[-1]) - 0.1)
+claim(
+    "the model is under-confident by at least 0.05",
+    float(as_is[0]) < float(held_right.float().mean()) - 0.05,
+)
+claim(
+    "a calibrated model would show an error between 0.02 and 0.12",
+    0.02 < float(as_is[2]) < 0.12,
+)
+claim(
+    "the model's own error is above what 95 % of calibrated models show, by 0.02",
+    as_is[1] > float(as_is[3]) + 0.02,
+)
+claim(
+    "answering the surer half lowers the risk by at least 0.1",
+    float(at_half) < float(risk[-1]) - 0.1,
+)
 
 # %% [markdown] id="calibration-seen"
 # <details><summary>What you should see</summary>
 #
-# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}. But a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions: a calibration error without its sampling error says little. One number for all, a temperature (Guo et al. 2017), gives {{seen:ece-scaled}}; it cannot change which answers it is surer of.
+# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}; over samples of these questions it scatters from {{seen:ece-low}} to {{seen:ece-high}}. And it is never zero: a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions. So most, but not all, of the error is real. A calibration error without its sampling error says little.
+#
+# One number for all, a temperature (Guo et al. 2017), here {{seen:temperature}}, gives {{seen:ece-scaled}}; calibrated models show up to {{seen:ece-perfect-scaled}}. It cannot change which answers it is surer of.
 #
 # That is what risk and coverage show. The model that answers only the surer half is wrong on {{seen:risk-half}} of these, instead of {{seen:risk-all}}. It has some idea of what it knows. It never says so.
 # </details>
@@ -890,17 +1278,20 @@ my_confidence = {"answer probability": 1.0, "samples that agree": 1.0}
 lesson.check(my_confidence, name="my_confidence")
 
 # %% id="claims-recap" tags=["claims"]
+lesson.seen("recap-best", max(invented), ".2f")
 lesson.seen("recap-embedding", invented[0], ".2f")
 lesson.seen("recap-shuffled", max(shuffled), ".2f")
-lesson.seen("recap-familiar", area(knowledge.name_logprob(model, both[:20] + both[80:100]), torch.arange(40) < 20), ".2f")
-claim("words alone separate famous from invented above 0.85, and matched halves above 0.8 by layer 12", invented[0] > 0.85 and shuffled[4] > 0.8)
+claim(
+    "words alone separate famous from invented above 0.85, and matched halves above 0.8 by layer 12",
+    invented[0] > 0.85 and shuffled[4] > 0.8,
+)
 
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You found a probe with a splendid score, and took it apart: {{seen:recap-embedding}} of it was in the words. With the same words on both sides, {{seen:recap-shuffled}} is left, it moves the model's certainty when added, and it cannot be told from "I expected that second half". The model has a sense of being sure, in the probability of whole answers, and no way of saying it.
+# You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. But it cannot be told from "I expected that second half". The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. It has no way of saying it.
 #
-# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) steer refusals of a 2-billion-parameter chat model with latents of unknown entities, and Lindsey et al. (2025) trace them through circuits. What carries over is the doubt: match, keep groups together, report the baselines.
+# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, which is the test that our single kind of entity cannot make. Their best latent tells right from wrong answers with an AUROC of 0.73 (Ferrando et al. 2024), no better than the probability of an answer does here. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring, on a name that is familiar and no more. Familiar and known: the confusion that you met in section 5 is the one that they found at work.
 #
 # **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 
