@@ -36,7 +36,7 @@ nobodies = [
     person.name for kind in ("invented", "shuffled") for person in knowledge.names(kind)[:10]
 ]
 lives = runs.who_was(model, asked + nobodies)
-show.table(dict(zip(asked, lives)), ["the model says"], left=True)
+show.table(dict(zip(asked, lives[:4], strict=True)), ["the model says"], left=True)
 
 # %% id="claims-biographies-seen" tags=["claims"]
 from mi_course import claim
@@ -133,18 +133,20 @@ measured, guessed = (
 )
 kinds = ("known", "dropped", "unknown")
 counts = {
-    "famous": [sum(m == k for m, f in zip(measured, famous) if f) for k in kinds],
-    "obscure": [sum(m == k for m, f in zip(measured, famous) if not f) for k in kinds],
+    "famous": [sum(m == k for m, f in zip(measured, famous, strict=True) if f) for k in kinds],
+    "obscure": [
+        sum(m == k for m, f in zip(measured, famous, strict=True) if not f) for k in kinds
+    ],
     "majority guess, all": [guessed.count(k) for k in kinds],
 }
-show.table(counts, kinds)
+show.table(counts, kinds, digits=0)
 
 # %% id="claims-known-seen" tags=["claims"]
 by_chance = guessed.count("known")
 lesson.seen("famous-known", counts["famous"][0], "d")
 lesson.seen("obscure-known", counts["obscure"][0], "d")
 lesson.seen("guess-known", by_chance, "d")
-for attribute, (of_famous, of_obscure, value, by_guess) in rows_of.items():
+for attribute, (of_famous, of_obscure, _, by_guess) in rows_of.items():
     lesson.seen(f"famous-{attribute}", 100 * of_famous, ".0f")
     lesson.seen(f"obscure-{attribute}", 100 * of_obscure, ".0f")
     lesson.seen(f"guess-{attribute}", 100 * by_guess, ".0f")
@@ -154,6 +156,10 @@ claim(
 )
 claim("the majority guess makes between 15 and 45 of 160 known", 15 <= by_chance <= 45)
 claim(
+    "for the obscure the century is right less often than the majority guess is for all, by 0.1",
+    bool(rows_of["century"][1] < rows_of["century"][3] - 0.1),
+)
+claim(
     "for the famous each attribute is right more often than by the majority guess, by 0.1",
     all(row[0] > row[3] + 0.1 for row in rows_of.values()),
 )
@@ -161,9 +167,9 @@ claim(
 # %% [markdown] id="known-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The attributes differ: the model names the occupation of {{seen:famous-occupation}} % of the famous, where always saying the commonest would be right for {{seen:guess-occupation}} % of all; the nationality of {{seen:famous-nationality}} % (by the commonest: {{seen:guess-nationality}} %); the century of {{seen:famous-century}} % ({{seen:guess-century}} %).
+# {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The attributes differ: the model names the occupation of {{seen:famous-occupation}} % of the famous, where always saying the commonest would be right for {{seen:guess-occupation}} % of all; the nationality of {{seen:famous-nationality}} % (by the commonest: {{seen:guess-nationality}} %); the century of {{seen:famous-century}} % ({{seen:guess-century}} %). For the obscure it is wrong about the century more often than someone who always says the same one would be: right for {{seen:obscure-century}} %.
 #
-# The rule is lenient. Someone who knows nothing and always names the majority would "know" {{seen:guess-known}} of all. So the label "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
+# The rule is lenient. Someone who knows nothing and always names the majority would "know" {{seen:guess-known}} of all. And a nationality can often be guessed from the sound of the name: it is right for {{seen:obscure-nationality}} % of the obscure. So the label "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -552,9 +558,31 @@ claim(
 # </details>
 
 # %% [markdown] id="part-5"
-# ## 5. Matching real people
+# ## 5. Knowing, or expecting?
 #
-# Shuffled names are a trick that works only for names. With real entities, known and unknown by *measurement*, one pairs each known person with an unknown one whose name is as long and as common.
+# One baseline is still missing. What does the *model itself* say about a name: how likely is its second half after the first? "Isaac" is often followed by "Newton" in what it was trained on, and never by "Bonaparte". **Predict** the AUROC of that one number, famous against shuffled.
+
+# %% id="use-familiar"
+familiar = knowledge.name_logprob(model, both)
+print(
+    f"famous against shuffled, by the log-probability of the second half: {area(familiar, y):.2f}"
+)
+
+# %% id="claims-familiar-seen" tags=["claims"]
+lesson.seen("familiar", area(familiar, y), ".2f")
+claim(
+    "the log-probability of the second half separates famous from shuffled with above 0.9",
+    area(familiar, y) > 0.9,
+)
+claim(
+    "no layer's probe is better than it by more than 0.02",
+    max(shuffled) < area(familiar, y) + 0.02,
+)
+
+# %% [markdown] id="familiar-seen"
+# {{seen:familiar}}: no probe of ours is better. So far "knows the person" may be no more than "expected the second half".
+#
+# The two come apart for people that the model has half heard of. Among *real, obscure* people some are known and some are not, by what the model got right in section 2. Pair each known one with an unknown one whose name is as long and as common, or as much expected, and see what is left of the direction.
 
 # %% [markdown] id="ask-match_on"
 # ### Pairs that differ in nothing else
@@ -589,64 +617,90 @@ def match_on(
 lesson.check(match_on)
 
 # %% [markdown] id="use-match-intro"
-# **Predict:** how many pairs are left of the known and unknown people? And the AUROC of the direction from section 3 (famous minus shuffled, which has seen no obscure person), before and after?
+# The direction is that of section 3, famous minus shuffled: it has seen no obscure person. **Predict** its AUROC for known against unknown obscure people: of all, of pairs matched in their tokens, in how much the second half was expected, and in both. How many pairs are left each time?
 
 # %% id="use-match"
 match = lesson.use("match_on")
 direction = streams["famous"][4].mean(0) - streams["shuffled"][4].mean(0)
-kept = [
-    i for i, m in enumerate(measured) if m != "dropped" and not famous[i]
-]  # obscure people only
-known = torch.tensor([measured[i] == "known" for i in kept])
-stream_of = knowledge.read(model, [people[i] for i in kept], LAYER)
-features = knowledge.token_features(model, [people[i] for i in kept])
-familiar = knowledge.name_logprob(model, [people[i] for i in kept])
-pairs = match(features, known, 1.5)
-left = torch.tensor([i for pair in pairs for i in pair])
-columns = {
-    "the direction": stream_of @ direction,
+obscure = [i for i, is_famous in enumerate(famous) if not is_famous]
+who = [people[i] for i in obscure]
+along = knowledge.read(model, who, LAYER)
+features, expected = knowledge.token_features(model, who), knowledge.name_logprob(model, who)
+sure_label = torch.tensor([measured[i] != "dropped" for i in obscure])
+known = torch.tensor([measured[i] == "known" for i in obscure])[sure_label]
+values = {
+    "the direction": along @ direction,
     "rarest token": -features[:, 2],
-    "the name's own log-probability": familiar,
+    "expected second half": expected,
 }
-rows = {name: [area(x, known), area(x[left], known[left])] for name, x in columns.items()}
-print(f"{int(known.sum())} known and {int((~known).sum())} unknown; {len(pairs)} pairs")
-show.table(rows, ["AUROC, all", "AUROC, matched"])
+random = along @ torch.randn(576, 200, generator=torch.Generator().manual_seed(0))
+matched = {"all": list(range(len(known)))}
+controls = {
+    "tokens": (features, 1.5),
+    "expected": (expected[:, None], 0.5),
+    "both": (torch.cat([features, expected[:, None]], 1), 2.0),
+}
+for what, (control, caliper) in controls.items():
+    matched[what] = [i for pair in match(control[sure_label], known, caliper) for i in pair]
+rows = {
+    name: [area(x[sure_label][r], known[r]) for r in matched.values()]
+    for name, x in values.items()
+}
+luck = [
+    torch.tensor([area(x, known[r]) for x in random[sure_label][r].T])
+    for r in matched.values()
+]
+rows["95 % of random directions below"] = [each.quantile(0.95) for each in luck]
+print(f"{int(known.sum())} known, {int((~known).sum())} unknown")
+print(
+    show.table(
+        rows,
+        ["all", *(f"{what}: {len(r) // 2} pairs" for what, r in list(matched.items())[1:])],
+    )
+)
+by_attribute = {
+    a: [area(x, said.right[obscure, i]) for x in values.values()]
+    for i, a in enumerate(knowledge.ATTRIBUTES)
+}
+show.table(
+    by_attribute,
+    list(values),
+    title="AUROC for naming one attribute rightly, all 80 obscure people",
+)
 
 # %% id="claims-match-seen" tags=["claims"]
-lesson.seen("pairs", len(pairs), "d")
-lesson.seen("direction-real", rows["the direction"][0], ".2f")
-lesson.seen("direction-matched", rows["the direction"][1], ".2f")
-error = (known.sum().item() ** -1 / 12 + (~known).sum().item() ** -1 / 12) ** 0.5
-lesson.seen("real-error", error, ".2f")
-claim("at least 6 pairs are left", len(pairs) >= 6)
+way, luck95 = rows["the direction"], rows["95 % of random directions below"]
+lesson.seen("direction-real", way[0], ".2f")
+lesson.seen("expected-real", rows["expected second half"][0], ".2f")
+lesson.seen("direction-expected", way[2], ".2f")
+lesson.seen("direction-tokens", way[1], ".2f")
+lesson.seen("luck-expected", luck95[2], ".2f")
+lesson.seen("luck-tokens", luck95[1], ".2f")
+lesson.seen("direction-both", way[3], ".2f")
+lesson.seen("luck-both", luck95[3], ".2f")
+lesson.seen("pairs-expected", len(matched["expected"]) // 2, "d")
+lesson.seen("pairs-both", len(matched["both"]) // 2, "d")
+lesson.seen("along-occupation", by_attribute["occupation"][0], ".2f")
+lesson.seen("along-century", by_attribute["century"][0], ".2f")
+lesson.seen("along-nationality", by_attribute["nationality"][0], ".2f")
+claim("at least 8 pairs are left of each kind", all(len(r) >= 16 for r in matched.values()))
+claim(
+    "matched in expectation, the direction is above 95 % of 200 random ones, by 0.05",
+    way[2] > float(luck95[2]) + 0.05,
+)
+claim("matched in both it is not above them by 0.06", way[3] < float(luck95[3]) + 0.06)
+claim(
+    "the direction tells for whom the occupation is right better than for whom the nationality is, by 0.1",
+    by_attribute["occupation"][0] > by_attribute["nationality"][0] + 0.1,
+)
 
 # %% [markdown] id="match-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:pairs}} pairs are left, and on these few the AUROC of the direction goes from {{seen:direction-real}} to {{seen:direction-matched}}. By chance alone, AUROCs of samples as small as the unmatched ones scatter by about {{seen:real-error}}. So for real, obscure people this data set cannot tell whether the direction knows anything. That is an honest result: matching costs rows, and rows are precision.
-# </details>
+# The direction was made from famous and shuffled names, and it carries over to real people: {{seen:direction-real}}, known against unknown. With names that were equally expected, {{seen:direction-expected}} ({{seen:pairs-expected}} pairs; random directions stay below {{seen:luck-expected}}). With equally common tokens {{seen:direction-tokens}} (random: {{seen:luck-tokens}}). So it is more than expectation, and more than common words. With both matched, {{seen:pairs-both}} pairs give {{seen:direction-both}}, and random directions reach {{seen:luck-both}}: too few to tell. That is the price of matching. It costs rows, and rows are precision.
 #
-# One baseline is missing. What does the *model itself* say about a name: how likely is its second half after the first?
-
-# %% id="use-familiar"
-familiar = knowledge.name_logprob(model, both)
-print(
-    f"famous against shuffled, by the log-probability of the second half: {area(familiar, y):.2f}"
-)
-
-# %% id="claims-familiar-seen" tags=["claims"]
-lesson.seen("familiar", area(familiar, y), ".2f")
-claim(
-    "the log-probability of the second half separates famous from shuffled with above 0.9",
-    area(familiar, y) > 0.9,
-)
-claim(
-    "no layer's probe is better than it by more than 0.02",
-    max(shuffled) < area(familiar, y) + 0.02,
-)
-
-# %% [markdown] id="familiar-seen"
-# {{seen:familiar}}: no probe of ours is better. "Knows the person" may be no more than "expected the second half". Ferrando et al. (2024) could tell the two apart with attributes that the model answers for some entities and not for others; at our size the two go together. A probe of the stream shows that *something* is there. What it is called is our choice.
+# The attributes say what kind of knowing it is. The direction goes with the occupation ({{seen:along-occupation}}) and the century ({{seen:along-century}}), which have to be known, and hardly with the nationality ({{seen:along-nationality}}), which can be guessed from the sound of the name. Nobody fitted that. It is the best argument of this section, and a control that Ferrando et al. (2024) could not have: an attribute that needs no knowledge.
+# </details>
 
 # %% [markdown] id="part-6"
 # ## 6. One neuron, and three kinds of entity
@@ -737,12 +791,15 @@ claim(
 
 # %% id="use-attention"
 odd = {
-    kind: [name for name, is_even in zip(members, half) if not is_even]
+    kind: [name for name, is_even in zip(members, half, strict=True) if not is_even]
     for kind, members in everyone.items()
 }
 looks = {}
 for part in (True, False):
-    chosen = [[n for n, e in zip(members, half) if e == part] for members in everyone.values()]
+    chosen = [
+        [n for n, e in zip(members, half, strict=True) if e == part]
+        for members in everyone.values()
+    ]
     looks[part] = torch.stack(
         [runs.after_names(model, members)[1].mean(0) for members in chosen]
     )
@@ -1036,6 +1093,7 @@ lesson.seen("asked", len(some), "d")
 lesson.seen("yes-true", 100 * said_yes["Is that true, Yes or No?"], ".0f")
 lesson.seen("yes-false", 100 * said_yes["Is that false, Yes or No?"], ".0f")
 lesson.seen("yes-open", 100 * said_yes["Is that true?"], ".0f")
+lesson.seen("asked-first", rows["Is that true, Yes or No?"][2], ".2f")
 lesson.seen("asked-best", max(row[2] for row in rows.values()), ".2f")
 claim(
     "to 'true?' and to 'false?' it says yes to less than 30 % of 54 answers",
@@ -1050,13 +1108,13 @@ claim("in no wording is the AUROC above 0.8", max(row[2] for row in rows.values(
 # %% [markdown] id="asking-seen"
 # <details><summary>What you should see</summary>
 #
-# No bias to yes, but one to *no*: yes to {{seen:yes-true}} % of its answers when it is asked whether they are true, and to {{seen:yes-false}} % when asked whether they are false. So it answers the form of the question, not its content. Leave out "Yes or No", and it says yes to {{seen:yes-open}} %. AUROC does not depend on where the threshold is, so a bias is no excuse; the best wording has {{seen:asked-best}}, on {{seen:asked}} questions and chosen as the best. Kadavath et al. 2022 saw P(True) work in models that are far larger, and get better with size.
+# No bias to yes, but one to *no*: yes to {{seen:yes-true}} % of its answers when it is asked whether they are true, and to {{seen:yes-false}} % when asked whether they are false. So it answers the form of the question, not its content. Leave out "Yes or No", and it says yes to {{seen:yes-open}} %. An AUROC does not depend on the threshold, so a bias alone could not spoil it. The best wording here has {{seen:asked-best}}; but the first has {{seen:asked-first}} on these {{seen:asked}} questions and {{seen:area-true}} on all of yours, which shows how much a small sample is worth. Kadavath et al. 2022 saw P(True) work in models that are far larger, and get better with size.
 # </details>
 
 # %% [markdown] id="use-left-out-intro"
 # ### Does it generalize from capitals to books?
 #
-# Last, a probe of the stream: does the model's middle layer tell whether its answer is right? It is read before the answer (at the prompt's last token) and after it. Questions about one country are in several relations, so the subject is the group. Then the hard test: fit on nine relations, and judge on the tenth. `group_folds` does that too, if each relation is a group.
+# Last, a probe of the stream: does the model's middle layer tell whether its answer is right? It is read before the answer (at the prompt's last token) and after it (at the answer's last). Questions about one country are in several relations, so the subject is the group: fit on half of the subjects and judge on the others, both ways. Then the hard test: fit on nine relations, and judge on the tenth. `group_folds` does that too, if each relation is a group.
 #
 # There is a confound, as always. Relations differ: the model is right about most chemical symbols and few books. **Predict** the AUROC of a "probe" that knows only *which relation* a question belongs to.
 
@@ -1067,26 +1125,37 @@ relations, subjects = (
     [row.question.relation for row in every],
     [row.question.subject for row in every],
 )
-by_subject, by_relation = folds_of(subjects, 5, 0), folds_of(relations, len(set(relations)), 0)
-scores = {"relation alone": runs.share_in_group(right, relations, by_subject)}
-for place, stream_at in zip(
-    ("before the answer", "after the answer"), runs.read_answers(model, every, 16)
-):
-    for how, split in (("new subjects", by_subject), ("new relation", by_relation)):
-        scores[f"{place}, {how}"] = knowledge.out_of_fold(
-            stream_at, right, split, lambda a, b: fit(a, b, 1.0)
+by_subject, by_relation = folds_of(subjects, 2, 0), folds_of(relations, len(set(relations)), 0)
+part = ["first" if i in set(by_subject[0]) else "second" for i in range(len(every))]
+before, after = runs.read_answers(model, every, 16)
+scores = {"relation alone, new subjects": runs.share_in_group(right, relations, by_subject)}
+for split, folds_used in (("new subjects", by_subject), ("new relation", by_relation)):
+    for place, stream_at in (("before", before), ("after", after)):
+        scored = knowledge.out_of_fold(
+            stream_at, right, folds_used, lambda a, b: fit(a, b, 1.0)
         )
+        scores[f"{place} the answer, {split}"] = scored
 scores["answer probability, no probe"] = torch.tensor([sum(row.logprobs) for row in every])
-inside = {name: runs.within(area, x, right, relations) for name, x in scores.items()}
-rows = {
-    name: [area(x, right), sum(inside[name].values()) / len(inside[name])]
-    for name, x in scores.items()
-}
-show.table(rows, ["AUROC, all together", "mean inside relations"])
+rows, inside = {}, {}
+for name, x in scores.items():
+    cells = (
+        relations
+        if "new relation" in name
+        else [f"{r}, {p}" for r, p in zip(relations, part, strict=True)]
+    )
+    inside[name] = runs.within(
+        area, x, right, cells
+    )  # scores of one probe only, in one relation
+    together = runs.within(area, x, right, part).values()
+    rows[name] = [
+        float("nan") if "new relation" in name else sum(together) / 2,
+        sum(inside[name].values()) / len(inside[name]),
+    ]
+show.table(rows, ["AUROC, all together", "inside relations"])
 
 # %% id="claims-left-out-seen" tags=["claims"]
 moved_to = inside["after the answer, new relation"]
-lesson.seen("relation-alone", rows["relation alone"][0], ".2f")
+lesson.seen("relation-alone", rows["relation alone, new subjects"][0], ".2f")
 lesson.seen("before-all", rows["before the answer, new subjects"][0], ".2f")
 lesson.seen("before-inside", rows["before the answer, new subjects"][1], ".2f")
 lesson.seen("before-new", rows["before the answer, new relation"][1], ".2f")
@@ -1097,8 +1166,9 @@ lesson.seen("after-low", min(moved_to.values()), ".2f")
 lesson.seen("after-high", max(moved_to.values()), ".2f")
 lesson.seen("inside-probability", rows["answer probability, no probe"][1], ".2f")
 claim(
-    "the relation alone has an AUROC above 0.68 on 540 questions",
-    rows["relation alone"][0] > 0.68,
+    "the relation alone has an AUROC above 0.68 on 540 questions, and one half inside relations",
+    rows["relation alone, new subjects"][0] > 0.68
+    and abs(rows["relation alone, new subjects"][1] - 0.5) < 1e-6,
 )
 claim(
     "before the answer a left-out relation is hardly told: a mean inside ten relations below 0.65",
@@ -1110,9 +1180,9 @@ claim(
     > rows["before the answer, new relation"][1] + 0.05,
 )
 claim(
-    "a new relation costs 0.03 or more",
+    "a new relation costs 0.02 or more",
     rows["after the answer, new subjects"][1]
-    > rows["after the answer, new relation"][1] + 0.03,
+    > rows["after the answer, new relation"][1] + 0.02,
 )
 claim(
     "the answer's probability beats the probe in new relations by 0.04",
@@ -1187,27 +1257,32 @@ lesson.check(risk_coverage)
 
 # %% id="use-calibration"
 ece, curve = lesson.use("calibration_error"), lesson.use("risk_coverage")
-sure = signals["answer probability"].clamp(1e-6, 1 - 1e-6)
-T = runs.fit_temperature(sure.logit(), correct)
-others, held_right = knowledge.signals(held_out=True)
-held_sure = others["answer probability"].clamp(1e-6, 1 - 1e-6)
-scaled = (held_sure.logit() / T).sigmoid()
+held, held_right = knowledge.signals(held_out=True)
+odds, held_odds = (
+    each["answer probability"].clamp(1e-6, 1 - 1e-6).logit() for each in (signals, held)
+)
+T = runs.fit_temperature(odds, correct)
+w, b = fit(odds[:, None], correct, 1e-3)
 generator = torch.Generator().manual_seed(0)
 rows = {}
-for name, confidence in {"as it is": held_sure, f"temperature {T:.1f}": scaled}.items():
+for name, scaled in {
+    "as it is": held_odds,
+    "temperature": held_odds / T,
+    "slope and shift": held_odds * w + b,
+}.items():
+    confidence = scaled.sigmoid()
     # what a calibrated model with these confidences would show, on as many questions
     luck = [
         ece(confidence, torch.rand(270, generator=generator) < confidence, 10)
         for _ in range(100)
     ]
-    perfect = torch.tensor(luck)
     rows[name] = [
         confidence.mean(),
         ece(confidence, held_right, 10),
-        perfect.mean(),
-        perfect.quantile(0.95),
+        torch.tensor(luck).mean(),
+        torch.tensor(luck).quantile(0.95),
     ]
-print(f"right: {held_right.float().mean():.2f}")
+print(f"right: {held_right.float().mean():.2f}; temperature {T:.1f}")
 show.table(rows, ["mean confidence", "calibration error", "if calibrated: mean", "95 % below"])
 
 # %% id="risk-picture" tags=["not-compared"]
@@ -1219,33 +1294,38 @@ runs.draw_risk(
 )
 
 # %% id="claims-calibration-seen" tags=["claims"]
-as_is, after = rows.values()
-draws = runs.resampled(lambda c, r: ece(c, r, 10), held_sure, held_right, n=100)
+as_is, tempered, shifted = rows.values()
+draws = runs.resampled(lambda c, r: ece(c, r, 10), held_odds.sigmoid(), held_right, n=100)
 lesson.seen("temperature", T, ".1f")
 lesson.seen("confidence", as_is[0], ".2f")
 lesson.seen("held-right", held_right.float().mean(), ".2f")
 lesson.seen("ece", as_is[1], ".2f")
 lesson.seen("ece-low", draws.quantile(0.05), ".2f")
 lesson.seen("ece-high", draws.quantile(0.95), ".2f")
-lesson.seen("ece-scaled", after[1], ".2f")
+lesson.seen("ece-tempered", tempered[1], ".2f")
+lesson.seen("ece-shifted", shifted[1], ".2f")
 lesson.seen("ece-perfect", as_is[2], ".2f")
-lesson.seen("ece-perfect-scaled", after[3], ".2f")
+lesson.seen("ece-perfect-high", shifted[3], ".2f")
 coverage, risk = curve(signals["answer probability"], correct)
 at_half = risk[(coverage - 0.5).abs().argmin()]
 lesson.seen("risk-half", at_half, ".2f")
 lesson.seen("risk-all", risk[-1], ".2f")
 claim(
-    "the model is under-confident by at least 0.05",
-    float(as_is[0]) < float(held_right.float().mean()) - 0.05,
+    "the model is under-confident by at least 0.1",
+    float(as_is[0]) < float(held_right.float().mean()) - 0.1,
 )
 claim(
     "a calibrated model would show an error between 0.02 and 0.12",
     0.02 < float(as_is[2]) < 0.12,
 )
 claim(
-    "the model's own error is above what 95 % of calibrated models show, by 0.02",
-    as_is[1] > float(as_is[3]) + 0.02,
+    "the model's own error is above what 95 % of calibrated models show, by 0.05",
+    as_is[1] > float(as_is[3]) + 0.05,
 )
+claim(
+    "a temperature takes away less than a third of the error", tempered[1] > as_is[1] * 2 / 3
+)
+claim("slope and shift take away more than half of it", shifted[1] < as_is[1] / 2)
 claim(
     "answering the surer half lowers the risk by at least 0.1",
     float(at_half) < float(risk[-1]) - 0.1,
@@ -1254,9 +1334,9 @@ claim(
 # %% [markdown] id="calibration-seen"
 # <details><summary>What you should see</summary>
 #
-# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}; over samples of these questions it scatters from {{seen:ece-low}} to {{seen:ece-high}}. And it is never zero: a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions. So most, but not all, of the error is real. A calibration error without its sampling error says little.
+# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}; over samples of these questions it scatters from {{seen:ece-low}} to {{seen:ece-high}}. And it is never zero: a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions. A calibration error without its sampling error says little.
 #
-# One number for all, a temperature (Guo et al. 2017), here {{seen:temperature}}, gives {{seen:ece-scaled}}; calibrated models show up to {{seen:ece-perfect-scaled}}. It cannot change which answers it is surer of.
+# The usual cure is a temperature, one number for all (Guo et al. 2017). Here it is {{seen:temperature}}, and the error stays {{seen:ece-tempered}}. A temperature pulls confidences toward one half or away from it; these are too low on either side of it. A slope *and* a shift, which is your `fit_probe` with one column, bring the error down to {{seen:ece-shifted}}, and calibrated models show up to {{seen:ece-perfect-high}}: no more to be had. Neither can change which answers the model is surer of.
 #
 # That is what risk and coverage show. The model that answers only the surer half is wrong on {{seen:risk-half}} of these, instead of {{seen:risk-all}}. It has some idea of what it knows. It never says so.
 # </details>
@@ -1289,9 +1369,9 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. But it cannot be told from "I expected that second half". The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. It has no way of saying it.
+# You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. It carries over to obscure people, and goes with what has to be known about them. It also goes with how much a name was expected, and with all controls at once our data cannot part the two. The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. It has no way of saying it.
 #
-# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, which is the test that our single kind of entity cannot make. Their best latent tells right from wrong answers with an AUROC of 0.73 (Ferrando et al. 2024), no better than the probability of an answer does here. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring, on a name that is familiar and no more. Familiar and known: the confusion that you met in section 5 is the one that they found at work.
+# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for errors to come has an AUROC of 0.73 (Ferrando et al. 2024), less than the probability of an answer has here. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
 #
 # **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 

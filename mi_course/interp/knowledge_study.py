@@ -245,7 +245,7 @@ def share_in_group(correct: Bool[Tensor, " n"], groups: Sequence[str], folds: Se
         test = set(fold)
         for i in fold:
             others = [j for j, group in enumerate(groups) if group == groups[i] and j not in test]
-            found[i] = correct[others].float().mean() if others else 0.5
+            found[i] = correct[others].double().mean() if others else 0.5
     return found
 
 
