@@ -704,9 +704,9 @@ def _selective_cases(
                 if tell(_Selective(*inputs, function_ref(**fit))):
                     break
             seed = draw.seed()
+            all_seeds = (seed, seed, *(draw.seed() for _ in range(seeds)))
             calls = tuple(
-                Call((*inputs, function_ref(**fit), s), watch=("random_state", "arguments"))
-                for s in (seed, seed, *(draw.seed() for _ in range(seeds)))
+                Call((*inputs, function_ref(**fit), s), watch=_WATCHES[i > 2]) for i, s in enumerate(all_seeds)
             )
             about = f"{len(sizes)} entities, {len(inputs[0])} rows of {d} number{'s' * (d > 1)}, {seeds + 1} seeds"
             made.append(Case(calls, about, judge=_judge_selectivity, limit_s=10.0))
@@ -714,6 +714,9 @@ def _selective_cases(
 
     return cases
 
+
+_WATCHES = ("random_state", "arguments"), ("arguments",)
+"""Of the first calls, and of the others: setting the random state takes a millisecond."""
 
 _MASS = {"name": "mass_mean", "lean": 0.2}
 _LEAN = {"name": "mass_mean", "lean": 0.3}
@@ -929,10 +932,13 @@ SELECTIVITY = Exercise(
 # permutation_p
 
 
-def _own_score(ref: Any) -> Callable[[Tensor, Tensor], float]:
-    if ref.options["name"] == "mean_gap":
-        return lambda x, y: round(float((x.double()[y].mean(0) - x.double()[~y].mean(0)).norm()), 6)
-    return lambda x, y: float(((x[:, 0] > 0) == y).double().mean())
+def _own_scores(ref: Any, x: Tensor, labels: Tensor) -> Tensor:
+    """The score that a reference stands for, written once more: of many labelings [labeling, row] at once."""
+    if ref.options["name"] == "accuracy_of_sign":
+        return ((x[:, 0] > 0) == labels).double().mean(1)
+    true = labels.double()
+    means = [rows @ x.double() / rows.sum(1, keepdim=True) for rows in (true, 1 - true)]
+    return ((means[0] - means[1]).norm(dim=1) * 1e6).round() / 1e6
 
 
 def _check_groups(y: Tensor, groups: Sequence[str]) -> dict[str, bool]:
@@ -1000,26 +1006,39 @@ class _Chances:
     """How often a random labeling scores above, at and below the observed score."""
 
     def __init__(self, x: Tensor, y: Tensor, groups: list[str], ref: Any) -> None:
-        self.x, self.y, self.groups, self.score = x, y, groups, _own_score(ref)
-        self.observed = self.score(x, y)
         label = _check_groups(y, groups)
         names = list(label)
-        scores = []
-        for subset in _subsets(len(names), sum(label.values())):
-            true = {names[i] for i in subset}
-            scores.append(self.score(x, torch.tensor([group in true for group in groups])))
-        self.at_least = sum(s >= self.observed for s in scores) / len(scores)
-        self.above = sum(s > self.observed for s in scores) / len(scores)
-        self.at_most = sum(s <= self.observed for s in scores) / len(scores)
+        self.x, self.y, self.ref = x, y, ref
+        self.which = torch.tensor([names.index(group) for group in groups])
+        self.label = torch.tensor(list(label.values()))
+        dealt = torch.tensor(
+            [[i in subset for i in range(len(names))] for subset in _subsets(len(names), int(self.label.sum()))]
+        )
+        scores = _own_scores(ref, x, torch.cat([y[None], dealt[:, self.which]]))
+        self.observed, scores = scores[0], scores[1:]
+        self.at_least = float((scores >= self.observed).double().mean())
+        self.above = float((scores > self.observed).double().mean())
+        self.at_most = float((scores <= self.observed).double().mean())
 
-    def sampled(self, shuffle: Shuffle, n: int = 1500) -> float:
-        dice = random.Random(3)
-        scores = [self.score(self.x, shuffle(self.y, self.groups, dice)) for _ in range(n)]
-        return sum(s >= self.observed for s in scores) / n
+    def others(self) -> dict[str, float]:
+        """The same under each mistake that changes it by a tenth or more."""
+        n, k, generator = 800, len(self.label), torch.Generator().manual_seed(3)
+        order = torch.rand(n, len(self.y), generator=generator).argsort(1)
+        drawn = torch.randint(k, (n, k), generator=generator)
+        chances = {
+            "ties_lost": self.above,
+            "lower_counted": self.at_most,
+            "rows_shuffled": self._reached(self.y[order]),
+            "drawn_anew": self._reached(self.label[drawn][:, self.which]),
+        }
+        return {name: chance for name, chance in chances.items() if abs(chance - self.at_least) >= 0.1}
+
+    def _reached(self, labels: Tensor) -> float:
+        return float((_own_scores(self.ref, self.x, labels) >= self.observed).double().mean())
 
 
 def _likely(successes: int, n: int, chance: float, extra: float = 0.0) -> bool:
-    return abs(successes - n * chance) <= 6 * (n * chance * (1 - chance)) ** 0.5 + extra
+    return abs(successes - n * chance) <= 5 * (n * chance * (1 - chance)) ** 0.5 + extra
 
 
 def _whole(value: float) -> bool:
@@ -1047,26 +1066,21 @@ def _judge_permutation(case: Case, observation: Observation) -> Complaint | None
             f"The result is {odd:.4f}; with n = {n} it is a whole number of {n + 1}ths, from 1 to {n + 1}."
         )
     as_good = sum(round(v * (n + 1)) - 1 for v in draws)
+    varied = total * truth.at_least * (1 - truth.at_least) > 100
+    if varied and len({round(v, 6) for v in draws}) == 1 and _likely(as_good // len(draws), n, truth.at_least):
+        return Complaint("", mistake="seed_ignored")
     if _likely(as_good, total, truth.at_least):
-        spread = {round(v, 6) for v in draws}
-        if len(spread) == 1 and len(draws) * n * truth.at_least * (1 - truth.at_least) > 100:
-            return Complaint("", mistake="seed_ignored")
         return None
-    for name, chance, extra in (
-        ("ties_lost", truth.above, 0.0),
-        ("lower_counted", truth.at_most, 0.0),
-        ("rows_shuffled", truth.sampled(_shuffled_rows), 0.03 * total),
-        ("drawn_anew", truth.sampled(_drawn_anew), 0.03 * total),
-    ):
-        if _likely(as_good, total, chance, extra):
-            return Complaint("", mistake=name)
+    fitting = [name for name, chance in truth.others().items() if _likely(as_good, total, chance, 0.01 * total)]
+    if len(fitting) == 1:
+        return Complaint("", mistake=fitting[0])
     return Complaint(
         f"Over {len(draws)} seeds {as_good / total:.3f} of your shuffles score at least as well as the real labels, expected about {truth.at_least:.3f}. Does each group get the label of some group, and each label go to one group?"
     )
 
 
 def _grouped(
-    draw: RandomInputs, sizes: Sequence[int], d: int, trues: int, shift: float
+    draw: RandomInputs, sizes: Sequence[int], d: int, trues: int, shift: float, mean: float = 0.0
 ) -> tuple[Tensor, Tensor, list[str]]:
     words = ["Oslo", "Rome", "Lima", "Cairo", "Quito", "Paris", "Berne", "Accra"]
     names = [words[i] for i in draw.permutation(len(words))[: len(sizes)]]
@@ -1074,35 +1088,34 @@ def _grouped(
     which = [i for i, size in enumerate(sizes) for _ in range(size)]
     which = [which[i] for i in draw.permutation(len(which))]
     y = torch.tensor([i in true for i in which])
-    x = draw.normal(len(sizes), d)[which] + draw.normal(len(which), d, std=0.3) + shift * y[:, None]
+    x = draw.normal(len(sizes), d, mean=mean)[which] + draw.normal(len(which), d, std=0.3) + shift * y[:, None]
     return x, y, [names[i] for i in which]
 
 
-def _is_telling(truth: _Chances, name: str) -> bool:
-    """Whether the chance is neither small nor large, and far from what it is under each mistake."""
-    chance = truth.at_least
-    if not 0.1 <= chance <= 0.5 or chance - truth.sampled(_shuffled_rows, 300) < 0.08:
+def _is_telling(truth: _Chances, mistakes: Sequence[str]) -> bool:
+    """Whether the chance is neither small nor large, and that of each of these mistakes far from it and all others."""
+    chances = truth.others()
+    if not 0.15 <= truth.at_least <= 0.5 or not set(mistakes) <= set(chances):
         return False
-    if name == "accuracy_of_sign":
-        return chance - truth.above >= 0.12
-    return abs(chance - truth.sampled(_drawn_anew, 300)) >= 0.1
+    chances["right"] = truth.at_least
+    return all(abs(chances[m] - chances[other]) >= 0.14 for m in mistakes for other in chances if other != m)
 
 
 def _permutation_cases(
-    settings: Sequence[tuple[Sequence[int], int, int, str, int]], seeds: int
+    settings: Sequence[tuple[Sequence[int], int, int, float, str, int, Sequence[str]]], seeds: int
 ) -> Callable[[RandomInputs, str], list[Case]]:
+    """Sizes of the groups, columns, true groups, mean, score, shuffles, and the mistakes that each case must show."""
+
     def cases(draw: RandomInputs, size: str) -> list[Case]:
         made = []
-        for sizes, d, trues, name, n in settings:
+        for sizes, d, trues, mean, name, n, mistakes in settings:
             while True:
-                inputs = *_grouped(draw, sizes, d, trues, 0.5), function_ref(name)
-                if _is_telling(_Chances(*inputs), name):
+                inputs = *_grouped(draw, sizes, d, trues, 1.0, mean), function_ref(name)
+                if _is_telling(_Chances(*inputs), mistakes):
                     break
             seed = draw.seed()
-            calls = tuple(
-                Call((*inputs, n, s), watch=("random_state", "arguments"))
-                for s in (seed, seed, *(draw.seed() for _ in range(seeds)))
-            )
+            all_seeds = (seed, seed, *(draw.seed() for _ in range(seeds)))
+            calls = tuple(Call((*inputs, n, s), watch=_WATCHES[i > 2]) for i, s in enumerate(all_seeds))
             about = f"{len(sizes)} groups of {min(sizes)} to {max(sizes)} rows, n = {n}, {seeds + 1} seeds"
             made.append(Case(calls, about, judge=_judge_permutation, limit_s=10.0))
         return made
@@ -1128,7 +1141,7 @@ def _judge_each_permutation(case: Case, observation: Observation) -> Complaint |
 
 def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
     """The same call with one argument exchanged, so that the result changes a lot."""
-    n = 300
+    n = 80
 
     def grouped() -> tuple[Any, ...]:
         return *_grouped(draw, (3, 5, 2, 4, 6, 3), 2, 3, 0.6), function_ref("mean_gap")
@@ -1198,15 +1211,21 @@ PERMUTATION_P = Exercise(
             "groups of several sizes",
             3,
             _permutation_cases(
-                (((3, 5, 2, 4, 6, 3), 2, 3, "mean_gap", 80), ((6, 2, 3, 5, 4, 4, 2), 3, 3, "accuracy_of_sign", 60)), 24
+                (
+                    ((3, 5, 2, 4, 6, 3), 2, 3, 0.0, "mean_gap", 40, ("rows_shuffled", "lower_counted")),
+                    ((4, 1, 5, 2, 3), 3, 1, -1.0, "accuracy_of_sign", 30, ("lower_counted", "drawn_anew")),
+                    ((9, 2, 1, 1, 3, 2), 3, 3, 0.0, "accuracy_of_sign", 40, ("ties_lost", "lower_counted")),
+                ),
+                20,
             ),
         ),
         Part(
             "one shuffle, few groups, a group with both labels",
             1,
             lambda draw, size: [
-                *_permutation_cases((((4, 5, 3, 6, 4), 1, 2, "accuracy_of_sign", 1),), 250)(draw, size),
-                *_permutation_cases((((3, 5, 8, 4, 6), 2, 2, "mean_gap", 20),), 20)(draw, size),
+                *_permutation_cases(
+                    (((4, 5, 3, 6, 4), 1, 2, 0.0, "accuracy_of_sign", 1, ("rows_shuffled", "lower_counted")),), 200
+                )(draw, size),
                 *_other_permutations(draw, size),
                 *_mixed_groups(draw, size),
             ],
