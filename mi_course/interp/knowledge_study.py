@@ -292,7 +292,8 @@ def effect_rows(
 ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
     """`effects` on the entropy and on a head's attention: with the direction, and the lowest and highest of its
     controls. A move is how and on which group: "add, famous"."""
-    entropy, attention = {}, {}
+    entropy: dict[str, list[Tensor]] = {}
+    attention: dict[str, list[Tensor]] = {}
     for move in moves:
         how, group = move.split(", ")
         found = effects(model, groups[group], direction, activations, layer, how)
