@@ -31,7 +31,8 @@ def _area(scores: Tensor, labels: Tensor) -> float:
 MARGIN, CONTROLS, QUANTILE = 0.1, 200, 0.95
 """The AUROC must exceed the QUANTILE of that of 200 random directions, and that of token frequency, by MARGIN. Measured,
 fitted on ten blocks of names and judged on the ten others, with four ways to part them: layer 5 0.79 to 0.88, layers 11
-to 19 0.86 to 0.94; the quantile is 0.57 at layer 5 and 0.63 to 0.67 there; token frequency has 0.48 to 0.52."""
+to 19 0.86 to 0.94; the quantile is 0.57 at layer 5 and 0.63 to 0.67 there; token frequency has 0.48 to 0.52. Of 2,000
+random directions at most 0.3 % pass, whatever the layer; directions fitted to token features reach 0.51 to 0.59."""
 
 
 class PlantedEntities:
@@ -182,7 +183,9 @@ MY_KNOWLEDGE_DIRECTION = Exercise(
 
 RESAMPLES = 1000
 """Over so many resamples of the 270 held-out questions the gain must be above 0 in 95 %. Measured: the first token's
-probability has an AUROC of 0.773, the whole answer's 0.823 (gain above +0.023), with agreeing samples 0.823."""
+probability has an AUROC of 0.773, the whole answer's 0.823 (gain above +0.023), with agreeing samples 0.823. Weights
+that are fitted on shuffled labels pass in 0.3 % of 300 draws. Of 1,500 random ones 4 % do, and 92 % of those are better
+on the other 270 questions as well: they are right, by whatever luck."""
 
 
 class PlantedSignals:
@@ -246,6 +249,10 @@ def gains(score: Tensor, own: Tensor, correct: Tensor, n: int = RESAMPLES) -> Te
     return ((true @ difference) * false).sum(1) / (true.sum(1) * false.sum(1))
 
 
+def _weighted(weights: dict[str, float], signals: dict[str, Tensor]) -> Tensor:
+    return torch.stack([w * standardized(signals[name]) for name, w in weights.items()]).sum(0)
+
+
 def _judge_confidence(case: Case, observation: Observation) -> Complaint | None:
     world = case.judge_data
     try:
@@ -257,13 +264,16 @@ def _judge_confidence(case: Case, observation: Observation) -> Complaint | None:
         return weights
     if not any(weights.values()):
         return Complaint("", mistake="nothing_weighed")
-    score = sum((w * standardized(signals[name]) for name, w in weights.items()), torch.zeros(len(correct)).double())
+    score = _weighted(weights, signals)
     own = signals[world.own]
     low, high = (float(gains(score, own, correct).quantile(q)) for q in (0.05, 0.95))
     if low > 0:
         return None
     if high < 0 and float(gains(-score, own, correct).quantile(0.05)) > 0:
         return Complaint("", mistake="turned_around")
+    turned = {name: -w if "entropy" in name and w > 0 else w for name, w in weights.items()}
+    if turned != weights and float(gains(_weighted(turned, signals), own, correct).quantile(0.05)) > 0:
+        return Complaint("", mistake="entropy_unturned")
     if {name for name, w in weights.items() if w} == {world.own} and weights[world.own] > 0:
         return Complaint("", mistake="top_probability_alone")
     area, before = _area(score, correct), _area(own, correct)
@@ -290,6 +300,11 @@ MY_CONFIDENCE = Exercise(
             "turned_around",
             "It tells right from wrong, the wrong way around: your confidence is high where the model is *wrong*. Entropies are high where the model is unsure: their weights are negative.",
             lambda case: {name: -weight for name, weight in case.judge_data.weights.items()},
+        ),
+        Mistake(
+            "entropy_unturned",
+            "An entropy has a positive weight, and with a negative one your answer would pass. Entropies are high where the model is *unsure*.",
+            lambda case: {name: abs(weight) for name, weight in case.judge_data.weights.items()},
         ),
         Mistake(
             "top_probability_alone",

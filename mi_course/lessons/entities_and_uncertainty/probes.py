@@ -776,6 +776,8 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
     base = inputs[0]
     seed = draw.seed()
     small = (base[0] * 0.003, *base[1:4], function_ref("mass_mean"))
+    large = (base[0] * 40, *base[1:4], function_ref("mass_mean", lean=0.4))
+    equal = (base[0].round(), *base[1:4], function_ref("mass_mean"))
     # A test row on the boundary itself: it is not above it.
     line = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
     edge = (
@@ -786,10 +788,8 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
         function_ref("mass_mean"),
     )
     below = (line, ~edge[1], *edge[2:])
-    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, edge, below))
-    about = (
-        "the same seed with other rows, labels, entities, training rows and probes; small numbers; rows on the boundary"
-    )
+    calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, large, equal, edge, below))
+    about = "the same seed with other rows, labels, entities, training rows and probes; small, large and equal numbers; rows on the boundary"
     return [Case(calls, about, judge=_judge_each_selectivity, limit_s=10.0)]
 
 
@@ -1066,14 +1066,20 @@ def _judge_permutation(case: Case, observation: Observation) -> Complaint | None
             f"The result is {odd:.4f}; with n = {n} it is a whole number of {n + 1}ths, from 1 to {n + 1}."
         )
     as_good = sum(round(v * (n + 1)) - 1 for v in draws)
-    varied = total * truth.at_least * (1 - truth.at_least) > 100
-    if varied and len({round(v, 6) for v in draws}) == 1 and _likely(as_good // len(draws), n, truth.at_least):
-        return Complaint("", mistake="seed_ignored")
-    if _likely(as_good, total, truth.at_least):
+    constant = len({round(v, 6) for v in draws}) == 1
+
+    def fits(chance: float, extra: float) -> bool:
+        """Whether they may be draws with this chance. A value that never changes may not, where it would vary."""
+        varies = total * chance * (1 - chance) > 20
+        return _likely(as_good, total, chance, extra) and not (constant and varies)
+
+    if fits(truth.at_least, 0.0):
         return None
-    fitting = [name for name, chance in truth.others().items() if _likely(as_good, total, chance, 0.01 * total)]
+    fitting = [name for name, chance in truth.others().items() if fits(chance, 0.01 * total)]
     if len(fitting) == 1:
         return Complaint("", mistake=fitting[0])
+    if constant and not fitting and _likely(as_good // len(draws), n, truth.at_least):
+        return Complaint("", mistake="seed_ignored")
     return Complaint(
         f"Over {len(draws)} seeds {as_good / total:.3f} of your shuffles score at least as well as the real labels, expected about {truth.at_least:.3f}. Does each group get the label of some group, and each label go to one group?"
     )
@@ -1141,46 +1147,46 @@ def _judge_each_permutation(case: Case, observation: Observation) -> Complaint |
 
 def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
     """The same call with one argument exchanged, so that the result changes a lot."""
-    n = 80
+    n, gap, sign = 200, function_ref("mean_gap"), function_ref("accuracy_of_sign")
 
-    def grouped() -> tuple[Any, ...]:
-        return *_grouped(draw, (3, 5, 2, 4, 6, 3), 2, 3, 0.6), function_ref("mean_gap")
+    def chance(x: Tensor, y: Tensor, groups: list[str], score: Any) -> float:
+        return _Chances(x, y, groups, score).at_least
 
-    base = _until(grouped, lambda inputs: _Chances(*inputs).at_least <= 0.11)
-    before = _Chances(*base).at_least
+    def grouped() -> tuple[Tensor, Tensor, list[str]]:
+        """Four groups that lie far apart in the second column, which the sign of the first says nothing about."""
+        x, y, groups = _grouped(draw, (5, 4, 6, 5), 2, 2, 0.0)
+        x[:, 1] += 3.0 * y
+        return x, y, groups
 
-    def exchanged(make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        changed: tuple[Any, ...] = _until(make, lambda inputs: abs(_Chances(*inputs).at_least - before) >= 0.4)
-        return changed
-
-    x, y, groups, score = base
+    x, y, groups = _until(grouped, lambda made: chance(*made, gap) < 0.4 and chance(*made, sign) > 0.6)
     names = sorted(set(groups))
 
     def other_labels() -> Tensor:
-        true = {names[i] for i in draw.permutation(len(names))[:3]}
+        true = {names[i] for i in draw.permutation(len(names))[:2]}
         return torch.tensor([group in true for group in groups])
 
-    def other_groups() -> list[str]:
-        """Some groups joined with others of the same label."""
-        joined = {name: name for name in names}
-        for label in (True, False):
-            same = sorted({g for g, true in zip(groups, y.tolist(), strict=True) if true == label})
-            order = draw.permutation(len(same))
-            joined[same[order[0]]] = same[order[1]]
-        return [joined[group] for group in groups]
-
+    other_x = _until(lambda: draw.normal(*x.shape), lambda made: chance(made, y, groups, gap) > 0.8)
+    other_y = _until(other_labels, lambda made: chance(x, made, groups, gap) > 0.6)
+    halves = [f"{group} {i % 2}" for i, group in enumerate(groups)]
+    odd = x.round()
+    odd[draw.integer(0, len(odd))] = 0.0
+    odd[0] = torch.tensor([2.0, 2.0])
     inputs = [
-        (*base, n),
-        (*exchanged(lambda: (draw.normal(*x.shape), y, groups, score)), n),
-        (*exchanged(lambda: (x, other_labels(), groups, score)), n),
-        (x, y, other_groups(), score, n),
-        (*exchanged(lambda: (x - draw.normal(1, 2, std=2.0), y, groups, function_ref("accuracy_of_sign"))), n),
-        (*base, n // 2 + 1),
-        (x * 0.01, y, groups, score, n),
+        (x, y, groups, gap, n),
+        (other_x, y, groups, gap, n),
+        (x, other_y, groups, gap, n),
+        (x, y, halves, gap, n),
+        (x, y, groups, sign, n),
+        (x, y, groups, gap, n // 2 + 1),
+        (x * 0.01, y, groups, gap, n),
+        (x * 40, y, groups, gap, n),
+        (odd, y, groups, sign, n),
     ]
     seed = draw.seed()
     calls = tuple(Call((*args, seed), watch=("arguments",)) for args in inputs)
-    about = "the same seed with other rows, labels, groups, scores and numbers of shuffles; small numbers"
+    about = (
+        "the same seed with other rows, labels, groups, scores and numbers of shuffles; small, large and equal numbers"
+    )
     return [Case(calls, about, judge=_judge_each_permutation, limit_s=10.0)]
 
 
