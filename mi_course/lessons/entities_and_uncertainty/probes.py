@@ -776,7 +776,6 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
     base = inputs[0]
     seed = draw.seed()
     small = (base[0] * 0.003, *base[1:4], function_ref("mass_mean"))
-    large = (base[0] * 40, *base[1:4], function_ref("mass_mean", lean=0.4))
     equal = (base[0].round(), *base[1:4], function_ref("mass_mean"))
     # A test row on the boundary itself: it is not above it.
     line = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
@@ -788,6 +787,7 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
         function_ref("mass_mean"),
     )
     below = (line, ~edge[1], *edge[2:])
+    large = (torch.tensor([[8.0], [40.0], [20.0], [40.0]]), torch.tensor([True, False, False, False]), *edge[2:])
     calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, large, equal, edge, below))
     about = "the same seed with other rows, labels, entities, training rows and probes; small, large and equal numbers; rows on the boundary"
     return [Case(calls, about, judge=_judge_each_selectivity, limit_s=10.0)]
