@@ -114,31 +114,15 @@ lesson.check(label_known)
 # %% id="use-known"
 label = lesson.use("label_known")
 people = knowledge.names("famous", "obscure")
-famous = torch.tensor([person.kind == "famous" for person in people])
+famous = torch.arange(160) < 80
 said = knowledge.attributes(model, people)
-rows_of = {}
-for i, attribute in enumerate(knowledge.ATTRIBUTES):
-    guess, hit = said.majority[attribute]
-    right = said.right[:, i].float()
-    rows_of[attribute] = [
-        right[famous].mean(),
-        right[~famous].mean(),
-        guess,
-        hit.float().mean(),
-    ]
+rows_of = runs.attribute_table(said, famous)
 print(show.table(rows_of, ["famous", "obscure", "majority guess", "right by it"]))
-measured, guessed = (
-    label(said.right),
-    label(torch.stack([hit for _, hit in said.majority.values()], 1)),
-)
+measured = label(said.right)
+guessed = label(torch.stack([hit for _, hit in said.majority.values()], dim=1))
+labels = {"famous": measured[:80], "obscure": measured[80:], "majority guess, all": guessed}
 kinds = ("known", "dropped", "unknown")
-counts = {
-    "famous": [sum(m == k for m, f in zip(measured, famous, strict=True) if f) for k in kinds],
-    "obscure": [
-        sum(m == k for m, f in zip(measured, famous, strict=True) if not f) for k in kinds
-    ],
-    "majority guess, all": [guessed.count(k) for k in kinds],
-}
+counts = {name: [each.count(kind) for kind in kinds] for name, each in labels.items()}
 show.table(counts, kinds, digits=0)
 
 # %% id="claims-known-seen" tags=["claims"]
@@ -294,38 +278,28 @@ lesson.check(auroc)
 # %% id="use-layers"
 folds_of, fit, area = (lesson.use(name) for name in ("group_folds", "fit_probe", "auroc"))
 everyone = {kind: knowledge.names(kind) for kind in ("famous", "invented", "shuffled")}
-streams, table_of = {}, {}
-for kind, members in everyone.items():
-    each = [knowledge.embeddings(model, members), *knowledge.read(model, members, runs.LAYERS)]
-    streams[kind] = torch.stack(each)
-    table_of[kind] = knowledge.token_features(model, members)
+streams = {kind: runs.streams(model, members) for kind, members in everyone.items()}
 y = torch.arange(160) < 80
 blocks = [name.block for name in everyone["famous"]] * 2
 even = torch.tensor([int(block.split()[1]) % 2 == 0 for block in blocks])
 folds = folds_of(blocks, 5, 0)
 
 
+def unseen(x, folds):
+    """AUROC on names that the probe has not seen."""
+    return area(knowledge.out_of_fold(x, y, folds, lambda a, b: fit(a, b, 2.0)), y)
+
+
 def by_layer(other, folds):
-    """AUROC on unseen names, famous against another kind, at the embedding and after each layer."""
-    pairs = torch.cat([streams["famous"], streams[other]], dim=1)
-    return [
-        area(knowledge.out_of_fold(x, y, folds, lambda a, b: fit(a, b, 2.0)), y) for x in pairs
-    ]
+    """Famous names against another kind, at the embedding and after each layer."""
+    return [unseen(x, folds) for x in torch.cat([streams["famous"], streams[other]], dim=1)]
 
 
 invented = by_layer("invented", folds)
-letters = knowledge.letter_features([*everyone["famous"], *everyone["invented"]])
-plain = {
-    "tokens: how many, how common": torch.cat([table_of["famous"], table_of["invented"]]),
-    "groups of letters": letters,
-}
-baseline = runs.by_layer(plain, y, folds, lambda a, b: fit(a, b, 2.0), area)
-print(
-    show.table(
-        {"majority": 0.5, **baseline, "embedding": invented[0], "best layer": max(invented)},
-        ["AUROC"],
-    )
-)
+plain = runs.plain_features(model, [*everyone["famous"], *everyone["invented"]])
+baseline = {name: unseen(x, folds) for name, x in plain.items()}
+rows = {"majority": 0.5, **baseline, "embedding": invented[0], "best layer": max(invented)}
+show.table(rows, ["AUROC"])
 
 # %% id="claims-layers-seen" tags=["claims"]
 lesson.seen("embedding-invented", invented[0], ".2f")
@@ -354,15 +328,9 @@ split_halves = folds_of([str(i) for i in range(160)], 5, 0)  # each name a group
 leaky = by_layer("shuffled", split_halves)
 
 # %% id="shuffled-picture" tags=["not-compared"]
-runs.draw_layers(
-    [-1, *runs.LAYERS],
-    {
-        "famous against invented": invented,
-        "famous against shuffled": shuffled,
-        "control: blocks split": leaky,
-    },
-    "What is left when the words are the same",
-)
+curves = {"famous against invented": invented, "famous against shuffled": shuffled}
+curves["control: blocks split"] = leaky
+runs.draw_layers(curves, "What is left when the words are the same")
 
 # %% id="claims-shuffled-seen" tags=["claims"]
 lesson.seen("shuffled-embedding", shuffled[0], ".2f")
@@ -501,52 +469,33 @@ lesson.check(permutation_p)
 select, p_value, LAYER = lesson.use("selectivity"), lesson.use("permutation_p"), 12
 both = [*everyone["famous"], *everyone["shuffled"]]
 other_context = knowledge.read(model, both, LAYER, "Yesterday we read about {}")
-twice, labels, seen_in = (
-    torch.cat([middle, other_context]),
-    torch.cat([y, y]),
-    torch.cat([even, even]),
-)
+twice, labels = torch.cat([middle, other_context]), torch.cat([y, y])
 entities = [name.name for name in both] * 2
 first = torch.arange(320) < 160
 selective = select(twice, labels, entities, first, lambda a, b: fit(a, b, 2.0), seed=0)
 print(f"selectivity {selective:+.2f}")
-
-chance = []
-
-
-def means_apart(x, labels):
-    """AUROC on rows of the odd blocks, of a difference of means over rows of the even ones."""
-    w = x[seen_in & labels].mean(0) - x[seen_in & ~labels].mean(0)
-    chance.append(area(x[~seen_in] @ w, labels[~seen_in]))
-    return chance[-1]
-
-
-tests = {}
-for what, groups in {
-    "names exchanged": entities,
-    "rows exchanged": [str(i) for i in range(320)],
-}.items():
-    chance.clear()
-    p = p_value(twice, labels, groups, means_apart, n=99, seed=0)
-    tests[what] = [means_apart(twice, labels), sorted(chance)[94], p]
-show.table(tests, ["AUROC", "95 % of shuffles below", "p"])
+tests = {
+    what: runs.permutation_test(p_value, area, twice, labels, torch.cat([even, even]), groups)
+    for what, groups in {"names": entities, "rows": [str(i) for i in range(320)]}.items()
+}
+show.table(tests, ["AUROC", "95 % of shuffles below", "p"], title="What is exchanged")
 
 # %% id="claims-control-seen" tags=["claims"]
 w, b = fit(twice[first], labels[first], 2.0)
 transfer = float(((twice[~first] @ w + b > 0) == y).float().mean())
 lesson.seen("transfer", transfer, ".2f")
 lesson.seen("selectivity", selective, ".2f")
-lesson.seen("p", tests["names exchanged"][2], ".2f")
-lesson.seen("chance-names", tests["names exchanged"][1], ".2f")
-lesson.seen("chance-rows", tests["rows exchanged"][1], ".2f")
+lesson.seen("p", tests["names"][2], ".2f")
+lesson.seen("chance-names", tests["names"][1], ".2f")
+lesson.seen("chance-rows", tests["rows"][1], ".2f")
 claim(
     "the grouped permutation test gives p of at most 0.02 with 99 shuffles",
-    tests["names exchanged"][2] <= 0.02,
+    tests["names"][2] <= 0.02,
 )
 claim("selectivity is below 0.45", selective < 0.45)
 claim(
     "95 % of shuffles reach higher with whole names than with single rows",
-    tests["names exchanged"][1] > tests["rows exchanged"][1],
+    tests["names"][1] > tests["rows"][1],
 )
 
 # %% [markdown] id="control-seen"
@@ -622,51 +571,19 @@ lesson.check(match_on)
 # %% id="use-match"
 match = lesson.use("match_on")
 direction = streams["famous"][4].mean(0) - streams["shuffled"][4].mean(0)
-obscure = [i for i, is_famous in enumerate(famous) if not is_famous]
-who = [people[i] for i in obscure]
-along = knowledge.read(model, who, LAYER)
-features, expected = knowledge.token_features(model, who), knowledge.name_logprob(model, who)
-sure_label = torch.tensor([measured[i] != "dropped" for i in obscure])
-known = torch.tensor([measured[i] == "known" for i in obscure])[sure_label]
-values = {
-    "the direction": along @ direction,
-    "rarest token": -features[:, 2],
-    "expected second half": expected,
-}
-random = along @ torch.randn(576, 200, generator=torch.Generator().manual_seed(0))
-matched = {"all": list(range(len(known)))}
-controls = {
-    "tokens": (features, 1.5),
-    "expected": (expected[:, None], 0.5),
-    "both": (torch.cat([features, expected[:, None]], 1), 2.0),
-}
-for what, (control, caliper) in controls.items():
-    matched[what] = [i for pair in match(control[sure_label], known, caliper) for i in pair]
-rows = {
-    name: [area(x[sure_label][r], known[r]) for r in matched.values()]
-    for name, x in values.items()
-}
-luck = [
-    torch.tensor([area(x, known[r]) for x in random[sure_label][r].T])
-    for r in matched.values()
-]
-rows["95 % of random directions below"] = [each.quantile(0.95) for each in luck]
+obscure = people[80:]
+read = runs.look_at(model, obscure, direction, LAYER)
+clear = torch.tensor([state != "dropped" for state in measured[80:]])
+known = torch.tensor([state == "known" for state in measured[80:]])[clear]
 print(f"{int(known.sum())} known, {int((~known).sum())} unknown")
-print(
-    show.table(
-        rows,
-        ["all", *(f"{what}: {len(r) // 2} pairs" for what, r in list(matched.items())[1:])],
-    )
-)
-by_attribute = {
-    a: [area(x, said.right[obscure, i]) for x in values.values()]
-    for i, a in enumerate(knowledge.ATTRIBUTES)
-}
-show.table(
-    by_attribute,
-    list(values),
-    title="AUROC for naming one attribute rightly, all 80 obscure people",
-)
+matched = {"all": list(range(len(known)))}
+for what, (control, caliper) in read.controls.items():
+    pairs = match(control[clear], known, caliper)
+    matched[f"{what}: {len(pairs)} pairs"] = [i for pair in pairs for i in pair]
+rows = runs.matched_table(area, read, clear, known, list(matched.values()))
+print(show.table(rows, list(matched), title="AUROC for being known"))
+by_attribute = runs.by_attribute(area, read, said.right[80:])
+show.table(by_attribute, list(read.values), title="AUROC for one attribute, all 80 people")
 
 # %% id="claims-match-seen" tags=["claims"]
 way, luck95 = rows["the direction"], rows["95 % of random directions below"]
@@ -678,8 +595,8 @@ lesson.seen("luck-expected", luck95[2], ".2f")
 lesson.seen("luck-tokens", luck95[1], ".2f")
 lesson.seen("direction-both", way[3], ".2f")
 lesson.seen("luck-both", luck95[3], ".2f")
-lesson.seen("pairs-expected", len(matched["expected"]) // 2, "d")
-lesson.seen("pairs-both", len(matched["both"]) // 2, "d")
+lesson.seen("pairs-expected", len(list(matched.values())[2]) // 2, "d")
+lesson.seen("pairs-both", len(list(matched.values())[3]) // 2, "d")
 lesson.seen("along-occupation", by_attribute["occupation"][0], ".2f")
 lesson.seen("along-century", by_attribute["century"][0], ".2f")
 lesson.seen("along-nationality", by_attribute["nationality"][0], ".2f")
@@ -697,9 +614,9 @@ claim(
 # %% [markdown] id="match-seen"
 # <details><summary>What you should see</summary>
 #
-# The direction was made from famous and shuffled names, and it carries over to real people: {{seen:direction-real}}, known against unknown. With names that were equally expected, {{seen:direction-expected}} ({{seen:pairs-expected}} pairs; random directions stay below {{seen:luck-expected}}). With equally common tokens {{seen:direction-tokens}} (random: {{seen:luck-tokens}}). So it is more than expectation, and more than common words. With both matched, {{seen:pairs-both}} pairs give {{seen:direction-both}}, and random directions reach {{seen:luck-both}}: too few to tell. That is the price of matching. It costs rows, and rows are precision.
+# The direction was made from famous and shuffled names, and it carries over to real people: {{seen:direction-real}}, known against unknown. With names that were equally expected, {{seen:direction-expected}} ({{seen:pairs-expected}} pairs; random directions stay below {{seen:luck-expected}}). With equally common tokens {{seen:direction-tokens}} (random: {{seen:luck-tokens}}). So neither expectation alone nor common words alone explain it. With both matched, {{seen:pairs-both}} pairs give {{seen:direction-both}}, and random directions reach {{seen:luck-both}}: too few to tell. That is the price of matching. It costs rows, and rows are precision.
 #
-# The attributes say what kind of knowing it is. The direction goes with the occupation ({{seen:along-occupation}}) and the century ({{seen:along-century}}), which have to be known, and hardly with the nationality ({{seen:along-nationality}}), which can be guessed from the sound of the name. Nobody fitted that. It is the best argument of this section, and a control that Ferrando et al. (2024) could not have: an attribute that needs no knowledge.
+# The attributes say what kind of knowing it is. The direction goes with the occupation ({{seen:along-occupation}}) and the century ({{seen:along-century}}), which have to be known, and hardly with the nationality ({{seen:along-nationality}}), which can be guessed from the sound of the name. Nobody fitted that. An attribute that needs no knowledge is a good control, and it is the best argument of this section.
 # </details>
 
 # %% [markdown] id="part-6"
@@ -729,51 +646,38 @@ def separation(
 lesson.check(separation)
 
 # %% id="use-separation"
-separate = lesson.use("separation")
+separate, half, nobody = lesson.use("separation"), even[:80], ("invented", "shuffled")
 neurons = {kind: runs.neurons(model, members, LAYER) for kind, members in everyone.items()}
-half, types = even[:80], ("invented", "shuffled")
-fitted = torch.stack(
-    [separate(neurons["famous"][half], neurons[kind][half]) for kind in types]
+fitted, unseen_names = (
+    torch.stack([separate(neurons["famous"][part], neurons[kind][part]) for kind in nobody])
+    for part in (half, ~half)
 )
-unseen = torch.stack(
-    [separate(neurons["famous"][~half], neurons[kind][~half]) for kind in types]
-)
+both_parts = torch.cat([fitted, unseen_names])
 best, once = knowledge.min_over_types(fitted), int(fitted[0].argmax())
-rows = {
-    "best over both types": [*fitted[:, best], *unseen[:, best]],
-    "best against invented": [*fitted[:, once], *unseen[:, once]],
-}
-lucky = []
-for seed in range(20):  # control: the same names, their kinds exchanged
-    pools = [torch.cat([neurons["famous"][half], neurons[kind][half]]) for kind in types]
-    order = torch.randperm(80, generator=torch.Generator().manual_seed(seed))
-    luck = torch.stack([separate(pool[order[:40]], pool[order[40:]]) for pool in pools])
-    lucky.append(luck.amin(0).max())
-print(
-    f"best of {luck.shape[1]} neurons when kinds are exchanged: {max(lucky):.2f} in the luckiest of 20"
-)
-show.table(
-    rows, ["invented, fitted", "shuffled, fitted", "invented, unseen", "shuffled, unseen"]
-)
+rows = {"best over both": both_parts[:, best], "best against invented": both_parts[:, once]}
+unknown = [neurons[kind][half] for kind in nobody]
+lucky = runs.lucky_separations(separate, neurons["famous"][half], unknown)
+print(f"control, kinds exchanged: the best of {fitted.shape[1]} has at most {lucky.max():.2f}")
+show.table(rows, [f"{kind}, {part}" for part in ("fitted", "unseen") for kind in nobody])
 
 # %% id="claims-neuron-seen" tags=["claims"]
 lesson.seen("n-neurons", fitted.shape[1], ",d")
 lesson.seen("neuron-fitted", fitted[:, best].min(), ".2f")
-lesson.seen("neuron-unseen", unseen[:, best].min(), ".2f")
-lesson.seen("neuron-lucky", max(lucky), ".2f")
-lesson.seen("neuron-once", unseen[0, once], ".2f")
-lesson.seen("neuron-once-shuffled", unseen[1, once], ".2f")
+lesson.seen("neuron-unseen", unseen_names[:, best].min(), ".2f")
+lesson.seen("neuron-lucky", lucky.max(), ".2f")
+lesson.seen("neuron-once", unseen_names[0, once], ".2f")
+lesson.seen("neuron-once-shuffled", unseen_names[1, once], ".2f")
 claim(
     "on unseen names the neuron's smallest separation is above 0.3",
-    bool(unseen[:, best].min() > 0.3),
+    bool(unseen_names[:, best].min() > 0.3),
 )
 claim(
     "by luck none of 20 exchanges reaches what was found, by 0.05",
-    float(max(lucky)) < float(fitted[:, best].min()) - 0.05,
+    float(lucky.max()) < float(fitted[:, best].min()) - 0.05,
 )
 claim(
     "the neuron that is best against invented names falls by 0.2 or more against shuffled ones",
-    bool(unseen[1, once] < unseen[0, once] - 0.2),
+    bool(unseen_names[1, once] < unseen_names[0, once] - 0.2),
 )
 
 # %% [markdown] id="neuron-seen"
@@ -790,34 +694,36 @@ claim(
 # First the heads, before anything is changed. The ones that differ most are chosen on the even blocks, and shown on the odd ones. **Predict:** can there be a head that looks at "Isaac Newton" and not at "Isaac Bonaparte"?
 
 # %% id="use-attention"
-odd = {
-    kind: [name for name, is_even in zip(members, half, strict=True) if not is_even]
-    for kind, members in everyone.items()
-}
-looks = {}
-for part in (True, False):
-    chosen = [
-        [n for n, e in zip(members, half, strict=True) if e == part]
-        for members in everyone.values()
+pick, odd = runs.chosen(everyone, half), runs.chosen(everyone, ~half)
+heads = runs.heads_that_look(model, pick, 4)
+groups = dict(odd)
+for state in ("known", "unknown"):
+    chosen = [state == each for each in measured[80:]]
+    groups |= runs.chosen({f"obscure, {state}": obscure}, chosen)
+looks = torch.stack([runs.after_names(model, group)[1].mean(0) for group in groups.values()])
+rows = {f"{layer}.{head}": looks[:, layer, head] for layer, head in heads}
+rows["mean of all heads"] = looks.mean((1, 2))
+print(show.table(rows, list(groups), title='attention to the name after ", the famous"'))
+layer, head = heads[0]
+endings, some = {}, {kind: members[:20] for kind, members in odd.items()}
+for ending in (" was", " and"):
+    after = [runs.after_names(model, group, ending=ending)[1] for group in some.values()]
+    endings[f"{layer}.{head} after {ending!r}"] = [
+        each[:, layer, head].mean() for each in after
     ]
-    looks[part] = torch.stack(
-        [runs.after_names(model, members)[1].mean(0) for members in chosen]
-    )
-famous_at, invented_at, shuffled_at = looks[True]
-gap = torch.minimum(famous_at - invented_at, famous_at - shuffled_at)
-heads = [divmod(i, model.cfg.n_heads) for i in gap.flatten().topk(4).indices.tolist()]
-rows = {f"{layer}.{head}": looks[False][:, layer, head] for layer, head in heads}
-rows["mean of all heads"] = looks[False].mean((1, 2))
-show.table(rows, list(everyone), title="attention to the name, on unseen names")
+show.table(endings, list(some), title="attention to the name after other endings")
 
 # %% id="claims-attention-seen" tags=["claims"]
-top, level = looks[False][:, heads[0][0], heads[0][1]], looks[False].mean((1, 2))
-lesson.seen("looking", [f"{layer}.{head}" for layer, head in heads])
+top, level = looks[:, layer, head], looks.mean((1, 2))
+lesson.seen("looking", [f"{at}.{number}" for at, number in heads])
 lesson.seen("looks-famous", top[0], ".2f")
 lesson.seen("looks-invented", top[1], ".2f")
 lesson.seen("looks-shuffled", top[2], ".2f")
+lesson.seen("looks-known", top[3], ".2f")
+lesson.seen("looks-unknown", top[4], ".2f")
 lesson.seen("looks-mean", level[0], ".2f")
 lesson.seen("looks-mean-shuffled", level[2], ".2f")
+lesson.seen("looks-was", torch.tensor(list(endings.values())).max(), ".2f")
 claim(
     "on 40 unseen names of each kind the head looks at famous names more than at shuffled ones, by 0.15",
     bool(top[0] > top[2] + 0.15),
@@ -826,15 +732,25 @@ claim(
     "and at shuffled names more than at invented ones, by 0.15", bool(top[2] > top[1] + 0.15)
 )
 claim(
+    "and at obscure people who are known more than at those who are not, by 0.08",
+    bool(top[3] > top[4] + 0.08),
+)
+claim(
     "the mean head hardly tells famous from shuffled, by less than 0.03",
     bool((level[0] - level[2]).abs() < 0.03),
 )
-claim("the four heads are in layers 20 to 25", all(20 <= layer <= 25 for layer, _ in heads))
+claim("the four heads are in layers 20 to 25", all(20 <= at <= 25 for at, _ in heads))
+claim(
+    "after 'was' and 'and' the head pays below 0.15 to names of any kind",
+    bool(torch.tensor(list(endings.values())).max() < 0.15),
+)
 
 # %% [markdown] id="attention-seen"
 # <details><summary>What you should see</summary>
 #
-# Heads {{seen:looking}} do just that. The first one pays {{seen:looks-famous}} of its attention to a famous name, {{seen:looks-shuffled}} to the same words shuffled, and {{seen:looks-invented}} to an invented name of as many tokens, on names that it was not chosen by. The mean head does not care: {{seen:looks-mean}} and {{seen:looks-mean-shuffled}} for famous and shuffled. So the picture of Ferrando et al. holds in this small model: late heads fetch from the name if there is something to fetch.
+# Heads {{seen:looking}} do just that. The first one pays {{seen:looks-famous}} of its attention to a famous name, {{seen:looks-shuffled}} to the same words shuffled, and {{seen:looks-invented}} to an invented name of as many tokens, on names that it was not chosen by. For obscure people it is {{seen:looks-known}} if they are known and {{seen:looks-unknown}} if not. The mean head does not care: {{seen:looks-mean}} and {{seen:looks-mean-shuffled}} for famous and shuffled. So the picture of Ferrando et al. holds in this small model: late heads fetch from the name if there is something to fetch.
+#
+# But only when the prompt asks for it. After "was" or "and" the same head pays at most {{seen:looks-was}} to any name. What follows in this section is about prompts that end in ", the famous", and those presuppose fame.
 # </details>
 
 # %% [markdown] id="use-effects-intro"
@@ -843,31 +759,11 @@ claim("the four heads are in layers 20 to 25", all(20 <= layer <= 25 for layer, 
 # %% id="use-effects"
 train = torch.cat([streams[kind][4][half] for kind in ("famous", "shuffled")])
 known_way = train[:40].mean(0) - train[40:].mean(0)
-layer, head = heads[0]
-certainty, attention = {}, {}
-for kind, how in (
-    ("famous", "subtract"),
-    ("famous", "ablate"),
-    ("shuffled", "add"),
-    ("invented", "add"),
-):
-    found = runs.effects(model, odd[kind][:20], known_way, train, LAYER, how)
-    other = torch.cat([found["random"].entropy, found["matched"].entropy])
-    certainty[f"{how}, {kind}"] = [found["direction"].entropy[0], other.min(), other.max()]
-    other = torch.cat([found[k].attention[:, layer, head] for k in ("random", "matched")])
-    attention[f"{how}, {kind}"] = [
-        found["direction"].attention[0, layer, head],
-        other.min(),
-        other.max(),
-    ]
+moves = ["subtract, famous", "ablate, famous", "add, shuffled", "add, invented"]
+certainty, attention = runs.effect_rows(model, some, moves, known_way, train, LAYER, heads[0])
 columns = ["direction", "controls, lowest", "highest"]
 print(show.table(certainty, columns, sign=True, title="change of entropy (nats)"))
-show.table(
-    attention,
-    columns,
-    sign=True,
-    title=f"change of attention to the name, head {layer}.{head}",
-)
+show.table(attention, columns, sign=True, title=f"change of attention, {layer}.{head}")
 
 # %% id="claims-effects-seen" tags=["claims"]
 lesson.seen("less-sure", certainty["subtract, famous"][0], ".1f")
@@ -968,16 +864,9 @@ def answer_logprob(
 lesson.check(answer_logprob)
 
 # %% id="use-logprob"
-logprob_of = lesson.use("answer_logprob")
 row = knowledge.half(False)[1]
-prompt, whole = (
-    torch.tensor(model.tokenizer.encode(text, add_special_tokens=False))
-    for text in (row.question.prompt(), f"{row.question.prompt()} {row.answer}")
-)
-bos = torch.tensor([model.tokenizer.bos_token_id])
-with torch.no_grad():
-    logits = model(torch.cat([bos, whole])[None])[0]
-found = logprob_of(logits, torch.cat([bos, whole]), 1 + len(prompt), per_token=False)
+logits, tokens, start = runs.logits_of(model, row)
+found = lesson.use("answer_logprob")(logits, tokens, start, per_token=False)
 print(row.question.prompt(), "→", row.answer)
 print(f"{found:.2f} nats; stored: {sum(row.logprobs):.2f}")
 
@@ -1035,13 +924,13 @@ lesson.check(semantic_entropy)
 entropy_of = lesson.use("semantic_entropy")
 signals, correct = knowledge.signals(held_out=False)
 mine = knowledge.half(False)
-yours = [
+found = [
     entropy_of(row.samples, torch.tensor(row.sample_logprobs), knowledge.same_answer)
     for row in mine
 ]
-signals = {**signals, "semantic entropy": torch.tensor(yours)}
-surer_if_low = ("string entropy", "semantic entropy", "length of the answer")
-areas = {name: area(-x if name in surer_if_low else x, correct) for name, x in signals.items()}
+signals = {**signals, "semantic entropy": torch.tensor(found)}
+low = ("string entropy", "semantic entropy", "length of the answer")  # surer if low
+areas = {name: area(-x if name in low else x, correct) for name, x in signals.items()}
 print(f"right: {correct.float().mean():.2f} of {len(correct)}")
 show.table(areas, ["AUROC for being right"])
 
@@ -1125,37 +1014,20 @@ relations, subjects = (
     [row.question.relation for row in every],
     [row.question.subject for row in every],
 )
-by_subject, by_relation = folds_of(subjects, 2, 0), folds_of(relations, len(set(relations)), 0)
-part = ["first" if i in set(by_subject[0]) else "second" for i in range(len(every))]
+splits = {"new subjects": folds_of(subjects, 2, 0), "new relation": folds_of(relations, 10, 0)}
 before, after = runs.read_answers(model, every, 16)
-scores = {"relation alone, new subjects": runs.share_in_group(right, relations, by_subject)}
-for split, folds_used in (("new subjects", by_subject), ("new relation", by_relation)):
-    for place, stream_at in (("before", before), ("after", after)):
-        scored = knowledge.out_of_fold(
-            stream_at, right, folds_used, lambda a, b: fit(a, b, 1.0)
-        )
-        scores[f"{place} the answer, {split}"] = scored
+scores = {"relation alone": runs.share_in_group(right, relations, splits["new subjects"])}
+for how, split in splits.items():
+    for place, x in (("before", before), ("after", after)):
+        score = knowledge.out_of_fold(x, right, split, lambda a, b: fit(a, b, 1.0))
+        scores[f"{place} the answer, {how}"] = score
 scores["answer probability, no probe"] = torch.tensor([sum(row.logprobs) for row in every])
-rows, inside = {}, {}
-for name, x in scores.items():
-    cells = (
-        relations
-        if "new relation" in name
-        else [f"{r}, {p}" for r, p in zip(relations, part, strict=True)]
-    )
-    inside[name] = runs.within(
-        area, x, right, cells
-    )  # scores of one probe only, in one relation
-    together = runs.within(area, x, right, part).values()
-    rows[name] = [
-        float("nan") if "new relation" in name else sum(together) / 2,
-        sum(inside[name].values()) / len(inside[name]),
-    ]
+rows, inside = runs.right_table(area, scores, right, relations, splits["new subjects"])
 show.table(rows, ["AUROC, all together", "inside relations"])
 
 # %% id="claims-left-out-seen" tags=["claims"]
 moved_to = inside["after the answer, new relation"]
-lesson.seen("relation-alone", rows["relation alone, new subjects"][0], ".2f")
+lesson.seen("relation-alone", rows["relation alone"][0], ".2f")
 lesson.seen("before-all", rows["before the answer, new subjects"][0], ".2f")
 lesson.seen("before-inside", rows["before the answer, new subjects"][1], ".2f")
 lesson.seen("before-new", rows["before the answer, new relation"][1], ".2f")
@@ -1167,8 +1039,7 @@ lesson.seen("after-high", max(moved_to.values()), ".2f")
 lesson.seen("inside-probability", rows["answer probability, no probe"][1], ".2f")
 claim(
     "the relation alone has an AUROC above 0.68 on 540 questions, and one half inside relations",
-    rows["relation alone, new subjects"][0] > 0.68
-    and abs(rows["relation alone, new subjects"][1] - 0.5) < 1e-6,
+    rows["relation alone"][0] > 0.68 and abs(rows["relation alone"][1] - 0.5) < 1e-6,
 )
 claim(
     "before the answer a left-out relation is hardly told: a mean inside ten relations below 0.65",
@@ -1263,39 +1134,36 @@ odds, held_odds = (
 )
 T = runs.fit_temperature(odds, correct)
 w, b = fit(odds[:, None], correct, 1e-3)
-generator = torch.Generator().manual_seed(0)
-rows = {}
-for name, scaled in {
+scaled = {
     "as it is": held_odds,
     "temperature": held_odds / T,
     "slope and shift": held_odds * w + b,
-}.items():
-    confidence = scaled.sigmoid()
-    # what a calibrated model with these confidences would show, on as many questions
-    luck = [
-        ece(confidence, torch.rand(270, generator=generator) < confidence, 10)
-        for _ in range(100)
-    ]
-    rows[name] = [
-        confidence.mean(),
-        ece(confidence, held_right, 10),
-        torch.tensor(luck).mean(),
-        torch.tensor(luck).quantile(0.95),
-    ]
+}
+rows = runs.calibration_table(
+    ece, {name: x.sigmoid() for name, x in scaled.items()}, held_right
+)
 print(f"right: {held_right.float().mean():.2f}; temperature {T:.1f}")
 show.table(rows, ["mean confidence", "calibration error", "if calibrated: mean", "95 % below"])
 
 # %% id="risk-picture" tags=["not-compared"]
-runs.draw_risk(
-    {
-        name: curve(signals[name], correct)
-        for name in ("answer probability", "first-token probability", "P(true)")
-    }
-)
+shown = {
+    name: signals[name]
+    for name in ("answer probability", "first-token probability", "P(true)")
+}
+shown["control: random order"] = torch.rand(270, generator=torch.Generator().manual_seed(0))
+runs.draw_risk({name: curve(confidence, correct) for name, confidence in shown.items()})
 
 # %% id="claims-calibration-seen" tags=["claims"]
 as_is, tempered, shifted = rows.values()
 draws = runs.resampled(lambda c, r: ece(c, r, 10), held_odds.sigmoid(), held_right, n=100)
+agrees = float(held["samples that agree"].mean())
+drawn = [
+    knowledge.is_right(text, row.question.answers)
+    for row in knowledge.half(True)
+    for text in row.samples
+]
+lesson.seen("sample-agrees", agrees, ".2f")
+lesson.seen("sample-right", sum(drawn) / len(drawn), ".2f")
 lesson.seen("temperature", T, ".1f")
 lesson.seen("confidence", as_is[0], ".2f")
 lesson.seen("held-right", held_right.float().mean(), ".2f")
@@ -1313,6 +1181,14 @@ lesson.seen("risk-all", risk[-1], ".2f")
 claim(
     "the model is under-confident by at least 0.1",
     float(as_is[0]) < float(held_right.float().mean()) - 0.1,
+)
+claim(
+    "samples agree with the likeliest answer as often as its probability says, within 0.08",
+    abs(agrees - float(as_is[0])) < 0.08,
+)
+claim(
+    "and are right less often than it, by 0.15",
+    sum(drawn) / len(drawn) < float(held_right.float().mean()) - 0.15,
 )
 claim(
     "a calibrated model would show an error between 0.02 and 0.12",
@@ -1334,7 +1210,7 @@ claim(
 # %% [markdown] id="calibration-seen"
 # <details><summary>What you should see</summary>
 #
-# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident, since probability goes to other ways to say the same. Its calibration error is {{seen:ece}}; over samples of these questions it scatters from {{seen:ece-low}} to {{seen:ece-high}}. And it is never zero: a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions. A calibration error without its sampling error says little.
+# Mean confidence {{seen:confidence}}, right {{seen:held-right}}: the model is *under*-confident in its likeliest answer. Not because it knows other ways to say the same: of the stored samples {{seen:sample-agrees}} mean what the likeliest answer means, hardly more than its probability. And only {{seen:sample-right}} of the samples are right. The rest goes to many different wrong answers, and the likeliest beats each of them. Its calibration error is {{seen:ece}}; over samples of these questions it scatters from {{seen:ece-low}} to {{seen:ece-high}}. And it is never zero: a perfectly calibrated model would show {{seen:ece-perfect}} on as few questions. A calibration error without its sampling error says little.
 #
 # The usual cure is a temperature, one number for all (Guo et al. 2017). Here it is {{seen:temperature}}, and the error stays {{seen:ece-tempered}}. A temperature pulls confidences toward one half or away from it; these are too low on either side of it. A slope *and* a shift, which is your `fit_probe` with one column, bring the error down to {{seen:ece-shifted}}, and calibrated models show up to {{seen:ece-perfect-high}}: no more to be had. Neither can change which answers the model is surer of.
 #
@@ -1371,7 +1247,7 @@ claim(
 #
 # You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. It carries over to obscure people, and goes with what has to be known about them. It also goes with how much a name was expected, and with all controls at once our data cannot part the two. The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. It has no way of saying it.
 #
-# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for errors to come has an AUROC of 0.73 (Ferrando et al. 2024), less than the probability of an answer has here. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
+# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for wrong answers (AUROC 0.73, Ferrando et al. 2024) was measured with another model and other questions than ours; what to hold such a number against you have seen, the probability of the answer. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
 #
 # **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 

@@ -86,7 +86,15 @@ def names(*kinds: str) -> tuple[Name, ...]:
     """
     rows = [row for row in _facts()["names"] if not kinds or row["kind"] in kinds]
     return tuple(
-        Name(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}) for row in rows
+        Name(
+            name=row["name"],
+            kind=row["kind"],
+            block=row["block"],
+            occupation=tuple(row.get("occupation", ())),
+            nationality=tuple(row.get("nationality", ())),
+            born=row.get("born"),
+        )
+        for row in rows
     )
 
 
@@ -207,7 +215,8 @@ def letter_features(people: Sequence[Name]) -> Float[Tensor, "name ngram"]:
     """How often each group of two or three letters stands in each name; groups that at least two names have."""
     counts: list[dict[str, int]] = []
     for person in people:
-        text, row = f"^{person.name.lower()}$", {}
+        text = f"^{person.name.lower()}$"
+        row: dict[str, int] = {}
         for size in (2, 3):
             for i in range(len(text) - size + 1):
                 row[text[i : i + size]] = row.get(text[i : i + size], 0) + 1

@@ -19,20 +19,43 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.knowledge import Answered, Name
+    from mi_course.interp.knowledge import Answered, Attributes, Name
 
 LAYERS = [0, 4, 8, 12, 16, 20, 24, 28]
 
 
-def by_layer(
-    read: Mapping[str, Tensor],
-    y: Bool[Tensor, " n"],
-    folds: Sequence[Sequence[int]],
-    fit: Callable[[Tensor, Tensor], tuple[Tensor, float]],
-    area: Callable[[Tensor, Tensor], float],
-) -> dict[str, float]:
-    """AUROC on unseen rows of a probe of each set of activations."""
-    return {name: area(knowledge.out_of_fold(x, y, folds, fit), y) for name, x in read.items()}
+Area = Callable[[Tensor, Tensor], float]
+"""AUROC of scores for labels."""
+Fit = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+"""From rows and labels to weights and a bias."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is known, and probes of it
+
+
+def attribute_table(said: Attributes, famous: Bool[Tensor, " name"]) -> dict[str, list[Any]]:
+    """For each attribute: how often it is right of famous and of other people, the majority's guess, and how often that
+    is right."""
+    rows = {}
+    for i, attribute in enumerate(knowledge.ATTRIBUTES):
+        guess, hit = said.majority[attribute]
+        right = said.right[:, i].float()
+        rows[attribute] = [right[famous].mean(), right[~famous].mean(), guess, hit.float().mean()]
+    return rows
+
+
+def streams(model: TransformerBridge, people: Sequence[Name]) -> Float[Tensor, "depth name d_model"]:
+    """The embedding of each name's last token, and the residual stream there after each of `LAYERS`."""
+    return torch.stack([knowledge.embeddings(model, people), *knowledge.read(model, people, LAYERS)])
+
+
+def plain_features(model: TransformerBridge, people: Sequence[Name]) -> dict[str, Tensor]:
+    """What can be told of names without running a model on them."""
+    return {
+        "tokens: how many, how common": knowledge.token_features(model, people),
+        "groups of letters": knowledge.letter_features(people),
+    }
 
 
 def choose_penalty(
@@ -41,7 +64,7 @@ def choose_penalty(
     groups: Sequence[str],
     fit: Callable[..., tuple[Tensor, float]],
     folds_of: Callable[..., list[list[int]]],
-    area: Callable[[Tensor, Tensor], float],
+    area: Area,
     penalties: Sequence[float] = (0.1, 1.0, 10.0),
     n_folds: int = 5,
 ) -> tuple[float, list[float]]:
@@ -63,6 +86,98 @@ def choose_penalty(
         scores[~train] = x[~train] @ w + b
         chosen.append(best)
     return area(scores, y), chosen
+
+
+def permutation_test(
+    p_value: Callable[..., float],
+    area: Area,
+    x: Float[Tensor, "n d"],
+    y: Bool[Tensor, " n"],
+    fitted: Bool[Tensor, " n"],
+    groups: Sequence[str],
+    n: int = 99,
+) -> list[float]:
+    """A difference of means over the `fitted` rows, its AUROC on the others, where 95 % of the shuffles (and itself)
+    stay below, and p. Groups exchange labels."""
+    scores: list[float] = []
+
+    def score(rows: Tensor, labels: Tensor) -> float:
+        w = rows[fitted & labels].mean(0) - rows[fitted & ~labels].mean(0)
+        scores.append(area(rows[~fitted] @ w, labels[~fitted]))
+        return scores[-1]
+
+    p = p_value(x, y, list(groups), score, n=n, seed=0)
+    below = float(torch.tensor(scores).quantile(0.95))
+    return [score(x, y), below, p]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Real people, matched
+
+
+@dataclass(frozen=True)
+class Read:
+    """What there is to tell people apart by: one row for each."""
+
+    values: dict[str, Float[Tensor, " name"]]
+    """Scores: along a direction, how common the rarest token is, how much the second half was expected."""
+    random: Float[Tensor, "name direction"]
+    """Scores along 200 random directions."""
+    controls: dict[str, tuple[Float[Tensor, "name feature"], float]]
+    """What to match on, with a caliper."""
+
+
+def look_at(model: TransformerBridge, people: Sequence[Name], direction: Tensor, layer: int) -> Read:
+    """Reads people at their last token after a layer, and all that they are to be matched on."""
+    along = knowledge.read(model, people, layer)
+    tokens, expected = knowledge.token_features(model, people), knowledge.name_logprob(model, people)
+    both = torch.cat([tokens, expected[:, None]], dim=1)
+    return Read(
+        {"the direction": along @ direction, "rarest token": -tokens[:, 2], "expected second half": expected},
+        along @ torch.randn(along.shape[1], 200, generator=torch.Generator().manual_seed(0)),
+        {"tokens": (tokens, 1.5), "expected": (expected[:, None], 0.5), "both": (both, 2.0)},
+    )
+
+
+def matched_table(
+    area: Area, read: Read, use: Bool[Tensor, " name"], known: Bool[Tensor, " used"], parts: Sequence[Sequence[int]]
+) -> dict[str, list[float]]:
+    """AUROC for being known of each score, on each list of rows among the used ones; last, what 95 % of the random
+    directions stay below."""
+    rows = {name: [area(x[use][p], known[p]) for p in map(list, parts)] for name, x in read.values.items()}
+    luck = [torch.tensor([area(x, known[p]) for x in read.random[use][p].T]) for p in map(list, parts)]
+    return {**rows, "95 % of random directions below": [float(each.quantile(0.95)) for each in luck]}
+
+
+def by_attribute(area: Area, read: Read, right: Bool[Tensor, "name attribute"]) -> dict[str, list[float]]:
+    """AUROC of each score for getting an attribute right."""
+    each = enumerate(knowledge.ATTRIBUTES)
+    return {attribute: [area(x, right[:, i]) for x in read.values.values()] for i, attribute in each}
+
+
+def chosen(groups: Mapping[str, Sequence[Name]], part: Sequence[bool] | Tensor) -> dict[str, list[Name]]:
+    """The names at the true places of each group."""
+    return {kind: [n for n, keep in zip(names, part, strict=True) if keep] for kind, names in groups.items()}
+
+
+def lucky_separations(
+    separate: Callable[[Tensor, Tensor], Tensor],
+    known: Float[Tensor, "name neuron"],
+    unknown: Sequence[Float[Tensor, "name neuron"]],
+    n: int = 20,
+) -> Float[Tensor, " exchange"]:
+    """The control for the best of many units: its smallest separation when known and unknown names are exchanged at
+    random, n times."""
+    pools, found = [torch.cat([known, each]) for each in unknown], []
+    for seed in range(n):
+        order = torch.randperm(len(pools[0]), generator=torch.Generator().manual_seed(seed))
+        parts = order[: len(known)], order[len(known) :]
+        found.append(torch.stack([separate(*(pool[part] for part in parts)) for pool in pools]).amin(0).max())
+    return torch.stack(found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the model does with a name
 
 
 def _named(
@@ -126,6 +241,13 @@ def after_names(
     return -(logprobs.exp() * logprobs).sum(-1), torch.stack(found, dim=1)
 
 
+def heads_that_look(model: TransformerBridge, groups: Mapping[str, Sequence[Name]], n: int) -> list[tuple[int, int]]:
+    """The n heads that attend more to the first group's names than to any other group's: (layer, head)."""
+    first, *others = (after_names(model, people)[1].mean(0) for people in groups.values())
+    gap = torch.stack([first - other for other in others]).amin(0)
+    return [divmod(i, model.cfg.n_heads) for i in gap.flatten().topk(n).indices.tolist()]
+
+
 @dataclass(frozen=True)
 class Effects:
     """Changes of the means over some names, one row for each direction that was used."""
@@ -157,6 +279,31 @@ def effects(
         entropy, attention = (torch.stack([each.mean(0) for each in both]) for both in zip(*after, strict=True))
         found[kind] = Effects(entropy - before[0], attention - before[1])
     return found
+
+
+def effect_rows(
+    model: TransformerBridge,
+    groups: Mapping[str, Sequence[Name]],
+    moves: Sequence[str],
+    direction: Float[Tensor, " d_model"],
+    activations: Float[Tensor, "name d_model"],
+    layer: int,
+    head: tuple[int, int],
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
+    """`effects` on the entropy and on a head's attention: with the direction, and the lowest and highest of its
+    controls. A move is how and on which group: "add, famous"."""
+    entropy: dict[str, list[Tensor]] = {}
+    attention: dict[str, list[Tensor]] = {}
+    for move in moves:
+        how, group = move.split(", ")
+        found = effects(model, groups[group], direction, activations, layer, how)
+        for rows, values in (
+            (entropy, {kind: each.entropy for kind, each in found.items()}),
+            (attention, {kind: each.attention[:, head[0], head[1]] for kind, each in found.items()}),
+        ):
+            others = torch.cat([values["random"], values["matched"]])
+            rows[move] = [values["direction"][0], others.min(), others.max()]
+    return entropy, attention
 
 
 def neurons(model: TransformerBridge, people: Sequence[Name], layer: int) -> Float[Tensor, "name neuron"]:
@@ -226,9 +373,17 @@ def read_answers(
     return before, after
 
 
-def within(
-    area: Callable[[Tensor, Tensor], float], scores: Tensor, correct: Bool[Tensor, " n"], groups: Sequence[str]
-) -> dict[str, float]:
+def logits_of(
+    model: TransformerBridge, answered: Answered
+) -> tuple[Float[Tensor, "pos vocab"], Int[Tensor, " pos"], int]:
+    """Logits on a question with the model's answer, their tokens, and where the answer starts."""
+    start = len(token_ids(model, [answered.question.prompt()])[0])
+    tokens = torch.tensor(token_ids(model, [f"{answered.question.prompt()} {answered.answer}"]))
+    with torch.no_grad():
+        return model(tokens)[0], tokens[0], start
+
+
+def within(area: Area, scores: Tensor, correct: Bool[Tensor, " n"], groups: Sequence[str]) -> dict[str, float]:
     """AUROC inside each group that has both right and wrong answers: which group it is cannot help there."""
     found = {}
     for group in dict.fromkeys(groups):
@@ -249,6 +404,45 @@ def share_in_group(correct: Bool[Tensor, " n"], groups: Sequence[str], folds: Se
     return found
 
 
+def right_table(
+    area: Area,
+    scores: Mapping[str, Tensor],
+    correct: Bool[Tensor, " n"],
+    relations: Sequence[str],
+    folds: Sequence[Sequence[int]],
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+    """AUROC for being right: over all questions of a fold, and inside relations; means. And that inside each relation.
+
+    Only scores of one probe are compared. A score named "... new relation" has one probe for each relation, others one
+    for each fold.
+    """
+    part = {i: str(number) for number, fold in enumerate(folds) for i in fold}
+    parts, rows, inside = [part[i] for i in range(len(correct))], {}, {}
+    for name, x in scores.items():
+        new = name.endswith("new relation")
+        cells = relations if new else [f"{r}, {p}" for r, p in zip(relations, parts, strict=True)]
+        inside[name] = within(area, x, correct, cells)
+        together = {} if new else within(area, x, correct, parts)
+        means = [sum(each.values()) / len(each) if each else float("nan") for each in (together, inside[name])]
+        rows[name] = means
+    return rows, inside
+
+
+def calibration_table(
+    ece: Callable[[Tensor, Tensor, int], float],
+    confidences: Mapping[str, Float[Tensor, " n"]],
+    correct: Bool[Tensor, " n"],
+    n_bins: int = 10,
+) -> dict[str, list[float]]:
+    """For each: mean confidence, calibration error, and what a calibrated model with these confidences would show on as
+    many questions, by chance: the mean of 100, and what 95 of them stay below."""
+    generator, rows = torch.Generator().manual_seed(0), {}
+    for name, p in confidences.items():
+        chance = torch.tensor([ece(p, torch.rand(len(p), generator=generator) < p, n_bins) for _ in range(100)])
+        rows[name] = [float(p.mean()), ece(p, correct, n_bins), float(chance.mean()), float(chance.quantile(0.95))]
+    return rows
+
+
 def fit_temperature(logits: Float[Tensor, " n"], labels: Bool[Tensor, " n"]) -> float:
     """The temperature T for which sigmoid(logits / T) has the least log loss, from 0.05 to 20."""
     temperatures = torch.logspace(-1.3, 1.3, 400)
@@ -267,11 +461,11 @@ def resampled(
     return torch.tensor([measure(confidence[i], correct[i]) for i in draws])
 
 
-def draw_layers(depths: Sequence[float], areas: Mapping[str, Sequence[float]], title: str) -> Any:
-    """AUROC by layer; the embedding stands at -1."""
+def draw_layers(areas: Mapping[str, Sequence[float]], title: str) -> Any:
+    """AUROC by layer, of `streams`; the embedding stands at -1."""
     from mi_course.show import lines
 
-    return lines(depths, areas, xlabel="layer (−1: embedding)", ylabel="AUROC on unseen names", title=title)
+    return lines([-1, *LAYERS], areas, xlabel="layer (−1: embedding)", ylabel="AUROC on unseen names", title=title)
 
 
 def draw_risk(curves: Mapping[str, tuple[Tensor, Tensor]]) -> Any:
