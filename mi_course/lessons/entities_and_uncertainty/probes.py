@@ -718,9 +718,9 @@ def _selective_cases(
 _WATCHES = ("random_state", "arguments"), ("arguments",)
 """Of the first calls, and of the others: setting the random state takes a millisecond."""
 
-_MASS = {"name": "mass_mean", "lean": 0.2}
-_LEAN = {"name": "mass_mean", "lean": 0.3}
-_RIDGE = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
+_MASS: dict[str, Any] = {"name": "mass_mean", "lean": 0.2}
+_LEAN: dict[str, Any] = {"name": "mass_mean", "lean": 0.3}
+_RIDGE: dict[str, Any] = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
 
 
 def _judge_each_selectivity(case: Case, observation: Observation) -> Complaint | None:
@@ -1149,8 +1149,8 @@ def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
     """The same call with one argument exchanged, so that the result changes a lot."""
     n, gap, sign = 200, function_ref("mean_gap"), function_ref("accuracy_of_sign")
 
-    def chance(x: Tensor, y: Tensor, groups: list[str], score: Any) -> float:
-        return _Chances(x, y, groups, score).at_least
+    def chance(*inputs: Any) -> float:
+        return _Chances(*inputs).at_least
 
     def grouped() -> tuple[Tensor, Tensor, list[str]]:
         """Four groups that lie far apart in the second column, which the sign of the first says nothing about."""
