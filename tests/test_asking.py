@@ -253,6 +253,37 @@ def test_every_reference_is_made():
     assert torch.allclose(reply(lambda f: f(torch.tensor([[0.0, 4.0]])), norm).value, torch.tensor([[0.0, 8 / 3]]))
 
 
+X, Y = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 5.0], [-1.0, 1.0]]), torch.tensor([False, False, True, True])
+
+
+def test_probes_and_scores_take_rows_and_labels():
+    w, b = reply(lambda f: f(X, Y), function_ref("mass_mean")).value
+    assert torch.allclose(w, torch.tensor([0.5, 2.0]))
+    assert abs(b + 0.5 * 1.25 + 2.0 * 2.0) < 1e-6  # the boundary lies half way
+    assert abs(reply(lambda f: f(X, Y), function_ref("mass_mean", lean=0.25)).value[1] - b + 0.25) < 1e-6
+    w, b = reply(lambda f: f(X, Y), function_ref("least_squares", ridge=0.5)).value
+    rows = torch.cat([X, torch.ones(4, 1)], 1).double()
+    penalty = torch.diag(torch.tensor([0.5, 0.5, 0.0])).double()
+    expected = torch.linalg.solve(rows.T @ rows + penalty, rows.T @ torch.tensor([-1.0, -1.0, 1.0, 1.0]).double())
+    assert torch.allclose(torch.cat([w, torch.tensor([b])]).double(), expected, atol=1e-5)
+    assert reply(lambda f: f(X, Y), function_ref("mean_gap")).value == round((0.5**2 + 2**2) ** 0.5, 6)
+    assert reply(lambda f: f(X, Y), function_ref("accuracy_of_sign")).value == 0.5
+
+
+def test_relations_of_texts():
+    word, start = function_ref("share_a_word"), function_ref("start_alike")
+    assert reply(lambda f: [f("in Rome", "rome"), f("Romeo", "Rome"), f("", "")], word).value == [True, False, True]
+    assert reply(lambda f: [f("Rome", "roma"), f("in Rome", "Rome")], start).value == [True, False]
+
+
+def test_what_a_function_of_several_arguments_was_called_with_is_logged():
+    def both(f):
+        f("a", "b"), f("a", "c"), f("a", "b")
+
+    first, second, third = reply(both, function_ref("share_a_word"), watch=("calls",)).watched["calls"][0]
+    assert first == third != second
+
+
 def test_references_are_shared_within_an_ask_and_not_between_them():
     seen: list[Any] = []
 

@@ -127,11 +127,14 @@ def test_names_of_two_blocks_share_no_half():
 def test_nobody_has_attributes_who_was_never_born():
     assert all(person.born is None and not person.occupation for person in (*INVENTED, *SHUFFLED))
     for person in (*FAMOUS, *OBSCURE):
-        # One of the closed list at least, or the model could not be right.
-        assert set(person.occupation) & set(knowledge.OCCUPATIONS)
-        assert set(person.nationality) & set(knowledge.NATIONALITIES)
+        assert person.occupation
+        assert person.nationality
         assert person.accepts("century", str(person.born)[:2])
         assert not person.accepts("century", "99")
+    # What is not in the closed lists, the model cannot get right: three occupations, two nationalities.
+    people = (*FAMOUS, *OBSCURE)
+    assert sum(not set(person.occupation) & set(knowledge.OCCUPATIONS) for person in people) <= 3
+    assert sum(not set(person.nationality) & set(knowledge.NATIONALITIES) for person in people) <= 2
 
 
 def test_matched_names_are_two_halves_of_the_blocks():
@@ -306,60 +309,6 @@ def test_a_resampled_measure_scatters_around_its_value():
     assert float(found.std()) == pytest.approx((0.3 * 0.7 / 400) ** 0.5, rel=0.2)
 
 
-def test_an_area_within_groups_leaves_out_groups_of_one_class():
-    scores, correct = torch.tensor([1.0, 2.0, 5.0, 4.0, 9.0]), torch.tensor([False, True, False, True, True])
-    found = knowledge_study.within(
-        lambda s, right: float(s[right] > s[~right]), scores, correct, ["a", "a", "b", "b", "c"]
-    )
-    assert found == {"a": 1.0, "b": 0.0}
-
-
-def test_the_share_in_a_group_is_that_of_the_other_folds():
-    correct, groups = torch.tensor([True, False, True, True]), ["a", "a", "a", "b"]
-    found = knowledge_study.share_in_group(correct, groups, [[0, 3], [1, 2]])
-    assert found.tolist() == [0.5, 1.0, 1.0, 0.5]  # nothing is known of "b" but by itself
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Interventions
-
-
-def test_changes_of_the_stream():
-    resid, vector, mean = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([0.0, 2.0]), torch.tensor([5.0, 0.5])
-    assert torch.equal(knowledge_study.change("add", vector, mean)(resid), resid + vector)
-    assert torch.equal(knowledge_study.change("subtract", vector, mean)(resid), resid - vector)
-    ablated = knowledge_study.change("ablate", vector, mean)(resid)
-    assert torch.equal(ablated, torch.tensor([[1.0, 0.5], [3.0, 0.5]]))
-    with pytest.raises(KeyError):
-        knowledge_study.change("remove", vector, mean)
-
-
-@pytest.mark.real_model
-def test_what_is_seen_after_a_name_does_not_depend_on_the_others(model):
-    people = [FAMOUS[0], INVENTED[3], SHUFFLED[7]]
-    entropy, attention = knowledge_study.after_names(model, people)
-    alone = [knowledge_study.after_names(model, [person]) for person in people]
-    assert torch.allclose(entropy, torch.cat([each[0] for each in alone]), atol=1e-3)
-    assert torch.allclose(attention, torch.cat([each[1] for each in alone]), atol=1e-3)
-    assert attention.shape == (3, model.cfg.n_layers, model.cfg.n_heads)
-    assert ((attention >= 0) & (attention <= 1 + 1e-5)).all()
-
-
-@pytest.mark.real_model
-def test_a_change_acts_from_its_layer_on_and_no_change_changes_nothing(model):
-    people, layer = [FAMOUS[0], SHUFFLED[7]], 12
-    before = knowledge_study.after_names(model, people)
-    vector = torch.randn(model.cfg.d_model, generator=torch.Generator().manual_seed(0))
-    nothing = knowledge_study.after_names(model, people, layer, knowledge_study.change("add", 0 * vector, vector))
-    assert torch.equal(before[0], nothing[0])
-    entropy, attention = knowledge_study.after_names(
-        model, people, layer, knowledge_study.change("add", 20 * vector, vector)
-    )
-    assert torch.equal(attention[:, : layer + 1], before[1][:, : layer + 1])
-    assert not torch.allclose(entropy, before[0], atol=0.05)
-    assert not any(point.fwd_hooks for point in model.hook_dict.values())
-
-
 @pytest.mark.real_model
 def test_effects_have_a_direction_and_controls_of_its_norm(model):
     people = FAMOUS[:3]
@@ -374,21 +323,3 @@ def test_neurons_are_read_at_each_names_last_token(model):
     people = [FAMOUS[0], INVENTED[3]]
     alone = torch.cat([knowledge_study.neurons(model, [person], 5) for person in people])
     assert torch.allclose(knowledge_study.neurons(model, people, 5), alone, atol=1e-3)
-
-
-@pytest.mark.real_model
-def test_stored_answers_and_doubts_are_those_of_the_model(model):
-    rows = knowledge.answers()[5:540:90]
-    asked = next(iter(knowledge_study.ASKED))
-    stored = torch.tensor([row.yes for row in rows])
-    assert torch.allclose(knowledge_study.yes_over_no(model, rows, asked), stored, atol=0.05)
-    before, after = knowledge_study.read_answers(model, rows, 4)
-    assert before.shape == after.shape == (len(rows), 576)
-    for i, row in enumerate(rows):
-        prompt = [
-            model.tokenizer.bos_token_id,
-            *model.tokenizer.encode(row.question.prompt(), add_special_tokens=False),
-        ]
-        with torch.no_grad():
-            _, cache = model.run_with_cache(torch.tensor([prompt]))
-        assert torch.allclose(before[i], cache["resid_post", 4][0, -1], atol=1e-3)

@@ -718,9 +718,9 @@ def _selective_cases(
 _WATCHES = ("random_state", "arguments"), ("arguments",)
 """Of the first calls, and of the others: setting the random state takes a millisecond."""
 
-_MASS = {"name": "mass_mean", "lean": 0.2}
-_LEAN = {"name": "mass_mean", "lean": 0.3}
-_RIDGE = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
+_MASS: dict[str, Any] = {"name": "mass_mean", "lean": 0.2}
+_LEAN: dict[str, Any] = {"name": "mass_mean", "lean": 0.3}
+_RIDGE: dict[str, Any] = {"name": "least_squares", "ridge": 0.5, "lean": 0.25}
 
 
 def _judge_each_selectivity(case: Case, observation: Observation) -> Complaint | None:
@@ -776,7 +776,6 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
     base = inputs[0]
     seed = draw.seed()
     small = (base[0] * 0.003, *base[1:4], function_ref("mass_mean"))
-    large = (base[0] * 40, *base[1:4], function_ref("mass_mean", lean=0.4))
     equal = (base[0].round(), *base[1:4], function_ref("mass_mean"))
     # A test row on the boundary itself: it is not above it.
     line = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
@@ -788,6 +787,7 @@ def _other_selectivities(draw: RandomInputs, size: str) -> list[Case]:
         function_ref("mass_mean"),
     )
     below = (line, ~edge[1], *edge[2:])
+    large = (torch.tensor([[8.0], [40.0], [20.0], [40.0]]), torch.tensor([True, False, False, False]), *edge[2:])
     calls = tuple(Call((*args, seed), watch=("arguments",)) for args in (*inputs, small, large, equal, edge, below))
     about = "the same seed with other rows, labels, entities, training rows and probes; small, large and equal numbers; rows on the boundary"
     return [Case(calls, about, judge=_judge_each_selectivity, limit_s=10.0)]
@@ -1149,8 +1149,8 @@ def _other_permutations(draw: RandomInputs, size: str) -> list[Case]:
     """The same call with one argument exchanged, so that the result changes a lot."""
     n, gap, sign = 200, function_ref("mean_gap"), function_ref("accuracy_of_sign")
 
-    def chance(x: Tensor, y: Tensor, groups: list[str], score: Any) -> float:
-        return _Chances(x, y, groups, score).at_least
+    def chance(*inputs: Any) -> float:
+        return _Chances(*inputs).at_least
 
     def grouped() -> tuple[Tensor, Tensor, list[str]]:
         """Four groups that lie far apart in the second column, which the sign of the first says nothing about."""
