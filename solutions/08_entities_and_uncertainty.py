@@ -55,7 +55,8 @@ claim(
 #
 # Four lives, told in the same voice, and not a word of doubt. Two of these people never lived. From the text alone you cannot tell which. None of the {{seen:nobodies}} other nobodies gets an "I don't know" either. The nearest thing to it: {{seen:fictional}} of them is called a fictional character, and the film is invented along with it. Shuffled names live on what their halves suggest: Isaac Bonaparte commands an army in France.
 # </details>
-#
+
+# %% [markdown] id="use-refusals-intro"
 # But perhaps the model only was not told that it may. Tell it: *If you do not know, say "I don't know".* **Predict:** for how many of a dozen famous people will it refuse now, and for how many of a dozen nobodies of each kind?
 
 # %% id="use-refusals"
