@@ -41,24 +41,9 @@ show.table(dict(zip(asked, lives[:4], strict=True)), ["the model says"], left=Tr
 # %% id="claims-biographies-seen" tags=["claims"]
 from mi_course import claim
 
-doubts = (
-    "not know",
-    "don't know",
-    "no information",
-    "unknown",
-    "not sure",
-    "not familiar",
-    "no record",
-    "not aware",
-    "not find",
-    "sorry",
-)
 lesson.seen("nobodies", len(nobodies), "d")
 lesson.seen("fictional", sum("fictional" in life.lower() for life in lives[4:]), "d")
-claim(
-    "none of 4 + 20 replies has a word of doubt",
-    not any(doubt in life.lower() for life in lives for doubt in doubts),
-)
+claim("none of 4 + 20 replies has a word of doubt", not any(map(runs.refuses, lives)))
 claim("each is at least eight words long", all(len(life.split()) >= 8 for life in lives))
 claim(
     "fewer than four of twenty nobodies are called fictional",
@@ -70,8 +55,39 @@ claim(
 #
 # Four lives, told in the same voice, and not a word of doubt. Two of these people never lived. From the text alone you cannot tell which. None of the {{seen:nobodies}} other nobodies gets an "I don't know" either. The nearest thing to it: {{seen:fictional}} of them is called a fictional character, and the film is invented along with it. Shuffled names live on what their halves suggest: Isaac Bonaparte commands an army in France.
 # </details>
+
+# %% [markdown] id="use-refusals-intro"
+# But perhaps the model only was not told that it may. Tell it: *If you do not know, say "I don't know".* **Predict:** for how many of a dozen famous people will it refuse now, and for how many of a dozen nobodies of each kind?
+
+# %% id="use-refusals"
+dozen = {kind: knowledge.names(kind)[:12] for kind in ("famous", "invented", "shuffled")}
+replies = {
+    kind: runs.who_was(
+        model, [person.name for person in each], runs.MAY_REFUSE, max_new_tokens=12
+    )
+    for kind, each in dozen.items()
+}
+refused = {kind: sum(map(runs.refuses, each)) for kind, each in replies.items()}
+print(next(filter(runs.refuses, replies["famous"])))
+show.table(refused, ["refused, of 12"], digits=0)
+
+# %% id="claims-refusals-seen" tags=["claims"]
+for kind, count in refused.items():
+    lesson.seen(f"refused-{kind}", count, "d")
+lesson.seen("dozen", len(replies["famous"]), "d")
+claim("told that it may, it refuses at least half of 12 famous people", refused["famous"] >= 6)
+claim(
+    "and of 12 nobodies of either kind at most four more",
+    max(refused["invented"], refused["shuffled"]) <= refused["famous"] + 4,
+)
+
+# %% [markdown] id="refusals-seen"
+# <details><summary>What you should see</summary>
 #
-# Does the model *know* that it does not know? Ferrando et al. (2024) found directions in Gemma that tell known entities from unknown ones. Lindsey et al. (2025) found that in Claude "can't answer" is the default, which features for known entities switch off; where these misfire, the model hallucinates. Ours is far smaller than those. This lesson asks what is left of that in it, and above all, **how one would know**.
+# It can refuse: {{seen:refused-invented}} of {{seen:dozen}} invented names and {{seen:refused-shuffled}} of the shuffled ones. Well done? Look at the control. It also refuses {{seen:refused-famous}} of the {{seen:dozen}} most famous people. It does what the instruction suggests, and the name has little to do with it. A model that says "I don't know" is not yet a model that knows what it does not know.
+# </details>
+#
+# Is there anything *inside* that knows? Ferrando et al. (2024) found directions in Gemma that tell known entities from unknown ones. Lindsey et al. (2025) found that in Claude "can't answer" is the default, which features for known entities switch off; where these misfire, the model hallucinates. Ours is far smaller than those. This lesson asks what is left of that in it, and above all, **how one would know**.
 
 # %% [markdown] id="part-2"
 # ## 2. What counts as known?
@@ -127,6 +143,13 @@ show.table(counts, kinds, digits=0)
 
 # %% id="claims-known-seen" tags=["claims"]
 by_chance = guessed.count("known")
+listed = {"occupation": knowledge.OCCUPATIONS, "nationality": knowledge.NATIONALITIES}
+unlisted = [
+    p
+    for p in people[:80]
+    if any(not set(getattr(p, what)) & set(listed[what]) for what in listed)
+]
+lesson.seen("unlisted", len(unlisted), "d")
 lesson.seen("famous-known", counts["famous"][0], "d")
 lesson.seen("obscure-known", counts["obscure"][0], "d")
 lesson.seen("guess-known", by_chance, "d")
@@ -137,6 +160,10 @@ for attribute, (of_famous, of_obscure, _, by_guess) in rows_of.items():
 claim(
     "at least 60 of 80 famous and at most 45 of 80 obscure people are known",
     counts["famous"][0] >= 60 and counts["obscure"][0] <= 45,
+)
+claim(
+    "at most six famous people have an occupation or nationality that is not listed",
+    len(unlisted) <= 6,
 )
 claim("the majority guess makes between 15 and 45 of 160 known", 15 <= by_chance <= 45)
 claim(
@@ -153,7 +180,7 @@ claim(
 #
 # {{seen:famous-known}} of the famous are known by this rule, and {{seen:obscure-known}} of the obscure. The attributes differ: the model names the occupation of {{seen:famous-occupation}} % of the famous, where always saying the commonest would be right for {{seen:guess-occupation}} % of all; the nationality of {{seen:famous-nationality}} % (by the commonest: {{seen:guess-nationality}} %); the century of {{seen:famous-century}} % ({{seen:guess-century}} %). For the obscure it is wrong about the century more often than someone who always says the same one would be: right for {{seen:obscure-century}} %.
 #
-# The rule is lenient. Someone who knows nothing and always names the majority would "know" {{seen:guess-known}} of all. And a nationality can often be guessed from the sound of the name: it is right for {{seen:obscure-nationality}} % of the obscure. So the label "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
+# The lists are closed: for {{seen:unlisted}} famous people the right occupation or nationality is not on them. And the rule is lenient. Someone who knows nothing and always names the majority would "know" {{seen:guess-known}} of all. And a nationality can often be guessed from the sound of the name: it is right for {{seen:obscure-nationality}} % of the obscure. So the label "known" is not quite clean, and "obscure" is not the same as "unknown". That is why we measure.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -761,15 +788,22 @@ train = torch.cat([streams[kind][4][half] for kind in ("famous", "shuffled")])
 known_way = train[:40].mean(0) - train[40:].mean(0)
 moves = ["subtract, famous", "ablate, famous", "add, shuffled", "add, invented"]
 certainty, attention = runs.effect_rows(model, some, moves, known_way, train, LAYER, heads[0])
-columns = ["direction", "controls, lowest", "highest"]
-print(show.table(certainty, columns, sign=True, title="change of entropy (nats)"))
-show.table(attention, columns, sign=True, title=f"change of attention, {layer}.{head}")
+rows = {move: [*certainty[move], *attention[move]] for move in moves}
+columns = ["entropy: direction", "controls, lowest", "highest"]
+columns += ["attention: direction", "controls, lowest", "highest"]
+show.table(
+    rows,
+    columns,
+    sign=True,
+    title=f"changes of entropy (nats) and of what {layer}.{head} pays to the name",
+)
 
 # %% id="claims-effects-seen" tags=["claims"]
 lesson.seen("less-sure", certainty["subtract, famous"][0], ".1f")
 lesson.seen("more-sure", -certainty["add, shuffled"][0], ".1f")
 lesson.seen("more-sure-control", -certainty["add, shuffled"][1], ".1f")
 lesson.seen("ablated", certainty["ablate, famous"][0].abs(), ".1f")
+lesson.seen("looks-ablated", -attention["ablate, famous"][0], ".2f")
 lesson.seen("looks-more", attention["add, shuffled"][0], ".2f")
 lesson.seen("looks-more-invented", attention["add, invented"][0], ".2f")
 lesson.seen(
@@ -802,9 +836,9 @@ claim(
 # %% [markdown] id="effects-seen"
 # <details><summary>What you should see</summary>
 #
-# With the direction added, the head looks at a person who does not exist, by {{seen:looks-more}} more (by {{seen:looks-more-invented}} for invented names); no control moves it by more than {{seen:looks-control}}. And the model is surer of its next word, by {{seen:more-sure}} nats, where the strongest control makes {{seen:more-sure-control}}. Taken from famous names, the direction leaves the model less sure, by {{seen:less-sure}}. So it is used: what is written at a name in the middle of the model decides whether later heads come for it.
+# With the direction added, the head looks at a person who does not exist, by {{seen:looks-more}} more (by {{seen:looks-more-invented}} for invented names); no control moves it by more than {{seen:looks-control}}. And the model is surer of its next word, by {{seen:more-sure}} nats, where the strongest control makes {{seen:more-sure-control}}. Taken from famous names, the direction leaves the model less sure, by {{seen:less-sure}}. So it is used: what is written at a name in the middle of the model has a say in whether later heads come for it. (Try to break it: exchange the halves of the data, or take other layers.)
 #
-# Ablation shows how careful one must be. When every name gets the *mean* component, next to nothing happens to famous ones ({{seen:ablated}} nats): there is more than one way to be recognized, and the mean is not far enough. And note what the direction does *not* do. The model does not read it to say that it does not know; with it, a nobody's biography is told with more confidence.
+# Ablation shows how careful one must be. When every name gets the *mean* component, the entropy for famous names does not move ({{seen:ablated}} nats), and the head looks at them a little less ({{seen:looks-ablated}}). That experiment alone would have said that the direction hardly matters. Perhaps half a push is not enough, or a famous name is recognized by more than this; from these numbers we cannot tell. And note what was *not* shown: that the direction has a part in saying or withholding "I don't know". With it, a nobody's biography is told with more confidence, and that is all.
 # </details>
 
 # %% [markdown] id="ask-my_knowledge_direction"
@@ -940,10 +974,17 @@ lesson.seen("area-first", areas["first-token probability"], ".2f")
 lesson.seen("area-answer", areas["answer probability"], ".2f")
 lesson.seen("area-semantic", areas["semantic entropy"], ".2f")
 lesson.seen("area-string", areas["string entropy"], ".2f")
+lesson.seen("area-length", areas["length of the answer"], ".2f")
 lesson.seen("area-true", areas["P(true)"], ".2f")
 claim(
     "the answer's probability is better than the first token's by 0.02 or more",
     areas["answer probability"] > areas["first-token probability"] + 0.02,
+)
+claim(
+    "the length of the answer has an AUROC above 0.68, above that of either entropy and below the answer's probability",
+    0.68 < areas["length of the answer"] < areas["answer probability"]
+    and areas["length of the answer"]
+    > max(areas["semantic entropy"], areas["string entropy"]),
 )
 claim("P(true) is below 0.65", areas["P(true)"] < 0.65)
 claim(
@@ -959,7 +1000,7 @@ claim(
 # %% [markdown] id="signals-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:right-share}} % of the answers are right. The whole answer's probability ({{seen:area-answer}}) is better than that of its first token ({{seen:area-first}}). Entropy over six samples has {{seen:area-semantic}} over meanings and {{seen:area-string}} over strings: answers of one word hardly differ in wording, so there is nothing for meanings to add, and with six samples either is noisy. Farquhar et al. 2024 need it for whole sentences. Asking the model is worth next to nothing ({{seen:area-true}}).
+# {{seen:right-share}} % of the answers are right. The whole answer's probability ({{seen:area-answer}}) is better than that of its first token ({{seen:area-first}}). Entropy over six samples has {{seen:area-semantic}} over meanings and {{seen:area-string}} over strings: answers of one word hardly differ in wording, so there is nothing for meanings to add, and with six samples either is noisy. Farquhar et al. 2024 need it for whole sentences. A poor baseline does better than both: the mere number of tokens of the answer ({{seen:area-length}}; short ones are right more often). Asking the model is worth next to nothing ({{seen:area-true}}).
 # </details>
 #
 # Perhaps it was asked badly. Ferrando et al. (2024) found that a model which is asked whether it is sure has a bias to say yes. **Predict:** how often does ours say yes, of its right answers and of its wrong ones? And if it is asked whether its answer is *false*?
@@ -1214,7 +1255,7 @@ claim(
 #
 # The usual cure is a temperature, one number for all (Guo et al. 2017). Here it is {{seen:temperature}}, and the error stays {{seen:ece-tempered}}. A temperature pulls confidences toward one half or away from it; these are too low on either side of it. A slope *and* a shift, which is your `fit_probe` with one column, bring the error down to {{seen:ece-shifted}}, and calibrated models show up to {{seen:ece-perfect-high}}: no more to be had. Neither can change which answers the model is surer of.
 #
-# That is what risk and coverage show. The model that answers only the surer half is wrong on {{seen:risk-half}} of these, instead of {{seen:risk-all}}. It has some idea of what it knows. It never says so.
+# That is what risk and coverage show. The model that answers only the surer half is wrong on {{seen:risk-half}} of these, instead of {{seen:risk-all}}. It has some idea of what it knows. It does not say so.
 # </details>
 
 # %% [markdown] id="ask-my_confidence"
@@ -1245,9 +1286,9 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. It carries over to obscure people, and goes with what has to be known about them. It also goes with how much a name was expected, and with all controls at once our data cannot part the two. The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. It has no way of saying it.
+# You found a probe with a splendid score, {{seen:recap-best}}, and took it apart: the words alone had {{seen:recap-embedding}}. With the same words on both sides {{seen:recap-shuffled}} is left. That is real: it holds on new names, it decides whether late heads look at a name, and adding it makes the model surer of people who never lived. It carries over to obscure people, and goes with what has to be known about them. It also goes with how much a name was expected, and with all controls at once our data cannot part the two. The model has a sense of being right, in the probability of whole answers and, once it has answered, in its stream. What it *says* about its knowledge, in section 1 and when it is asked whether an answer is true, does not follow that sense.
 #
-# **What a small model cannot show.** It never refuses, so there is no refusal to switch on or off. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for wrong answers (AUROC 0.73, Ferrando et al. 2024) was measured with another model and other questions than ours; what to hold such a number against you have seen, the probability of the answer. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
+# **What a small model cannot show.** Its refusals follow the instruction and hardly the name, so there is no switch between knowing and refusing to be found. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for wrong answers (AUROC 0.73, Ferrando et al. 2024) was measured with another model and other questions than ours; what to hold such a number against you have seen, the probability of the answer. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
 #
 # **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 

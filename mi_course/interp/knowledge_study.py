@@ -319,10 +319,26 @@ def neurons(model: TransformerBridge, people: Sequence[Name], layer: int) -> Flo
 # Questions and answers
 
 
-def who_was(model: TransformerBridge, people: Sequence[str], max_new_tokens: int = 24) -> list[str]:
-    """The model's reply to "Who was ...?", in the chat format that it was trained on; the likeliest tokens."""
-    asked = [_chat(model, f"Who was {name}?") for name in people]
-    return [reply.strip() for reply in generate(model, asked, max_new_tokens=max_new_tokens)]
+MAY_REFUSE = 'Who was {}? If you do not know, say "I don\'t know".'
+REFUSALS = ("don't know", "do not know", "sorry", "not familiar", "no information", "not aware", "unable", "not sure")
+
+
+def who_was(
+    model: TransformerBridge, people: Sequence[str], asked: str = "Who was {}?", max_new_tokens: int = 24
+) -> list[str]:
+    """The model's reply to a question about each person, in the chat format that it was trained on; the likeliest
+    tokens."""
+    prompts = [_chat(model, asked.format(name)) for name in people]
+    return [reply.strip() for reply in generate(model, prompts, max_new_tokens=max_new_tokens)]
+
+
+def refuses(reply: str) -> bool:
+    """Whether a reply has one of the words of doubt in `REFUSALS`.
+
+    >>> refuses("I'm sorry for any confusion, but"), refuses("Isaac Bonaparte was a French commander")
+    (True, False)
+    """
+    return any(words in reply.lower() for words in REFUSALS)
 
 
 def _chat(model: TransformerBridge, text: str) -> str:
@@ -478,5 +494,9 @@ def draw_risk(curves: Mapping[str, tuple[Tensor, Tensor]]) -> Any:
         places = torch.searchsorted(coverage.contiguous(), grid).clamp(max=len(coverage) - 1)
         series[name] = risk[places]
     return lines(
-        grid, series, xlabel="share of questions answered", ylabel="share of wrong ones", title="Risk and coverage"
+        grid,
+        series,
+        xlabel="share of questions answered",
+        ylabel="share of wrong ones",
+        title="Wrong answers, if only the surest are given",
     )
