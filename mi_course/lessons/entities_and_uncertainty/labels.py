@@ -567,27 +567,42 @@ def _caliper_complaint(
     i, j = max(pairs, key=lambda pair: float(distances[pair]), default=(0, 0))
     if not pairs or float(distances[i, j]) <= caliper * 1.0001:
         return None
-    if name := _other_rule(pairs, features, labels, caliper):
-        return Complaint("", mistake=name)
-    if len(pairs) == min(int(labels.sum()), int((~labels).sum())):
-        return Complaint("", mistake="no_caliper")
     return Complaint(
-        f"Rows {i} and {j} are {float(distances[i, j]):.3g} apart on standardized features; the caliper is {caliper:.3g}."
+        f"{_said(features, caliper)}, rows {i} and {j} are a pair; on standardized features they are {float(distances[i, j]):.3g} apart."
     )
 
 
-def _other_rule(pairs: list[tuple[int, int]], features: Tensor, labels: Tensor, caliper: float) -> str | None:
-    """The mistake under whose distances these pairs are right."""
-    for name, other in (
-        ("sample_deviation", _sampled),
-        ("not_standardized", _raw),
-        ("per_feature", _per_feature),
-        ("within_classes", _in_classes),
-    ):
-        allowed = _allowed(other(features, labels), labels, caliper * 1.0001)
-        if pairs and all(allowed[pair] for pair in pairs) and not _left_over(pairs, allowed):
+def _said(features: Tensor, caliper: float) -> str:
+    n, f = features.shape
+    return f"Of {n} rows with {f} feature{'s' * (f != 1)}, with a caliper of {caliper:.3g}"
+
+
+def _other_rule(calls: Sequence[Call], lists: Sequence[list[tuple[int, int]]]) -> str | None:
+    """The mistake that explains the pairs of all calls. A single one could be explained by several."""
+    rules: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "sample_deviation": _sampled,
+        "not_standardized": _raw,
+        "per_feature": _per_feature,
+        "within_classes": _in_classes,
+    }
+    for name, distances in rules.items():
+        if all(_follows(pairs, distances, *call.args) for call, pairs in zip(calls, lists, strict=True)):
             return name
-    return None
+    most = [min(int(call.args[1].sum()), int((~call.args[1]).sum())) for call in calls]
+    return "no_caliper" if [len(pairs) for pairs in lists] == most else None
+
+
+def _follows(
+    pairs: list[tuple[int, int]],
+    rule: Callable[[Tensor, Tensor], Tensor],
+    features: Tensor,
+    labels: Tensor,
+    caliper: float,
+) -> bool:
+    """Whether these pairs are right under other distances."""
+    distances = rule(features, labels)
+    close = all(distances[pair] <= caliper * 1.0001 for pair in pairs)
+    return close and not _left_over(pairs, _allowed(distances, labels, caliper * 0.9999))
 
 
 def _left_over(pairs: Sequence[tuple[int, int]], allowed: Tensor) -> list[tuple[int, int]]:
@@ -604,11 +619,9 @@ def _count_complaint(
     distances = _distances(_scores(features))
     allowed = _allowed(distances, labels, caliper * 0.9999)
     if more := _left_over(pairs, allowed):
-        if name := _other_rule(pairs, features, labels, caliper):
-            return Complaint("", mistake=name)
         i, j = more[0]
         return Complaint(
-            f"You have {len(pairs)} pairs, and more are possible: rows {i} and {j}, {float(distances[i, j]):.3g} apart with a caliper of {caliper:.3g}, are both left over."
+            f"{_said(features, caliper)}, you have {len(pairs)} pair{'s' * (len(pairs) != 1)}, and more are possible: rows {i} and {j}, {float(distances[i, j]):.3g} apart, are both left over."
         )
     return None
 
@@ -618,6 +631,20 @@ def _judge_pairs(case: Case, observation: Observation) -> Complaint | None:
         if problem := _pairs_complaint(reply.value, *call.args):
             return problem
     return None
+
+
+def _judge_and_name(case: Case, observation: Observation) -> Complaint | None:
+    """As `_judge_pairs`. Distances of another kind are named if they explain all calls."""
+    problem = _judge_pairs(case, observation)
+    if problem is None or problem.mistake or problem.kind != Complaint("").kind:
+        return problem
+    lists = [
+        _read_pairs(reply.value, call.args[1]) for call, reply in zip(case.calls, observation.replies, strict=True)
+    ]
+    if any(isinstance(pairs, Complaint) for pairs in lists):
+        return problem
+    name = _other_rule(case.calls, lists)  # type: ignore[arg-type]
+    return Complaint("", mistake=name) if name else problem
 
 
 def _features(draw: RandomInputs, n: int, scales: Sequence[float], shift: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -630,15 +657,14 @@ def _features(draw: RandomInputs, n: int, scales: Sequence[float], shift: float 
 
 def _match_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((40, (1.0, 25.0), 0.5), (60, (0.02, 1.0, 300.0), 0.9), (25, (7.0,), 0.15), (30, (1.0, 1.0), 1.2))
-    return [
-        case(
-            *_features(draw, n, scales),
-            caliper,
-            judge=_judge_pairs,
-            about=f"{n} rows, {len(scales)} features, caliper {caliper}",
-        )
-        for n, scales, caliper in settings
+    two = torch.tensor([[1.0], [2.0]])  # two standard deviations apart
+    inputs = [
+        *((*_features(draw, n, scales), caliper) for n, scales, caliper in settings),
+        (two, torch.tensor([True, False]), 1.7),
+        (two, torch.tensor([False, True]), 2.2),
     ]
+    calls = tuple(Call(args, watch=("arguments",)) for args in inputs)
+    return [Case(calls, judge=_judge_and_name, about="2 to 60 rows, 1 to 3 features, calipers of 0.15 to 2.2")]
 
 
 def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -648,7 +674,6 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
     rare = torch.cat([draw.normal(80, 1), torch.zeros(80, 1)], 1)
     rare[draw.integer(0, 80), 1] = 3.0
     both = torch.tensor([True, False, True, True, False, False])
-    two = torch.tensor([[1.0], [2.0]])
     far = torch.tensor([[-1.0, 0.0], [-1.1, 0.1], [5.0, 3.0], [5.2, 3.1], [4.9, 2.9]])
     inputs = [
         (constant, labels, 0.6, "a feature whose values are all equal"),
@@ -657,8 +682,6 @@ def _edge_cases(draw: RandomInputs, size: str) -> list[Case]:
         (rare, draw.uniform(80) < 0.5, 0.1, "a feature in which one value of 80 differs"),
         (features[labels], labels[labels], 1.0, "a class is missing"),
         (features[~labels], labels[~labels], 1.0, "the other class is missing"),
-        (two, torch.tensor([True, False]), 1.7, "two rows, two standard deviations apart, caliper 1.7"),
-        (two, torch.tensor([False, True]), 2.2, "two rows, two standard deviations apart, caliper 2.2"),
         (far, torch.tensor([True, True, False, False, False]), 0.5, "nothing is close enough"),
         (features[:1], labels[:1], 1.0, "a single row"),
     ]

@@ -235,7 +235,7 @@ FIT_PROBE = Exercise(
         ),
         Mistake(
             "not_standardized",
-            "The columns are centered but not divided by their standard deviations, so the penalty hits columns of small scale hardest, which need large weights.",
+            "The columns are not divided by their standard deviations, so the penalty hits columns of small scale hardest, which need large weights.",
             lambda x, y, l2: _probe(x, y, l2, scaled=False),
         ),
         Mistake(
@@ -525,6 +525,12 @@ def _difference(x: Tensor, y: Tensor, control: Tensor, train: Tensor, fit: Any) 
     return _accuracy(x, y, train, fit) - _accuracy(x, control, train, fit)
 
 
+def _one_probe(x: Tensor, y: Tensor, control: Tensor, train: Tensor, fit: Any) -> float:
+    w, b = fit(x[train], y[train])
+    predicted = x[~train].double() @ w.double() + b > 0
+    return float((predicted == y[~train]).double().mean() - (predicted == control[~train]).double().mean())
+
+
 def _per_row(entities: list[str], names: list[str], y: Tensor, dice: random.Random) -> list[bool]:
     labels = [i < len(entities) // 2 for i in range(len(entities))]
     dice.shuffle(labels)
@@ -573,6 +579,17 @@ class _Selective:
             found.append(_accuracy(self.x, labels, self.train, self.fit, test))
         return found
 
+    def same_probe(self) -> list[float]:
+        """The same, with the probe of the real labels scored on the control labels."""
+        w, b = self.fit(self.x[self.train], self.y[self.train])
+        predicted = self.x[~self.train].double() @ w.double() + b > 0
+        tested = [entity for entity, t in zip(self.entities, self.train.tolist(), strict=True) if not t]
+        found = []
+        for subset in _subsets(len(self.names), self.half):
+            labels = torch.tensor([self.names.index(entity) in subset for entity in tested])
+            found.append(self.real - float((predicted == labels).double().mean()))
+        return found
+
     def others(self) -> dict[str, list[float]]:
         """The same under each mistake."""
         in_training = _accuracy(self.x, self.y, self.train, self.fit, self.train)
@@ -583,6 +600,7 @@ class _Selective:
             "control_alone": [self.real - r for r in self.right],
             "turned_around": [-r for r in self.right],
             "ratio": [self.real / max(self.real - r, 1e-9) for r in self.right],
+            "one_probe": self.same_probe(),
             "training_rows": [in_training - a for a in self.control(self.half, self.train)],
             "all_rows": [
                 _accuracy(self.x, self.y, self.train, self.fit, all_rows) - a for a in self.control(self.half, all_rows)
@@ -870,6 +888,11 @@ SELECTIVITY = Exercise(
             ),
         ),
         Mistake(
+            "one_probe",
+            "You fitted one probe, on the real labels, and scored it on the control labels too. The control task is one of its own: fit again, on the control labels of the training rows.",
+            _control(accuracies=_one_probe),
+        ),
+        Mistake(
             "training_rows",
             "You measured both accuracies on the rows that the probe was fitted on. Measure on the others, `~train`.",
             _control(
@@ -1020,18 +1043,18 @@ class _Chances:
         self.above = float((scores > self.observed).double().mean())
         self.at_most = float((scores <= self.observed).double().mean())
 
+    @cache  # noqa: B019 - a few of them, for as long as they are judged
     def others(self) -> dict[str, float]:
-        """The same under each mistake that changes it by a tenth or more."""
+        """The same under each mistake."""
         n, k, generator = 800, len(self.label), torch.Generator().manual_seed(3)
         order = torch.rand(n, len(self.y), generator=generator).argsort(1)
         drawn = torch.randint(k, (n, k), generator=generator)
-        chances = {
+        return {
             "ties_lost": self.above,
             "lower_counted": self.at_most,
             "rows_shuffled": self._reached(self.y[order]),
             "drawn_anew": self._reached(self.label[drawn][:, self.which]),
         }
-        return {name: chance for name, chance in chances.items() if abs(chance - self.at_least) >= 0.1}
 
     def _reached(self, labels: Tensor) -> float:
         return float((_own_scores(self.ref, self.x, labels) >= self.observed).double().mean())
@@ -1045,43 +1068,55 @@ def _whole(value: float) -> bool:
     return abs(value - round(value)) < 1e-4
 
 
+class _Block:
+    """What was seen of one input with many seeds."""
+
+    def __init__(self, inputs: Sequence[Any], n: int, draws: Sequence[float]) -> None:
+        self.truth, self.n, self.draws = _Chances(*inputs), n, draws
+        self.total = n * len(draws)
+        self.as_good = sum(round(v * (n + 1)) - 1 for v in draws)
+        self.constant = len({round(v, 6) for v in draws}) == 1
+
+    def fits(self, chance: float, extra: float = 0.0) -> bool:
+        """Whether they may be draws with this chance. A value that never changes may not, where it would vary."""
+        varies = self.total * chance * (1 - chance) > 20
+        return _likely(self.as_good, self.total, chance, extra * self.total) and not (self.constant and varies)
+
+    def odd(self) -> float | None:
+        """A value that is no whole number of (n + 1)ths, or not one of the possible ones."""
+        n = self.n
+        return next((v for v in self.draws if not (_whole(v * (n + 1)) and 1 <= round(v * (n + 1)) <= n + 1)), None)
+
+
 def _judge_permutation(case: Case, observation: Observation) -> Complaint | None:
-    """One call with many seeds; the first two have the same one."""
+    """Several inputs, each with many seeds, of which the first two are the same. A mistake is named if it explains all."""
     values = _numbers(observation)
     if isinstance(values, Complaint):
         return values
-    *inputs, n, _ = case.calls[0].args
-    if abs(values[0] - values[1]) > 1e-6:
-        return Complaint("The same seed gave two different values.")
-    draws = values[1:]
-    truth = _Chances(*inputs)
-    total = len(draws) * n
-    if not all(_whole(v * (n + 1)) and 1 <= round(v * (n + 1)) <= n + 1 for v in draws):
-        if all(_whole(v * n) and 0 <= v <= 1 for v in draws) and n > 1:
-            return Complaint("", mistake="observed_not_counted")
-        odd = next(v for v in draws if not (_whole(v * (n + 1)) and 1 <= round(v * (n + 1)) <= n + 1))
-        if all(_whole(v * (n + 1)) and 0 <= round(v * (n + 1)) <= n for v in draws):
-            return Complaint("", mistake="observed_not_counted")
+    blocks = []
+    for start, end in itertools.pairwise((*case.judge_data, len(values))):
+        if abs(values[start] - values[start + 1]) > 1e-6:
+            return Complaint("The same seed gave two different values.")
+        *inputs, n, _ = case.calls[start].args
+        blocks.append(_Block(inputs, n, values[start + 1 : end]))
+    if odd := next(((b.n, b.odd()) for b in blocks if b.odd() is not None), None):
+        for extra in (0, 1):  # divided by n, or by n + 1
+            if all(_whole(v * (b.n + extra)) and 0 <= round(v * (b.n + extra)) <= b.n for b in blocks for v in b.draws):
+                return Complaint("", mistake="observed_not_counted")
+        n, value = odd
         return Complaint(
-            f"The result is {odd:.4f}; with n = {n} it is a whole number of {n + 1}ths, from 1 to {n + 1}."
+            f"The result is {value:.4f}; with n = {n} it is k / {n + 1}, k a whole number from 1 to {n + 1}."
         )
-    as_good = sum(round(v * (n + 1)) - 1 for v in draws)
-    constant = len({round(v, 6) for v in draws}) == 1
-
-    def fits(chance: float, extra: float) -> bool:
-        """Whether they may be draws with this chance. A value that never changes may not, where it would vary."""
-        varies = total * chance * (1 - chance) > 20
-        return _likely(as_good, total, chance, extra) and not (constant and varies)
-
-    if fits(truth.at_least, 0.0):
+    if all(b.fits(b.truth.at_least) for b in blocks):
         return None
-    fitting = [name for name, chance in truth.others().items() if fits(chance, 0.01 * total)]
+    fitting = [name for name in blocks[0].truth.others() if all(b.fits(b.truth.others()[name], 0.01) for b in blocks)]
     if len(fitting) == 1:
         return Complaint("", mistake=fitting[0])
-    if constant and not fitting and _likely(as_good // len(draws), n, truth.at_least):
+    if not fitting and all(b.constant and _likely(b.as_good // len(b.draws), b.n, b.truth.at_least) for b in blocks):
         return Complaint("", mistake="seed_ignored")
+    b = next(b for b in blocks if not b.fits(b.truth.at_least))
     return Complaint(
-        f"Over {len(draws)} seeds {as_good / total:.3f} of your shuffles score at least as well as the real labels, expected about {truth.at_least:.3f}. Does each group get the label of some group, and each label go to one group?"
+        f"With {len(b.truth.label)} groups, over {len(b.draws)} seeds {b.as_good / b.total:.3f} of your shuffles score at least as well as the real labels, expected about {b.truth.at_least:.3f}. Does each group get the label of some group, and each label go to one group?"
     )
 
 
@@ -1099,34 +1134,47 @@ def _grouped(
 
 
 def _is_telling(truth: _Chances, mistakes: Sequence[str]) -> bool:
-    """Whether the chance is neither small nor large, and that of each of these mistakes far from it and all others."""
-    chances = truth.others()
-    if not 0.15 <= truth.at_least <= 0.5 or not set(mistakes) <= set(chances):
-        return False
-    chances["right"] = truth.at_least
-    return all(abs(chances[m] - chances[other]) >= 0.14 for m in mistakes for other in chances if other != m)
+    """Whether the chance is neither small nor large, and far from that of each of these mistakes."""
+    others = truth.others()
+    return 0.15 <= truth.at_least <= 0.5 and all(abs(others[m] - truth.at_least) >= 0.14 for m in mistakes)
 
 
-def _permutation_cases(
-    settings: Sequence[tuple[Sequence[int], int, int, float, str, int, Sequence[str]]], seeds: int
-) -> Callable[[RandomInputs, str], list[Case]]:
-    """Sizes of the groups, columns, true groups, mean, score, shuffles, and the mistakes that each case must show."""
+def _permutation_case(draw: RandomInputs, size: str) -> list[Case]:
+    """Inputs of which each shows some mistakes, and all together tell every two of them apart."""
+    settings: list[tuple[Sequence[int], int, int, float, str, int, int, Sequence[str]]] = [
+        ((3, 5, 2, 4, 6, 3), 2, 3, 0.0, "mean_gap", 40, 20, ("rows_shuffled", "lower_counted")),
+        ((4, 1, 5, 2, 3), 3, 1, -1.0, "accuracy_of_sign", 30, 20, ("lower_counted", "drawn_anew")),
+        ((9, 2, 1, 1, 3, 2), 3, 3, 0.0, "accuracy_of_sign", 40, 20, ("ties_lost", "lower_counted")),
+        ((4, 5, 3, 6, 4), 1, 2, 0.0, "accuracy_of_sign", 1, 200, ("rows_shuffled", "lower_counted")),
+    ]
 
-    def cases(draw: RandomInputs, size: str) -> list[Case]:
-        made = []
-        for sizes, d, trues, mean, name, n, mistakes in settings:
-            while True:
-                inputs = *_grouped(draw, sizes, d, trues, 1.0, mean), function_ref(name)
-                if _is_telling(_Chances(*inputs), mistakes):
-                    break
-            seed = draw.seed()
-            all_seeds = (seed, seed, *(draw.seed() for _ in range(seeds)))
-            calls = tuple(Call((*inputs, n, s), watch=_WATCHES[i > 2]) for i, s in enumerate(all_seeds))
-            about = f"{len(sizes)} groups of {min(sizes)} to {max(sizes)} rows, n = {n}, {seeds + 1} seeds"
-            made.append(Case(calls, about, judge=_judge_permutation, limit_s=10.0))
-        return made
+    def inputs(setting: tuple[Any, ...]) -> tuple[Any, ...]:
+        sizes, d, trues, mean, name, *_, mistakes = setting
+        found: tuple[Any, ...] = _until(
+            lambda: (*_grouped(draw, sizes, d, trues, 1.0, mean), function_ref(name)),
+            lambda made: _is_telling(_Chances(*made), mistakes),
+        )
+        return found
 
-    return cases
+    drawn = _until(
+        lambda: [inputs(s) for s in settings], lambda all_inputs: _tells_apart([_Chances(*i) for i in all_inputs[:3]])
+    )
+    calls: list[Call] = []
+    starts = []
+    for each, setting in zip(drawn, settings, strict=True):
+        n, seeds = setting[5:7]
+        starts.append(len(calls))
+        seed = draw.seed()
+        all_seeds = (seed, seed, *(draw.seed() for _ in range(seeds)))
+        calls += [Call((*each, n, s), watch=_WATCHES[i > 2]) for i, s in enumerate(all_seeds)]
+    about = "5 or 6 groups of 1 to 9 rows, 1 to 40 shuffles, and many seeds"
+    return [Case(tuple(calls), about, judge=_judge_permutation, judge_data=starts, limit_s=10.0)]
+
+
+def _tells_apart(truths: Sequence[_Chances]) -> bool:
+    chances = [truth.others() for truth in truths]
+    pairs = itertools.combinations(chances[0], 2)
+    return all(any(abs(c[a] - c[b]) >= 0.14 for c in chances) for a, b in pairs)
 
 
 def _judge_each_permutation(case: Case, observation: Observation) -> Complaint | None:
@@ -1213,25 +1261,11 @@ PERMUTATION_P = Exercise(
     },
     oracle=_permutation_p,
     parts=(
+        Part("groups of several sizes, one shuffle and more", 3, _permutation_case),
         Part(
-            "groups of several sizes",
-            3,
-            _permutation_cases(
-                (
-                    ((3, 5, 2, 4, 6, 3), 2, 3, 0.0, "mean_gap", 40, ("rows_shuffled", "lower_counted")),
-                    ((4, 1, 5, 2, 3), 3, 1, -1.0, "accuracy_of_sign", 30, ("lower_counted", "drawn_anew")),
-                    ((9, 2, 1, 1, 3, 2), 3, 3, 0.0, "accuracy_of_sign", 40, ("ties_lost", "lower_counted")),
-                ),
-                20,
-            ),
-        ),
-        Part(
-            "one shuffle, few groups, a group with both labels",
+            "exchanged arguments, a group with both labels",
             1,
             lambda draw, size: [
-                *_permutation_cases(
-                    (((4, 5, 3, 6, 4), 1, 2, 0.0, "accuracy_of_sign", 1, ("rows_shuffled", "lower_counted")),), 200
-                )(draw, size),
                 *_other_permutations(draw, size),
                 *_mixed_groups(draw, size),
             ],
