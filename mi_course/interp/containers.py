@@ -24,3 +24,30 @@ class SparseCode:
 
     def decode(self, f: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
         return f @ self.W_dec + self.b_dec
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a chain stand: hint, bits, `=`, steps, `?`, answer (`mi_course.interp.reasoning`)."""
+
+    hint: int
+    first_bit: int
+    n_bits: int
+    first_step: int
+    n_steps: int
+    question: int
+    """Position of `?`, where the answer is predicted. The answer, if it is there, stands one further."""
+    even: tuple[int, ...]
+    """Token ids of the spellings of the step `even`."""
+    odd: tuple[int, ...]
+    """Those of `odd`, in the same order: even[i] and odd[i] are one spelling."""
+
+    @property
+    def bits(self) -> range:
+        """Positions of the bits."""
+        return range(self.first_bit, self.first_bit + self.n_bits)
+
+    @property
+    def steps(self) -> range:
+        """Positions of the steps."""
+        return range(self.first_step, self.first_step + self.n_steps)
