@@ -22,7 +22,16 @@ from require import require
 
 from mi_course import lessons, wire
 from mi_course.asking import observe, references, stubs
-from mi_course.exercises import cache_ref, function_ref, hook_ref, model_ref, optimizer_ref, sae_ref, trained_ref
+from mi_course.exercises import (
+    cache_ref,
+    function_ref,
+    hook_ref,
+    layout_ref,
+    model_ref,
+    optimizer_ref,
+    sae_ref,
+    trained_ref,
+)
 from mi_course.interp.models import small_model
 from mi_course.wire import Ask, Call, Observation, Ref, Reply
 
@@ -230,6 +239,12 @@ def test_every_reference_is_made():
     assert abs(reply(lambda f: f(0.5), function_ref("tanh", scale=2.0, shift=-1.0)).value) < 1e-9
     norm = function_ref("rms_norm", weight=torch.tensor([1.0, 2.0]), eps=1.0)
     assert torch.allclose(reply(lambda f: f(torch.tensor([[0.0, 4.0]])), norm).value, torch.tensor([[0.0, 8 / 3]]))
+
+
+def test_a_layout_says_where_things_stand():
+    fields = {"hint": 1, "first_bit": 2, "n_bits": 3, "first_step": 6, "n_steps": 2, "even": (7,), "odd": (9,)}
+    places = reply(lambda at: [list(at.bits), list(at.steps), at.question, at.odd], layout_ref(**fields)).value
+    assert places == [[2, 3, 4], [6, 7], 8, (9,)]
 
 
 def test_references_are_shared_within_an_ask_and_not_between_them():

@@ -28,19 +28,19 @@ class SparseCode:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a chain stand: hint, bits, `=`, steps, `?`, answer (`mi_course.interp.reasoning`)."""
+    """Where things stand in a chain of thought: hint, bits, `=`, written steps, `?`, answer. Positions count from 0."""
 
     hint: int
+    """Position of the hint token."""
     first_bit: int
     n_bits: int
     first_step: int
     n_steps: int
-    question: int
-    """Position of `?`, where the answer is predicted. The answer, if it is there, stands one further."""
+    """Step i is written at first_step + i, and says whether the first i + 1 bits hold an even or an odd number of ones."""
     even: tuple[int, ...]
-    """Token ids of the spellings of the step `even`."""
+    """The tokens that spell *even*."""
     odd: tuple[int, ...]
-    """Those of `odd`, in the same order: even[i] and odd[i] are one spelling."""
+    """The tokens that spell *odd*, in the same order: `even[i]` and `odd[i]` are spelled alike."""
 
     @property
     def bits(self) -> range:
@@ -49,5 +49,10 @@ class Layout:
 
     @property
     def steps(self) -> range:
-        """Positions of the steps."""
+        """Positions of the written steps."""
         return range(self.first_step, self.first_step + self.n_steps)
+
+    @property
+    def question(self) -> int:
+        """Position of `?`, right after the last step. The answer is predicted here, and would be the next token."""
+        return self.first_step + self.n_steps

@@ -83,6 +83,9 @@ OURS = (
     LessonInfo(
         6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
     ),
+    LessonInfo(
+        12, "chain_of_thought", "Chain of thought", 100, "12_chain_of_thought", "mi_course.lessons.chain_of_thought"
+    ),
 )
 
 

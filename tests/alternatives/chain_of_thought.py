@@ -1,0 +1,4 @@
+"""Other right answers to lesson 12."""
+
+
+ANSWERS = {}
