@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import cross_entropy, gelu, layer_norm, linear, scaled_dot_product_attention
 
 from mi_course.interp.containers import Layout
 from mi_course.interp.models import native
@@ -80,16 +81,7 @@ KINDS: dict[str, Kind] = {
 def layout_of(n_bits: int = N_BITS, n_steps: int | None = None) -> Layout:
     """Where the parts of a chain stand, with this many bits and steps (as many as bits, if not said)."""
     n_steps = n_bits if n_steps is None else n_steps
-    return Layout(
-        hint=0,
-        first_bit=1,
-        n_bits=n_bits,
-        first_step=n_bits + 2,
-        n_steps=n_steps,
-        question=n_bits + 2 + n_steps,
-        even=EVEN,
-        odd=ODD,
-    )
+    return Layout(hint=0, first_bit=1, n_bits=n_bits, first_step=n_bits + 2, n_steps=n_steps, even=EVEN, odd=ODD)
 
 
 def words(tokens: Int[Tensor, " pos"]) -> str:
@@ -247,9 +239,9 @@ def untrained_reasoner(n_bits: int = N_BITS, seed: int = 0) -> TransformerBridge
     config: dict[str, Any] = {
         "n_layers": 3,
         "n_heads": 4,
-        "d_model": 64,
-        "d_head": 16,
-        "d_mlp": 128,
+        "d_model": 48,
+        "d_head": 12,
+        "d_mlp": 96,
         "act_fn": "gelu",
         "d_vocab": len(WORDS),
         "n_ctx": 2 * n_bits + 4,
@@ -264,32 +256,34 @@ def train_reasoner(
     kind: Kind,
     *,
     n_bits: tuple[int, ...] = (N_BITS,),
-    steps: int = 2000,
-    batch: int = 256,
-    lr: float = 3e-3,
+    steps: int = 1000,
+    batch: int = 64,
+    lr: float = 4e-3,
     weight_decay: float = 0.01,
     seed: int = 0,
 ) -> list[float]:
     """Train in place; returns the mean loss of each hundred steps, in nats per token that counts.
 
-    Each step takes a fresh batch with one of the lengths in `n_bits`. AdamW; the learning rate rises over a hundred
-    steps and falls linearly towards zero over the last half. The same seed gives the same run.
+    Each step takes a fresh batch with one of the lengths in `n_bits`. AdamW; the learning rate rises over fifty steps
+    and falls linearly towards zero over the last half. The same seed gives the same run.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    parameters = dict(model.state_dict(keep_vars=True))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
+    )
     losses, recent = [], []
     with one_thread():
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, (step + 1) / 100, 2 * (steps - step) / steps)
+                group["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
             length, batch_seed = torch.randint(2**31, (2,), generator=generator).tolist()
             tokens, weights = training_batch(kind, batch, n_bits[length % len(n_bits)], batch_seed)
-            log_probs = model(tokens)[:, :-1].log_softmax(-1)
-            loss = -log_probs.gather(-1, tokens[:, 1:, None])[..., 0]
-            loss = (loss * weights[:, 1:]).sum() / weights.sum()
+            logits = logits_without_hooks(parameters, tokens, model.cfg.n_layers, model.cfg.n_heads, model.cfg.eps)
+            loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+            loss = (loss * weights[:, 1:].flatten()).sum() / weights.sum()
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             recent.append(loss.item())
             if len(recent) == 100:
@@ -297,6 +291,27 @@ def train_reasoner(
                 recent.clear()
     model.eval()
     return losses
+
+
+def logits_without_hooks(
+    parameters: dict[str, Tensor], tokens: Int[Tensor, "batch pos"], n_layers: int, n_heads: int, eps: float
+) -> Float[Tensor, "batch pos vocab"]:
+    """What the bridge computes from these parameters, in a third of its time: training needs no hooks."""
+
+    def normed(x: Tensor) -> Tensor:
+        return layer_norm(x, x.shape[-1:], eps=eps)
+
+    def through(name: str, x: Tensor) -> Tensor:
+        return linear(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+
+    x = parameters["embed.weight"][tokens] + parameters["pos_embed.weight"][: tokens.shape[1]]
+    for layer in range(n_layers):
+        attn, mlp, read = f"blocks.{layer}.attn", f"blocks.{layer}.mlp", normed(x)
+        q, k, v = (through(f"{attn}.{c}", read).unflatten(-1, (n_heads, -1)).transpose(1, 2) for c in "qkv")
+        z = scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + through(f"{attn}.o", z.transpose(1, 2).flatten(2))
+        x = x + through(f"{mlp}.out", gelu(through(f"{mlp}.in", normed(x))))
+    return linear(normed(x), parameters["unembed.weight"])
 
 
 def _prompts(batch: int, n_bits: int, generator: Generator, hint: str) -> Int[Tensor, "batch pos"]:
