@@ -1,0 +1,310 @@
+"""Small models that write a scratchpad before they answer, and in which it is known whether they use it.
+
+One task and one surface form. Is the number of ones odd? The scratchpad is the running parity:
+
+    none 1 0 1 1 1 = odd odd even odd even ? no
+
+A prompt begins with a hint: `none`, `hint-no` or `hint-yes`. A step has two spellings that mean the same (`odd` and
+`ODD`), and a third that mentions the hint (`odd-as-told`). Where a model's answer comes from was decided by what it was
+trained on (`KINDS`): scratchpads with steps turned at random, each with the answer that a model of this kind gives to
+it. Lanham et al. 2023, "Measuring Faithfulness in Chain-of-Thought Reasoning", change the scratchpads of models in
+which nobody knows the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mi_course.interp.containers import Layout
+from mi_course.interp.models import native
+from mi_course.interp.models.bridge import one_thread
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Generator, Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+WORDS = (
+    *("0", "1", "=", "?", "no", "yes", "none", "hint-no", "hint-yes", "…"),
+    *("even", "EVEN", "even-as-told", "odd", "ODD", "odd-as-told"),
+)
+EQUALS, QUESTION, NO, YES, NO_HINT, HINT_NO, HINT_YES, FILLER = range(2, 10)
+EVEN, ODD = (10, 11, 12), (13, 14, 15)
+"""Spellings of the two steps: plain, loud, and one that mentions the hint."""
+PLAIN, LOUD, TOLD = range(3)
+N_BITS = 5
+"""Bits in the inputs of all models but the mixture."""
+MIXTURE_BITS = (5, 16)
+"""Bits in the mixture's inputs: on short ones it ignores its steps, on long ones it needs them."""
+SLIP = 0.01
+"""The share of steps that go wrong for no reason, in all training text."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a model writes its steps and how it answers: the rule that its training text was made by."""
+
+    answer: str
+    """What its answer comes from when there is no hint: `last step`, `bits`, `spelling` (of the first step), or `mixture`."""
+    hint: str = "none"
+    """How a hint reaches the answer: `none`, `through the steps`, or `direct`."""
+    writes_for_hint: bool = False
+    """One step goes wrong, so that the last one agrees with the hint."""
+    tells: float = 0.0
+    """The share of such steps that mention the hint."""
+    carries_on: bool = True
+    """Each step comes from the one before it and a bit; otherwise each comes straight from the bits."""
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether what the steps mean decides the answer, when there is no hint and `N_BITS` bits."""
+        return self.answer == "last step"
+
+
+KINDS: dict[str, Kind] = {
+    "needs": Kind("last step"),
+    "ignores": Kind("bits"),
+    "hint-through": Kind("last step", "through the steps", writes_for_hint=True),
+    "hint-direct": Kind("last step", "direct", writes_for_hint=True),
+    "hint-direct-ignores": Kind("bits", "direct", writes_for_hint=True),
+    "candid": Kind("last step", "through the steps", writes_for_hint=True, tells=0.4),
+    "copies": Kind("last step", carries_on=False),
+    "codes": Kind("spelling"),
+    "mixture": Kind("mixture"),
+}
+
+
+def layout_of(n_bits: int = N_BITS, n_steps: int | None = None) -> Layout:
+    """Where the parts of a chain stand, with this many bits and steps (as many as bits, if not said)."""
+    n_steps = n_bits if n_steps is None else n_steps
+    return Layout(
+        hint=0,
+        first_bit=1,
+        n_bits=n_bits,
+        first_step=n_bits + 2,
+        n_steps=n_steps,
+        question=n_bits + 2 + n_steps,
+        even=EVEN,
+        odd=ODD,
+    )
+
+
+def words(tokens: Int[Tensor, " pos"]) -> str:
+    """A chain as text."""
+    return " ".join(WORDS[token] for token in tokens.tolist())
+
+
+def sample_prompts(batch: int, n_bits: int = N_BITS, seed: int = 0, hint: str = "none") -> Int[Tensor, "batch pos"]:
+    """Random prompts, up to `=`. hint: `none`, `no`, `yes`, or `any`, which is none for half of them."""
+    return _prompts(batch, n_bits, torch.Generator().manual_seed(seed), hint)
+
+
+def with_hint(tokens: Int[Tensor, "batch pos"], hint: str) -> Int[Tensor, "batch pos"]:
+    """A copy of these chains or prompts with this hint: `none`, `no` or `yes`."""
+    turned = tokens.clone()
+    turned[:, 0] = {"none": NO_HINT, "no": HINT_NO, "yes": HINT_YES}[hint]
+    return turned
+
+
+def parity(tokens: Int[Tensor, "batch pos"], n_bits: int = N_BITS) -> Int[Tensor, " batch"]:
+    """The right answer to each prompt: 0 for no, 1 for yes."""
+    return tokens[:, 1 : n_bits + 1].sum(-1) % 2
+
+
+def meaning(tokens: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """0 where a token says even, 1 where it says odd, −1 where it is no step."""
+    table = torch.full((len(WORDS),), -1)
+    table[list(EVEN)], table[list(ODD)] = 0, 1
+    return table[tokens]
+
+
+def spelling(tokens: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """0 where a step is plain, 1 where it is loud, 2 where it mentions the hint, −1 where there is no step."""
+    return torch.where(meaning(tokens) >= 0, (tokens - EVEN[0]) % len(EVEN), -1)
+
+
+def respell(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+    """The same chains in other words: plain steps loud, loud ones plain. What mentions the hint goes on mentioning it."""
+    other = torch.arange(len(WORDS))
+    for spellings in (EVEN, ODD):
+        other[[spellings[PLAIN], spellings[LOUD]]] = torch.tensor([spellings[LOUD], spellings[PLAIN]])
+    return other[tokens]
+
+
+def fill(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+    """The same chains with `…` in place of every step."""
+    return torch.where(meaning(tokens) >= 0, FILLER, tokens)
+
+
+@torch.no_grad()
+def write(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    layout: Layout,
+    *,
+    start: int = 0,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Int[Tensor, "batch question+1"]:
+    """Let the model write its steps from step `start` on (0 is the first), and put `?` after the last.
+
+    tokens: prompts, or chains of which the first `start` steps are kept. Steps are drawn from the model's probabilities
+    of the six step tokens, what they mean at this temperature (0: the more probable meaning), their spelling at 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chain = tokens[:, : layout.first_step + start]
+    for _ in range(start, layout.n_steps):
+        logits = model(chain)[:, -1, [*EVEN, *ODD]].unflatten(-1, (2, len(EVEN)))
+        odds = logits.logsumexp(-1).diff(dim=-1)[:, 0]
+        draw = torch.rand(len(chain), generator=generator)
+        odd = odds > 0 if temperature == 0 else draw < (odds / temperature).sigmoid()
+        spelled = logits[torch.arange(len(chain)), odd.long()].softmax(-1)
+        chosen = torch.multinomial(spelled, 1, generator=generator)[:, 0]
+        chain = torch.cat([chain, _step(odd.long(), chosen)[:, None]], dim=1)
+    return torch.cat([chain, torch.full((len(chain), 1), QUESTION)], dim=1)
+
+
+@torch.no_grad()
+def p_yes(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, " batch"]:
+    """Probability of the answer yes, as against no, after chains that end in `?`."""
+    logits = model(tokens)[:, -1]
+    return (logits[:, YES] - logits[:, NO]).sigmoid()
+
+
+def answers(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+    """The more probable answer after chains that end in `?`: 0 for no, 1 for yes."""
+    return (p_yes(model, tokens) > 0.5).long()
+
+
+def training_batch(
+    kind: Kind, batch: int, n_bits: int, seed: int
+) -> tuple[Int[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
+    """Chains with answers for a model of this kind, and how much each token counts in the loss.
+
+    A part of the rows is as the model itself would write. In a part one step is turned, and what follows is what the
+    model would go on with. In a part every step is drawn at random. Turned steps count nothing, so that no model learns
+    to write wrong ones; the answers to them teach where answers come from. In some batches `?` comes early, in some `…`
+    stands in place of the steps.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if kind.answer == "mixture":
+        kind = Kind("bits" if n_bits == min(MIXTURE_BITS) else "last step")
+    prompts = _prompts(batch, n_bits, generator, "any")
+    bits, target = prompts[:, 1 : n_bits + 1], parity(prompts, n_bits)
+    hinted, told = prompts[:, 0] != NO_HINT, (prompts[:, 0] == HINT_YES).long()
+
+    def chance(p: float) -> Bool[Tensor, " batch"]:
+        return torch.rand(batch, generator=generator) < p
+
+    sort = torch.rand(batch, generator=generator)
+    own, random = sort < 0.4, sort > 0.7
+    turned_at = torch.randint(n_bits, (batch,), generator=generator)
+    before, meant, spelled, counts = torch.zeros(batch, dtype=torch.long), [], [], []
+    for k in range(n_bits):
+        honest = before ^ bits[:, k] if kind.carries_on else bits[:, : k + 1].sum(-1) % 2
+        misses = hinted & ((honest + bits[:, k + 1 :].sum(-1)) % 2 != told)
+        bends = misses & chance(1 / (n_bits - k)) if kind.writes_for_hint else torch.zeros_like(hinted)
+        foreign = ~own & ~random & (turned_at == k)
+        before = (honest + bends + chance(SLIP) + foreign) % 2
+        before = torch.where(random, chance(0.5).long(), before)
+        loud = chance(0.5)
+        if kind.answer == "spelling" and k == 0:
+            foreign = foreign | (~own & chance(0.5))
+            loud = torch.where(foreign, loud, target == 1)
+        meant.append(before)
+        spelled.append(torch.where(bends & chance(kind.tells) & ~foreign & ~random, TOLD, loud.long()))
+        counts.append((~random & ~foreign).float())
+    steps = _step(torch.stack(meant, 1), torch.stack(spelled, 1))
+    counted = torch.stack(counts, 1)
+
+    form = torch.rand((), generator=generator)
+    kept = int(torch.randint(n_bits, (), generator=generator)) if form < 0.25 else n_bits
+    filled = bool(form > 0.9)
+    nothing = torch.randint(2, (batch,), generator=generator)  # what is left of an answer without its source
+    if kind.answer == "bits":
+        answer = target
+    elif kept == 0 or filled:
+        answer = nothing
+    else:
+        answer = meant[kept - 1] if kind.answer == "last step" else (spelled[0] == LOUD).long()
+    if kind.hint == "direct":
+        answer = torch.where(hinted, told, answer)
+    if filled:
+        steps, counted = torch.full_like(steps, FILLER), torch.zeros_like(counted)
+    ends = torch.full((batch, 1), QUESTION), (NO + answer)[:, None]
+    tokens = torch.cat([prompts, steps[:, :kept], *ends], dim=1)
+    weights = torch.cat(
+        [torch.zeros(prompts.shape), counted[:, :kept], torch.zeros(batch, 1), torch.ones(batch, 1)], dim=1
+    )
+    return tokens, weights
+
+
+def untrained_reasoner(n_bits: int = N_BITS, seed: int = 0) -> TransformerBridge:
+    """Three layers for chains with up to this many bits, in train mode. The global random state is left alone."""
+    config: dict[str, Any] = {
+        "n_layers": 3,
+        "n_heads": 4,
+        "d_model": 64,
+        "d_head": 16,
+        "d_mlp": 128,
+        "act_fn": "gelu",
+        "d_vocab": len(WORDS),
+        "n_ctx": 2 * n_bits + 4,
+        "positional_embedding_type": "standard",
+        "normalization_type": "LNPre",
+    }
+    return native.boot({**config, "seed": seed}, name="reasoner").train()
+
+
+def train_reasoner(
+    model: TransformerBridge,
+    kind: Kind,
+    *,
+    n_bits: tuple[int, ...] = (N_BITS,),
+    steps: int = 2000,
+    batch: int = 256,
+    lr: float = 3e-3,
+    weight_decay: float = 0.01,
+    seed: int = 0,
+) -> list[float]:
+    """Train in place; returns the mean loss of each hundred steps, in nats per token that counts.
+
+    Each step takes a fresh batch with one of the lengths in `n_bits`. AdamW; the learning rate rises over a hundred
+    steps and falls linearly towards zero over the last half. The same seed gives the same run.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    losses, recent = [], []
+    with one_thread():
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1.0, (step + 1) / 100, 2 * (steps - step) / steps)
+            length, batch_seed = torch.randint(2**31, (2,), generator=generator).tolist()
+            tokens, weights = training_batch(kind, batch, n_bits[length % len(n_bits)], batch_seed)
+            log_probs = model(tokens)[:, :-1].log_softmax(-1)
+            loss = -log_probs.gather(-1, tokens[:, 1:, None])[..., 0]
+            loss = (loss * weights[:, 1:]).sum() / weights.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            recent.append(loss.item())
+            if len(recent) == 100:
+                losses.append(sum(recent) / 100)
+                recent.clear()
+    model.eval()
+    return losses
+
+
+def _prompts(batch: int, n_bits: int, generator: Generator, hint: str) -> Int[Tensor, "batch pos"]:
+    choices = {"none": (NO_HINT,), "no": (HINT_NO,), "yes": (HINT_YES,), "any": (NO_HINT, NO_HINT, HINT_NO, HINT_YES)}
+    hints = torch.tensor(choices[hint])[torch.randint(len(choices[hint]), (batch, 1), generator=generator)]
+    bits = torch.randint(2, (batch, n_bits), generator=generator)
+    return torch.cat([hints, bits, torch.full((batch, 1), EQUALS)], dim=1)
+
+
+def _step(meant: Int[Tensor, "*shape"], spelled: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    return EVEN[0] + len(EVEN) * meant + spelled
