@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -165,7 +166,7 @@ def _area_over_curve(agree: list[Tensor], counts: Tensor) -> float:
         points = curve.tolist()
         steps = len(points) - 1
         area = 0.0 if steps else 1 - points[0]
-        for left, right in zip(points[:-1], points[1:], strict=True):
+        for left, right in pairwise(points):
             area += ((1 - left) + (1 - right)) / 2 / steps
         areas += [area] * count
     return sum(areas) / len(areas)
