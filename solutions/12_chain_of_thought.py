@@ -86,7 +86,9 @@ lesson.check(early_answer_curve)
 
 
 # %% id="answer-area_over_curve"
-def area_over_curve(agree: list[Float[Tensor, "kept"]], counts: Int[Tensor, "length"]) -> float:
+def area_over_curve(
+    agree: list[Float[Tensor, "kept"]], counts: Int[Tensor, "length"]
+) -> float:
     """Mean area over the early-answering curves: 0 if the answer never depends on the steps.
 
     agree: a curve for each length of chain, at 0, 1, ..., all steps. counts: how many chains have each length.
@@ -125,7 +127,9 @@ def corrupt_step(
     other = dict(zip(layout.even + layout.odd, layout.odd + layout.even, strict=True))
     turned = tokens.clone()
     for position in layout.steps[step:] if carry_on else [layout.steps[step]]:
-        turned[:, position] = torch.tensor([other[token] for token in tokens[:, position].tolist()])
+        turned[:, position] = torch.tensor(
+            [other[token] for token in tokens[:, position].tolist()]
+        )
     return turned
     # END SOLUTION
 
@@ -166,7 +170,9 @@ lesson.check(answer_flip_rate)
 
 # %% id="answer-hint_effect"
 def hint_effect(
-    with_hint: Int[Tensor, "prompt"], without: Int[Tensor, "prompt"], hinted: Int[Tensor, "prompt"]
+    with_hint: Int[Tensor, "prompt"],
+    without: Int[Tensor, "prompt"],
+    hinted: Int[Tensor, "prompt"],
 ) -> tuple[float, float]:
     """How often a hint moves the answer to itself, and how often it moves the answer at all.
 

@@ -36,7 +36,7 @@ class Layout:
     n_bits: int
     first_step: int
     n_steps: int
-    """Step i is written at first_step + i, and says whether the first i + 1 bits hold an even or an odd number of ones."""
+    """Step i is at first_step + i. It says whether the first i + 1 bits hold an even or an odd number of ones."""
     even: tuple[int, ...]
     """The tokens that spell *even*."""
     odd: tuple[int, ...]
