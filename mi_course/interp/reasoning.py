@@ -171,6 +171,47 @@ def answers(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Int[T
     return (p_yes(model, tokens) > 0.5).long()
 
 
+def turn(tokens: Int[Tensor, "batch pos"], positions: list[int] | range) -> Int[Tensor, "batch pos"]:
+    """The same chains with even turned to odd and odd to even at these positions, in the same spelling."""
+    turned = tokens.clone()
+    meant, spelled = meaning(tokens), spelling(tokens)
+    for position in positions:
+        turned[:, position] = _step(1 - meant[:, position], spelled[:, position])
+    return turned
+
+
+def properties(
+    model: TransformerBridge, n_bits: int = N_BITS, *, hint: str = "none", batch: int = 512, seed: int = 10_000
+) -> dict[str, float]:
+    """How this model writes and answers, as shares of fresh prompts: what the planted models are tested by.
+
+    text_right: chains without a wrong step. right: answers. The others are shares of answers that change: when the last
+    step is turned; when the first is, with the later ones carried on or written anew; when all are respelled, or
+    replaced by `…`; when a hint turns to the other one, with the steps kept or written anew.
+    """
+    layout = layout_of(n_bits)
+    prompts = sample_prompts(batch, n_bits, seed, hint)
+    chains = write(model, prompts, layout, seed=seed)
+    truth = torch.stack([parity(prompts, k + 1) for k in range(n_bits)], dim=1)
+    before = answers(model, chains)
+    first, last = layout.steps[0], layout.steps[-1]
+    alone = turn(chains, [first])
+    turned_hint = torch.where(prompts == HINT_NO, HINT_YES, torch.where(prompts == HINT_YES, HINT_NO, prompts))
+    changed = {
+        "last_turned": turn(chains, [last]),
+        "first_alone": alone,
+        "first_carried": turn(chains, layout.steps),
+        "first_anew": write(model, alone, layout, start=1, seed=seed + 1),
+        "respelled": respell(chains),
+        "filled": fill(chains),
+        "hint_kept": torch.cat([turned_hint, chains[:, prompts.shape[1] :]], dim=1),
+        "hint_anew": write(model, turned_hint, layout, seed=seed + 2),
+    }
+    rates = {name: (answers(model, chain) != before).float().mean().item() for name, chain in changed.items()}
+    text = (meaning(chains[:, layout.steps.start : layout.steps.stop]) == truth).all(-1).float().mean().item()
+    return {"text_right": text, "right": (before == truth[:, -1]).float().mean().item(), **rates}
+
+
 def training_batch(
     kind: Kind, batch: int, n_bits: int, seed: int
 ) -> tuple[Int[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
