@@ -310,9 +310,7 @@ def train_reasoner(
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = dict(model.state_dict(keep_vars=True))
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     losses, recent = [], []
     with one_thread():
         for step in range(steps):

@@ -170,6 +170,17 @@ def receivers_by_moments(pattern):
     return scores
 
 
+def right_verdicts(case):
+    from mi_course.lessons.chain_of_thought.outcome import right
+
+    return right(case)
+
+
+def verdicts_as_lists(case):
+    verdicts = {letter: list(verdict) for letter, verdict in reversed(right_verdicts(case).items())}
+    return {**verdicts, "f": "one more, that nobody asked for"}
+
+
 ANSWERS = {
     "truncate_reasoning": [truncated_by_index, truncated_as_lists],
     "early_answer_curve": [curve_by_xor, curve_by_rows],
@@ -181,6 +192,7 @@ ANSWERS = {
     "step_importance": [importance_by_kl_div, importance_by_categorical],
     "knock_out_attention": [knocked_out_by_mask, knocked_out_in_place],
     "receiver_score": [receivers_by_mask, receivers_by_moments],
+    "my_verdicts": [right_verdicts, verdicts_as_lists],
 }
 
 

@@ -685,13 +685,8 @@ RECEIVER_SCORE = Exercise(
         ),
         Mistake(
             "summed",
-            "You summed over the later steps. Early steps have more of them, and get larger sums: take the mean.",
+            "You summed over the later steps, or divided by the number of all queries. Early steps have more steps after them, and get larger sums: take the mean over the queries at least 4 later, of which each key has its own number.",
             _scored(lambda pattern: _far(pattern).sum(1)[:, : pattern.shape[-1] - NEAR]),
-        ),
-        Mistake(
-            "mean_over_all_queries",
-            "You divided by the number of all queries, also those that come before the step or close after it. The mean is over queries at least 4 later.",
-            _scored(lambda pattern: _far(pattern).mean(1)[:, : pattern.shape[-1] - NEAR]),
         ),
         Mistake(
             "last_steps_scored",
