@@ -8,6 +8,7 @@ from typing import Any
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.models import native
+from mi_course.interp.models.where import data_dir
 from mi_course.interp.reasoning import KINDS
 from mi_course.lessons.chain_of_thought.mysteries import LETTERS, mystery_kinds
 from mi_course.wire import Observation
@@ -36,7 +37,7 @@ SMALL: dict[str, _Truth] = {
 @cache
 def mystery_truths() -> dict[str, _Truth]:
     """The full size: the kinds that the shipped models were trained to be."""
-    version = native.read_meta("tiny-reasoner-mystery-a")["drawn_for"]
+    version = native.read_meta(data_dir() / "tiny-reasoner-mystery-a.safetensors")["drawn_for"]
     kinds = {letter: KINDS[kind] for letter, kind in mystery_kinds(version).items()}
     return {letter: (kind.reads_steps, kind.hint) for letter, kind in kinds.items()}
 
