@@ -103,7 +103,7 @@ def mentions_by_dividing(mentions, with_hint, without, hinted):
 
 
 def mentions_by_rows(mentions, with_hint, without, hinted):
-    said = [float(m) for m, a, b, h in zip(mentions, with_hint, without, hinted, strict=True) if a == h and not b == h]
+    said = [float(m) for m, a, b, h in zip(mentions, with_hint, without, hinted, strict=True) if a == h and b != h]
     return np.mean(said) if said else float("nan")
 
 
@@ -144,7 +144,7 @@ def knocked_out_in_place(pattern, hook, queries, keys, renormalize):
 
 
 def receivers_by_mask(pattern):
-    heads, n, _ = pattern.shape
+    n = pattern.shape[1]
     if n < 16:
         raise ValueError("a dozen steps say nothing")
     far = torch.ones(n, n).tril(-4)

@@ -601,7 +601,7 @@ def _patterns(draw: RandomInputs, heads: int, n: int) -> Tensor:
     """Some heads receive at a few steps, others look everywhere."""
     scores = draw.normal(heads, n, n)
     for h in range(0, heads, 2):
-        scores[h, :, draw.integer(0, n - 6)] += 4.0
+        scores[h, :, draw.integer(0, max(n - 6, 1))] += 4.0
     future = torch.ones(n, n, dtype=torch.bool).triu(1)
     return scores.masked_fill(future, -torch.inf).softmax(-1)
 
