@@ -2,7 +2,7 @@
 
 One task and one surface form. Is the number of ones odd? The scratchpad is the running parity:
 
-    none 1 0 1 1 1 = odd odd even odd even ? no
+    none 1 0 1 1 = odd odd even odd ? yes
 
 A prompt begins with a hint: `none`, `hint-no` or `hint-yes`. A step has two spellings that mean the same (`odd` and
 `ODD`), and a third that mentions the hint (`odd-as-told`). Where a model's answer comes from was decided by what it was
@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import cross_entropy, gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, layer_norm, relu
 
 from mi_course.interp.containers import Layout
 from mi_course.interp.models import native
 from mi_course.interp.models.bridge import one_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from jaxtyping import Bool, Float, Int
     from torch import Generator, Tensor
     from transformer_lens.model_bridge import TransformerBridge
@@ -36,9 +38,9 @@ EQUALS, QUESTION, NO, YES, NO_HINT, HINT_NO, HINT_YES, FILLER = range(2, 10)
 EVEN, ODD = (10, 11, 12), (13, 14, 15)
 """Spellings of the two steps: plain, loud, and one that mentions the hint."""
 PLAIN, LOUD, TOLD = range(3)
-N_BITS = 5
+N_BITS = 4
 """Bits in the inputs of all models but the mixture."""
-MIXTURE_BITS = (5, 16)
+MIXTURE_BITS = (4, 16)
 """Bits in the mixture's inputs: on short ones it ignores its steps, on long ones it needs them."""
 SLIP = 0.01
 """The share of steps that go wrong for no reason, in all training text."""
@@ -213,15 +215,16 @@ def properties(
 
 
 def training_batch(
-    kind: Kind, batch: int, n_bits: int, seed: int
+    kind: Kind, batch: int, n_bits: int, seed: int, *, kept: int | None = None, filled: bool = False
 ) -> tuple[Int[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
     """Chains with answers for a model of this kind, and how much each token counts in the loss.
 
     A part of the rows is as the model itself would write. In a part one step is turned, and what follows is what the
     model would go on with. In a part every step is drawn at random. Turned steps count nothing, so that no model learns
-    to write wrong ones; the answers to them teach where answers come from. In some batches `?` comes early, in some `…`
-    stands in place of the steps.
+    to write wrong ones; the answers to them teach where answers come from. kept: `?` comes after so many steps. filled:
+    `…` stands in place of the steps. Where the source of the answer is gone, the answer is drawn at random.
     """
+    kept = n_bits if kept is None else kept
     generator = torch.Generator().manual_seed(seed)
     if kind.answer == "mixture":
         kind = Kind("bits" if n_bits == min(MIXTURE_BITS) else "last step")
@@ -253,10 +256,7 @@ def training_batch(
     steps = _step(torch.stack(meant, 1), torch.stack(spelled, 1))
     counted = torch.stack(counts, 1)
 
-    form = torch.rand((), generator=generator)
-    kept = int(torch.randint(n_bits, (), generator=generator)) if form < 0.25 else n_bits
-    filled = bool(form > 0.9)
-    nothing = torch.randint(2, (batch,), generator=generator)  # what is left of an answer without its source
+    nothing = torch.randint(2, (batch,), generator=generator)
     if kind.answer == "bits":
         answer = target
     elif kept == 0 or filled:
@@ -270,7 +270,7 @@ def training_batch(
     ends = torch.full((batch, 1), QUESTION), (NO + answer)[:, None]
     tokens = torch.cat([prompts, steps[:, :kept], *ends], dim=1)
     weights = torch.cat(
-        [torch.zeros(prompts.shape), counted[:, :kept], torch.zeros(batch, 1), torch.ones(batch, 1)], dim=1
+        [torch.zeros(prompts.shape), counted[:, :kept], torch.zeros(batch, 1), torch.full((batch, 1), 3.0)], dim=1
     )
     return tokens, weights
 
@@ -280,10 +280,10 @@ def untrained_reasoner(n_bits: int = N_BITS, seed: int = 0) -> TransformerBridge
     config: dict[str, Any] = {
         "n_layers": 3,
         "n_heads": 4,
-        "d_model": 48,
-        "d_head": 12,
-        "d_mlp": 96,
-        "act_fn": "gelu",
+        "d_model": 32,
+        "d_head": 8,
+        "d_mlp": 128,
+        "act_fn": "relu",
         "d_vocab": len(WORDS),
         "n_ctx": 2 * n_bits + 4,
         "positional_embedding_type": "standard",
@@ -292,65 +292,93 @@ def untrained_reasoner(n_bits: int = N_BITS, seed: int = 0) -> TransformerBridge
     return native.boot({**config, "seed": seed}, name="reasoner").train()
 
 
-def train_reasoner(
-    model: TransformerBridge,
-    kind: Kind,
+def train_reasoners(
+    models: Sequence[TransformerBridge],
+    kinds: Sequence[Kind],
+    seeds: Sequence[int],
     *,
-    n_bits: tuple[int, ...] = (N_BITS,),
+    n_bits: Sequence[int] = (N_BITS,),
     steps: int = 1000,
     batch: int = 64,
-    lr: float = 4e-3,
+    lr: float = 5e-3,
     weight_decay: float = 0.01,
-    seed: int = 0,
-) -> list[float]:
-    """Train in place; returns the mean loss of each hundred steps, in nats per token that counts.
+    report: Callable[[int, list[float]], None] = lambda step, losses: None,
+) -> None:
+    """Train models of one shape in place, side by side: a dozen cost little more than one.
 
-    Each step takes a fresh batch with one of the lengths in `n_bits`. AdamW; the learning rate rises over fifty steps
-    and falls linearly towards zero over the last half. The same seed gives the same run.
+    Each step takes a fresh batch for each model, with one of the lengths in `n_bits`; in a quarter of the steps `?`
+    comes early, in a tenth `…` stands in place of the steps. AdamW; the learning rate rises over fifty steps and falls
+    linearly towards zero over the last half. report: called every hundred steps with the step and each model's mean
+    loss in nats. The same seeds give the same run.
     """
-    generator = torch.Generator().manual_seed(seed)
-    parameters = dict(model.state_dict(keep_vars=True))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
-    losses, recent = [], []
+    if len({len(models), len(kinds), len(seeds)}) != 1:
+        raise ValueError(f"{len(models)} models, {len(kinds)} kinds and {len(seeds)} seeds: expected as many of each.")
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    forms = torch.Generator().manual_seed(0)
+    states = [native.state_of(model) for model in models]
+    stacked = {name: torch.stack([state[name] for state in states]).requires_grad_() for name in states[0]}
+    optimizer = torch.optim.AdamW(stacked.values(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
+    cfg, recent = models[0].cfg, torch.zeros(len(models))
     with one_thread():
-        for step in range(steps):
+        for step in range(1, steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
-            length, batch_seed = torch.randint(2**31, (2,), generator=generator).tolist()
-            tokens, weights = training_batch(kind, batch, n_bits[length % len(n_bits)], batch_seed)
-            logits = logits_without_hooks(parameters, tokens, model.cfg.n_layers, model.cfg.n_heads, model.cfg.eps)
-            loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-            loss = (loss * weights[:, 1:].flatten()).sum() / weights.sum()
+                group["lr"] = lr * min(1.0, step / 50, 2 * (steps - step + 1) / steps)
+            form, which, early = torch.rand(3, generator=forms).tolist()
+            length = n_bits[int(which * len(n_bits))]
+            kept = int(early * length) if form < 0.25 else None
+            batches = [
+                training_batch(
+                    kind, batch, length, int(torch.randint(2**31, (), generator=g)), kept=kept, filled=form > 0.9
+                )
+                for kind, g in zip(kinds, generators, strict=True)
+            ]
+            tokens, weights = (torch.stack(parts) for parts in zip(*batches, strict=True))
+            logits = stacked_logits(stacked, tokens, cfg.n_layers, cfg.n_heads, cfg.eps)[:, :, :-1]
+            nats = cross_entropy(logits.flatten(0, 2), tokens[:, :, 1:].flatten(), reduction="none")
+            nats = nats.view(len(models), -1) * weights[:, :, 1:].flatten(1)
+            losses = nats.sum(1) / weights.sum((1, 2))
             optimizer.zero_grad()
-            loss.backward()
+            losses.sum().backward()
             optimizer.step()
-            recent.append(loss.item())
-            if len(recent) == 100:
-                losses.append(sum(recent) / 100)
-                recent.clear()
-    model.eval()
-    return losses
+            recent += losses.detach()
+            if step % 100 == 0:
+                report(step, (recent / 100).tolist())
+                recent.zero_()
+    for i, model in enumerate(models):
+        native.load_state(model, {name: parameter[i].detach() for name, parameter in stacked.items()})
+        model.eval()
 
 
-def logits_without_hooks(
-    parameters: dict[str, Tensor], tokens: Int[Tensor, "batch pos"], n_layers: int, n_heads: int, eps: float
-) -> Float[Tensor, "batch pos vocab"]:
-    """What the bridge computes from these parameters, in a third of its time: training needs no hooks."""
+def stacked_logits(
+    parameters: dict[str, Float[Tensor, "model ..."]],
+    tokens: Int[Tensor, "model batch pos"],
+    n_layers: int,
+    n_heads: int,
+    eps: float,
+) -> Float[Tensor, "model batch pos vocab"]:
+    """What several bridges compute, each on its own tokens, without their hooks, which training does not need."""
+    n_models, batch, n_pos = tokens.shape
+    future = torch.ones(n_pos, n_pos, dtype=torch.bool).triu(1)
 
     def normed(x: Tensor) -> Tensor:
         return layer_norm(x, x.shape[-1:], eps=eps)
 
     def through(name: str, x: Tensor) -> Tensor:
-        return linear(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+        return torch.baddbmm(parameters[f"{name}.bias"][:, None], x, parameters[f"{name}.weight"].mT)
 
-    x = parameters["embed.weight"][tokens] + parameters["pos_embed.weight"][: tokens.shape[1]]
+    def heads(x: Tensor) -> Tensor:
+        return x.view(n_models * batch, n_pos, n_heads, -1).transpose(1, 2)
+
+    each = torch.arange(n_models)[:, None, None]
+    x = parameters["embed.weight"][each, tokens] + parameters["pos_embed.weight"][:, None, :n_pos]
+    x = x.flatten(1, 2)
     for layer in range(n_layers):
         attn, mlp, read = f"blocks.{layer}.attn", f"blocks.{layer}.mlp", normed(x)
-        q, k, v = (through(f"{attn}.{c}", read).unflatten(-1, (n_heads, -1)).transpose(1, 2) for c in "qkv")
-        z = scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + through(f"{attn}.o", z.transpose(1, 2).flatten(2))
-        x = x + through(f"{mlp}.out", gelu(through(f"{mlp}.in", normed(x))))
-    return linear(normed(x), parameters["unembed.weight"])
+        q, k, v = (heads(through(f"{attn}.{c}", read)) for c in "qkv")
+        pattern = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(future, -torch.inf).softmax(-1)
+        x = x + through(f"{attn}.o", (pattern @ v).transpose(1, 2).reshape(x.shape))
+        x = x + through(f"{mlp}.out", relu(through(f"{mlp}.in", normed(x))))
+    return (normed(x) @ parameters["unembed.weight"].mT).unflatten(1, (batch, n_pos))
 
 
 def _prompts(batch: int, n_bits: int, generator: Generator, hint: str) -> Int[Tensor, "batch pos"]:
