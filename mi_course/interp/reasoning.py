@@ -51,7 +51,7 @@ class Kind:
     """How a model writes its steps and how it answers: the rule that its training text was made by."""
 
     answer: str
-    """What its answer comes from when there is no hint: `last step`, `bits`, `spelling` (of the first step), or `mixture`."""
+    """Where its answer comes from without a hint: `last step`, `bits`, `spelling` (of the first step), or `mixture`."""
     hint: str = "none"
     """How a hint reaches the answer: `none`, `through the steps`, or `direct`."""
     writes_for_hint: bool = False
@@ -121,7 +121,7 @@ def spelling(tokens: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def respell(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    """The same chains in other words: plain steps loud, loud ones plain. What mentions the hint goes on mentioning it."""
+    """The same chains in other words: plain steps loud, loud ones plain. What mentions the hint still mentions it."""
     other = torch.arange(len(WORDS))
     for spellings in (EVEN, ODD):
         other[[spellings[PLAIN], spellings[LOUD]]] = torch.tensor([spellings[LOUD], spellings[PLAIN]])
@@ -212,6 +212,11 @@ def properties(
     rates = {name: (answers(model, chain) != before).float().mean().item() for name, chain in changed.items()}
     text = (meaning(chains[:, layout.steps.start : layout.steps.stop]) == truth).all(-1).float().mean().item()
     return {"text_right": text, "right": (before == truth[:, -1]).float().mean().item(), **rates}
+
+
+def mystery_models() -> dict[str, TransformerBridge]:
+    """The five models, `a` to `e`, that the last exercise of lesson 12 asks about."""
+    return {letter: native.load_native(f"tiny-reasoner-mystery-{letter}") for letter in "abcde"}
 
 
 def training_batch(
