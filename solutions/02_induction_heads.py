@@ -93,6 +93,9 @@ lesson.check(loss_per_token)
 # Eight sequences with a period of 40, and beside them a **control**: 80 random tokens that do not repeat.
 
 # %% id="use-loss"
+from mi_course.interp import circuits, induction, induction_text
+from mi_course.interp import induction_study as study
+
 PERIOD, BOS = 40, model.tokenizer.bos_token_id
 make_tokens, loss_of = lesson.use("repeated_tokens"), lesson.use("loss_per_token")
 tokens, others = (make_tokens(8, PERIOD, 1000, 40_000, BOS, seed) for seed in (0, 1))
@@ -101,31 +104,28 @@ with torch.no_grad():
     loss, control = loss_of(model(tokens), tokens), loss_of(model(unrepeated), unrepeated)
 
 # The first token of the second copy comes as a surprise too, so it counts with the first copy.
-first, second = loss[:, : PERIOD + 1].mean(1), loss[:, PERIOD + 1 :].mean(1)
-never = control[:, PERIOD + 1 :].mean(1)
 rows = {
-    "repeated": [first.mean(), second.mean()],
-    "not repeated": [first.mean(), never.mean()],
+    "repeated": study.by_copy(loss, PERIOD),
+    "not repeated": study.by_copy(control, PERIOD),
 }
 show.table(rows, ["first copy", "second copy, or its place"], title="Loss (nats)", digits=1)
 
 # %% id="loss-picture" tags=["not-compared"]
-runs, title = {"repeated": loss, "control: not repeated": control}, "The loss, token by token"
-axes = {"xlabel": "position of the predicted token", "ylabel": "loss (nats)"}
-axes |= {"marks": [(PERIOD + 1, "second copy")], "caption": "Median and range of eight rows."}
-show.lines(range(1, 2 * PERIOD + 1), runs, title=title, **axes)
+study.draw_losses({"repeated": loss, "control: not repeated": control}, PERIOD)
 
 # %% id="claims-loss-seen" tags=["claims"]
 from mi_course import claim
 
+first, second = loss[:, : PERIOD + 1].mean(1), loss[:, PERIOD + 1 :].mean(1)
+never = control[:, PERIOD + 1 :].mean(1)
 lesson.seen("first", first.mean(), ".0f")
 lesson.seen("second", second.mean(), ".0f")
 lesson.seen("even", torch.tensor(49_152.0).log(), ".1f")
 with torch.no_grad():
-    _likeliest = model(tokens)[:, PERIOD + 1 : -1].argmax(-1)
+    _likeliest = model(tokens[:3])[:, PERIOD + 1 : -1].argmax(-1)
     _short = make_tokens(8, 10, 1000, 40_000, BOS, 0)
     _short_loss = loss_of(model(_short), _short)[:, 11:].mean()
-_right = (_likeliest == tokens[:, PERIOD + 2 :]).float().mean()
+_right = (_likeliest == tokens[:3, PERIOD + 2 :]).float().mean()
 lesson.seen("right", _right, ".0%")
 lesson.seen("short", _short_loss, ".0f")
 claim(
@@ -159,9 +159,6 @@ claim("random text is worse than an even guess, by 1 nat in each row", (first > 
 # Write the key as a formula of the query and the period before you go on. With nothing to find, a head rests at BOS.
 
 # %% id="by-hand" tags=["not-compared"]
-from mi_course.interp import circuits, induction, induction_text
-from mi_course.interp import induction_study as study
-
 study.draw_ideal(["BOS", "a", "b", "c", "a", "b", "c"], period=3)
 
 # %% [markdown] id="ask-induction_score"
@@ -222,9 +219,10 @@ lesson.check(my_induction_heads, name="my_induction_heads")
 
 # %% id="use-other-period"
 found = lesson.use("my_induction_heads")
-other = induction.head_scores(model, make_tokens(8, 25, 1000, 40_000, BOS, seed=2), 25)
-rows = {named(head): [scores[head], other[head]] for head in found}
-show.table(rows, ["at period 40", "at period 25"])
+at = {n: make_tokens(8, n, 1000, 40_000, BOS, seed=2) for n in (25, 15, 8)}
+other = {period: induction.head_scores(model, it, period) for period, it in at.items()}
+rows = {named(head): [scores[head], *(it[head] for it in other.values())] for head in found}
+show.table(rows, ["at period 40", "at 25", "at 15", "at 8"])
 
 # %% id="attention-picture" tags=["not-compared"]
 short = make_tokens(1, 12, 1000, 40_000, BOS, seed=3)
@@ -235,18 +233,28 @@ strong = [pair for pair in found if scores[pair] > 0.35]
 lesson.seen("strong", len(strong))
 lesson.seen("strongest", named(found[0]))
 claim(
-    "the heads found score above 0.3 at another period, with other tokens",
-    all(other[pair] > 0.3 for pair in strong),
+    "the heads found score above 0.3 at periods of 25 and 15, with other tokens",
+    all(other[period][pair] > 0.3 for period in (25, 15) for pair in strong),
 )
 claim(
-    "the median head scores below 0.05 at both periods",
-    max(float(scores.median()), float(other.median())) < 0.05,
+    "at a period of 8 each scores lower by 0.1 than at 25",
+    all(other[8][pair] < other[25][pair] - 0.1 for pair in strong),
+)
+claim(
+    "there the four strongest of all heads are among them",
+    all(pair in strong for pair in top_heads(other[8], 0.0)[:4]),
+)
+lesson.seen("short-low", min(other[8][pair] for pair in strong), ".1f")
+lesson.seen("short-high", max(other[8][pair] for pair in strong), ".1f")
+claim(
+    "the median head scores below 0.05 at periods of 40, 25 and 15",
+    max(float(it.median()) for it in (scores, other[25], other[15])) < 0.05,
 )
 
 # %% [markdown] id="heads-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:strong}} heads stand out, {{seen:strongest}} above all, and half of all heads have next to no score. At the other period, with other tokens, the same heads do it. What they have learned is no fixed distance.
+# {{seen:strong}} heads stand out, {{seen:strongest}} above all, and half of all heads have next to no score. At periods of $25$ and $15$, with other tokens, the same heads do it. What they have learned is no fixed distance. At a period of $8$ the strongest of all are still among them, but they score {{seen:short-low}} to {{seen:short-high}}: with so little text before it, the pattern is weaker, and so is its effect on the loss.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -330,17 +338,10 @@ before = [head for head in previous_heads if head[0] < readers[0][0]]
 source = max(before, key=into[readers[0], "k"].get)  # of these, the best read
 bystander = next(head for head in before if head != source)
 print(f"source {named(source)}, bystander {named(bystander)}, random up to {chance:.3f}")
-rows = {
-    f"{part} of {named(reader)}": [table[source], study.rank(source, table), table[bystander]]
-    for (reader, part), table in into.items()
-}
-show.table(rows, ["source", "its rank", "bystander"], digits=(3, 0, 3))
+study.composition_table(into, source, bystander)
 
 # %% id="composition-picture" tags=["not-compared"]
-parts, keys_of = {part: list(into[readers[0], part].values()) for part in "kqv"}, readers[0]
-marks = [(into[keys_of, "k"][source], "source, keys"), (chance, "random")]
-title = f"How all earlier heads compose with keys, queries and values of {named(keys_of)}"
-show.histogram(parts, xlabel="composition score", title=title, marks=marks)
+study.draw_composition(into, readers[0], source, chance)
 
 # %% id="claims-composition-seen" tags=["claims"]
 keys, queries, values = (into[readers[0], part] for part in "kqv")
@@ -534,29 +535,20 @@ lesson.check(loss_without_heads)
 # %% id="use-ablation"
 without, few = lesson.use("loss_without_heads"), tokens[:2]
 passage, four = model.to_tokens(induction_text.PASSAGE), found[:4]
-
-
-def copies(heads):
-    """Mean loss in the first and in the second copy, without these heads."""
-    loss = without(model, few, heads)
-    return float(loss[:, : PERIOD + 1].mean()), float(loss[:, PERIOD + 1 :].mean())
-
-
 sets = {"nothing": [], "the source": [source], "the bystander": [bystander], "all four": four}
 sets |= {f"{named(head)} alone": [head] for head in four}
-losses = {name: copies(heads) for name, heads in sets.items()}
-texts = {name: float(without(model, passage, sets[name]).mean()) for name in list(sets)[:4]}
-drawn = study.random_sets([*found, *previous_heads], counts=(1, 4), seeds=range(5))
-one_random, four_random = (sorted(copies(heads)[1] for heads in some) for some in drawn)
-rows = {name: [*values, texts.get(name, "")] for name, values in losses.items()}
-rows |= {"1 at random, worst of 5": ["", one_random[-1], ""]}
-rows |= {"4 at random, worst of 5": ["", four_random[-1], ""]}
+losses = {k: study.by_copy(without(model, few, heads), PERIOD) for k, heads in sets.items()}
+texts = {k: without(model, passage, sets[k]).mean() for k in list(sets)[:4]}
+rows, randoms = {name: [*losses[name], texts.get(name, "")] for name in sets}, {}
+drawn = study.random_sets([*found, *previous_heads], counts=(1, 4), seeds=range(4))
+for n, some in drawn.items():
+    randoms[n] = sorted(study.by_copy(without(model, few, it), PERIOD)[1] for it in some)
+    rows[f"{n} at random, worst of 4"] = ["", randoms[n][-1], ""]
 show.table(rows, ["first copy", "second copy", "passage"], title="Loss (nats) without …")
 
 # %% id="ablation-picture" tags=["not-compared"]
-heights = [second for _, second in losses.values()]
-control = {"control": four_random[2], "control_name": "four random heads (median)"}
-study.draw_second_copy(list(losses), heights, "what is set to zero", **control)
+control = {"control": sum(randoms[4][1:3]) / 2, "control_name": "four random heads (median)"}
+study.draw_second_copy({k: v[1] for k, v in losses.items()}, "what is set to zero", **control)
 
 # %% id="claims-ablation-seen" tags=["claims"]
 clean_loss, no_source, no_bystander, no_four = (losses[name] for name in list(sets)[:4])
@@ -567,6 +559,7 @@ lesson.seen("no-source", no_source[1], ".1f")
 lesson.seen("no-four", no_four[1], ".1f")
 lesson.seen("worst-alone", named(worst))
 lesson.seen("worst-alone-loss", clean_loss[1] + alone[worst], ".1f")
+four_random = randoms[4]
 lesson.seen("random-four", four_random[-1], ".1f")
 claim(
     "four induction heads together cost most, by half a nat over the source",
@@ -656,25 +649,17 @@ lesson.check(loss_without_path)
 
 # %% id="use-path"
 cut, layers = lesson.use("loss_without_path"), sorted({layer for layer, _ in four})
-
-
-def loss_at_second_copy(head, part):
-    return float(cut(model, few, head, part, layers)[:, PERIOD + 1 :].mean())
-
-
-paths = {part: loss_at_second_copy(source, part) for part in "kqv"}
-paths["k, bystander"] = loss_at_second_copy(bystander, "k")
-(drawn,) = study.random_sets(previous_heads, counts=[1], seeds=range(4), n_layers=layers[0])
-other_keys = [loss_at_second_copy(head, "k") for (head,) in drawn]
+drawn = study.random_sets(previous_heads, counts=[1], seeds=range(3), n_layers=layers[0])[1]
+ends = {part: (source, part) for part in "kqv"} | {"k, bystander": (bystander, "k")}
+ends |= {f"k, {named(head)} (random)": (head, "k") for (head,) in drawn}
+paths = {k: study.by_copy(cut(model, few, *it, layers), PERIOD)[1] for k, it in ends.items()}
 rows = {name: losses[name][1] for name in ("nothing", "the source")} | paths
-rows |= {"k, worst of 4 random heads": max(other_keys)}
-show.table(
-    rows, ["second copy (nats)"], title=f"Without …; below: its part in layers {layers}"
-)
+title = f"Without …; below: its part in layers {layers}"
+show.table(rows, ["second copy (nats)"], title=title)
 
 # %% id="path-picture" tags=["not-compared"]
 control = {"control": losses["nothing"][1], "control_name": "clean run"}
-study.draw_second_copy(list(paths), list(paths.values()), "what is exchanged", **control)
+study.draw_second_copy(paths, "what is exchanged", **control)
 
 # %% id="claims-path-seen" tags=["claims"]
 lesson.seen("cut-k", paths["k"], ".1f")
@@ -690,7 +675,7 @@ claim(
 )
 claim(
     "keys without the bystander, or without a random head, cost less than 1 nat",
-    max(paths["k, bystander"], *other_keys) < clean_loss[1] + 1,
+    max(list(paths.values())[3:]) < clean_loss[1] + 1,
 )
 
 # %% [markdown] id="path-seen"
@@ -901,16 +886,22 @@ grown = watch_induction_grow(step_fn=lesson.use("train_step"), seed=0)
 # Your run is one seed. Here are the recorded curves of five: three seeds of the same model, one with a single layer, and one trained with a fixed period of 24. A head has *emerged* at the step from which its score stays above 0.5.
 
 # %% id="use-emergence"
-growth, rows = recorded_growth(), {}
-for name, run in growth.items():
-    emerged = [str(step) for step in (run.induction_at, run.previous_token_at)]
-    rows[name] = [*emerged, run.loss_second[-1]]
-show.table(rows, ["induction at step", "previous-token at step", "final loss (nats)"])
+growth = recorded_growth()
+study.emergence(growth)
 
 # %% id="emergence-picture" tags=["not-compared"]
 study.draw_growth(growth)
 
 # %% id="claims-emergence-seen" tags=["claims"]
+_fixed = {}
+for _n in (8, 15):
+    _row = make_tokens(64, _n, 1, 64, 0, seed=5)
+    _fixed[_n] = float(without(load_native("tiny-fixed-period"), _row, [])[:, _n + 1 :].mean())
+lesson.seen("fixed-15", _fixed[15], ".0f")
+claim(
+    "at a period of 8 the fixed-period model is within half a nat of an even guess, at 15 it is worse by 2",
+    abs(_fixed[8] - 4.14) < 0.5 and _fixed[15] > 6.1,
+)
 seeds = [run for name, run in growth.items() if "induction" in name]
 gaps = [abs(run.induction_at - run.previous_token_at) for run in seeds]
 jumps = [run.induction_at for run in seeds]
@@ -942,7 +933,7 @@ claim(
 #
 # One layer does not build it: nothing tells its keys what came before. It ends at {{seen:one-layer}} nats, little better than guessing.
 #
-# The model with the fixed period is the trap: on another period it costs {{seen:fixed}} nats, far worse than guessing. What has it learned instead?
+# The model with the fixed period is the trap: at a period of $20$ it costs {{seen:fixed}} nats, far worse than guessing, and at $15$ still {{seen:fixed-15}}. (At $8$ the whole text is shorter than its distance, and it guesses.) What has it learned instead?
 # </details>
 
 # %% [markdown] id="use-fixed-period-intro"

@@ -130,10 +130,7 @@ last = torch.full((len(clean),), clean.shape[1] - 1)
 clean_logits, clean_cache = ioi.record(model, clean)
 clean_difference = difference_of(clean_logits, answers, last)
 corrupted_difference = difference_of(ioi.record(model, corrupted)[0], answers, last)
-(subject_at,), end = (
-    (clean != corrupted).any(0).nonzero().flatten().tolist(),
-    clean.shape[1] - 1,
-)
+subject_at, end = int((clean != corrupted).any(0).nonzero()), clean.shape[1] - 1
 print(f"the prompts of a pair differ at position {subject_at} of 0 to {end}")
 rows = {"clean": by_order(clean_difference), "corrupted": by_order(corrupted_difference)}
 show.table(rows, ["all 32", "IO first", "IO second"], title="Logit difference", sign=True)
@@ -349,8 +346,7 @@ few = (clean_texts[FEW], corrupted_texts[FEW], patching.logit_difference(answers
 residual = patching.sweep_residual(model, *few, progress=False)
 attention = patching.sweep_attention_output(model, *few, progress=False)
 mlp = patching.sweep_mlp_output(model, *few, progress=False)
-elsewhere = residual.values[:, [p for p in range(end) if p != subject_at]].abs().amax(1)
-places = torch.stack([*residual.values[:, [subject_at, end]].T, elsewhere], dim=1)
+places = study.by_place(residual.values, subject_at, end)
 rows = {f"layer {layer}": places[layer] for layer in (0, 12, 18, 20, 22, 24, 26, 29)}
 show.table(rows, ["at the second subject", "at the end", "elsewhere, at most"])
 
@@ -359,7 +355,7 @@ sweeps = {"residual stream": residual, "attention output": attention, "MLP outpu
 study.draw_positions(sweeps, model.to_str_tokens(clean_texts[0]), since=subject_at)
 
 # %% id="claims-residual-seen" tags=["claims"]
-_at, _end = residual.values[:, subject_at], residual.values[:, end]
+_at, _end, elsewhere = places.T
 lesson.seen("still_all", max(la for la in range(n_layers) if (_at[: la + 1] > 0.95).all()))
 lesson.seen("arrived", min(la for la in range(n_layers) if (_end[la:] > 0.9).all()))
 lesson.seen("third_place", elsewhere.max(), ".2f")
@@ -386,7 +382,7 @@ claim(
 # %% [markdown] id="residual-seen"
 # <details><summary>What you should see</summary>
 #
-# Through layer {{seen:still_all}} the second subject holds all of it and no other position anything. From layer {{seen:arrived}} on it is at the end. Positions before the second subject are exactly $0$: up to there the two prompts are the same, and patching there changes nothing, because both runs hold the same value. No third position ever holds more than {{seen:third_place}}: the information goes straight from the one place to the other.
+# Through layer {{seen:still_all}} the second subject holds all of it and no other position anything. From layer {{seen:arrived}} on it is at the end. Positions before the second subject are exactly $0$: up to there the two prompts are the same, and patching there changes nothing, because both runs hold the same value. No third position ever holds more than {{seen:third_place}}: the information goes straight from the one place to the other. (With other names and templates a third place has up to a seventh, and the last step to the end may come a few layers later.)
 #
 # The middle panel shows who moves it: attention at the last position, in layers {{seen:moving_layers}}. Attention at the second subject acts earlier, where the name itself is read.
 #
@@ -630,7 +626,7 @@ claim(
 #
 # With nobody repeated, the latest name is still pushed down: {{seen:latest_abc}} logits above an average name, while the other two have {{seen:others_abc}}. That is as low as the subject of the original task ({{seen:latest_abb}}). {{seen:suppressor}} writes it down by {{seen:suppresses_abc}} logits; with a repeated subject it was {{seen:suppresses_abb}}.
 #
-# And a repeated name that is *not* the latest is not ruled out at all. In the next two forms it becomes the model's first choice, with {{seen:repeated_not_latest}} logits, whichever of the two it is, and the latest, said once, is last ({{seen:latest_there}}).
+# And a repeated name that is *not* the latest is not ruled out at all. In the two forms with *friends* it becomes the model's first choice, with {{seen:repeated_not_latest}} logits, whichever of the two it is, and the latest, said once, is last ({{seen:latest_there}}). How far this goes depends on the sentence. In eight others of that kind the repeated name was above the latest every time, but in two of them the third name was above both.
 #
 # Is it the latest name, then? Not quite. In the last two forms a repeated name and a new one both come late, and each acts once. Both times {{seen:suppressor}} looks more at the *repeated* one ({{seen:late_looks}} of its attention, and {{seen:late_looks_new}} at the new one), and writes it down further ({{seen:late_writes}} logits, and {{seen:late_writes_new}}).
 #
@@ -757,7 +753,7 @@ lesson.check(path_patch_to_query)
 mover = max(found, key=lambda head: copying[head][0])
 to_query = lesson.use("path_patch_to_query")
 print(f"into the query of the name mover {named(mover)}, by your function:")
-for sender in [head for head in found if head[0] < mover[0]] + [(14, 3)]:
+for sender in [*[head for head in found if head[0] < mover[0]][:4], (14, 3)]:
     print(f"  from {named(sender)} {along_path(to_query, sender, mover):+.2f}")
 
 # All senders at once, by the engine: into the mover's query, and into two values.
@@ -964,26 +960,18 @@ held_out, chance = ioi.smollm2_held_out(), ioi.random_scores()
 curve_sizes, curves = sorted(chance), {}
 for name, order in rankings.items():
     curves[name] = held_out.scores([order[:n] for n in curve_sizes])
-best = [[chance[n][i][-1] for n in curve_sizes] for i in (0, 1)]
-rows = {"random, best of ten": best[0], f"with {named(ioi.STRONGEST)}": best[1]} | curves
-print(
-    show.table(
-        rows,
-        ["1 head", *(f"{n} heads" for n in curve_sizes[1:])],
-        title="Faithfulness, held out",
-    )
-)
+print(study.faithfulness_by_size(curve_sizes, curves))
 
 circuit = [tuple(head) for head in lesson.use("my_circuit")]
 alone, graph_score, my_score = held_out.scores([[suppressor], found, circuit])
 drops, my_rest = held_out.drops(found), held_out.completeness(circuit)
-print(
-    f"your circuit {my_score:.2f} ({len(circuit)} heads), all others without it {my_rest:.2f}"
-)
+print(f"your {len(circuit)} heads {my_score:.2f}, all others without them {my_rest:.2f}")
 print(f"the eight with roles {graph_score:.2f}, {named(suppressor)} alone {alone:.2f}")
 print(
     "lost without one of the eight:", {named(h): f"{drop:+.2f}" for h, drop in drops.items()}
 )
+further = {name: task.score(circuit) for name, task in ioi.further_tasks().items()}
+show.table(further, ["your circuit keeps"], title="Is that a number of the circuit?")
 
 # %% id="held-out-picture" tags=["not-compared"]
 title = "Faithfulness by size: three rankings, and chance"
@@ -1005,6 +993,7 @@ lesson.seen("alone", alone, ".2f")
 lesson.seen("mine", my_score, ".2f")
 lesson.seen("mine_size", len(circuit))
 lesson.seen("mine_rest", my_rest, ".2f")
+lesson.seen("mine_further", list(further.values()), ".2f")
 lesson.seen("helping_curve", [_help[_at[n]] for n in (3, 20, 40)], ".2f")
 lesson.seen("absolute_curve", [_abs[_at[n]] for n in (3, 10, 40)], ".2f")
 lesson.seen("denoising_curve", [_den[_at[n]] for n in (3, 40)], ".2f")
@@ -1026,6 +1015,10 @@ claim(
     abs(my_score - 1) < 0.15 and my_rest < 0,
 )
 claim(
+    "on two further sets of prompts it keeps 0.6 to 1.3, and on one of them 0.1 less than held out",
+    0.6 < min(further.values()) < my_score - 0.1 and max(further.values()) < 1.3,
+)
+claim(
     "no random set of 20 without the strongest head reaches a random set's best with it; the bands' medians are 0.2 apart",
     max(chance[20][0]) < max(chance[20][1]) and chance[20][1][5] - chance[20][0][5] > 0.2,
 )
@@ -1045,7 +1038,7 @@ claim(
 # %% [markdown] id="circuit-seen"
 # <details><summary>What you should see</summary>
 #
-# On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the name said late has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it.
+# On prompts that no ranking has seen, **one head alone keeps {{seen:alone}} of the task**. That is the finding of section $6$ in another form: who suppresses the name said late has most of the answer. The solution's circuit has {{seen:mine_size}} heads and keeps {{seen:mine}}; all the other heads without it score {{seen:mine_rest}}: they do nothing for the task by themselves, and a little against it. But that number is one of circuit *and* prompts. With the names of the two templates exchanged, and with two more templates and other names, the same heads keep {{seen:mine_further}}. Read no more than a rough size from a single set, and nothing from differences of a tenth.
 #
 # More heads are not better. By denoising, three heads are better than $40$: {{seen:denoising_curve}}. By the absolute effect it falls and rises again, {{seen:absolute_curve}} at the sizes $3, 10, 40$, as heads that work against the answer come in before those that balance them. Helping heads only give {{seen:helping_curve}} at $3, 20, 40$: in the end they do the task more strongly than the model does.
 #
@@ -1153,7 +1146,7 @@ means["zero"] = torch.zeros_like(abc_mean)
 top, by_mean, rows = ranking(first_order.abs())[:10], {}, {}
 for name, mean in means.items():
     kept, nothing = patching.mean_ablations(model, *few[::2], [top, []], means=mean)
-    by_mean[name] = float((kept - nothing).mean() / (clean_difference[FEW] - nothing).mean())
+    by_mean[name] = study.share(kept.mean(), nothing, clean_difference[FEW])
     rows[name] = [by_mean[name], *by_order(nothing)[1:]]
 columns = ["ten heads keep", "no head: logits, IO first", "IO second"]
 print(show.table(rows, columns, title="Mean taken over", sign=True))
@@ -1178,14 +1171,14 @@ claim(
     len(_invisible) >= 3,
 )
 claim(
-    "the choice of the mean moves the score by 0.1 or more",
-    max(by_mean.values()) - min(by_mean.values()) > 0.1,
+    "the clean mean keeps 0.1 more than the ABC mean, and that 0.3 more than zero",
+    by_mean["clean mean"] - 0.1 > by_mean["ABC mean"] > by_mean["zero"] + 0.3,
 )
 
 # %% [markdown] id="misleads-seen"
 # <details><summary>What you should see</summary>
 #
-# **What replaces a head decides.** The same ten heads score {{seen:by_mean}} with the ABC mean, the mean over the clean prompts themselves, and zero. Zero is a state that the model has never been in; a mean over prompts in which somebody *is* named twice hands part of the task to every head outside the circuit.
+# **What replaces a head decides.** The same ten heads score {{seen:by_mean}} with the ABC mean, the mean over the clean prompts themselves, and zero. (Other names and templates give other numbers, in the same order.) Zero is a state that the model has never been in; a mean over prompts in which somebody *is* named twice hands part of the task to every head outside the circuit.
 #
 # **The metric decides.** By the probability of the right name, {{seen:invisible}} have almost no effect, though they are worth {{seen:invisible_worth}} of the logit difference. Nothing happens to a probability until the logit difference is near zero.
 #
@@ -1216,7 +1209,7 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses a name said late, and alone it keeps {{seen:alone}} of the task. Experiments outside the clean/corrupted pair were needed to see that it does not wait for a repetition, though it prefers one.
+# You measured a behavior with one number, built pairs of prompts that differ in one word, and saw where the deciding information sits and between which layers it moves. You found heads by patching, and named them by where they look, what they write and what their weights copy. The largest, {{seen:suppressor}}, does not move the answer: it suppresses a name said late, and alone it keeps {{seen:alone}} of the task on the held-out prompts. Experiments outside the clean/corrupted pair were needed to see that it does not wait for a repetition, though it prefers one.
 #
 # You followed single paths, estimated every patch from one gradient and saw where that fails, and tested circuits on prompts they were not made from, against chance with and without the strongest head. You removed a head and saw who made up for it.
 

@@ -39,13 +39,14 @@ GOOD, BAD = opinion.positive_ids, opinion.negative_ids  # two sets of next words
 # %% id="claims-panel-seen" tags=["claims"]
 from mi_course import claim
 
-hotel = WordOdds(model, ["The hotel room was"], GOOD, BAD)
-at_doses = [float(hotel(Steer(ready_made[14], 14, c))) for c in (-2.0, -1.0, 0.0, 1.0, 2.0)]
+shown = [line.split() for line in panel.text.splitlines() if "log-odds (nats)" in line]
+hotel = {float(words[0]): float(words[1]) for words in shown}
 claim(
-    "the log-odds rise from each of -2, -1, 0, 1, 2 to the next", at_doses == sorted(at_doses)
+    "the panel's log-odds rise from each of nine doses to the next",
+    len(hotel) == 9 and list(hotel.values()) == sorted(hotel.values()),
 )
-lesson.seen("hotel-low", at_doses[1], ".0f")
-lesson.seen("hotel-high", at_doses[3], ".0f")
+lesson.seen("hotel-low", hotel[-1.0], ".0f")
+lesson.seen("hotel-high", hotel[1.0], ".0f")
 turning = opinion(Steer(ready_made[14], 14, 2.0)) < opinion(Steer(ready_made[14], 14, 1.5))
 claim(
     "after at least four of the eight prompts they are lower at +2 than at +1.5",
@@ -307,12 +308,11 @@ claim(
     "each of three prompts moves by 2 to 5 nats, each way",
     bool(((moved.diff(dim=1) > 2) & (moved.diff(dim=1) < 5)).all()),
 )
+of_three = WordOdds(model, [*by_hand], GOOD, BAD)
 claim(
     "your hook gives what the library gives",
     all(
-        abs(float(WordOdds(model, [p], GOOD, BAD)(Steer(vector, 14, c))) - by_hand[p][i])
-        < 0.02
-        for p in by_hand
+        torch.allclose(of_three(Steer(vector, 14, c)), moved[:, i], atol=0.02)
         for i, c in enumerate((-1.0, 0.0, 1.0))
     ),
 )
@@ -332,10 +332,8 @@ show.table(places, ["change (nats)"], title="The vector of layer 14, added", sig
 whole, direct = places["after layer 14"], places["after layer 29"]
 lesson.seen("whole", whole, ".1f")
 lesson.seen("direct", direct, ".1f")
-both_directs = [
-    opinion.change(Steer(vector, 29, c)) / opinion.change(Steer(vector, 14, c))
-    for c in (-1.0, 1.0)
-]
+downwards = [float(opinion.changes(-vector[None], layer)) for layer in (29, 14)]
+both_directs = [float(direct / whole), downwards[0] / downwards[1]]
 claim(
     "the direct path is less than 15 % of the effect, with either sign",
     max(map(abs, both_directs)) < 0.15,
@@ -346,7 +344,7 @@ synonyms = [
 strange = WordOdds(model, texts.HELD_OUT_PROMPTS, *synonyms)
 claim(
     "on held-out prompts with synonyms less than 25 %, at +1",
-    abs(strange.change(Steer(vector, 29)) / strange.change(Steer(vector, 14))) < 0.25,
+    abs(float(strange.changes(vector[None], 29) / strange.changes(vector[None], 14))) < 0.25,
 )
 
 # %% [markdown] id="direct-seen"
@@ -380,8 +378,8 @@ lesson.check(cosine_similarities)
 neutral_loss = NeutralLoss(model, texts.NEUTRAL[:6])
 recipes = runs.recipes(model, positive, negative, LAYER)  # all with the norm of the first
 cosines = lesson.use("cosine_similarities")(torch.stack([*recipes.values()]))[0]
-effects = runs.compare(opinion, neutral_loss, recipes, LAYER)
-compared = {name: [cosines[i], *row] for i, (name, row) in enumerate(effects.items())}
+effects = runs.compare(opinion, neutral_loss, recipes, LAYER).items()
+compared = {name: [cosines[i], *row] for i, (name, row) in enumerate(effects)}
 columns = ["cosine", "effect at −1", "effect at +1", "neutral loss at +1"]
 show.table(compared, columns, title="Each scaled to the same norm; nats", sign=True)
 
@@ -413,15 +411,10 @@ claim(
         for k in ("logistic", "words")
     ),
 )
-new_effects = {
-    k: strange.change(Steer(recipes[name], LAYER))
-    for k, name in zip(
-        ("mean", "logistic", "words"), [*recipes][:1] + [*recipes][2:4], strict=True
-    )
-}
+new_effects = strange.changes(torch.stack([*recipes.values()])[[0, 2, 3]], LAYER)
 claim(
     "on held-out prompts with synonyms both lead as well, by 0.2 nats or more",
-    min(new_effects["logistic"], new_effects["words"]) > new_effects["mean"] + 0.2,
+    bool((new_effects[1:] > new_effects[0] + 0.2).all()),
 )
 claim(
     "the centered direction and the unrelated one move the log-odds by less than 1 nat, with either sign",
@@ -550,13 +543,11 @@ claim(
 differences = positive - negative
 noise_only = runs.half_turned(12, draws=20) @ differences / 12  # in each the pairs cancel
 standard_error = (differences.var(dim=0).sum() / 12).sqrt()
-lengths = {
-    "the vector": vector.norm(),
-    "its standard error, from the pairs": standard_error,
-    "half of the pairs turned around, mean of 20": noise_only.norm(dim=1).mean(),
-}
-print(show.table(lengths, ["norm"], digits=0))
-noise_effects = opinion.changes(with_norm(noise_only, vector.norm()), LAYER)
+norm, turned = vector.norm(), noise_only.norm(dim=1).mean()
+print(
+    f"norms: the vector {norm:.0f}, its standard error {standard_error:.0f}, turned {turned:.0f}"
+)
+noise_effects = opinion.changes(with_norm(noise_only, norm), LAYER)
 print(f"as long as the vector: {noise_effects.min():+.1f} to {noise_effects.max():+.1f} nats")
 
 # %% id="claims-noise-seen" tags=["claims"]
@@ -652,11 +643,10 @@ lesson.check(layer_sweep)
 # **Predict:** at which layers will it work: the first, the middle ones, the last? And the direct path from there?
 
 # %% id="use-sweep"
-swept = [0, 6, 12, 14, 18, 24]
+swept = [0, 12, 14, 18, 24]
 tokens, last, metric = runs.at_the_end(opinion, odds)  # your log-odds, after the eight prompts
-per_layer = runs.matched_at(model, matched_of, ready_made, swept, n=4)
-sweep_of = lesson.use("layer_sweep")
-sweep = sweep_of(model, tokens, swept, ready_made[swept], per_layer, 1.0, metric)
+near = runs.matched_at(model, matched_of, ready_made, swept, n=4)
+sweep = lesson.use("layer_sweep")(model, tokens, swept, ready_made[swept], near, 1.0, metric)
 by_direct_path = opinion.changes(ready_made[swept], 29).tolist()
 
 # %% id="sweep-picture" tags=["not-compared"]
@@ -673,19 +663,19 @@ claim(
     bool((sweep[:, 0] > sweep[:, 1:].amax(1)).all()),
 )
 claim(
-    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0, 6 and 12",
-    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 6, 12)),
+    "layers 14, 18 and 24 have at least 1.5 times the effect of layers 0 and 12",
+    min(effect_at[i] for i in (14, 18, 24)) > 1.5 * max(effect_at[i] for i in (0, 12)),
 )
 claim(
     "the direct path is below 15 % up to layer 18 and above 15 % at layer 24",
-    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:5])
+    all(abs(direct_at[i]) < 0.15 * effect_at[i] for i in swept[:4])
     and direct_at[24] > 0.15 * effect_at[24],
 )
 
 # %% [markdown] id="sweep-seen"
 # <details><summary>What you should see</summary>
 #
-# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first and the third point), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
+# At the first layer something happens already: there the vector is made of the words with which the sentences end, and adding words that praise makes praise likelier. The effect stays about that large up to the middle ({{seen:early}} nats at the first two points), and then it doubles: {{seen:late}} at the next two. Each beats its own controls. But beating controls does not tell a concept from a handful of words.
 #
 # Late layers look as good as the middle, and there the direct path grows: {{seen:direct-24}} % at the last point. We stay in the middle, from where the model still has half of its layers to compute with.
 # </details>
@@ -717,8 +707,7 @@ lesson.check(kl_divergence)
 
 # %% id="use-dose"
 divergence, strengths = lesson.use("kl_divergence"), (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
-measured = partial(runs.dose, opinion, neutral_loss, divergence=divergence)
-curve = {c: measured(Steer(vector, LAYER, c)) for c in strengths}
+curve = runs.doses(opinion, neutral_loss, vector, LAYER, strengths, divergence)
 columns = ["change of log-odds", "neutral loss", "KL, one sentence"]
 rows = {f"{c:+.1f}": row for c, row in curve.items()}
 show.table(rows, columns, title="coefficient; nats, and nats per token", digits=(1, 2, 2))
@@ -738,14 +727,15 @@ claim(
     all(curve[c / 2][1] < 0.4 * curve[c][1] for c in (-1.0, 1.0)),
 )
 claim("at +2 the log-odds are lower than at +1", curve[2.0][0] < curve[1.0][0] - 0.2)
-other = {c: Steer(ready_made[18], 18, c) for c in (-1.5, 1.0, 1.5, 2.0)}
+later_doses = opinion.changes(torch.stack([ready_made[18], 2 * ready_made[18]]), 18)
+later_costs = [neutral_loss.rise(Steer(ready_made[18], 18, c)) for c in (-1.5, 1.5)]
 claim(
     "after layer 18 the log-odds are higher at +2 than at +1, by half a nat",
-    opinion.change(other[2.0]) > opinion.change(other[1.0]) + 0.5,
+    later_doses[1] > later_doses[0] + 0.5,
 )
 claim(
     "and at 1.5 neither sign costs 1.4 times as much as the other",
-    1 / 1.4 < neutral_loss.rise(other[1.5]) / neutral_loss.rise(other[-1.5]) < 1.4,
+    1 / 1.4 < later_costs[1] / later_costs[0] < 1.4,
 )
 claim(
     "at 1.5 the positive dose costs at least 1.5 times as much as the negative one",
@@ -778,28 +768,36 @@ lesson.check(my_steering, name="my_steering")
 # %% id="claims-my-steering-seen" tags=["claims"]
 new_words = WordOdds(model, texts.PROMPTS, *synonyms)
 new_prompts = WordOdds(model, texts.HELD_OUT_PROMPTS, GOOD, BAD)
-whole_dose, half_dose = Steer(vector, LAYER), Steer(vector, LAYER, 0.5)
-first_try = strange.change(whole_dose)
-all_neutral = NeutralLoss(model, texts.NEUTRAL)
-costs = [all_neutral.rise(steer) for steer in (whole_dose, half_dose)]
+first_try, half_try = strange.changes(torch.stack([vector, vector / 2]), LAYER).tolist()
+only_words, only_prompts = (
+    float(each.changes(vector[None], LAYER)) for each in (new_words, new_prompts)
+)
+other_texts = NeutralLoss(model, texts.NEUTRAL[6:])
+halves_of = [
+    sum(len(row) - 2 for row in runs.token_ids(model, half))
+    for half in (texts.NEUTRAL[:6], texts.NEUTRAL[6:])
+]
+both_costs = (curve[1.0][1], other_texts.rise(Steer(vector, LAYER)))
+first_cost = sum(n * cost for n, cost in zip(halves_of, both_costs, strict=True)) / sum(
+    halves_of
+)
 lesson.seen("own-words", real[1], ".1f")
 lesson.seen("strange-words", first_try, ".1f")
-lesson.seen("only-words", new_words.change(whole_dose), ".1f")
-lesson.seen("only-prompts", new_prompts.change(whole_dose), ".1f")
-lesson.seen("strange-half", strange.change(half_dose), ".1f")
-lesson.seen("first-cost", costs[0], ".2f")
+lesson.seen("only-words", only_words, ".1f")
+lesson.seen("only-prompts", only_prompts, ".1f")
+lesson.seen("strange-half", half_try, ".1f")
+lesson.seen("first-cost", first_cost, ".2f")
 claim(
     "on unseen prompts and words the vector does at most 70 % of what it does on those you worked with",
     first_try < 0.7 * real[1],
 )
 claim(
     "with the known words on unseen prompts at least 85 %, with unseen words on the known prompts at most 80 %",
-    new_prompts.change(whole_dose) > 0.85 * real[1]
-    and new_words.change(whole_dose) < 0.8 * real[1],
+    only_prompts > 0.85 * real[1] and only_words < 0.8 * real[1],
 )
 claim(
-    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that",
-    costs[0] >= 0.25 > 2 * costs[1],
+    "at coefficient 1 after layer 14 it costs 0.25 nats or more, at 0.5 less than half of that, on six of the texts",
+    first_cost >= 0.25 > 2 * curve[0.5][1],
 )
 
 # %% [markdown] id="my-steering-seen"
@@ -809,10 +807,8 @@ claim(
 # **Several layers, and sums of vectors.** Libraries such as repeng add a vector at *many* layers at once. Does that buy anything at the same total dose? And if directions are concepts, then adding two of them should do two things. **Predict:** praise *and* the past, in one vector.
 
 # %% id="use-several"
-several = ([14], [12, 14, 16, 18], [18])
-at_layers = runs.spread(opinion, neutral_loss, ready_made, several)
-past = recipes["past minus future (unrelated)"]
-sums = runs.sums(opinion, vector, past, LAYER)
+at_layers = runs.spread(opinion, neutral_loss, ready_made, ([14], [12, 14, 16, 18], [18]))
+sums = runs.sums(opinion, vector, recipes["past minus future (unrelated)"], LAYER)
 print(show.table(at_layers, ["effect", "neutral loss"], title="total dose 1, divided equally"))
 show.table(sums, ["praise words", "past words"], title="effects (nats)", digits=1, sign=True)
 
@@ -842,7 +838,7 @@ claim(
 )
 claim(
     "the two directions are nearly at right angles: a cosine within 0.2 of zero",
-    abs(float(torch.cosine_similarity(vector, past, dim=0))) < 0.2,
+    abs(float(of["tense"][0])) < 0.2,
 )
 claim(
     "each vector alone moves the other concept's words by less than 1 nat",
@@ -905,14 +901,13 @@ lesson.check(steered_generation)
 # %% id="use-generation" tags=["not-compared"]
 one = tokens[:1, : int(last[0]) + 1]
 yours = lesson.use("steered_generation")(model, one, LAYER, vector, 1.0, 12)
-vectors = {"unsteered": 0 * vector, "+1": vector, "−1": -vector}
-for kind in ("random", "matched, opinionated text"):
-    vectors |= {f"{kind} {i}": controls[kind][i] for i in range(3)}
+vectors = runs.conditions(vector, controls)  # unsteered, +1, −1, three controls of two kinds
 written = runs.write(model, vectors, LAYER)
-known, scores = runs.judged(opinion, written)
+after_stories = runs.after_text(opinion, runs.STORIES)  # the judge, on what is known
+known, scores = after_stories.unsteered, runs.judged(opinion, written)
 fewer = {name: vectors[name] for name in vectors if not name.startswith("random")}
-_, elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
-print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3], sep="\n")
+elsewhere = runs.judged(opinion, runs.write(model, fewer, LAYER, texts.HELD_OUT_PROMPTS))
+print(model.tokenizer.decode(yours[0]), *written["+1"][:3], *written["−1"][:3:2], sep="\n")
 there = {name: sum(each) / len(each) for name, each in elsewhere.items()}
 print("", show.table(there, ["judge's mean on eight other prompts"], digits=1), sep="\n")
 runs.draw_scores(scores)
@@ -957,7 +952,7 @@ claim(
 #
 # The judge is fit for the job: of all pairs of a happy and an unhappy story it puts {{seen:judge-order}} % in the right order. Blind to the condition, it finds steered texts {{seen:text-gains}} nats more cheerful at `+1` and more gloomy at `-1` than unsteered ones. The controls lie between {{seen:control-span}}. So the effect on the next word is an effect on the text as well, though a smaller one.
 #
-# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy half holds, and of the cheerful half little is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
+# Does it hold elsewhere? After eight other prompts it is {{seen:text-elsewhere}}: the gloomy side holds, and of the cheerful one less than half is left. There the unsteered model writes cheerfully already (the judge's means are {{seen:base-texts}}, here and there), and there is less to gain. Other seeds of matched controls come near what `+1` reaches there. One set of prompts would have told you half of this.
 #
 # Read some of the texts yourself. At `-1` they turn dark more often than they complain: a word list for "terrible" and "awful" would miss it. And the judge is a model: it may like what it would have written itself.
 # </details>
@@ -993,16 +988,9 @@ lesson.check(ablate_direction)
 # The test: twenty happy and twenty unhappy stories that the vector has not seen, each followed by "All in all it was". The **contrast** is how much higher the log-odds are after the happy ones. **Predict** it without the direction; without a random direction, or a matched one; and what each costs on neutral text.
 
 # %% id="use-ablation"
-after_stories = runs.after_text(opinion, runs.STORIES)
 as_it_is = runs.contrast(after_stories.unsteered)
 without = partial(runs.without, after_stories, neutral_loss)
-taken_out = {
-    "nothing": [as_it_is, 0.0],
-    "the vector, everywhere": without(vector),
-    "the vector, after layer 14 only": without(vector, LAYER),
-    "a random direction": without(controls["random"][0]),
-    "a matched direction": without(controls["matched, opinionated text"][0]),
-}
+taken_out = runs.taken_out(without, as_it_is, vector, LAYER, controls)
 show.table(taken_out, ["contrast", "neutral loss"], title="taken out; nats, nats per token")
 
 # %% id="use-your-hook"
@@ -1047,8 +1035,7 @@ without_sink = orthogonalize(vector, bos[0])  # what is left at right angles to 
 effect = opinion.change(Steer(without_sink, LAYER))
 print(f"kept of its length: {without_sink.norm() / vector.norm():.3f}; effect: {effect:+.1f}")
 fairly = {"the vector without BOS": without(without_sink)}
-for i, direction in enumerate(controls["matched, opinionated text"][:3]):
-    fair = orthogonalize(direction, bos[0])
+for i, fair in enumerate(orthogonalize(controls["matched, opinionated text"][:3], bos[0])):
     fairly[f"a matched direction without BOS, {i}"] = without(fair, cost=False)
 with orthogonalized(model, without_sink):  # W_E, every W_O and W_out, and biases
     fairly["weights that cannot write it"] = [runs.contrast(after_stories()), torch.nan]
@@ -1165,7 +1152,7 @@ lesson.seen("requests", len(obeyed), "d")
 lesson.seen("refused", len(refused), "d")
 two = [
     collect(model, [texts.chat(r, texts.ASSISTANT) for r in group], LAYER).mean(0)
-    for group in (texts.DECLINABLE_REQUESTS, texts.HARMLESS_REQUESTS)
+    for group in (texts.DECLINABLE_REQUESTS[:4], texts.HARMLESS_REQUESTS)
 ]
 claim("at most one of ten requests is refused", len(refused) <= 1)
 claim(
@@ -1272,17 +1259,14 @@ claim(
 
 # %% id="puzzle-one"
 def colleagues_hook(resid, hook, vector, coefficient, start):
-    change = torch.zeros_like(resid)
-    change[:, start:] = coefficient * vector
+    change = coefficient * vector * (torch.arange(resid.shape[1]) >= start)[:, None]
     resid += change
     return resid + change
 
 
 mine, add = [steered_odds(texts.PROMPTS[0], c) for c in (0.5, 1.0)], colleagues_hook
 theirs, add = steered_odds(texts.PROMPTS[0], 0.5), lesson.use("add_vector")
-print(
-    f"log-odds: yours {mine[0]:+.2f} at 0.5 and {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5"
-)
+print(f"yours {mine[0]:+.2f} at 0.5, {mine[1]:+.2f} at 1; colleague's {theirs:+.2f} at 0.5")
 
 # %% [markdown] id="puzzle-one-answer"
 # <details><summary>Answer</summary>

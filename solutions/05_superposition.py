@@ -63,7 +63,7 @@ claim(
 # %% [markdown] id="surprise-seen"
 # <details><summary>What you should see</summary>
 #
-# Always present: {{seen:kept_dense}} arrows at a right angle, and the other numbers are given up. That is what linear algebra says. As the numbers become rare, more arrows grow, some of them pointing *against* each other. At the right there are {{seen:kept_sparse}}, at the corners of a pentagon. Nobody asked for a pentagon.
+# Always present: {{seen:kept_dense}} arrows at a right angle, and the other numbers are given up. (From other random weights some networks take longer to get there.) That is what linear algebra says. As the numbers become rare, more arrows grow, some of them pointing *against* each other. At the right there are {{seen:kept_sparse}}, at the corners of a pentagon. Nobody asked for a pentagon.
 # </details>
 #
 # The left-hand network has a dimension for each feature that it keeps. The right-hand one keeps them all, and no dimension means any one of them. If real networks do this, then looking at single neurons is looking at the wrong thing. Elhage et al. (2022) call it **superposition**. How does it get away with it, and what does it pay?
@@ -328,6 +328,12 @@ claim(
     "hardly any second feature is in between: below 10% of the map",
     between.float().mean() < 0.1,
 )
+diagonals = twenty.W.norm(dim=1) ** 2
+by_half = int(((diagonals > 0.1) & (diagonals < 0.6)).sum())
+claim(
+    "of the eighty diagonal entries of the tables at most two lie between 0.1 and 0.6",
+    by_half <= 2,
+)
 near = losses.sort(dim=0).values
 far_off = near[1] > 1.3 * near[0]
 claim(
@@ -342,7 +348,7 @@ claim(
 # %% [markdown] id="phase-seen"
 # <details><summary>What you should see</summary>
 #
-# Three regions, and the trained map agrees with the predicted one on {{seen:map_agree}} of it. The second feature goes from left out, or alone, to about half a dimension within a step or two; only {{seen:map_between}} of the map is in between. Both solutions exist on either side of the border, and at the border the other one becomes the better: physicists call such a thing a first-order phase change. Nothing is kept a little.
+# Three regions, and the trained map agrees with the predicted one on {{seen:map_agree}} of it. The second feature goes from left out, or alone, to about half a dimension within a step or two; only {{seen:map_between}} of the map is in between. Both solutions exist on either side of the border, and at the border the other one becomes the better: physicists call such a thing a first-order phase change. Nothing is kept a little. It is so in the tables above, too: every feature is kept nearly whole, or not at all.
 #
 # The disagreements lie at the border, where two candidates cost nearly the same. Our candidates have arrows of length one, while a trained model gives the more important feature of a pair the longer arrow.
 # </details>
@@ -644,19 +650,10 @@ lesson.check(paired_features)
 # Train on pairs, in two dimensions, from 16 starts each. First with room: two pairs, so that each feature could stand at a right angle to its partner, and rare ones. Then the same two pairs, present twice as often. Then a crowd: three pairs, as often. The control has independent features, with pairs that mean nothing. **Predict** for each kind of pair: will its two features stand at right angles, against each other, or side by side?
 
 # %% id="use-pairs" tags=["not-compared"]
-paired = lesson.use("paired_features")
-within = {}
-for where, n_pairs, p in (("room", 2, 0.15), ("often", 2, 0.3), ("crowd", 3, 0.3)):
-    samplers = {
-        "together": lambda rows, seed, n=n_pairs, p=p: paired(rows, n, p, True, seed),
-        "never together": lambda rows, seed, n=n_pairs, p=p: paired(rows, n, p, False, seed),
-        "control": lambda rows, seed, n=n_pairs, p=p: sample(rows, 2 * n, p, seed),
-    }
-    for kind, sampler in samplers.items():
-        cosines = toys.train_pairs(sampler, n_pairs, 2, starts=16, seed=1)
-        within[f"{where}, {kind}"] = cosines
-        kept = f"{len(cosines)} of {16 * n_pairs} kept"
-        print(f"{where}, {kind:<15}{kept}: {toys.count_angles(cosines)}")
+within = toys.company(lesson.use("paired_features"), sample)
+for name, cosines in within.items():
+    kept = f"{len(cosines)} of {16 * toys.PAIRS[name.split(',')[0]][0]} kept"
+    print(f"{name:<22}{kept}: {toys.count_angles(cosines)}")
 
 # %% id="pairs-picture" tags=["not-compared"]
 toys.draw_pairs(within, where="crowd")
@@ -738,14 +735,7 @@ claim(
 model = mi_course.load_model(compatibility=False)
 E = model.W_E.detach().float()
 some = torch.randperm(len(E), generator=torch.Generator().manual_seed(0))[:2000].tolist()
-isotropic = torch.randn(E.shape, generator=torch.Generator().manual_seed(1))
-nearest = {
-    "tokens of SmolLM2": toys.nearest_cosines(E - E.mean(0), some),
-    "random, same covariance": toys.nearest_cosines(
-        toys.matched_control(E, 1) - E.mean(0), some
-    ),
-    "control: random directions": toys.nearest_cosines(isotropic, some),
-}
+nearest = toys.beside_random(E, some)
 for token in (" dog", " seven", " Paris"):
     print(f"{token!r}: {toys.neighbors(E - E.mean(0), token, model.tokenizer)}")
 toys.draw_nearest(nearest, "2,000 tokens against all 49,152, mean removed. 576 dimensions.")

@@ -228,11 +228,7 @@ claim(
 
 # %% id="loophole" tags=["not-compared"]
 cheat, norms = {}, {}
-for name, options in (
-    ("norms count", {}),
-    ("norms are free", {"norms_count": False}),
-    ("rows kept at norm 1", {"norms_count": False, "unit_rows": True}),
-):
+for name, options in runs.PENALTIES.items():
     cheat[name] = runs.fit(encode, loss_of, seen.x, 0.5, **options)
     norms[name] = float(cheat[name]["W_dec"].norm(dim=1).mean())
     print(f"mean norm of a row {norms[name]:.1f}", end="   ")
@@ -641,19 +637,11 @@ for name in ("topk", "batch_topk"):
     kinds[name] = runs.train_kind(name, seen.x, k=5)
     compared[name] = runs.measure_sae(kinds[name], held_out)
     print(f"{name:<20} {compared[name]}")
-# One row among poor neighbors and among rich ones.
-choose, batch_sae = lesson.use("batch_topk_activation"), kinds["batch_topk"]
-pre, order = batch_sae.pre_activations(held_out.x), present.argsort()
-same_row = order[4000]
-keeps = [
-    int((choose(pre[[same_row, *company]], 5)[0] > 0).sum())
-    for company in (order[:63].tolist(), order[-63:].tolist())
-]
-print(
-    f"the same row keeps {keeps[0]} latents among poor neighbors, {keeps[1]} among rich ones"
-)
-alone = int((batch_sae.encode(held_out.x[same_row][None]) > 0).sum())
-print(f"and {alone} with the fixed threshold {batch_sae.threshold:.2f}")
+# One row among 63 poor ones, among 63 rich ones, and with a fixed threshold.
+choose = lesson.use("batch_topk_activation")
+keeps = runs.in_company(choose, kinds["batch_topk"], held_out)
+print(f"the same row keeps {keeps[0]} latents among poor rows, {keeps[1]} among rich ones,")
+print(f"and {keeps[2]} with the fixed threshold {kinds['batch_topk'].threshold:.2f}")
 
 # %% id="claims-topk-seen" tags=["claims"]
 lesson.seen("topk_explained", compared["topk"].explained, ".2f")
@@ -827,7 +815,7 @@ claim(
 #
 # From this start {{seen:dead_nothing}} latents die, and the others find {{seen:found_nothing}} of the features. Two things are wrong with it, and mending either is enough to change that: with the encoder as the decoder's transpose {{seen:found_encoder}} are found, with b_dec at the mean {{seen:found_bias}}.
 #
-# The rescues depend on their settings. Resampling with the published encoder norm leaves *more* dead ({{seen:dead_weak}}). It was made for a ReLU; in TopK a latent with a fifth of the usual encoder is hardly ever among the k largest. With an encoder as long as the others' {{seen:dead_full}} are dead, and yet only {{seen:found_full}} is found: what is rebuilt badly here is the mean that b_dec should hold, so the resampled latents point along it. (Give b_dec the mean first, and resampling brings {{seen:found_both}}.) The auxiliary loss with a coefficient of $1/32$, as in Gao et al. (2024), leaves {{seen:dead_small}} dead, undivided {{seen:dead_large}}, and finds {{seen:found_large}}. From the bad start none does more than starting well.
+# The rescues depend on their settings. Resampling with the published encoder norm leaves *more* dead ({{seen:dead_weak}}). It was made for a ReLU; in TopK a latent with a fifth of the usual encoder is hardly ever among the k largest. With an encoder as long as the others' {{seen:dead_full}} are dead, and yet only {{seen:found_full}} is found: to be active is not to be right. The same resampling brings {{seen:found_both}} if b_dec starts at the mean. The auxiliary loss with a coefficient of $1/32$, as in Gao et al. (2024), leaves {{seen:dead_small}} dead, undivided {{seen:dead_large}}, and finds {{seen:found_large}}. From the bad start none does more than starting well.
 # </details>
 #
 # *Reflect.* A rescued latent is active. Does that make it worth having? How would you tell on a real model?
@@ -936,7 +924,7 @@ claim(
 # %% [markdown] id="five-seen"
 # <details><summary>What you should see</summary>
 #
-# Not centering the denominator turns {{seen:of_the_whole}} into {{seen:not_centered}}: the mean is rebuilt for free. The variance of the error cannot see a constant error at all. Averages of ratios, over tokens or over dimensions, give some tokens or dimensions more weight than they have. The five spread over {{seen:spread_fresh}}, with the constant error over {{seen:spread_off}}. BatchTopK was ahead of TopK by {{seen:ahead}}: a change of definition is worth more than a change of kind.
+# Not centering the denominator turns {{seen:of_the_whole}} into {{seen:not_centered}}: the mean is rebuilt for free. The variance of the error cannot see a constant error at all. Averages of ratios, over tokens or over dimensions, give some tokens or dimensions more weight than they have. The five spread over {{seen:spread_fresh}}, with the constant error over {{seen:spread_off}}. BatchTopK was ahead of TopK by {{seen:ahead}}: a change of definition can be worth more than a change of kind.
 # </details>
 #
 # **A dead autoencoder.** Take one that has found everything, and let its encoder die.
@@ -946,11 +934,10 @@ corpse = {**kinds["topk"].tensors(), "b_enc": kinds["topk"].b_enc - 100.0}
 dead_f, dead_x_hat = runs.rebuilt(encode, corpse, held_out.x)
 dead_cosine = cosine_with(corpse["W_dec"], dictionary)
 dead_explained = explained(held_out.x, dead_x_hat)
-print(
-    f"cosine {dead_cosine:.3f}, active {int((dead_f > 0).sum())}, explained {dead_explained:+.3f}"
-)
-rows = torch.randn(30_000, 8, generator=torch.Generator().manual_seed(30_000))
-easy_cosine = cosine_with(rows, runs.planted_dictionary(20, 8, seed=1))
+active = int((dead_f > 0).sum())
+print(f"cosine {dead_cosine:.3f}, active {active}, explained {dead_explained:+.3f}")
+crowd, few = (runs.planted_dictionary(n, 8, seed=n) for n in (30_000, 20))  # random rows
+easy_cosine = cosine_with(crowd, few)
 print(f"30,000 random latents in 8 dimensions: cosine {easy_cosine:.2f}")
 
 # %% id="claims-dead-cosine-seen" tags=["claims"]
@@ -972,7 +959,7 @@ claim("random latents in few dimensions score above 0.9", easy_cosine > 0.9)
 #
 # Independent features are the easy case. Real ones have hierarchies: a text that is about a dog is about an animal. Here are six parents, each present in 15 % of the rows. Each has three children, present only with their parent, in 35 % of its rows. All 24 directions are at right angles; nothing is crowded. And the autoencoders have as many latents as there are features, or twice as many.
 #
-# A sparsity penalty has a temptation here. If a child's latent writes "child *and* parent", the parent's own latent need not be active in these rows: one latent fewer, and the reconstruction stays perfect. Chanin et al. (2024) call this **absorption**: the parent's latent looks like "animal", and is inactive on dogs. And where there are latents to spare, a parent may be **split** into several latents. **Predict:** will an L1 penalty do it? TopK?
+# A sparsity penalty has a temptation here. If a child's latent writes "child *and* parent", the parent's own latent need not be active in these rows: one latent fewer, and the reconstruction stays perfect. Chanin et al. (2024) call this **absorption**: the parent's latent looks like "animal", and is inactive on dogs. And where there are latents to spare, several may share a parent. **Predict:** will an L1 penalty do it? TopK? The controls have the same features, as often and as strong, but independent of each other.
 
 # %% id="hierarchy" tags=["not-compared"]
 families = {
@@ -981,18 +968,31 @@ families = {
     "TopK, k = 3": runs.family("topk", k=3, n_latents=24),
     "TopK, k = 4": runs.family("topk", k=4, n_latents=24),
     "ReLU, 48 latents": runs.family("relu", l1=0.4, n_latents=48),
+    "control: TopK, k = 3": runs.family("topk", k=3, n_latents=24, related=False),
+    "control: ReLU, 48": runs.family("relu", l1=0.4, n_latents=48, related=False),
 }
 for name, found in families.items():
-    print(f"{name:<17} {found}")
+    print(f"{name:<20} {found}")
 
 # %% id="claims-hierarchy-seen" tags=["claims"]
-mild, strong, few, more, wide = families.values()
+mild, strong, few, more, wide, few_free, wide_free = families.values()
 lesson.seen("absorbed_mild", mild.absorbed, ".0%")
 lesson.seen("absorbed_strong", strong.absorbed, ".0%")
 lesson.seen("absorbed_few", few.absorbed, ".0%")
 lesson.seen("absorbed_more", more.absorbed, ".0%")
 lesson.seen("family_explained", strong.explained, ".2f")
-lesson.seen("split", wide.latents_per_parent, ".1f")
+lesson.seen("split", [wide.latents_per_parent, wide_free.latents_per_parent], ".1f")
+lesson.seen("absorbed_free", few_free.absorbed, ".0%")
+lesson.seen("recovered_free", wide_free.recovered, ".0%")
+claim(
+    "independent features: at most 5% absorbed, and more than 90% recovered with either setting",
+    max(few_free.absorbed, wide_free.absorbed) <= 0.05
+    and min(few_free.recovered, wide_free.recovered) > 0.9,
+)
+claim(
+    "with twice as many latents independent features have more than one each as well, by 0.2",
+    wide_free.latents_per_parent > 1.2,
+)
 lesson.seen("recovered_mild", mild.recovered, ".0%")
 lesson.seen("recovered_wide", wide.recovered, ".0%")
 claim(
@@ -1016,9 +1016,9 @@ claim(
 # %% [markdown] id="hierarchy-seen"
 # <details><summary>What you should see</summary>
 #
-# Both do it. With the milder penalty the parent's latent is inactive, and another writes the parent, in {{seen:absorbed_mild}} of the rows that have a child, with the stronger one in {{seen:absorbed_strong}}, while a parent that comes alone is hardly ever missed. TopK, which has no penalty, absorbs more ({{seen:absorbed_few}} with `k=3`, {{seen:absorbed_more}} with `k=4`): whatever asks for few active latents pays for hiding the parent. And the reconstruction does not tell, with {{seen:family_explained}} explained.
+# Both do it. With the milder penalty the parent's latent is inactive, and another writes the parent, in {{seen:absorbed_mild}} of the rows that have a child, with the stronger one in {{seen:absorbed_strong}}, while a parent that comes alone is hardly ever missed. TopK, which has no penalty, absorbs more ({{seen:absorbed_few}} with `k=3`, {{seen:absorbed_more}} with `k=4`): whatever asks for few active latents pays for hiding the parent. Without families there is nothing to hide: the control's {{seen:absorbed_free}}. And the reconstruction does not tell, with {{seen:family_explained}} explained.
 #
-# More latents do not help here. With twice as many, several write the same parent ({{seen:split}} on average: it is split, by what comes with it), and fewer of the planted features have a latent of their own, {{seen:recovered_wide}} instead of {{seen:recovered_mild}}. So a latent named "animal" that is inactive on dogs is no accident of one run: it is what the loss asks for. Chanin et al. (2024) find it in autoencoders of real models.
+# More latents do not help here. With twice as many, fewer of the planted features have a latent of their own, {{seen:recovered_wide}} instead of {{seen:recovered_mild}}; of independent ones {{seen:recovered_free}} have. Several latents write the same parent, but that is no sign of a family: with families and without, there are {{seen:split}} for each on average. So a latent named "animal" that is inactive on dogs is no accident of one run: it is what the loss asks for. Chanin et al. (2024) find it in autoencoders of real models.
 # </details>
 
 # %% [markdown] id="part-9"
@@ -1050,6 +1050,14 @@ lesson.seen("jump_found", jump_wide.recovered, ".0%")
 lesson.seen("relu_l0", relu_wide.l0, ".0f")
 lesson.seen("relu_wide_explained", relu_wide.explained, ".2f")
 lesson.seen("relu_found", relu_wide.recovered, ".0%")
+loose = table[0.05]
+lesson.seen("relu_loose_explained", loose.explained, ".2f")
+lesson.seen("relu_loose_l0", loose.l0, ".0f")
+lesson.seen("relu_loose_found", loose.recovered, ".0%")
+claim(
+    "a ReLU with a weak penalty has an L0 above 20 and recovers less than half",
+    loose.l0 > 20 and loose.recovered < 0.5,
+)
 lesson.seen("width_64", by_width[64][0].recovered, ".0%")
 lesson.seen("width_96", by_width[96][0].recovered, ".0%")
 lesson.seen("width_256", by_width[256][0].recovered, ".0%")
@@ -1090,7 +1098,7 @@ claim(
 # %% [markdown] id="pareto-seen"
 # <details><summary>What you should see</summary>
 #
-# No. The point that rebuilds best, JumpReLU at an L0 of {{seen:jump_l0}} with {{seen:jump_wide_explained}} explained, recovers {{seen:jump_found}} of the features, less than any other. The ReLU at an L0 of {{seen:relu_l0}} recovers {{seen:relu_found}} and explains {{seen:relu_wide_explained}}. JumpReLU, Gated and BatchTopK all lose features when L0 rises well above the number that is present: more latents rebuild the row together, and none of them needs to be a feature. The ReLU does not, because its penalty asks each unit of f whether it is needed. Near the right L0 the ReLU rebuilds worst and all kinds find nearly everything. On a real model the column "recovered" does not exist, and only the other one is drawn.
+# No. The point that rebuilds best, JumpReLU at an L0 of {{seen:jump_l0}} with {{seen:jump_wide_explained}} explained, recovers {{seen:jump_found}} of the features, less than any other. The ReLU at an L0 of {{seen:relu_l0}} recovers {{seen:relu_found}} and explains {{seen:relu_wide_explained}}. All kinds lose features when L0 rises well above the number that is present: more latents rebuild the row together, and none of them needs to be a feature. They differ in when. JumpReLU, Gated and BatchTopK already do at about twice that number. The ReLU still finds all there. With a weaker penalty it loses them too: in section 2, `l1=0.05` explained {{seen:relu_loose_explained}} with an L0 of {{seen:relu_loose_l0}}, and recovered {{seen:relu_loose_found}}. Near the right L0 the ReLU rebuilds worst and all kinds find nearly everything. On a real model the column "recovered" does not exist, and only the other one is drawn.
 #
 # Latents to spare help: TopK recovers {{seen:width_64}} with as many latents as features, {{seen:width_96}} with half as many again, {{seen:width_256}} with four times as many, while explained variance hardly moves ({{seen:explained_96}} and {{seen:explained_512}}). The surplus dies, because there is nothing more to find. On real data both curves go on rising as far as anybody has trained.
 # </details>
@@ -1118,33 +1126,17 @@ print(f"BOS and massive: {odd:.1%} of the tokens, {their_share:.0%} of the varia
 # %% id="real-train" tags=["not-compared"]
 from mi_course.interp.sae import SAEConfig
 
-config = SAEConfig(
-    d_in=576,
-    n_latents=2304,
-    k=32,
-    steps=300,
-    batch=1024,
-    lr=2e-3,
-    decay=90,
-    dead_window=50_000,
-)
+config = SAEConfig(d_in=576, n_latents=2304, k=32, **runs.REAL)  # 300 steps of 1,024 tokens
 real = runs.train_live(config, train_on.x, "SmolLM2, layer 8: 2,304 latents, 32 at a time")
 
 # %% id="real-numbers" tags=["not-compared"]
-untrained, far = runs.untrained(config, train_on.x), unseen.x.mean(dim=0)
-for name, sae in (("trained", real), ("control: untrained", untrained)):
-    f = sae.encode(unseen.x)
-    x_hat = sae.decode(f)
-    print(f"{name:<19} explained {explained(unseen.x, x_hat):.2f}, ", end="")
-    print(
-        f"γ {gamma(unseen.x - far, x_hat - far):.2f}, dead {find_dead([f]).float().mean():.0%}"
-    )
+untrained = runs.untrained(config, train_on.x)
+print("trained:           ", runs.on_real(real, unseen.x))
+print("control: untrained:", runs.on_real(untrained, unseen.x))
 of_all = explained(every, real(every))
 print(f"trained, BOS and massive tokens counted too: explained {of_all:.2f}")
 both = runs.with_and_without(train_on, unseen)
-print(
-    f"60 steps on ordinary tokens {both[0]:.3f}, on all tokens {both[1]:.3f}, of the ordinary"
-)
+print(f"60 steps on ordinary tokens: {both[0]:.3f} of these; on all tokens: {both[1]:.3f}")
 
 # %% id="claims-massive-seen" tags=["claims"]
 lesson.seen("odd", odd, ".1%")
@@ -1198,14 +1190,8 @@ lesson.check(splice)
 from functools import partial
 
 text, hook_name = unseen.tokens[:8], f"blocks.{LAYER}.hook_resid_post"
-stand_ins = {
-    "trained": real,
-    "control: untrained": untrained,
-    "control: the mean": runs.MeanOnly(train_on.x),
-    "zeros": runs.Zeros(train_on.x),
-}
 nats = {"nothing": runs.loss_in_nats(model, text)}
-for name, sae in stand_ins.items():
+for name, sae in runs.stand_ins(real, untrained, train_on.x).items():
     hook = partial(lesson.use("splice"), sae=sae, ordinary=unseen.ordinary[:8])
     nats[name] = runs.loss_in_nats(model, text, hook_name, hook)
 back = {
@@ -1280,11 +1266,7 @@ lesson.check(dashboard_row)
 # Before you read meaning into latents: random directions have strongest tokens as well, and people find meaning in those, too. Bricken et al. (2023) had latents and neurons rated blind. So here are eight rows on tokens that the training has not seen. Some are latents drawn by lot from those that are active on 0.3 to 3 % of tokens. The others are **random directions**, with thresholds that make each active as often as one of the latents. **Predict:** which are which? Write it down before you open what follows.
 
 # %% id="features" tags=["not-compared"]
-row_of, ids, f = (
-    lesson.use("dashboard_row"),
-    unseen.tokens[unseen.ordinary],
-    real.encode(unseen.x),
-)
+row_of, f = lesson.use("dashboard_row"), real.encode(unseen.x)
 often, dice = (f > 0).float().mean(dim=0), torch.Generator().manual_seed(6)
 chosen = ((often > 0.003) & (often < 0.03)).nonzero()[:, 0]
 chosen = chosen[torch.randperm(len(chosen), generator=dice)][:200]
@@ -1300,10 +1282,8 @@ runs.draw_text(latent, f, unseen, model.tokenizer)
 
 # %% id="same-token" tags=["not-compared"]
 letters = [letter for letter, i in zip("ABCDEFGH", order, strict=True) if i >= 4]
-same = [
-    runs.same_token(codes, ids, which)
-    for codes, which in ((f, chosen.tolist()), (random_f, range(200)))
-]
+ids = unseen.tokens[unseen.ordinary]
+same = runs.same_token(f, ids, chosen.tolist()), runs.same_token(random_f, ids, range(200))
 print("random directions:", *letters)
 print(f"one token among a latent's ten strongest: trained {same[0]:.0%}, random {same[1]:.0%}")
 

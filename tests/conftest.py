@@ -19,7 +19,7 @@ from mi_course import lessons
 
 __all__ = ["built_plugin", "plugin"]
 
-LONGEST_FIRST = ("nbval", "sandbox", "browser", "test_exercises")
+LONGEST_FIRST = ("nbval", "measured", "sandbox", "browser", "test_exercises")
 """How the names of the longest groups begin. They start first, so that no worker ends with one of them alone."""
 
 LESSONS = {info.id for info in lessons.OURS}
@@ -29,12 +29,19 @@ _seconds: defaultdict[str, float] = defaultdict(float)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="Skip nothing to save time. A release needs it.")
-    parser.addoption("--write-keys", action="store_true", help="Write tests/nbval_keys of notebooks that pass nbval.")
+    parser.addoption("--write-keys", action="store_true", help="Write tests/keys of what passes.")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test the group in which xdist keeps it (`--dist loadgroup`): one group runs in one worker, in order."""
+    """Leave out what another test runs; give each the group in which xdist keeps it (`--dist loadgroup`).
+
+    One group runs in one worker, in order.
+    """
+    if any(item.name.startswith("test_measured[") for item in items):
+        measured = [item for item in items if item.get_closest_marker("measured")]
+        config.hook.pytest_deselected(items=measured)
+        items[:] = [item for item in items if not item.get_closest_marker("measured")]
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     groups = {item: group_of(item) for item in items}

@@ -21,7 +21,7 @@ import torch
 from require import require
 
 from mi_course import lessons, wire
-from mi_course.asking import observe, references, stubs
+from mi_course.asking import observe, references, stubs, watches
 from mi_course.exercises import (
     cache_ref,
     function_ref,
@@ -216,6 +216,27 @@ def test_model_hooks_and_calls():
     assert seen.watched["calls"] == [[3.0, 0.5]]
 
 
+def test_the_model_is_run_only_where_it_may_have_changed(monkeypatch):
+    runs = []
+    monkeypatch.setattr(
+        watches,
+        "_logits",
+        lambda model, tokens, original=watches._logits: runs.append(original(model, tokens)) or runs[-1],
+    )
+    unchanged = reply(lambda m: m(TOKENS).sum().item(), MODEL, watch=("model",)).watched["model"][0]
+    assert not runs
+    assert "logits" not in unchanged
+    harmless = reply(lambda m: setattr(m, "note", 1) or 1, MODEL, watch=("model",)).watched["model"][0]
+    assert torch.allclose(*harmless["logits"])
+    # The first call of an Ask changes the model, so the second starts from a changed one.
+    zero = Call((MODEL,), watch=("model",))
+    replies = observe(lambda m: [p.data.zero_() for p in m.parameters()] and 1, Ask((zero, zero))).replies
+    first, second = (reply.watched["model"][0]["logits"] for reply in replies)
+    assert not torch.allclose(*first)
+    assert torch.allclose(*second)
+    assert torch.allclose(first[1], second[0])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # References
 
@@ -305,6 +326,24 @@ def test_the_next_ask_finds_a_model_as_new(spoil):
     assert torch.allclose(seen.value[0], expected, atol=1e-6)
     assert seen.value[1] is False
     assert all(seen.value[2])
+
+
+def test_each_ask_gets_a_cache_of_its_own():
+    seen = []
+
+    def spoils(cache):
+        seen.append(cache)
+        cache["hook_embed"].zero_()
+
+    question = ask(cache_ref(MODEL, TOKENS), driver="call")
+    observe(spoils, question)
+    observe(lambda cache: seen.append(cache), question)
+    first, second = seen
+    assert not first["hook_embed"].any()
+    assert torch.allclose(second["hook_embed"], small_model(CONFIG, 5).run_with_cache(TOKENS)[1]["hook_embed"])
+    assert list(second) == list(first)
+    observe(lambda cache: seen.append(cache), ask(cache_ref(model_ref(CONFIG, 6), TOKENS)))
+    assert not torch.allclose(seen[2]["hook_embed"], second["hook_embed"])
 
 
 def test_the_pool_serves_a_model_again():

@@ -9,7 +9,7 @@ from mi_course.interp.induction import head_scores, repeated_tokens, smollm2_sco
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_held_out_scores_are_smollm2s():
     """One of the four runs whose mean is stored: scores agree up to the variation between sequences."""
     import mi_course

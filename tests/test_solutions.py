@@ -9,8 +9,9 @@ import sys
 import warnings
 from pathlib import Path
 
-import nbval_key
+import passed
 import pytest
+import test_measured
 
 from mi_course import content, lessons
 from mi_course.authoring.execute import environment
@@ -18,12 +19,12 @@ from mi_course.authoring.execute import environment
 NOTEBOOKS = [content.notebook_path(info, solution=True) for info in lessons.OURS]
 
 
-def run_nbval(notebook: Path, folder: Path, root: Path = nbval_key.ROOT) -> subprocess.CompletedProcess[str]:
+def run_nbval(notebook: Path, folder: Path, root: Path = passed.ROOT) -> subprocess.CompletedProcess[str]:
     """Run nbval on a notebook; files that it opens are recorded in `folder`."""
     # -c and --rootdir keep it away from the settings of these tests.
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(notebook.parent), "-q"]
     command += ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", str(notebook)]
-    env = environment(folder) | nbval_key.recording(folder, root)
+    env = environment(folder) | passed.recording(folder, root)
     return subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=folder, env=env)
 
 
@@ -34,13 +35,13 @@ def run_nbval(notebook: Path, folder: Path, root: Path = nbval_key.ROOT) -> subp
     [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"nbval:{path.stem}")) for path in NOTEBOOKS],
 )
 def test_nbval(notebook: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    changes = nbval_key.changes(notebook)
-    if not (changes or request.config.getoption("--all") or notebook in nbval_key.spot_checks(NOTEBOOKS)):
+    changes = passed.changes(notebook)
+    if not (changes or request.config.getoption("--all") or notebook in passed.spot_checks(NOTEBOOKS)):
         pytest.skip("verified: nothing that its outputs depend on has changed since nbval passed")
     result = run_nbval(notebook, tmp_path)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     if request.config.getoption("--write-keys"):
-        nbval_key.write(notebook, tmp_path)
+        passed.write(notebook, tmp_path)
     elif changes:
         shown = "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
         warnings.warn(f"{notebook.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=1)
@@ -87,8 +88,8 @@ print(open(data + "/table.json").read(), load_file(data + "/weights.safetensors"
         patch.setenv("PYTHONPATH", str(root))
         result = run_nbval(notebook, folder, root)
     assert result.returncode == 0, result.stdout
-    assert nbval_key.changes(notebook, root) == ["it has no key"]
-    nbval_key.write(notebook, folder, root)
+    assert passed.changes(notebook, root) == ["it has no key"]
+    passed.write(notebook, folder, root)
     return notebook
 
 
@@ -108,11 +109,11 @@ print(open(data + "/table.json").read(), load_file(data + "/weights.safetensors"
 )
 def test_a_key_holds_what_outputs_depend_on(verified: Path, name: str, counts: bool):
     root = verified.parents[1]
-    assert nbval_key.changes(verified, root) == []
+    assert passed.changes(verified, root) == []
     before = (root / name).read_bytes()
     (root / name).write_bytes(before + b"\n")
     try:
-        assert nbval_key.changes(verified, root) == ([f"{name} has changed"] if counts else [])
+        assert passed.changes(verified, root) == ([f"{name} has changed"] if counts else [])
     finally:
         (root / name).write_bytes(before)
 
@@ -122,7 +123,7 @@ def test_an_environment_within_the_clone_does_not_count(tmp_path: Path):
     module = tmp_path / "mi_course" / "__init__.py"
     module.parent.mkdir()
     module.write_text("")
-    assert nbval_key._sources([str(rewritten), str(module)], tmp_path) == {"mi_course/__init__.py"}
+    assert passed._sources([str(rewritten), str(module)], tmp_path) == {"mi_course/__init__.py"}
 
 
 def test_a_key_is_for_one_python_model_and_set_of_versions(verified: Path, monkeypatch: pytest.MonkeyPatch):
@@ -132,24 +133,24 @@ def test_a_key_is_for_one_python_model_and_set_of_versions(verified: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(smollm2, "GGUF_SHA256", "0")
         patch.setattr(sys, "version_info", (3, 99))
-        assert nbval_key.changes(verified, root) == ["python is another", "model is another"]
-    monkeypatch.setattr(nbval_key, "version", lambda name: "0.1")
-    assert nbval_key.changes(verified, root) == [f"pytest 0.1 is installed, not =={pytest.__version__}"]
+        assert passed.changes(verified, root) == ["python is another", "model is another"]
+    monkeypatch.setattr(passed, "version", lambda name: "0.1")
+    assert passed.changes(verified, root) == [f"pytest 0.1 is installed, not =={pytest.__version__}"]
 
 
 def test_the_modules_of_a_notebook_that_imports_another_course_are_unknown(verified: Path, tmp_path: Path):
     (tmp_path / "opened.txt").touch()
     with pytest.raises(ValueError, match="its modules are unknown"):
-        nbval_key.write(verified, tmp_path, verified.parents[1])
+        passed.write(verified, tmp_path, verified.parents[1])
 
 
 def test_two_notebooks_run_whatever_their_keys_say():
-    chosen = [tuple(nbval_key.spot_checks(NOTEBOOKS, f"commit {n}")) for n in range(50)]
+    chosen = [tuple(passed.spot_checks(NOTEBOOKS, f"commit {n}")) for n in range(50)]
     assert all(len(set(pair)) == 2 for pair in chosen)
     assert {path for pair in chosen for path in pair} == set(NOTEBOOKS)
-    assert nbval_key.spot_checks(NOTEBOOKS, "a") == nbval_key.spot_checks(NOTEBOOKS, "a")
+    assert passed.spot_checks(NOTEBOOKS, "a") == passed.spot_checks(NOTEBOOKS, "a")
 
 
-def test_every_key_belongs_to_a_notebook():
-    keys = {path.stem for path in (nbval_key.ROOT / "tests" / "nbval_keys").glob("*.json")}
-    assert keys <= {path.stem for path in NOTEBOOKS}
+def test_every_key_belongs_to_a_notebook_or_a_file_of_tests():
+    keys = {path.stem for path in (passed.ROOT / "tests" / "keys").glob("*.json")}
+    assert keys <= {path.stem for path in (*NOTEBOOKS, *test_measured.FILES)}

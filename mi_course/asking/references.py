@@ -13,6 +13,7 @@ The list is closed but for plug-ins (`mi_course.asking.plugins`).
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,10 +26,10 @@ from torch import Tensor
 
 from mi_course.asking.limits import time_limit
 from mi_course.interp.containers import Layout, SparseCode
-from mi_course.interp.models import load_native, reseed, small_model
+from mi_course.interp.models import load_native, redraw, reseed, small_model
 from mi_course.wire import Ref, encode
 
-__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks"]
+__all__ = ["FUNCTIONS", "REFERENCES", "Function", "Resolver", "UnknownReference", "forward_hooks", "loan_of"]
 
 
 class UnknownReference(ValueError):
@@ -127,20 +128,51 @@ class _Pool:
     def __init__(self) -> None:
         self.idle: dict[str, list[tuple[Any, _Snapshot]]] = defaultdict(list)
 
-    def take(self, config: dict[str, Any], seed: int) -> tuple[Any, _Snapshot]:
-        """A model with the weights of this seed, and its snapshot, to be put back with it."""
+    def take(self, config: dict[str, Any], seed: int) -> Loan:
+        """A model with the weights of this seed."""
         idle = self.idle[_key(config)]
         while idle:
             model, snapshot = idle.pop()
-            if _is_restored(model, snapshot, seed):
-                return model, snapshot
-        model = _warm_up(small_model(config, 0))
-        return reseed(model, seed), _Snapshot(model)
+            if _is_restored(snapshot, seed):
+                return Loan(config, seed, model, snapshot)
+        model = reseed(_warm_up(small_model(config, 0)), seed)
+        return Loan(config, seed, model, _Snapshot(model))
 
-    def put_back(self, config: dict[str, Any], model: Any, snapshot: _Snapshot) -> None:
-        idle = self.idle[_key(config)]
+    def put_back(self, loan: Loan) -> None:
+        idle = self.idle[_key(loan.config)]
         if len(idle) < self.MAX_IDLE:
-            idle.append((model, snapshot))
+            idle.append((loan.model, loan.snapshot))
+
+
+class Loan:
+    """A model of the pool, lent to one Ask."""
+
+    def __init__(self, config: dict[str, Any], seed: int, model: Any, snapshot: _Snapshot) -> None:
+        self.config, self.seed, self.model, self.snapshot = config, seed, model, snapshot
+        self.weights = [parameter.detach().clone() for parameter in snapshot.parameters]
+
+    def is_unchanged(self) -> bool:
+        """Whether the model is as it was lent, which no forward pass is needed to see."""
+        return self.snapshot.matches() and all(map(torch.equal, self.snapshot.parameters, self.weights))
+
+    def logits_as_lent(self, tokens: Tensor) -> Tensor:
+        """What the model gave before anything changed it, from another with the same weights."""
+        twin = _POOL.take(self.config, self.seed)
+        try:
+            with torch.no_grad():
+                logits: Tensor = twin.model(tokens)
+                return logits
+        finally:
+            _POOL.put_back(twin)
+
+
+_LENT: dict[int, Loan] = {}
+"""By the id of the model, from when an Ask borrows it until it ends."""
+
+
+def loan_of(model: Any) -> Loan | None:
+    """The loan of a model that an Ask has borrowed from the pool; None for a model from a file."""
+    return _LENT.get(id(model))
 
 
 def _key(config: dict[str, Any]) -> str:
@@ -154,13 +186,13 @@ def _warm_up(model: Any) -> Any:
     return model
 
 
-def _is_restored(model: Any, snapshot: _Snapshot, seed: int) -> bool:
+def _is_restored(snapshot: _Snapshot, seed: int) -> bool:
     """Draw new weights. False if anything else was changed since the model was lent."""
     try:
         with time_limit(1.0):
             for parameter in snapshot.parameters:
                 parameter.requires_grad_(True)
-            reseed(model, seed)
+            redraw(snapshot.named_parameters, seed)
             return snapshot.matches()
     except BaseException as error:  # whatever the answer did to it
         if type(error) is KeyboardInterrupt:
@@ -181,7 +213,8 @@ class _Snapshot:
     ATOMS += (FunctionType, MethodType, BuiltinFunctionType, ModuleType)
 
     def __init__(self, model: Any) -> None:
-        self.containers: list[tuple[Any, Any]] = []
+        self.containers: list[Any] = []
+        self.copies: list[Any] = []
         self.caches: list[tuple[dict[str, Any], str, Any]] = []
         seen: dict[int, Any] = {}
         waiting = [model]
@@ -193,20 +226,24 @@ class _Snapshot:
             if isinstance(value, dict):
                 # A list is compared by what is in it: `reset_hooks` puts a new one in its place.
                 copy = {key: list(item) if type(item) is list else item for key, item in value.items()}
-                self.containers.append((value, copy))
+                self.containers.append(value)
+                self.copies.append(copy)
                 for key, item in value.items():
                     if key in self.CACHES:
                         self.caches.append((value, key, item))
                     else:
                         waiting += item if type(item) is list else [item]
             elif isinstance(value, (list, set)):
-                self.containers.append((value, value.copy()))
+                self.containers.append(value)
+                self.copies.append(value.copy())
                 waiting += value
             elif isinstance(value, (tuple, frozenset)):
                 waiting += value
             else:
                 waiting.append(getattr(value, "__dict__", None))
-        self.parameters = list(model.parameters())
+        self.named_parameters = list(model.named_parameters())
+        self.parameters = [parameter for _, parameter in self.named_parameters]
+        self.hooks = forward_hooks(model)
         self.storage = list(map(_storage, self.parameters))
         self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
@@ -214,7 +251,7 @@ class _Snapshot:
         for attributes, name, value in self.caches:
             attributes[name] = value
         return (
-            all(bool(container == copy) for container, copy in self.containers)
+            self.containers == self.copies
             and list(map(_storage, self.parameters)) == self.storage
             and all(torch.equal(buffer, copy) for buffer, copy in self.buffers)
         )
@@ -237,14 +274,15 @@ class Resolver:
 
     def __init__(self) -> None:
         self.resolved: dict[bytes, Any] = {}
-        self.borrowed: list[tuple[dict[str, Any], Any, Any]] = []
+        self.borrowed: list[Loan] = []
 
     def __enter__(self) -> Resolver:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for borrowed in self.borrowed:
-            _POOL.put_back(*borrowed)
+        for loan in self.borrowed:
+            del _LENT[id(loan.model)]
+            _POOL.put_back(loan)
         self.resolved.clear()
 
     def fill(self, value: Any) -> Any:
@@ -276,12 +314,32 @@ def _model(resolver: Resolver, config: dict[str, Any] | None = None, seed: int =
         return _warm_up(load_native(name))
     if config is None:
         raise UnknownReference("a reference to a model needs its config or its name")
-    model, snapshot = _POOL.take(config, seed)
-    resolver.borrowed.append((config, model, snapshot))
-    return model
+    loan = _POOL.take(config, seed)
+    _LENT[id(loan.model)] = loan
+    resolver.borrowed.append(loan)
+    return loan.model
+
+
+_ACTIVATIONS: dict[tuple[str, int, bytes], Any] = {}
+"""The last ones. Oracle and mistakes are asked what the answer was asked, and a copy costs a tenth of a run."""
 
 
 def _cache(resolver: Resolver, model: Any, tokens: Tensor) -> Any:
+    loan = loan_of(model)
+    if loan is None or not loan.is_unchanged():
+        return _run_with_cache(model, tokens)
+    key = _key(loan.config), loan.seed, encode(tokens)
+    if key not in _ACTIVATIONS:
+        while len(_ACTIVATIONS) >= 32:
+            del _ACTIVATIONS[next(iter(_ACTIVATIONS))]
+        _ACTIVATIONS[key] = _run_with_cache(model, tokens)
+    cache = copy.copy(_ACTIVATIONS[key])
+    cache.model = model
+    cache.cache_dict = {name: activation.clone() for name, activation in cache.cache_dict.items()}
+    return cache
+
+
+def _run_with_cache(model: Any, tokens: Tensor) -> Any:
     with torch.no_grad():
         return model.run_with_cache(tokens)[1]
 

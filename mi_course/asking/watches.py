@@ -2,7 +2,7 @@
 
 arguments      which arguments have changed; the entries of a cache are compared one by one
 random_state   whether the global random state is as we set it
-model          the models' logits on new tokens and their number of hooks, before and after
+model          each model's number of hooks before and after; its logits too, unless it is visibly unchanged
 hooks          only the number of hooks, before and after (for training, which changes the logits)
 calls          what the functions among the arguments were called with
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_course.asking.references import Function, forward_hooks
+from mi_course.asking.references import Function, forward_hooks, loan_of
 
 __all__ = ["WATCHES"]
 
@@ -96,25 +96,40 @@ def _models(args: list[Any]) -> list[Any]:
 
 
 def model(args: list[Any]) -> Callable[[], Any]:
-    generator = torch.Generator().manual_seed(7)
-
-    def observe(model: Any) -> tuple[Tensor | None, int]:
-        hooks = forward_hooks(model)
-        try:
-            with torch.no_grad():
-                return model(tokens[id(model)]), hooks
-        except Exception:  # a leftover hook, or a model that was taken apart
-            return None, hooks
-
     models = _models(args)
-    tokens = {id(m): torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models}
-    before = [observe(m) for m in models]
+    generator = torch.Generator().manual_seed(7)
+    tokens = [torch.randint(0, m.cfg.d_vocab, (2, min(6, m.cfg.n_ctx)), generator=generator) for m in models]
+    looks = [_look(m, t) for m, t in zip(models, tokens, strict=True)]
+    return lambda: [look() for look in looks]
 
-    def after() -> list[dict[str, Any]]:
-        pairs = zip(before, map(observe, models), strict=True)
-        return [{"logits": [old[0], new[0]], "hooks": [old[1], new[1]]} for old, new in pairs]
+
+def _look(model: Any, tokens: Tensor) -> Callable[[], dict[str, Any]]:
+    # A forward pass costs more than all else in most Asks, so there is none while the model is visibly as it was lent.
+    loan = loan_of(model)
+    as_lent = loan is not None and loan.is_unchanged()
+    hooks_before = loan.snapshot.hooks if loan and as_lent else forward_hooks(model)
+    before = None if as_lent else _logits(model, tokens)
+
+    def after() -> dict[str, Any]:
+        if loan is None or not as_lent:
+            old = before
+        elif loan.is_unchanged():
+            return {"hooks": [hooks_before, hooks_before]}
+        else:
+            old = loan.logits_as_lent(tokens)
+        return {"hooks": [hooks_before, forward_hooks(model)], "logits": [old, _logits(model, tokens)]}
 
     return after
+
+
+def _logits(model: Any, tokens: Tensor) -> Tensor | None:
+    """None from a model with a leftover hook that fails, or one that was taken apart."""
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(tokens)
+            return logits
+    except Exception:
+        return None
 
 
 def hooks(args: list[Any]) -> Callable[[], Any]:

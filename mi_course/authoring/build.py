@@ -107,7 +107,7 @@ def _build_one(
         report.executed.append(info.id)
         report.notes += executed.notes
         # nbval has not passed these outputs yet.
-        (root(info) / "tests" / "nbval_keys" / f"{info.notebook}.json").unlink(missing_ok=True)
+        (root(info) / "tests" / "keys" / f"{info.notebook}.json").unlink(missing_ok=True)
     if notebook is not None:
         lesson.solution, lesson.held = notebook, held(notebook)
         if findings := list(review_held(lesson.held, lesson.cells)):

@@ -1,4 +1,4 @@
-"""Pictures and controls of lesson 02 that need no code of the learner's."""
+"""Pictures, tables and controls of lesson 02 that need no code of the learner's, or take what it gave."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from mi_course.interp.heads import named
 from mi_course.interp.induction import random_heads
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
     from mi_course.interp.induction_training import RecordedRun
 
     Head = tuple[int, int]
+
+
+def by_copy(loss: Float[Tensor, "batch pos-1"], period: int) -> tuple[float, float]:
+    """The mean loss of `loss_per_token` in the first and in the second copy.
+
+    The first token of the second copy comes as a surprise too, so it counts with the first.
+    """
+    return float(loss[:, : period + 1].mean()), float(loss[:, period + 1 :].mean())
 
 
 def rank(head: Head, table: Mapping[Head, float]) -> int:
@@ -33,10 +41,50 @@ def one_for_each_key_matrix(heads: Sequence[Head], group: int = 3) -> list[Head]
 
 def random_sets(
     exclude: Iterable[Head], counts: Sequence[int], seeds: Iterable[int], n_layers: int = 30, n_heads: int = 9
-) -> list[list[list[Head]]]:
+) -> dict[int, list[list[Head]]]:
     """For each count one random set of as many heads per seed, of all heads but the excluded."""
     left_out, seeds = list(exclude), list(seeds)
-    return [[random_heads(n_layers, n_heads, count, seed, left_out) for seed in seeds] for count in counts]
+    return {count: [random_heads(n_layers, n_heads, count, seed, left_out) for seed in seeds] for count in counts}
+
+
+def composition_table(into: Mapping[tuple[Head, str], Mapping[Head, float]], source: Head, bystander: Head) -> Any:
+    """How two heads are read by each part of each reader. into: (reader, part) to the scores of all earlier heads."""
+    from mi_course.show import table
+
+    rows = {
+        f"{part} of {named(reader)}": [scores[source], rank(source, scores), scores[bystander]]
+        for (reader, part), scores in into.items()
+    }
+    return table(rows, ["source", "its rank", "bystander"], digits=(3, 0, 3))
+
+
+def draw_composition(
+    into: Mapping[tuple[Head, str], Mapping[Head, float]], reader: Head, source: Head, chance: float
+) -> Any:
+    """How all earlier heads are read by each part of one reader; marked: the source by its keys, and chance."""
+    from mi_course.show import histogram
+
+    return histogram(
+        {part: list(into[reader, part].values()) for part in "kqv"},
+        xlabel="composition score",
+        title=f"How all earlier heads compose with keys, queries and values of {named(reader)}",
+        marks=[(into[reader, "k"][source], "source, keys"), (chance, "random")],
+    )
+
+
+def draw_losses(losses: Mapping[str, Float[Tensor, "batch pos-1"]], period: int) -> Any:
+    """The loss at each position of two copies: median and range of the rows."""
+    from mi_course.show import lines
+
+    return lines(
+        range(1, 2 * period + 1),
+        losses,
+        xlabel="position of the predicted token",
+        ylabel="loss (nats)",
+        title="The loss, token by token",
+        marks=[(period + 1, "second copy")],
+        caption="Median and range of the rows.",
+    )
 
 
 def draw_ideal(tokens: Sequence[str], period: int) -> Any:
@@ -71,21 +119,29 @@ def draw_attention(
     return attention(patterns, words, heads=[named(head) for head in heads], title=title, caption=caption)
 
 
-def draw_second_copy(
-    names: Sequence[str], losses: Sequence[float], what: str, control: float, control_name: str
-) -> Any:
+def draw_second_copy(losses: Mapping[str, float], what: str, control: float, control_name: str) -> Any:
     """The loss in the second copy, one bar for each experiment, and a line for the control."""
     from mi_course.show import bars
 
     return bars(
-        names,
-        losses,
+        list(losses),
+        list(losses.values()),
         xlabel=what,
         ylabel="loss in the second copy (nats)",
         title=f"The second copy: {what}",
         control=control,
         control_name=control_name,
     )
+
+
+def emergence(growth: Mapping[str, RecordedRun]) -> Any:
+    """At which step the heads of each recorded run emerged, and its last loss."""
+    from mi_course.show import table
+
+    rows = {
+        name: [str(run.induction_at), str(run.previous_token_at), run.loss_second[-1]] for name, run in growth.items()
+    }
+    return table(rows, ["induction at step", "previous-token at step", "final loss (nats)"])
 
 
 def draw_growth(growth: Mapping[str, RecordedRun]) -> Any:

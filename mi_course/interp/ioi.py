@@ -38,6 +38,20 @@ HELD_OUT = (
         (("Karen", "Steven"), ("Edward", "Nancy"), ("Diana", "Arthur"), ("Frank", "Martha")),
     ),
 )
+# No lesson judges by these: they show how much a score depends on its prompts.
+FURTHER = {
+    "held-out templates, names exchanged": ((HELD_OUT[0][0], HELD_OUT[1][1]), (HELD_OUT[1][0], HELD_OUT[0][1])),
+    "two more templates, other names": (
+        (
+            "After {A} and {B} left the station, {S} passed a ticket to",
+            (("Ruth", "Carl"), ("Oscar", "Grace"), ("Rose", "Philip"), ("Albert", "Jessica")),
+        ),
+        (
+            "Because {A} and {B} were late, {S} offered a chair to",
+            (("Alan", "Ellen"), ("Clara", "Jason"), ("Roger", "Sara"), ("Maria", "Eric")),
+        ),
+    ),
+}
 NAME_PAIRS = (
     *(("Mary", "John"), ("James", "Sarah"), ("Anna", "Paul"), ("Tom", "Alice"), ("Emma", "David"), ("Peter", "Laura")),
     *(("Kate", "Mark"), ("Simon", "Lucy"), ("Jane", "Robert"), ("George", "Julia"), ("Helen", "Henry")),
@@ -255,8 +269,17 @@ def ioi_task(model: TransformerBridge, templates: Sequence[str], pairs: Sequence
 @cache
 def smollm2_held_out() -> Task:
     """The task on SmolLM2 and the held-out prompts: 16, of two templates. Cached."""
+    return _task_of(HELD_OUT)
+
+
+def further_tasks() -> dict[str, Task]:
+    """The task on SmolLM2 and two further sets of 16 prompts, by what they consist of."""
+    return {name: _task_of(sets) for name, sets in FURTHER.items()}
+
+
+def _task_of(sets: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> Task:
     model = load_model()
-    return Task(model, [prompts for template, pairs in HELD_OUT for prompts in ioi_task(model, [template], pairs).sets])
+    return Task(model, [prompts for template, pairs in sets for prompts in ioi_task(model, [template], pairs).sets])
 
 
 @cache

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from mi_course.interp.heads import named
-from mi_course.interp.ioi import NAME_PAIRS, HeadProfile, after_first_layer, head_profile, record, z_and_gradient
+from mi_course.interp.ioi import (
+    NAME_PAIRS,
+    STRONGEST,
+    HeadProfile,
+    after_first_layer,
+    head_profile,
+    random_scores,
+    record,
+    z_and_gradient,
+)
 from mi_course.interp.models import load_native
 from mi_course.interp.patching import (
     TokenMetric,
@@ -65,6 +74,12 @@ def directions(model: TransformerBridge, answers: Int[Tensor, "prompt 2"]) -> Fl
 def by_order(values: Float[Tensor, "*any prompt"]) -> Tensor:  # [3, *any]
     """Means over all prompts, over those with the indirect object first, and over those with it second."""
     return torch.stack([values[..., rows].mean(-1) for rows in ORDERS])
+
+
+def by_place(values: Float[Tensor, "layer pos"], subject_at: int, end: int) -> Float[Tensor, "layer 3"]:
+    """The effects at the second subject and at the end, and the largest size of one at any other position."""
+    elsewhere = values[:, [at for at in range(end) if at != subject_at]].abs().amax(1)
+    return torch.stack([values[:, subject_at], values[:, end], elsewhere], dim=1)
 
 
 def likeliest(model: TransformerBridge, prompt: str, k: int = 3) -> str:
@@ -264,6 +279,16 @@ def draw_parts(tables: Mapping[str, Float[Tensor, "layer head"]], layers: Sequen
         caption=caption,
         down=False,
     )
+
+
+def faithfulness_by_size(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Any:
+    """A table of faithfulness on held-out prompts, below the best of ten random sets without and with `STRONGEST`."""
+    from mi_course.show import table
+
+    best = [[random_scores()[n][i][-1] for n in sizes] for i in (0, 1)]
+    rows = {"random, best of ten": best[0], f"with {named(STRONGEST)}": best[1]} | dict(curves)
+    columns = [f"{n} head{'s' * (n > 1)}" for n in sizes]
+    return table(rows, columns, title="Faithfulness, held out")
 
 
 def draw_sizes(sizes: Sequence[int], curves: Mapping[str, Any], title: str) -> Any:

@@ -226,7 +226,6 @@ _SHAPES = {
     (5, 3): "triangular bipyramid",
     (6, 2): "hexagon",
     (6, 3): "octahedron",
-    (8, 3): "square antiprism",
 }
 
 

@@ -201,6 +201,28 @@ def train_pairs(
     return pair_cosines(last.W)[0]
 
 
+PAIRS = {"room": (2, 0.15), "often": (2, 0.3), "crowd": (3, 0.3)}
+"""Numbers of pairs in two dimensions, and how often each feature is present."""
+
+
+def company(
+    paired: Callable[[int, int, float, bool, int], Tensor], sample: Callable[[int, int, float, int], Tensor]
+) -> dict[str, Float[Tensor, " pairs"]]:
+    """`train_pairs` for each of PAIRS, 16 starts: features that come together, never together, and independent ones.
+
+    paired, sample: `paired_features` and `sample_features`, which a learner writes.
+    """
+    found = {}
+    for where, (n, p) in PAIRS.items():
+        for kind, together in {"together": True, "never together": False, "control": None}.items():
+
+            def features(rows: int, seed: int, n: int = n, p: float = p, together: bool | None = together) -> Tensor:
+                return sample(rows, 2 * n, p, seed) if together is None else paired(rows, n, p, together, seed)
+
+            found[f"{where}, {kind}"] = train_pairs(features, n, 2, starts=16, seed=1)
+    return found
+
+
 @cache
 def crowd(probability: float) -> dict[str, Tensor]:
     """A trained model of 20 features in 5 dimensions, each 0.9 times as important as the one before."""
@@ -323,6 +345,17 @@ def nearest_cosines(vectors: Float[Tensor, "n d"], some: Sequence[int]) -> Float
     cosines = unit[list(some)] @ unit.T
     cosines[range(len(some)), list(some)] = -1.0
     return cosines.amax(dim=1)
+
+
+def beside_random(vectors: Float[Tensor, "n d"], some: Sequence[int]) -> dict[str, Float[Tensor, " some"]]:
+    """`nearest_cosines` of the vectors, their mean removed, and of two controls of the same size."""
+    isotropic = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1))
+    mean = vectors.mean(dim=0)
+    return {
+        "tokens of SmolLM2": nearest_cosines(vectors - mean, some),
+        "random, same covariance": nearest_cosines(matched_control(vectors, 1) - mean, some),
+        "control: random directions": nearest_cosines(isotropic, some),
+    }
 
 
 def neighbors(vectors: Float[Tensor, "n d"], token: str, tokenizer: Any, n: int = 3) -> str:

@@ -110,11 +110,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Rule:
-    """A dashed line across the whole plot, at one x or one y, with a label."""
+    """A dashed line up the whole plot, at one x, with a label."""
 
     label: str
-    x: float | None = None
-    y: float | None = None
+    x: float
     lane: int = 0  # labels of neighboring lines stand at different heights
 
 

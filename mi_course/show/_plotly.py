@@ -238,13 +238,9 @@ def _(mark: Frame, chart: Chart) -> dict[str, list[dict[str, Any]]]:
 def _(mark: Rule, chart: Chart) -> dict[str, list[dict[str, Any]]]:
     line = {"type": "line", "line": {"color": colors.LINE, "width": 1.2, "dash": "dash"}}
     look = {"text": themed(mark.label, SOFT_SPAN), "showarrow": False, "font": {"size": 11}}
-    if mark.x is None:
-        ends = {"xref": "paper", "x0": 0, "x1": 1, "y0": mark.y, "y1": mark.y}
-        at = {"xref": "paper", "x": 1, "y": mark.y, "xanchor": "right", "yanchor": "bottom"}
-    else:
-        ends = {"x0": mark.x, "x1": mark.x, "yref": "paper", "y0": 0, "y1": 1}
-        x = float(np.log10(mark.x)) if chart.x.log else mark.x
-        at = {"x": x, "yref": "paper", "y": 1 - 0.075 * mark.lane, "xanchor": "left", "yanchor": "top"}
+    ends = {"x0": mark.x, "x1": mark.x, "yref": "paper", "y0": 0, "y1": 1}
+    x = float(np.log10(mark.x)) if chart.x.log else mark.x
+    at = {"x": x, "yref": "paper", "y": 1 - 0.075 * mark.lane, "xanchor": "left", "yanchor": "top"}
     return {"shapes": [line | ends], "annotations": [look | at]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mi_course.show import _colors as colors
-from mi_course.show._chart import SYMBOLS, Axis, Bars, Chart, Mark, Numbers, Rule, Series, Text, rules, styles
+from mi_course.show._chart import SYMBOLS, Axis, Bars, Chart, Mark, Numbers, Series, Text, rules, styles
 from mi_course.show._data import array, check_marks, check_text, labels, number, place, short, visible
 from mi_course.show._picture import Picture
 
@@ -63,7 +63,9 @@ def bars(
         Bars(np.arange(count) + (i - (len(groups) - 1) / 2) * width, values, width, color, name, shown, errors)
         for i, (name, values, errors, color) in enumerate(groups)
     ]
-    marks += [Rule(control_name, y=level)] if level is not None else []
+    if level is not None:  # named in the legend: on the plot its name would lie over bars
+        ends: dict[str, Any] = {"x": np.array([-0.5, count - 0.5]), "y": np.array([level, level])}
+        marks.append(Series(**ends, color=colors.LINE, name=control_name, dash="dash", width=1.4, hover=False))
     angle = 45 if longest * 7.5 > 540 / count else 0
     x = Axis(xlabel, dict(enumerate(shown)), angle, (-0.5, count - 0.5), grid=False)
     chart = Chart((680, int(340 + (4.6 * longest if angle else 0))), marks, x, Axis(ylabel))

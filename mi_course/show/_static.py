@@ -209,13 +209,9 @@ def _(mark: Frame, axes: Any, chart: Chart) -> None:
 def _(mark: Rule, axes: Any, chart: Chart) -> None:
     look = {"color": colors.LINE, "linewidth": 1.1, "linestyle": "--"}
     words = {"textcoords": "offset points", "fontsize": 8.5}
-    if mark.x is None:
-        axes.axhline(mark.y, **look)
-        axes.annotate(mark.label, (1, mark.y), (-2, 2), ("axes fraction", "data"), ha="right", va="bottom", **words)
-    else:
-        axes.axvline(mark.x, **look)
-        at = (mark.x, 1 - 0.075 * mark.lane)
-        axes.annotate(mark.label, at, (4, -3), ("data", "axes fraction"), va="top", **words)
+    axes.axvline(mark.x, **look)
+    at = (mark.x, 1 - 0.075 * mark.lane)
+    axes.annotate(mark.label, at, (4, -3), ("data", "axes fraction"), va="top", **words)
 
 
 @_draw.register

@@ -172,7 +172,7 @@ def test_prose_is_rebuilt_without_executing(ready, source, no_kernel):
 
 
 def test_changed_code_is_executed_again(ready, source):
-    key = Path(ready.folder, "tests", "nbval_keys", "07_tiny.json")  # says that nbval passed the old outputs
+    key = Path(ready.folder, "tests", "keys", "07_tiny.json")  # says that nbval passed the old outputs
     key.parent.mkdir(parents=True)
     key.touch()
     source.write_text(source.read_text().replace('print("one")', 'print("ONE")'))

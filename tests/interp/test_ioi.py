@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mi_course.interp.heads import all_heads
 from mi_course.interp.ioi import (
     HELD_OUT,
+    STRONGEST,
     abc_prompts,
     chance,
     head_profile,
@@ -19,8 +21,9 @@ from mi_course.interp.ioi import (
     random_scores,
     smollm2_circuit,
 )
+from mi_course.interp.ioi_study import by_place, three_names
 from mi_course.interp.models.loading import load_model
-from mi_course.interp.patching import head_means
+from mi_course.interp.patching import head_means, logit_difference, mean_ablations, sweep_residual
 from mi_course.testing.answers import reference
 
 
@@ -79,7 +82,7 @@ def test_chance_weighs_sets_with_and_without_the_strongest_head():
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     """Compared with one hook per layer."""
     mean_ablate = reference("activation_patching.mean_ablate")
@@ -112,8 +115,55 @@ def test_the_task_is_mean_ablation_of_all_but_the_circuit():
     assert task.score(every) == pytest.approx(1, abs=1e-3)
 
 
+TEN = [(23, 3), (29, 1), (29, 0), (20, 0), (17, 4), (8, 1), (19, 2), (24, 4), (23, 1), (24, 7)]
+"""The first ten by the absolute first order, as lesson 03 ranks them."""
+OTHER_FORMS = (
+    "After {A} and {B} had talked about {X}'s work, {C} handed a letter to",
+    "{A} saw {B} in the park, and {X} waved. Then {C} gave a book to",
+    "{A} and {B} had lunch, {X} was hungry, and {C} passed the bread to",
+    "While {A} and {B} worked in {X}'s garden, {C} brought a present for",
+)
+
+
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
+def test_a_repeated_name_is_above_the_latest_but_not_always_first():
+    """What lesson 03, section 6, says of eight other sentences."""
+    model, first = load_model(), 0
+    for form in OTHER_FORMS:
+        for repeated in "AB":
+            logits, _ = three_names(model, form.replace("{X}", "{" + repeated + "}"), STRONGEST)
+            mean = {role: float(values.mean()) for role, values in logits.items()}
+            assert mean[repeated] > mean["C"] + 0.2, (form, repeated, mean)
+            first += mean[repeated] == max(mean.values())
+    assert first == 6
+
+
+@pytest.mark.real_model
+@pytest.mark.measured
+@pytest.mark.parametrize("held_out", HELD_OUT)
+def test_what_lesson_03_says_of_other_names_and_templates(held_out):
+    """A third place has up to a seventh (section 4), and the order of the three means is the same (section 10)."""
+    model, (template, pairs) = load_model(), held_out
+    clean, corrupted, names = ioi_prompts(pairs, template)
+    metric = logit_difference(names, model)
+    tokens, others = model.to_tokens(clean), model.to_tokens(corrupted)
+    subject_at, end = int((tokens != others).any(0).nonzero()), tokens.shape[1] - 1
+    places = by_place(sweep_residual(model, clean, corrupted, metric, progress=False).values, subject_at, end)
+    assert places[:, 2].max() < 0.18
+    assert (places[:18, 0] > 0.9).all()
+    assert places[28, 1] > 0.7
+
+    abc = head_means(model, abc_prompts([name for pair in pairs for name in pair], template))
+    kept = []
+    for means in (head_means(model, clean), abc, torch.zeros_like(abc)):
+        some, nothing, whole = mean_ablations(model, clean, metric, [TEN, [], all_heads(30, 9)], means=means).mean(1)
+        kept.append(float((some - nothing) / (whole - nothing)))
+    assert kept[0] > kept[1] + 0.05 > kept[2] + 0.3, kept
+
+
+@pytest.mark.real_model
+@pytest.mark.measured
 def test_our_circuit_passes():
     from mi_course import lessons
     from mi_course.course import check_exercise

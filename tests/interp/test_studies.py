@@ -48,8 +48,13 @@ def test_ranks_and_random_sets():
     table = {(0, 0): 0.1, (0, 1): 0.7, (1, 0): 0.3}
     assert [induction_study.rank(head, table) for head in table] == [3, 1, 2]
     sets = induction_study.random_sets([(0, 0)], (1, 3), range(2), n_layers=2, n_heads=3)
-    assert [[len(some) for some in of_count] for of_count in sets] == [[1, 1], [3, 3]]
-    assert all((0, 0) not in some for of_count in sets for some in of_count)
+    assert {count: [len(some) for some in of_count] for count, of_count in sets.items()} == {1: [1, 1], 3: [3, 3]}
+    assert all((0, 0) not in some for of_count in sets.values() for some in of_count)
+
+
+def test_the_surprise_at_the_start_of_the_second_copy_counts_with_the_first():
+    loss = torch.tensor([[6.0, 6.0, 6.0, 2.0]]).repeat(3, 1)  # BOS and two copies of two tokens
+    assert induction_study.by_copy(loss, 2) == (6.0, 2.0)
 
 
 @pytest.mark.parametrize("period", [2, 3])

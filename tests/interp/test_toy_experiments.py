@@ -58,7 +58,14 @@ def test_errors_by_company():
     assert toys.mean_squared_error(x, x_hat, torch.eye(2), most=2) == [0.25, 0.5]
 
 
-@pytest.mark.slow
+def test_the_controls_of_neighbors():
+    vectors = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 1, 1, 1, 1, 0.1]) + 3
+    found = toys.beside_random(vectors, [0, 7])
+    assert torch.equal(found["tokens of SmolLM2"], toys.nearest_cosines(vectors - vectors.mean(0), [0, 7]))
+    assert [len(values) for values in found.values()] == [2, 2, 2]
+
+
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [2, 3])
 def test_company_decides_who_stands_against_whom_from_other_seeds(seed):
     """What the lesson's section 7 concludes."""
@@ -75,7 +82,7 @@ def test_company_decides_who_stands_against_whom_from_other_seeds(seed):
     assert float((control > 0.2).float().mean()) < 0.25
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_plateaus_from_other_seeds(seed):
     """What the lesson's section 5 concludes: a half from 2 to 3, a quarter from 12 on."""
@@ -86,7 +93,7 @@ def test_the_plateaus_from_other_seeds(seed):
         assert abs(float(D.median()) - (0.5 if rare < 4 else 0.25)) < 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [3, 4])
 def test_training_puts_interference_where_the_relu_removes_it(seed):
     *_, last = toys.training(20, 5, [0.3, 0.1], 0.9 ** torch.arange(20.0), seed, steps=1500, every=1500)

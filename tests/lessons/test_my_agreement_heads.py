@@ -34,7 +34,7 @@ def test_malformed_answers_have_messages_of_their_own_and_load_no_model(name, mo
     assert "checker itself" not in verdict.message
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.real_model
 def test_on_smollm2():
     from mi_course.interp.models import smollm2

@@ -51,7 +51,7 @@ def test_a_malformed_answer_of_full_size_loads_no_model():
     assert time.monotonic() - started < 20  # a hang, not a speed
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.real_model
 def test_on_smollm2():
     from mi_course.interp.models import smollm2

@@ -53,6 +53,18 @@ def test_a_dead_one_has_the_right_decoder_and_is_refused():
     assert check_exercise(EXERCISE, outcome._dead, size="small").mistake == "dead"
 
 
+def test_one_that_is_too_sparse_is_not_called_dead():
+    def sparse(x, n_latents, k, seed):
+        sae = train_simple(x, n_latents, k=k, seed=seed, steps=400, batch=512, lr=1e-2, decay=80)[0]
+        return {**sae, "b_enc": sae["b_enc"] - 3.0}
+
+    assert outcome.DEAD < _measured(sparse, "small", 3)["l0"] < outcome.ACTIVE_SHARE * 2.6
+    verdict = check_exercise(EXERCISE, sparse, size="small", seed=3)
+    assert not verdict.passed
+    assert verdict.mistake is None
+    assert "(needed: at least 1.3)" in verdict.message
+
+
 def test_the_message_says_how_far_a_short_training_got():
     def hasty(x, n_latents, k, seed):
         return train_simple(x, n_latents, k=k, seed=seed, steps=60, batch=512, lr=1e-2)[0]

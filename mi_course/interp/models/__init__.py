@@ -17,7 +17,7 @@ from mi_course.interp.models.native import (
     save_native,
     state_of,
 )
-from mi_course.interp.models.small import reseed, small_model
+from mi_course.interp.models.small import redraw, reseed, small_model
 
 __all__ = [
     "ModelError",
@@ -29,6 +29,7 @@ __all__ = [
     "load_model",
     "load_native",
     "load_state",
+    "redraw",
     "reseed",
     "save_checkpoints",
     "save_native",

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mi_course.interp.models import native
 
 if TYPE_CHECKING:
+    import torch
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -26,11 +27,19 @@ def small_model(config: Mapping[str, Any], seed: int) -> TransformerBridge:
 
 def reseed(model: TransformerBridge, seed: int) -> TransformerBridge:
     """Redraw all parameters in place and return the model. The same shape and seed give the same parameters."""
+    redraw(model.named_parameters(), seed)
+    # Setting the mode of two hundred modules costs more than drawing the weights, and it is hardly ever another one.
+    everything = (*model.modules(), *model.original_model.modules())
+    return model.eval() if any(module.training for module in everything) else model
+
+
+def redraw(named_parameters: Iterable[tuple[str, torch.nn.Parameter]], seed: int) -> None:
+    """Draw new values of a model's parameters in place, in the order of `named_parameters`."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in named_parameters:
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
                 is_norm_weight = name.endswith("weight")
@@ -40,6 +49,3 @@ def reseed(model: TransformerBridge, seed: int) -> TransformerBridge:
                 noise = noise * 1.5 / math.sqrt(parameter.shape[-1])
             parameter.copy_(noise)
             parameter.grad = None
-    # Setting the mode of two hundred modules costs more than drawing the weights, and it is hardly ever another one.
-    everything = (*model.modules(), *model.original_model.modules())
-    return model.eval() if any(module.training for module in everything) else model

@@ -46,6 +46,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "gated": {"l1": 2.0},
 }
 """Settings that give about the same L0."""
+PENALTIES: dict[str, dict[str, bool]] = {
+    "norms count": {},
+    "norms are free": {"norms_count": False},
+    "rows kept at norm 1": {"norms_count": False, "unit_rows": True},
+}
+"""Options of `fit`."""
 CURVES: dict[str, list[dict[str, Any]]] = {
     "relu": [{"l1": l1} for l1 in (0.5, 1.0, 1.6)],
     "gated": [{"l1": l1} for l1 in (0.8, 1.5, 3.0)],
@@ -196,6 +202,19 @@ def measure(
 def measure_sae(sae: SAE, data: Planted) -> Measured:
     """`measure` of a trained SAE."""
     return measure(sae.encode(data.x), sae.W_dec, sae.b_dec, data)
+
+
+def in_company(choose: Callable[..., Tensor], sae: SAE, data: Planted, k: int = 5) -> tuple[int, int, int]:
+    """How many latents one row keeps in a BatchTopK of 64 rows (`choose`): (among poor rows, among rich ones, alone).
+
+    Alone: with the SAE's own fixed threshold. The row holds as many features as the median row.
+    """
+    order = (data.codes > 0).sum(dim=1).argsort()
+    middle, pre = int(order[len(order) // 2]), sae.pre_activations(data.x)
+    poor, rich = (
+        int((choose(pre[[middle, *company.tolist()]], k)[0] > 0).sum()) for company in (order[:63], order[-63:])
+    )
+    return poor, rich, int((sae.encode(data.x[middle][None]) > 0).sum())
 
 
 def left_out(sae: SAE, data: Planted) -> float:
@@ -459,7 +478,7 @@ class Family(NamedTuple):
     missed: float
     """Share of the rows with a parent but no child of it in which its latent is inactive: the control."""
     latents_per_parent: float
-    """Latents that write a parent where it comes without a child, mean over parents. 1, unless it is split."""
+    """Latents that write a parent where it comes without a child, mean over parents."""
 
     def __str__(self) -> str:
         return (
@@ -468,22 +487,27 @@ class Family(NamedTuple):
         )
 
 
-def hierarchy(n: int, seed: int) -> tuple[Planted, list[int | None]]:
+def hierarchy(n: int, seed: int, related: bool = True) -> tuple[Planted, list[int | None]]:
     """n rows of 24 features at right angles in 32 dimensions, and the parent of each.
 
     Six parents are present in 15 % of the rows each; each of their three children in 35 % of their parent's rows.
+    related: False shuffles every feature over the rows: as often, as strong, and independent of all others.
     """
     parents: list[int | None] = [None] * PARENTS
     parents += [parent for parent in range(PARENTS) for _ in range(CHILDREN)]
     square = torch.randn(D, D, generator=torch.Generator().manual_seed(0))
     dictionary = torch.linalg.qr(square)[0][: len(parents)]
     data = planted_hierarchy(dictionary, parents, n, 0.15, 0.35, seed, magnitude=(0.7, 1.3), noise=0.02)
+    if not related:
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.stack([code[torch.randperm(n, generator=generator)] for code in data.codes.T], dim=1)
+        data = data._replace(x=data.x + (codes - data.codes) @ dictionary, codes=codes)
     return data, parents
 
 
-def family(kind: str, seed: int = 0, **settings: Any) -> Family:
-    """Train an SAE of this kind on 30,000 rows of a hierarchy, and measure it on 8,000 others."""
-    (data, parents), (fresh, _) = hierarchy(30_000, seed=1), hierarchy(8_000, seed=2)
+def family(kind: str, seed: int = 0, related: bool = True, **settings: Any) -> Family:
+    """Train an SAE of this kind on 30,000 rows of a `hierarchy`, and measure it on 8,000 others."""
+    (data, parents), (fresh, _) = hierarchy(30_000, 1, related), hierarchy(8_000, 2, related)
     sae = train_kind(kind, data.x, **{"k": 1, "steps": 600, "decay": 120, "seed": seed, **settings})
     f = sae.encode(fresh.x)
     rows = absorption(f, sae.W_dec, fresh.codes, fresh.dictionary, parents)
@@ -505,6 +529,9 @@ def family(kind: str, seed: int = 0, **settings: Any) -> Family:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Real activations
+
+REAL: dict[str, Any] = {"steps": 300, "batch": 1024, "lr": 2e-3, "decay": 90, "dead_window": 50_000}
+"""Settings of the training on SmolLM2's activations."""
 
 
 class Harvest(NamedTuple):
@@ -564,6 +591,16 @@ def untrained(config: SAEConfig, x: Float[Tensor, "n d"]) -> SAE:
     return sae.requires_grad_(False)
 
 
+def on_real(sae: SAE, x: Float[Tensor, "n d"]) -> str:
+    """Explained variance, centered γ and the share of dead latents, in words."""
+    f, mean = sae.encode(x), x.mean(dim=0)
+    x_hat = sae.decode(f)
+    return (
+        f"explained {explained_variance(x, x_hat):.2f}, γ {shrinkage(x - mean, x_hat - mean):.2f}, "
+        f"dead {dead_latents([f]).float().mean():.0%}"
+    )
+
+
 def with_and_without(train_on: Harvest, unseen: Harvest, steps: int = 60) -> tuple[float, float]:
     """Explained variance of unseen ordinary tokens, after a short training on ordinary tokens, and on all tokens."""
     settings: dict[str, Any] = {"n_latents": 1152, "k": 32, "steps": steps, "batch": 1024, "lr": 2e-3}
@@ -605,6 +642,16 @@ class Zeros(MeanOnly):
 
     def __init__(self, x: Float[Tensor, "n d"]) -> None:
         super().__init__(torch.zeros(1, x.shape[1]))
+
+
+def stand_ins(trained: SAE, untrained: SAE, x: Float[Tensor, "n d"]) -> dict[str, Any]:
+    """What to put in the place of the activations: an SAE, and three controls."""
+    return {
+        "trained": trained,
+        "control: untrained": untrained,
+        "control: the mean": MeanOnly(x),
+        "zeros": Zeros(x),
+    }
 
 
 def matched_random(

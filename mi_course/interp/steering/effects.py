@@ -100,7 +100,7 @@ def vectors_log_odds(
     coefficient: float = 1.0,
     *,
     start: int = 1,
-    batch_size: int = 64,
+    batch_size: int = 256,
 ) -> Float[Tensor, "vector prompt"]:
     """`prompt_log_odds` of many vectors at one layer, each added by itself, with several vectors in one batch.
 
@@ -168,7 +168,9 @@ class WordOdds:
 
     def slope(self, vector: Float[Tensor, " d_model"], layer: int) -> Float[Tensor, " prompt"]:
         """Half the difference between coefficients +1 and −1 at each prompt: nats per unit."""
-        return (self(Steer(vector, layer, 1.0)) - self(Steer(vector, layer, -1.0))) / 2
+        both = torch.stack([vector, -vector])
+        up, down = vectors_log_odds(self.model, self.prompts, self.positive_ids, self.negative_ids, both, layer)
+        return (up - down) / 2
 
 
 def _resumed(

@@ -6,6 +6,7 @@ words are those of `texts`. Effects are changes of log-odds, in nats.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ from mi_course.interp.steering.directions import (
     pca_direction,
     probe_accuracy,
 )
-from mi_course.interp.steering.effects import NeutralLoss, WordOdds
+from mi_course.interp.steering.effects import NeutralLoss, WordOdds, log_odds
 from mi_course.interp.steering.generating import generate
 from mi_course.interp.steering.interventions import Ablate, Steer, steering
 from mi_course.interp.steering.panel import steering_panel
@@ -206,28 +207,38 @@ def matched_at(
     return torch.stack([matched_of(vectors[layer], activations[layer], n, 0) for layer in layers])
 
 
-def at_the_end(odds: WordOdds, log_odds: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Callable[[Tensor], float]]:
+def at_the_end(odds: WordOdds, yours: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Callable[[Tensor], float]]:
     """The prompts as tokens, padded on the right; where each ends; and a metric of logits, your mean log-odds there."""
     tokens, mask = pad(token_ids(odds.model, odds.prompts), "right")  # which changes nothing before it
     rows, last = torch.arange(len(tokens)), mask.sum(dim=1) - 1
 
     def metric(logits: Float[Tensor, "prompt pos vocab"]) -> float:
-        return float(log_odds(logits[rows, last], odds.positive_ids, odds.negative_ids).mean())
+        return float(yours(logits[rows, last], odds.positive_ids, odds.negative_ids).mean())
 
     return tokens, last, metric
 
 
-def dose(
-    odds: WordOdds, neutral: NeutralLoss, steer: Steer, divergence: Callable[[Tensor, Tensor], Tensor]
-) -> list[float]:
-    """Effect, rise of the neutral loss, and the divergence on the first neutral text, per token."""
+def doses(
+    odds: WordOdds,
+    neutral: NeutralLoss,
+    vector: Vector,
+    layer: int,
+    coefficients: Sequence[float],
+    divergence: Callable[[Tensor, Tensor], Tensor],
+) -> dict[float, tuple[float, float, float]]:
+    """At each dose: effect, rise of the neutral loss, and the divergence on the first neutral text, per token."""
     model = odds.model
     sentence = torch.tensor(token_ids(model, texts.NEUTRAL[:1]))
+    effects = odds.changes(torch.stack([c * vector for c in coefficients]), layer).tolist()
+    found = {}
     with torch.no_grad():
         before = model(sentence)[0, 1:]
-        with steering(model, steer):
-            after = model(sentence)[0, 1:]
-    return [odds.change(steer), neutral.rise(steer), float(divergence(before, after).mean())]
+        for c, effect in zip(coefficients, effects, strict=True):
+            steer = Steer(vector, layer, c)
+            with steering(model, steer):
+                after = model(sentence)[0, 1:]
+            found[c] = (effect, neutral.rise(steer), float(divergence(before, after).mean()))
+    return found
 
 
 def spread(
@@ -246,15 +257,23 @@ def sums(odds: WordOdds, praise: Vector, past: Vector, layer: int) -> dict[str, 
     """Effects of a · praise + b · past on words of praise and on words of the past."""
     words = [word_ids(odds.model, each) for each in (("was", "were", "had"), ("will", "shall"))]
     past_odds = WordOdds(odds.model, texts.TENSE_PROMPTS, *words)
-    found = {}
-    for a, b in ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        steer = Steer(a * praise + b * past, layer)
-        found[f"{a:+d} praise {b:+d} past"] = (odds.change(steer), past_odds.change(steer))
-    return found
+    parts = ((1, 0), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    vectors = torch.stack([a * praise + b * past for a, b in parts])
+    effects = (each.changes(vectors, layer).tolist() for each in (odds, past_odds))
+    return {f"{a:+d} praise {b:+d} past": both for (a, b), both in zip(parts, zip(*effects, strict=True), strict=True)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Texts
+
+
+def conditions(vector: Vector, controls: Mapping[str, Tensor], n: int = 3) -> dict[str, Vector]:
+    """No vector, the vector with either sign, and n random and n matched controls."""
+    kinds = ("random", "matched, opinionated text")
+    return {
+        **{"unsteered": 0 * vector, "+1": vector, "−1": -vector},
+        **{f"{kind} {i}": controls[kind][i] for kind in kinds for i in range(n)},
+    }
 
 
 def write(
@@ -270,8 +289,8 @@ def write(
     return written
 
 
-def judged(odds: WordOdds, written: Mapping[str, Sequence[str]]) -> tuple[Tensor, dict[str, list[float]]]:
-    """The judge's scores of the stories, whose opinion is known, and of each condition's texts, in one shuffled pile.
+def judged(odds: WordOdds, written: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+    """A judge's scores of each condition's texts, in one shuffled pile.
 
     The judge is the unsteered model: its log-odds after a text and "All in all it was". An unfinished last sentence is
     cut.
@@ -280,12 +299,12 @@ def judged(odds: WordOdds, written: Mapping[str, Sequence[str]]) -> tuple[Tensor
     def judge(pages: Sequence[str]) -> Float[Tensor, " page"]:
         return after_text(odds, [page[: page.rfind(".") + 1] or page + "." for page in pages]).unsteered
 
-    return judge(STORIES), score_blind(written, judge)
+    return score_blind(written, judge)
 
 
-def after_text(odds: WordOdds, pages: Sequence[str], word: str = "") -> WordOdds:
-    """The log-odds of the same words after each text, "All in all it was", and one more word."""
-    prompts = [f"{page} All in all it was{word}" for page in pages]
+def after_text(odds: WordOdds, pages: Sequence[str]) -> WordOdds:
+    """The log-odds of the same words after each text and "All in all it was"."""
+    prompts = [f"{page} All in all it was" for page in pages]
     return WordOdds(odds.model, prompts, odds.positive_ids, odds.negative_ids)
 
 
@@ -303,17 +322,49 @@ def without(
     return [contrast(after(gone)), neutral.rise(gone) if cost else math.nan]
 
 
+def taken_out(
+    without: Callable[..., list[float]], as_it_is: float, vector: Vector, layer: int, controls: Mapping[str, Tensor]
+) -> dict[str, list[float]]:
+    """What is left without the vector, everywhere or after one layer, and without one control of two kinds."""
+    return {
+        "nothing": [as_it_is, 0.0],
+        "the vector, everywhere": without(vector),
+        f"the vector, after layer {layer} only": without(vector, layer),
+        "a random direction": without(controls["random"][0]),
+        "a matched direction": without(controls["matched, opinionated text"][0]),
+    }
+
+
 def negations(odds: WordOdds, after: WordOdds, vector: Vector, layer: int) -> dict[str, list[float]]:
     """For each of six next words: lowest, mean and highest slope of eight stems, and the contrast of the stories.
 
     after: `after_text` of the stories.
     """
+    words = ("", " very", " not", " never", " not only", " anything but")
+    prompts = [stem + word for word in words for stem in texts.STEMS]
+    stems = WordOdds(odds.model, prompts, odds.positive_ids, odds.negative_ids)
+    told = {"": after.unsteered, **one_word_on(after, words[1:])}
     found = {}
-    for word in ("", " very", " not", " never", " not only", " anything but"):
-        stems = WordOdds(odds.model, [stem + word for stem in texts.STEMS], odds.positive_ids, odds.negative_ids)
-        slopes = stems.slope(vector, layer)
-        told = (after_text(odds, STORIES, word) if word else after).unsteered
-        found[word or "(nothing)"] = [*(float(x) for x in (slopes.min(), slopes.mean(), slopes.max())), contrast(told)]
+    for word, slopes in zip(words, stems.slope(vector, layer).view(len(words), -1), strict=True):
+        numbers = [float(x) for x in (slopes.min(), slopes.mean(), slopes.max())]
+        found[word or "(nothing)"] = [*numbers, contrast(told[word])]
+    return found
+
+
+def one_word_on(odds: WordOdds, words: Sequence[str]) -> dict[str, Float[Tensor, " prompt"]]:
+    """The unsteered log-odds with each of these words after the prompts, which are read once: their keys and values."""
+    model = odds.model
+    tokens, mask = pad(token_ids(model, odds.prompts), "left", model.cfg.device)
+    found = {}
+    with torch.no_grad():
+        _, cache = model(tokens, return_type="logits_and_cache", use_cache=True, attention_mask=mask)
+        for word in words:
+            ids = model.tokenizer(word, add_special_tokens=False)["input_ids"]
+            new = torch.tensor(ids, device=tokens.device).expand(len(tokens), -1)
+            options: dict[str, Any] = {"attention_mask": torch.cat([mask, torch.ones_like(new)], dim=1)}
+            options["past_key_values"] = copy.deepcopy(cache)  # reading a word adds to it
+            logits = model(new, return_type="logits_and_cache", **options)[0][:, -1]
+            found[word] = log_odds(logits.float(), odds.positive_ids, odds.negative_ids).cpu()
     return found
 
 

@@ -97,7 +97,7 @@ MY_INDUCTION_HEADS = Exercise(
         ),
         Mistake(
             "head_first",
-            "Your pairs are (head, layer). Layer comes first: head 6 of layer 18 is (18, 6).",
+            "Your pairs are (head, layer). Layer comes first: head 4 of layer 12 is (12, 4).",
             lambda case: [(h, la) for la, h in _strongest("induction")(case)],
         ),
         Mistake(

@@ -69,7 +69,7 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         task.n_layers,
         task.n_heads,
         empty="The list is empty: with nothing ablated nothing is lost.",
-        example="[(23, 3), (17, 4)]",
+        example="[(12, 4), (5, 0)]",
     )
     if isinstance(heads, Complaint):
         return heads
@@ -131,7 +131,7 @@ MY_AGREEMENT_HEADS = Exercise(
         ),
         Mistake(
             "head_first",
-            "Your pairs are (head, layer). Layer comes first: head 3 of layer 23 is (23, 3).",
+            "Your pairs are (head, layer). Layer comes first: head 4 of layer 12 is (12, 4).",
             lambda case: [(head, layer) for layer, head in case.judge_data.carrying],
         ),
         Mistake(

@@ -137,7 +137,7 @@ AUXILIARY_LOSS = Exercise(
         ),
         Mistake(
             "mask_ignored",
-            "You took the k largest of all latents, and those that are not dead are larger. Only dead ones count here.",
+            "You took the k largest of all latents, dead or not. Only the dead ones count here.",
             lambda residual, pre, dead, k, W: (
                 _auxiliary_loss(residual, pre, torch.ones_like(dead), k, W) * float(dead.any())
             ),
@@ -149,7 +149,7 @@ AUXILIARY_LOSS = Exercise(
         ),
         Mistake(
             "all_dead_latents",
-            "You used all dead latents. Only the k largest of each row, or they all learn the same.",
+            "You used all dead latents. Only the k largest of each row take part; otherwise all of them learn the same.",
             lambda residual, pre, dead, k, W: _auxiliary_loss(residual, pre, dead, len(dead), W),
         ),
         Mistake(

@@ -76,7 +76,7 @@ SHRINKAGE = Exercise(
         "x": "x_hat belongs to it; varied by hand",
         "x_hat": "it belongs to x; varied by hand",
     },
-    task="The γ that minimises E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
+    task="The γ that minimizes E‖x̂/γ − x‖²: below 1, reconstructions are too short. ValueError when x̂ is zero.",
     minutes=7,
     difficulty=2,
     oracle=_shrinkage,
@@ -116,7 +116,7 @@ SHRINKAGE = Exercise(
             _refusing_zero(lambda x, y: (y.pow(2).sum(-1) / (x * y).sum(-1)).mean()),
         ),
         Mistake(
-            "centred",
+            "centered",
             "You subtracted the means. A good idea, and the lesson will do it; the paper's definition, which is asked for here, does not.",
             _refusing_zero(lambda x, y: _shrinkage(x - x.mean(0), y - y.mean(0))),
         ),
@@ -141,7 +141,7 @@ SHRINKAGE = Exercise(
         "s = Σ x·x̂ / Σ‖x̂‖², so γ = Σ‖x̂‖² / Σ x·x̂, with sums over rows and dimensions.",
         '`if not x_hat.any(): raise ValueError("...")` before dividing.',
     ),
-    reveal="Rajamanoharan et al. (2024a) call it relative reconstruction bias. It is not centred, so a large mean, which the bias rebuilds without any latent, pulls it towards 1: 40 % shrinkage of everything else may read 0.998.",
+    reveal="Rajamanoharan et al. (2024a) call it relative reconstruction bias. It is not centered, so a large mean, which the bias rebuilds without any latent, pulls it towards 1: 40 % shrinkage of everything else may read 0.998.",
 )
 
 
@@ -241,22 +241,22 @@ MEAN_MAX_COSINE = Exercise(
         ),
         Mistake(
             "not_normalized",
-            "You used dot products of unnormalised rows: long latents look similar to everything. Normalise both.",
+            "You used dot products of unnormalised rows: long latents look similar to everything. Normalize both.",
             lambda W, D: (D @ W.T).amax(1).mean(),
         ),
         Mistake(
             "latents_not_normalized",
-            "The latents are not normalised: long ones look similar to everything.",
+            "The latents are not normalized: long ones look similar to everything.",
             lambda W, D: (torch.nn.functional.normalize(D, dim=-1) @ W.T).amax(1).mean(),
         ),
         Mistake(
             "dictionary_not_normalized",
-            "The dictionary's rows are not normalised: long ones count more, and the result is no cosine.",
+            "The dictionary's rows are not normalized: long ones count more, and the result is no cosine.",
             lambda W, D: (D @ torch.nn.functional.normalize(W, dim=-1).T).amax(1).mean(),
         ),
         Mistake(
             "columns_normalized",
-            "You normalised columns. A row is a direction: norms along the last axis.",
+            "You normalized columns. A row is a direction: norms along the last axis.",
             lambda W, D: (
                 (torch.nn.functional.normalize(D, dim=0) @ torch.nn.functional.normalize(W, dim=0).T).amax(1).mean()
             ),

@@ -154,7 +154,7 @@ GATED_ENCODE = Exercise(
         ),
         Mistake(
             "magnitude_without_relu",
-            "The magnitude goes below 0: its ReLU is missing. An open gate does not make it positive, the biases differ.",
+            "The magnitude goes below 0: its ReLU is missing. An open gate does not make it positive, since the two biases differ.",
             _gated(magnitude=lambda z, bg, r, bm: z * r.exp() + bm),
         ),
         Mistake(
@@ -164,7 +164,7 @@ GATED_ENCODE = Exercise(
         ),
         Mistake(
             "mask_returned",
-            "The second result is the binary gate. ReLU(π) is asked for: a step has no gradient, and π's ReLU does.",
+            "The second result is the binary gate. ReLU(π) is asked for: it has a gradient, which a step has not.",
             _gated(second=lambda pi, m: (pi > 0).float()),
         ),
         Mistake(
@@ -312,7 +312,7 @@ GATED_LOSS = Exercise(
         ),
         Mistake(
             "penalty_weighted_by_norms",
-            "You weighed the penalty by the decoder's norms. In the gated autoencoder rows are kept at norm 1, and the penalty is l1 · Σ gate.",
+            "You weighted the penalty by the decoder's norms. In the gated autoencoder rows are kept at norm 1, and the penalty is l1 · Σ gate.",
             _gloss(sparsity=lambda f, g, W: (g * W.norm(dim=-1)).sum(dim=-1).mean()),
         ),
         Mistake(
@@ -332,7 +332,7 @@ GATED_LOSS = Exercise(
         ),
         Mistake(
             "auxiliary_without_bias",
-            "The third term leaves out `b_dec`. It is detached there, but it is added.",
+            "The third term leaves out `b_dec`. Detach it there, but add it.",
             _gloss(auxiliary=lambda x, f, g, W, c: _error(x, g, W.detach(), 0.0)),
         ),
         Mistake(

@@ -136,7 +136,7 @@ JUMPRELU = Exercise(
         ),
         Mistake(
             "clipped_at_the_threshold",
-            "You kept the sign of things but cut values off *above* the threshold. The jump lets them through as they are.",
+            "Whatever exceeds its threshold comes out as the threshold (`minimum`, or `clamp`), and smaller positive values pass. It is the other way round: what exceeds the threshold passes as it is, all else is 0.",
             lambda pre, t: torch.minimum(pre.relu(), t),
         ),
         Mistake(
@@ -242,17 +242,17 @@ THRESHOLD_GRADIENT = Exercise(
     oracle=_threshold_gradient,
     parts=(
         Part("several shapes and bandwidths", 3, _ste_cases),
-        Part("nobody near the threshold, or just at the border of the window", 1, _none_near),
+        Part("no value near the threshold, or values just at the border of the window", 1, _none_near),
     ),
     mistakes=(
         Mistake(
             "kernel_half_as_wide",
-            "Your kernel is half as wide: it counts |u| < ¼. A window of width ε around θ reaches ε/2 to either side, |u| < ½.",
+            "Your kernel is half as wide: it counts |u| < ¼, with u = (pre − θ)/ε. A window of width ε around θ reaches ε/2 to either side, |u| < ½.",
             _ste(_rectangle(0.25)),
         ),
         Mistake(
             "kernel_twice_as_wide",
-            "Your kernel is twice as wide: it counts |u| < 1. It would then need a factor ½ to have an area of 1; K is 1 for |u| < ½.",
+            "Your kernel is twice as wide: it counts |u| < 1, with u = (pre − θ)/ε. It would then need a factor ½ to have an area of 1; K is 1 for |u| < ½.",
             _ste(_rectangle(1.0)),
         ),
         Mistake(
@@ -282,12 +282,12 @@ THRESHOLD_GRADIENT = Exercise(
         ),
         Mistake(
             "bandwidth_forgotten",
-            "You did not divide by the bandwidth. The narrower the window, the fewer values fall into it, and 1/ε makes up for that.",
+            "The 1/ε in front is missing. The narrower the window, the fewer values fall into it, and the factor makes up for that.",
             _ste(factor=lambda t, e: -t),
         ),
         Mistake(
             "bandwidth_multiplied",
-            "You multiplied by the bandwidth in front. It is divided: θ/ε.",
+            "You multiplied by the bandwidth in front of the sum. Divide by it: θ/ε.",
             _ste(factor=lambda t, e: -t * e),
         ),
         Mistake(

@@ -18,8 +18,10 @@ EXPLAINED, RECOVERED, COSINE, ACTIVE_SHARE = 0.8, 0.7, 0.9, 0.5
 cosine above COSINE; an L0 of at least ACTIVE_SHARE times the mean number of features that are present.
 
 Measured over ten seeds of each size: our own training explains 0.89 to 0.92 and recovers 0.84 to 1.0. Random unit rows
-explain 0.27 to 0.36 and recover nothing, centred data rows explain less than nothing and recover up to 0.03, principal
+explain 0.27 to 0.36 and recover nothing, centered data rows explain less than nothing and recover up to 0.03, principal
 components explain 0.72 to 0.76 and recover nothing (tests/lessons/test_train_sae.py)."""
+DEAD = 0.2
+"""An L0 below this is called dead. What is between it and the floor may be an honest training with a strong penalty."""
 SECONDS = 90.0
 
 
@@ -91,7 +93,7 @@ def _chance(world: Planted, F: int) -> float:
 
 
 def _copies_rows(sae: dict[str, Tensor], world: Planted) -> bool:
-    """Whether most latents are rows of the training data, centred or not."""
+    """Whether most latents are rows of the training data, centered or not."""
     rows = normalize(sae["W_dec"], dim=-1)[:64].float()
     offsets = (torch.zeros_like(world.mean), world.x.mean(0), sae["b_dec"].float())
     best = torch.stack([(rows @ normalize(world.x - offset, dim=-1).T).amax(-1) for offset in offsets]).amax(0)
@@ -119,8 +121,15 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         return sae
     seen = _measure(sae, world, k)
     floor = ACTIVE_SHARE * world.present
-    if seen["l0"] < floor:
+    if seen["l0"] < DEAD:
         return Complaint("", mistake="dead")
+    measured = (
+        f"On rows that the training has not seen, it explains {seen['explained']:.2f} of the variance (needed: {EXPLAINED}) "
+        f"and recovers {seen['recovered']:.0%} of the dictionary with a cosine above {COSINE} (needed: {RECOVERED:.0%}); "
+        f"L0 is {seen['l0']:.1f} (needed: at least {floor:.1f})."
+    )
+    if seen["l0"] < floor:
+        return Complaint(f"{measured} Too few latents are active: is the penalty too strong, the bias driven down?")
     if seen["explained"] >= EXPLAINED and seen["recovered"] >= RECOVERED:
         return None
     if _copies_rows(sae, world):
@@ -134,11 +143,6 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         return Complaint("", mistake="encoder_does_not_fit")
     if seen["recovered"] < 0.1 and seen["explained"] > 0.4 and _at_right_angles(sae["W_dec"]):
         return Complaint("", mistake="directions_mixed")
-    measured = (
-        f"On rows that the training has not seen, it explains {seen['explained']:.2f} of the variance (needed: {EXPLAINED}) "
-        f"and recovers {seen['recovered']:.0%} of the dictionary with a cosine above {COSINE} (needed: {RECOVERED:.0%}); "
-        f"L0 is {seen['l0']:.1f}."
-    )
     return Complaint(
         f"{measured} What usually helps: more steps, a larger learning rate that falls towards the end, reviving dead latents; "
         "and sparsity in the forward pass, from the first step on."
@@ -217,7 +221,7 @@ def _dead(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
 
 
 def _unfolded(x: Tensor, n_latents: int, k: int, seed: int) -> dict[str, Tensor]:
-    """Trained on normalised data; the scale is not folded back."""
+    """Trained on normalized data; the scale is not folded back."""
     mean, scale = x.mean(0), (x - x.mean(0)).norm(dim=-1).mean()
     sae = _quickly((x - mean) / scale, n_latents, k, seed)
     return {**sae, "b_dec": sae["b_dec"] * scale + mean, "W_enc": sae["W_enc"] / scale}
@@ -261,12 +265,12 @@ TRAIN_SAE = Exercise(
     mistakes=(
         Mistake(
             "dead",
-            "It is dead: on unseen rows hardly any latent is active, whatever its decoder looks like. A decoder alone can score a cosine of 0.97 and explain nothing. Look at L0 while you train: is the bias driven down, the penalty too strong, the learning rate too high?",
+            "It is dead: on unseen rows hardly any latent is active. A decoder alone can score a cosine of 0.97 and explain nothing. Look at L0 while you train: is the bias driven down, the penalty too strong, the learning rate too high?",
             _dead,
         ),
         Mistake(
             "untrained",
-            "It looks untrained: its directions are no nearer to the dictionary than random ones, and encoder and decoder are unrelated. Does the optimiser have the tensors that you return? Is `step()` called?",
+            "It looks untrained: its directions are no nearer to the dictionary than random ones, and encoder and decoder are unrelated. Does the optimizer have the tensors that you return? Is `step()` called?",
             _untrained,
         ),
         Mistake(
@@ -286,12 +290,12 @@ TRAIN_SAE = Exercise(
         ),
         Mistake(
             "scale_not_folded_back",
-            "The directions are right, and up to a scale and a shift so is the reconstruction. That is so after a training on normalised data: then fold mean and scale back into the parameters before you return them (W_enc / s, with b_dec · s + mean and W_dec · s, reads and writes x itself). Or after one in which another number of latents than `k` was active.",
+            "The directions are right, and up to a scale and a shift so is the reconstruction. That is so after a training on normalized data: then fold mean and scale back into the parameters before you return them (W_enc / s, with b_dec · s + mean and W_dec · s, reads and writes x itself). It also happens when another number of latents than `k` was active in training.",
             _unfolded,
         ),
         Mistake(
             "encoder_does_not_fit",
-            "The decoder has found the dictionary, but the encoder does not use it: the reconstruction is bad. Are the latents in the same order in both? Is it ReLU((x − b_dec) W_enc + b_enc), and b_dec part of what was trained? Was the training on normalised data that you did not scale back?",
+            "The decoder has found the dictionary, but the encoder does not use it: the reconstruction is bad. Are the latents in the same order in both? Is it ReLU((x − b_dec) W_enc + b_enc), and b_dec part of what was trained? Was the training on normalized data that you did not scale back?",
             _shuffled_encoder,
         ),
         Mistake(
@@ -301,12 +305,12 @@ TRAIN_SAE = Exercise(
         ),
         Mistake(
             "transposed",
-            "W_enc is [d, F], W_dec is [F, d]; yours are transposed.",
+            "`W_enc` has the shape [d, F] and `W_dec` the shape [F, d]; yours are transposed.",
             _wrong_way,
         ),
     ),
     hints=(
-        "The pieces are yours: `topk_activation` of the pre-activations, `decode`, the squared error, Adam; after each step `normalize_decoder`. Make every random number from a generator with the seed.",
+        "The pieces are yours: `topk_activation` of the pre-activations, `f @ W_dec + b_dec`, the squared error, Adam; after each step scale the rows of W_dec to norm 1. Make every random number from a generator with the seed.",
         "Start with random unit rows as W_dec, W_enc as its transpose, b_enc at 0, b_dec at the mean of x. A few hundred steps of 512 rows at a learning rate of 0.01 go far.",
         "If recovery stops short, some features have no latent while others have two: keep track of which latents are inactive, and add `auxiliary_loss(...) / 32`.",
         "Let the learning rate fall towards zero in the last fifth of the steps: it sharpens the directions.",

@@ -64,7 +64,7 @@ def _dead(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _pieces(x: Tensor, f: Tensor, W_dec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x and what the latents write, both centred, and the mean of the latter."""
+    """x and what the latents write, both centered, and the mean of the latter."""
     written = f @ W_dec
     return x - x.mean(0), written - written.mean(0), written.mean(0)
 
@@ -73,7 +73,7 @@ def _with(
     scale: Callable[[Tensor, Tensor], Tensor] = lambda x, y: (x * y).sum() / y.pow(2).sum(),
     bias: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda mean, s, written: mean - s * written,
 ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """A wrong answer with another scale(centred x, centred writing) or bias(mean of x, s, mean writing)."""
+    """A wrong answer with another scale(centered x, centered writing) or bias(mean of x, s, mean writing)."""
 
     def undo(x: Tensor, f: Tensor, W_dec: Tensor) -> tuple[Tensor, Tensor]:
         if not f.any():
@@ -131,7 +131,7 @@ UNDO_SHRINKAGE = Exercise(
         ),
         Mistake(
             "not_centred",
-            "Your number comes from data that are not centred, so the mean, which the bias can rebuild by itself, pulls it. Subtract the mean row from x, and from what the latents write.",
+            "Your number comes from data that are not centered, so the mean, which the bias can rebuild by itself, pulls it. Subtract the mean row from x, and from what the latents write.",
             _uncentred,
         ),
         Mistake(
@@ -146,22 +146,22 @@ UNDO_SHRINKAGE = Exercise(
         ),
         Mistake(
             "bias_sign",
-            "The scale is right. The mean of what the latents write is added to the bias; it has to be subtracted, since the latents write it already.",
+            "The scale is right. You added s times the mean of what the latents write; subtract it, since the latents write it already.",
             _with(bias=lambda mean, s, written: mean + s * written),
         ),
         Mistake(
             "ratio_of_norms",
-            "Your number is a ratio of lengths, ‖x‖ / ‖f W_dec‖. It ignores how well the two agree: s = Σ x·y / Σ‖y‖², both centred.",
+            "Your number is a ratio of lengths, ‖x‖ / ‖f W_dec‖. It ignores how well the two agree. With y = f W_dec, both centered, s = Σ x·y / Σ‖y‖².",
             _with(scale=lambda x, y: x.norm() / y.norm()),
         ),
         Mistake(
             "regressed_the_other_way",
-            "You divided by Σ‖x‖²: that is the best multiple of x for what was written. What was written is to be rescaled, so Σ‖y‖² stands below.",
+            "You divided by Σ‖x‖²: that gives the multiple of x that is nearest to what the latents write. It is the other way round: with y = f W_dec, divide by Σ‖y‖².",
             _with(scale=lambda x, y: (x * y).sum() / x.pow(2).sum()),
         ),
         Mistake(
             "one_for_each_dimension",
-            "You found a number for each dimension. That turns the directions of the latents; one number for all leaves them.",
+            "You found a number for each dimension. That turns the directions of the latents; one number for all leaves them as they are.",
             _with(scale=lambda x, y: (x * y).sum(0) / y.pow(2).sum(0)),
         ),
         Mistake(
@@ -177,8 +177,8 @@ UNDO_SHRINKAGE = Exercise(
     ),
     hints=(
         "Call y = f @ W_dec what the latents write. The bias takes care of the mean, so look at x and y without their mean rows first: which multiple of y is nearest to x?",
-        "s = Σ x·y / Σ‖y‖² of the centred two, which is 1/γ. The bias must then make the means agree: mean(x) = s · mean(y) + b.",
+        "s = Σ x·y / Σ‖y‖² of the centered two, which is 1/γ. The bias must then make the means agree: mean(x) = s · mean(y) + b.",
         '`if not f.any(): raise ValueError("...")`; then `y = f @ W_dec`, `yc, xc = y - y.mean(0), x - x.mean(0)`, `s = (xc * yc).sum() / yc.pow(2).sum()`, and `return s * W_dec, x.mean(0) - s * y.mean(0)`.',
     ),
-    reveal="It is a regression with one slope. On centred data the slope is 1/γ, hence the name. The latents, their directions, and where each is active stay as they were: only the strengths change. What it cannot repair: weak features lose a larger share of their strength than strong ones, and one number cannot give back both.",
+    reveal="It is a regression with one slope. On centered data the slope is 1/γ, hence the name. The latents, their directions, and where each is active stay as they were: only the strengths change. What it cannot repair: weak features lose a larger share of their strength than strong ones, and one number cannot give back both.",
 )

@@ -170,7 +170,7 @@ SPLICE = Exercise(
         ),
         Mistake(
             "reconstruction_added",
-            "You added the reconstruction to what was there. It takes the place of it.",
+            "You added the reconstruction to what was there. It should take its place.",
             _replacing(lambda x, sae: x + sae.decode(sae.encode(x))),
         ),
         Mistake(

@@ -409,5 +409,5 @@ BATCH_TOPK_ACTIVATION = Exercise(
         "`pre.flatten().topk(batch * k)` looks at all of them together; its indices count through the flat tensor.",
         "`scatter` into `torch.zeros_like(flat)`, then `.view_as(pre)`.",
     ),
-    reveal="Some tokens need more latents than others; here the batch decides who gets them (Bussmann et al. 2024). The price: what one row keeps depends on its neighbours. For use, replace the choice by a fixed threshold, the mean of the smallest kept value over training batches.",
+    reveal="Some tokens need more latents than others; here the batch decides who gets them (Bussmann et al. 2024). The price: what one row keeps depends on its neighbors. For use, replace the choice by a fixed threshold, the mean of the smallest kept value over training batches.",
 )

@@ -59,7 +59,7 @@ def test_tiny_models_equal_the_hook_backend(monkeypatch, kind, compatibility) ->
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("compatibility", [True, False])
 def test_smollm2_equals_the_hook_backend(monkeypatch, compatibility) -> None:
     """Prompts of unequal length, padded; a few layers of every kind of sweep."""
@@ -78,7 +78,7 @@ def test_smollm2_equals_the_hook_backend(monkeypatch, compatibility) -> None:
 
 
 @pytest.mark.real_model
-@pytest.mark.slow
+@pytest.mark.measured
 def test_smollm2_paths_to_the_logits() -> None:
     """The heads the course's authors measured: 23.3 has the largest direct effect of all."""
     from mi_course import load_model

@@ -74,6 +74,18 @@ def test_random_latents_are_active_as_often_as_asked():
     assert torch.allclose(directions.norm(dim=1), torch.ones(2))
 
 
+def test_shuffled_features_are_as_common_and_independent():
+    (family, parents), (free, _) = runs.hierarchy(4000, 3), runs.hierarchy(4000, 3, related=False)
+    assert torch.equal(family.codes.sort(dim=0).values, free.codes.sort(dim=0).values)
+    noise = [data.x - data.codes @ data.dictionary for data in (family, free)]
+    assert torch.allclose(*noise, atol=1e-5)
+    for child, parent in enumerate(parents):
+        if parent is not None:
+            there = free.codes[:, child] > 0
+            assert (family.codes[family.codes[:, child] > 0, parent] > 0).all()
+            assert 0.05 < float((free.codes[there, parent] > 0).float().mean()) < 0.25
+
+
 def test_the_share_of_one_token():
     f = torch.zeros(30, 2)
     f[:10, 0], f[10:20, 1] = 1.0, 1.0
@@ -82,7 +94,7 @@ def test_the_share_of_one_token():
     assert runs.same_token(f, ids, [0, 1]) == pytest.approx(0.35)
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_rebuilds_best_finds_least_from_other_seeds(seed):
     """What the lesson's section 10 concludes."""
@@ -94,7 +106,7 @@ def test_what_rebuilds_best_finds_least_from_other_seeds(seed):
     assert max((point for kind, point in points if kind == "relu"), key=lambda point: point.l0).recovered > 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sparsity_absorbs_from_other_seeds(seed):
     """What the lesson's section 9 concludes."""
@@ -108,7 +120,7 @@ def test_sparsity_absorbs_from_other_seeds(seed):
     assert wide.recovered < mild.recovered - 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 def test_the_rescues_from_other_seeds():
     """What the lesson's section 6 concludes."""
     seen, held_out = runs.planted()
@@ -119,7 +131,7 @@ def test_the_rescues_from_other_seeds():
     assert mean["auxiliary"][0] < mean["auxiliary / 32"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_penalty_can_be_too_large(seed):
     """What the lesson's section 2 adds: beyond 0.5 the directions get worse again."""

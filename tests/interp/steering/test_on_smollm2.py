@@ -24,7 +24,7 @@ from mi_course.interp.steering import (
     word_ids,
 )
 
-pytestmark = [pytest.mark.real_model, pytest.mark.slow]
+pytestmark = [pytest.mark.real_model, pytest.mark.measured]
 LAYER = 14
 
 

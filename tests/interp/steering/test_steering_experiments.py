@@ -49,3 +49,11 @@ def test_slopes_are_drawn_from_the_weakest():
     n = len(experiments.texts.HARD_PROMPTS)
     shown = experiments.draw_slopes(torch.arange(n, 0, -1.0), 3.0).text.splitlines()
     assert shown[3].strip().endswith(": 1.0")
+
+
+def test_a_word_read_with_the_cache_is_one_read_with_its_prompt(llama):
+    prompts = ["the cat sat on a mat", "a dog", "the dog ran"]
+    odds = WordOdds(llama, prompts, [3, 4], [5])
+    for word, got in experiments.one_word_on(odds, [" was", " was good"]).items():
+        again = WordOdds(llama, [prompt + word for prompt in prompts], [3, 4], [5]).unsteered
+        torch.testing.assert_close(got, again, rtol=1e-4, atol=1e-4)

@@ -1,7 +1,8 @@
-"""Keys of verified notebooks: nbval need not run a notebook again while nothing that its outputs depend on has changed.
+"""Keys of what has passed: a notebook's nbval, or a file of measured tests, need not run again while nothing that its
+result depends on has changed.
 
-`nbval_keys/<notebook>.json` says with which Python, platform and model a notebook passed, and gives the hash of every
-file of the repository that it read: itself, the modules that its kernel imported, data, and `constraints.txt`.
+`keys/<stem>.json` says with which Python, platform and model it passed, and gives the hash of every file of the
+repository that it read: itself, the modules that its processes imported, data, and `constraints.txt`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import source_from_cache
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = "constraints.txt"
-TRACED = ("mi_course", "data", "notebooks", "solutions")
+TRACED = ("mi_course", "data", "notebooks", "solutions", "tests")
 """The folders whose files count."""
 
 RECORDER = '''"""Appends the path of every file under RECORD_ROOT that this process opens to RECORD_FILE."""
@@ -71,23 +71,23 @@ def recording(folder: Path, root: Path = ROOT) -> dict[str, str]:
     }
 
 
-def write(notebook: Path, folder: Path, root: Path = ROOT) -> Path:
-    """Write the key of a notebook that passed while `recording(folder)` was in force."""
+def write(file: Path, folder: Path, root: Path = ROOT) -> Path:
+    """Write the key of a notebook, or a file of tests, that passed while `recording(folder)` was in force."""
     opened = (folder / "opened.txt").read_text().splitlines()
-    names = {str(notebook.relative_to(root)), CONSTRAINTS, *_sources(opened, root)}
+    names = {str(file.relative_to(root)), CONSTRAINTS, *_sources(opened, root)}
     if "mi_course/__init__.py" not in names:
-        raise ValueError(f"{notebook.name} did not import mi_course from {root}: its modules are unknown")
+        raise ValueError(f"{file.name} did not import mi_course from {root}: its modules are unknown")
     key = {**_machine(), "files": {name: _hash(root / name) for name in sorted(names)}}
-    path = _path(notebook, root)
+    path = _path(file, root)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(key, indent=1) + "\n")
     return path
 
 
-def changes(notebook: Path, root: Path = ROOT) -> list[str]:
-    """Why nbval must run this notebook again: what has changed since it passed. Empty if its key still holds."""
+def changes(file: Path, root: Path = ROOT) -> list[str]:
+    """Why this notebook or file must run again: what has changed since it passed. Empty if its key still holds."""
     try:
-        key = json.loads(_path(notebook, root).read_text())
+        key = json.loads(_path(file, root).read_text())
         files = dict(key["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return ["it has no key"]
@@ -96,16 +96,16 @@ def changes(notebook: Path, root: Path = ROOT) -> list[str]:
     return changed + _off_constraints(root / CONSTRAINTS)
 
 
-def spot_checks(notebooks: Sequence[Path], commit: str | None = None) -> list[Path]:
-    """Two notebooks that run whatever their keys say; which two depends on the commit."""
+def spot_checks(files: Sequence[Path], commit: str | None = None) -> list[Path]:
+    """Two files that run whatever their keys say; which two depends on the commit."""
     if commit is None:
         git = ["git", "rev-parse", "HEAD"]
         commit = subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    return random.Random(commit).sample(list(notebooks), 2)
+    return random.Random(commit).sample(list(files), 2)
 
 
-def _path(notebook: Path, root: Path) -> Path:
-    return root / "tests" / "nbval_keys" / f"{notebook.stem}.json"
+def _path(file: Path, root: Path) -> Path:
+    return root / "tests" / "keys" / f"{file.stem}.json"
 
 
 def _machine() -> dict[str, str]:
@@ -125,7 +125,7 @@ def _sources(opened: Iterable[str], root: Path) -> set[str]:
         if path.relative_to(top).parts[0] not in TRACED:  # an environment within the clone, say
             continue
         if path.suffix == ".pyc" and path.parent.name == "__pycache__":
-            path = Path(source_from_cache(path))
+            path = path.parents[1] / f"{path.name.partition('.')[0]}.py"  # pytest's bytecode has a name of its own
         if "__pycache__" not in path.parts and path.is_file():
             names.add(path.relative_to(top).as_posix())
     return names

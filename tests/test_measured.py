@@ -1,0 +1,60 @@
+"""Tests marked `measured` hold a lesson's claims over more seeds, or on SmolLM2. A file of them runs again only if
+something that its result depends on has changed since it passed (`passed.py`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import passed
+import pytest
+
+MARK = "mark.measured"
+FILES = sorted(p for p in Path(__file__).parent.rglob("test_*.py") if MARK in p.read_text() and p != Path(__file__))
+
+
+def run(file: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The measured tests of a file in a process of their own; files that it opens are recorded in `folder`."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "measured", "-n", "0", str(file)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    env |= {"OMP_NUM_THREADS": "1"} | passed.recording(folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=passed.ROOT, env=env)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"measured:{path.stem}")) for path in FILES],
+)
+def test_measured(file: Path, tmp_path: Path, request: pytest.FixtureRequest):
+    changes = passed.changes(file)
+    if not (changes or request.config.getoption("--all") or file in passed.spot_checks(FILES)):
+        pytest.skip("verified: nothing that its result depends on has changed since it passed")
+    result = run(file, tmp_path)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    if " skipped" in result.stdout:
+        pytest.skip(result.stdout[-1000:])
+    if request.config.getoption("--write-keys"):
+        passed.write(file, tmp_path)
+    elif changes:
+        shown = "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
+        warnings.warn(f"{file.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=1)
+
+
+def test_they_run_once(pytestconfig: pytest.Config):
+    """In a run of the whole suite in a process of their own; where a file is named, as the tests that they are."""
+    collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-n", "0"]
+    both = [str(FILES[0]), __file__]
+    for files, expected in ((both, False), (both[:1], True)):
+        shown = subprocess.run(
+            [*collect, "-m", "measured or slow", *files], capture_output=True, text=True, cwd=passed.ROOT
+        )
+        assert (f"{FILES[0].name}::" in shown.stdout) == expected, shown.stdout + shown.stderr
+
+
+def test_a_test_that_only_measures_is_not_an_ordinary_one_too():
+    stems = [path.stem for path in FILES]
+    assert len(set(stems)) == len(stems), "keys are named by the file"
