@@ -14,10 +14,12 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,29 @@ def changes(file: Path, root: Path = ROOT) -> list[str]:
     changed = [f"{name} is another" for name, value in _machine().items() if key.get(name) != value]
     changed += [f"{name} has changed" for name, value in files.items() if _hash(root / name) != value]
     return changed + _off_constraints(root / CONSTRAINTS)
+
+
+def verify(
+    file: Path,
+    files: Sequence[Path],
+    run: Callable[[Path, Path], subprocess.CompletedProcess[str]],
+    folder: Path,
+    config: pytest.Config,
+) -> None:
+    """Run the file, one of `files`, unless its key says that it passes; fail if it fails, and write its key if asked.
+
+    run(file, folder) must be under the influence of `recording(folder)`.
+    """
+    changed = changes(file)
+    if not (changed or config.getoption("--all") or file in spot_checks(files)):
+        pytest.skip("verified: nothing that its result depends on has changed since it passed")
+    result = run(file, folder)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    if config.getoption("--write-keys"):
+        write(file, folder)
+    elif changed:
+        shown = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+        warnings.warn(f"{file.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=2)
 
 
 def spot_checks(files: Sequence[Path], commit: str | None = None) -> list[Path]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import passed
@@ -17,11 +16,17 @@ FILES = sorted(p for p in Path(__file__).parent.rglob("test_*.py") if MARK in p.
 
 
 def run(file: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The measured tests of a file in a process of their own; files that it opens are recorded in `folder`."""
+    """The measured tests of a file in a process of their own; files that it opens are recorded in `folder`.
+
+    Skips if one of them is skipped: then nothing is proved.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-m", "measured", "-n", "0", str(file)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     env |= {"OMP_NUM_THREADS": "1"} | passed.recording(folder)
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=passed.ROOT, env=env)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=passed.ROOT, env=env)
+    if result.returncode == 0 and " skipped" in result.stdout:
+        pytest.skip(result.stdout[-1000:])
+    return result
 
 
 @pytest.mark.slow
@@ -30,21 +35,10 @@ def run(file: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"measured:{path.stem}")) for path in FILES],
 )
 def test_measured(file: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    changes = passed.changes(file)
-    if not (changes or request.config.getoption("--all") or file in passed.spot_checks(FILES)):
-        pytest.skip("verified: nothing that its result depends on has changed since it passed")
-    result = run(file, tmp_path)
-    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    if " skipped" in result.stdout:
-        pytest.skip(result.stdout[-1000:])
-    if request.config.getoption("--write-keys"):
-        passed.write(file, tmp_path)
-    elif changes:
-        shown = "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
-        warnings.warn(f"{file.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=1)
+    passed.verify(file, FILES, run, tmp_path, request.config)
 
 
-def test_they_run_once(pytestconfig: pytest.Config):
+def test_they_run_once():
     """In a run of the whole suite in a process of their own; where a file is named, as the tests that they are."""
     collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-n", "0"]
     both = [str(FILES[0]), __file__]
@@ -55,6 +49,6 @@ def test_they_run_once(pytestconfig: pytest.Config):
         assert (f"{FILES[0].name}::" in shown.stdout) == expected, shown.stdout + shown.stderr
 
 
-def test_a_test_that_only_measures_is_not_an_ordinary_one_too():
+def test_no_two_files_share_a_key():
     stems = [path.stem for path in FILES]
-    assert len(set(stems)) == len(stems), "keys are named by the file"
+    assert len(set(stems)) == len(stems)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import passed
@@ -35,16 +34,7 @@ def run_nbval(notebook: Path, folder: Path, root: Path = passed.ROOT) -> subproc
     [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"nbval:{path.stem}")) for path in NOTEBOOKS],
 )
 def test_nbval(notebook: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    changes = passed.changes(notebook)
-    if not (changes or request.config.getoption("--all") or notebook in passed.spot_checks(NOTEBOOKS)):
-        pytest.skip("verified: nothing that its outputs depend on has changed since nbval passed")
-    result = run_nbval(notebook, tmp_path)
-    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    if request.config.getoption("--write-keys"):
-        passed.write(notebook, tmp_path)
-    elif changes:
-        shown = "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
-        warnings.warn(f"{notebook.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=1)
+    passed.verify(notebook, NOTEBOOKS, run_nbval, tmp_path, request.config)
 
 
 # -- Keys -------------------------------------------------------------------------------------------------------------
