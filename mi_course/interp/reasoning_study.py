@@ -83,21 +83,21 @@ def patch_answers(
     before, wanted = answers(model, chains), answers(model, source)
     differ = before != wanted
     n_layers, n_pos = model.cfg.n_layers, chains.shape[1]
+    grid = torch.full((n_layers + 1, n_pos), float("nan"))
+    if not differ.any():
+        return grid
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers)]
     names.append(f"blocks.{n_layers - 1}.hook_resid_post")
     _, cache = model.run_with_cache(source[differ], names_filter=lambda name: name in names)
-    grid = torch.full((n_layers + 1, n_pos), float("nan"))
-    if differ.any():
-        for row, name in enumerate(names):
-            for pos in range(n_pos):
+    for row, name in enumerate(names):
+        for pos in range(n_pos):
 
-                def put(resid: Tensor, hook: Any, pos: int = pos, stored: Tensor = cache[name]) -> Tensor:
-                    resid[:, pos] = stored[:, pos]
-                    return resid
+            def put(resid: Tensor, hook: Any, pos: int = pos, stored: Tensor = cache[name]) -> Tensor:
+                resid[:, pos] = stored[:, pos]
+                return resid
 
-                with model.hooks([(name, put)]):
-                    moved = answers(model, chains[differ]) == wanted[differ]
-                grid[row, pos] = moved.float().mean()
+            with model.hooks([(name, put)]):
+                grid[row, pos] = (answers(model, chains[differ]) == wanted[differ]).float().mean()
     return grid
 
 
