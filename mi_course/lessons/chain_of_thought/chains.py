@@ -351,6 +351,7 @@ def _alike_cases(draw: RandomInputs, size: str) -> list[Case]:
     spelled = ((4, 7), (9, 11))
     first = _steps_case(draw, _layout(1, 4, 5, *spelled), 4, 1, True, 2)
     tokens = first.calls[0].args[0]
+    again = _steps_case(draw, _layout(1, 4, 5, *spelled), 4, 1, True, 2, "others")
     # Steps stand at 6 to 10. Here they would be at 6 to 9, and spelled the other way round.
     others = [
         (1, False, _layout(1, 4, 5, *spelled), "not carried on"),
@@ -358,7 +359,7 @@ def _alike_cases(draw: RandomInputs, size: str) -> list[Case]:
         (1, True, _layout(1, 4, 4, *spelled), "one step fewer"),
         (1, True, _layout(1, 4, 5, (4, 7), (11, 9)), "spelled in other pairs"),
     ]
-    return [first, *(case(tokens, step, on, layout, about=about) for step, on, layout, about in others)]
+    return [first, again, *(case(tokens, step, on, layout, about=about) for step, on, layout, about in others)]
 
 
 CORRUPT_STEP = Exercise(

@@ -55,6 +55,13 @@ def _curve_cases(shapes: tuple[tuple[int, int], ...]) -> Callable[[RandomInputs,
     return cases
 
 
+def _several_cases(draw: RandomInputs, size: str) -> list[Case]:
+    return [
+        *_curve_cases(((6, 11), (4, 25), (9, 7)))(draw, size),
+        case(_probabilities(draw, 6, 11), about="0 to 5 steps, 11 other prompts"),
+    ]
+
+
 def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
     """Probabilities of exactly 0.5, which says no, in the last row and in others."""
     some = _probabilities(draw, 5, 8)
@@ -84,7 +91,7 @@ EARLY_ANSWER_CURVE = Exercise(
     fixed={"p_answer": "probabilities, of which the threshold is part", "result>=0": "shares", "result<=1": "shares"},
     oracle=_early_answer_curve,
     parts=(
-        Part("several lengths", 2, _curve_cases(((6, 11), (4, 25), (9, 7)))),
+        Part("several lengths", 2, _several_cases),
         Part("0.5 says no; a single row or prompt", 1, _tie_cases),
     ),
     mistakes=(
@@ -265,7 +272,7 @@ AREA_OVER_CURVE = Exercise(
             "several lengths",
             2,
             lambda draw, size: [
-                *_area_cases((((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((9, 1, 4, 2), (1, 5, 3, 30))))(draw, size),
+                *_area_cases((((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((3, 6, 2), (4, 9, 4)), ((9, 1, 4, 2), (1, 5, 3, 30))))(draw, size),
                 *_same_curves_cases(draw, size),
             ],
         ),

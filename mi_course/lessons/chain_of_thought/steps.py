@@ -382,6 +382,7 @@ def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
         ([5, 6], [1, 2, 3], False, "the same pattern, other queries"),
         ([3, 6], [0, 2, 4], False, "the same pattern, other keys"),
     ]
+    another = draw.pattern(2, 3, length=7)
     return [
         _knock_case(draw, (2, 3, 8), [5, 7], [1, 2, 4], False),
         _knock_case(draw, (3, 2, 6), [5, 2, 4], [3, 0], False, "in no order"),
@@ -390,6 +391,7 @@ def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
             case(pattern, point, queries, keys, renormalize, driver="hook", about=about)
             for queries, keys, renormalize, about in alike
         ),
+        case(another, point, [3, 6], [1, 2, 3], False, driver="hook", about="another pattern"),
     ]
 
 
