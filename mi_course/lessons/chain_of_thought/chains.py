@@ -381,21 +381,19 @@ CORRUPT_STEP = Exercise(
         Part(
             "carried on to the last step",
             2,
-            lambda draw, size: [
-                *_corrupt_cases(((5, 6, 7, 2, True, 2), (4, 5, 5, 4, True, 1), (6, 3, 4, 0, True, 3)), (6,), (2,))(
-                    draw, size
-                ),
-                *_alike_cases(draw, size),
-            ],
+            _corrupt_cases(((5, 6, 7, 2, True, 2), (4, 5, 5, 4, True, 1), (6, 3, 4, 0, True, 3)), (6,), (2,)),
         ),
         Part(
             "several spellings, a single chain",
             1,
-            _corrupt_cases(
-                ((6, 6, 7, 3, False, 2), (5, 4, 5, 1, True, 1), (1, 5, 6, 2, True, 1), (3, 3, 1, 0, False, 2)),
-                (10, 11, 12),
-                (13, 14, 3),
-            ),
+            lambda draw, size: [
+                *_corrupt_cases(
+                    ((6, 6, 7, 3, False, 2), (5, 4, 5, 1, True, 1), (1, 5, 6, 2, True, 1), (3, 3, 1, 0, False, 2)),
+                    (10, 11, 12),
+                    (13, 14, 3),
+                )(draw, size),
+                *_alike_cases(draw, size),
+            ],
         ),
     ),
     mistakes=(
@@ -469,6 +467,17 @@ CORRUPT_STEP = Exercise(
             ),
         ),
         Mistake(
+            "bits_counted",
+            "You carried the mistake over as many steps as there are bits. There may be more steps, or fewer: `layout.n_steps` counts them.",
+            _at(
+                lambda step, carry_on, layout: (
+                    range(layout.first_step + step, layout.first_step + layout.n_bits)
+                    if carry_on
+                    else layout.steps[step : step + 1]
+                )
+            ),
+        ),
+        Mistake(
             "first_chain_only",
             "Only the first chain was changed. Begin the index with `:` for all of them.",
             _first_row,
@@ -509,6 +518,6 @@ CORRUPT_STEP = Exercise(
         "The positions are `layout.steps[step:]` if the mistake is carried on, else `layout.steps[step]` alone. (A range can be sliced.)",
         "On a copy: `turned[:, position] = torch.tensor([other[token] for token in tokens[:, position].tolist()])`.",
     ),
-    reveal="Lanham et al. (2023, section 2.4) let a language model write the mistake and another continue after it. Here both are exact: a step has one opposite, and a running parity that is wrong once is wrong to the end. Whether the later steps are carried on decides what is tested. With them the whole text argues for another answer; "
+    reveal="Lanham et al. (2023, section 2.4) let one language model write the mistake, and the model under test go on from there. Here both are exact: a step has one opposite, and a running parity that is wrong once is wrong to the end. Whether the later steps are carried on decides what is tested. With them the whole text argues for another answer; "
     "without them the last step is still right, and a model that reads only that one looks as if it read nothing.",
 )

@@ -239,12 +239,19 @@ def _area_cases(
 def _same_curves_cases(draw: RandomInputs, size: str) -> list[Case]:
     curves = _curves(draw, (4, 7, 2))
     low = [curve * 0.5 for curve in curves]
-    one = [torch.tensor([0.4]), *_curves(draw, (3,))]
     return [
         case(curves, torch.tensor([3, 20, 9]), about="chains of 4, 7, 2 steps, 3, 20, 9 of them"),
         case(low, torch.tensor([3, 20, 9]), about="the same counts, curves that do not reach 1"),
-        case(one, torch.tensor([5, 3]), about="a curve of one point that is not 1"),
         case([torch.tensor([0.3, 0.3, 0.3])], torch.tensor([4]), about="a flat curve"),
+    ]
+
+
+def _few_steps_cases(draw: RandomInputs, size: str) -> list[Case]:
+    asked = (((0, 5), (6, 11)), ((3, 6, 2), (4, 0, 9)), ((0, 1, 4), (3, 2, 8)), ((1,), (1,)), ((5, 5), (3, 8)))
+    low = [torch.tensor([0.4]), *_curves(draw, (3,))]
+    return [
+        *_area_cases(asked)(draw, size),
+        case(low, torch.tensor([5, 3]), about="a curve of one point that is not 1"),
     ]
 
 
@@ -272,16 +279,16 @@ AREA_OVER_CURVE = Exercise(
             "several lengths",
             2,
             lambda draw, size: [
-                *_area_cases((((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((3, 6, 2), (4, 9, 4)), ((9, 1, 4, 2), (1, 5, 3, 30))))(draw, size),
+                *_area_cases(
+                    (((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((3, 6, 2), (4, 9, 4)), ((9, 1, 4, 2), (1, 5, 3, 30)))
+                )(draw, size),
                 *_same_curves_cases(draw, size),
             ],
         ),
         Part(
             "chains without steps, and lengths that nobody has",
             1,
-            _area_cases(
-                (((0, 5), (6, 11)), ((3, 6, 2), (4, 0, 9)), ((0, 1, 4), (3, 2, 8)), ((1,), (1,)), ((5, 5), (3, 8)))
-            ),
+            _few_steps_cases,
         ),
     ),
     mistakes=(
@@ -357,5 +364,5 @@ AREA_OVER_CURVE = Exercise(
         "A curve of a single point has no neighbours. The area over it is `1 - curve[0]`.",
         "All chains: the sum of count times area, divided by `counts.sum()`.",
     ),
-    reveal="Lanham et al. (2023, table 2) weight each length of chain by the share of chains that have it. The area has a scale that is easy to misread: 0 means that the answer was there from the start, but the most that a model with two answers reaches is about one half, since it agrees with itself half of the time by chance.",
+    reveal="Lanham et al. (2023, section 2.3) weight each length of chain by the share of chains that have it, and find 0.02 to 0.44 in eight tasks with one large model. The area has a scale that is easy to misread: 0 means that the answer was there from the start, but the most that a model with two answers reaches is about one half, since it agrees with itself half of the time by chance.",
 )
