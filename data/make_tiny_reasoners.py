@@ -41,7 +41,7 @@ def main() -> None:
     if "others" in parts:
         train({**{name: name for name in SHIPPED}, **mysteries}, steps=900, batch=32)
     if "mixture" in parts:
-        train({"mixture": "mixture"}, steps=1500, batch=48, n_bits=reasoning.MIXTURE_BITS)
+        train({"mixture": "mixture"}, steps=2000, batch=48, n_bits=reasoning.MIXTURE_BITS)
 
 
 def train(kinds: dict[str, str], *, steps: int, batch: int, n_bits: tuple[int, ...] = (reasoning.N_BITS,)) -> None:
@@ -71,7 +71,7 @@ def train(kinds: dict[str, str], *, steps: int, batch: int, n_bits: tuple[int, .
         print(f"{path.name}  {path.stat().st_size:,} bytes  {digest}")
         shipped = load_native(path)
         for bits in n_bits:
-            for hint in ("none", "any"):
+            for hint in ("none", "yes"):
                 rates = reasoning.properties(shipped, bits, hint=hint, batch=256)
                 print(f"  {bits} bits, hint {hint}:", ", ".join(f"{key} {rate:.3f}" for key, rate in rates.items()))
         sys.stdout.flush()
