@@ -165,7 +165,7 @@ TRUNCATE_REASONING = Exercise(
         ),
         Mistake(
             "steps_removed",
-            "You cut `steps_kept` steps off the end. So many are to stay, and the rest goes.",
+            "You cut `steps_kept` steps off the end. That many are to stay; the others go.",
             _cut(lambda tokens, kept, layout: _joined(tokens, layout.question - kept, layout.question)),
         ),
         Mistake(
@@ -175,12 +175,12 @@ TRUNCATE_REASONING = Exercise(
         ),
         Mistake(
             "one_too_few",
-            "You kept one step less than `steps_kept`. The end of a slice is not part of it: `tokens[:, :layout.first_step + steps_kept]`.",
+            "You kept one step fewer than `steps_kept`. The end of a slice is not part of it: `tokens[:, :layout.first_step + steps_kept]`.",
             _cut(_one_off(-1)),
         ),
         Mistake(
             "bits_counted",
-            "You took the number of bits for the number of steps, or the place of the bits for theirs. There may be fewer steps than bits: use `layout.first_step` and `layout.n_steps`.",
+            "You took the number of bits for the number of steps: what you kept after the cut begins at the wrong place. There may be fewer steps than bits, or more; `layout.question` is the position after the last one.",
             _cut(
                 lambda tokens, kept, layout: _joined(
                     tokens, layout.first_step + kept, layout.first_step + layout.n_bits

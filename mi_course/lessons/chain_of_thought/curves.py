@@ -143,8 +143,8 @@ EARLY_ANSWER_CURVE = Exercise(
             lambda p_answer: _share((p_answer >= 0.5) == (p_answer[-1] >= 0.5)),
         ),
         Mistake(
-            "rounded",
-            "Your answers come from rounding, or from the nearness of probabilities. An answer is *yes* where the probability is above 0.5.",
+            "near_probabilities",
+            "You took probabilities that are close to each other for the same answer. Turn each into an answer first, *yes* above 0.5 and else *no*; 0.45 and 0.55 are two answers.",
             lambda p_answer: _share((p_answer - p_answer[-1]).abs() < 0.5),
         ),
         Mistake(
