@@ -81,7 +81,7 @@ lesson.check(early_answer_curve)
 #
 # {{exercise area_over_curve}}
 #
-# Every curve has a point for 0, 1, …, n steps, at equal distances from 0 (no step kept) to 1 (all of them), with straight lines between the points: the area below it is that of the trapezoids, and the area over it is 1 minus that. So it is between 0 and 1, however long the chain. A chain without steps has a single point, and the area over it is 1 minus
+# Every curve has a point for 0, 1, …, n steps, at equal distances from 0 (no step kept) to 1 (all of them), with straight lines between the points (our choice; the paper names none): the area below it is that of the trapezoids, and the area over it is 1 minus that. So it is between 0 and 1, however long the chain. A chain without steps has a single point, and the area over it is 1 minus
 # that. `counts[i]` says how many chains have the length of curve i; the result is the mean over all these chains, and a length that nobody has does not count. At least one of the counts is positive.
 
 
@@ -92,7 +92,7 @@ def area_over_curve(
     """Mean area over the early-answering curves: 0 if the answer never depends on the steps.
 
     agree: a curve for each length of chain, at 0, 1, ..., all steps. counts: how many chains have each length.
-    Lanham et al. 2023, section 2.3 and table 2 (AOC, weighted by the share of chains of each length).
+    Lanham et al. 2023, section 2.3.1 (AOC, weighted by the share of chains of each length).
     """
     # BEGIN SOLUTION
     total = 0.0
@@ -194,7 +194,7 @@ lesson.check(hint_effect)
 #
 # {{exercise mention_rate}}
 #
-# A hint has moved a prompt's answer to itself if the answer is the hinted one now, and was not without the hint. Only these prompts count, as in Turpin et al. and Chen et al.: a model owes no mention of a hint that did not change its answer. If there is none, return NaN.
+# A hint has moved a prompt's answer to itself if the answer is the hinted one now, and was not without the hint. Only these prompts count (Chen et al. 2025): a model owes no mention of a hint that did not change its answer. If there is none, return NaN.
 
 
 # %% id="answer-mention_rate"
@@ -207,7 +207,7 @@ def mention_rate(
     """Of the prompts whose answer the hint moved to itself, the share whose written steps mention the hint.
 
     mentions: whether the steps that were written with the hint mention it. with_hint, without: the model's answers.
-    hinted: what the hints point to. NaN if no answer was moved to the hint. Chen et al. 2025, section 2.
+    hinted: what the hints point to. NaN if no answer was moved to the hint. Chen et al. 2025.
     """
     # BEGIN SOLUTION
     followed = (with_hint == hinted) & (without != hinted)
@@ -222,7 +222,7 @@ lesson.check(mention_rate)
 #
 # {{exercise step_importance}}
 #
-# Each row is a distribution over the answers, of one sample. Average rows first: `p_with` over all samples, `p_resampled` over those where `changed` is True, since a new step that says the same is no other step. Smooth both means, so that no answer has probability 0: with A answers, add 0.01 to each probability and divide by 1 + 0.01 · A. Then
+# Each row is a distribution over the answers, of one sample. Average rows first: `p_with` over all samples, `p_resampled` over those where `changed` is True, since a new step that says the same is no other step. Smooth both means (the amount is our choice), so that no answer has probability 0: with A answers, add 0.01 to each probability and divide by 1 + 0.01 · A. Then
 # take the divergence **of the resampled from the original**, $\sum_a p(a) \ln \frac{p(a)}{q(a)}$ with p the resampled mean and q the original one, in nats. If `changed` is never True, nothing was tested: return NaN. There may be more than two answers.
 
 
@@ -236,7 +236,7 @@ def step_importance(
 
     p_with: answer distributions of chains with the step. p_resampled: of chains in which it was written anew.
     changed: whether the new step means something else. Means are smoothed by 0.01; NaN if no step has changed.
-    Bogdan et al. 2025, section 3.
+    Bogdan et al. 2025.
     """
     # BEGIN SOLUTION
     if not changed.any():
@@ -289,7 +289,7 @@ lesson.check(knock_out_attention)
 # {{exercise receiver_score}}
 #
 # The **vertical score** of a step is the mean attention that it gets from the steps at least 4 after it: for key j, the mean of `pattern[h, q, j]` over q ≥ j + 4. The last four steps have no such query and no score. A head that always looks back at the same few steps has a few large scores among many small ones, which the **excess kurtosis** measures: over
-# the scores of a head, the mean fourth power of the deviations from their mean, divided by the square of their mean squared deviation, minus 3. (Divide by the number of scores, not by one less.) If the scores of a head are all 0, its result is 0. A handful of scores says nothing about their tails: fewer than 16 steps are a `ValueError`. There are as many
+# the scores of a head, the mean fourth power of the deviations from their mean, divided by the square of their mean squared deviation, minus 3. (Divide by the number of scores, not by one less.) If the scores of a head are all 0, its result is 0. A handful of scores says nothing about their tails: fewer than 16 steps are a `ValueError`. (The distance of 4 is that of Bogdan et al. 2025; the 16 are our choice.) There are as many
 # queries as keys; rows need not sum to 1.
 
 
@@ -298,7 +298,7 @@ def receiver_score(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "h
     """Excess kurtosis of each head's vertical scores: large if later steps attend to the same few steps.
 
     pattern: attention from steps to steps. Only attention from at least 4 steps later counts. Raises ValueError for
-    fewer than 16 steps. Bogdan et al. 2025, section 5.
+    fewer than 16 steps. Bogdan et al. 2025.
     """
     # BEGIN SOLUTION
     n = pattern.shape[-1]

@@ -177,7 +177,9 @@ def right_verdicts(case):
 
 
 def verdicts_as_lists(case):
-    verdicts = {letter: list(verdict) for letter, verdict in reversed(right_verdicts(case).items())}
+    verdicts = {
+        letter: [torch.tensor(reads), *rest] for letter, (reads, *rest) in reversed(right_verdicts(case).items())
+    }
     return {**verdicts, "f": "one more, that nobody asked for"}
 
 
@@ -197,6 +199,37 @@ ANSWERS = {
 
 
 # Mutants of the reference that are right: the changed statement, and why.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+_AS_MANY = "there are as many of both"
+_WHOLE = "lengths are whole numbers"
+_SQUARE = "as many queries as keys"
 
-EQUIVALENT_KINDS: dict[str, dict[str, str]] = {}
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "area_over_curve": {
+        "for curve, count in zip(agree, counts.tolist()):": _AS_MANY,
+        "for curve, count in zip(agree, counts.tolist(), strict=False):": _AS_MANY,
+        "below = (curve[:-1] + curve[1:]).mean() / 2 if len(curve) > 1 + 0.03 else curve[0]": _WHOLE,
+        "below = (curve[:-1] + curve[1:]).mean() / 2 if len(curve) > 1 else curve[-1]": "it has a single point",
+    },
+    "corrupt_step": {
+        "other = dict(zip(layout.odd + layout.even, layout.even + layout.odd, strict=True))": "opposites go both ways",
+        "other = dict(zip(layout.even + layout.odd, layout.odd + layout.even))": _AS_MANY,
+        "other = dict(zip(layout.even + layout.odd, layout.odd + layout.even, strict=False))": _AS_MANY,
+    },
+    "step_importance": {"if False:": "the mean of nothing is NaN, and so is what comes of it"},
+    "knock_out_attention": {
+        "pass": "a hook may change the pattern itself",
+        "pattern = pattern": "a hook may change the pattern itself",
+        "pattern[:, :, query] /= torch.where(left > 0, left, 2.0)": "where nothing is left, all entries are 0",
+    },
+    "receiver_score": {
+        "if n < 16 - 0.03:": _WHOLE,
+        "deviation = vertical.mean(dim=1, keepdim=True) - vertical": "only even powers of it count",
+        "n = pattern.shape[1]": _SQUARE,
+        "n = pattern.shape[-2]": _SQUARE,
+    },
+}
+
+EQUIVALENT_KINDS: dict[str, dict[str, str]] = {
+    "truncate_reasoning": {"squeeze(1) on the result": "a chain always has more than one token"},
+    "corrupt_step": {"squeeze(1) on the result": "a chain always has more than one token"},
+}

@@ -165,7 +165,7 @@ TRUNCATE_REASONING = Exercise(
         ),
         Mistake(
             "steps_removed",
-            "You cut `steps_kept` steps off the end. So many are to stay, and the rest goes.",
+            "You cut `steps_kept` steps off the end. That many are to stay; the others go.",
             _cut(lambda tokens, kept, layout: _joined(tokens, layout.question - kept, layout.question)),
         ),
         Mistake(
@@ -175,12 +175,12 @@ TRUNCATE_REASONING = Exercise(
         ),
         Mistake(
             "one_too_few",
-            "You kept one step less than `steps_kept`. The end of a slice is not part of it: `tokens[:, :layout.first_step + steps_kept]`.",
+            "You kept one step fewer than `steps_kept`. The end of a slice is not part of it: `tokens[:, :layout.first_step + steps_kept]`.",
             _cut(_one_off(-1)),
         ),
         Mistake(
             "bits_counted",
-            "You took the number of bits for the number of steps, or the place of the bits for theirs. There may be fewer steps than bits: use `layout.first_step` and `layout.n_steps`.",
+            "You took the number of bits for the number of steps: what you kept after the cut begins at the wrong place. There may be fewer steps than bits, or more; `layout.question` is the position after the last one.",
             _cut(
                 lambda tokens, kept, layout: _joined(
                     tokens, layout.first_step + kept, layout.first_step + layout.n_bits
@@ -351,6 +351,7 @@ def _alike_cases(draw: RandomInputs, size: str) -> list[Case]:
     spelled = ((4, 7), (9, 11))
     first = _steps_case(draw, _layout(1, 4, 5, *spelled), 4, 1, True, 2)
     tokens = first.calls[0].args[0]
+    again = _steps_case(draw, _layout(1, 4, 5, *spelled), 4, 1, True, 2, "others")
     # Steps stand at 6 to 10. Here they would be at 6 to 9, and spelled the other way round.
     others = [
         (1, False, _layout(1, 4, 5, *spelled), "not carried on"),
@@ -358,7 +359,7 @@ def _alike_cases(draw: RandomInputs, size: str) -> list[Case]:
         (1, True, _layout(1, 4, 4, *spelled), "one step fewer"),
         (1, True, _layout(1, 4, 5, (4, 7), (11, 9)), "spelled in other pairs"),
     ]
-    return [first, *(case(tokens, step, on, layout, about=about) for step, on, layout, about in others)]
+    return [first, again, *(case(tokens, step, on, layout, about=about) for step, on, layout, about in others)]
 
 
 CORRUPT_STEP = Exercise(
@@ -380,21 +381,19 @@ CORRUPT_STEP = Exercise(
         Part(
             "carried on to the last step",
             2,
-            lambda draw, size: [
-                *_corrupt_cases(((5, 6, 7, 2, True, 2), (4, 5, 5, 4, True, 1), (6, 3, 4, 0, True, 3)), (6,), (2,))(
-                    draw, size
-                ),
-                *_alike_cases(draw, size),
-            ],
+            _corrupt_cases(((5, 6, 7, 2, True, 2), (4, 5, 5, 4, True, 1), (6, 3, 4, 0, True, 3)), (6,), (2,)),
         ),
         Part(
             "several spellings, a single chain",
             1,
-            _corrupt_cases(
-                ((6, 6, 7, 3, False, 2), (5, 4, 5, 1, True, 1), (1, 5, 6, 2, True, 1), (3, 3, 1, 0, False, 2)),
-                (10, 11, 12),
-                (13, 14, 3),
-            ),
+            lambda draw, size: [
+                *_corrupt_cases(
+                    ((6, 6, 7, 3, False, 2), (5, 4, 5, 1, True, 1), (1, 5, 6, 2, True, 1), (3, 3, 1, 0, False, 2)),
+                    (10, 11, 12),
+                    (13, 14, 3),
+                )(draw, size),
+                *_alike_cases(draw, size),
+            ],
         ),
     ),
     mistakes=(
@@ -468,6 +467,17 @@ CORRUPT_STEP = Exercise(
             ),
         ),
         Mistake(
+            "bits_counted",
+            "You carried the mistake over as many steps as there are bits. There may be more steps, or fewer: `layout.n_steps` counts them.",
+            _at(
+                lambda step, carry_on, layout: (
+                    range(layout.first_step + step, layout.first_step + layout.n_bits)
+                    if carry_on
+                    else layout.steps[step : step + 1]
+                )
+            ),
+        ),
+        Mistake(
             "first_chain_only",
             "Only the first chain was changed. Begin the index with `:` for all of them.",
             _first_row,
@@ -508,6 +518,6 @@ CORRUPT_STEP = Exercise(
         "The positions are `layout.steps[step:]` if the mistake is carried on, else `layout.steps[step]` alone. (A range can be sliced.)",
         "On a copy: `turned[:, position] = torch.tensor([other[token] for token in tokens[:, position].tolist()])`.",
     ),
-    reveal="Lanham et al. (2023, section 2.4) let a language model write the mistake and another continue after it. Here both are exact: a step has one opposite, and a running parity that is wrong once is wrong to the end. Whether the later steps are carried on decides what is tested. With them the whole text argues for another answer; "
+    reveal="Lanham et al. (2023, section 2.4) let one language model write the mistake, and the model under test go on from there. Here both are exact: a step has one opposite, and a running parity that is wrong once is wrong to the end. Whether the later steps are carried on decides what is tested. With them the whole text argues for another answer; "
     "without them the last step is still right, and a model that reads only that one looks as if it read nothing.",
 )

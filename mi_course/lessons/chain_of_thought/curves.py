@@ -55,6 +55,13 @@ def _curve_cases(shapes: tuple[tuple[int, int], ...]) -> Callable[[RandomInputs,
     return cases
 
 
+def _several_cases(draw: RandomInputs, size: str) -> list[Case]:
+    return [
+        *_curve_cases(((6, 11), (4, 25), (9, 7)))(draw, size),
+        case(_probabilities(draw, 6, 11), about="0 to 5 steps, 11 other prompts"),
+    ]
+
+
 def _tie_cases(draw: RandomInputs, size: str) -> list[Case]:
     """Probabilities of exactly 0.5, which says no, in the last row and in others."""
     some = _probabilities(draw, 5, 8)
@@ -84,7 +91,7 @@ EARLY_ANSWER_CURVE = Exercise(
     fixed={"p_answer": "probabilities, of which the threshold is part", "result>=0": "shares", "result<=1": "shares"},
     oracle=_early_answer_curve,
     parts=(
-        Part("several lengths", 2, _curve_cases(((6, 11), (4, 25), (9, 7)))),
+        Part("several lengths", 2, _several_cases),
         Part("0.5 says no; a single row or prompt", 1, _tie_cases),
     ),
     mistakes=(
@@ -136,8 +143,8 @@ EARLY_ANSWER_CURVE = Exercise(
             lambda p_answer: _share((p_answer >= 0.5) == (p_answer[-1] >= 0.5)),
         ),
         Mistake(
-            "rounded",
-            "Your answers come from rounding, or from the nearness of probabilities. An answer is *yes* where the probability is above 0.5.",
+            "near_probabilities",
+            "You took probabilities that are close to each other for the same answer. Turn each into an answer first, *yes* above 0.5 and else *no*; 0.45 and 0.55 are two answers.",
             lambda p_answer: _share((p_answer - p_answer[-1]).abs() < 0.5),
         ),
         Mistake(
@@ -232,12 +239,19 @@ def _area_cases(
 def _same_curves_cases(draw: RandomInputs, size: str) -> list[Case]:
     curves = _curves(draw, (4, 7, 2))
     low = [curve * 0.5 for curve in curves]
-    one = [torch.tensor([0.4]), *_curves(draw, (3,))]
     return [
         case(curves, torch.tensor([3, 20, 9]), about="chains of 4, 7, 2 steps, 3, 20, 9 of them"),
         case(low, torch.tensor([3, 20, 9]), about="the same counts, curves that do not reach 1"),
-        case(one, torch.tensor([5, 3]), about="a curve of one point that is not 1"),
         case([torch.tensor([0.3, 0.3, 0.3])], torch.tensor([4]), about="a flat curve"),
+    ]
+
+
+def _few_steps_cases(draw: RandomInputs, size: str) -> list[Case]:
+    asked = (((0, 5), (6, 11)), ((3, 6, 2), (4, 0, 9)), ((0, 1, 4), (3, 2, 8)), ((1,), (1,)), ((5, 5), (3, 8)))
+    low = [torch.tensor([0.4]), *_curves(draw, (3,))]
+    return [
+        *_area_cases(asked)(draw, size),
+        case(low, torch.tensor([5, 3]), about="a curve of one point that is not 1"),
     ]
 
 
@@ -265,16 +279,16 @@ AREA_OVER_CURVE = Exercise(
             "several lengths",
             2,
             lambda draw, size: [
-                *_area_cases((((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((9, 1, 4, 2), (1, 5, 3, 30))))(draw, size),
+                *_area_cases(
+                    (((3, 5, 8), (7, 40, 2)), ((6,), (9,)), ((3, 6, 2), (4, 9, 4)), ((9, 1, 4, 2), (1, 5, 3, 30)))
+                )(draw, size),
                 *_same_curves_cases(draw, size),
             ],
         ),
         Part(
             "chains without steps, and lengths that nobody has",
             1,
-            _area_cases(
-                (((0, 5), (6, 11)), ((3, 6, 2), (4, 0, 9)), ((0, 1, 4), (3, 2, 8)), ((1,), (1,)), ((5, 5), (3, 8)))
-            ),
+            _few_steps_cases,
         ),
     ),
     mistakes=(
@@ -350,5 +364,5 @@ AREA_OVER_CURVE = Exercise(
         "A curve of a single point has no neighbours. The area over it is `1 - curve[0]`.",
         "All chains: the sum of count times area, divided by `counts.sum()`.",
     ),
-    reveal="Lanham et al. (2023, table 2) weight each length of chain by the share of chains that have it. The area has a scale that is easy to misread: 0 means that the answer was there from the start, but the most that a model with two answers reaches is about one half, since it agrees with itself half of the time by chance.",
+    reveal="Lanham et al. (2023, section 2.3) weight each length of chain by the share of chains that have it, and find 0.02 to 0.44 in eight tasks with one large model. The area has a scale that is easy to misread: 0 means that the answer was there from the start, but the most that a model with two answers reaches is about one half, since it agrees with itself half of the time by chance.",
 )

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
 from mi_course.interp.models import native
 from mi_course.interp.models.where import data_dir
@@ -63,6 +66,8 @@ def _verdict_on(letter: str, value: Any) -> tuple[bool, str, str] | Complaint:
             "type",
         )
     reads, hint, experiment = verdict
+    if isinstance(reads, Tensor) and reads.dtype == torch.bool and reads.ndim == 0:
+        reads = bool(reads)
     if not isinstance(reads, bool):
         return Complaint(f'"{letter}": whether it reads its steps is {reads!r:.40}, expected True or False.', "type")
     if not isinstance(hint, str) or hint not in HINTS:

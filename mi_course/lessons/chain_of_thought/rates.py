@@ -238,7 +238,11 @@ HINT_EFFECT = Exercise(
     task="How often a hint moves the answer to the hinted one, and how often it moves the answer at all.",
     minutes=6,
     difficulty=1,
-    fixed={"result>=0": "shares", "result<=1": "shares"},
+    fixed={
+        "with_hint[0]": "whether the one prompt could be moved decides; the second part asks both",
+        "result>=0": "shares",
+        "result<=1": "shares",
+    },
     oracle=_hint_effect,
     parts=(
         Part("several answers", 2, _hint_cases),
@@ -304,8 +308,8 @@ HINT_EFFECT = Exercise(
         "`without != hinted` is True for the prompts that a hint could move. Take both means over these alone.",
         "`(with_hint == hinted)[movable].float().mean().item()` is the first share, and `with_hint != without` makes the second.",
     ),
-    reveal="With two answers every answer that moves moves to the hint, and the shares are equal. With more than two their difference is what any change of the prompt does: an answer that leaves for a third one did not follow the hint. Prompts that agreed anyway are the usual way to overstate an effect, and in Turpin et al. 2023 the reason why the biased answers "
-    "are chosen to be wrong ones.",
+    reveal="With two answers every answer that moves moves to the hint, and the shares are equal. With more than two their difference is what any change of the prompt does: an answer that leaves for a third one did not follow the hint. Prompts that agreed anyway are the usual way to overstate an effect. Turpin et al. (2023) hint at wrong answers, which few prompts "
+    "get anyway.",
 )
 
 
@@ -398,7 +402,11 @@ MENTION_RATE = Exercise(
     task="Of the prompts whose answer the hint moved to itself, the share whose written steps mention the hint.",
     minutes=5,
     difficulty=1,
-    fixed={"result>=0": "a share", "result<=1": "a share"},
+    fixed={
+        "mentions[0]": "whether the one prompt was moved decides; the second part asks both",
+        "result>=0": "a share",
+        "result<=1": "a share",
+    },
     oracle=_mention_rate,
     parts=(
         Part("prompts of every kind", 2, _mention_cases),
@@ -453,5 +461,5 @@ MENTION_RATE = Exercise(
         "Two conditions say that the hint moved an answer to itself: it is the hinted one now, and it was not before. Join them with `&`.",
         "`mentions[(with_hint == hinted) & (without != hinted)].float().mean().item()`",
     ),
-    reveal="The denominator is what makes this a measure of honesty. Chen et al. (2025) found 25 % for Claude 3.7 Sonnet and 39 % for DeepSeek R1. It is a lower bound for what goes unsaid, and no more: a hint that is mentioned may still not be what the answer came from, and a mention may be worded so that no search finds it.",
+    reveal="The denominator is what makes this a measure of honesty. Chen et al. (2025) found 25 % for Claude 3.7 Sonnet and 39 % for DeepSeek R1. It errs both ways: a hint may be mentioned and not be what the answer came from, a mention may be worded so that no search finds it, and some answers move to the hinted one by chance.",
 )

@@ -137,10 +137,13 @@ def _few_changed_cases(draw: RandomInputs, size: str) -> list[Case]:
     none = torch.zeros(6, dtype=torch.bool)
     one = none.clone()
     one[3] = True
+    many = torch.zeros(90, dtype=torch.bool)
+    many[41] = True
     return [
         _importance_case(draw, 9, 5),
         case(p_with, p_resampled, none, about="no step has changed"),
         case(p_with, p_resampled, one, about="one step has changed"),
+        case(_distributions(draw, 90, 2), _distributions(draw, 90, 2), many, about="one step of 90 has changed"),
         case(p_with, p_resampled, ~none, about="every step has changed"),
         case(p_with[:1], p_resampled[:1], one[3:4], about="a single sample"),
         case(p_with[:1], p_resampled[:1], one[:1], about="a single sample, unchanged"),
@@ -180,6 +183,14 @@ STEP_IMPORTANCE = Exercise(
             "unchanged_only",
             "You kept the resamples that say the same, and left out those that say something else.",
             _importance(_of_means, lambda p_with, p_resampled, changed: (p_resampled[~changed], p_with)),
+        ),
+        Mistake(
+            "divided_by_all",
+            "You set the resamples that say the same to 0, and averaged over all. Divide by the number of those that changed: `p_resampled[changed].mean(dim=0)`.",
+            _importance(
+                lambda p, q: _of_means(p, q),
+                lambda p_with, p_resampled, changed: (p_resampled * changed[:, None], p_with),
+            ),
         ),
         Mistake(
             "original_masked",
@@ -382,6 +393,7 @@ def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
         ([5, 6], [1, 2, 3], False, "the same pattern, other queries"),
         ([3, 6], [0, 2, 4], False, "the same pattern, other keys"),
     ]
+    another = draw.pattern(2, 3, length=7)
     return [
         _knock_case(draw, (2, 3, 8), [5, 7], [1, 2, 4], False),
         _knock_case(draw, (3, 2, 6), [5, 2, 4], [3, 0], False, "in no order"),
@@ -390,6 +402,7 @@ def _plain_cases(draw: RandomInputs, size: str) -> list[Case]:
             case(pattern, point, queries, keys, renormalize, driver="hook", about=about)
             for queries, keys, renormalize, about in alike
         ),
+        case(another, point, [3, 6], [1, 2, 3], False, driver="hook", about="another pattern"),
     ]
 
 
@@ -526,7 +539,7 @@ KNOCK_OUT_ATTENTION = Exercise(
         "`pattern[:, :, query] /= torch.where(left > 0, left, 1.0)` leaves rows of zeros as they are.",
     ),
     reveal="Both variants are used, and they ask different things. Without renormalizing the position brings back less, as if the keys had said nothing; with it the head looks elsewhere instead, and what it brings from there may be misleading. "
-    "If the two agree, the keys mattered. And a head that is kept from looking at a step may still read it at a later position that has looked.",
+    "Where the two disagree, the result is about the repair and not about the keys. And a head that is kept from looking at a step may still read it at a later position that has looked.",
 )
 
 
@@ -589,6 +602,19 @@ def _sample_kurtosis(values: Tensor) -> Tensor:
     """With the number of scores less one in the variance."""
     n = values.shape[1]
     return torch.where(values.std(1) > 0, (_kurtosis(values) + 3) * ((n - 1) / n) ** 2 - 3, 0.0)
+
+
+def _corrected_kurtosis(values: Tensor) -> Tensor:
+    """As pandas computes it."""
+    n = values.shape[1]
+    corrected = ((n + 1) * _kurtosis(values) + 6) * (n - 1) / ((n - 2) * (n - 3))
+    return torch.where(values.std(1) > 0, corrected, 0.0)
+
+
+def _together(values: Tensor) -> Tensor:
+    """Mean and variance over all heads."""
+    deviation = values - values.mean()
+    return deviation.pow(4).mean(1) / deviation.pow(2).mean().clamp(min=1e-30) ** 2 - 3
 
 
 def _standardized(values: Tensor, power: int) -> Tensor:
@@ -657,6 +683,7 @@ RECEIVER_SCORE = Exercise(
         "pattern[1]": "there are at least 16 steps",
         "pattern[2]": "there are at least 16 steps",
         "pattern>=0": "probabilities",
+        "pattern=0": "a head whose scores are all 0 has a rule of its own; the second part asks it",
     },
     oracle=_receiver_score,
     parts=(
@@ -673,6 +700,16 @@ RECEIVER_SCORE = Exercise(
             "one_less",
             "You divided the squared deviations by the number of scores less one (as `std` does). Divide by the number of scores.",
             _scored(_vertical, _sample_kurtosis),
+        ),
+        Mistake(
+            "corrected",
+            "This is the kurtosis corrected for small samples, as pandas computes it. Take the plain one: means over the scores, without a correction.",
+            _scored(_vertical, _corrected_kurtosis),
+        ),
+        Mistake(
+            "heads_together",
+            "You took mean and variance over all heads. Each head has its own: `mean(dim=1, keepdim=True)`.",
+            _scored(_vertical, _together),
         ),
         Mistake(
             "horizontal",
