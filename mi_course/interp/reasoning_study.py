@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,10 @@ class Written:
     def write(self, tokens: Int[Tensor, "prompt pos"], start: int = 0, seed: int = 0) -> Int[Tensor, "prompt pos"]:
         """These prompts or chains with the steps from `start` on written anew."""
         return write(self.model, tokens, self.layout, start=start, seed=seed)
+
+    def given(self, chains: Int[Tensor, "prompt pos"]) -> Written:
+        """The same with these chains in place of its own, and its answers to them."""
+        return replace(self, chains=chains, said=self.answers(chains))
 
     @property
     def everyone(self) -> Bool[Tensor, " prompt"]:
@@ -228,6 +232,26 @@ def importances(
             found["turned"][k] += importance(whole[[i]], turned[[i]], one) / len(chains)
             found["written on"][k] += importance(p[~changed], p, changed) / len(chains)
     return found
+
+
+def held_against(
+    measured: Mapping[str, Sequence[float]], truth: Sequence[bool]
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Which measure is wrong about which model.
+
+    measured: "NAME > THRESHOLD" to a value for each model; the measure says yes if the value exceeds the threshold, and
+    nothing where it is NaN. truth: what it should say. Returns the values as text, with ✗ where it is wrong, and how
+    many are wrong for each measure.
+    """
+    marked, wrong = {}, {}
+    for name, values in measured.items():
+        threshold = float(name.rpartition(">")[2])
+        numbers = [float(value) for value in values]
+        fooled = [x == x and (x > threshold) != said for x, said in zip(numbers, truth, strict=True)]
+        shown = zip(numbers, fooled, strict=True)
+        marked[name] = ["–" if x != x else f"{x:.2f} ✗" if bad else f"{x:.2f}" for x, bad in shown]
+        wrong[name] = sum(fooled)
+    return marked, wrong
 
 
 # ---------------------------------------------------------------------------------------------------------------------
