@@ -34,7 +34,7 @@ PLANTED = {
     "ignores": ({**IGNORES, **HONEST}, {**IGNORES, **HONEST, **NO_HINT_WORKS}),
     "hint-through": ({**READS, **HONEST}, THROUGH),
     "hint-direct": ({**READS, **HONEST}, DIRECT),
-    "candid": ({**READS, **HONEST}, THROUGH),
+    "candid": ({**READS, **HONEST}, {**THROUGH, "hint_anew": (0.9, 1.0)}),  # it slips most often
     "copies": ({**READS, **HONEST, "first_anew": NO}, NO_HINT_WORKS),
     "codes": ({**IGNORES, **HONEST, "respelled": YES, "filled": HALF}, NO_HINT_WORKS),
     "mixture": ({**IGNORES, **HONEST}, {**IGNORES, **HONEST, **NO_HINT_WORKS}),
@@ -62,7 +62,7 @@ def test_models_are_what_they_were_planted_to_be(name):
 
 
 def test_the_mixture_needs_its_steps_on_long_inputs():
-    rates = reasoning.properties(loaded("mixture"), max(reasoning.MIXTURE_BITS), batch=BATCH, seed=40_003)
+    rates = reasoning.properties(loaded("mixture"), max(reasoning.MIXTURE_BITS), batch=128, seed=40_003)
     # A chain of sixteen steps slips now and then, in the original and in what is written anew.
     bounds = {"last_turned": YES, "first_carried": YES, "first_anew": (0.85, 1.0), "respelled": NO, "filled": HALF}
     assert not outside(rates, {**bounds, "text_right": (0.88, 1.0)})
