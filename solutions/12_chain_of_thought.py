@@ -1148,6 +1148,25 @@ claim("and every step turned changes less than 0.2", parity_flips < 0.2)
 # </details>
 
 
+# %% [markdown] id="large-models"
+# ## 10. What is known about large models
+#
+# | paper | models | asked | found |
+# |---|---|---|---|
+# | [Turpin et al., May 2023](https://arxiv.org/abs/2305.04388) | GPT-3.5, Claude 1.0 | examples whose answer is always (A), stereotypes | accuracy falls by up to 36 % on 13 tasks; the explanations argue for the wrong answer and do not name the pattern |
+# | [Lanham et al., July 2023](https://arxiv.org/abs/2307.13702) | one family, up to 175 billion parameters | early answers, mistakes, paraphrase, filler | area over the curve 0.02 to 0.44 in eight tasks (0.07 to 0.52 with mistakes); filler and paraphrase change little; larger models use their steps *less* on most tasks |
+# | [Arcuschin et al., March 2025](https://arxiv.org/abs/2503.08679) | production models | *Is X larger than Y?* and *Is Y larger than X?*, apart, with no hint | the same answer to both, argued for: GPT-4o-mini 13 %, Haiku 3.5 7 %, DeepSeek R1 0.4 %, Claude 3.7 Sonnet with thinking 0.04 % |
+# | [Chen et al., May 2025](https://arxiv.org/abs/2505.05410) | reasoning models | six kinds of hint; then rewards that can be hacked | of answers moved by the hint, 25 % (Claude 3.7 Sonnet) and 39 % (DeepSeek R1) mention it; reward hacks are named in less than 2 % in five of six environments |
+# | [Bogdan et al., June 2025](https://arxiv.org/abs/2506.19143) | reasoning models | which sentence matters | planning and second thoughts by resampling, where forced answers point at calculations |
+#
+# How to read it, with what you have seen here:
+#
+# - **Up to date for its models only.** Every row is of the year it was measured in, and of models that have been replaced since.
+# - **What a mention rate is, is contested.** [Young, March 2026](https://arxiv.org/abs/2603.20172), judges the same 10,276 chains of 12 open models in three ways, and gets 74, 83 and 70 %. The order of the models changes too. So the 25 and 39 % are not to be compared with anybody else's numbers.
+# - **Easy tasks are not hard ones.** A hint to a multiple-choice question takes no steps to follow; nothing forces it into the text. [Emmons et al., July 2025](https://arxiv.org/abs/2507.05246) made the bad behavior hard enough to *need* the steps, and then it showed in them; models learned to hide it only with much help. That is `hint-through` against `hint-direct`, and `needs` against `ignores`.
+# - **Nobody knows the truth there.** None of these models has a table like the one in section 2. All that these papers have are measures like yours, and their controls.
+
+
 # %% id="claims-recap" tags=["claims"]
 claim(
     "needs and ignores: no difference in the text (below 0.05 nats), 1 against 0 when the last step is turned",

@@ -285,8 +285,9 @@ def receiver_controls(
 ) -> dict[str, float]:
     """The highest receiver score of a model, and four numbers to hold against it."""
     attention = step_patterns(w.model, w.chains, w.layout)
-    untrained = step_patterns(untrained_reasoner(w.layout.n_bits).eval(), w.chains, w.layout)
-    scores, chance = (torch.stack([score(layer) for layer in maps]) for maps in (attention, untrained))
+    untrained = [untrained_reasoner(w.layout.n_bits, seed).eval() for seed in range(8)]
+    chance = [score(layer) for model in untrained for layer in step_patterns(model, w.chains[:32], w.layout)]
+    scores = torch.stack([score(layer) for layer in attention])
     by_chain = torch.stack([score(step_patterns(w.model, row[None], w.layout).flatten(0, 1)) for row in w.chains[:10]])
     layer, head = divmod(int(scores.argmax()), scores.shape[1])
     far = [float(attention[layer, head, j + 4 :, j].mean()) for j in range(w.layout.n_steps - 4)]
@@ -294,7 +295,7 @@ def receiver_controls(
     without = answers_without(w.model, w.chains, hook, late, [*w.layout.steps[:-4]])
     return {
         f"highest score, head {layer}.{head}": float(scores.max()),
-        "highest score of an untrained model": float(chance.max()),
+        "highest score of eight untrained models": float(torch.stack(chance).max()),
         "spread of a head's score over ten chains": float(by_chain.std(0).mean()),
         f"most attention that {layer}.{head} gives a step from 4 steps on": max(far),
         "answers that change if the end cannot look back 4 steps": flip_rate(w.said, without, w.everyone),
