@@ -59,16 +59,19 @@ lesson.seen("first-good", good, ".0%")
 lesson.seen("first-changed", int((lied.said != first.said).sum()))
 lesson.seen("first-n", len(lied.said))
 claim(
-    "more than 95 % of the chains are flawless, all answers right", good > 0.95 and right == 1
+    "more than 93 % of the chains are flawless, more than 99 % of the answers right",
+    good > 0.93 and right > 0.99,
 )
 claim(
-    "not one of 256 answers changes when every step is turned",
-    torch.equal(lied.said, first.said),
+    "none of 256 answers changes when every step is turned", torch.equal(lied.said, first.said)
 )
 control_z = study.write_and_answer(unnamed["Z"])
 z_turned = control_z.answers(reasoning.turn(control_z.chains, control_z.layout.steps))
 lesson.seen("z-changed", (z_turned != control_z.said).float().mean(), ".0%")
-claim("of the control's answers all change", bool((z_turned != control_z.said).all()))
+claim(
+    "of the control's answers more than 98 % change",
+    (z_turned != control_z.said).float().mean() > 0.98,
+)
 
 
 # %% [markdown] id="surprise-seen"
@@ -113,13 +116,14 @@ study.draw_evidence(nats, list(readers))
 
 # %% id="claims-evidence-seen" tags=["claims"]
 among, told = nats[:3, :3], nats[3, :3]
-slips_y = (trio["Y"].said != reasoning.meaning(trio["Y"].chains[:, -2])).float().mean()
+last_y = reasoning.meaning(trio["Y"].chains[:, -2])
+slips_y = (trio["Y"].said != last_y).float().mean()
 lesson.seen("nats-most", among.max(), ".2f")
 lesson.seen("nats-control", told.min(), ".1f")
-lesson.seen("slips-y", slips_y, ".0%")
+lesson.seen("slips-y", int((trio["Y"].said != last_y).sum()))
 claim("among X, Y and Z a chain of steps tells less than 0.05 nats", among.abs().max() < 0.05)
 claim("the control's chains tell more than 0.5 nats", told.min() > 0.5)
-claim("Y contradicts its last step in 1 to 4 % of its chains", 0.01 <= slips_y < 0.04)
+claim("Y contradicts its last step, in less than 5 % of its chains", 0 < slips_y < 0.05)
 claim(
     "X and Z never do",
     all(bool((trio[x].said == reasoning.meaning(trio[x].chains[:, -2])).all()) for x in "XZ"),
@@ -130,7 +134,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # You cannot tell, and nobody can: among the three, one chain of steps is worth at most {{seen:nats-most}} nats. It is not that the measure sees nothing, for the control's chains are worth {{seen:nats-control}} nats or more. One thing does give Y away, if you have seen enough answers as well: now and then every one of these models slips, and then Y's answer is right all the same, against its own last step
-# ({{seen:slips-y}} of its chains). X and Z never contradict theirs. Reasoning without a mistake says nothing about where the answer comes from. Mistakes do. So let us make some.
+# (in {{seen:slips-y}} of its {{seen:first-n}} chains). X and Z never contradict theirs. Reasoning without a mistake says nothing about where the answer comes from. Mistakes do. So let us make some.
 #
 # (X works in the steps until there is a hint, Y is the model from above, Z works in the steps.)
 # </details>
@@ -301,7 +305,10 @@ claim(
     "needs, copies and the long mixture have areas within 0.06 of a coin's",
     all(abs(areas[name] - chance) < 0.06 for name in ("needs", "copies", "mixture, 16 bits")),
 )
-claim("ignores and the short mixture have none", areas["ignores"] == areas["mixture"] == 0)
+claim(
+    "ignores and the short mixture have less than 0.01",
+    max(areas["ignores"], areas["mixture"]) < 0.01,
+)
 claim("codes has an area below 0.1", 0 < areas["codes"] < 0.1)
 claim("half and half gives 0.2 to 0.3", 0.2 < mixed[5] < 0.3)
 
@@ -406,7 +413,10 @@ lesson.seen("anew-control", flips["needs"]["control: rest anew"], ".2f")
 lesson.seen("last-codes", flips["codes"]["last step"], ".2f")
 claim(
     "the last step turned turns every answer of six models, and none of the others",
-    all(rates["last step"] == (name in readers_of) for name, rates in flips.items()),
+    all(
+        rates["last step"] > 0.98 if name in readers_of else rates["last step"] < 0.02
+        for name, rates in flips.items()
+    ),
 )
 claim(
     "the first alone changes nobody's answers",
@@ -414,15 +424,18 @@ claim(
 )
 claim(
     "carried on it turns all of copies' as of needs'",
-    flips["needs"]["first, carried on"] == flips["copies"]["first, carried on"] == 1,
+    min(flips[name]["first, carried on"] for name in ("needs", "copies")) > 0.98,
 )
 claim(
     "with the rest anew more than 0.9 of needs' answers change, less than 0.1 of copies'",
     flips["needs"]["first, rest anew"] > 0.9 and flips["copies"]["first, rest anew"] < 0.1,
 )
 claim(
-    "the control changes less than 0.1 in every model",
-    max(rates["control: rest anew"] for rates in flips.values()) < 0.1,
+    "the control changes less than 0.1, of chains of 16 steps less than 0.2",
+    all(
+        rates["control: rest anew"] < (0.2 if "16" in name else 0.1)
+        for name, rates in flips.items()
+    ),
 )
 
 
@@ -632,8 +645,8 @@ claim(
     max(row["control: it agrees"] for row in hints.values()) < 0.1,
 )
 claim(
-    "the two hint models never mention it",
-    mentions["hint-through"][0] == mentions["hint-direct"][0] == 0,
+    "the two hint models mention it in less than 0.02",
+    max(mentions[name][0] for name in ("hint-through", "hint-direct")) < 0.02,
 )
 claim("candid mentions it in 0.3 to 0.6", 0.3 < mentions["candid"][0] < 0.6)
 claim("and in 0.15 to 0.5 where it was not moved", 0.15 < mentions["candid"][1] < 0.5)
@@ -906,7 +919,7 @@ lesson.check(receiver_score)
 
 
 # %% [markdown] id="use-receivers-intro"
-# Three controls: the same model untrained; the score of the same head from one chain to the next; and what happens if the last step and `?` cannot look at anything from four steps back or more.
+# Three controls: eight models of the same shape, untrained; the score of the same head from one chain to the next; and what happens if the last step and `?` cannot look at anything from four steps back or more.
 
 
 # %% id="use-receivers"
@@ -925,7 +938,7 @@ lesson.seen("receiver-attention", most, ".1%")
 lesson.seen("receiver-flips", unseen, ".2f")
 lesson.seen("receiver-steps", w.layout.n_steps - 4)
 claim("the highest score exceeds 3", top > 3)
-claim("an untrained model reaches 2", untrained > 2)
+claim("of eight untrained models one reaches 2", untrained > 2)
 claim("scores spread by more than 1.5 from chain to chain", spread > 1.5)
 claim("that head gives no far step more than 2 % of its attention", most < 0.02)
 claim("and without any far look less than 0.02 of the answers change", unseen < 0.02)
@@ -934,7 +947,7 @@ claim("and without any far look less than 0.02 of the answers change", unseen < 
 # %% [markdown] id="receivers-seen"
 # <details><summary>What you should see</summary>
 #
-# A kurtosis of {{seen:receiver-top}} looks like a discovery. It is none. An untrained model reaches {{seen:receiver-untrained}}, and one head's score varies by {{seen:receiver-spread}} from chain to chain: {{seen:receiver-steps}} scores are too few for a fourth moment. And kurtosis has no unit. The head in question gives no distant step more than {{seen:receiver-attention}} of its attention; of next to nothing, it gives one step more
+# A kurtosis of {{seen:receiver-top}} looks like a discovery. It is none. Of eight untrained models the best reaches {{seen:receiver-untrained}}, and one head's score varies by {{seen:receiver-spread}} from chain to chain: {{seen:receiver-steps}} scores are too few for a fourth moment. And kurtosis has no unit. The head in question gives no distant step more than {{seen:receiver-attention}} of its attention; of next to nothing, it gives one step more
 # than the others. Cut all far looks of the last step and `?`, and {{seen:receiver-flips}} of the answers change.
 #
 # The planted truth says so too: these models carry one bit from step to step, and nothing is worth returning to. The measure was made for long chains of sentences, with plans and second thoughts. What you can take along is the control: a high score needs an untrained model, a look at how much attention there is, and an intervention.
@@ -942,9 +955,87 @@ claim("and without any far look less than 0.02 of the answers change", unseen < 
 
 
 # %% [markdown] id="part-7"
-# ## 7. Five strangers
+# ## 7. Who was right?
 #
-# Now without a table. You have all the tools that it takes.
+# All measures on one question: **is the answer worked out in the steps, each from the one before?** It is, in `needs` and in the long `mixture`. It is not in `ignores` and the short `mixture`, nor in `copies` (the steps are read, but the work is done elsewhere), nor in `codes` (the work is done before the first step). A cross marks where a measure, read with the threshold behind its name, says the
+# opposite of the truth.
+
+
+# %% id="use-table"
+reads = ("needs", "mixture, 16 bits")
+six = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
+none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
+measured = {
+    "area over the curve > 0.2": [areas[name] for name in six],
+    "last step turned > 0.5": [flips[name]["last step"] for name in six],
+    "first turned, rest kept > 0.5": [flips[name]["first, rest kept"] for name in six],
+    "first turned, carried on > 0.5": [flips[name]["first, carried on"] for name in six],
+    "first turned, rest anew > 0.5": [flips[name]["first, rest anew"] for name in six],
+    "wrong with filler > 0.25": [
+        1 - float(other_words[name]["filler: right"]) for name in six
+    ],
+    "unchanged if respelled > 0.5": [
+        1 - other_words[name]["respelled: changed"] for name in six
+    ],
+    "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
+    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
+    "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
+}
+marked, fooled = study.held_against(measured, [name in reads for name in six])
+show.table(marked, list(six), title="✗: the measure says the opposite of what was planted")
+
+
+# %% id="claims-table-seen" tags=["claims"]
+right_rows = [name for name, count in fooled.items() if count == 0]
+lesson.seen("never-fooled", len(right_rows))
+lesson.seen("measures", len(fooled))
+lesson.seen("fooled-early", fooled["area over the curve > 0.2"])
+claim(
+    "two of ten are never wrong: the two that let the model write on",
+    right_rows == ["first turned, rest anew > 0.5", "resampled importance, step 0 > 1"],
+)
+w_hinted = bending["hint-through"]
+again = w_hinted.write(corrupt(w_hinted.chains, 0, False, w_hinted.layout), start=1, seed=5)
+anew_hinted = flip_rate(w_hinted.said, w_hinted.answers(again), w_hinted.everyone)
+claim(
+    "both call hint-through, with a hint, as they call ignores: below 0.5 nats and below 0.1",
+    on["hint-through"][0] < 0.5 and anew_hinted < 0.1,
+)
+claim(
+    "each of the other eight is wrong about one model at least",
+    min(count for name, count in fooled.items() if name not in right_rows) >= 1,
+)
+claim(
+    "early answering, the last step and blindness are wrong about copies",
+    all(
+        "✗" in marked[name][2]
+        for name in (
+            "area over the curve > 0.2",
+            "last step turned > 0.5",
+            "? blind to steps > 0.25",
+        )
+    ),
+)
+
+
+# %% [markdown] id="table-seen"
+# <details><summary>What you should see</summary>
+#
+# Of {{seen:measures}} measures {{seen:never-fooled}} are right about all models of the table that they were tried on (resampled importance on four): the ones that change a step and let the model itself write on. That is half an accident. They do what the question asks, and the table has no model that fools them. Section 5 had one: `hint-through`, given a hint. Its answer comes from its steps, and the hint works
+# through them; still the first step is worth {{seen:on-through}} nats, since whatever you put there, it arrives at the hint. So the best measures call it what they call `ignores`. And a message in the wording, as in `codes`, is beyond them: they say *not worked out in the steps*, rightly, and do not say where then.
+#
+# The others are not wrong as measurements. Each answers a question: is the answer settled early, is the last step read, is there something in the wording, does `?` look there? They go wrong when the answer is taken for that of a larger question. And no measure sees that `mixture` is two models, if long and short chains go into one mean.
+# </details>
+
+
+# %% [markdown] id="reflect"
+# **Reflect.** Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
+
+
+# %% [markdown] id="part-8"
+# ## 8. Five strangers
+#
+# Now without a table that tells. You have all the tools that it takes.
 
 
 # %% [markdown] id="ask-my_verdicts"
@@ -1005,74 +1096,6 @@ for letter, mystery in mystery_models().items():
 # END SOLUTION
 
 lesson.check(my_verdicts, name="my_verdicts")
-
-
-# %% [markdown] id="part-8"
-# ## 8. Who was right?
-#
-# All measures on one question: **is the answer worked out in the steps, each from the one before?** It is, in `needs` and in the long `mixture`. It is not in `ignores` and the short `mixture`, nor in `copies` (the steps are read, but the work is done elsewhere), nor in `codes` (the work is done before the first step). A cross marks where a measure, read with the threshold behind its name, says the
-# opposite of the truth.
-
-
-# %% id="use-table"
-reads = ("needs", "mixture, 16 bits")
-six = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
-none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
-measured = {
-    "area over the curve > 0.2": [areas[name] for name in six],
-    "last step turned > 0.5": [flips[name]["last step"] for name in six],
-    "first turned, rest kept > 0.5": [flips[name]["first, rest kept"] for name in six],
-    "first turned, carried on > 0.5": [flips[name]["first, carried on"] for name in six],
-    "first turned, rest anew > 0.5": [flips[name]["first, rest anew"] for name in six],
-    "wrong with filler > 0.25": [
-        1 - float(other_words[name]["filler: right"]) for name in six
-    ],
-    "respelled > 0.5": [other_words[name]["respelled: changed"] for name in six],
-    "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
-    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
-    "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
-}
-marked, fooled = study.held_against(measured, [name in reads for name in six])
-show.table(marked, list(six), title="✗: the measure says the opposite of what was planted")
-
-
-# %% id="claims-table-seen" tags=["claims"]
-right_rows = [name for name, count in fooled.items() if count == 0]
-lesson.seen("never-fooled", len(right_rows))
-lesson.seen("measures", len(fooled))
-lesson.seen("fooled-early", fooled["area over the curve > 0.2"])
-claim(
-    "two of ten are never wrong: the two that let the model write on",
-    right_rows == ["first turned, rest anew > 0.5", "resampled importance, step 0 > 1"],
-)
-claim(
-    "each of the other eight is wrong about one model at least",
-    min(count for name, count in fooled.items() if name not in right_rows) >= 1,
-)
-claim(
-    "early answering, the last step and blindness are wrong about copies",
-    all(
-        "✗" in marked[name][2]
-        for name in (
-            "area over the curve > 0.2",
-            "last step turned > 0.5",
-            "? blind to steps > 0.25",
-        )
-    ),
-)
-
-
-# %% [markdown] id="table-seen"
-# <details><summary>What you should see</summary>
-#
-# Of {{seen:measures}} measures {{seen:never-fooled}} are right about all models that they were tried on: the ones that change a step and let the model itself write on. They would still miss what they were not asked about: that `hint-through` follows a hint, and that a spelling carries the answer in `codes`. (They call `codes` what it is for this question, and for another reason.)
-#
-# The others are not wrong as measurements. Each answers a question: is the answer settled early, is the last step read, is there something in the wording, does `?` look there? They go wrong when the answer is taken for that of a larger question. And no measure sees that `mixture` is two models, if long and short chains go into one mean.
-# </details>
-
-
-# %% [markdown] id="reflect"
-# **Reflect.** Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
 
 
 # %% [markdown] id="part-9"
