@@ -108,7 +108,7 @@ for letter, w in trio.items():
 # %% id="use-evidence"
 readers = {
     **trio,
-    "control": study.write_and_answer(mi_course.load_model("tiny-reasoner-codes")),
+    "control": study.write_and_answer(study.load_models()["codes"]),
 }
 nats = study.evidence(readers)
 study.draw_evidence(nats, list(readers))
