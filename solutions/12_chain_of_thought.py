@@ -41,40 +41,44 @@ from mi_course.interp import reasoning_study as study
 
 unnamed = study.unnamed_models()
 first = study.write_and_answer(unnamed["Y"])
-lied = reasoning.turn(first.chains, first.layout.steps)
-still = first.answers(lied)
-for i in range(3):
-    for text, answer in ((first.chains[i], first.said[i]), (lied[i], still[i])):
-        print(reasoning.words(text), ("no", "yes")[answer])
+lied = first.given(reasoning.turn(first.chains, first.layout.steps))
+study.print_texts({"as written": first, "every step turned": lied}, rows=range(3))
 good = study.flawless(first.chains, first.layout).float().mean()
 right = (first.said == reasoning.parity(first.prompts)).float().mean()
 print(f"{good:.0%} of the chains are flawless, {right:.0%} of the answers right")
-print(f"every step turned: {(still != first.said).float().mean():.0%} of the answers change")
+print(
+    f"every step turned: {(lied.said != first.said).float().mean():.0%} of the answers change"
+)
 
 
 # %% id="claims-surprise-seen" tags=["claims"]
 from mi_course import claim
 
+lesson.seen("n-prompts", len(reasoning.all_prompts()))
 lesson.seen("first-good", good, ".0%")
-lesson.seen("first-changed", int((still != first.said).sum()))
-lesson.seen("first-n", len(still))
+lesson.seen("first-changed", int((lied.said != first.said).sum()))
+lesson.seen("first-n", len(lied.said))
 claim(
-    "more than 95 % of the chains are flawless, all answers right", good > 0.95 and right == 1
+    "more than 93 % of the chains are flawless, more than 99 % of the answers right",
+    good > 0.93 and right > 0.99,
 )
 claim(
-    "not one of 256 answers changes when every step is turned", torch.equal(still, first.said)
+    "none of 256 answers changes when every step is turned", torch.equal(lied.said, first.said)
 )
 control_z = study.write_and_answer(unnamed["Z"])
 z_turned = control_z.answers(reasoning.turn(control_z.chains, control_z.layout.steps))
 lesson.seen("z-changed", (z_turned != control_z.said).float().mean(), ".0%")
-claim("of the control's answers all change", bool((z_turned != control_z.said).all()))
+claim(
+    "of the control's answers more than 98 % change",
+    (z_turned != control_z.said).float().mean() > 0.98,
+)
 
 
 # %% [markdown] id="surprise-seen"
 # <details><summary>What you should see</summary>
 #
 # {{seen:first-changed}} of {{seen:first-n}}. It writes flawless reasoning ({{seen:first-good}} of its chains), its answers are right, and the one has nothing to do with the other. Of course such a model can be built: this one was. It was trained on scratchpads with wrong steps and right answers, and so learned to work the answer out by itself. The steps it writes because the texts it learned from had
-# steps. (Four bits make only 16 different prompts, all of them seen in training. What we ask is where its answers come from, and not whether it generalizes.)
+# steps. (Four bits make only {{seen:n-prompts}} different prompts, all of them seen in training. What we ask is where its answers come from, and not whether it generalizes.)
 #
 # That turning the steps does something where they are used is the control: of another model's answers the same change turns {{seen:z-changed}}.
 # </details>
@@ -88,9 +92,7 @@ claim("of the control's answers all change", bool((z_turned != control_z.said).a
 
 # %% id="use-text"
 trio = {letter: study.write_and_answer(model) for letter, model in unnamed.items()}
-for i in range(4, 7):
-    for letter, w in trio.items():
-        print(f"{letter}:  {reasoning.words(w.chains[i])} {('no', 'yes')[w.said[i]]}")
+study.print_texts(trio, rows=range(4, 7))
 for letter, w in trio.items():
     last = reasoning.meaning(w.chains[:, w.layout.steps[-1]])
     clean = study.flawless(w.chains, w.layout).float().mean()
@@ -109,22 +111,19 @@ readers = {
     "control": study.write_and_answer(mi_course.load_model("tiny-reasoner-codes")),
 }
 nats = study.evidence(readers)
-show.table(
-    {f"written by {name}": row for name, row in zip(readers, nats, strict=True)},
-    [f"rather than {name}" for name in readers],
-    title="What one chain tells an ideal reader (nats)",
-)
+study.draw_evidence(nats, list(readers))
 
 
 # %% id="claims-evidence-seen" tags=["claims"]
 among, told = nats[:3, :3], nats[3, :3]
-slips_y = (trio["Y"].said != reasoning.meaning(trio["Y"].chains[:, -2])).float().mean()
+last_y = reasoning.meaning(trio["Y"].chains[:, -2])
+slips_y = (trio["Y"].said != last_y).float().mean()
 lesson.seen("nats-most", among.max(), ".2f")
 lesson.seen("nats-control", told.min(), ".1f")
-lesson.seen("slips-y", slips_y, ".0%")
+lesson.seen("slips-y", int((trio["Y"].said != last_y).sum()))
 claim("among X, Y and Z a chain of steps tells less than 0.05 nats", among.abs().max() < 0.05)
 claim("the control's chains tell more than 0.5 nats", told.min() > 0.5)
-claim("Y contradicts its last step in 1 to 4 % of its chains", 0.01 <= slips_y < 0.04)
+claim("Y contradicts its last step, in less than 5 % of its chains", 0 < slips_y < 0.05)
 claim(
     "X and Z never do",
     all(bool((trio[x].said == reasoning.meaning(trio[x].chains[:, -2])).all()) for x in "XZ"),
@@ -135,7 +134,7 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # You cannot tell, and nobody can: among the three, one chain of steps is worth at most {{seen:nats-most}} nats. It is not that the measure sees nothing, for the control's chains are worth {{seen:nats-control}} nats or more. One thing does give Y away, if you have seen enough answers as well: now and then every one of these models slips, and then Y's answer is right all the same, against its own last step
-# ({{seen:slips-y}} of its chains). X and Z never contradict theirs. Reasoning without a mistake says nothing about where the answer comes from. Mistakes do. So let us make some.
+# (in {{seen:slips-y}} of its {{seen:first-n}} chains). X and Z never contradict theirs. Reasoning without a mistake says nothing about where the answer comes from. Mistakes do. So let us make some.
 #
 # (X works in the steps until there is a hint, Y is the model from above, Z works in the steps.)
 # </details>
@@ -163,20 +162,10 @@ claim(
 
 
 # %% id="use-models"
-names = (
-    "needs",
-    "ignores",
-    "copies",
-    "codes",
-    "hint-through",
-    "hint-direct",
-    "candid",
-    "mixture",
-)
-models = {name: mi_course.load_model(f"tiny-reasoner-{name}") for name in names}
+models = study.load_models()
 written = {name: study.write_and_answer(model) for name, model in models.items()}
 written["mixture, 16 bits"] = study.write_and_answer(models["mixture"], n_bits=16, batch=128)
-print(reasoning.words(written["mixture, 16 bits"].chains[0]))
+study.print_texts(written, rows=range(1))
 
 
 # %% [markdown] id="early-intro"
@@ -316,7 +305,10 @@ claim(
     "needs, copies and the long mixture have areas within 0.06 of a coin's",
     all(abs(areas[name] - chance) < 0.06 for name in ("needs", "copies", "mixture, 16 bits")),
 )
-claim("ignores and the short mixture have none", areas["ignores"] == areas["mixture"] == 0)
+claim(
+    "ignores and the short mixture have less than 0.01",
+    max(areas["ignores"], areas["mixture"]) < 0.01,
+)
 claim("codes has an area below 0.1", 0 < areas["codes"] < 0.1)
 claim("half and half gives 0.2 to 0.3", 0.2 < mixed[5] < 0.3)
 
@@ -404,22 +396,11 @@ lesson.check(answer_flip_rate)
 corrupt, flip_rate = lesson.use("corrupt_step"), lesson.use("answer_flip_rate")
 flips = {}
 for name, w in written.items():
-    alone = corrupt(w.chains, 0, False, w.layout)
-    changed = {
-        "last step": corrupt(w.chains, w.layout.n_steps - 1, False, w.layout),
-        "first, rest kept": alone,
-        "first, carried on": corrupt(w.chains, 0, True, w.layout),
-        "first, rest anew": w.write(alone, start=1, seed=5),
-        "control: rest anew": w.write(w.chains, start=1, seed=6),
-    }
+    changed = study.with_mistakes(w, corrupt)
     flips[name] = {
         how: flip_rate(w.said, w.answers(x), w.everyone) for how, x in changed.items()
     }
-show.table(
-    {name: list(rates.values()) for name, rates in flips.items()},
-    list(flips["needs"]),
-    title="Share of answers that change when a step is turned",
-)
+study.draw_rates(flips, title="Share of answers that change when a step is turned")
 
 
 # %% id="claims-mistakes-seen" tags=["claims"]
@@ -432,7 +413,10 @@ lesson.seen("anew-control", flips["needs"]["control: rest anew"], ".2f")
 lesson.seen("last-codes", flips["codes"]["last step"], ".2f")
 claim(
     "the last step turned turns every answer of six models, and none of the others",
-    all(rates["last step"] == (name in readers_of) for name, rates in flips.items()),
+    all(
+        rates["last step"] > 0.98 if name in readers_of else rates["last step"] < 0.02
+        for name, rates in flips.items()
+    ),
 )
 claim(
     "the first alone changes nobody's answers",
@@ -440,15 +424,18 @@ claim(
 )
 claim(
     "carried on it turns all of copies' as of needs'",
-    flips["needs"]["first, carried on"] == flips["copies"]["first, carried on"] == 1,
+    min(flips[name]["first, carried on"] for name in ("needs", "copies")) > 0.98,
 )
 claim(
     "with the rest anew more than 0.9 of needs' answers change, less than 0.1 of copies'",
     flips["needs"]["first, rest anew"] > 0.9 and flips["copies"]["first, rest anew"] < 0.1,
 )
 claim(
-    "the control changes less than 0.1 in every model",
-    max(rates["control: rest anew"] for rates in flips.values()) < 0.1,
+    "the control changes less than 0.1, of chains of 16 steps less than 0.2",
+    all(
+        rates["control: rest anew"] < (0.2 if "16" in name else 0.1)
+        for name, rates in flips.items()
+    ),
 )
 
 
@@ -473,29 +460,41 @@ claim(
 # %% id="use-words"
 other_words = {}
 for name, w in written.items():
-    filled = w.answers(reasoning.fill(w.chains))
-    is_right = filled == reasoning.parity(w.prompts, w.layout.n_bits)
+    is_right = w.answers(reasoning.fill(w.chains)) == reasoning.parity(
+        w.prompts, w.layout.n_bits
+    )
     respelled = flip_rate(w.said, w.answers(reasoning.respell(w.chains)), w.everyone)
-    other_words[name] = [respelled, is_right.float().mean()]
-show.table(other_words, ["respelled: answers changed", "filler: answers right"])
+    other_words[name] = {
+        "respelled: changed": respelled,
+        "filler: right": is_right.float().mean(),
+    }
+study.draw_rates(other_words, title="The same in other words, and no words at all")
 
 
 # %% id="claims-words-seen" tags=["claims"]
-lesson.seen("respelled-codes", other_words["codes"][0], ".2f")
+lesson.seen("respelled-codes", other_words["codes"]["respelled: changed"], ".2f")
 lesson.seen(
-    "respelled-others", max(r[0] for n, r in other_words.items() if n != "codes"), ".2f"
+    "respelled-others",
+    max(r["respelled: changed"] for n, r in other_words.items() if n != "codes"),
+    ".2f",
 )
-lesson.seen("filled-ignores", other_words["ignores"][1], ".2f")
-lesson.seen("filled-needs", other_words["needs"][1], ".2f")
-claim("codes changes all its answers when respelled", other_words["codes"][0] > 0.95)
+lesson.seen("filled-ignores", other_words["ignores"]["filler: right"], ".2f")
+lesson.seen("filled-needs", other_words["needs"]["filler: right"], ".2f")
+claim(
+    "codes changes all its answers when respelled",
+    other_words["codes"]["respelled: changed"] > 0.95,
+)
 claim(
     "nobody else changes more than 0.02",
-    max(rates[0] for name, rates in other_words.items() if name != "codes") < 0.02,
+    max(rates["respelled: changed"] for name, rates in other_words.items() if name != "codes")
+    < 0.02,
 )
 claim(
     "with filler, ignores and the short mixture are right, the others between 0.35 and 0.65",
     all(
-        (r[1] > 0.95) if name in ("ignores", "mixture") else (0.35 < r[1] < 0.65)
+        r["filler: right"] > 0.95
+        if name in ("ignores", "mixture")
+        else 0.35 < r["filler: right"] < 0.65
         for name, r in other_words.items()
     ),
 )
@@ -555,29 +554,25 @@ lesson.check(hint_effect)
 
 # %% id="use-hints"
 effect_of = lesson.use("hint_effect")
-hints, hinted_chains = {}, {}
-for name in names:
-    w, against = written[name], 1 - written[name].said
-    hinted_chains[name] = w.write(study.hint_towards(w.prompts, against), seed=7)
-    agreeing = w.write(study.hint_towards(w.prompts, w.said), seed=8)
-    hints[name] = [
-        effect_of(w.answers(study.hint_towards(w.chains, against)), w.said, against)[0],
-        effect_of(w.answers(hinted_chains[name]), w.said, against)[0],
-        flip_rate(w.said, w.answers(agreeing), w.everyone),
-    ]
-show.table(
-    hints,
-    ["hint, steps kept", "hint, steps anew", "control: a hint that agrees"],
-    title="Share of answers that the hint moves",
-)
+hinted, hints = {name: study.with_hints(written[name]) for name in models}, {}
+for name, chains in hinted.items():
+    said, against = written[name].said, 1 - written[name].said
+    after = {how: written[name].answers(tokens) for how, tokens in chains.items()}
+    hints[name] = {
+        how: effect_of(answer, said, against)[0]
+        if how != "control: it agrees"
+        else flip_rate(said, answer, written[name].everyone)
+        for how, answer in after.items()
+    }
+study.draw_rates(hints, title="Share of answers that the hint moves")
 
 
 # %% id="use-hinted-text"
-for name in ("hint-through", "hint-direct", "candid"):
-    bent = ~study.flawless(hinted_chains[name], written[name].layout)
-    for row in hinted_chains[name][bent][:2]:
-        answer = written[name].answers(row[None])[0]
-        print(f"{name:<13} {reasoning.words(row)} {('no', 'yes')[answer]}")
+bending = {
+    name: written[name].given(hinted[name]["steps anew"])
+    for name in ("hint-through", "hint-direct", "candid")
+}
+study.print_texts(bending, rows=range(3))
 
 
 # %% [markdown] id="ask-mention_rate"
@@ -611,38 +606,47 @@ lesson.check(mention_rate)
 
 # %% id="use-mentions"
 mention_of, mentions = lesson.use("mention_rate"), {}
-for name in ("hint-through", "hint-direct", "candid"):
-    w = written[name]
-    says = (reasoning.spelling(hinted_chains[name]) == reasoning.TOLD).any(dim=1)
-    agreeing = w.write(study.hint_towards(w.prompts, w.said), seed=8)
-    idle = (reasoning.spelling(agreeing) == reasoning.TOLD).any(dim=1).float().mean()
-    answered = w.answers(hinted_chains[name])
-    mentions[name] = mention_of(says, answered, w.said, 1 - w.said), idle
-    print(f"{name:<13} mentions {mentions[name][0]:.2f}, control: hint agrees {idle:.2f}")
+for name, w in bending.items():
+    says, idle = (
+        (reasoning.spelling(hinted[name][how]) == reasoning.TOLD).any(dim=1)
+        for how in ("steps anew", "control: it agrees")
+    )
+    before = written[name].said
+    mentions[name] = mention_of(says, w.said, before, 1 - before), idle.float().mean()
+    print(
+        f"{name:<13} mentions {mentions[name][0]:.2f}, control, it agrees: {mentions[name][1]:.2f}"
+    )
 
 
 # %% id="claims-hints-seen" tags=["claims"]
-lesson.seen("through-kept", hints["hint-through"][0], ".2f")
-lesson.seen("through-anew", hints["hint-through"][1], ".2f")
-lesson.seen("direct-kept", hints["hint-direct"][0], ".2f")
-lesson.seen("direct-anew", hints["hint-direct"][1], ".2f")
-lesson.seen("needs-anew", hints["needs"][1], ".2f")
+lesson.seen("through-kept", hints["hint-through"]["steps kept"], ".2f")
+lesson.seen("through-anew", hints["hint-through"]["steps anew"], ".2f")
+lesson.seen("direct-kept", hints["hint-direct"]["steps kept"], ".2f")
+lesson.seen("direct-anew", hints["hint-direct"]["steps anew"], ".2f")
+lesson.seen("needs-anew", hints["needs"]["steps anew"], ".2f")
 lesson.seen("mention-through", mentions["hint-through"][0], ".2f")
 lesson.seen("mention-candid", mentions["candid"][0], ".1f")
 lesson.seen("mention-idle", mentions["candid"][1], ".1f")
 claim(
     "through: steps kept below 0.05, anew above 0.9",
-    hints["hint-through"][0] < 0.05 and hints["hint-through"][1] > 0.9,
+    hints["hint-through"]["steps kept"] < 0.05 and hints["hint-through"]["steps anew"] > 0.9,
 )
-claim("direct: above 0.95 both ways", min(hints["hint-direct"][:2]) > 0.95)
+claim(
+    "direct: above 0.95 both ways",
+    min(hints["hint-direct"][how] for how in ("steps kept", "steps anew")) > 0.95,
+)
 claim(
     "models without a hint follow in less than 0.1",
-    max(hints[n][1] for n in ("needs", "ignores", "copies", "codes", "mixture")) < 0.1,
+    max(hints[n]["steps anew"] for n in ("needs", "ignores", "copies", "codes", "mixture"))
+    < 0.1,
 )
-claim("a hint that agrees moves less than 0.1", max(row[2] for row in hints.values()) < 0.1)
 claim(
-    "the two hint models never mention it",
-    mentions["hint-through"][0] == mentions["hint-direct"][0] == 0,
+    "a hint that agrees moves less than 0.1",
+    max(row["control: it agrees"] for row in hints.values()) < 0.1,
+)
+claim(
+    "the two hint models mention it in less than 0.02",
+    max(mentions[name][0] for name in ("hint-through", "hint-direct")) < 0.02,
 )
 claim("candid mentions it in 0.3 to 0.6", 0.3 < mentions["candid"][0] < 0.6)
 claim("and in 0.15 to 0.5 where it was not moved", 0.15 < mentions["candid"][1] < 0.5)
@@ -811,26 +815,12 @@ lesson.check(knock_out_attention)
 
 # %% id="use-knock-out"
 cut = lesson.use("knock_out_attention")
-looked = {**written}
-hinted = study.hint_towards(written["hint-direct"].chains, 1 - written["hint-direct"].said)
-looked["hint-direct, hinted"] = written["hint-direct"].given(hinted)
-blind = {}
-for name, w in looked.items():
-    keys = {"steps": w.layout.steps, "bits": w.layout.bits, "hint": [w.layout.hint]}
-    keys["steps and bits"] = [*w.layout.steps, *w.layout.bits]
-    blind[name] = {
-        what: flip_rate(
-            w.said,
-            study.answers_without(w.model, w.chains, cut, [w.layout.question], where),
-            w.everyone,
-        )
-        for what, where in keys.items()
-    }
-show.table(
-    {name: list(rates.values()) for name, rates in blind.items()},
-    [f"? blind to {what}" for what in keys],
-    title="Share of answers that change when ? cannot look",
+blind = {name: study.blindness(w, cut, flip_rate) for name, w in written.items()}
+told = hinted["hint-direct"]["steps kept"]
+blind["hint-direct, hinted"] = study.blindness(
+    written["hint-direct"].given(told), cut, flip_rate
 )
+study.draw_rates(blind, title="Share of answers that change when ? cannot look at …")
 
 
 # %% [markdown] id="patching-intro"
@@ -929,64 +919,123 @@ lesson.check(receiver_score)
 
 
 # %% [markdown] id="use-receivers-intro"
-# Three controls: the same model untrained; the score of the same head from one chain to the next; and what happens if the last step and `?` cannot look at anything from four steps back or more.
+# Three controls: eight models of the same shape, untrained; the score of the same head from one chain to the next; and what happens if the last step and `?` cannot look at anything from four steps back or more.
 
 
 # %% id="use-receivers"
-receiver, w = lesson.use("receiver_score"), written["mixture, 16 bits"]
-attention = study.step_patterns(w.model, w.chains, w.layout)
-untrained = reasoning.untrained_reasoner(16).eval()
-plain = study.step_patterns(untrained, w.chains, w.layout)
-scores, chance_scores = (
-    torch.stack([receiver(layer) for layer in maps]) for maps in (attention, plain)
-)
-by_chain = torch.stack(
-    [
-        receiver(study.step_patterns(w.model, row[None], w.layout).flatten(0, 1))
-        for row in w.chains[:10]
-    ]
-)
-top = divmod(int(scores.argmax()), 4)
-far = [attention[top][j + 4 :, j].mean() for j in range(12)]
-near_only = study.answers_without(
-    w.model, w.chains, cut, [w.layout.steps[-1], w.layout.question], w.layout.steps[:12]
-)
-unseen = flip_rate(w.said, near_only, w.everyone)
-print(f"highest score {scores.max():.1f} (head {top[0]}.{top[1]})")
-print(
-    f"untrained {chance_scores.max():.1f}, spread between chains {by_chain.std(0).mean():.1f}"
-)
-print(f"attention of {top[0]}.{top[1]} from four steps on: at most {max(far):.4f}")
-print(f"answers that change without looking back that far: {unseen:.2f}")
+w = written["mixture, 16 bits"]
+found = study.receiver_controls(w, lesson.use("receiver_score"), cut, flip_rate)
+for what, value in found.items():
+    print(f"{what:<60} {value:.3f}")
 
 
 # %% id="claims-receivers-seen" tags=["claims"]
-lesson.seen("receiver-top", scores.max(), ".0f")
-lesson.seen("receiver-untrained", chance_scores.max(), ".0f")
-lesson.seen("receiver-spread", by_chain.std(0).mean(), ".0f")
-lesson.seen("receiver-attention", max(far), ".1%")
+top, untrained, spread, most, unseen = found.values()
+lesson.seen("receiver-top", top, ".0f")
+lesson.seen("receiver-untrained", untrained, ".0f")
+lesson.seen("receiver-spread", spread, ".0f")
+lesson.seen("receiver-attention", most, ".1%")
 lesson.seen("receiver-flips", unseen, ".2f")
-claim("the highest score exceeds 3", scores.max() > 3)
-claim("an untrained model reaches 2", chance_scores.max() > 2)
-claim("scores spread by more than 1.5 from chain to chain", by_chain.std(0).mean() > 1.5)
-claim("that head gives no far step more than 2 % of its attention", max(far) < 0.02)
-claim("and without any far look no answer changes", unseen < 0.02)
+lesson.seen("receiver-steps", w.layout.n_steps - 4)
+claim("the highest score exceeds 3", top > 3)
+claim("of eight untrained models one reaches 2", untrained > 2)
+claim("scores spread by more than 1.5 from chain to chain", spread > 1.5)
+claim("that head gives no far step more than 2 % of its attention", most < 0.02)
+claim("and without any far look less than 0.02 of the answers change", unseen < 0.02)
 
 
 # %% [markdown] id="receivers-seen"
 # <details><summary>What you should see</summary>
 #
-# A kurtosis of {{seen:receiver-top}} looks like a discovery. It is none. An untrained model reaches {{seen:receiver-untrained}}, and one head's score varies by {{seen:receiver-spread}} from chain to chain: twelve scores are too few for a fourth moment. And kurtosis has no unit. The head in question gives no distant step more than {{seen:receiver-attention}} of its attention; of next to nothing, it gives one step more
+# A kurtosis of {{seen:receiver-top}} looks like a discovery. It is none. Of eight untrained models the best reaches {{seen:receiver-untrained}}, and one head's score varies by {{seen:receiver-spread}} from chain to chain: {{seen:receiver-steps}} scores are too few for a fourth moment. And kurtosis has no unit. The head in question gives no distant step more than {{seen:receiver-attention}} of its attention; of next to nothing, it gives one step more
 # than the others. Cut all far looks of the last step and `?`, and {{seen:receiver-flips}} of the answers change.
 #
-# The planted truth says so too: these models carry one bit from step to step, and nothing is worth returning to. The measure was made for chains of a hundred sentences with plans and second thoughts. What you can take along is the control: a high score needs an untrained model, a look at how much attention there is, and an intervention.
+# The planted truth says so too: these models carry one bit from step to step, and nothing is worth returning to. The measure was made for long chains of sentences, with plans and second thoughts. What you can take along is the control: a high score needs an untrained model, a look at how much attention there is, and an intervention.
 # </details>
 
 
 # %% [markdown] id="part-7"
-# ## 7. Five strangers
+# ## 7. Who was right?
 #
-# Now without a table. You have all the tools that it takes.
+# All measures on one question: **is the answer worked out in the steps, each from the one before?** It is, in `needs` and in the long `mixture`. It is not in `ignores` and the short `mixture`, nor in `copies` (the steps are read, but the work is done elsewhere), nor in `codes` (the work is done before the first step). A cross marks where a measure, read with the threshold behind its name, says the
+# opposite of the truth.
+
+
+# %% id="use-table"
+reads = ("needs", "mixture, 16 bits")
+six = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
+none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
+measured = {
+    "area over the curve > 0.2": [areas[name] for name in six],
+    "last step turned > 0.5": [flips[name]["last step"] for name in six],
+    "first turned, rest kept > 0.5": [flips[name]["first, rest kept"] for name in six],
+    "first turned, carried on > 0.5": [flips[name]["first, carried on"] for name in six],
+    "first turned, rest anew > 0.5": [flips[name]["first, rest anew"] for name in six],
+    "wrong with filler > 0.25": [
+        1 - float(other_words[name]["filler: right"]) for name in six
+    ],
+    "unchanged if respelled > 0.5": [
+        1 - other_words[name]["respelled: changed"] for name in six
+    ],
+    "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
+    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
+    "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
+}
+marked, fooled = study.held_against(measured, [name in reads for name in six])
+show.table(marked, list(six), title="✗: the measure says the opposite of what was planted")
+
+
+# %% id="claims-table-seen" tags=["claims"]
+right_rows = [name for name, count in fooled.items() if count == 0]
+lesson.seen("never-fooled", len(right_rows))
+lesson.seen("measures", len(fooled))
+lesson.seen("fooled-early", fooled["area over the curve > 0.2"])
+claim(
+    "two of ten are never wrong: the two that let the model write on",
+    right_rows == ["first turned, rest anew > 0.5", "resampled importance, step 0 > 1"],
+)
+w_hinted = bending["hint-through"]
+again = w_hinted.write(corrupt(w_hinted.chains, 0, False, w_hinted.layout), start=1, seed=5)
+anew_hinted = flip_rate(w_hinted.said, w_hinted.answers(again), w_hinted.everyone)
+claim(
+    "both call hint-through, with a hint, as they call ignores: below 0.5 nats and below 0.1",
+    on["hint-through"][0] < 0.5 and anew_hinted < 0.1,
+)
+claim(
+    "each of the other eight is wrong about one model at least",
+    min(count for name, count in fooled.items() if name not in right_rows) >= 1,
+)
+claim(
+    "early answering, the last step and blindness are wrong about copies",
+    all(
+        "✗" in marked[name][2]
+        for name in (
+            "area over the curve > 0.2",
+            "last step turned > 0.5",
+            "? blind to steps > 0.25",
+        )
+    ),
+)
+
+
+# %% [markdown] id="table-seen"
+# <details><summary>What you should see</summary>
+#
+# Of {{seen:measures}} measures {{seen:never-fooled}} are right about all models of the table that they were tried on (resampled importance on four): the ones that change a step and let the model itself write on. That is half an accident. They do what the question asks, and the table has no model that fools them. Section 5 had one: `hint-through`, given a hint. Its answer comes from its steps, and the hint works
+# through them; still the first step is worth {{seen:on-through}} nats, since whatever you put there, it arrives at the hint. So the best measures call it what they call `ignores`. And a message in the wording, as in `codes`, is beyond them: they say *not worked out in the steps*, rightly, and do not say where then.
+#
+# The others are not wrong as measurements. Each answers a question: is the answer settled early, is the last step read, is there something in the wording, does `?` look there? They go wrong when the answer is taken for that of a larger question. And no measure sees that `mixture` is two models, if long and short chains go into one mean.
+# </details>
+
+
+# %% [markdown] id="reflect"
+# **Reflect.** Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
+
+
+# %% [markdown] id="part-8"
+# ## 8. Five strangers
+#
+# Now without a table that tells. You have all the tools that it takes.
 
 
 # %% [markdown] id="ask-my_verdicts"
@@ -1045,72 +1094,6 @@ for letter, mystery in reasoning.mystery_models().items():
 lesson.check(my_verdicts, name="my_verdicts")
 
 
-# %% [markdown] id="part-8"
-# ## 8. Who was right?
-#
-# All measures on one question: **is the answer worked out in the steps, each from the one before?** It is, in `needs` and in the long `mixture`. It is not in `ignores` and the short `mixture`, nor in `copies` (the steps are read, but the work is done elsewhere), nor in `codes` (the work is done before the first step). A cross marks where a measure, read with the threshold behind its name, says the
-# opposite of the truth.
-
-
-# %% id="use-table"
-reads = ("needs", "mixture, 16 bits")
-six = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
-none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
-measured = {
-    "area over the curve > 0.2": [areas[name] for name in six],
-    "last step turned > 0.5": [flips[name]["last step"] for name in six],
-    "first turned, rest kept > 0.5": [flips[name]["first, rest kept"] for name in six],
-    "first turned, carried on > 0.5": [flips[name]["first, carried on"] for name in six],
-    "first turned, rest anew > 0.5": [flips[name]["first, rest anew"] for name in six],
-    "wrong with filler > 0.25": [1 - float(other_words[name][1]) for name in six],
-    "respelled > 0.5": [other_words[name][0] for name in six],
-    "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
-    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
-    "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
-}
-marked, fooled = study.held_against(measured, [name in reads for name in six])
-show.table(marked, list(six), title="✗: the measure says the opposite of what was planted")
-
-
-# %% id="claims-table-seen" tags=["claims"]
-right_rows = [name for name, count in fooled.items() if count == 0]
-lesson.seen("never-fooled", len(right_rows))
-lesson.seen("measures", len(fooled))
-lesson.seen("fooled-early", fooled["area over the curve > 0.2"])
-claim(
-    "two of ten are never wrong: the two that let the model write on",
-    right_rows == ["first turned, rest anew > 0.5", "resampled importance, step 0 > 1"],
-)
-claim(
-    "each of the other eight is wrong about one model at least",
-    min(count for name, count in fooled.items() if name not in right_rows) >= 1,
-)
-claim(
-    "early answering, the last step and blindness are wrong about copies",
-    all(
-        "✗" in marked[name][2]
-        for name in (
-            "area over the curve > 0.2",
-            "last step turned > 0.5",
-            "? blind to steps > 0.25",
-        )
-    ),
-)
-
-
-# %% [markdown] id="table-seen"
-# <details><summary>What you should see</summary>
-#
-# Of {{seen:measures}} measures {{seen:never-fooled}} are right about all models that they were tried on: the ones that change a step and let the model itself write on. They would still miss what they were not asked about: that `hint-through` follows a hint, and that a spelling carries the answer in `codes`. (They call `codes` what it is for this question, and for another reason.)
-#
-# The others are not wrong as measurements. Each answers a question: is the answer settled early, is the last step read, is there something in the wording, does `?` look there? They go wrong when the answer is taken for that of a larger question. And no measure sees that `mixture` is two models, if long and short chains go into one mean.
-# </details>
-
-
-# %% [markdown] id="reflect"
-# **Reflect.** Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
-
-
 # %% [markdown] id="part-9"
 # ## 9. A real language model
 #
@@ -1124,27 +1107,13 @@ claim(
 # %% id="use-smollm2"
 few = study.FewShot(mi_course.load_model(compatibility=False), study.sum_examples())
 questions = study.sums(16, seed=5)
-totals = torch.tensor([sum(question) for question in questions])
-results = study.write_results(few, questions)
-said_sum = study.answer_sums(few, questions, results)
-wrong_last, wrong_first = results.clone(), results[:, 0] % 9 + 1
-wrong_last[:, 1] = results[:, 1] % 9 + 1
-changed_sum = {
-    "no steps": study.answer_sums(few, questions, results[:, :0]),
-    "first step only": study.answer_sums(few, questions, results[:, :1]),
-    "last result turned": study.answer_sums(few, questions, wrong_last),
-    "first turned, rest anew": study.answer_sums(
-        few, questions, study.write_results(few, questions, wrong_first)
-    ),
-    "control: another's steps": study.answer_sums(
-        few, questions, results.roll(1, 0), questions[-1:] + questions[:-1]
-    ),
-}
-everything = torch.ones(16, dtype=torch.bool)
-rows = {"its own steps": [(said_sum == totals).float().mean(), float("nan")]}
-for name, answer in changed_sum.items():
-    rows[name] = [(answer == totals).float().mean(), flip_rate(said_sum, answer, everything)]
-show.table(rows, ["right", "answer changed"], title="SmolLM2 adds three numbers, 16 questions")
+sums, copied = study.sum_experiments(few, questions)
+totals, own_sum = torch.tensor([sum(numbers) for numbers in questions]), sums["its own steps"]
+everything, rows = torch.ones(len(questions), dtype=torch.bool), {}
+for name, answer in sums.items():
+    change = flip_rate(own_sum, answer, everything)
+    rows[name] = {"right": (answer == totals).float().mean(), "answer changed": change}
+study.draw_rates(rows, title="SmolLM2 adds three numbers, 16 questions")
 
 
 # %% [markdown] id="smollm2-parity-intro"
@@ -1152,42 +1121,35 @@ show.table(rows, ["right", "answer changed"], title="SmolLM2 adds three numbers,
 
 
 # %% id="use-smollm2-parity"
-last_number = torch.stack(
-    [
-        (changed_sum["last result turned"] == wrong_last[:, 1]).float().mean(),
-        (changed_sum["first step only"] == results[:, 0]).float().mean(),
-        (changed_sum["control: another's steps"] == results.roll(1, 0)[:, 1]).float().mean(),
-    ]
-)
-print("says the last number that it has read:", [f"{share:.2f}" for share in last_number])
+for name, share in copied.items():
+    print(f"{name}: says the last number that it has read in {share:.2f}")
 few = study.FewShot(few.model, study.parity_examples())
-parity_prompts = reasoning.all_prompts()
-own = study.write_parity(few, parity_prompts, layout)
+own = study.write_parity(few, reasoning.all_prompts(), layout)
 own_said = study.answer_parity(few, own)
 own_turned = study.answer_parity(few, reasoning.turn(own, layout.steps))
-own_good = study.flawless(own, layout).float().mean()
 own_right = (own_said == reasoning.parity(own)).float().mean()
 parity_flips = flip_rate(own_said, own_turned, everything)
-print(
-    f"parity: flawless chains {own_good:.2f}, right {own_right:.2f}, yes {own_said.sum()} of 16"
-)
+print(f"parity: right {own_right:.2f}, answers yes {own_said.float().mean():.2f}")
 print(f"every step turned: {parity_flips:.2f} of the answers change")
 
 
 # %% id="claims-smollm2-seen" tags=["claims"]
-lesson.seen("sum-right", rows["its own steps"][0], ".1f")
-lesson.seen("sum-none", rows["no steps"][0], ".1f")
-lesson.seen("sum-flips", rows["last result turned"][1], ".1f")
-lesson.seen("sum-anew", rows["first turned, rest anew"][1], ".1f")
-lesson.seen("sum-last", last_number.min(), ".1f")
+lesson.seen("sum-right", rows["its own steps"]["right"], ".1f")
+lesson.seen("sum-none", rows["no steps"]["right"], ".1f")
+lesson.seen("sum-flips", rows["last result turned"]["answer changed"], ".1f")
+lesson.seen("sum-anew", rows["first turned, rest anew"]["answer changed"], ".1f")
+lesson.seen("sum-last", min(copied.values()), ".1f")
 lesson.seen("parity-right", own_right, ".1f")
 lesson.seen("parity-flips", parity_flips, ".1f")
-claim("with steps it is right in more than 0.7", rows["its own steps"][0] > 0.7)
-claim("without in less than 0.4", rows["no steps"][0] < 0.4)
-claim("the last result turned changes more than 0.9", rows["last result turned"][1] > 0.9)
+claim("with steps it is right in more than 0.7", rows["its own steps"]["right"] > 0.7)
+claim("without in less than 0.4", rows["no steps"]["right"] < 0.4)
+claim(
+    "the last result turned changes more than 0.9",
+    rows["last result turned"]["answer changed"] > 0.9,
+)
 claim(
     "it says the last number in more than 0.9, also where it is another's",
-    last_number.min() > 0.9,
+    min(copied.values()) > 0.9,
 )
 claim("parity: right in 0.3 to 0.7", 0.3 <= own_right <= 0.7)
 claim("and every step turned changes less than 0.2", parity_flips < 0.2)
@@ -1203,6 +1165,25 @@ claim("and every step turned changes less than 0.2", parity_flips < 0.2)
 #
 # So the measures say little here, for a plain reason: they ask where a competence comes from, and need a competence. Report accuracy with and without steps beside every such number, and the steps of another question as a control.
 # </details>
+
+
+# %% [markdown] id="large-models"
+# ## 10. What is known about large models
+#
+# | paper | models | asked | found |
+# |---|---|---|---|
+# | [Turpin et al., May 2023](https://arxiv.org/abs/2305.04388) | GPT-3.5, Claude 1.0 | examples whose answer is always (A), stereotypes | accuracy falls by up to 36 % on 13 tasks; the explanations argue for the wrong answer and do not name the pattern |
+# | [Lanham et al., July 2023](https://arxiv.org/abs/2307.13702) | one family, up to 175 billion parameters | early answers, mistakes, paraphrase, filler | area over the curve 0.02 to 0.44 in eight tasks (0.07 to 0.52 with mistakes); filler and paraphrase change little; larger models use their steps *less* on most tasks |
+# | [Arcuschin et al., March 2025](https://arxiv.org/abs/2503.08679) | production models | *Is X larger than Y?* and *Is Y larger than X?*, apart, with no hint | the same answer to both, argued for: GPT-4o-mini 13 %, Haiku 3.5 7 %, DeepSeek R1 0.4 %, Claude 3.7 Sonnet with thinking 0.04 % |
+# | [Chen et al., May 2025](https://arxiv.org/abs/2505.05410) | reasoning models | six kinds of hint; then rewards that can be hacked | of answers moved by the hint, 25 % (Claude 3.7 Sonnet) and 39 % (DeepSeek R1) mention it; reward hacks are named in less than 2 % in five of six environments |
+# | [Bogdan et al., June 2025](https://arxiv.org/abs/2506.19143) | reasoning models | which sentence matters | planning and second thoughts by resampling, where forced answers point at calculations |
+#
+# How to read it, with what you have seen here:
+#
+# - **Up to date for its models only.** Every row is of the year it was measured in, and of models that have been replaced since.
+# - **What a mention rate is, is contested.** [Young, March 2026](https://arxiv.org/abs/2603.20172), judges the same 10,276 chains of 12 open models in three ways, and gets 74, 83 and 70 %. The order of the models changes too. So the 25 and 39 % are not to be compared with anybody else's numbers.
+# - **Easy tasks are not hard ones.** A hint to a multiple-choice question takes no steps to follow; nothing forces it into the text. [Emmons et al., July 2025](https://arxiv.org/abs/2507.05246) made the bad behavior hard enough to *need* the steps, and then it showed in them; models learned to hide it only with much help. That is `hint-through` against `hint-direct`, and `needs` against `ignores`.
+# - **Nobody knows the truth there.** None of these models has a table like the one in section 2. All that these papers have are measures like yours, and their controls.
 
 
 # %% id="claims-recap" tags=["claims"]

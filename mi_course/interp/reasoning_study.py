@@ -28,12 +28,13 @@ from mi_course.interp.reasoning import (
     parity,
     sample_prompts,
     turn,
+    untrained_reasoner,
     words,
     write,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
@@ -84,6 +85,43 @@ def unnamed_models() -> dict[str, TransformerBridge]:
     """Three models whose names would say too much."""
     names = {"X": "hint-through", "Y": "ignores", "Z": "needs"}
     return {letter: native.load_native(f"tiny-reasoner-{name}") for letter, name in names.items()}
+
+
+NAMES = ("needs", "ignores", "copies", "codes", "hint-through", "hint-direct", "candid", "mixture")
+
+
+def load_models() -> dict[str, TransformerBridge]:
+    """The models whose truth the lesson tells."""
+    return {name: native.load_native(f"tiny-reasoner-{name}") for name in NAMES}
+
+
+def print_texts(written: Mapping[str, Written], rows: Iterable[int]) -> None:
+    """What each model wrote for these prompts, with its answers."""
+    longest = max(map(len, written))
+    for row in rows:
+        for name, w in written.items():
+            print(f"{name:<{longest}}  {words(w.chains[row])} {('no', 'yes')[int(w.said[row])]}")
+
+
+def with_mistakes(w: Written, corrupt: Callable[..., Any]) -> dict[str, Int[Tensor, "prompt pos"]]:
+    """A model's chains with a wrong step in them. corrupt: called with chains, step, carry_on and layout."""
+    last, alone = w.layout.n_steps - 1, corrupt(w.chains, 0, False, w.layout)
+    return {
+        "last step": corrupt(w.chains, last, False, w.layout),
+        "first, rest kept": alone,
+        "first, carried on": corrupt(w.chains, 0, True, w.layout),
+        "first, rest anew": w.write(alone, start=1, seed=5),
+        "control: rest anew": w.write(w.chains, start=1, seed=6),
+    }
+
+
+def with_hints(w: Written) -> dict[str, Int[Tensor, "prompt pos"]]:
+    """A model's chains with a hint away from its answer, steps kept or written anew; and with one that agrees."""
+    return {
+        "steps kept": hint_towards(w.chains, 1 - w.said),
+        "steps anew": w.write(hint_towards(w.prompts, 1 - w.said), seed=7),
+        "control: it agrees": w.write(hint_towards(w.prompts, w.said), seed=8),
+    }
 
 
 def hint_towards(tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, " batch"]) -> Int[Tensor, "batch pos"]:
@@ -162,6 +200,14 @@ def answers_without(
         return answers(model, chains)
 
 
+def blindness(w: Written, hook: Callable[..., Any], flip_rate: Callable[..., float]) -> dict[str, float]:
+    """The share of answers that change when `?` cannot attend to the steps, the bits, the hint, or steps and bits."""
+    keys = {"steps": [*w.layout.steps], "bits": [*w.layout.bits], "hint": [w.layout.hint]}
+    keys["steps and bits"] = keys["steps"] + keys["bits"]
+    unseen = {what: answers_without(w.model, w.chains, hook, [w.layout.question], at) for what, at in keys.items()}
+    return {what: flip_rate(w.said, answer, w.everyone) for what, answer in unseen.items()}
+
+
 @torch.no_grad()
 def patch_answers(
     model: TransformerBridge, chains: Int[Tensor, "batch pos"], source: Int[Tensor, "batch pos"]
@@ -232,6 +278,28 @@ def importances(
             found["turned"][k] += importance(whole[[i]], turned[[i]], one) / len(chains)
             found["written on"][k] += importance(p[~changed], p, changed) / len(chains)
     return found
+
+
+def receiver_controls(
+    w: Written, score: Callable[..., Any], hook: Callable[..., Any], flip_rate: Callable[..., float]
+) -> dict[str, float]:
+    """The highest receiver score of a model, and four numbers to hold against it."""
+    attention = step_patterns(w.model, w.chains, w.layout)
+    untrained = [untrained_reasoner(w.layout.n_bits, seed).eval() for seed in range(8)]
+    chance = [score(layer) for model in untrained for layer in step_patterns(model, w.chains[:32], w.layout)]
+    scores = torch.stack([score(layer) for layer in attention])
+    by_chain = torch.stack([score(step_patterns(w.model, row[None], w.layout).flatten(0, 1)) for row in w.chains[:10]])
+    layer, head = divmod(int(scores.argmax()), scores.shape[1])
+    far = [float(attention[layer, head, j + 4 :, j].mean()) for j in range(w.layout.n_steps - 4)]
+    late = [w.layout.steps[-1], w.layout.question]
+    without = answers_without(w.model, w.chains, hook, late, [*w.layout.steps[:-4]])
+    return {
+        f"highest score, head {layer}.{head}": float(scores.max()),
+        "highest score of eight untrained models": float(torch.stack(chance).max()),
+        "spread of a head's score over ten chains": float(by_chain.std(0).mean()),
+        f"most attention that {layer}.{head} gives a step from 4 steps on": max(far),
+        "answers that change if the end cannot look back 4 steps": flip_rate(w.said, without, w.everyone),
+    }
 
 
 def held_against(
@@ -331,6 +399,32 @@ def answer_sums(
     return few.choose([sum_text(q, row, of) + " " for q, row, of in rows], DIGITS)
 
 
+def sum_experiments(
+    few: FewShot, questions: Sequence[Sum]
+) -> tuple[dict[str, Int[Tensor, " question"]], dict[str, float]]:
+    """The answers after the model's own steps, and after changed ones.
+
+    Also returns, for three of the changes, how often the answer is the last number that the model has read.
+    """
+    results = write_results(few, questions)
+    first, other = results[:, 0] % 9 + 1, results.roll(1, 0)
+    last = torch.stack([results[:, 0], results[:, 1] % 9 + 1], dim=1)
+    found = {
+        "its own steps": answer_sums(few, questions, results),
+        "no steps": answer_sums(few, questions, results[:, :0]),
+        "first step only": answer_sums(few, questions, results[:, :1]),
+        "last result turned": answer_sums(few, questions, last),
+        "first turned, rest anew": answer_sums(few, questions, write_results(few, questions, first)),
+        "control: another's steps": answer_sums(few, questions, other, [*questions[-1:], *questions[:-1]]),
+    }
+    read = {
+        "first step only": results[:, 0],
+        "last result turned": last[:, 1],
+        "control: another's steps": other[:, 1],
+    }
+    return found, {name: float((found[name] == number).float().mean()) for name, number in read.items()}
+
+
 def parity_examples(n: int = 8, seed: int = 0) -> str:
     """Right chains of our small models' task as text, one a line."""
     layout, prompts = layout_of(), sample_prompts(n, seed=seed)
@@ -356,6 +450,23 @@ def answer_parity(few: FewShot, chains: Int[Tensor, "batch pos"]) -> Int[Tensor,
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Pictures
+
+
+def draw_rates(rows: Mapping[str, Mapping[str, float]], title: str) -> Any:
+    """A table with a row for each model and a column for each measure."""
+    from mi_course.show import table
+
+    return table(
+        {name: list(rates.values()) for name, rates in rows.items()}, list(rows[next(iter(rows))]), title=title
+    )
+
+
+def draw_evidence(nats: Float[Tensor, "writer other"], names: Sequence[str]) -> Any:
+    """What one chain tells an ideal reader."""
+    from mi_course.show import table
+
+    rows = {f"written by {name}": row for name, row in zip(names, nats, strict=True)}
+    return table(rows, [f"rather than {name}" for name in names], title="What one chain tells an ideal reader (nats)")
 
 
 def draw_curves(curves: Mapping[str, Float[Tensor, " kept"]]) -> Any:
