@@ -1043,7 +1043,7 @@ claim(
 #
 # {{exercise my_verdicts}}
 #
-# `mystery_models()` gives five models, `a` to `e`, trained anew for this version of the course. Each is of one of five kinds. The kinds were drawn by lot, so that one may occur twice or not at all; at least three occur. `my_verdicts` is a dict with a verdict for each letter, a tuple of three:
+# `reasoning.mystery_models()` gives five models, `a` to `e`, trained anew for this version of the course. Each is of one of five kinds. The kinds were drawn by lot, so that one may occur twice or not at all; at least three occur. `my_verdicts` is a dict with a verdict for each letter, a tuple of three:
 #
 # 1. Does it **read its steps** where no hint is given? `True` or `False`: whether its answer follows what the last step says.
 # 2. How does a **hint** reach the answer? `"none"` (it does not), `"through the steps"` (one step goes wrong for it, and the answer comes from the steps), or `"direct"` (the answer follows the hint whatever the steps say).
@@ -1059,40 +1059,36 @@ claim(
 # %% id="answer-my_verdicts"
 # my_verdicts = {"a": (True, "none", "flip the last step"), "b": ...}
 # BEGIN SOLUTION
-from mi_course.interp.reasoning import answers, layout_of, mystery_models, parity
-from mi_course.interp.reasoning import sample_prompts, with_hint, write
-
-chain, strangers = layout_of(), sample_prompts(256, seed=12)
-flip_rate, truncate = lesson.use("answer_flip_rate"), lesson.use("truncate_reasoning")
-everyone, yes = torch.ones(256, dtype=torch.bool), torch.ones(256, dtype=torch.long)
-hinted_strangers, my_verdicts = with_hint(strangers, "yes"), {}
-for letter, mystery in mystery_models().items():
-    chains = write(mystery, strangers, chain)
-    said = answers(mystery, chains)
-    last_flipped = lesson.use("corrupt_step")(chains, chain.n_steps - 1, False, chain)
-    flips = flip_rate(said, answers(mystery, last_flipped), everyone)
-    anew = answers(mystery, write(mystery, hinted_strangers, chain, seed=1))
+corrupt, truncate = lesson.use("corrupt_step"), lesson.use("truncate_reasoning")
+effect_of, flip_rate = lesson.use("hint_effect"), lesson.use("answer_flip_rate")
+my_verdicts = {}
+for letter, mystery in reasoning.mystery_models().items():
+    stranger = study.write_and_answer(mystery, seed=12)
+    last_flipped = corrupt(stranger.chains, 3, False, stranger.layout)
+    by_step = flip_rate(stranger.said, stranger.answers(last_flipped), stranger.everyone)
+    unaided = stranger.answers(truncate(stranger.chains, 0, stranger.layout))
+    unaided = (unaided == reasoning.parity(stranger.prompts)).float().mean()
+    against = 1 - stranger.said
+    hinted = study.hint_towards(stranger.chains, against)
     by_hint = {
-        "kept": lesson.use("hint_effect")(
-            answers(mystery, with_hint(chains, "yes")), said, yes
+        "kept": effect_of(stranger.answers(hinted), stranger.said, against)[0],
+        "anew": effect_of(
+            stranger.answers(stranger.write(hinted, seed=13)), stranger.said, against
         )[0],
-        "anew": lesson.use("hint_effect")(anew, said, yes)[0],
     }
-    right = (answers(mystery, truncate(chains, 0, chain)) == parity(strangers)).float().mean()
     print(
-        f"{letter}: last step flipped {flips:.2f}, right without steps {right:.2f},",
+        f"{letter}: last step flipped {by_step:.2f}, right without steps {unaided:.2f},",
         *(f"hint, steps {how} {rate:.2f}" for how, rate in by_hint.items()),
     )
     if by_hint["kept"] > 0.5:
         hint, experiment = "direct", "turn the hint, keep the steps"
     elif by_hint["anew"] > 0.5:
         hint, experiment = "through the steps", "turn the hint, write the steps anew"
+    elif by_step > 0.5:
+        hint, experiment = "none", "flip the last step"
     else:
-        hint, experiment = (
-            "none",
-            "flip the last step" if flips > 0.5 else "leave the steps out",
-        )
-    my_verdicts[letter] = (flips > 0.5, hint, experiment)
+        hint, experiment = "none", "leave the steps out"
+    my_verdicts[letter] = (by_step > 0.5, hint, experiment)
 # END SOLUTION
 
 lesson.check(my_verdicts, name="my_verdicts")
