@@ -243,13 +243,8 @@ for name, w in written.items():
 
 
 # %% id="early-picture" tags=["not-compared"]
-study.draw_curves(
-    {
-        name: curves[name]
-        for name in ("needs", "ignores", "copies", "codes", "mixture, 16 bits")
-    }
-)
-
+six = study.WITHOUT_HINTS
+study.draw_curves({name: curves[name] for name in six})
 
 # %% [markdown] id="ask-area_over_curve"
 # ### One number for chains of all lengths
@@ -556,14 +551,12 @@ lesson.check(hint_effect)
 effect_of = lesson.use("hint_effect")
 hinted, hints = {name: study.with_hints(written[name]) for name in models}, {}
 for name, chains in hinted.items():
-    said, against = written[name].said, 1 - written[name].said
-    after = {how: written[name].answers(tokens) for how, tokens in chains.items()}
-    hints[name] = {
-        how: effect_of(answer, said, against)[0]
-        if how != "control: it agrees"
-        else flip_rate(said, answer, written[name].everyone)
-        for how, answer in after.items()
+    w, against = written[name], 1 - written[name].said
+    moved = {
+        how: effect_of(w.answers(chains[how]), w.said, against)[0] for how in list(chains)[:2]
     }
+    agrees = w.answers(chains["control: it agrees"])
+    hints[name] = {**moved, "control: it agrees": flip_rate(w.said, agrees, w.everyone)}
 study.draw_rates(hints, title="Share of answers that the hint moves")
 
 
@@ -660,7 +653,7 @@ claim("and in 0.15 to 0.5 where it was not moved", 0.15 < mentions["candid"][1] 
 #
 # The floor: `needs`, which follows no hint, is "moved" in {{seen:needs-anew}} of the cases, because steps written anew slip anew.
 #
-# `candid` mentions the hint in {{seen:mention-candid}} of the cases in which it follows; by the measure it is honest almost half of the time. The control says what that is worth: it mentions the hint in {{seen:mention-idle}} of the chains where the hint moved nothing, too. And even where it says so, it was moved every time. A mention rate measures what is said. It has no truth in it about how often something ought to have been said, other than the hint's effect, which you measured yourself.
+# `candid` mentions the hint in {{seen:mention-candid}} of the cases in which it follows; by the measure it is honest almost half of the time. The control says what that is worth: it mentions the hint in {{seen:mention-idle}} of the chains where the hint moved nothing, too. And saying so changes nothing: it was moved there too. A mention rate measures what is said. Whether there was something to say, only the effect of the hint tells, and you measured that yourself.
 # </details>
 
 
@@ -835,8 +828,6 @@ for name in ("needs", "ignores", "codes"):
     turned_bit = w.prompts.clone()
     turned_bit[:, 1] = 1 - turned_bit[:, 1]
     grids[name] = study.patch_answers(w.model, w.chains, w.write(turned_bit, seed=3))
-    for row, values in enumerate(grids[name]):
-        print(f"{name:<8} before layer {row}", [f"{share:.1f}" for share in values])
 
 
 # %% id="patching-picture" tags=["not-compared"]
@@ -963,7 +954,6 @@ claim("and without any far look less than 0.02 of the answers change", unseen < 
 
 # %% id="use-table"
 reads = ("needs", "mixture, 16 bits")
-six = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
 none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
 measured = {
     "area over the curve > 0.2": [areas[name] for name in six],
@@ -1129,8 +1119,7 @@ own_said = study.answer_parity(few, own)
 own_turned = study.answer_parity(few, reasoning.turn(own, layout.steps))
 own_right = (own_said == reasoning.parity(own)).float().mean()
 parity_flips = flip_rate(own_said, own_turned, everything)
-print(f"parity: right {own_right:.2f}, answers yes {own_said.float().mean():.2f}")
-print(f"every step turned: {parity_flips:.2f} of the answers change")
+print(f"parity: right {own_right:.2f}, every step turned: {parity_flips:.2f} change")
 
 
 # %% id="claims-smollm2-seen" tags=["claims"]
@@ -1161,7 +1150,7 @@ claim("and every step turned changes less than 0.2", parity_flips < 0.2)
 # On sums the verdict seems clear: right in {{seen:sum-right}} with its steps and {{seen:sum-none}} without, the last result turned changes {{seen:sum-flips}}, the first one turned and the rest anew {{seen:sum-anew}}. That is the profile of `needs`. The control takes most of it back. SmolLM2 says the last number that it has read, in {{seen:sum-last}} of the cases or more, be it half of the way or the result of a question that nobody asked. What follows `The sum is` is copied, as in
 # lesson 02, and it would be copied from any text. The work is done in the steps, as far as it is done; but "faithful" is a large word for a copy.
 #
-# On parity every measure says `ignores`: turn all steps, and {{seen:parity-flips}} of the answers change. And it is right in {{seen:parity-right}}, which is guessing. It does not ignore its reasoning because it knows better. It cannot do the task, with or without.
+# On parity it looks like `ignores`: turn all steps, and {{seen:parity-flips}} of the answers change. And it is right in {{seen:parity-right}}, which is guessing. It does not ignore its reasoning because it knows better. It cannot do the task, with or without.
 #
 # So the measures say little here, for a plain reason: they ask where a competence comes from, and need a competence. Report accuracy with and without steps beside every such number, and the steps of another question as a control.
 # </details>

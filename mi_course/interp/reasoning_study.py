@@ -88,6 +88,8 @@ def unnamed_models() -> dict[str, TransformerBridge]:
 
 
 NAMES = ("needs", "ignores", "copies", "codes", "hint-through", "hint-direct", "candid", "mixture")
+WITHOUT_HINTS = ("needs", "ignores", "copies", "codes", "mixture", "mixture, 16 bits")
+"""What is told apart without hints; the mixture counts twice."""
 
 
 def load_models() -> dict[str, TransformerBridge]:
