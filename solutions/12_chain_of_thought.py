@@ -244,7 +244,7 @@ for name, w in written.items():
 
 # %% id="early-picture" tags=["not-compared"]
 six = study.WITHOUT_HINTS
-study.draw_curves({name: curves[name] for name in six if name != "mixture"})
+study.draw_curves({name: curves[name] for name in six})
 
 # %% [markdown] id="ask-area_over_curve"
 # ### One number for chains of all lengths
@@ -724,7 +724,7 @@ study.draw_importances(important)
 
 # %% id="claims-importance-seen" tags=["claims"]
 forced = {name: found["forced"] for name, found in important.items()}
-on = {name: found["resampled"] for name, found in important.items()}
+on = {name: found["written on"] for name, found in important.items()}
 lesson.seen("forced-needs", forced["needs"][0], ".1f")
 lesson.seen("forced-copies", forced["copies"][0], ".1f")
 lesson.seen("forced-through", forced["hint-through"][0], ".1f")
@@ -736,7 +736,7 @@ claim(
     "forced: every step above 1 nat for needs, copies and hint-through",
     min(float(forced[name].min()) for name in ("needs", "copies", "hint-through")) > 1,
 )
-claim("resampled: every step of needs above 3.5 nats", on["needs"].min() > 3.5)
+claim("written on: every step of needs above 3.5 nats", on["needs"].min() > 3.5)
 claim(
     "but of copies and hint-through only the last, the others below 0.7",
     all(on[name][:3].max() < 0.7 and on[name][3] > 3.5 for name in ("copies", "hint-through")),
@@ -954,7 +954,7 @@ claim("and without any far look less than 0.02 of the answers change", unseen < 
 
 # %% id="use-table"
 reads = ("needs", "mixture, 16 bits")
-none = {"forced": [float("nan")] * 4, "resampled": [float("nan")] * 4}
+none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
 measured = {
     "area over the curve > 0.2": [areas[name] for name in six],
     "last step turned > 0.5": [flips[name]["last step"] for name in six],
@@ -968,7 +968,7 @@ measured = {
         1 - other_words[name]["respelled: changed"] for name in six
     ],
     "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
-    "resampled importance, step 0 > 1": [important.get(n, none)["resampled"][0] for n in six],
+    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
     "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
 }
 marked, fooled = study.held_against(measured, [name in reads for name in six])
