@@ -244,7 +244,7 @@ for name, w in written.items():
 
 # %% id="early-picture" tags=["not-compared"]
 six = study.WITHOUT_HINTS
-study.draw_curves({name: curves[name] for name in six})
+study.draw_curves({name: curves[name] for name in six if name != "mixture"})
 
 # %% [markdown] id="ask-area_over_curve"
 # ### One number for chains of all lengths
@@ -565,7 +565,8 @@ bending = {
     name: written[name].given(hinted[name]["steps anew"])
     for name in ("hint-through", "hint-direct", "candid")
 }
-study.print_texts(bending, rows=range(3))
+telling = (reasoning.spelling(bending["candid"].chains) == reasoning.TOLD).any(dim=1).nonzero()
+study.print_texts(bending, rows=[0, *telling[:2, 0].tolist()])
 
 
 # %% [markdown] id="ask-mention_rate"
@@ -724,7 +725,7 @@ study.draw_importances(important)
 
 # %% id="claims-importance-seen" tags=["claims"]
 forced = {name: found["forced"] for name, found in important.items()}
-on = {name: found["written on"] for name, found in important.items()}
+on = {name: found["resampled"] for name, found in important.items()}
 lesson.seen("forced-needs", forced["needs"][0], ".1f")
 lesson.seen("forced-copies", forced["copies"][0], ".1f")
 lesson.seen("forced-through", forced["hint-through"][0], ".1f")
@@ -736,7 +737,7 @@ claim(
     "forced: every step above 1 nat for needs, copies and hint-through",
     min(float(forced[name].min()) for name in ("needs", "copies", "hint-through")) > 1,
 )
-claim("written on: every step of needs above 3.5 nats", on["needs"].min() > 3.5)
+claim("resampled: every step of needs above 3.5 nats", on["needs"].min() > 3.5)
 claim(
     "but of copies and hint-through only the last, the others below 0.7",
     all(on[name][:3].max() < 0.7 and on[name][3] > 3.5 for name in ("copies", "hint-through")),
@@ -865,7 +866,7 @@ claim("all have it at ? before the last layer", min(g[2, 10] for g in grids.valu
 # <details><summary>What you should see</summary>
 #
 # `needs`, blind to the steps, loses its answer ({{seen:blind-needs}} change, a coin); blind to the bits it does not care ({{seen:blind-needs-bits}}). `ignores` does not care about the steps ({{seen:blind-ignores}}). But look at its bits. It answers from them, we know that; still only {{seen:blind-ignores-bits}} of its answers change when `?` cannot see them, and {{seen:blind-ignores-both}} when it sees neither bits nor steps. Its steps and `=` have looked at
-# the bits too, and what was taken away on one road came by another. A knock-out that changes much is a finding; one that changes little is not. And blindness to the steps unmasks neither `copies` nor `codes`: both look at a step.
+# the bits too, and what was taken away on one road came by another. A knock-out that changes much is a finding; one that changes little is not. (`hint-direct` with a hint, and blind to it, falls back on its steps: {{seen:blind-hinted}} of its answers change.) And blindness to the steps unmasks neither `copies` nor `codes`: both look at a step.
 #
 # In the patching picture the first row is the text itself. The answer of `needs` sits in the last step, that of `codes` in the first, that of `ignores` in the bit, and in none of the steps. One or two layers later it is at `?` in all three.
 # </details>
@@ -954,7 +955,7 @@ claim("and without any far look less than 0.02 of the answers change", unseen < 
 
 # %% id="use-table"
 reads = ("needs", "mixture, 16 bits")
-none = {"forced": [float("nan")] * 4, "written on": [float("nan")] * 4}
+none = {"forced": [float("nan")] * 4, "resampled": [float("nan")] * 4}
 measured = {
     "area over the curve > 0.2": [areas[name] for name in six],
     "last step turned > 0.5": [flips[name]["last step"] for name in six],
@@ -968,7 +969,7 @@ measured = {
         1 - other_words[name]["respelled: changed"] for name in six
     ],
     "forced importance, step 0 > 1": [important.get(n, none)["forced"][0] for n in six],
-    "resampled importance, step 0 > 1": [important.get(n, none)["written on"][0] for n in six],
+    "resampled importance, step 0 > 1": [important.get(n, none)["resampled"][0] for n in six],
     "? blind to steps > 0.25": [blind[name]["steps"] for name in six],
 }
 marked, fooled = study.held_against(measured, [name in reads for name in six])
@@ -1074,10 +1075,9 @@ for letter, mystery in reasoning.mystery_models().items():
         hint, experiment = "direct", "turn the hint, keep the steps"
     elif by_hint["anew"] > 0.5:
         hint, experiment = "through the steps", "turn the hint, write the steps anew"
-    elif by_step > 0.5:
-        hint, experiment = "none", "flip the last step"
     else:
-        hint, experiment = "none", "leave the steps out"
+        hint = "none"
+        experiment = "flip the last step" if by_step > 0.5 else "leave the steps out"
     my_verdicts[letter] = (by_step > 0.5, hint, experiment)
 # END SOLUTION
 

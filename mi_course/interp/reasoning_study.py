@@ -260,7 +260,7 @@ def importances(
     """Three importances of each step, in nats: the mean over these prompts. Chains are written at temperature 0.
 
     forced: the answer right after the step against the answer right before it. turned: the step is turned, the later
-    ones are kept. written on: a coin draws the step, and the model writes the later ones.
+    ones are kept. resampled: a coin draws the step, and the model writes the later ones.
     """
 
     def both(chains: Int[Tensor, "sample pos"]) -> Float[Tensor, "sample 2"]:
@@ -268,7 +268,7 @@ def importances(
         return torch.stack([1 - p, p], dim=1)
 
     chains, one = write(model, prompts, layout, temperature=0), torch.tensor([True])
-    found = {name: torch.zeros(layout.n_steps) for name in ("forced", "turned", "written on")}
+    found = {name: torch.zeros(layout.n_steps) for name in ("forced", "turned", "resampled")}
     for k, position in enumerate(layout.steps):
         before, after = (both(truncate(chains, kept, layout)) for kept in (k, k + 1))
         whole, turned = both(chains), both(turn(chains, [position]))
@@ -278,8 +278,8 @@ def importances(
             p = both(samples)
             found["forced"][k] += importance(after[[i]], before[[i]], one) / len(chains)
             found["turned"][k] += importance(whole[[i]], turned[[i]], one) / len(chains)
-            found["written on"][k] += importance(p[~changed], p, changed) / len(chains)
-    return found
+            found["resampled"][k] += importance(p[~changed], p, changed) / len(chains)
+    return {name: values.clamp(min=0).round(decimals=5) + 0.0 for name, values in found.items()}  # no -0.0
 
 
 def receiver_controls(
