@@ -51,6 +51,7 @@ __all__ = [
     "function_ref",
     "heads_in",
     "hook_ref",
+    "layout_ref",
     "left_hooks",
     "left_hooks_by",
     "model_ref",
@@ -140,6 +141,11 @@ def optimizer_ref(model: Ref, kind: str = "sgd", lr: float = 0.1) -> Ref:
 def sae_ref(**tensors: Tensor) -> Ref:
     """A sparse autoencoder with these `W_enc`, `b_enc`, `W_dec` and `b_dec`."""
     return Ref("sae", {"tensors": tensors})
+
+
+def layout_ref(**fields: Any) -> Ref:
+    """A `Layout` with these fields: where things stand in a chain of thought."""
+    return Ref("layout", {"fields": fields})
 
 
 def function_ref(name: str, **options: Any) -> Ref:

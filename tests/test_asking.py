@@ -22,7 +22,16 @@ from require import require
 
 from mi_course import lessons, wire
 from mi_course.asking import observe, references, stubs, watches
-from mi_course.exercises import cache_ref, function_ref, hook_ref, model_ref, optimizer_ref, sae_ref, trained_ref
+from mi_course.exercises import (
+    cache_ref,
+    function_ref,
+    hook_ref,
+    layout_ref,
+    model_ref,
+    optimizer_ref,
+    sae_ref,
+    trained_ref,
+)
 from mi_course.interp.models import small_model
 from mi_course.wire import Ask, Call, Observation, Ref, Reply
 
@@ -281,6 +290,12 @@ def test_what_a_function_of_several_arguments_was_called_with_is_logged():
 
     first, second, third = reply(both, function_ref("share_a_word"), watch=("calls",)).watched["calls"][0]
     assert first == third != second
+
+
+def test_a_layout_says_where_things_stand():
+    fields = {"hint": 1, "first_bit": 2, "n_bits": 3, "first_step": 6, "n_steps": 2, "even": (7,), "odd": (9,)}
+    places = reply(lambda at: [list(at.bits), list(at.steps), at.question, at.odd], layout_ref(**fields)).value
+    assert places == [[2, 3, 4], [6, 7], 8, (9,)]
 
 
 def test_references_are_shared_within_an_ask_and_not_between_them():

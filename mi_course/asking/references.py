@@ -5,6 +5,7 @@ cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
+layout(fields)                       where things stand in a chain of thought
 function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm, probes, relations
                                      of texts; each logs its calls
 
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from mi_course.asking.limits import time_limit
-from mi_course.interp.containers import SparseCode
+from mi_course.interp.containers import Layout, SparseCode
 from mi_course.interp.models import load_native, redraw, reseed, small_model
 from mi_course.wire import Ref, encode
 
@@ -408,6 +409,10 @@ def _sae(resolver: Resolver, tensors: dict[str, Tensor]) -> SparseCode:
     return SparseCode(**tensors)
 
 
+def _layout(resolver: Resolver, fields: dict[str, Any]) -> Layout:
+    return Layout(**fields)
+
+
 def _function(resolver: Resolver, name: str, **options: Any) -> Function:
     if name not in FUNCTIONS:
         raise UnknownReference(f"no function {name!r}; there are {', '.join(sorted(FUNCTIONS))}")
@@ -420,5 +425,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "hook": _hook,
     "optimizer": _optimizer,
     "sae": _sae,
+    "layout": _layout,
     "function": _function,
 }

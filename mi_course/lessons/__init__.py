@@ -91,6 +91,9 @@ OURS = (
         "08_entities_and_uncertainty",
         "mi_course.lessons.entities_and_uncertainty",
     ),
+    LessonInfo(
+        12, "chain_of_thought", "Chain of thought", 100, "12_chain_of_thought", "mi_course.lessons.chain_of_thought"
+    ),
 )
 
 
