@@ -846,7 +846,7 @@ claim(
 #
 # {{exercise my_knowledge_direction}}
 #
-# `vector` has 576 components, and `layer` is from 0 to 29: `hook_resid_post` of that layer is read at the last token of each name, in the template `knowledge.CONTEXT`. Fit on the names of `knowledge.matched(False)`. You are judged on those of `knowledge.matched(True)`: 40 famous names, which count as known, and 40 shuffled from their halves, which nobody has; neither half of any of them
+# `vector` has 576 components, and `layer` is from 0 to 29: `hook_resid_post` of that layer is read at the last token of each name, in the template `knowledge.CONTEXT`. Fit on the names of `knowledge.matched` with `held_out=False`. You are judged on those with `held_out=True`: 40 famous names, which count as known, and 40 shuffled from their halves, which nobody has; neither half of any of them
 # occurs among the names to fit on. Score each name by the dot product of its raw activation with your vector (its length does not matter, its sign does). The AUROC of the score must be at least 0.1 above the larger of two numbers: what 95 % of 200 random directions stay below at that layer, and the best that five token features reach in either direction (how many tokens, how common, how many letters).
 # A list of numbers will do for the vector.
 
