@@ -517,8 +517,8 @@ def draw_patches(grids: Mapping[str, Float[Tensor, "layer+1 pos"]], labels: Sequ
         x=list(labels),
         xlabel="position that is copied",
         ylabel="in front of layer",
-        unit="share of answers carried over",
+        unit="share",
         center=None,
         title="Where the answer is, layer by layer",
-        caption="The last row is behind the last layer.",
+        caption="Color: the share of answers carried over. The last row is behind the last layer.",
     )
