@@ -22,6 +22,7 @@ from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.gated import GatedSAE
 from mi_course.interp.sae.jumprelu import JumpReluSAE
 from mi_course.interp.sae.live import live_training
+from mi_course.interp.sae.matryoshka import MatryoshkaSAE
 from mi_course.interp.sae.metrics import (
     Density,
     FiringWindow,
@@ -58,6 +59,7 @@ __all__ = [
     "JumpReluSAE",
     "LeftOut",
     "Matching",
+    "MatryoshkaSAE",
     "ModelBatches",
     "Planted",
     "Progress",

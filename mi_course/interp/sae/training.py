@@ -8,7 +8,8 @@
     sae = train(config, activations, folder="runs/first")     # with checkpoints and log.jsonl; resumes when run again
 
 A source of batches is anything with `next_batch`, `state_dict` and `load_state_dict` (`Batches` in batches.py).
-Training runs on the device and in the dtype of the activations (float32 for half precision).
+Training runs on the config's device, by default that of the activations. Weights are float32, whatever the activations
+are; float64 for float64.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class Trainer:
         self.batches = _source(config, activations, target, resumable=folder is not None)
         self.folder = None if folder is None else Path(folder)
         self.checkpoint_every = checkpoint_every
+        self.device = None if config.device is None else find_device(config.device)
         self.steps_done, self.seen, self._start = 0, 0, time.perf_counter()
         saved = None if self.folder is None else checkpoints.load_latest(self.folder / "checkpoints")
         if saved is None:
@@ -152,7 +154,7 @@ class Trainer:
         self._update(lr := self._lr())
         if config.decoder_norm == "unit":
             sae.normalize_decoder()
-        sae.after_step(losses)
+        sae.after_step(losses, late=self.steps_done - int(config.threshold_from * config.steps) + 1)
         self._inactive_for += len(x)
         self._inactive_for[losses.fired > 0] = 0
         self.steps_done += 1
@@ -171,9 +173,9 @@ class Trainer:
         self.input_scale = self.output_scale = 1.0
         if self.config.normalize:
             self.input_scale, self.output_scale = _scale(x), _scale(output)
-        sae = SAE.build(self.config, dtype=x.dtype)
+        sae = SAE.build(self.config, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         with torch.no_grad():
-            sae.b_dec.copy_(output.mean(dim=0).cpu() * self.output_scale)
+            sae.b_dec.copy_(output.mean(dim=0, dtype=sae.b_dec.dtype).cpu() * self.output_scale)
         sae.to(x.device)
         sae.scale_start(x * self.input_scale, output * self.output_scale)
         self._prepare(sae)
@@ -214,7 +216,8 @@ class Trainer:
         self.input_scale, self.output_scale = values["scales"]
         self.batches.load_state_dict(values["batches"])
         weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
-        device = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
+        here = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
+        device = self.device or here
         self._prepare(SAE.from_tensors(self.config, weights).to(device))
         self._inactive_for.copy_(tensors["silent"])
         for name, tensor in self._flat.items():
@@ -255,8 +258,9 @@ class Trainer:
         for what, tensor in (("activations", x), ("targets", target)):
             if tensor is not None and not tensor.sum().isfinite():
                 _need_finite(f"A batch of {what}", tensor)
-        short = x.dtype in (torch.float16, torch.bfloat16)
-        return (x.float(), None if target is None else target.float()) if short else (x, target)
+        dtype = x.dtype if x.dtype == torch.float64 else getattr(torch, self.config.dtype)
+        device = self.device or x.device
+        return x.to(device, dtype), None if target is None else target.to(device, dtype)
 
     def _next(self) -> tuple[Tensor, Tensor | None]:
         x, target = self._raw()
@@ -278,7 +282,7 @@ class Trainer:
         gradients["W_enc"] = gradients["W_enc"].t()
         for name, tensor in self._flat.items():
             tensor.grad = gradients[name]
-        if self.config.clip is not None:
+        if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self._flat.values(), self.config.clip)
         self._adam.param_groups[0]["lr"] = lr
         self._adam.step()
@@ -288,9 +292,9 @@ class Trainer:
         dead = self._inactive_for >= self.config.dead_window
         if not dead.any():
             return
+        x = x.to(self.sae.W_dec.dtype)
         with torch.no_grad():
-            output = x if target is None else target
-            error = output - self.sae(x)
+            error = (x if target is None else target) - self.sae(x)
         generator = torch.Generator().manual_seed(self.config.seed + 7_919 * self.steps_done)
         weights = error.square().sum(dim=1).square().cpu()
         chosen = torch.multinomial(weights / weights.sum(), int(dead.sum()), replacement=True, generator=generator)
@@ -306,6 +310,7 @@ class Trainer:
         self._inactive_for[dead] = 0
 
     def _report(self, losses: Losses, target: Tensor, lr: float) -> None:
+        target = target.to(self.sae.b_dec.dtype)
         variance = float((target - target.mean(dim=0)).square().sum()) / len(target)
         progress = Progress(
             step=self.steps_done,
@@ -315,7 +320,7 @@ class Trainer:
             sparsity=losses.sparsity,
             auxiliary=losses.auxiliary,
             l0=losses.l0,
-            explained_variance=1 - losses.reconstruction / variance if variance else 0.0,
+            explained_variance=1 - losses.error / variance if variance else 0.0,
             dead_share=float((self._inactive_for >= self.config.dead_window).float().mean()),
             lr=lr,
             activations=self.seen,
@@ -386,7 +391,7 @@ def _source(config: SAEConfig, activations: Tensor | Batches, target: Tensor | N
 
 
 def _need_same(config: SAEConfig, saved: dict[str, Any], folder: Path | None) -> None:
-    new_config = config.to_json()
+    new_config = {name: value for name, value in config.to_json().items() if name != "device"}
     if differing := {n: (saved.get(n), value) for n, value in new_config.items() if saved.get(n) != value}:
         changes = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
         raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {changes}. Give another folder.")
@@ -420,8 +425,23 @@ def _fingerprint(batches: Batches) -> str | None:
 
 def _scale(x: Float[Tensor, "n d"]) -> float:
     """The factor that makes the mean norm of x √d."""
-    norm = float(x.norm(dim=1).mean())
+    norm = float(x.float().norm(dim=1).mean()) if x.dtype == torch.bfloat16 else float(x.norm(dim=1).mean())
     return x.shape[1] ** 0.5 / norm if norm > 0 else 1.0
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; "auto": CUDA, else Apple's MPS, else the CPU. ValueError for one that is not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    if (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ValueError(f"device is {name!r}, which this machine, or this build of PyTorch, does not have.")
+    return device
 
 
 def _unit(rows: Tensor) -> Tensor:
