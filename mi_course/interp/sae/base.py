@@ -251,7 +251,7 @@ class SAE(torch.nn.Module):
         return step
 
     def after_step(self, step: Losses, late: int = 0) -> None:
-        """Update what is learned without a gradient. late: steps after `threshold_from`, this one included; 0 before."""
+        """Update what is learned without a gradient. late: steps since `threshold_from`, this one included."""
 
     def _step(self, active: Active, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         """Add the gradients of one part of the batch; return its error, x_hat − target."""
@@ -312,9 +312,7 @@ class SAE(torch.nn.Module):
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        active = (
-            _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k), x.dtype)
-        )
+        active = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k), x.dtype)
         f = active.pre.relu()
         wrong = active.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary

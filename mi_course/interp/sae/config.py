@@ -50,8 +50,8 @@ class SAEConfig:
     """Active latents per row (TopK), or per row on average over the batch (BatchTopK, Matryoshka); at most."""
 
     prefixes: tuple[int, ...] | None = None
-    """Matryoshka's nested dictionaries: the first so many latents have to reconstruct on their own. Rising, and the last
-    is n_latents. None: 1/32, 3/32, 7/32, 15/32 and all of the latents (Bussmann et al. 2025)."""
+    """Matryoshka's nested dictionaries: the first so many latents have to reconstruct on their own. Rising, and the
+    last is n_latents. None: 1/32, 3/32, 7/32, 15/32 and all of the latents (Bussmann et al. 2025)."""
 
     decoder_norm: str | None = None
     """"unit": decoder rows are kept at norm one, with their gradients projected. "free": they are not, and an L1 or
@@ -91,8 +91,8 @@ class SAEConfig:
     """JumpReLU's thresholds at the start, in units of the normalized pre-activations."""
 
     auxiliary: float | None = None
-    """Coefficient of the auxiliary loss, in which dead latents reconstruct the residual. None: 1/32 for topk, batch_topk
-    and matryoshka, whose papers have it (Gao et al. 2024, Appendix A), and 0, no such loss, for the others."""
+    """Coefficient of the auxiliary loss, in which dead latents reconstruct the residual. None: 1/32 for topk,
+    batch_topk and matryoshka, whose papers have it (Gao et al. 2024, Appendix A), and 0, never, for the others."""
 
     k_aux: int | None = None
     """Dead latents, per row, that take part in the auxiliary loss. None: half of d_in."""
@@ -129,8 +129,8 @@ class SAEConfig:
     with (0, 0.999)."""
 
     clip: float | None = None
-    """Gradients are scaled down where their overall norm exceeds this. None: 1 for relu (Conerly et al. 2024). The other
-    papers do not clip (Gao et al. 2024 only on GPT-4), so 0, never, for the others."""
+    """Gradients are scaled down where their overall norm exceeds this. None: 1 for relu (Conerly et al. 2024). The
+    other papers do not clip (Gao et al. 2024 only on GPT-4), so 0, never, for the others."""
 
     normalize: bool = True
     """Whether activations are scaled by one number so that their mean norm is √d (targets likewise) during training.

@@ -16,9 +16,10 @@ import torch
 from torch.nn.functional import normalize
 
 from mi_course.interp.sae.absorption import absorption
-from mi_course.interp.sae.activations import HookSite, run_to
+from mi_course.interp.sae.activations import run_to
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.host import HookSite
 from mi_course.interp.sae.metrics import (
     dead_latents,
     explained_variance,
@@ -561,7 +562,7 @@ def harvest(model: Any, tokens: Int[Tensor, "rows pos"], layer: int) -> Harvest:
     for rows in tokens.split(8):
         with torch.no_grad():
             (resid,), ordinary, massive = run_to(
-                model, HookSite.of(model, layer), rows, torch.ones_like(rows, dtype=torch.bool)
+                model, HookSite.of(model, layer), rows, torch.ones_like(rows, dtype=torch.bool), exclude_massive=True
             )
         parts.append((resid, ordinary, massive))
     return Harvest(tokens, *(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

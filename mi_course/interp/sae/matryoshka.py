@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 class MatryoshkaSAE(BatchTopKSAE, architecture="matryoshka"):
     """A BatchTopK SAE whose first latents have to do without the others.
 
-    The loss is the mean over `prefixes` m of ‖Σ_{i<m} f_i W_dec,i + b_dec − x‖², means over rows; the paper has the sum,
+    The loss is the mean over `prefixes` m of ‖Σ_{i<m} f_i W_dec,i + b_dec − x‖², mean over rows; the paper has the sum,
     which is the same up to the learning rate. The batch·k largest are chosen among all latents. What is general cannot
     hide in latents that come late, which makes absorption rarer.
     """
 
-    def _step(
-        self, active: SparseActive, x: Tensor, target: Tensor, step: Losses
-    ) -> Float[Tensor, "part d_out"]:
+    def _step(self, active: SparseActive, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         f = self._activate(active)
         self._count(active, f, step)
         tall, order = self._by_prefix(active)

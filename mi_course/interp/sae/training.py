@@ -109,19 +109,22 @@ class Trainer:
         folder: str | Path | None = None,
         checkpoint_every: int = 500,
         tensorboard: bool = False,
+        saved: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None,
     ) -> None:
+        """As `train`. saved: a `state()` to go on from, with its step, instead of the folder's."""
         self.config, self.on_progress, self.log_every = config, on_progress, log_every
         self.batches = _source(config, activations, target, resumable=folder is not None)
         self.folder = None if folder is None else Path(folder)
         self.checkpoint_every = checkpoint_every
         self.device = None if config.device is None else find_device(config.device)
         self.steps_done, self.seen, self._start = 0, 0, time.perf_counter()
-        saved = None if self.folder is None else checkpoints.load_latest(self.folder / "checkpoints")
+        if saved is None and self.folder is not None:
+            saved = checkpoints.load_latest(self.folder / "checkpoints")
         if saved is None:
             self._begin()
         else:
             self._resume(*saved)
-        self._log = None if self.folder is None else _Log(self.folder, self.steps_done, tensorboard)
+        self._log = None if self.folder is None else Log(self.folder, self.steps_done, tensorboard)
         if tensorboard and self.folder is None:
             raise ValueError("tensorboard=True without a folder. Give `folder`, which its files go to.")
 
@@ -131,7 +134,7 @@ class Trainer:
             self.step()
             last = self.steps_done == self.config.steps
             if self.folder is not None and (last or self.steps_done % self.checkpoint_every == 0):
-                self._save()
+                checkpoints.save(self.folder / "checkpoints", self.steps_done, *self.state())
         if self._log is not None:
             self._log.close()
         return self.result()
@@ -226,7 +229,8 @@ class Trainer:
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
-    def _save(self) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a run needs to go on: tensors, and plain values."""
         tensors = {f"sae.{name}": tensor for name, tensor in self.sae.tensors().items()}
         tensors["silent"] = self._inactive_for
         for name, tensor in self._flat.items():
@@ -240,7 +244,7 @@ class Trainer:
             "batches": self.batches.state_dict(),
             "data": _fingerprint(self.batches),
         }
-        checkpoints.save(self.folder / "checkpoints", self.steps_done, tensors, values)
+        return tensors, values
 
     # -- parts of a step ----------------------------------------------------------------------------------------------
 
@@ -332,7 +336,7 @@ class Trainer:
             self.on_progress(progress)
 
 
-class _Log:
+class Log:
     """log.jsonl, with one line for each Progress, and TensorBoard's files on request."""
 
     def __init__(self, folder: Path, steps_done: int, tensorboard: bool) -> None:

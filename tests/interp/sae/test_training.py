@@ -307,7 +307,9 @@ def test_where_there_are_no_sparse_kernels_dense_ones_give_the_same(architecture
     from mi_course.interp.sae import active_latents
 
     def gradients():
-        sae = SAE.build(config(architecture, threshold_init=0.8) if architecture == "jumprelu" else config(architecture))
+        sae = SAE.build(
+            config(architecture, threshold_init=0.8) if architecture == "jumprelu" else config(architecture)
+        )
         losses = sae.gradients(x[:200])
         return losses.total, {name: parameter.grad for name, parameter in sae.named_parameters()}
 
@@ -356,7 +358,8 @@ def test_matryoshkas_first_latents_do_without_the_others(x):
     """Cut off after its first prefix, it explains more than a BatchTopK cut off there."""
     prefixes = (24, 96)
     nested, plain = (
-        train(config(kind, k=4, **more), x) for kind, more in (("matryoshka", {"prefixes": prefixes}), ("batch_topk", {}))
+        train(config(kind, k=4, **more), x)
+        for kind, more in (("matryoshka", {"prefixes": prefixes}), ("batch_topk", {}))
     )
 
     def cut(sae):
