@@ -12,8 +12,8 @@ The model is a TransformerBridge or any torch module that takes token ids, such 
 Rows stay on the model's device. With a list of hooks, several SAEs are trained on one forward pass (group.py).
 
 Left out are padding and the first token of each row, the attention sink. Massive tokens (`ordinary_tokens`) are left
-out on request: an SAE trained on them spends latents on a few directions, and they dominate every mean and variance; but
-others' numbers include them.
+out on request: an SAE trained on them spends latents on a few directions, and they dominate every mean and variance.
+Others' numbers include them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mi_course.interp.massive import massive_tokens
 from mi_course.interp.models.where import data_dir
 from mi_course.interp.sae.corpus import TokenRows
 from mi_course.interp.sae.host import HookSite, device_of, read_tokens, record, vocabulary
+from mi_course.interp.sae.host import never_runs as never_runs  # for those that look for it here
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -236,6 +237,16 @@ class Chunked(ABC):
         device = self._rows[0].device if self._rows else None
         self._waiting = [column.clone().to(device) for column in state["waiting"]]
 
+    def narrow(self, names: Sequence[str]) -> None:
+        """From now on give only these of several columns: the others' work is no longer done. The order stays.
+
+        ValueError with massive tokens excluded, since then the places together decide which tokens remain.
+        """
+        assert self.names is not None
+        keep = [self.names.index(name) for name in names]
+        self._rows, self._waiting = ([rows[i] for i in keep] if rows else [] for rows in (self._rows, self._waiting))
+        self.names = list(names)
+
     def _take(self, max_rows: int) -> list[Tensor]:
         """The next rows of the chunk, which is dropped after its last."""
         which = self._order[self._position : self._position + max_rows]
@@ -312,6 +323,12 @@ class ModelBatches(Chunked):
         super().__init__(-(-len(self.texts) // self._per_chunk), batch, seed)
         self.names = list(self.site.names) if several else None
         self.left_out = LeftOut(exclude_massive=exclude_massive)
+
+    def narrow(self, names: Sequence[str]) -> None:
+        if self.left_out.exclude_massive:
+            raise ValueError("Massive tokens are excluded by all places together, so none can be left out later.")
+        super().narrow(names)
+        self.site = HookSite.of(self.model, *names)
 
     def _load(self, chunk: int) -> list[Tensor]:
         order = torch.randperm(len(self.texts), generator=generator_of(self.seed, self._pass, -1))

@@ -69,7 +69,8 @@ def train_group(
 ) -> dict[str, SAE]:
     """Train all members on the batches of a source that gives dicts by the names of their places.
 
-    The source's batch size holds for all; a member with fewer steps stops earlier. folder: for checkpoints, and a
+    The source's batch size holds for all; a member with fewer steps stops earlier, and a source that can `narrow` then
+    no longer computes what nobody needs. folder: for checkpoints, and a
     folder with log.jsonl for each member. Raises what `train` raises, and ValueError for a place that is not in the
     source's batches.
     """
@@ -81,6 +82,8 @@ def train_group(
     def feed() -> int:
         columns = source.next_batch()
         for name, member in members.items():
+            if member.config.steps <= done:
+                continue
             if missing := {member.hook, member.target or member.hook} - set(columns):
                 raise ValueError(f"{name} wants {', '.join(missing)}; the source gives {', '.join(columns)}.")
             feeds[name].waiting.append(member.batch(columns))
@@ -98,6 +101,7 @@ def train_group(
                 f"{folder} holds a run of {', '.join(values['members'])}, not of {', '.join(members)}. Give another "
                 "folder."
             )
+        _narrow(source, members, done)
         source.load_state_dict(values["source"])
         for name in members:
             own = {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
@@ -123,12 +127,21 @@ def train_group(
                     trainer.step()
                 feeds[name].waiting.clear()
             done += 1
+            _narrow(source, members, done)
             if folder is not None and (done == last or done % checkpoint_every == 0):
                 _save(folder, done, trainers, source)
     finally:
         for log in logs.values():
             log.close()
     return {name: trainer.result() for name, trainer in trainers.items()}
+
+
+def _narrow(source: Batches, members: Mapping[str, Member], done: int) -> None:
+    """Leave out the places that only members with no steps left have used."""
+    wanted = places({name: member for name, member in members.items() if member.config.steps > done})
+    exact = hasattr(source, "narrow") and not getattr(getattr(source, "left_out", None), "exclude_massive", False)
+    if exact and 0 < len(wanted) < len(source.names):
+        source.narrow(wanted)
 
 
 def _save(folder: Path, done: int, trainers: Mapping[str, Trainer], source: Batches) -> None:

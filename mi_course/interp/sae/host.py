@@ -43,6 +43,11 @@ class HookSite:
     names: tuple[str, ...]
     stop: int | None
 
+    @property
+    def hook(self) -> str:
+        """The first place."""
+        return self.names[0]
+
     @classmethod
     def of(cls, model: Model, *which: str | int) -> HookSite:
         """A number L means the residual stream after layer L. ValueError if the model lacks the place."""

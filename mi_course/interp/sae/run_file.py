@@ -65,6 +65,8 @@ class TokensTable:
     """Activations from which batches are drawn at random."""
     exclude_massive: bool = False
     """Whether massive tokens are left out, in training and in every number."""
+    folder: str | None = None
+    """Where the rows are, relative to the file; by default tokens/ in the run's folder. Several runs may share them."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ class RunFile:
         run.members(d_in=1 << 20, widths=lambda place: 1)  # so that a wrong field is refused before any work
         return run
 
+    @property
+    def rows(self) -> Path:
+        """The folder of the tokens."""
+        return self.folder / "tokens" if self.tokens.folder is None else self.path.parent / self.tokens.folder
+
     def members(self, d_in: int | None = None, widths: Callable[[str | int], int] | None = None) -> dict[str, Member]:
         """The SAEs. widths: tells how wide a place is, where the file does not say."""
         found = {}
@@ -192,18 +199,18 @@ def load(run: RunFile) -> tuple[Any, Any]:
 def harvest(run: RunFile, say: Say, bar: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Tokenize the text; with an [activations] table, write activations too. Goes on where it was cut short."""
     model, tokenizer = load(run)
-    if not (run.folder / "tokens" / MANIFEST).exists():
+    if not (run.rows / MANIFEST).exists():
         write_rows(
             tokenizer,
             run.text,
-            run.folder / "tokens",
+            run.rows,
             run.tokens.row,
             base=run.path.parent,
             between=run.tokens.between,
             say=say,
         )
-    rows = TokenRows(run.folder / "tokens")
-    say(f"{len(rows):,} rows of {run.tokens.row} tokens to train on, in {run.folder / 'tokens'}")
+    rows = TokenRows(run.rows)
+    say(f"{len(rows):,} rows of {run.tokens.row} tokens to train on, in {run.rows}")
     if run.activations is None or (run.folder / "activations" / LIST).exists():
         return
     source, total = _stream(run, model, rows, batch=4096), run.activations.rows
@@ -227,7 +234,7 @@ def train(run: RunFile, say: Say, on_progress: Callable[[str, Progress], None] |
     if run.activations is not None:
         source: Any = ShardBatches(run.folder / "activations", batch=batch, seed=run.seed)
     else:
-        source = _stream(run, model, TokenRows(run.folder / "tokens"), batch)
+        source = _stream(run, model, TokenRows(run.rows), batch)
     saes = train_group(
         members,
         source,
@@ -273,7 +280,7 @@ def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
     options: dict[str, Any] = {"target": member.target, "exclude_massive": run.tokens.exclude_massive}
     batches, groups = [], {}
     for group in run.text:
-        rows = TokenRows(run.folder / "tokens", "held_out", group)
+        rows = TokenRows(run.rows, "held_out", group)
         if len(rows):
             groups[group] = rows.rows(slice(0, run.evaluate.rows)).tokens
             batches.append(

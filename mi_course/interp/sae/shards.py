@@ -139,8 +139,8 @@ class ShardBatches(Chunked):
         rows = []
         try:
             with safe_open(path, framework="pt") as file:
-                for name, width in self.list["columns"].items():
-                    column = file.get_slice(name)
+                for name in self.names or self.list["columns"]:
+                    column, width = file.get_slice(name), self.list["columns"][name]
                     if (seen := tuple(column.get_shape())) != (shard["rows"], width):
                         raise ValueError(f"{path} holds {name} of shape {seen}, expected {(shard['rows'], width)}.")
                     rows.append(column[part].to(self.device, self.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,8 @@ def setting(steps=12):
     tokens = torch.randint(2, 30, (40, 16), generator=torch.Generator().manual_seed(0))
     settings = {"d_in": 12, "n_latents": 24, "k": 3, "lr": 1e-2, "dead_window": 300}
     members = {
-        "early": Member(SAEConfig(**settings, steps=steps), 0),
-        "middle": Member(SAEConfig(**settings, steps=steps - 4, seed=1, architecture="batch_topk"), 1),
+        "middle": Member(SAEConfig(**settings, steps=steps, seed=1, architecture="batch_topk"), 1),
+        "late": Member(SAEConfig(**settings, steps=steps - 4), 2),
         "mlp": Member(SAEConfig(**settings, steps=steps, d_out=12), "blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out"),
     }
     members = resolve(model, members)
@@ -66,9 +67,9 @@ def test_a_group_that_was_cut_short_goes_on_bit_for_bit(tmp_path):
     for name, member in members.items():
         steps = [json.loads(line)["step"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         assert steps == list(range(1, member.config.steps + 1))
-    with pytest.raises(CheckpointError, match="holds a run of early, middle, mlp, not of early"):
-        train_group({"early": members["early"]}, source(), folder=tmp_path)
-    other = {**members, "early": Member(SAEConfig(d_in=12, n_latents=25, k=3, steps=12), members["early"].hook)}
+    with pytest.raises(CheckpointError, match="holds a run of middle, late, mlp, not of late"):
+        train_group({"late": members["late"]}, source(), folder=tmp_path)
+    other = {**members, "late": Member(SAEConfig(d_in=12, n_latents=25, k=3, steps=12), members["late"].hook)}
     with pytest.raises(CheckpointError, match="n_latents was 24 and is 25"):
         train_group(other, source(), folder=tmp_path)
 
@@ -103,6 +104,22 @@ def test_a_group_that_is_killed_ends_the_same(tmp_path):
         assert_same(train_group(members, source()), train_group(members, source(), folder=tmp_path))
     finally:
         torch.set_num_threads(threads)
+
+
+def test_what_nobody_needs_any_more_is_not_computed(tmp_path):
+    """The late place has the fewest steps: afterwards the model stops before it. Resuming there is exact too."""
+    *_, members, source = setting()
+    own = source()
+    assert own.site.stop is None
+    whole = train_group(members, own, folder=tmp_path, checkpoint_every=5)
+    assert own.site.stop == 2
+    assert own.names == places({name: member for name, member in members.items() if name != "late"})
+    shutil.rmtree(tmp_path / "checkpoints" / f"{12:09d}")
+    assert load_latest(tmp_path / "checkpoints")[0] == 10
+    assert_same(whole, train_group(members, source(), folder=tmp_path))
+    massive = ModelBatches(setting()[0], setting()[1], places(members), batch=64, exclude_massive=True)
+    train_group(members, massive)
+    assert len(massive.names) == 4
 
 
 def test_a_place_that_the_source_does_not_give_is_named():
