@@ -5,8 +5,8 @@
     source = ModelBatches(model, tokens, places(members), batch=4096)
     saes = train_group(members, source, folder="runs/all")
 
-The model's forward pass is most of the work of streaming, so three SAEs cost little more than one. All get the same
-batches, and one checkpoint holds them all; a run that was cut short goes on and ends with the same weights.
+The model's forward pass is most of the work of streaming, so three SAEs take far less time than three runs. All get the
+same batches, and one checkpoint holds them all; a run that was cut short goes on and ends with the same weights.
 """
 
 from __future__ import annotations
