@@ -317,7 +317,8 @@ class ModelBatches(Chunked):
         several = not isinstance(hook, str | int)
         if several and target is not None:
             raise ValueError("With a list of hooks there is no target: name it in the list.")
-        hooks = list(hook) if several else [hook] if target is None else [hook, target]
+        hooks = [hook] if isinstance(hook, str | int) else list(hook)
+        hooks += [] if target is None else [target]
         self.site = HookSite.of(model, *hooks)
         self._per_chunk = max(1, min(len(self.texts), buffer // self.texts.tokens.shape[1]))
         super().__init__(-(-len(self.texts) // self._per_chunk), batch, seed)

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,9 +83,9 @@ def write_rows(
             made[part].append(rows)
         seen = counts[name]["train"]
         say(f"{name}: {seen['documents']:,} documents, {seen['tokens']:,} tokens to train on")
-    for part, rows in made.items():
-        atomic_write(folder / f"{part}.npy", lambda path, rows=rows: _save(path, np.concatenate(rows)))
-    largest = max((int(rows.max()) for rows in made["train"] + made["held_out"] if rows.size), default=0)
+    for part, blocks in made.items():
+        atomic_write(folder / f"{part}.npy", partial(_save, rows=np.concatenate(blocks)))
+    largest = max((int(block.max()) for block in made["train"] + made["held_out"] if block.size), default=0)
     about = {"format": FORMAT, "pos": pos, "first": first, "between": separator, "largest": largest, "groups": counts}
     atomic_write(folder / MANIFEST, json.dumps(about, indent=1))
     return folder

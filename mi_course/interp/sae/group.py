@@ -24,8 +24,8 @@ from mi_course.interp.sae.host import HookSite
 from mi_course.interp.sae.training import ROWS_FOR_SCALE, Log, Progress, Trainer
 
 if TYPE_CHECKING:
+    from mi_course.interp.sae.activations import Chunked
     from mi_course.interp.sae.base import SAE
-    from mi_course.interp.sae.batches import Batches
     from mi_course.interp.sae.config import SAEConfig
 
 
@@ -60,7 +60,7 @@ def resolve(model: Any, members: Mapping[str, Member]) -> dict[str, Member]:
 
 def train_group(
     members: Mapping[str, Member],
-    source: Batches,
+    source: Chunked,
     *,
     folder: str | Path | None = None,
     checkpoint_every: int = 500,
@@ -81,6 +81,10 @@ def train_group(
 
     def feed() -> int:
         columns = source.next_batch()
+        if not isinstance(columns, dict):
+            raise ValueError(
+                "The source gives the activations of one place; give it a list of places, `places(members)`."
+            )
         for name, member in members.items():
             if member.config.steps <= done:
                 continue
@@ -136,16 +140,17 @@ def train_group(
     return {name: trainer.result() for name, trainer in trainers.items()}
 
 
-def _narrow(source: Batches, members: Mapping[str, Member], done: int) -> None:
+def _narrow(source: Chunked, members: Mapping[str, Member], done: int) -> None:
     """Leave out the places that only members with no steps left have used."""
     wanted = places({name: member for name, member in members.items() if member.config.steps > done})
-    exact = hasattr(source, "narrow") and not getattr(getattr(source, "left_out", None), "exclude_massive", False)
-    if exact and 0 < len(wanted) < len(source.names):
+    exact = not getattr(getattr(source, "left_out", None), "exclude_massive", False)
+    if exact and 0 < len(wanted) < len(source.names or ()):
         source.narrow(wanted)
 
 
-def _save(folder: Path, done: int, trainers: Mapping[str, Trainer], source: Batches) -> None:
-    tensors, values = {}, {}
+def _save(folder: Path, done: int, trainers: Mapping[str, Trainer], source: Chunked) -> None:
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, dict[str, Any]] = {}
     for name, trainer in trainers.items():
         own, values[name] = trainer.state()
         values[name]["steps"] = trainer.steps_done

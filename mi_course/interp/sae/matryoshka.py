@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mi_course.interp.sae.active_latents import SparseActive
-from mi_course.interp.sae.base import Losses, add_gradient
+from mi_course.interp.sae.base import Active, Losses, add_gradient
 from mi_course.interp.sae.batch_topk import BatchTopKSAE
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ class MatryoshkaSAE(BatchTopKSAE, architecture="matryoshka"):
     hide in latents that come late, which makes absorption rarer.
     """
 
-    def _step(self, active: SparseActive, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+    def _step(self, active: Active, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
+        assert isinstance(active, SparseActive)
         f = self._activate(active)
         self._count(active, f, step)
         tall, order = self._by_prefix(active)
-        levels, rows = len(self.config.prefixes), len(x)
+        levels, rows = len(self._prefixes), len(x)
         f = f[order]
         parts = tall.decode(f, self.W_dec).view(levels, rows, -1)
         errors = parts.cumsum(dim=0).add_(self.b_dec).sub_(target)
@@ -42,10 +43,14 @@ class MatryoshkaSAE(BatchTopKSAE, architecture="matryoshka"):
         self._add_encoder(tall.outer(d_pre, x.repeat(levels, 1)), tall.by_latent(d_pre))
         return errors[-1]
 
+    @property
+    def _prefixes(self) -> tuple[int, ...]:
+        return self.config.prefixes or (self.config.n_latents,)
+
     def _by_prefix(self, active: SparseActive) -> tuple[SparseActive, Tensor]:
         """The entries with a row for each pair of a level and a row, level by level; and their order in `active`."""
-        starts = torch.tensor(self.config.prefixes[:-1], dtype=active.latents.dtype, device=active.latents.device)
-        levels, rows = len(self.config.prefixes), len(active.offsets) - 1
+        starts = torch.tensor(self._prefixes[:-1], dtype=active.latents.dtype, device=active.latents.device)
+        levels, rows = len(self._prefixes), len(active.offsets) - 1
         level = torch.bucketize(active.latents, starts, right=True)
         place = level * rows + active.rows()
         order = place.argsort(stable=True)

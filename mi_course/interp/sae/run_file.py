@@ -118,11 +118,7 @@ class RunFile:
             raise RunFileError(f"{path} has {', '.join(unknown)}; expected {', '.join(sorted(known))}.")
         if missing := [name for name in ("folder", "model", "text", "sae") if not values.get(name)]:
             raise RunFileError(f"{path} lacks {', '.join(missing)}.")
-        text = {
-            name: TextGroup(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
-            for name, table in values["text"].items()
-            if _check(path, f"text.{name}", table, TextGroup)
-        }
+        text = {name: _text_group(path, name, table) for name, table in values["text"].items()}
         run = cls(
             path=path,
             folder=path.parent / values["folder"],
@@ -278,7 +274,8 @@ def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
 
 def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
     options: dict[str, Any] = {"target": member.target, "exclude_massive": run.tokens.exclude_massive}
-    batches, groups = [], {}
+    batches: list[Any] = []
+    groups: dict[str, torch.Tensor] = {}
     for group in run.text:
         rows = TokenRows(run.rows, "held_out", group)
         if len(rows):
@@ -319,6 +316,7 @@ def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
         seen = loss_with_sae(
             model, sae, tokens, member.hook, rows_at_once=run.tokens.rows_at_once, mean=mean, **options
         )
+        assert seen.mean is not None
         card["loss"][group] = {
             "clean": seen.clean,
             "rise": seen.rise,
@@ -365,13 +363,20 @@ def _members(run: RunFile, model: Any) -> dict[str, Member]:
     return resolve(model, run.members(widths=width))
 
 
-def _check(path: Path, name: str, table: Any, kind: type) -> bool:
+def _text_group(path: Path, name: str, table: Any) -> TextGroup:
+    _check(path, f"text.{name}", table, TextGroup)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    if isinstance(values.get("files"), str) or not values.get("files"):
+        raise RunFileError(f'{path}: [text.{name}] files is {values.get("files")!r}; expected a list, ["books/*.txt"].')
+    return TextGroup(**values)
+
+
+def _check(path: Path, name: str, table: Any, kind: type) -> None:
     if not isinstance(table, dict):
         raise RunFileError(f"{path}: {name} is {table!r}; expected a table, [{name}].")
     known = {field.name for field in fields(kind)}
     if unknown := sorted(set(table) - known):
         raise RunFileError(f"{path}: [{name}] has {', '.join(unknown)}; expected {', '.join(sorted(known))}.")
-    return True
 
 
 def _table(path: Path, name: str, table: Any, kind: type) -> Any:

@@ -32,7 +32,7 @@ UNFINISHED = "unfinished"
 
 
 def write_shards(
-    source: Batches,
+    source: Batches | Chunked,
     folder: str | Path,
     rows: int,
     *,

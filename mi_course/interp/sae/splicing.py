@@ -195,7 +195,9 @@ class _StandIn:
             new = self.sae.decode(self.sae.encode(read[where].flatten(1).float()))
             if new.shape[-1] != (width := out[0, 0].numel()):
                 raise ValueError(f"The SAE gives rows of {new.shape[-1]} numbers, {self.target} has {width}.")
+        elif self.kind == "mean" and self.mean is not None:
+            new = self.mean.to(out).expand_as(chosen.flatten(1))
         else:
-            new = torch.zeros_like(chosen) if self.kind == "zero" else self.mean.to(out).expand_as(chosen.flatten(1))
+            new = torch.zeros_like(chosen)
         out[where] = new.reshape(chosen.shape).to(out.dtype)
         return out

@@ -216,6 +216,7 @@ def test_a_training_that_is_killed_goes_on(place, model):
         ("rows = 1500", "", r"\[activations\].*rows"),
         ("k = 4", "kk = 4", r"\[sae.early\].*kk"),
         ("n_latents = 32", "n_latents = 0", r"\[sae.early\] n_latents is 0; expected a whole number"),
+        ('["books/*.txt"]', '"books/*.txt"', r"\[text.books\] files is 'books/\*\.txt'; expected a list"),
         ("hook = 0", "", r"\[sae.early\] lacks hook"),
         ('"matryoshka"', '"topk"', r"\[sae.mlp\] is a transcoder of architecture 'topk'"),
         ("[training]", "[training", "is not TOML"),
