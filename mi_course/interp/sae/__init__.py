@@ -17,11 +17,14 @@ from mi_course.interp.sae.batch_topk import BatchTopKSAE
 from mi_course.interp.sae.batches import Batches, TensorBatches
 from mi_course.interp.sae.checkpoints import CheckpointError
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.corpus import TextGroup, TokenRows, write_rows
 from mi_course.interp.sae.file_checks import FileError
 from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.gated import GatedSAE
+from mi_course.interp.sae.group import Member, places, train_group
 from mi_course.interp.sae.jumprelu import JumpReluSAE
 from mi_course.interp.sae.live import live_training
+from mi_course.interp.sae.matryoshka import MatryoshkaSAE
 from mi_course.interp.sae.metrics import (
     Density,
     FiringWindow,
@@ -41,7 +44,7 @@ from mi_course.interp.sae.planted import Planted, planted_activations, planted_d
 from mi_course.interp.sae.relu import ReluSAE
 from mi_course.interp.sae.shards import ShardBatches, write_shards
 from mi_course.interp.sae.simple import train_simple
-from mi_course.interp.sae.splicing import SpliceLoss, loss_with_sae
+from mi_course.interp.sae.splicing import SpliceLoss, clamp, loss_with_sae, splice
 from mi_course.interp.sae.topk import TopKSAE
 from mi_course.interp.sae.training import Progress, Trainer, train
 
@@ -58,6 +61,8 @@ __all__ = [
     "JumpReluSAE",
     "LeftOut",
     "Matching",
+    "MatryoshkaSAE",
+    "Member",
     "ModelBatches",
     "Planted",
     "Progress",
@@ -66,9 +71,12 @@ __all__ = [
     "ShardBatches",
     "SpliceLoss",
     "TensorBatches",
+    "TextGroup",
+    "TokenRows",
     "TopKSAE",
     "Trainer",
     "absorption",
+    "clamp",
     "collect_activations",
     "dead_latents",
     "density",
@@ -83,13 +91,17 @@ __all__ = [
     "match_dictionary",
     "mean_max_cosine",
     "ordinary_tokens",
+    "places",
     "planted_activations",
     "planted_dictionary",
     "planted_hierarchy",
     "sampled_tokens",
     "save_sae",
     "shrinkage",
+    "splice",
     "train",
+    "train_group",
     "train_simple",
+    "write_rows",
     "write_shards",
 ]
