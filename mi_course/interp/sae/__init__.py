@@ -17,6 +17,8 @@ from mi_course.interp.sae.batch_topk import BatchTopKSAE
 from mi_course.interp.sae.batches import Batches, TensorBatches
 from mi_course.interp.sae.checkpoints import CheckpointError
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.feature_build import build_feature_index
+from mi_course.interp.sae.feature_index import FeatureIndex, load_feature_index
 from mi_course.interp.sae.file_checks import FileError
 from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.gated import GatedSAE
@@ -52,6 +54,7 @@ __all__ = [
     "Batches",
     "CheckpointError",
     "Density",
+    "FeatureIndex",
     "FileError",
     "FiringWindow",
     "GatedSAE",
@@ -69,6 +72,7 @@ __all__ = [
     "TopKSAE",
     "Trainer",
     "absorption",
+    "build_feature_index",
     "collect_activations",
     "dead_latents",
     "density",
@@ -77,6 +81,7 @@ __all__ = [
     "explained_variance_variants",
     "l0",
     "live_training",
+    "load_feature_index",
     "load_sae",
     "loss_recovered",
     "loss_with_sae",
