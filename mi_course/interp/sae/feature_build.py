@@ -55,8 +55,8 @@ def build_feature_index(
     exclude_massive: leave out tokens whose norm is above three times their row's median, as SAEs trained without them
     need; every page says what was left out.
     top: strongest contexts per latent. edges, per_band: bounds of bands, as shares of the latent's active tokens
-    ordered from the strongest, and contexts drawn from each at random. before, after: tokens of a context beside its own.
-    promoted: tokens promoted, and as many suppressed.
+    ordered from the strongest, and contexts drawn from each at random. before, after: tokens
+    of a context beside its own. promoted: tokens promoted, and as many suppressed.
 
     All activations are held until the end: 12 bytes for each active latent of each token, 400 MB for 500,000 tokens at
     an L0 of 64. Raises ValueError for ids outside the vocabulary, empty rows, edges that do not rise from 0 to 1, and

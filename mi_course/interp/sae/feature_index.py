@@ -91,8 +91,8 @@ class FeatureIndex:
         ours, theirs = directions(rows), self.arrays["direction"]
         if np.abs(ours - theirs).max() > 0.05 * max(float(np.abs(theirs).max()), 1e-9):
             raise ValueError(
-                "The decoder rows of this SAE are not those that the index was built for: it belongs to another SAE, or "
-                "to an earlier state of its training. Build it again with build_feature_index(sae, …)."
+                "The decoder rows of this SAE are not those that the index was built for: it belongs to another SAE, "
+                "or to an earlier state of its training. Build it again with build_feature_index(sae, …)."
             )
         try:
             number = latent.__index__()
