@@ -6,6 +6,7 @@ description in words, which is also its `str`), `.alt` (the alternative text) an
 
     show.head_heatmap(scores, title="Induction heads sit in the last third", unit="attention")
     show.attention(pattern, tokens, heads=["18.6", "17.3"], title="18.6 looks one past the first copy")
+    show.feature_browser(sae)                                  docs/feature-browser.md
 
 Nothing of the course is imported here, and numpy, matplotlib and ipywidgets only when a picture needs them.
 """

@@ -63,7 +63,7 @@ def test_the_static_page_is_deterministic_small_and_has_words(made: Any, browse:
 
 def test_hostile_tokens_are_text(made: Any) -> None:
     """No tag comes from a token; control characters, direction marks and $ are made harmless."""
-    sae, _, features = made
+    sae, _, _features = made
     parts = [show.feature(sae, latent).html() for latent in range(40)]
     asked = Asked(show.feature_browser(sae))
     parts += [asked(ask="start")["html"], asked(ask="list", order="densest")["html"]]
