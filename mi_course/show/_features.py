@@ -107,7 +107,7 @@ class Features(Live):
         return {"latent": page["latent"], "html": _page_html(page, live=True), "say": _summary(page)}
 
 
-def feature(sae: Any, index: int, features: Any = None, *, title: str = "", caption: str = "") -> Features:
+def feature(sae: Any, index: int, features: Any = None, *, title: str = "Feature page", caption: str = "") -> Features:
     """The feature page of one latent: density and histogram, contexts, promoted tokens, nearest latents.
 
     In a notebook it has a box that runs the model on a sentence of yours, if the index has a model.
@@ -124,7 +124,7 @@ def feature(sae: Any, index: int, features: Any = None, *, title: str = "", capt
         features,
         latent,
         browse=False,
-        title=check_text(title, "title") if title else f"Latent {latent:,}",
+        title=check_text(title, "title"),
         caption=check_text(caption, "caption"),
     )
 
@@ -291,7 +291,8 @@ def _text(text: str) -> str:
 def _context(example: dict[str, Any], largest: float) -> str:
     strength = short(example["values"][example["at"]], 3)
     source = f"text {example['text']:,}{': ' + example['source'] if example['source'] else ''}"
-    before, after = ("… " if example["cut"][0] else ""), (" …" if example["cut"][1] else "")
+    space = "" if example["tokens"][0].startswith(" ") else " "
+    before, after = (f"…{space}" if example["cut"][0] else ""), (" …" if example["cut"][1] else "")
     return (
         f'<div title="{escape(visible_inside(source))}" style="font-size:13px;line-height:1.7;margin:1px 0">'
         f'<span style="color:{SOFT};display:inline-block;width:52px">{strength}</span>'

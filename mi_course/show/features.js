@@ -73,8 +73,9 @@ function render({ model, el }) {
     function shown(answer, focus) {
       current = answer.latent;
       which.value = current;
+      const inside = page.contains(document.activeElement); // or the focus would be lost with what had it
       page.innerHTML = answer.html;
-      if (focus) page.querySelector("[role=heading]")?.focus();
+      if (focus || inside) page.querySelector("[role=heading]")?.focus();
       if (sentence.value.trim() && read.textContent) run();
     }
     const open = (latent, focus = false) => request({ ask: "page", kind: "open", latent }, (answer) => shown(answer, focus));
