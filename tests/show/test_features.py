@@ -224,14 +224,14 @@ def test_pages_live_and_static(theme: str, tmp_path: Path, made: Any) -> None:
         page.keyboard.press("ArrowRight")
         region.get_by_role("heading", name=f"Latent {int(wanted) + 1}", exact=True).wait_for()
         assert f"Latent {int(wanted) + 1} is" in all_.get_by_role("status").inner_text()
+        page.keyboard.press("x")  # would cut a cell if it reached JupyterLab
+        assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 3
         page.keyboard.press("/")
         assert all_.get_by_role("searchbox").evaluate("(node) => node === document.activeElement")
         all_.get_by_label("A sentence for the model").focus()
         page.keyboard.type(f"w12 {examples.SCRIPT} {examples.IMAGE} w20")
         page.keyboard.press("Enter")
         all_.locator(".mi-read table").wait_for()
-        page.keyboard.press("x")  # cut a cell, had the letter reached JupyterLab
-        assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 3
         number = all_.get_by_label("Latent, 0 to 39")
         number.fill("400")
         number.press("Enter")
