@@ -351,7 +351,7 @@ def _histogram_svg(shares: Sequence[float], largest: float) -> str:
 def _effects(page: dict[str, Any], kind: str) -> str:
     rows = "".join(
         f'<tr><td style="padding:0 10px 0 0;text-align:left;color:{INK}">{_glyphs(word)}</td>'
-        f'<td style="padding:0;text-align:right;color:{SOFT}">{_signed(value)}</td></tr>'
+        f'<td style="padding:0;text-align:right;color:{INK}">{_signed(value)}</td></tr>'
         for word, value in page[kind]
     )
     name = f"Tokens {kind}"
@@ -370,7 +370,7 @@ def _glyphs(token: str) -> str:
 def _nearest(page: dict[str, Any], *, live: bool) -> str:
     rows = "".join(
         f'<tr><td style="padding:0 10px 0 0;text-align:left;color:{INK}">{_link(latent, live=live)}</td>'
-        f'<td style="padding:0;text-align:right;color:{SOFT}">{_signed(cosine)}</td></tr>'
+        f'<td style="padding:0;text-align:right;color:{INK}">{_signed(cosine)}</td></tr>'
         for latent, cosine in page["nearest"]
     )
     return (
@@ -403,7 +403,7 @@ def _table(rows: list[dict[str, Any]], *, live: bool) -> str:
 def _short_context(row: dict[str, Any], reach: int = 6) -> str:
     example = row["example"]
     if example is None:
-        return f'<span style="color:{SOFT}">never active</span>'
+        return "never active"
     part = slice(max(0, example["at"] - reach), example["at"] + reach - 2)
     shown = _colored(example["tokens"][part], example["values"][part], row["largest"], example["at"] - part.start)
     return f'<span dir="ltr" style="white-space:pre-wrap">{shown}</span>'
