@@ -18,6 +18,8 @@ from mi_course.interp.sae.batches import Batches, TensorBatches
 from mi_course.interp.sae.checkpoints import CheckpointError
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.corpus import TextGroup, TokenRows, write_rows
+from mi_course.interp.sae.feature_build import build_feature_index
+from mi_course.interp.sae.feature_index import FeatureIndex, load_feature_index
 from mi_course.interp.sae.file_checks import FileError
 from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.gated import GatedSAE
@@ -55,6 +57,7 @@ __all__ = [
     "Batches",
     "CheckpointError",
     "Density",
+    "FeatureIndex",
     "FileError",
     "FiringWindow",
     "GatedSAE",
@@ -76,6 +79,7 @@ __all__ = [
     "TopKSAE",
     "Trainer",
     "absorption",
+    "build_feature_index",
     "clamp",
     "collect_activations",
     "dead_latents",
@@ -85,6 +89,7 @@ __all__ = [
     "explained_variance_variants",
     "l0",
     "live_training",
+    "load_feature_index",
     "load_sae",
     "loss_recovered",
     "loss_with_sae",
