@@ -84,7 +84,7 @@ def build_feature_index(
     arrays |= _logit_effects(sae, host, len(vocabulary), promoted, progress)
     arrays["direction"] = directions(decoder(sae))
     left_out = f"the first token of each text{f' and {massive:,} massive tokens' if exclude_massive else ''}"
-    about = {"hook": host.hook, "target": target if target is None else str(target), "model": host.name}
+    about: dict[str, Any] = {"hook": host.hook, "target": None if target is None else str(target), "model": host.name}
     about |= {"tokens": counted, "left_out": left_out, "edges": list(map(float, edges))}
     features = FeatureIndex(arrays, texts, {**about, "before": before, "after": after}, host)
     remember(sae, features)

@@ -234,7 +234,8 @@ class FeatureIndex:
     def _examples(self) -> NDArray[np.int64]:
         """[active] the example that each stored activation belongs to."""
         if "_examples" not in self.__dict__:
-            lengths = np.diff(self.arrays["first_active"].astype(np.int64))
+            first = self.arrays["first_active"].astype(np.int64)
+            lengths = first[1:] - first[:-1]
             self.__dict__["_examples"] = np.repeat(np.arange(len(lengths)), lengths)
         return self.__dict__["_examples"]
 
@@ -242,7 +243,8 @@ class FeatureIndex:
     def _latents(self) -> NDArray[np.int64]:
         """[example] the latent that each example belongs to."""
         if "_latents" not in self.__dict__:
-            lengths = np.diff(self.arrays["first_example"].astype(np.int64))
+            first = self.arrays["first_example"].astype(np.int64)
+            lengths = first[1:] - first[:-1]
             self.__dict__["_latents"] = np.repeat(np.arange(len(lengths)), lengths)
         return self.__dict__["_latents"]
 
