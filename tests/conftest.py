@@ -6,7 +6,9 @@ import os
 import re
 import tempfile
 from collections import defaultdict
+from pathlib import Path
 
+import passed
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -19,17 +21,23 @@ from mi_course import lessons
 
 __all__ = ["built_plugin", "plugin"]
 
-LONGEST_FIRST = ("nbval", "measured", "sandbox", "browser", "test_exercises")
+LONGEST_FIRST = ("nbval", "measured", "proofs", "sandbox", "browser")
 """How the names of the longest groups begin. They start first, so that no worker ends with one of them alone."""
 
 LESSONS = {info.id for info in lessons.OURS}
 
 _seconds: defaultdict[str, float] = defaultdict(float)
+_verified: defaultdict[str, list[int]] = defaultdict(list)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="Skip nothing to save time. A release needs it.")
     parser.addoption("--write-keys", action="store_true", help="Write tests/keys of what passes.")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the exercises where test_proofs.py runs them, which is slow; never asked about a file that is named."""
+    return True if collection_path.name == "test_exercises.py" and "not slow" not in config.option.markexpr else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -69,6 +77,9 @@ def group_of(item: pytest.Item) -> str:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _seconds[report.nodeid.partition("::")[0]] += report.duration
+    if report.when == "call":
+        test = report.nodeid.partition("::")[2].partition("[")[0]
+        _verified[test] += [value for name, value in report.user_properties if name == passed.VERIFIED]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -77,6 +88,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("slowest files")
         for file, seconds in slowest:
             terminalreporter.line(f"{seconds:7.1f} s  {file}")
+    if any(_verified.values()):
+        terminalreporter.section("not run: nothing that they depend on has changed since they passed")
+    for test, counts in _verified.items():
+        if counts:
+            terminalreporter.line(f"{sum(counts):7} tests in {len(counts)} of {test}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,8 @@
-"""Keys of what has passed: a notebook's nbval, or a file of measured tests, need not run again while nothing that its
-result depends on has changed.
+"""Keys of what has passed: a notebook's nbval, a file of measured tests, or the proof of a lesson's exercises need not
+run again while nothing that its result depends on has changed.
 
-`keys/<stem>.json` says with which Python, platform and model it passed, and gives the hash of every file of the
-repository that it read: itself, the modules that its processes imported, data, and `constraints.txt`.
+`keys/<name>.json` says how many tests passed, with which Python, platform and model, and gives the hash of every file
+of the repository that they read: themselves, the modules that their processes imported, data, and `constraints.txt`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 CONSTRAINTS = "constraints.txt"
 TRACED = ("mi_course", "data", "notebooks", "solutions", "tests")
 """The folders whose files count."""
+VERIFIED = "verified"
+"""A property of a skipped test: for how many tests its key vouches."""
 
 RECORDER = '''"""Appends the path of every file under RECORD_ROOT that this process opens to RECORD_FILE."""
 
@@ -73,23 +76,22 @@ def recording(folder: Path, root: Path = ROOT) -> dict[str, str]:
     }
 
 
-def write(file: Path, folder: Path, root: Path = ROOT) -> Path:
-    """Write the key of a notebook, or a file of tests, that passed while `recording(folder)` was in force."""
+def write(name: str, tests: int, folder: Path, root: Path = ROOT) -> None:
+    """Write the key of so many tests, all of which passed while `recording(folder)` was in force."""
     opened = (folder / "opened.txt").read_text().splitlines()
-    names = {str(file.relative_to(root)), CONSTRAINTS, *_sources(opened, root)}
-    if "mi_course/__init__.py" not in names:
-        raise ValueError(f"{file.name} did not import mi_course from {root}: its modules are unknown")
-    key = {**_machine(), "files": {name: _hash(root / name) for name in sorted(names)}}
-    path = _path(file, root)
+    files = {CONSTRAINTS, *_sources(opened, root)}
+    if "mi_course/__init__.py" not in files:
+        raise ValueError(f"{name} did not import mi_course from {root}: its modules are unknown")
+    key = {**_machine(), "tests": tests, "files": {file: _hash(root / file) for file in sorted(files)}}
+    path = _path(name, root)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(key, indent=1) + "\n")
-    return path
 
 
-def changes(file: Path, root: Path = ROOT) -> list[str]:
-    """Why this notebook or file must run again: what has changed since it passed. Empty if its key still holds."""
+def changes(name: str, root: Path = ROOT) -> list[str]:
+    """Why this must run again: what has changed since it passed. Empty if its key still holds."""
     try:
-        key = json.loads(_path(file, root).read_text())
+        key = json.loads(_path(name, root).read_text())
         files = dict(key["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return ["it has no key"]
@@ -99,38 +101,47 @@ def changes(file: Path, root: Path = ROOT) -> list[str]:
 
 
 def verify(
-    file: Path,
-    files: Sequence[Path],
-    run: Callable[[Path, Path], subprocess.CompletedProcess[str]],
+    name: str,
+    run: Callable[[Path], subprocess.CompletedProcess[str]],
+    request: pytest.FixtureRequest,
     folder: Path,
-    config: pytest.Config,
+    *,
+    regardless: bool,
+    root: Path = ROOT,
 ) -> None:
-    """Run the file, one of `files`, unless its key says that it passes; fail if it fails, and write its key if asked.
+    """Run tests, unless their key says that they pass; fail if one fails, and write the key if asked.
 
-    run(file, folder) must be under the influence of `recording(folder)`.
+    run(folder): pytest in a process of its own, under the influence of `recording(folder)`.
+    regardless: whatever the key says.
     """
-    changed = changes(file)
-    if not (changed or config.getoption("--all") or file in spot_checks(files)):
+    changed = changes(name, root)
+    if not (changed or request.config.getoption("--all") or regardless):
+        request.node.user_properties.append((VERIFIED, json.loads(_path(name, root).read_text()).get("tests", 0)))
         pytest.skip("verified: nothing that its result depends on has changed since it passed")
-    result = run(file, folder)
+    result = run(folder)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    if config.getoption("--write-keys"):
-        write(file, folder)
+    if request.config.getoption("--write-keys"):
+        write(name, _tests(result.stdout), folder, root)
     elif changed:
         shown = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
-        warnings.warn(f"{file.name} passed without a valid key ({shown}): --write-keys records it", stacklevel=2)
+        warnings.warn(f"{name} passed without a valid key ({shown}): --write-keys records it", stacklevel=2)
 
 
-def spot_checks(files: Sequence[Path], commit: str | None = None) -> list[Path]:
-    """Two files that run whatever their keys say; which two depends on the commit."""
+def spot_checks(names: Sequence[str], count: int, commit: str | None = None) -> list[str]:
+    """Those that run whatever their keys say; which they are depends on the commit."""
     if commit is None:
         git = ["git", "rev-parse", "HEAD"]
         commit = subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    return random.Random(commit).sample(list(files), 2)
+    return random.Random(commit).sample(list(names), count)
 
 
-def _path(file: Path, root: Path) -> Path:
-    return root / "tests" / "keys" / f"{file.stem}.json"
+def _path(name: str, root: Path) -> Path:
+    return root / "tests" / "keys" / f"{name}.json"
+
+
+def _tests(output: str) -> int:
+    """How many passed, by the last line of pytest."""
+    return int(re.findall(r"(\d+) passed", output)[-1])
 
 
 def _machine() -> dict[str, str]:

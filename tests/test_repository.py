@@ -70,6 +70,14 @@ def test_that_shares_the_machine(): assert WORKER
 def test_that_measures_seconds(): assert not WORKER
 
 def test_that_is_skipped(): pytest.skip("no reason")
+
+def test_for_which_a_key_vouches(record_property):
+    record_property("verified", 20)
+    pytest.skip("verified")
+
+def test_for_which_another_vouches(record_property):
+    record_property("verified", 3)
+    pytest.skip("verified")
 """
 FAILING_TESTS = """
 def test_that_fails(): assert 0
@@ -79,21 +87,24 @@ def test_that_kills_its_worker(): os._exit(1)
 
 
 @pytest.mark.parametrize(
-    ("more", "options", "status", "last"),
+    ("more", "options", "status", "verified", "last"),
     [
-        ("", ["-k", "measures"], 0, "1 passed, 0 failed, 0 skipped"),
-        (FAILING_TESTS, [], 1, "2 passed, 3 failed, 1 skipped"),
-        ("", ["--no-such-option"], 4, "0 passed, 0 failed, 0 skipped"),
+        ("", ["-k", "measures"], 0, 0, "1 passed, 0 failed, 0 skipped"),
+        (FAILING_TESTS, [], 1, 23, "2 passed, 3 failed, 3 skipped"),
+        ("", ["--no-such-option"], 4, 0, "0 passed, 0 failed, 0 skipped"),
     ],
     ids=["passes", "fails", "usage"],
 )
-def test_the_test_script_sums_both_parts(tmp_path: Path, more: str, options: list[str], status: int, last: str):
+def test_the_test_script_sums_both_parts(
+    tmp_path: Path, more: str, options: list[str], status: int, verified: int, last: str
+):
     (tmp_path / "test_some.py").write_text(SOME_TESTS + more)
     command = [sys.executable, str(ROOT / "tests" / "run.py"), "-c", os.devnull]
     command += [f"-pno:{plugin}" for plugin in ("cacheprovider", "nbval", "jaxtyping", "hypothesispytest")]
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     result = subprocess.run([*command, str(tmp_path), *options], capture_output=True, text=True, timeout=300, env=env)
-    assert result.stdout.splitlines()[-1:] == [last], result.stdout + result.stderr
+    summary = [f"{verified} tests were not run: nothing that they depend on has changed since they passed", last]
+    assert result.stdout.splitlines()[-2:] == summary, result.stdout + result.stderr
     assert result.returncode == status
 
 

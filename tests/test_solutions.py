@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import passed
 import pytest
 import test_measured
+import test_proofs
 
 from mi_course import content, lessons
 from mi_course.authoring.execute import environment
 
-NOTEBOOKS = [content.notebook_path(info, solution=True) for info in lessons.OURS]
+NOTEBOOKS = {info.notebook: content.notebook_path(info, solution=True) for info in lessons.OURS}
+"""Name of the key -> notebook."""
 
 
 def run_nbval(notebook: Path, folder: Path, root: Path = passed.ROOT) -> subprocess.CompletedProcess[str]:
@@ -30,11 +33,11 @@ def run_nbval(notebook: Path, folder: Path, root: Path = passed.ROOT) -> subproc
 @pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.parametrize(
-    "notebook",
-    [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(f"nbval:{path.stem}")) for path in NOTEBOOKS],
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"nbval:{name}")) for name in NOTEBOOKS]
 )
-def test_nbval(notebook: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    passed.verify(notebook, NOTEBOOKS, run_nbval, tmp_path, request.config)
+def test_nbval(name: str, tmp_path: Path, request: pytest.FixtureRequest):
+    regardless = name in passed.spot_checks(list(NOTEBOOKS), 2)
+    passed.verify(name, partial(run_nbval, NOTEBOOKS[name]), request, tmp_path, regardless=regardless)
 
 
 # -- Keys -------------------------------------------------------------------------------------------------------------
@@ -78,9 +81,9 @@ print(open(data + "/table.json").read(), load_file(data + "/weights.safetensors"
         patch.setenv("PYTHONPATH", str(root))
         result = run_nbval(notebook, folder, root)
     assert result.returncode == 0, result.stdout
-    assert passed.changes(notebook, root) == ["it has no key"]
-    passed.write(notebook, folder, root)
-    return notebook
+    assert passed.changes("90_tiny", root) == ["it has no key"]
+    passed.write("90_tiny", 1, folder, root)
+    return root
 
 
 @pytest.mark.parametrize(
@@ -98,14 +101,13 @@ print(open(data + "/table.json").read(), load_file(data + "/weights.safetensors"
     }.items(),
 )
 def test_a_key_holds_what_outputs_depend_on(verified: Path, name: str, counts: bool):
-    root = verified.parents[1]
-    assert passed.changes(verified, root) == []
-    before = (root / name).read_bytes()
-    (root / name).write_bytes(before + b"\n")
+    assert passed.changes("90_tiny", verified) == []
+    before = (verified / name).read_bytes()
+    (verified / name).write_bytes(before + b"\n")
     try:
-        assert passed.changes(verified, root) == ([f"{name} has changed"] if counts else [])
+        assert passed.changes("90_tiny", verified) == ([f"{name} has changed"] if counts else [])
     finally:
-        (root / name).write_bytes(before)
+        (verified / name).write_bytes(before)
 
 
 def test_an_environment_within_the_clone_does_not_count(tmp_path: Path):
@@ -119,28 +121,28 @@ def test_an_environment_within_the_clone_does_not_count(tmp_path: Path):
 def test_a_key_is_for_one_python_model_and_set_of_versions(verified: Path, monkeypatch: pytest.MonkeyPatch):
     from mi_course.interp.models import smollm2
 
-    root = verified.parents[1]
     with monkeypatch.context() as patch:
         patch.setattr(smollm2, "GGUF_SHA256", "0")
         patch.setattr(sys, "version_info", (3, 99))
-        assert passed.changes(verified, root) == ["python is another", "model is another"]
+        assert passed.changes("90_tiny", verified) == ["python is another", "model is another"]
     monkeypatch.setattr(passed, "version", lambda name: "0.1")
-    assert passed.changes(verified, root) == [f"pytest 0.1 is installed, not =={pytest.__version__}"]
+    assert passed.changes("90_tiny", verified) == [f"pytest 0.1 is installed, not =={pytest.__version__}"]
 
 
 def test_the_modules_of_a_notebook_that_imports_another_course_are_unknown(verified: Path, tmp_path: Path):
     (tmp_path / "opened.txt").touch()
     with pytest.raises(ValueError, match="its modules are unknown"):
-        passed.write(verified, tmp_path, verified.parents[1])
+        passed.write("90_tiny", 1, tmp_path, verified)
 
 
 def test_two_notebooks_run_whatever_their_keys_say():
-    chosen = [tuple(passed.spot_checks(NOTEBOOKS, f"commit {n}")) for n in range(50)]
+    names = list(NOTEBOOKS)
+    chosen = [tuple(passed.spot_checks(names, 2, f"commit {n}")) for n in range(50)]
     assert all(len(set(pair)) == 2 for pair in chosen)
-    assert {path for pair in chosen for path in pair} == set(NOTEBOOKS)
-    assert passed.spot_checks(NOTEBOOKS, "a") == passed.spot_checks(NOTEBOOKS, "a")
+    assert {name for pair in chosen for name in pair} == set(names)
+    assert passed.spot_checks(names, 2, "a") == passed.spot_checks(names, 2, "a")
 
 
-def test_every_key_belongs_to_a_notebook_or_a_file_of_tests():
+def test_every_key_belongs_to_something_that_is_run():
     keys = {path.stem for path in (passed.ROOT / "tests" / "keys").glob("*.json")}
-    assert keys <= {path.stem for path in (*NOTEBOOKS, *test_measured.FILES)}
+    assert keys <= {*NOTEBOOKS, *(path.stem for path in test_measured.FILES), *test_proofs.NAMES}
