@@ -565,6 +565,29 @@ def test_what_is_left_behind_does_not_reach_a_watch(watch, monkeypatch):
     wire.encode(seen)
 
 
+SEEDING = {
+    "generators": (lambda: torch.rand(3, generator=torch.Generator().manual_seed(random.Random(0).randint(0, 9))), []),
+    "random": (lambda: random.seed(0), ["random"]),
+    "numpy": (lambda: np.random.seed(0), ["numpy"]),
+    "torch": (lambda: torch.manual_seed(0), ["torch"]),
+    "torch, then a number": (lambda: torch.manual_seed(0) and torch.rand(()), ["torch"]),
+}
+
+
+@pytest.mark.parametrize("session", [0, 7])
+@pytest.mark.parametrize("way", SEEDING)
+def test_any_seeding_shows(way, session):
+    """Also with the very seed that the session has."""
+    seeds, moved = SEEDING[way]
+    state = torch.get_rng_state()
+    try:
+        torch.manual_seed(session)
+        seen = reply(lambda: [seeds(), 1][1], watch=("random_state",)).watched["random_state"]
+    finally:
+        torch.set_rng_state(state)
+    assert [name for name, kept in seen.items() if not kept] == moved
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Stubs
 

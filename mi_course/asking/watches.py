@@ -69,6 +69,9 @@ def arguments(args: list[Any]) -> Callable[[], Any]:
     return after
 
 
+_AHEAD = 997
+
+
 def random_state(args: list[Any]) -> Callable[[], Any]:
     seed = torch.initial_seed() % 2**31
 
@@ -79,6 +82,10 @@ def random_state(args: list[Any]) -> Callable[[], Any]:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        # Further on, since an answer may seed with the very seed of the session.
+        random.randbytes(4 * _AHEAD)
+        np.random.bytes(4 * _AHEAD)
+        torch.rand(_AHEAD)
 
     reset()
     expected = numbers()
