@@ -37,6 +37,7 @@ __all__ = [
     "Case",
     "Complaint",
     "Exercise",
+    "Judge",
     "LessonSpec",
     "Mistake",
     "Part",
@@ -51,6 +52,7 @@ __all__ = [
     "function_ref",
     "heads_in",
     "hook_ref",
+    "judge_each",
     "layout_ref",
     "left_hooks",
     "left_hooks_by",
@@ -172,6 +174,10 @@ class Complaint:
     """The name of a mistake that a judge has recognized; its message then replaces this one."""
 
 
+Judge = Callable[["Case", Observation], Complaint | None]
+"""Complains about an observation of a case, or finds it right."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Calls, and what is expected of them. Only the calls and the limits cross."""
@@ -181,7 +187,7 @@ class Case:
     """The inputs in words, for messages: "period 7, 3 heads"."""
     truth: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
     """An expected value for each call, or a function that returns these. None: what the oracle returns."""
-    judge: Callable[[Case, Observation], Complaint | None] | None = None
+    judge: Judge | None = None
     """Judges by properties, instead of comparing with the truth. Called only where every call returned."""
     judge_data: Any = None
     """What only the judge knows: a planted dictionary, scores on held-out data."""
@@ -252,6 +258,20 @@ def as_tensor(value: Any) -> Any:
         return torch.tensor(value)
     except (ValueError, TypeError, RuntimeError):
         return value
+
+
+def judge_each(complaint: Callable[..., Complaint | None], arguments: int | None = None) -> Judge:
+    """A judge that takes one reply after the other; the first complaint counts.
+
+    complaint: of a reply's value and the call's arguments, the first so many of them.
+    """
+
+    def judge(case: Case, observation: Observation) -> Complaint | None:
+        pairs = zip(case.calls, observation.replies, strict=False)
+        problems = (complaint(reply.value, *call.args[:arguments]) for call, reply in pairs)
+        return next(filter(None, problems), None)
+
+    return judge
 
 
 def moved_random_state(case: Case, observation: Observation) -> bool:

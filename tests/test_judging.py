@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mi_course import judging, wire
 from mi_course.asking import observe
-from mi_course.exercises import Case, Complaint, Exercise, Mistake, Part, Verdict, case
+from mi_course.exercises import Case, Complaint, Exercise, Mistake, Part, Verdict, case, judge_each
 from mi_course.judging import compare, degenerate, judge, same
 from mi_course.wire import Ask, Call, Error, Observation, Reply
 
@@ -252,6 +252,20 @@ def test_half_precision_is_no_mistake():
     assert verdict.mistake is None
     assert verdict.message.startswith("The result is in bfloat16")
     assert check(exercise(part, mistakes=(near,)), lambda x: 2 * x).mistake == "near"
+
+
+def test_replies_are_judged_one_after_the_other():
+    def complaint(value: int, x: int) -> Complaint | None:
+        return None if value == 2 * x else Complaint(f"{x}: {value}")
+
+    two = Case(tuple(Call((x, "seed")) for x in (3, 4)), judge=judge_each(complaint, 1))
+    assert two.judge
+    for factor, message in ((2, None), (3, "3: 9")):
+        seen = observe(lambda x, seed, factor=factor: factor * x, Ask(two.calls))
+        found = two.judge(two, seen)
+        assert (found and found.message) == message
+    with pytest.raises(TypeError, match="positional"):
+        judge_each(complaint)(two, seen)
 
 
 def test_ours_is_asked_once_and_only_where_the_verdict_needs_it():

@@ -227,8 +227,7 @@ def _key(config: dict[str, Any]) -> str:
 
 def _warm_up(model: Any) -> Any:
     """Run the model once: in its first forward pass the bridge adds a hook of its own, and fills caches of names."""
-    with torch.no_grad():
-        model.run_with_cache(torch.zeros(1, 2, dtype=torch.long))
+    _run_with_cache(model, torch.zeros(1, 2, dtype=torch.long))
     return model
 
 

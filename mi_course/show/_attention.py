@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from mi_course.show._chart import Axis, Cells, Chart, Scale
 from mi_course.show._data import array, check_text, labels, short, visible
 from mi_course.show._heatmaps import tables_in_grid
 from mi_course.show._html import figure
-from mi_course.show._picture import Live, describe, page, write_as
+from mi_course.show._picture import Live, describe, page, widget_class, write_as
 from mi_course.show._static import png
 
 MAX_HEADS = 12
@@ -90,7 +89,7 @@ class Attention(Live):
 
     def widget(self) -> Any:
         """An anywidget that draws CircuitsVis' view. Script and patterns go to the page only when a view opens."""
-        widget = _widget_class()()
+        widget = widget_class("attention")()
         size = len(self._tokens)
         answer = {
             "kind": "patterns",
@@ -161,16 +160,3 @@ def _script() -> bytes:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("circuitsvis is not installed; the interactive attention view needs it.")
     return (Path(spec.submodule_search_locations[0]) / "dist" / "cdn" / "iife.js").read_bytes()
-
-
-@cache
-def _widget_class() -> type:
-    import anywidget
-
-    source = Path(__file__).with_name("attention.js").read_text(encoding="utf-8")
-    style = json.dumps(Path(__file__).with_name("attention.css").read_text(encoding="utf-8"))
-
-    class AttentionView(anywidget.AnyWidget):
-        _esm = source.replace('const STYLE = "";', f"const STYLE = {style};")
-
-    return AttentionView

@@ -7,18 +7,15 @@ writes HTML for the widget and for the static page; every token is escaped in th
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from mi_course.show import _colors as colors
 from mi_course.show._data import check_text, short, visible
 from mi_course.show._html import INK, LINE, SOFT, figure, prose_spans
-from mi_course.show._picture import Live, describe
+from mi_course.show._picture import Live, describe, widget_class
 from mi_course.show._tokens import _glyph
 
 METHODS = ("check", "page", "summary", "ordered", "search", "read")
@@ -54,7 +51,7 @@ class Features(Live):
 
     def widget(self) -> Any:
         """An anywidget. Pages come as messages when they are asked for, never as state: notebooks stay small."""
-        widget = _widget_class()()
+        widget = widget_class("features")()
         shown = self._latent
 
         def answer(ask: dict[str, Any]) -> dict[str, Any]:
@@ -457,16 +454,3 @@ def _reading(reading: dict[str, Any], latent: int) -> dict[str, Any]:
         f'<table style="border-collapse:collapse;font-size:12px;margin:4px 0"><tr>{head}</tr>{"".join(rows)}</table>'
     )
     return {"html": html, "say": say}
-
-
-@cache
-def _widget_class() -> type:
-    import anywidget
-
-    source = Path(__file__).with_name("features.js").read_text(encoding="utf-8")
-    style = json.dumps(Path(__file__).with_name("features.css").read_text(encoding="utf-8"))
-
-    class FeatureView(anywidget.AnyWidget):
-        _esm = source.replace('const STYLE = "";', f"const STYLE = {style};")
-
-    return FeatureView

@@ -12,7 +12,9 @@ What JupyterLab 4.6 does with an output was read in its source and seen in a bro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,16 @@ class Live(Shown):
             return  # the static picture is there
         view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
         display({WIDGET: view}, raw=True)
+
+
+@cache
+def widget_class(name: str) -> type:
+    """The anywidget of `name.js`, in the style of `name.css`. Raises ImportError where anywidget is missing."""
+    import anywidget
+
+    script, style = (Path(__file__).with_name(f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+    script = script.replace('const STYLE = "";', f"const STYLE = {json.dumps(style)};")
+    return type(f"{name.title()}View", (anywidget.AnyWidget,), {"_esm": script})
 
 
 def describe(title: str, caption: str, details: Sequence[str]) -> str:

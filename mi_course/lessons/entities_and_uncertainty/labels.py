@@ -20,6 +20,7 @@ from mi_course.exercises import (
     Part,
     RandomInputs,
     case,
+    judge_each,
     moved_random_state,
 )
 from mi_course.wire import Observation
@@ -260,11 +261,7 @@ def _folds_complaint(value: Any, groups: list[str], n_folds: int) -> Complaint |
     return None
 
 
-def _judge_folds(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _folds_complaint(reply.value, *call.args[:2]):
-            return problem
-    return None
+_judge_folds = judge_each(_folds_complaint, 2)
 
 
 def _partition(value: Any, groups: list[str], n_folds: int) -> set[frozenset[int]]:
@@ -626,11 +623,7 @@ def _count_complaint(
     return None
 
 
-def _judge_pairs(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _pairs_complaint(reply.value, *call.args):
-            return problem
-    return None
+_judge_pairs = judge_each(_pairs_complaint)
 
 
 def _judge_and_name(case: Case, observation: Observation) -> Complaint | None:

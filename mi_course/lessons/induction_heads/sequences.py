@@ -17,6 +17,7 @@ from mi_course.exercises import (
     RandomInputs,
     as_tensor,
     case,
+    judge_each,
     moved_random_state,
     seed_complaint,
 )
@@ -145,12 +146,7 @@ def _evenness(drawn: Tensor, low: int, high: int) -> Complaint | None:
     return None
 
 
-def _judge_layout(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        batch, period, low, high, bos, _ = call.args
-        if problem := _layout(reply.value, batch, period, low, high, bos):
-            return problem
-    return None
+_judge_layout = judge_each(_layout, 5)
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,17 +13,17 @@ from mi_course.exercises import (
     Case,
     Complaint,
     Exercise,
+    Judge,
     Mistake,
     Part,
     RandomInputs,
     as_tensor,
     case,
+    judge_each,
     moved_random_state,
     seed_complaint,
 )
 from mi_course.wire import Observation
-
-Judge = Callable[[Case, Observation], Complaint | None]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # random_controls: random, so it is judged by its properties
@@ -156,11 +155,7 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
     return None
 
 
-def _judge_directions(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _directions_complaint(reply.value, call.args[0], call.args[1]):
-            return problem
-    return None
+_judge_directions = judge_each(_directions_complaint, 2)
 
 
 def seeds_judge(judge: Judge) -> Judge:

@@ -19,10 +19,10 @@ from mi_course.exercises import (
     Part,
     RandomInputs,
     case,
+    judge_each,
     moved_random_state,
 )
 from mi_course.lessons.steering_vectors.controls import read_rows, seeds_judge
-from mi_course.wire import Observation
 
 Covariance = Callable[[Tensor], Tensor]
 
@@ -151,11 +151,7 @@ def _lines(unit: Tensor) -> Tensor:
     return torch.unique((unit * unit.gather(1, first).sign()).round(decimals=6), dim=0)
 
 
-def _judge(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _complaint(reply.value, *call.args[:3]):
-            return problem
-    return None
+_judge = judge_each(_complaint, 3)
 
 
 def _activations(draw: RandomInputs, tokens: int, d: int) -> Tensor:

@@ -19,6 +19,7 @@ from mi_course.exercises import (
     RandomInputs,
     as_tensor,
     case,
+    judge_each,
     moved_random_state,
     seed_complaint,
 )
@@ -225,11 +226,7 @@ def _magnitudes(x: Tensor, present: Tensor, p: float) -> Complaint | None:
     return None
 
 
-def _judge_sample(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _sample_complaint(reply.value, *call.args[:3]):
-            return problem
-    return None
+_judge_sample = judge_each(_sample_complaint, 3)
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:

@@ -18,6 +18,7 @@ from mi_course.exercises import (
     RandomInputs,
     as_tensor,
     case,
+    judge_each,
     moved_random_state,
     seed_complaint,
 )
@@ -249,11 +250,7 @@ def _sizes(x: Tensor, present: Tensor, p: float, together: bool) -> Complaint | 
     )
 
 
-def _judge(case: Case, observation: Observation) -> Complaint | None:
-    for call, reply in zip(case.calls, observation.replies, strict=False):
-        if problem := _complaint(reply.value, *call.args[:4]):
-            return problem
-    return None
+_judge = judge_each(_complaint, 4)
 
 
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
