@@ -53,6 +53,7 @@ __all__ = [
     "heads_in",
     "hook_ref",
     "judge_each",
+    "judge_seeds",
     "layout_ref",
     "left_hooks",
     "left_hooks_by",
@@ -299,6 +300,23 @@ def seed_complaint(
     if (alike or same)(first, other):
         return Complaint("", mistake="seed_ignored")
     return None
+
+
+def judge_seeds(judge: Judge, results: str, alike: Callable[[Any, Any], bool] | None = None) -> Judge:
+    """A judge whose first three calls are two with one seed and one with another.
+
+    judge: what is asked of each reply besides. results: what the calls return, for the message: "directions".
+    alike: compares the results of two seeds; `torch.equal` by default.
+    """
+
+    def judge_both(case: Case, observation: Observation) -> Complaint | None:
+        if problem := judge(case, observation):
+            return problem
+        first, again, other = (as_tensor(reply.value) for reply in observation.replies[:3])
+        message = f"Two calls with the same seed gave different {results}. All randomness must come from it."
+        return seed_complaint(first, again, other, message, alike=alike)
+
+    return judge_both
 
 
 def left_hooks(case: Case, observation: Observation) -> bool:

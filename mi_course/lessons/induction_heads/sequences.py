@@ -18,10 +18,10 @@ from mi_course.exercises import (
     as_tensor,
     case,
     judge_each,
+    judge_seeds,
     moved_random_state,
-    seed_complaint,
 )
-from mi_course.wire import Observation, tensors_in
+from mi_course.wire import tensors_in
 
 # ---------------------------------------------------------------------------------------------------------------------
 # repeated_tokens: random, so it is judged by its properties
@@ -147,15 +147,7 @@ def _evenness(drawn: Tensor, low: int, high: int) -> Complaint | None:
 
 
 _judge_layout = judge_each(_layout, 5)
-
-
-def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_layout(case, observation):
-        return problem
-    return seed_complaint(
-        *(as_tensor(reply.value) for reply in observation.replies),
-        "Two calls with the same seed gave different tokens. Everything random must come from the seed.",
-    )
+_judge_seeds = judge_seeds(_judge_layout, "tokens")
 
 
 def _layout_cases(draw: RandomInputs, size: str) -> list[Case]:

@@ -13,17 +13,15 @@ from mi_course.exercises import (
     Case,
     Complaint,
     Exercise,
-    Judge,
     Mistake,
     Part,
     RandomInputs,
     as_tensor,
     case,
     judge_each,
+    judge_seeds,
     moved_random_state,
-    seed_complaint,
 )
-from mi_course.wire import Observation
 
 # ---------------------------------------------------------------------------------------------------------------------
 # random_controls: random, so it is judged by its properties
@@ -158,24 +156,6 @@ def _uniform(unit: Tensor, given: Tensor) -> Complaint | None:
 _judge_directions = judge_each(_directions_complaint, 2)
 
 
-def seeds_judge(judge: Judge) -> Judge:
-    """Judges three calls: two with one seed, then one with another. judge: what is asked of each result besides."""
-
-    def judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-        if problem := judge(case, observation):
-            return problem
-        first, again, other = (as_tensor(reply.value) for reply in observation.replies)
-        return seed_complaint(
-            first,
-            again,
-            other,
-            "Two calls with the same seed gave different directions. All randomness must come from it.",
-            alike=torch.allclose,
-        )
-
-    return judge_seeds
-
-
 def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     for n, d in ((3, 8), (1, 5), (400, 40)):
@@ -193,7 +173,8 @@ def _controls_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _controls_seeds(draw: RandomInputs, size: str) -> list[Case]:
     vector, seed, other = draw.normal(30, std=2.0), draw.seed(), draw.seed()
     calls = tuple(Call((vector, 4, s), watch=("random_state", "arguments")) for s in (seed, seed, other))
-    return [Case(calls=calls, judge=seeds_judge(_judge_directions), about="the same seed twice, then another")]
+    judge = judge_seeds(_judge_directions, "directions", torch.allclose)
+    return [Case(calls, judge=judge, about="the same seed twice, then another")]
 
 
 RANDOM_CONTROLS = Exercise(

@@ -20,9 +20,10 @@ from mi_course.exercises import (
     RandomInputs,
     case,
     judge_each,
+    judge_seeds,
     moved_random_state,
 )
-from mi_course.lessons.steering_vectors.controls import read_rows, seeds_judge
+from mi_course.lessons.steering_vectors.controls import read_rows
 
 Covariance = Callable[[Tensor], Tensor]
 
@@ -198,7 +199,8 @@ def _other_inputs(draw: RandomInputs) -> list[Case]:
 def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     vector, activations, seed, other = draw.normal(6), _activations(draw, 60, 6), draw.seed(), draw.seed()
     calls = tuple(Call((vector, activations, 4, s), watch=("random_state", "arguments")) for s in (seed, seed, other))
-    return [Case(calls=calls, judge=seeds_judge(_judge), about="the same seed twice, then another")]
+    judge = judge_seeds(_judge, "directions", torch.allclose)
+    return [Case(calls, judge=judge, about="the same seed twice, then another")]
 
 
 def _rows_drawn(vector: Tensor, activations: Tensor, n: int, seed: int) -> Tensor:

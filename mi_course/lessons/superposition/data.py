@@ -20,10 +20,9 @@ from mi_course.exercises import (
     as_tensor,
     case,
     judge_each,
+    judge_seeds,
     moved_random_state,
-    seed_complaint,
 )
-from mi_course.wire import Observation
 
 SIX = 6.0
 """In standard deviations: one in 500 million by chance."""
@@ -227,15 +226,7 @@ def _magnitudes(x: Tensor, present: Tensor, p: float) -> Complaint | None:
 
 
 _judge_sample = judge_each(_sample_complaint, 3)
-
-
-def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge_sample(case, observation):
-        return problem
-    return seed_complaint(
-        *(as_tensor(reply.value) for reply in observation.replies),
-        "Two calls with the same seed gave different features. All randomness must come from it.",
-    )
+_judge_seeds = judge_seeds(_judge_sample, "features")
 
 
 def _sample_cases(draw: RandomInputs, size: str) -> list[Case]:

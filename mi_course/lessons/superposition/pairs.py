@@ -19,11 +19,10 @@ from mi_course.exercises import (
     as_tensor,
     case,
     judge_each,
+    judge_seeds,
     moved_random_state,
-    seed_complaint,
 )
 from mi_course.lessons.superposition.data import SIX, _magnitudes, _near, _shape_complaint
-from mi_course.wire import Observation
 
 ROWS = 1000
 """With fewer rows only the shape, the range and the rule of the pairs are judged, not rates."""
@@ -251,14 +250,7 @@ def _sizes(x: Tensor, present: Tensor, p: float, together: bool) -> Complaint | 
 
 
 _judge = judge_each(_complaint, 4)
-
-
-def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
-    if problem := _judge(case, observation):
-        return problem
-    first, again, other = (as_tensor(reply.value) for reply in observation.replies[:3])
-    message = "Two calls with the same seed gave different features. All randomness must come from it."
-    return seed_complaint(first, again, other, message)
+_judge_seeds = judge_seeds(_judge, "features")
 
 
 def _about(together: bool) -> str:
