@@ -4,9 +4,9 @@
 
 It proves, for every exercise: it is complete; the reference, the alternatives and the oracle pass; the stub is not
 attempted; each mistake is refused with its own message; guesses earn nothing; values of a wrong form get a clear
-message; half precision is judged as half precision; the verdict is the same through the wire; and every one-step mutant
-of the reference, and every habit of `kinds` (`.squeeze()`, a cache that forgets an argument, a floor under magnitudes),
-is refused, but for those listed with a reason. `-k NAME` narrows it to one exercise.
+message; half precision is judged as half precision; the verdict is the same through the wire, which no truth crosses;
+and every one-step mutant of the reference, and every habit of `kinds` (`.squeeze()`, a cache that forgets an argument,
+a floor under magnitudes), is refused, but for those listed with a reason. `-k NAME` narrows it to one exercise.
 
 The lesson must be built, since references and stubs are read from its notebooks. Alternatives, and the mutants that may
 pass, stand in the module that `Plugin.alternatives` names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from mi_course.testing.answers import (
 from mi_course.testing.checker import Checker, checker
 from mi_course.testing.kinds import ACCEPTED, listed, try_kinds
 from mi_course.testing.mutants import mutants
+from mi_course.wire import Observation
 
 SEEDS = (0, 1, 2)
 
@@ -248,6 +250,57 @@ def test_the_verdict_is_the_same_through_the_wire(function: Exercise) -> None:
         far = judge(plan, observations, ask=observe)
         near = check_exercise(function, answer, seed=5, size=size)
         assert replace(far, printed="") == replace(near, printed="")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# No truth crosses
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, torch.Tensor):
+        return list(value.double().flatten().tolist())
+    if isinstance(value, dict):
+        return [n for item in value.values() for n in _numbers(item)]
+    if isinstance(value, (list, tuple)):
+        return [n for item in value for n in _numbers(item)]
+    return [float(value)] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 17])
+def test_no_truth_crosses(exercise: Exercise, seed: int) -> None:
+    """What an untrusted answer is sent holds neither names nor numbers that would help it."""
+    size = "small" if exercise.kind == "value" else "full"
+    ids = set()
+    for planned in exercise.plan(seed, size).cases:
+        frame = wire.encode(planned.ask)
+        assert set(vars(planned.ask)) == {"calls", "limit_s", "max_reply_bytes", "id"}
+        names = [exercise.id, exercise.name, *(mistake.name for mistake in exercise.mistakes)]
+        for secret in [planned.case.about, planned.part.name, *names]:
+            assert len(secret) < 4 or secret.encode() not in frame, secret
+        for word in (b"points", b"truth", b"judge", b"about", b"judge_data", b"oracle"):
+            assert b'"' + word + b'"' not in frame
+        ids.add(planned.ask.id)
+        if planned.case.truth is None and exercise.oracle is not None:
+            given = {round(n, 6) for call in planned.ask.calls for n in _numbers([call.args, call.options])}
+            for truth in observe(exercise.oracle, planned.ask).replies:
+                for number in _numbers(truth.value)[:200]:
+                    if round(number, 6) in given or number == round(number, 2):
+                        continue  # an input that is passed on, or a number as plain as 0.5
+                    assert repr(number).encode() not in frame
+                    assert struct.pack("=d", number) not in frame
+        if planned.case.judge_data is not None:
+            held = [n for n in _numbers(planned.case.judge_data) if n != round(n, 2)][:50]
+            assert not any(repr(n).encode() in frame or struct.pack("=d", n) in frame for n in held)
+    again = {planned.ask.id for planned in exercise.plan(seed, size).cases}
+    assert len(ids) == len(again)
+    assert not ids & again, "ids are drawn, not computed"
+
+
+def test_an_ask_is_the_same_once_it_has_crossed(exercise: Exercise) -> None:
+    for sent in exercise.plan(3, "small").asks:
+        back = wire.decode(wire.encode(sent))
+        assert wire.encode(back) == wire.encode(sent)
+        assert isinstance(observe(lambda *args: 0, back), Observation)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
