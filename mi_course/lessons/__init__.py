@@ -83,6 +83,9 @@ OURS = (
     LessonInfo(
         6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
     ),
+    LessonInfo(
+        13, "latent_structure", "Latent structure", 120, "13_latent_structure", "mi_course.lessons.latent_structure"
+    ),
 )
 
 
