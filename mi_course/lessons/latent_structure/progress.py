@@ -252,11 +252,6 @@ def _split_mistakes(split: _Split, *, keep: bool) -> tuple[Mistake, ...]:
                 _restricted_logits,
             ),
             Mistake(
-                "sign_turned",
-                "You subtracted the wave twice, or flipped its sign: what was there is there again, upside down. Subtract it once.",
-                lambda logits, basis, keys: (logits.double() - 2 * _of_the_sum(logits, keys)).float(),
-            ),
-            Mistake(
                 "nothing_removed",
                 "These are the logits as they came. Did you throw the difference away?",
                 lambda logits, basis, keys: logits.clone(),
@@ -268,7 +263,8 @@ def _split_mistakes(split: _Split, *, keep: bool) -> tuple[Mistake, ...]:
         *(Mistake(name, message, _split(waves, keep=keep)) for name, message, waves in _SHARED),
         Mistake(
             "wave_of_length_two",
-            "Your waves do not have length one. cos ka cos kb − sin ka sin kb, made of rows of length one, has length √2: divide by it, in both places where the wave stands.",
+            ("Your waves count twice" if keep else "You subtracted twice as much as there is: the waves are there again, upside down")
+            + ". cos ka cos kb − sin ka sin kb, made of rows of length one, has length √2. Divide by it before you project.",
             _not_normalized(keep=keep),
         ),
         Mistake(
