@@ -37,7 +37,7 @@ __all__ = [
     "direction_fit",
     "embedding",
     "measure",
-    "memorized_share",
+    "my_frequencies",
     "mystery_frequencies",
     "neurons",
     "pair_logits",
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 HEADS = 4
+MYSTERY = "tiny-clock-mystery"
 USED = 0.1
 """Nats that the loss over all pairs must rise by without a frequency, for the model to be using it."""
 
@@ -195,7 +196,9 @@ def train_addition(
         with one_thread():
             loss = torch.nn.functional.cross_entropy(state_logits(state, a, b).double(), right)
         if step % every == 0 or step == steps:
-            yield Snapshot(step, float(loss), {name: t.detach().clone() for name, t in state.items()})
+            yield Snapshot(step, float(loss.detach()), {name: t.detach().clone() for name, t in state.items()})
+        if step == steps:
+            break
         with one_thread():
             for group in optimizer.param_groups:
                 group["lr"] = lr * min(1.0, (step + 1) / 10)
@@ -288,3 +291,40 @@ def used_frequencies(logits: Float[Tensor, "a b c"], bar: float = USED) -> dict[
         k: float(cross_entropy(without_frequency(logits, k)).mean()) - loss for k in range(1, (len(logits) + 1) // 2)
     }
     return {k: rise for k, rise in rises.items() if rise > bar}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The mystery model
+
+
+@torch.no_grad()
+def add_decoy(model: TransformerBridge, k: int, size: float) -> None:
+    """Write frequency k into the embedding, in place, where heads hardly look.
+
+    The hours are read by keys and values alone. The wave is written into the two directions that these read least.
+    size: the power of the wave, as a multiple of the strongest frequency's.
+    """
+    W_E = embedding(model)
+    p = len(W_E)
+    strongest = max(float((waves(p, j) @ W_E).square().sum()) for j in range(1, (p + 1) // 2))
+    state = native.state_of(model)
+    reads = torch.cat([state[f"blocks.0.attn.{name}.weight"] for name in "kv"])  # [what is read, d_model]
+    unread = torch.linalg.svd(reads).Vh[-2:]
+    state["embed.weight"][:p] += math.sqrt(size * strongest / 2) * waves(p, k).T @ unread
+    native.load_state(model, state)
+
+
+@cache
+def mystery_frequencies() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Frequencies that the mystery model uses; and those that its embedding holds as strongly, and nothing reads."""
+    model = native.load_native(MYSTERY)
+    W_E = embedding(model)
+    used = used_frequencies(pair_logits(model))
+    power = {k: float((waves(len(W_E), k) @ W_E).square().sum()) for k in range(1, (len(W_E) + 1) // 2)}
+    least = min(power[k] for k in used)
+    return tuple(used), tuple(k for k in power if k not in used and power[k] >= least)
+
+
+def my_frequencies() -> list[int]:
+    """The course's own answer to lesson 13's outcome."""
+    return list(mystery_frequencies()[0])

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
-from mi_course.interp.modular import USED, MYSTERY_PRIME, mystery_frequencies
+from mi_course.interp.modular import MYSTERY, USED, mystery_frequencies
+from mi_course.interp.models.native import find, read_meta
 from mi_course.wire import Observation
 
 
@@ -93,7 +94,7 @@ _CHANGES = {
 def _cases(draw: RandomInputs, size: str) -> list[Case]:
     if size == "full":
         used, decoys = mystery_frequencies()
-        truth = Truth(MYSTERY_PRIME, used, decoys)
+        truth = Truth(read_meta(find(MYSTERY))["config"]["d_vocab_out"], used, decoys)
     else:
         # Far enough apart that none is another one's neighbor or double.
         order = [3 + 4 * i for i in draw.permutation(6)]

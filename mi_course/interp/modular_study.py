@@ -1,0 +1,131 @@
+"""Experiments on models of modular addition, and their pictures, for lesson 13."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mi_course.interp import modular
+from mi_course.interp.models.native import load_checkpoints, load_native, load_state
+from mi_course.interp.models.where import data_dir
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from mi_course.show import Picture
+
+__all__ = [
+    "PRIME",
+    "checkpoint_logits",
+    "draw_growth",
+    "draw_spectra",
+    "models",
+    "random_keys",
+    "recorded_growth",
+    "trained_pairs",
+    "watch_circles",
+]
+
+PRIME = 53
+NAME = "tiny-clock"
+
+
+@cache
+def recorded_growth() -> dict[str, dict[str, list[float]]]:
+    """What was recorded of the two runs every 100 steps: run -> measure -> numbers. Losses are in nats."""
+    growth: dict[str, Any] = json.loads((data_dir() / f"{NAME}-growth.json").read_text())
+    return {name: measures for name, measures in growth.items() if name != "run"}
+
+
+def trained_pairs() -> Bool[Tensor, "a b"]:
+    """The pairs that both runs were trained on."""
+    run = json.loads((data_dir() / f"{NAME}-growth.json").read_text())["run"]
+    return modular.training_pairs(run["p"], run["share"], run["seed"])
+
+
+def models() -> dict[str, TransformerBridge]:
+    """The recorded run's first and last state, and the run without weight decay."""
+    checkpoints = load_checkpoints(NAME)
+    untrained = checkpoints.boot()
+    load_state(untrained, checkpoints[0])
+    return {
+        "weight decay": checkpoints.boot(),
+        "no weight decay": load_native(f"{NAME}-memory"),
+        "untrained": untrained,
+    }
+
+
+def checkpoint_logits() -> dict[int, Float[Tensor, "a b c"]]:
+    """Step -> logits for all pairs, for every checkpoint of the recorded run."""
+    pairs = modular.all_pairs(PRIME)
+    with torch.no_grad():
+        return {
+            step: modular.state_logits(state, pairs[:, 0], pairs[:, 1]).unflatten(0, (PRIME, PRIME))
+            for step, state in load_checkpoints(NAME).items()
+        }
+
+
+def random_keys(n: int, count: int, without: Sequence[int], seed: int) -> list[list[int]]:
+    """`count` controls: sets of n frequencies, none of them among `without`."""
+    others = torch.tensor([k for k in range(1, (PRIME + 1) // 2) if k not in without])
+    generator = torch.Generator().manual_seed(seed)
+    return [sorted(others[torch.randperm(len(others), generator=generator)[:n]].tolist()) for _ in range(count)]
+
+
+def draw_growth(growth: Mapping[str, Mapping[str, list[float]]]) -> Picture:
+    """Accuracies of both runs over the steps of the training."""
+    from mi_course import show
+
+    decay, control = growth["weight decay"], growth["no weight decay"]
+    return show.lines(
+        [max(step, 10) for step in decay["step"]],
+        {
+            "pairs of the training": decay["train_accuracy"],
+            "pairs never seen": decay["test_accuracy"],
+            "control: never seen, no weight decay": control["test_accuracy"],
+        },
+        xlabel="training step",
+        ylabel="share of right answers",
+        title="Right on every pair of the training, and on hardly any other",
+        caption="Recorded every 100 steps. The first step is drawn at 10.",
+        log_x=True,
+    )
+
+
+def draw_spectra(power: Mapping[str, Float[Tensor, "frequency"]]) -> Picture:
+    """The power of each frequency, one bar each; the second entry is drawn as the control."""
+    from mi_course import show
+
+    (name, values), (control_name, control) = power.items()
+    return show.bars(
+        [str(k) for k in range(1, len(values) + 1)],
+        values,
+        control=control,
+        series_name=name,
+        control_name=control_name,
+        xlabel="frequency",
+        ylabel="share of the power",
+        title="The power in the embedding, by frequency",
+    )
+
+
+def watch_circles(keys: Sequence[int]) -> dict[int, Float[Tensor, "2 hour"]]:
+    """Show where the hours lie in the planes of these frequencies, step by step; return the last picture's points."""
+    from mi_course import show
+
+    with show.live_vectors(
+        title="The hours of the clock, in the plane of each frequency",
+        caption="Each point is an hour; neighbors on the circle are joined. A gray circle has radius 1.",
+        every_s=0.15,
+    ) as picture:
+        for step, state in load_checkpoints(NAME).items():
+            W_E = state["embed.weight"][:PRIME]
+            points = {k: modular.circle(W_E, k) for k in keys}
+            picture.update(step, {f"frequency {k}": plane for k, plane in points.items()})
+    return points
