@@ -28,11 +28,14 @@ HERE = Path(__file__).resolve().parent
 NAME = "tiny-clock"
 ABOUT = {"licence": "Apache-2.0", "script": "data/make_tiny_clock.py"}
 EVERY = 100
-RUN: dict[str, Any] = {"p": 53, "seed": 0, "share": 0.7, "weight_decay": 1.0, "lr": 0.002, "steps": 10_000}
-MYSTERY: dict[str, Any] = {"p": 47, "seed": 1, "share": 0.8, "weight_decay": 1.0, "lr": 0.002, "steps": 10_000}
-DECOY, SIZE = 5, 1.5
+RUN: dict[str, Any] = {"p": 53, "seed": 0, "share": 0.7, "weight_decay": 1.0, "lr": 0.002, "steps": 8000}
+MYSTERY: dict[str, Any] = {"p": 59, "seed": 1, "share": 0.65, "weight_decay": 2.0, "lr": 0.002, "steps": 5000}
+DECOY, SIZE = 11, 0.9
 """The frequency that is written into the mystery model's embedding, and its power over the strongest one's."""
-KEEP = (0, 100, 200, 400, 700, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000)
+KEEP = (
+    *(0, 100, 200, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000),
+    *(4250, 4500, 4750, 5000, 5250, 5500, 6000, 6500, 7000, 8000),
+)
 """Steps of the checkpoints."""
 
 

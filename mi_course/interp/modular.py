@@ -43,6 +43,7 @@ __all__ = [
     "pair_logits",
     "readout",
     "state_logits",
+    "sum_share",
     "train_addition",
     "training_pairs",
     "untrained_addition_model",
@@ -240,6 +241,13 @@ def circle(W_E: Float[Tensor, "p d_model"], k: int) -> Float[Tensor, "2 p"]:
     axes = axes * (axes * rows).sum(1, keepdim=True).sign()
     points = axes @ (W_E - W_E.mean(0)).T
     return points / points.norm(dim=0).mean().clamp(min=1e-9)
+
+
+def sum_share(table: Float[Tensor, "a b"], k: int) -> float:
+    """The share of a function's variance that cos k(a + b) and sin k(a + b) explain. 0 where there is none."""
+    centered = table - table.mean()
+    total = centered.square().sum()
+    return float((_of_the_sum(len(table), k) * centered).sum((1, 2)).square().sum() / total) if total > 0 else 0.0
 
 
 def direction_fit(neurons: Float[Tensor, "a b neuron"], W_L: Float[Tensor, "neuron p"], k: int) -> float:

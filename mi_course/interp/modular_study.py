@@ -24,6 +24,7 @@ __all__ = [
     "PRIME",
     "checkpoint_logits",
     "draw_growth",
+    "draw_progress",
     "draw_spectra",
     "models",
     "random_keys",
@@ -112,6 +113,20 @@ def draw_spectra(power: Mapping[str, Float[Tensor, "frequency"]]) -> Picture:
         xlabel="frequency",
         ylabel="share of the power",
         title="The power in the embedding, by frequency",
+    )
+
+
+def draw_progress(steps: Sequence[int], measures: Mapping[str, Float[Tensor, "checkpoint"]]) -> Picture:
+    """How far each measure has come on its way from its first to its last value."""
+    from mi_course import show
+
+    return show.lines(
+        steps,
+        {name: (values - values[0]) / (values[-1] - values[0]) for name, values in measures.items()},
+        xlabel="training step",
+        ylabel="way gone (0: as at first, 1: as at last)",
+        title="Both losses move before the accuracy does",
+        caption="Below 0 a measure is farther from its end than it was at first.",
     )
 
 
