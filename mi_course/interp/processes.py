@@ -259,15 +259,17 @@ def fit_affine(
     ridge: float = 1e-6,
     weights: Float[Tensor, "sample"] | None = None,
 ) -> AffineMap:
-    """The affine map with the least weighted mean squared error, plus `ridge` times the squared norm of A.
+    """The affine map from x to y with the least weighted mean squared error.
 
-    x and y are centred first, so b is not shrunk. Solved in float64.
+    x and y are centered first, so that b is not shrunk. `ridge` times the mean variance of x is added to every
+    variance, which only matters where x has fewer dimensions than it seems. Solved in float64.
     """
     w = torch.ones(len(x), dtype=torch.double) if weights is None else weights.double()
     w = w / w.sum()
     x, y = x.double(), y.double()
     mean_x, mean_y = w @ x, w @ y
     x, y = x - mean_x, y - mean_y
-    gram = x.T @ (w[:, None] * x) + ridge * torch.eye(x.shape[1], dtype=torch.double)
+    gram = x.T @ (w[:, None] * x)
+    gram += max(ridge * float(gram.diagonal().mean()), 1e-30) * torch.eye(x.shape[1], dtype=torch.double)
     A = torch.linalg.solve(gram, x.T @ (w[:, None] * y))
     return AffineMap(A.float(), (mean_y - mean_x @ A).float())
