@@ -35,9 +35,7 @@ def _normal(row: Tensor) -> Tensor:
 def _belief_update(belief: Tensor, T: Tensor, token: int) -> Tensor:
     """Oracle: the joint probability of each way to go, one by one, in double precision."""
     _, n_from, n_to = T.shape
-    joint = [
-        sum(float(belief[s].double() * T[token, s, r].double()) for s in range(n_from)) for r in range(n_to)
-    ]
+    joint = [sum(float(belief[s].double() * T[token, s, r].double()) for s in range(n_from)) for r in range(n_to)]
     total = math.fsum(joint)
     if total == 0:
         raise ValueError(f"token {token} cannot follow")
@@ -64,7 +62,12 @@ def _sure_cases(draw: RandomInputs, size: str) -> list[Case]:
         case(certain, _process(draw, 3, 4), 1, about="a belief that is sure of one state"),
         case(half, rrxor(), 1, about="RRXOR, the first bit not known, the second is 1"),
         case(torch.ones(1), _process(draw, 3, 1), 2, about="a single state"),
-        case(_belief(draw, 3), _process(draw, 3, 3) * torch.tensor([1.0, 1.0, 1e-6])[:, None, None], 2, about="a token of one in a million"),
+        case(
+            _belief(draw, 3),
+            _process(draw, 3, 3) * torch.tensor([1.0, 1.0, 1e-6])[:, None, None],
+            2,
+            about="a token of one in a million",
+        ),
     ]
 
 
@@ -145,7 +148,11 @@ BELIEF_UPDATE = Exercise(
         Mistake(
             "most_likely_state",
             "You kept the most likely state alone. The belief is the whole distribution: what looks unlikely now may be what the next tokens say.",
-            _updated(lambda belief, T, token: torch.nn.functional.one_hot(_belief_update(belief, T, token).argmax(), T.shape[2]).float()),
+            _updated(
+                lambda belief, T, token: torch.nn.functional.one_hot(
+                    _belief_update(belief, T, token).argmax(), T.shape[2]
+                ).float()
+            ),
         ),
         Mistake(
             "divided_by_the_largest",

@@ -48,7 +48,9 @@ def _splits(groups: Tensor) -> _Split:
         yield groups != label, groups == label
 
 
-def _r2(x: Tensor, y: Tensor, splits: _Split, mean: Callable[[Tensor, Tensor, Tensor], Tensor], fit: Callable | None = None) -> float:
+def _r2(
+    x: Tensor, y: Tensor, splits: _Split, mean: Callable[[Tensor, Tensor, Tensor], Tensor], fit: Callable | None = None
+) -> float:
     """A pooled R² with other splits, another mean, or another fit."""
     missed = scattered = torch.zeros(y.shape[1], dtype=torch.double)
     for train, test in splits:
@@ -98,7 +100,9 @@ def _correlation(x: Tensor, y: Tensor, groups: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([guesses.flatten(), y.flatten()]))[0, 1] ** 2)
 
 
-def _r2_data(draw: RandomInputs, sizes: tuple[int, ...], d: int, states: int, noise: float, shift: float) -> tuple[Tensor, ...]:
+def _r2_data(
+    draw: RandomInputs, sizes: tuple[int, ...], d: int, states: int, noise: float, shift: float
+) -> tuple[Tensor, ...]:
     """Groups of these sizes, each with an offset of its own in x and y, so that it matters what is held out."""
     labels = torch.tensor([7 * i + 2 for i in draw.permutation(len(sizes))])
     groups = torch.cat([label.expand(size) for label, size in zip(labels, sizes, strict=True)])
@@ -297,7 +301,9 @@ def _pair_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _pair_edge_cases(draw: RandomInputs, size: str) -> list[Case]:
     T = rrxor()
     # Two states after the first bit, either of which emits both tokens alike.
-    after = torch.tensor([[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0]])
+    after = torch.tensor(
+        [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0]]
+    )
     strings = torch.tensor([[0, 0, 0, 1], [1, 1, 0, 0]])
     reached = bayes_beliefs(strings, T).flatten(0, 1)
     apart = torch.eye(5)[[3, 4, 1]]
