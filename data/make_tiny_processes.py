@@ -1,8 +1,9 @@
 """Train the small models of lesson 13, part A: `python data/make_tiny_processes.py` (some minutes).
 
-    tiny-rrxor-checkpoints   four layers on random, random, XOR, at six steps of its training, float16
     tiny-mess3               two layers on Mess3, whose beliefs make the fractal
-    tiny-mystery             three layers on a process that the learner is to name
+    tiny-ring-checkpoints    two layers on three states in a ring, at eight steps of its training, float16
+    tiny-rrxor-checkpoints   four layers on random, random, XOR, before and after training, float16
+    tiny-mystery             two layers on one of three processes; which, the learner is to find out
 
 Deterministic: same seed, same weights, on the same version of torch; elsewhere the last digits differ. It writes the
 files beside itself, and prints how far each model is from a perfect predictor and the SHA-256 for `data/README.md`.
@@ -23,22 +24,12 @@ from mi_course.interp.models.native import save_checkpoints, save_native, state_
 
 HERE = Path(__file__).resolve().parent
 LENGTH = 10
+RING_STEPS = (0, 25, 50, 100, 200, 400, 800, 2000)
 RUNS: dict[str, dict[str, Any]] = {
-    "tiny-rrxor": {
-        "T": processes.rrxor(),
-        "n_layers": 4,
-        "d_model": 64,
-        "steps": 4000,
-        "keep": (0, 100, 300, 1000, 2000, 4000),
-    },
     "tiny-mess3": {"T": processes.mess3(), "n_layers": 2, "d_model": 32, "steps": 1500, "keep": ()},
-    "tiny-mystery": {
-        "T": processes.boolean_process(lambda a, b: a),
-        "n_layers": 3,
-        "d_model": 48,
-        "steps": 2500,
-        "keep": (),
-    },
+    "tiny-ring": {"T": processes.ring(), "n_layers": 2, "d_model": 48, "steps": 2000, "keep": RING_STEPS},
+    "tiny-rrxor": {"T": processes.rrxor(), "n_layers": 4, "d_model": 64, "steps": 4000, "keep": (0, 4000)},
+    "tiny-mystery": {"T": processes.MYSTERY["B"], "n_layers": 2, "d_model": 48, "steps": 2000, "keep": ()},
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 __all__ = [
+    "MYSTERY",
     "AffineMap",
     "Strings",
     "all_strings",
@@ -35,6 +36,7 @@ __all__ = [
     "next_token_probabilities",
     "process_config",
     "residual_stream",
+    "ring",
     "rrxor",
     "sample_process",
     "stationary_distribution",
@@ -71,12 +73,35 @@ def boolean_process(f: Callable[[int, int], int]) -> Float[Tensor, "token state 
     return T
 
 
+def ring(
+    forward: float = 0.9, back: float = 0.0, ones: Sequence[float] = (0.05, 0.5, 0.95)
+) -> Float[Tensor, "token state state"]:
+    """States in a ring that mostly move on to the next, and sometimes stay: a process of ours, with two tokens.
+
+    forward, back: probability of moving to the next state, and to the one before; otherwise it stays.
+    ones: the probability that each state emits token 1 as it is left.
+    """
+    n = len(ones)
+    here = torch.eye(n)
+    move = forward * here.roll(1, 1) + back * here.roll(-1, 1) + (1 - forward - back) * here  # [from, to]
+    one = torch.tensor(ones)
+    return torch.einsum("sr,xs->xsr", move, torch.stack([1 - one, one]))
+
+
+MYSTERY = {
+    "A": ring(0.85, 0.0, (0.1, 0.45, 0.95)),
+    "B": ring(0.0, 0.85, (0.1, 0.45, 0.95)),
+    "C": ring(0.4, 0.4, (0.1, 0.45, 0.95)),
+}
+"""The processes that `data/tiny-mystery` may have been trained on."""
+
+
 def rrxor() -> Float[Tensor, "token state state"]:
     """Random, random, XOR (Shai et al. 2024, RRXOR): each third bit is the XOR of the two before it."""
     return boolean_process(lambda a, b: a ^ b)
 
 
-def stationary_distribution(T: Float[Tensor, "token state state"]) -> Float[Tensor, "state"]:
+def stationary_distribution(T: Float[Tensor, "token state state"]) -> Float[Tensor, " state"]:
     """The belief before any token: the distribution over states that a step leaves as it is.
 
     Solved as a linear system, since the powers of a periodic process (RRXOR has period 3) do not converge.
@@ -113,7 +138,7 @@ class Strings(NamedTuple):
     """Every string of one length that a process can emit, with its probability."""
 
     tokens: Int[Tensor, "string pos"]
-    probability: Float[Tensor, "string"]
+    probability: Float[Tensor, " string"]
 
 
 def all_strings(T: Float[Tensor, "token state state"], length: int) -> Strings:
@@ -247,7 +272,7 @@ class AffineMap(NamedTuple):
     """y ≈ x A + b."""
 
     A: Float[Tensor, "d state"]
-    b: Float[Tensor, "state"]
+    b: Float[Tensor, " state"]
 
     def __call__(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... state"]:
         return x @ self.A + self.b
@@ -257,17 +282,19 @@ def fit_affine(
     x: Float[Tensor, "sample d"],
     y: Float[Tensor, "sample state"],
     ridge: float = 1e-6,
-    weights: Float[Tensor, "sample"] | None = None,
+    weights: Float[Tensor, " sample"] | None = None,
 ) -> AffineMap:
-    """The affine map with the least weighted mean squared error, plus `ridge` times the squared norm of A.
+    """The affine map from x to y with the least weighted mean squared error.
 
-    x and y are centred first, so b is not shrunk. Solved in float64.
+    x and y are centered first, so that b is not shrunk. `ridge` times the mean variance of x is added to every
+    variance, which only matters where x has fewer dimensions than it seems. Solved in float64.
     """
     w = torch.ones(len(x), dtype=torch.double) if weights is None else weights.double()
     w = w / w.sum()
     x, y = x.double(), y.double()
     mean_x, mean_y = w @ x, w @ y
     x, y = x - mean_x, y - mean_y
-    gram = x.T @ (w[:, None] * x) + ridge * torch.eye(x.shape[1], dtype=torch.double)
+    gram = x.T @ (w[:, None] * x)
+    gram += max(ridge * float(gram.diagonal().mean()), 1e-30) * torch.eye(x.shape[1], dtype=torch.double)
     A = torch.linalg.solve(gram, x.T @ (w[:, None] * y))
     return AffineMap(A.float(), (mean_y - mean_x @ A).float())

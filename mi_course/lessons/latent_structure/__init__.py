@@ -1,10 +1,19 @@
 """Lesson 13: what a model infers that nobody told it (Shai et al. 2024; Nanda et al. 2023)."""
 
 # Part A, beliefs
+from mi_course.lessons.latent_structure.beliefs import BELIEF_STATES, BELIEF_UPDATE, OPTIMAL_LOSS
+from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
+from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
 
 # Part B, modular addition
 
 EXERCISES = (
     # Part A
+    BELIEF_UPDATE,
+    BELIEF_STATES,
+    DISTINGUISHING_PAIRS,
+    OPTIMAL_LOSS,
+    HELD_OUT_R2,
+    BELIEF_INTERVENTION,
     # Part B
 )
