@@ -6,6 +6,9 @@ from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
 from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
 
 # Part B, modular addition
+from mi_course.lessons.latent_structure.fourier import COSINE_FIT, FOURIER_BASIS, KEY_FREQUENCIES
+from mi_course.lessons.latent_structure.frequencies import MY_FREQUENCIES
+from mi_course.lessons.latent_structure.progress import EMERGENCE_ORDER, EXCLUDED_LOGITS, RESTRICTED_LOGITS
 
 EXERCISES = (
     # Part A
@@ -16,4 +19,11 @@ EXERCISES = (
     HELD_OUT_R2,
     BELIEF_INTERVENTION,
     # Part B
+    FOURIER_BASIS,
+    KEY_FREQUENCIES,
+    COSINE_FIT,
+    RESTRICTED_LOGITS,
+    EXCLUDED_LOGITS,
+    EMERGENCE_ORDER,
+    MY_FREQUENCIES,
 )
