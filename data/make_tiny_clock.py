@@ -4,7 +4,7 @@
     tiny-clock-memory        the same first weights and the same training pairs, without weight decay: it memorizes
     tiny-clock-mystery       another run, for the learner to take apart; a frequency that nothing reads is written into
                              its embedding
-    tiny-clock-growth.json   losses (nats), accuracies and squared norms of the first two, every 100 steps
+    tiny-clock-growth.json   losses (nats), accuracies and squared norms of the first two, every 50 steps
 
 Deterministic: same seed, same weights, on the same version of torch; elsewhere the last digits differ. It writes the
 files beside itself, and prints what each model can do and the SHA-256 for `data/README.md`.
@@ -27,15 +27,12 @@ from mi_course.interp.models.native import load_state, save_checkpoints, save_na
 HERE = Path(__file__).resolve().parent
 NAME = "tiny-clock"
 ABOUT = {"licence": "Apache-2.0", "script": "data/make_tiny_clock.py"}
-EVERY = 100
-RUN: dict[str, Any] = {"p": 53, "seed": 0, "share": 0.7, "weight_decay": 1.0, "lr": 0.002, "steps": 8000}
-MYSTERY: dict[str, Any] = {"p": 59, "seed": 1, "share": 0.65, "weight_decay": 2.0, "lr": 0.002, "steps": 5000}
+EVERY = 50
+RUN: dict[str, Any] = {"p": 53, "seed": 0, "share": 0.7, "weight_decay": 1.0, "lr": 0.002, "steps": 4000}
+MYSTERY: dict[str, Any] = {"p": 59, "seed": 1, "share": 0.65, "weight_decay": 2.0, "lr": 0.002, "steps": 2500}
 DECOY, SIZE = 11, 0.9
 """The frequency that is written into the mystery model's embedding, and its power over the strongest one's."""
-KEEP = (
-    *(0, 100, 200, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000),
-    *(4250, 4500, 4750, 5000, 5250, 5500, 6000, 6500, 7000, 8000),
-)
+KEEP = (0, 50, 100, 200, 400, 700, *range(1000, 2600, 100), 2800, 3000, 3500, 4000)
 """Steps of the checkpoints."""
 
 
@@ -55,8 +52,11 @@ def train(p: int, seed: int, share: float, weight_decay: float, lr: float, steps
             growth[name].append(float(f"{value:.4g}"))
         if step in KEEP:
             states[step] = state
-        if step % 1000 == 0:
-            print(f"  {step:6d}  loss {numbers.train_loss:.1e} {numbers.test_loss:.3f}  right {numbers.test_accuracy:.3f}", flush=True)
+        if step % 250 == 0:
+            print(
+                f"  {step:6d}  loss {numbers.train_loss:.1e} {numbers.test_loss:.3f}  right {numbers.test_accuracy:.3f}",
+                flush=True,
+            )
     load_state(model, state)
     return model, states, growth
 
@@ -66,7 +66,11 @@ def wrote(path: Path) -> None:
 
 
 def about(run: dict[str, Any]) -> dict[str, Any]:
-    return {**ABOUT, **{name: run[name] for name in ("seed", "share", "weight_decay", "lr")}, "trained_steps": run["steps"]}
+    return {
+        **ABOUT,
+        **{name: run[name] for name in ("seed", "share", "weight_decay", "lr")},
+        "trained_steps": run["steps"],
+    }
 
 
 def make_runs() -> None:

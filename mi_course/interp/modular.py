@@ -10,7 +10,7 @@ Frequencies are 1 to (p − 1)/2. Functions of a pair are tensors [a b …].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,7 +113,7 @@ def untrained_addition_model(p: int, *, d_model: int = 64, d_mlp: int = 256, see
     return model
 
 
-def state_logits(state: State, a: Int[Tensor, "pair"], b: Int[Tensor, "pair"]) -> Float[Tensor, "pair c"]:
+def state_logits(state: State, a: Int[Tensor, " pair"], b: Int[Tensor, " pair"]) -> Float[Tensor, "pair c"]:
     """The model's logits at the equals sign, from its parameters; differentiable, and many times faster than it.
 
     Keys and values of a token do not depend on the other tokens, so there are 2p + 1 of them, and only the last

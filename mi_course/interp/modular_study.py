@@ -39,7 +39,7 @@ NAME = "tiny-clock"
 
 @cache
 def recorded_growth() -> dict[str, dict[str, list[float]]]:
-    """What was recorded of the two runs every 100 steps: run -> measure -> numbers. Losses are in nats."""
+    """What was recorded of the two runs every 50 steps: run -> measure -> numbers. Losses are in nats."""
     growth: dict[str, Any] = json.loads((data_dir() / f"{NAME}-growth.json").read_text())
     return {name: measures for name, measures in growth.items() if name != "run"}
 
@@ -94,12 +94,12 @@ def draw_growth(growth: Mapping[str, Mapping[str, list[float]]]) -> Picture:
         xlabel="training step",
         ylabel="share of right answers",
         title="Right on every pair of the training, and on hardly any other",
-        caption="Recorded every 100 steps. The first step is drawn at 10.",
+        caption="Recorded every 50 steps. The first step is drawn at 10.",
         log_x=True,
     )
 
 
-def draw_spectra(power: Mapping[str, Float[Tensor, "frequency"]]) -> Picture:
+def draw_spectra(power: Mapping[str, Float[Tensor, " frequency"]]) -> Picture:
     """The power of each frequency, one bar each; the second entry is drawn as the control."""
     from mi_course import show
 
@@ -116,7 +116,7 @@ def draw_spectra(power: Mapping[str, Float[Tensor, "frequency"]]) -> Picture:
     )
 
 
-def draw_progress(steps: Sequence[int], measures: Mapping[str, Float[Tensor, "checkpoint"]]) -> Picture:
+def draw_progress(steps: Sequence[int], measures: Mapping[str, Float[Tensor, " checkpoint"]]) -> Picture:
     """How far each measure has come on its way from its first to its last value."""
     from mi_course import show
 

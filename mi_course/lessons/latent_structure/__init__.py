@@ -2,12 +2,12 @@
 
 # Part A, beliefs
 from mi_course.lessons.latent_structure.beliefs import BELIEF_STATES, BELIEF_UPDATE, OPTIMAL_LOSS
-from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
-from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
 
 # Part B, modular addition
 from mi_course.lessons.latent_structure.fourier import COSINE_FIT, FOURIER_BASIS, KEY_FREQUENCIES
 from mi_course.lessons.latent_structure.frequencies import MY_FREQUENCIES
+from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
+from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
 from mi_course.lessons.latent_structure.progress import EMERGENCE_ORDER, EXCLUDED_LOGITS, RESTRICTED_LOGITS
 
 EXERCISES = (

@@ -207,7 +207,9 @@ def _coefficients(W_E: Tensor, basis: Tensor) -> Tensor:
     return (basis.double() @ W_E.double())[1:].unflatten(0, (-1, 2))
 
 
-def _ranked(score: Callable[[Tensor], Tensor], *, ascending: bool = False) -> Callable[[Tensor, Tensor, int], list[int]]:
+def _ranked(
+    score: Callable[[Tensor], Tensor], *, ascending: bool = False
+) -> Callable[[Tensor, Tensor, int], list[int]]:
     """key_frequencies by another score of the coefficients."""
 
     def key_frequencies(W_E: Tensor, basis: Tensor, n: int) -> list[int]:
@@ -288,7 +290,12 @@ def _embedding(draw: RandomInputs, p: int, d_model: int, loud: int, shape: str =
 
 def _loud(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
-    for p, d_model, n, shape in ((23, 6, 3, "plain"), (13, 9, 4, "one sided"), (31, 20, 5, "spread"), (17, 4, 8, "plain")):
+    for p, d_model, n, shape in (
+        (23, 6, 3, "plain"),
+        (13, 9, 4, "one sided"),
+        (31, 20, 5, "spread"),
+        (17, 4, 8, "plain"),
+    ):
         W = _embedding(draw, p, d_model, n, shape)
         cases.append(case(W, _basis(p).float(), n, about=f"p = {p}, d_model {d_model}, the first {n}"))
     return cases
@@ -588,11 +595,7 @@ COSINE_FIT = Exercise(
         Mistake(
             "products_only",
             "You fitted products of two waves and left the waves themselves out. Degree one belongs to it.",
-            _fit(
-                lambda ca, sa, cb, sb: [
-                    u * v for i, u in enumerate([ca, sa, cb, sb]) for v in [ca, sa, cb, sb][i:]
-                ]
-            ),
+            _fit(lambda ca, sa, cb, sb: [u * v for i, u in enumerate([ca, sa, cb, sb]) for v in [ca, sa, cb, sb][i:]]),
         ),
         Mistake(
             "degree_four",
@@ -644,7 +647,7 @@ COSINE_FIT = Exercise(
     hints=(
         "cos² and cos · sin of ka are waves of 2ka. So of each number you need five waves: the constant, cos k, sin k, cos 2k, sin 2k; their degrees are 0, 1, 1, 2, 2. From a and b together take the pairs of degree two or less: 13 of the 25.",
         "With the five as orthonormal rows F [5, p] (take care with 2k beyond (p − 1)/2: compute the angles), `F @ neuron @ F.T` holds the 25 coefficients. Mask them with `degree[:, None] + degree <= 2`, leave the constant out, and divide the sum of squares by that of the centered neuron.",
-        "Or make the products and use `torch.linalg.lstsq`: a column for each, p² rows, float64. cos² + sin² = 1 makes columns dependent, so ask for `driver=\"gelsd\"`.",
+        'Or make the products and use `torch.linalg.lstsq`: a column for each, p² rows, float64. cos² + sin² = 1 makes columns dependent, so ask for `driver="gelsd"`.',
     ),
     reveal="A neuron is ReLU(what it reads of a + what it reads of b + …), and what it reads are waves of one frequency. Near where it bends a ReLU is close to a parabola: constant, the argument, its square. The argument holds cos ka, sin ka, cos kb, sin kb; its square all products of two. "
     "Among those are cos ka cos kb and sin ka sin kb, and their difference is cos k(a + b): the addition theorem, for which nobody asked the model. The rest is waste that has to cancel between neurons.",

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
-from mi_course.interp.modular import MYSTERY, USED, mystery_frequencies
 from mi_course.interp.models.native import find, read_meta
+from mi_course.interp.modular import MYSTERY, USED, mystery_frequencies
 from mi_course.wire import Observation
 
 
@@ -70,7 +70,9 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         if found == change(truth):
             return Complaint("", mistake=name)
     if max(found) > half:
-        return Complaint(f"{max(found)} is beyond {half}: at whole hours it is the same wave as {truth.p - max(found)}.")
+        return Complaint(
+            f"{max(found)} is beyond {half}: at whole hours it is the same wave as {truth.p - max(found)}."
+        )
     if found == set(range(1, half + 1)):
         return Complaint("", mistake="all_of_them")
     if found < used:
@@ -146,7 +148,10 @@ MY_FREQUENCIES = Exercise(
         Mistake(
             "too_many",
             "Every frequency that the model uses is there, but at least one of the others changes the loss by next to nothing.",
-            lambda case: [*case.judge_data.used, next(k for k in range(1, 9) if k not in {*case.judge_data.used, *case.judge_data.decoys})],
+            lambda case: [
+                *case.judge_data.used,
+                next(k for k in range(1, 9) if k not in {*case.judge_data.used, *case.judge_data.decoys}),
+            ],
         ),
         Mistake(
             "all_of_them",

@@ -263,7 +263,11 @@ def _split_mistakes(split: _Split, *, keep: bool) -> tuple[Mistake, ...]:
         *(Mistake(name, message, _split(waves, keep=keep)) for name, message, waves in _SHARED),
         Mistake(
             "wave_of_length_two",
-            ("Your waves count twice" if keep else "You subtracted twice as much as there is: the waves are there again, upside down")
+            (
+                "Your waves count twice"
+                if keep
+                else "You subtracted twice as much as there is: the waves are there again, upside down"
+            )
             + ". cos ka cos kb − sin ka sin kb, made of rows of length one, has length √2. Divide by it before you project.",
             _not_normalized(keep=keep),
         ),
@@ -292,7 +296,7 @@ def _split_mistakes(split: _Split, *, keep: bool) -> tuple[Mistake, ...]:
 
 _HINTS = (
     "With c and s the rows of cos k and sin k: `torch.outer(c, c) - torch.outer(s, s)` is cos k(a + b) but for its length, and `torch.outer(s, c) + torch.outer(c, s)` is sin k(a + b).",
-    "Divide a wave by its `norm()`. What an answer's logits hold of it is `torch.einsum(\"ab,abc->c\", wave, logits)`, and that times the wave is the part: `wave[..., None] * strength`.",
+    'Divide a wave by its `norm()`. What an answer\'s logits hold of it is `torch.einsum("ab,abc->c", wave, logits)`, and that times the wave is the part: `wave[..., None] * strength`.',
 )
 
 RESTRICTED_LOGITS = Exercise(
@@ -307,7 +311,10 @@ RESTRICTED_LOGITS = Exercise(
         Part("no key, all keys, one answer, tiny logits", 1, _split_edges),
     ),
     mistakes=_split_mistakes(_restricted_logits, keep=True),
-    hints=(*_HINTS, "Begin with the mean over a and b, `logits.mean((0, 1)).expand_as(logits).clone()`, and add the parts."),
+    hints=(
+        *_HINTS,
+        "Begin with the mean over a and b, `logits.mean((0, 1)).expand_as(logits).clone()`, and add the parts.",
+    ),
     reveal="Functions of (a, b) form a space of p² dimensions. What depends on a + b alone is a space of p dimensions in it, and one key frequency is a plane in that. If the model adds by these frequencies, almost nothing is lost on the way; if it has memorized, almost everything is. "
     "So the restricted loss measures how good the algorithm is, beside whatever else is there.",
 )
@@ -464,7 +471,11 @@ def _edges(draw: RandomInputs, size: str) -> list[Case]:
         "first": torch.tensor([1.0, 3.0, 3.0, 3.0, 3.0]),
         "last": torch.tensor([-1.0, -1.0, -1.0, -1.0, 5.0]),
     }
-    ties = {"z": torch.tensor([0.0, 0, 1, 1, 1]), "a": torch.tensor([5.0, 5, 2, 2, 2]), "m": torch.tensor([0.0, 0, 1, 1, 1])}
+    ties = {
+        "z": torch.tensor([0.0, 0, 1, 1, 1]),
+        "a": torch.tensor([5.0, 5, 2, 2, 2]),
+        "m": torch.tensor([0.0, 0, 1, 1, 1]),
+    }
     still = {"still": torch.tensor([2.0, 9.0, 2.0, 2.0, 2.0]), "moves": torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0])}
     return [
         case(steps, halves, about="exactly half the way"),
