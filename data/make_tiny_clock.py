@@ -53,10 +53,8 @@ def train(p: int, seed: int, share: float, weight_decay: float, lr: float, steps
         if step in KEEP:
             states[step] = state
         if step % 250 == 0:
-            print(
-                f"  {step:6d}  loss {numbers.train_loss:.1e} {numbers.test_loss:.3f}  right {numbers.test_accuracy:.3f}",
-                flush=True,
-            )
+            train_loss, test_loss, _, right = numbers
+            print(f"  {step:6d}  loss {train_loss:.1e} {test_loss:.3f}  right {right:.3f}", flush=True)
     load_state(model, state)
     return model, states, growth
 

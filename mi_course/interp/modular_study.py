@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRIME",
+    "Shares",
     "checkpoint_logits",
     "draw_growth",
     "draw_progress",
     "draw_spectra",
     "models",
+    "neuron_shares",
     "random_keys",
     "recorded_growth",
     "trained_pairs",
@@ -70,6 +72,36 @@ def checkpoint_logits() -> dict[int, Float[Tensor, "a b c"]]:
             step: modular.state_logits(state, pairs[:, 0], pairs[:, 1]).unflatten(0, (PRIME, PRIME))
             for step, state in load_checkpoints(NAME).items()
         }
+
+
+class Shares(NamedTuple):
+    """Explained shares of the variance, each the median: of neurons, or of the directions that the output reads."""
+
+    products: float
+    sums: float
+    directions: float
+
+
+def neuron_shares(
+    model: TransformerBridge, cosine_fit: Callable[[Tensor, int], float | Tensor], n: int, every: int = 4
+) -> Shares:
+    """What is in the neurons of a model, and in the directions from which it makes its n strongest frequencies.
+
+    Every fourth neuron of those that are not dead, each with the frequency that fits it best, of all that there are.
+    """
+    active, W_L = modular.neurons(model), modular.readout(model)
+    alive = active.flatten(0, 1).std(0) > 1e-3 * float(active.std())
+    frequencies = range(1, (PRIME + 1) // 2)
+    products, sums = [], []
+    for neuron in active[..., alive][..., ::every].unbind(-1):
+        fits = {k: float(cosine_fit(neuron, k)) for k in frequencies}
+        best = max(fits, key=lambda k: fits[k])
+        products.append(fits[best])
+        sums.append(modular.sum_share(neuron, best))
+    strength = {k: float((W_L @ modular.waves(PRIME, k).T).square().sum()) for k in frequencies}
+    strongest = sorted(strength, key=lambda k: -strength[k])[:n]
+    directions = [modular.direction_fit(active, W_L, k) for k in strongest]
+    return Shares(*(float(torch.tensor(part).median()) for part in (products, sums, directions)))
 
 
 def random_keys(n: int, count: int, without: Sequence[int], seed: int) -> list[list[int]]:

@@ -529,8 +529,8 @@ def _neurons(draw: RandomInputs, size: str) -> list[Case]:
     for p, noise in ((13, 0.3), (7, 0.6), (23, 0.1), (5, 0.8)):
         k = draw.integer(1, (p + 1) // 2)
         cases.append(case(_relu_neuron(draw, p, k, noise), k, about=f"a ReLU of waves, p = {p}, frequency {k}"))
-    noise = draw.normal(11, 11, mean=1.5)
-    return [*cases, case(noise, 4, about="noise around 1.5, p = 11")]
+    mere_noise = draw.normal(11, 11, mean=1.5)
+    return [*cases, case(mere_noise, 4, about="noise around 1.5, p = 11")]
 
 
 def _pure(draw: RandomInputs, size: str) -> list[Case]:
