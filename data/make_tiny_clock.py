@@ -30,7 +30,7 @@ ABOUT = {"licence": "Apache-2.0", "script": "data/make_tiny_clock.py"}
 EVERY = 50
 RUN: dict[str, Any] = {"p": 53, "seed": 0, "share": 0.7, "weight_decay": 1.0, "lr": 0.002, "steps": 4000}
 MYSTERY: dict[str, Any] = {"p": 59, "seed": 1, "share": 0.65, "weight_decay": 2.0, "lr": 0.002, "steps": 2500}
-DECOY, SIZE = 11, 0.9
+DECOY, SIZE = 7, 0.9
 """The frequency that is written into the mystery model's embedding, and its power over the strongest one's."""
 KEEP = (0, 50, 100, 200, 400, 700, *range(1000, 2600, 100), 2800, 3000, 3500, 4000)
 """Steps of the checkpoints."""

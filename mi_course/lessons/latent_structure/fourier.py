@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 
 
 def _basis(p: int) -> Tensor:
@@ -114,7 +114,7 @@ FOURIER_BASIS = Exercise(
         ),
         Part("the smallest clocks", 1, lambda draw, size: [case(p, about=f"p = {p}") for p in (3, 1, 9)]),
     ),
-    fixed={"p": "an odd number; varied by hand"},
+    fixed={"p": "an odd number; varied by hand", "result<=1": "rows of length one"},
     mistakes=(
         Mistake(
             "not_normalized",
@@ -303,6 +303,7 @@ def _loud(draw: RandomInputs, size: str) -> list[Case]:
 
 def _small(draw: RandomInputs, size: str) -> list[Case]:
     W = _embedding(draw, 11, 1, 2)
+    again = tuple(Call((_embedding(draw, 13, 4, 3), _basis(13).float(), 3), watch=("arguments",)) for _ in range(2))
     quiet = _embedding(draw, 19, 5, 3) * 1e-3
     return [
         case(W, _basis(11).float(), 2, about="one dimension"),
@@ -310,6 +311,7 @@ def _small(draw: RandomInputs, size: str) -> list[Case]:
         case(_embedding(draw, 3, 4, 1), _basis(3).float(), 1, about="p = 3, the only frequency there is"),
         case(_embedding(draw, 7, 5, 2), _basis(7).float(), 3, about="all frequencies"),
         case(_embedding(draw, 7, 5, 2), _basis(7).float(), 0, about="no frequency at all"),
+        Case(again, "two embeddings of one shape"),
     ]
 
 
@@ -539,6 +541,8 @@ def _pure(draw: RandomInputs, size: str) -> list[Case]:
     x = torch.arange(p) * 2 * math.pi * k / p
     a, b = x[:, None].expand(p, p), x[None, :].expand(p, p)
     size_of = draw.number(0.5, 2.0)
+    one = _relu_neuron(draw, 11, 2)
+    both = tuple(Call((one, frequency), watch=("arguments",)) for frequency in (2, 3))
     return [
         case(size_of * (a + b + 0.4).cos() + 1, k, about="a cosine of k(a + b)"),
         case(size_of * (a - b + 0.4).cos() - 1, k, about="a cosine of k(a − b)"),
@@ -547,6 +551,7 @@ def _pure(draw: RandomInputs, size: str) -> list[Case]:
         case((a + b).cos(), k + 2, about="another frequency's cosine"),
         case(1e-3 * ((a + b).cos() + (2 * a + b).cos()), k, about="tiny activations"),
         case(torch.zeros(p, p), k, about="a dead neuron"),
+        Case(both, "one neuron, two frequencies"),
     ]
 
 

@@ -467,6 +467,7 @@ def _edges(draw: RandomInputs, size: str) -> list[Case]:
     steps = torch.tensor([0, 10, 30, 70, 150])
     halves = {
         "half": torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]),  # half the way, to the digit, at step 30
+        "nearly": torch.tensor([0.0, 0.1, 0.48, 0.52, 1.0]),
         "down": torch.tensor([8.0, 6.0, 4.0, 4.0, 0.0]),
         "first": torch.tensor([1.0, 3.0, 3.0, 3.0, 3.0]),
         "last": torch.tensor([-1.0, -1.0, -1.0, -1.0, 5.0]),
