@@ -10,7 +10,7 @@ Frequencies are 1 to (p − 1)/2. Functions of a pair are tensors [a b …].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +36,8 @@ __all__ = [
     "cross_entropy",
     "direction_fit",
     "embedding",
+    "held_out_restricted",
+    "lookup_table",
     "measure",
     "my_frequencies",
     "mystery_frequencies",
@@ -229,6 +231,37 @@ def without_frequency(logits: Float[Tensor, "a b c"], k: int) -> Float[Tensor, "
     """The logits without their waves of frequency k in a + b."""
     both = _of_the_sum(len(logits), k)
     return logits - torch.einsum("wab,wde,dec->abc", both, both, logits)
+
+
+def held_out_restricted(
+    logits: Float[Tensor, "a b c"], keys: Sequence[int], trained_on: Bool[Tensor, "a b"], seed: int = 0
+) -> Float[Tensor, "a b c"]:
+    """Restricted logits that the pairs of the training have no part in.
+
+    A wave's strength is an average over all pairs. If some of these were learned by heart, it holds their answers, and
+    hands them to unseen pairs with the same sum. So mean and waves are fitted by least squares to unseen pairs alone:
+    the unseen pairs are split in two, both orders of a sum together, and each half gets the waves of the other.
+    Training pairs get the waves of all unseen ones.
+    """
+    p = len(logits)
+    functions = torch.cat([torch.full((1, p, p), 1 / p), *(_of_the_sum(p, k) for k in keys)]).double()
+    row, column = (~trained_on).triu().nonzero(as_tuple=True)
+    chosen = torch.randperm(len(row), generator=torch.Generator().manual_seed(seed))[: len(row) // 2]
+    first = torch.zeros_like(trained_on)
+    first[row[chosen], column[chosen]] = first[column[chosen], row[chosen]] = True
+    result = torch.empty_like(logits)
+    for fitted, filled in ((~trained_on & first, ~first), (~trained_on & ~first, first), (~trained_on, trained_on)):
+        strength = torch.linalg.lstsq(functions[:, fitted].T, logits[fitted].double()).solution
+        result[filled] = (functions[:, filled].T @ strength).to(logits.dtype)
+    return result
+
+
+def lookup_table(trained_on: Bool[Tensor, "a b"], seed: int = 0) -> Float[Tensor, "a b c"]:
+    """Logits of a control that knows the pairs of the training by heart, and nothing else: noise for the others."""
+    p = len(trained_on)
+    logits = torch.randn(p, p, p, generator=torch.Generator().manual_seed(seed))
+    logits[trained_on] = 10 * torch.nn.functional.one_hot(answers(p)[trained_on], p).float()
+    return logits
 
 
 def circle(W_E: Float[Tensor, "p d_model"], k: int) -> Float[Tensor, "2 p"]:

@@ -168,11 +168,11 @@ def watch_circles(keys: Sequence[int]) -> dict[int, Float[Tensor, "2 hour"]]:
 
     with show.live_vectors(
         title="The hours of the clock, in the plane of each frequency",
-        caption="Each point is an hour; neighbors on the circle are joined. A gray circle has radius 1.",
+        caption="Every second hour, from the center; nearest neighbors are joined. The light circle has radius 1.",
         every_s=0.15,
     ) as picture:
         for step, state in load_checkpoints(NAME).items():
             W_E = state["embed.weight"][:PRIME]
             points = {k: modular.circle(W_E, k) for k in keys}
-            picture.update(step, {f"frequency {k}": plane for k, plane in points.items()})
+            picture.update(step, {f"frequency {k}": plane[:, ::2] for k, plane in points.items()})
     return points

@@ -174,5 +174,40 @@ ANSWERS = {
     "my_frequencies": [frequencies_as_tensor, frequencies_another_order, frequencies_as_tuple],
 }
 
-EQUIVALENT = {}
-EQUIVALENT_KINDS = {}
+# Mutants of the reference that are right: the changed statement, and why.
+
+SIGN = "a wave and its negative have the same projection"
+ORDER = "the order of the two axes, or of the two waves, does not matter"
+SCALE = "ranks do not change with the scale"
+
+EQUIVALENT = {
+    "fourier_basis": {"for k in range(1, (p + 2) // 2):": "p is odd"},
+    "key_frequencies": {
+        "of_frequency = power.unflatten(-1, (-1, 2)).sum(dim=1)": "there is one axis",
+        "of_frequency = power.unflatten(0, (-1, 2)).mean(dim=1)": SCALE,
+        "power = (basis @ W_E)[1:].square().mean(dim=1)": SCALE,
+    },
+    "cosine_fit": {
+        "centered = neuron.double().mean() - neuron.double()": "squares follow",
+        "degree = torch.tensor([-1, 1, 1, 2, 2])": "the same pairs have a degree of two or less",
+        "return float(coefficients[degree[:, None] + degree <= 2 + 0.03].square().sum() / total)": "degrees are whole numbers",
+        "waves = torch.stack([0 * angle - 0.5 ** 0.5, angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()])": SIGN,
+    },
+    "restricted_logits": {
+        "cos, sin = (basis[2 * k], basis[2 * k - 1])": "the first wave changes its sign, the second is symmetric; "
+        + SIGN,
+        "for wave in (torch.outer(sin, cos) + torch.outer(cos, sin), torch.outer(cos, cos) - torch.outer(sin, sin)):": ORDER,
+        "for wave in (torch.outer(sin, sin) - torch.outer(cos, cos), torch.outer(sin, cos) + torch.outer(cos, sin)):": SIGN,
+        "kept = logits.mean(dim=(1, 0)).expand_as(logits).clone()": ORDER,
+    },
+    "excluded_logits": {
+        "return logits - restricted_logits(logits, basis, keys) + logits.mean(dim=(1, 0))": ORDER,
+    },
+}
+
+_THREE = "p is at least 3"
+
+EQUIVALENT_KINDS = {
+    "restricted_logits": {"squeeze(0) on the result": _THREE, "squeeze(1) on the result": _THREE},
+    "excluded_logits": {"squeeze(0) on the result": _THREE, "squeeze(1) on the result": _THREE},
+}

@@ -125,11 +125,30 @@ def test_the_recorded_growth_is_that_of_the_checkpoints():
         assert measured.test_loss == pytest.approx(decay["test_loss"][i], rel=0.1, abs=0.01)
 
 
-def test_the_trained_model_uses_few_frequencies_and_needs_no_others(models):
-    logits = modular.pair_logits(models["weight decay"])
-    rises = modular.used_frequencies(logits, bar=-1.0)
-    assert 2 <= len(modular.used_frequencies(logits)) <= 6
-    assert not [k for k, rise in rises.items() if 0.02 < abs(rise) < 0.5]
+def test_the_trained_model_needs_the_four_frequencies_of_its_embedding_and_no_others(models):
+    model = models["weight decay"]
+    logits, W_E = modular.pair_logits(model), modular.embedding(model)
+    power = {k: float((modular.waves(modular_study.PRIME, k) @ W_E).square().sum()) for k in range(1, 27)}
+    keys = [k for k in power if power[k] > 0.05 * sum(power.values())]
+    assert len(keys) == 4
+    assert set(modular.used_frequencies(logits)) <= set(keys)
+    kept = modular.held_out_restricted(logits, keys, modular_study.trained_pairs())
+    assert (kept.argmax(-1) == modular.answers(modular_study.PRIME)).float().mean() > 0.999
+
+
+def test_held_out_waves_know_nothing_of_the_training_pairs():
+    p, trained_on = 31, modular.training_pairs(31, 0.7, 0)
+    table = modular.lookup_table(trained_on)
+    assert modular.measure(table, trained_on).train_accuracy == 1.0
+    assert modular.measure(table, trained_on).test_accuracy < 0.2
+    held = modular.held_out_restricted(table, [2, 7, 11], trained_on)
+    assert modular.measure(held, trained_on).test_accuracy < 0.15
+    changed = torch.where(trained_on[..., None], 100.0, table)
+    assert torch.equal(held, modular.held_out_restricted(changed, [2, 7, 11], trained_on))
+    total = torch.arange(p)[:, None] + torch.arange(p)
+    sums = (2 * torch.pi * 7 * (total[..., None] - torch.arange(p)) / p).cos()
+    assert torch.allclose(modular.held_out_restricted(sums + 2, [2, 7], trained_on), sums + 2, atol=1e-4)
+    assert modular.held_out_restricted(sums, [2], trained_on).abs().max() < 0.5
 
 
 def test_the_mystery_model_adds_and_its_decoy_does_nothing():
@@ -142,7 +161,7 @@ def test_the_mystery_model_adds_and_its_decoy_does_nothing():
     assert len(used) >= 3
     assert len(decoys) == 1
     rises = modular.used_frequencies(logits, bar=-1.0)
-    assert not [k for k, rise in rises.items() if 0.02 < abs(rise) < 0.5]
+    assert not [k for k, rise in rises.items() if 0.02 < abs(rise) < 0.2]
     assert abs(rises[decoys[0]]) < 0.02
     # Without the decoy in the embedding the model answers the same.
     W_E, plane = modular.embedding(model), modular.waves(len(logits), decoys[0])
