@@ -16,7 +16,6 @@
 # %% id="setup"
 import torch
 import mi_course
-from mi_course import show
 
 lesson = mi_course.lesson("latent_structure")
 

@@ -1,4 +1,4 @@
-"""Experiments of lesson 13, part A: are beliefs in a stream, are they more than what predicts the next token, are they used?
+"""Experiments of lesson 13, part A: are beliefs in a stream, are they more than the next token asks for, are they used?
 
 The models were trained to predict tokens 2 to 10 of a string, so their streams are read at positions 0 to 8.
 """
@@ -40,6 +40,7 @@ __all__ = [
     "in_sample_r2",
     "mystery_held_out",
     "mystery_map",
+    "mystery_previous",
     "mystery_strings",
     "predictions_after",
     "same_expectation",
@@ -113,7 +114,7 @@ def untrained_like(model: TransformerBridge, seed: int = 1) -> TransformerBridge
 def simplex_rows(
     panels: Mapping[str, Float[Tensor, "sample three"]], color_by: Float[Tensor, "sample three"]
 ) -> dict[str, Any]:
-    """Triangles side by side, as arguments for `show.scatter`; points are colored by the likeliest state in `color_by`."""
+    """Triangles side by side, as arguments for `show.scatter`, colored by the likeliest state in `color_by`."""
     best = color_by.argmax(1).tolist()
     xs, ys, groups = [], [], []
     for place, points in enumerate(panels.values()):
@@ -189,7 +190,7 @@ def _halves() -> tuple[Tensor, Tensor]:
 
 
 def mystery_strings() -> Int[Tensor, "string pos"]:
-    """Half of all strings of nine tokens, to fit a map for `data/tiny-mystery` on; the other half is kept to judge it."""
+    """Half of all strings of nine tokens, to fit a map for `data/tiny-mystery` on; the other half judges it."""
     return _halves()[0]
 
 
@@ -198,6 +199,11 @@ def mystery_held_out(layer: int) -> tuple[Float[Tensor, "sample d"], Float[Tenso
     contexts = Contexts(_halves()[1], bayes_beliefs(_halves()[1], MYSTERY["B"]), 3)
     expected = contexts.flat(next_token_probabilities(contexts.beliefs, MYSTERY["B"]))
     return contexts.stream(_mystery(), layer), contexts.y, expected
+
+
+def mystery_previous() -> Float[Tensor, "sample state"]:
+    """The beliefs one token before those of `mystery_held_out`."""
+    return bayes_beliefs(_halves()[1], MYSTERY["B"])[:, 2:-1].flatten(0, 1)
 
 
 @cache

@@ -4,6 +4,7 @@
 from mi_course.lessons.latent_structure.beliefs import BELIEF_STATES, BELIEF_UPDATE, OPTIMAL_LOSS
 from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
 from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
+from mi_course.lessons.latent_structure.outcome import MY_BELIEF_MAP
 
 # Part B, modular addition
 
@@ -15,5 +16,6 @@ EXERCISES = (
     OPTIMAL_LOSS,
     HELD_OUT_R2,
     BELIEF_INTERVENTION,
+    MY_BELIEF_MAP,
     # Part B
 )
