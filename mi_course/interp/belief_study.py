@@ -5,7 +5,7 @@ The models were trained to predict tokens 2 to 10 of a string, so their streams 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,9 @@ import torch
 from mi_course.interp.models.native import load_native
 from mi_course.interp.processes import (
     MYSTERY,
+    all_strings,
     bayes_beliefs,
+    excess_loss,
     fit_affine,
     next_token_probabilities,
     process_config,
@@ -35,14 +37,18 @@ __all__ = [
     "Contexts",
     "belief_ids",
     "bits_of_history",
+    "candidates_table",
+    "context_ids",
     "contexts_of",
     "follows",
     "in_sample_r2",
+    "losses_of",
     "mystery_held_out",
     "mystery_map",
     "mystery_previous",
     "mystery_strings",
     "predictions_after",
+    "random_change",
     "same_expectation",
     "shuffled_beliefs",
     "simplex_rows",
@@ -84,6 +90,23 @@ def belief_ids(y: Float[Tensor, "sample state"], parts: int | None = None) -> In
     """A number for each different belief, the same for equal ones; with `parts`, so many groups of whole beliefs."""
     ids = torch.unique(y.round(decimals=4), dim=0, return_inverse=True)[1]
     return ids if parts is None else ids % parts
+
+
+def context_ids(contexts: Contexts, parts: int) -> Int[Tensor, " sample"]:
+    """Groups of whole contexts: the tokens up to a position, the same wherever they occur."""
+    known: dict[tuple[int, ...], int] = {}
+    rows, length = contexts.tokens.tolist(), contexts.tokens.shape[1]
+    ids = [known.setdefault(tuple(row[: p + 1]), len(known)) for row in rows for p in range(contexts.first, length)]
+    return torch.tensor(ids) % parts
+
+
+def losses_of(model: TransformerBridge, T: Process, n: int) -> Float[Tensor, " pos"]:
+    """The model's mean loss at tokens 1 to n - 1, in nats; exact, over all strings. Token 0 has nothing before it."""
+    strings = all_strings(T, n)
+    with torch.no_grad():
+        log_p = model(strings.tokens).log_softmax(-1)[:, :-1]
+    losses = -log_p.gather(2, strings.tokens[:, 1:, None])[..., 0]
+    return strings.probability @ losses
 
 
 def shuffled_beliefs(y: Float[Tensor, "sample state"], seed: int = 0) -> Float[Tensor, "sample state"]:
@@ -163,6 +186,12 @@ def follows(
     return float(((after - before) * asked).sum() / asked.square().sum())
 
 
+def random_change(like: Float[Tensor, "string d"], seed: int) -> Float[Tensor, "string d"]:
+    """A change in a random direction for each string, each as long as that in `like`."""
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
+    return noise * like.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+
+
 def same_expectation(
     beliefs: Float[Tensor, "string state"], T: Process, size: Float[Tensor, " string"]
 ) -> Float[Tensor, "string state"]:
@@ -216,3 +245,13 @@ def mystery_map() -> dict[str, Any]:
     contexts = Contexts(mystery_strings(), bayes_beliefs(mystery_strings(), MYSTERY["B"]), 3)
     A, b = fit_affine(contexts.stream(_mystery(), 2), contexts.y)
     return {"process": "B", "layer": 2, "A": A, "b": b}
+
+
+def candidates_table(optimal_loss: Callable[[Process, int], Tensor]) -> dict[str, tuple[float, float, float]]:
+    """For each candidate: R² of reading its beliefs, its least loss at the eighth token, the model's excess loss."""
+    tokens, found = mystery_strings(), {}
+    for name, T in MYSTERY.items():
+        contexts = Contexts(tokens, bayes_beliefs(tokens, T), 3)
+        readable = in_sample_r2(contexts.stream(_mystery(), 2), contexts.y)
+        found[name] = readable, float(torch.as_tensor(optimal_loss(T, 8))[-1]), excess_loss(_mystery(), T)
+    return found

@@ -1,4 +1,4 @@
-"""Other right answers to lesson 13: part A is in latent_structure_a.py beside this file, part B in latent_structure_b.py."""
+"""Other right answers to lesson 13: part A in latent_structure_a.py, part B in latent_structure_b.py."""
 
 from __future__ import annotations
 
