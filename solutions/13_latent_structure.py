@@ -684,15 +684,31 @@ claim(
 # **What result would have changed your mind** in part A? Ours: if with beliefs held out the ring had fallen to the level of its tokens.
 
 # %% id="claims-recap" tags=["claims"]
-claim("(not written yet) What the recap says, with its margin.", ...)
+claim(
+    "the fractal is read to 0.99 where the next-token probabilities alone give all of it",
+    mess3_scores["trained"] > 0.99 and mess3_scores["next-token probabilities"] > 0.999,
+)
+claim(
+    "the ring's map holds for beliefs held out, and RRXOR's does not",
+    held["ring, last layer"][2] > 0.9 > 0 > held["RRXOR, all layers"][2],
+)
+claim(
+    "what reads best and what acts are different changes: they differ by 0.5 in what predictions make of them",
+    natural_way[0] - least[0] > 0.5,
+)
 
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# (not written yet) What was found, and what was not.
+# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing and another's was not shown. Then you changed beliefs: the smallest change that
+# convinced the map left the model cold, and the change that the stream makes by itself moved the predictions as Bayes's rule says. And three processes could be told apart by what a model says, where neither reading nor loss could.
+#
+# The habit to keep: before you say that a model *represents* something, ask what else would have given the same R², and then act on it.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()
 
 # %% [markdown] id="next"
 # **Next:** {{next}}
+#
+# **One paper:** Shai et al. 2024. Read section 3 and look, at each figure, for the control that you would want beside it.
