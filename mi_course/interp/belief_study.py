@@ -138,12 +138,14 @@ def simplex_rows(
     panels: Mapping[str, Float[Tensor, "sample three"]], color_by: Float[Tensor, "sample three"]
 ) -> dict[str, Any]:
     """Triangles side by side, as arguments for `show.scatter`, colored by the likeliest state in `color_by`."""
-    best = color_by.argmax(1).tolist()
+    best = color_by.argmax(1)
+    order = best.argsort(stable=True)  # so that colors go to states in their order
     xs, ys, groups = [], [], []
     for place, points in enumerate(panels.values()):
+        points = points[order]
         xs += (points[:, 1] + points[:, 2] / 2 + 1.25 * place).tolist()
         ys += (points[:, 2] * 0.866).tolist()
-        groups += [f"likeliest state {state}" for state in best]
+        groups += [f"likeliest state {state}" for state in best[order].tolist()]
     return {"x": xs, "y": ys, "groups": groups, "xlabel": "from left to right: " + ", ".join(panels)}
 
 
