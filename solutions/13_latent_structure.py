@@ -207,7 +207,7 @@ claim(
 # {{exercise distinguishing_pairs}}
 #
 # `beliefs` are distributions over the states of `T`. Two of them differ if in at least one state they differ by more than `tol`; they expect the same next token if the probability of **every** token differs by at most `tol`. Return a list of pairs of indices (i, j) with i < j, sorted by i and then by j; it is empty if there are none. No
-# difference that is judged lies near `tol`. A belief may occur several times, and there may be a single one.
+# difference that is judged lies near `tol`, which is positive. A belief may occur several times; there may be a single belief, a single state or a single token.
 
 
 # %% id="answer-distinguishing_pairs"

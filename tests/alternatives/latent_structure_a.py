@@ -156,5 +156,24 @@ ANSWERS = {
     "my_belief_map": [map_of_the_last_layer, shrunk_map_of_the_first_layer_as_lists],
     "belief_intervention": [intervene_in_place, intervene_by_svd],
 }
-EQUIVALENT = {}
-EQUIVALENT_KINDS = {}
+_GAP = "belief_gap, token_gap = ({} for rows in (beliefs, expected))"
+EQUIVALENT = {
+    "belief_update": {"if joint.mean() == 0:": "the mean is 0 where the sum is"},
+    "held_out_r2": {
+        "distances += (y[~held].mean(dim=0) - y[held]).square().sum().item()": "squared",
+        "errors += (x[held] @ A + b - y[held]).square().sum().item()": "squared",
+    },
+    "distinguishing_pairs": {
+        _GAP.format(
+            "(rows[:-1, None] - rows[None]).abs().amax(dim=-1)"
+        ): "the last belief is never the first of a pair",
+        _GAP.format("(rows[None] - rows[:, None]).abs().amax(dim=-1)"): "the difference is taken without its sign",
+        "pairs = (token_gap < tol) & (belief_gap > tol)": "no difference is near tol, the statement says",
+        "pairs = (token_gap <= tol) & (belief_gap >= tol)": "no difference is near tol, the statement says",
+        "return [(i, j) for i, j in pairs.triu(0).nonzero().tolist()]": "no belief differs from itself",
+    },
+}
+EQUIVALENT_KINDS = {
+    "optimal_loss": {"large results cut off": "no loss exceeds the logarithm of four tokens"},
+    "distinguishing_pairs": {"`tol` of 0 taken for none given": "tol is positive, the statement says"},
+}
