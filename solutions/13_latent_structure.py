@@ -17,6 +17,7 @@
 # %% id="setup"
 import torch
 import mi_course
+from mi_course import show
 
 lesson = mi_course.lesson("latent_structure")
 
@@ -483,7 +484,7 @@ claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2
 # {{exercise belief_intervention}}
 #
 # The map reads `resid @ A + b` at every position of every prompt. Change the stream so that it reads `target`, and change it by the smallest vector that does. `target` is one belief for all, [state], or broadcasts against [batch pos state]. The readings of a map that was fitted to beliefs sum to 1, so the columns of `A` sum to 0 and $A^\top A$ has no inverse: take singular values
-# of `A` below 1e-4 of the largest for zero, as `torch.linalg.pinv(A, rtol=1e-4)` does. If no change reads exactly `target`, come as near as possible, by least squares. Change `resid` in place or return a new tensor; there may be one prompt, one position and one state.
+# of `A` below 1e-4 of the largest for zero, as `torch.linalg.pinv(A, rtol=1e-4)` does. If no change reads exactly `target`, come as near as possible, by least squares. Change `resid` in place or return a new tensor; there may be one prompt, one position, one state and one dimension.
 
 
 # %% id="answer-belief_intervention"

@@ -159,6 +159,10 @@ ANSWERS = {
 _GAP = "belief_gap, token_gap = ({} for rows in (beliefs, expected))"
 EQUIVALENT = {
     "belief_update": {"if joint.mean() == 0:": "the mean is 0 where the sum is"},
+    "belief_intervention": {
+        "return resid + missing @ torch.linalg.pinv(A)": "its default tolerance sees the same rank",
+        "return resid + missing @ torch.linalg.pinv(A, rtol=0.0002)": "no singular value lies in between",
+    },
     "held_out_r2": {
         "distances += (y[~held].mean(dim=0) - y[held]).square().sum().item()": "squared",
         "errors += (x[held] @ A + b - y[held]).square().sum().item()": "squared",
