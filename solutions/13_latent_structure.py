@@ -9,9 +9,10 @@
 # %% [markdown] id="title"
 # # {{lesson}}
 #
-# (not written yet) What the learner can do afterwards, in one sentence.
+# You will find out what a model has inferred that nobody told it: compute what a perfect predictor must believe, read that belief from a transformer's stream and hold it against controls that make the famous picture look poor, change it and see the predictions follow, and take apart an algorithm that training wrote by itself.
 #
-# About {{minutes}} minutes · {{points}} points · after lesson 04.
+# About {{minutes}} minutes · {{points}} points · after lesson 04. All models are small, ours, and trained on processes that we know completely, so that for each question there is a right answer to compare with. They come with the course; no network is needed. Sources: Shai et al. 2024, *Transformers Represent Belief State Geometry in their Residual Stream*; Nanda et al. 2023,
+# *Progress Measures for Grokking via Mechanistic Interpretability*.
 
 # %% id="setup"
 import torch
@@ -23,7 +24,16 @@ lesson = mi_course.lesson("latent_structure")
 # %% [markdown] id="part-a"
 # ## Part A. What must a perfect predictor carry?
 #
-# (opening)
+# A machine has two modes, and you see only what it prints. In *calm* mode it prints a 1 with probability 0.1, in *busy* mode with 0.6; after each token it stays in its mode with probability 0.8. You do not know the mode. What do you need to remember of all that it has printed so far, to predict what comes next as well as anybody can?
+#
+# One number: how likely it is to be busy. Take it on paper. At first either mode is equally likely, and the machine prints a 1.
+#
+# 1. **How well did each mode explain it?** 0.5 · 0.1 = 0.05 for calm, 0.5 · 0.6 = 0.30 for busy. Together 0.35, which was the probability of the 1. Divide: 0.14 and 0.86.
+# 2. **And then it moved.** Busy now: 0.86 · 0.8 + 0.14 · 0.2 = 0.71.
+#
+# That is the **belief** after the 1: (0.29, 0.71). Everything that the tokens say about the future is in it, and it is updated token by token. Any perfect predictor has to carry it in some form (Shai et al. 2024 ask in which form a transformer does). Nobody tells the model that there are modes.
+#
+# **Predict**, before you write it: the machine prints 0 next. Is it more likely calm or busy after that?
 
 # %% [markdown] id="ask-belief_update"
 # ### One more token
@@ -56,6 +66,34 @@ def belief_update(
 
 lesson.check(belief_update)
 
+# %% id="use-by-hand"
+update = lesson.use("belief_update")
+emit, move = torch.tensor([[0.9, 0.1], [0.4, 0.6]]), torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+machine = torch.einsum("sx,sr->xsr", emit, move)
+after_one = update(torch.tensor([0.5, 0.5]), machine, 1)
+after_zero = update(after_one, machine, 0)
+print("after 1:   ", [f"{p:.2f}" for p in after_one.tolist()])
+print("after 1, 0:", [f"{p:.2f}" for p in after_zero.tolist()])
+
+# %% id="claims-by-hand-seen" tags=["claims"]
+from mi_course import claim
+
+lesson.seen("after-one", after_one[1], ".2f")
+lesson.seen("after-zero", after_zero[1], ".2f")
+claim(
+    "after a 1 the machine is busy with probability 0.71, as on paper",
+    abs(after_one[1] - 0.714) < 0.002,
+)
+claim(
+    "after 1, 0 it is still busier than not, by less than 0.05", 0 < after_zero[1] - 0.5 < 0.05
+)
+
+# %% [markdown] id="by-hand-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:after-one}}, as on paper, and {{seen:after-zero}} after the `0`: a `0` speaks for calm, but the `1` before it is not forgotten. A predictor that looked at the last token alone would have to say the same after every `0`.
+# </details>
+
 # %% [markdown] id="ask-belief_states"
 # ### A whole string
 #
@@ -87,13 +125,90 @@ def belief_states(
 
 lesson.check(belief_states)
 
+# %% [markdown] id="use-fractal-intro"
+# ### The fractal
+#
+# With three states a belief is a point in a triangle. **Mess3** has three states and three tokens: it mostly stays where it is, and mostly prints the token of its state. Each string of tokens leads to a point. All the points together make a fractal, since each token maps the whole triangle into a smaller one.
+#
+# `tiny-mess3` is a transformer of two layers that was trained to predict the next token of such strings, and on nothing else. Fit an affine map from its residual stream (32 numbers) to the belief (three), and draw what it reads beside the truth. **Predict:** will you recognize the fractal? And, before you look: what would the same map read from a network that was *never trained*?
+
+# %% id="use-fractal"
+from mi_course.interp.belief_study import (
+    contexts_of,
+    in_sample_r2,
+    shuffled_beliefs,
+    untrained_like,
+)
+from mi_course.interp.models import load_native
+from mi_course.interp.processes import fit_affine, mess3, next_token_probabilities
+
+mess3_model, fractal = load_native("tiny-mess3"), contexts_of(mess3(), n=160)
+mine = lesson.use("belief_states")(fractal.tokens, mess3(), torch.full((3,), 1 / 3))
+print(
+    "your beliefs are the course's to 1e-4:", torch.allclose(mine, fractal.beliefs, atol=1e-4)
+)
+stream = fractal.stream(mess3_model, 2)
+read = fit_affine(stream, fractal.y)(stream)
+print(f"R² of the map, on what it was fitted on: {in_sample_r2(stream, fractal.y):.3f}")
+
+# %% id="fractal-picture" tags=["not-compared"]
+from mi_course.interp.belief_study import simplex_rows
+
+show.scatter(
+    **simplex_rows({"the truth": fractal.y, "read from the model": read}, color_by=fractal.y),
+    ylabel="height in the triangle of beliefs",
+    title="A map of 32 numbers to three finds the fractal in the model",
+)
+
+# %% [markdown] id="use-controls-intro"
+# There it is. And now the controls, each with the same map: ten networks that were never trained; no network at all, but the three next-token probabilities that a perfect predictor would give; and the trained model with the beliefs *exchanged*, each for another one, so that there are as many points and no geometry. **Predict** the four numbers.
+
+# %% id="use-controls"
+expected = next_token_probabilities(fractal.beliefs, mess3())
+untrained = [
+    in_sample_r2(fractal.stream(untrained_like(mess3_model, seed), 2), fractal.y)
+    for seed in range(10)
+]
+mess3_scores = {
+    "trained": in_sample_r2(stream, fractal.y),
+    "untrained (mean of ten)": sum(untrained) / 10,
+    "next-token probabilities": in_sample_r2(fractal.flat(expected), fractal.y),
+    "trained, beliefs exchanged": in_sample_r2(stream, shuffled_beliefs(fractal.y)),
+}
+show.table(mess3_scores, ["R²"], title="Reading Mess3's beliefs", digits=3)
+
+# %% id="claims-fractal-seen" tags=["claims"]
+lesson.seen("mess3-trained", mess3_scores["trained"], ".3f")
+lesson.seen("mess3-untrained", mess3_scores["untrained (mean of ten)"], ".2f")
+lesson.seen("mess3-next", mess3_scores["next-token probabilities"], ".3f")
+lesson.seen("mess3-shuffled", mess3_scores["trained, beliefs exchanged"], ".2f")
+claim("the trained model's R² on Mess3 exceeds 0.95", mess3_scores["trained"] > 0.95)
+claim("each of ten untrained ones has more than 0.8", min(untrained) > 0.8)
+claim(
+    "the next-token probabilities give the belief exactly",
+    mess3_scores["next-token probabilities"] > 0.999,
+)
+claim(
+    "with beliefs exchanged less than half is left",
+    mess3_scores["trained, beliefs exchanged"] < 0.5,
+)
+
+# %% [markdown] id="fractal-seen"
+# <details><summary>What you should see</summary>
+#
+# The fractal is there, R² {{seen:mess3-trained}}. It is nearly there in networks that learned nothing ({{seen:mess3-untrained}}): Mess3's belief is close to a weighted sum of the last few tokens, and any network passes those on. And the next-token probabilities alone give it exactly ({{seen:mess3-next}}): three states, three tokens, so that a belief and what it expects are the same three numbers in other units. A
+# model that cared for nothing but the next token would show the same picture. Only the exchanged beliefs ({{seen:mess3-shuffled}}) say that the *arrangement* counts.
+#
+# So the picture is right, and proves little. To learn whether a model carries more than the next token needs, take a process in which a belief *is* more.
+# </details>
+
 # %% [markdown] id="ask-distinguishing_pairs"
 # ### What next-token prediction alone would not need
 #
 # {{exercise distinguishing_pairs}}
 #
 # `beliefs` are distributions over the states of `T`. Two of them differ if in at least one state they differ by more than `tol`; they expect the same next token if the probability of **every** token differs by at most `tol`. Return a list of pairs of indices (i, j) with i < j, sorted by i and then by j; it is empty if there are none. No
-# difference that is judged lies near `tol`. A belief may occur several times, and there may be a single one.
+# difference that is judged lies near `tol`, which is positive. A belief may occur several times; there may be a single belief, a single state or a single token.
 
 
 # %% id="answer-distinguishing_pairs"
@@ -115,6 +230,44 @@ def distinguishing_pairs(
 
 
 lesson.check(distinguishing_pairs)
+
+# %% [markdown] id="use-pairs-intro"
+# Three processes. **Mess3** you know. **Ring** is ours: three states in a ring, from each of which it moves on with probability 0.9, and two tokens, of which the states print the second with probability 0.05, 0.5 and 0.95. **RRXOR** (Shai et al. 2024) prints a random bit, another random bit, then the XOR of the two, and begins again; its states are where it is in the triple and what it has to
+# remember.
+#
+# Among all beliefs that their strings lead to, which pairs expect the same next token within 0.01? By how much do the beliefs of such a pair differ at most? **Predict** the order of the three.
+
+# %% id="use-pairs"
+from mi_course.interp.belief_study import belief_ids
+from mi_course.interp.processes import ring, rrxor
+
+find_pairs, widest = lesson.use("distinguishing_pairs"), {}
+studied = {"Mess3": mess3(), "ring": ring(), "RRXOR": rrxor()}
+for name, T in studied.items():
+    beliefs = contexts_of(T, first=0).y.unique(dim=0)
+    pairs = torch.tensor(find_pairs(beliefs, T, 0.01))
+    widest[name] = (
+        (beliefs[pairs[:, 0]] - beliefs[pairs[:, 1]]).abs().max() if len(pairs) else 0.0
+    )
+    print(
+        f"{name:<6} {len(beliefs):>4} beliefs, {len(pairs):>5} pairs, at most {widest[name]:.2f} apart"
+    )
+
+# %% id="claims-pairs-seen" tags=["claims"]
+lesson.seen("widest-mess3", widest["Mess3"], ".2f")
+lesson.seen("widest-ring", widest["ring"], ".2f")
+lesson.seen("widest-rrxor", widest["RRXOR"], ".2f")
+claim(
+    "in Mess3 beliefs that expect the same are the same, within 0.02", widest["Mess3"] < 0.02
+)
+claim("in the ring some are 0.3 apart", widest["ring"] > 0.3)
+claim("in RRXOR some are 0.9 apart", widest["RRXOR"] > 0.9)
+
+# %% [markdown] id="pairs-seen"
+# <details><summary>What you should see</summary>
+#
+# In Mess3 no two beliefs that expect the same token differ by more than {{seen:widest-mess3}}. In the ring they differ by up to {{seen:widest-ring}}, in RRXOR by up to {{seen:widest-rrxor}}: after a first bit you are sure of it or of its opposite, and the second is random either way. There the belief is more than the next token, and a model that only kept what it needs *now* would have thrown the difference away.
+# </details>
 
 # %% [markdown] id="ask-optimal_loss"
 # ### As good as it can get
@@ -146,6 +299,48 @@ def optimal_loss(T: Float[Tensor, "token state state"], n: int) -> Float[Tensor,
 
 
 lesson.check(optimal_loss)
+
+# %% [markdown] id="use-loss-intro"
+# If a model is a perfect predictor, then it carries the belief in *some* form. Is it? Hold the losses of two trained models against yours, position by position. The **control** is a model that knows how often each token comes, and no more: its loss would be that of the first token everywhere.
+
+# %% id="use-loss"
+from mi_course.interp.belief_study import losses_of
+from mi_course.interp.models import load_checkpoints
+
+perfect = lesson.use("optimal_loss")
+ring_model, rrxor_model = (
+    load_checkpoints(f"tiny-{name}").boot() for name in ("ring", "rrxor")
+)
+curves = {}
+for name, model, T in (("ring", ring_model, ring()), ("RRXOR", rrxor_model, rrxor())):
+    curves[name], reached = perfect(T, 8), losses_of(model, T, 8)
+    above = (reached - curves[name][1:]).max()
+    print(f"{name:<6} perfect {[f'{loss:.3f}' for loss in curves[name].tolist()]}")
+    print(f"{'':<6} model   {'-':>7}", [f"{loss:.3f}" for loss in reached.tolist()])
+    curves[f"{name}, model"] = reached
+
+# %% id="claims-loss-seen" tags=["claims"]
+gaps = {
+    name: (curves[f"{name}, model"] - curves[name][1:]).max() for name in ("ring", "RRXOR")
+}
+gains = {name: curves[name][0] - curves[name][-1] for name in ("ring", "RRXOR")}
+lesson.seen("loss-gap", max(gaps.values()), ".3f")
+lesson.seen("gain-ring", gains["ring"], ".2f")
+lesson.seen("gain-rrxor", gains["RRXOR"], ".2f")
+claim(
+    "at none of seven positions either model pays 0.01 nats too much",
+    max(gaps.values()) < 0.01,
+)
+claim(
+    "knowing the past is worth ten times that, at the eighth token of both",
+    min(gains.values()) > 0.1,
+)
+
+# %% [markdown] id="loss-seen"
+# <details><summary>What you should see</summary>
+#
+# Nowhere does either model pay more than {{seen:loss-gap}} nats above a perfect predictor. What the past is worth by the eighth token is {{seen:gain-ring}} nats in the ring and {{seen:gain-rrxor}} in RRXOR, and they have all of it. So the belief is in there. Whether it lies there as a *point in a space* that a linear map can read is another question.
+# </details>
 
 # %% [markdown] id="ask-held_out_r2"
 # ### A map, and what it was not fitted on
@@ -182,13 +377,114 @@ def held_out_r2(
 
 lesson.check(held_out_r2)
 
+# %% [markdown] id="use-held-out-intro"
+# RRXOR first. Shai et al. (2024) find its beliefs by a linear map from **all layers side by side**, here 4 · 64 = 256 numbers. There are 36 different beliefs to find. Now think of a map that knows no geometry at all and has memorized 36 points: with 256 dimensions there is room enough. Three ways to hold out tell the two apart:
+#
+# - **nothing**: the map is judged on what it was fitted on;
+# - **contexts**: other strings, but strings that lead to the same beliefs;
+# - **beliefs**: whole beliefs are left out. Only if the space is laid out as the triangle is does a map fitted on some of it go on to the rest.
+#
+# For the ring there are more: a map from the tokens of the context, with no network; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
+
+# %% id="use-held-out"
+from mi_course.interp.belief_study import bits_of_history, context_ids
+
+r2, held = lesson.use("held_out_r2"), {}
+
+
+def three_ways(x, y, contexts):
+    groups = context_ids(contexts, 10), belief_ids(contexts.y, 10)
+    return [in_sample_r2(x, y), *(max(r2(x, y, group), -1.0) for group in groups)]
+
+
+xor, round_ = contexts_of(rrxor(), first=0), contexts_of(ring())
+everything, last = xor.stream(rrxor_model), round_.stream(ring_model, 2)
+held["RRXOR, all layers"] = three_ways(everything, xor.y, xor)
+held["RRXOR, beliefs exchanged"] = three_ways(everything, shuffled_beliefs(xor.y), xor)
+held["ring, last layer"] = three_ways(last, round_.y, round_)
+held["ring, beliefs exchanged"] = three_ways(last, shuffled_beliefs(round_.y), round_)
+held["ring, untrained"] = three_ways(
+    round_.stream(untrained_like(ring_model), 2), round_.y, round_
+)
+held["ring, tokens of the context"] = three_ways(bits_of_history(round_, 2), round_.y, round_)
+held["ring, next token"] = three_ways(
+    round_.flat(next_token_probabilities(round_.beliefs, ring())), round_.y, round_
+)
+title = "R² of reading the belief; below −1 it is written as −1"
+show.table(held, ["nothing held out", "contexts", "beliefs"], title=title)
+
+# %% [markdown] id="use-training-intro"
+# The ring's belief stands. When does it form? The next cell goes through checkpoints of the run: the loss above a perfect predictor's, and R² with beliefs held out. **Predict** which of the two is settled first.
+
+# %% id="use-training"
+from mi_course.interp.models import load_state
+from mi_course.interp.processes import excess_loss
+
+checkpoints, history, shapes = load_checkpoints("tiny-ring"), {}, {}
+young = checkpoints.boot()
+for step, state in checkpoints.items():
+    load_state(young, state)
+    x = round_.stream(young, 2)
+    history[step] = excess_loss(young, ring()), r2(x, round_.y, belief_ids(round_.y, 10))
+    shapes[f"step {step}"] = fit_affine(x, round_.y)(x)
+    print(f"step {step:>4}: {history[step][0]:.4f} nats too much, R² {history[step][1]:.2f}")
+
+# %% id="training-picture" tags=["not-compared"]
+panels = {"the truth": round_.y, **{f"step {n}": shapes[f"step {n}"] for n in (0, 100, 2000)}}
+show.scatter(
+    **simplex_rows({name: y[::3] for name, y in panels.items()}, color_by=round_.y[::3]),
+    ylabel="height in the triangle of beliefs",
+    title="The ring's beliefs, and what a map reads as the model learns",
+)
+
+# %% id="claims-held-out-seen" tags=["claims"]
+lesson.seen("xor-count", int(belief_ids(xor.y).max()) + 1)
+lesson.seen("xor-in", held["RRXOR, all layers"][0], ".2f")
+lesson.seen("xor-exchanged", held["RRXOR, beliefs exchanged"][0], ".2f")
+lesson.seen("ring-in", held["ring, last layer"][0], ".2f")
+lesson.seen("ring-out", held["ring, last layer"][2], ".2f")
+lesson.seen("ring-untrained", held["ring, untrained"][2], ".2f")
+lesson.seen("ring-history", held["ring, tokens of the context"][2], ".2f")
+lesson.seen("ring-next", held["ring, next token"][2], ".2f")
+lesson.seen("early-step", 100)
+lesson.seen("early-loss", history[100][0], ".3f")
+lesson.seen("ring-100", history[100][1], ".2f")
+claim("RRXOR, nothing held out: above 0.9", held["RRXOR, all layers"][0] > 0.9)
+claim(
+    "with its beliefs exchanged R² is as high, within 0.1",
+    abs(held["RRXOR, beliefs exchanged"][0] - held["RRXOR, all layers"][0]) < 0.1,
+)
+claim("with RRXOR's beliefs held out it is below zero", held["RRXOR, all layers"][2] < 0)
+claim(
+    "the ring's survives: above 0.9 with beliefs held out", held["ring, last layer"][2] > 0.9
+)
+claim(
+    "every control of the ring is at least 0.08 lower there",
+    max(row[2] for name, row in held.items() if name.startswith("ring") and "last" not in name)
+    < held["ring, last layer"][2] - 0.08,
+)
+claim(
+    "the ring's R² rises by more than 0.3 in training", history[2000][1] - history[0][1] > 0.3
+)
+claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2)
+
+# %% [markdown] id="held-out-seen"
+# <details><summary>What you should see</summary>
+#
+# RRXOR reaches {{seen:xor-in}} when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Leave beliefs out, and it does worse than a constant. None of this says that the model has no geometry of RRXOR's beliefs. It says that so few beliefs in so many dimensions cannot show one, and that the first column
+# is no evidence.
+#
+# The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}: that is the number to beat, and the margin over it is what the network has computed. Most
+# of it is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
+# </details>
+
 # %% [markdown] id="ask-belief_intervention"
 # ### Is it used?
 #
 # {{exercise belief_intervention}}
 #
 # The map reads `resid @ A + b` at every position of every prompt. Change the stream so that it reads `target`, and change it by the smallest vector that does. `target` is one belief for all, [state], or broadcasts against [batch pos state]. The readings of a map that was fitted to beliefs sum to 1, so the columns of `A` sum to 0 and $A^\top A$ has no inverse: take singular values
-# of `A` below 1e-4 of the largest for zero, as `torch.linalg.pinv(A, rtol=1e-4)` does. If no change reads exactly `target`, come as near as possible, by least squares. Change `resid` in place or return a new tensor; there may be one prompt, one position and one state.
+# of `A` below 1e-4 of the largest for zero, as `torch.linalg.pinv(A, rtol=1e-4)` does. If no change reads exactly `target`, come as near as possible, by least squares. Change `resid` in place or return a new tensor; there may be one prompt, one position, one state and one dimension.
 
 
 # %% id="answer-belief_intervention"
@@ -208,26 +504,791 @@ def belief_intervention(
 
 lesson.check(belief_intervention)
 
+# %% [markdown] id="use-steer-intro"
+# Take strings of the ring and give each the belief of *another* string, at its last position, after the last layer. Do the predictions follow, as Bayes's rule says? `follows` is a slope: 0 if they do not move, 1 if they move as far as they should.
+#
+# And a second way to make the change. Your map was fitted from the stream to the belief: it may read a difference from any direction in which the two go together, however little the stream varies there. Fit the *other way round*, from the belief to the stream, and you get the way in which the stream really moves when the belief does. **Predict** whether it matters.
+#
+# **Controls**: a random change of the same length; a change of the belief, as large, that leaves the next token as it is; and the whole last position taken from the other string, which is all that can be had.
+
+# %% id="use-steer"
+from functools import partial
+
+from mi_course.interp.belief_study import (
+    follows,
+    predictions_after,
+    random_change,
+    same_expectation,
+)
+
+
+def steer(model, T, contexts, layer):
+    """What becomes of the predictions, by the way in which the last belief is changed."""
+    tokens, now, x = contexts.tokens, contexts.beliefs[:, -1], contexts.stream(model, layer)
+    other = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
+    target, ends = now[other], x.view(len(tokens), -1, x.shape[1])[:, -1]
+    (A, b), (E, _) = fit_affine(x, contexts.y), fit_affine(contexts.y, x)
+    natural = (target - now) @ E
+    hook = partial(lesson.use("belief_intervention"), A=A, b=b, target=target[:, None])
+    changes = {
+        "least change (your hook)": hook(ends[:, None].clone(), None)[:, 0] - ends,
+        "as the stream moves": natural,
+        "control: same next token": same_expectation(now, T, (target - now).norm(dim=1)) @ E,
+        "everything, from the other": ends[other] - ends,
+    }
+    had, wanted = (next_token_probabilities(beliefs, T) for beliefs in (now, target))
+    before, found = predictions_after(model, tokens, layer), {}
+    for name, change in changes.items():
+        after = predictions_after(model, tokens, layer, change)
+        off = ((ends + change) @ A + b - target).abs().mean()
+        found[name] = follows(before, after, had, wanted), off, change.norm(dim=1).mean()
+    noise = [random_change(natural, seed) for seed in range(10)]
+    after = [predictions_after(model, tokens, layer, change) for change in noise]
+    slopes = [follows(before, p, had, wanted) for p in after]
+    found["control: random, mean of ten"] = (
+        sum(slopes) / 10,
+        torch.nan,
+        natural.norm(dim=1).mean(),
+    )
+    return found
+
+
+steered = steer(ring_model, ring(), round_, 2)
+columns = ["predictions follow", "reading is off by", "length"]
+show.table(steered, columns, title="Giving a string of the ring another string's belief")
+
+# %% id="use-steer-xor"
+steered_xor = steer(rrxor_model, rrxor(), xor, 3)
+show.table(steered_xor, columns, title="The same in RRXOR, after layer 3 of 4")
+
+# %% id="claims-steer-seen" tags=["claims"]
+least, natural_way = steered["least change (your hook)"], steered["as the stream moves"]
+whole = steered["everything, from the other"]
+controls = [
+    row for table in (steered, steered_xor) for name, row in table.items() if "control" in name
+]
+lesson.seen("least-follows", least[0], ".2f")
+lesson.seen("natural-follows", natural_way[0], ".2f")
+lesson.seen("natural-length", natural_way[2] / least[2], ".0f")
+lesson.seen("whole-follows", whole[0], ".2f")
+lesson.seen("xor-natural", steered_xor["as the stream moves"][0], ".2f")
+lesson.seen("xor-least", steered_xor["least change (your hook)"][0], ".2f")
+lesson.seen("control-follows", max(abs(row[0]) for row in controls), ".2f")
+claim("after your hook the map reads the target to 0.001", least[1] < 0.001)
+claim("the predictions hardly follow it, by less than a quarter", least[0] < 0.25)
+claim("as the stream moves they follow by more than 0.9", natural_way[0] > 0.9)
+claim("in RRXOR too, by more than 0.8", steered_xor["as the stream moves"][0] > 0.8)
+claim(
+    "every control moves them by less than 0.2 of that",
+    max(abs(row[0]) for row in controls) < 0.2,
+)
+
+# %% [markdown] id="steer-seen"
+# <details><summary>What you should see</summary>
+#
+# Your hook does exactly what it promises: the map reads the other string's belief, to rounding. And the predictions do not care ({{seen:least-follows}}). The least change that fools a probe goes where the probe is most sensitive, and that is where the stream varies *least*: nothing in the model ever listened there. Move the stream as it moves by itself when the belief changes, about {{seen:natural-length}} times as far, and the
+# predictions follow Bayes ({{seen:natural-follows}}; replacing the whole last position gives {{seen:whole-follows}}). In RRXOR it is {{seen:xor-least}} and {{seen:xor-natural}}. No control comes above {{seen:control-follows}}: not a random change of that length, and not a change of the belief, as large, that leaves the next token alone.
+#
+# Two things to keep. A map that *reads* well and a direction that *acts* are different fits, and only the second was tested by acting. And the test has a limit of its own: it moves the next prediction, and says nothing about what the part of the belief beyond it is for. That part would have to act later, through attention, at positions that compute their belief again from the tokens.
+# </details>
+
+# %% [markdown] id="ask-my_belief_map"
+# ### Your map
+#
+# {{exercise my_belief_map}}
+#
+# `MYSTERY` (in `mi_course.interp.processes`) has three candidates, A, B and C: rings of three states with two tokens. `mystery_strings()` (in `mi_course.interp.belief_study`) gives 256 of the 512 strings of nine tokens to work with, and `load_native("tiny-mystery")` the model: two layers, 48 dimensions. The answer is a dict with `"process"`, the letter; `"layer"`, 0 for the embedding or 1 or 2 for the stream
+# after so many layers; and `"A"`, [48, 3], and `"b"`, [3], so that the stream times A plus b is the belief of that process, its states in the order of `T`, after the token at that position. It is judged on the other 256 strings, at positions 3 to 8, each sample counting once. The letter must be right; then R² (1 − squared errors over squared distances from the mean belief) must be at least 0.85. An affine map
+# from the next-token probabilities reaches 0.46 there, and one from the tokens of the context 0.81.
+#
+# **Predict** first: will the process whose beliefs can be read best be the right one? Will the loss tell? Try `optimal_loss` on all three.
+
+# %% id="answer-my_belief_map"
+# BEGIN SOLUTION
+from mi_course.interp.belief_study import Contexts, mystery_strings
+from mi_course.interp.processes import MYSTERY
+
+mystery, strings = load_native("tiny-mystery"), mystery_strings()
+with torch.no_grad():
+    said = mystery(strings).softmax(-1)[:, 3:]
+wrong_by = {}
+for name, T in MYSTERY.items():
+    beliefs = lesson.use("belief_states")(strings, T, stationary_distribution(T))
+    wrong_by[name] = (next_token_probabilities(beliefs, T)[:, 3:] - said).abs().mean()
+process = min(wrong_by, key=wrong_by.get)
+T = MYSTERY[process]
+contexts = Contexts(
+    strings, lesson.use("belief_states")(strings, T, stationary_distribution(T)), 3
+)
+A, b = fit_affine(contexts.stream(mystery, 2), contexts.y)
+my_belief_map = {"process": process, "layer": 2, "A": A, "b": b}
+# END SOLUTION
+
+lesson.check(my_belief_map, name="my_belief_map")
+
+# %% id="use-mystery"
+from mi_course.interp.belief_study import candidates_table
+
+candidates = candidates_table(perfect)
+columns = [
+    "R² of reading its beliefs",
+    "its least loss at token 8",
+    "the model's excess over it",
+]
+show.table(candidates, columns, title="Three candidates for tiny-mystery", digits=[2, 3, 3])
+
+# %% id="claims-mystery-seen" tags=["claims"]
+readable, least_loss, excess = (
+    {name: float(row[i]) for name, row in candidates.items()} for i in range(3)
+)
+lesson.seen("readable-best", max(readable.values()), ".2f")
+lesson.seen("readable-true", readable[min(excess, key=excess.get)], ".2f")
+claim(
+    "the beliefs of the true process are not the most readable, by 0.03",
+    max(readable.values()) - readable[min(excess, key=excess.get)] > 0.03,
+)
+claim(
+    "forwards and backwards have the same least loss to 1e-4",
+    abs(least_loss["A"] - least_loss["B"]) < 1e-4,
+)
+claim(
+    "the right one's excess is below 0.002 nats, the others' above 0.02",
+    sum(e < 0.002 for e in excess.values()) == 1
+    and sum(e > 0.02 for e in excess.values()) == 2,
+)
+
+# %% [markdown] id="mystery-seen"
+# <details><summary>What you should see (open it when you have passed)</summary>
+#
+# The most readable beliefs ({{seen:readable-best}}) belong to a process that the model never saw; those of its own process are read worse ({{seen:readable-true}}). A ring that turns either way alike has beliefs that are nearly linear in the last few tokens, and those are in every stream. And the loss cannot tell forwards from backwards: read from the end, the strings of one are the strings of the other, and
+# entropies do not know in which direction they are read. What the model *says*, string by string, names the process. Reading is not evidence of what a model has learned until something else says so.
+# </details>
+
 # %% [markdown] id="part-b"
 # ## Part B. An algorithm that nobody wrote
 #
-# (not written yet)
+# A belief is what a model *must* carry. How it computes is its own affair. Here is a case in which the whole computation can be read: a clock with 53 hours. Ten hours after 50 o'clock it is 7 o'clock, and the task is to say so: (a + b) mod 53.
+#
+# The model has one layer, four heads, 256 ReLU neurons, no norm and no biases. It reads `a b =` and answers at the equals sign. It is trained on 70% of all sums (each in both orders: whoever has seen 3 + 5 has seen 5 + 3), on all of them at every step, for 4,000 steps. Two runs start from the same weights, and differ in one thing: one has **weight decay**, which shrinks all weights a little at every step, and the other has none.
+#
+# **Predict:** when will each of them know the pairs of the training? And those that it has never seen?
+
+# %% id="growth" tags=["not-compared"]
+from mi_course.interp import modular
+from mi_course.interp import modular_study as clocks
+
+growth = clocks.recorded_growth()
+clocks.draw_growth(growth)
+
+# %% id="claims-growth-seen" tags=["claims"]
+decay, no_decay = growth["weight decay"], growth["no weight decay"]
+recorded_steps = torch.tensor(decay["step"])
+known = next(i for i, share in enumerate(decay["train_accuracy"]) if share > 0.999)
+seen_half = next(i for i, share in enumerate(decay["test_accuracy"]) if share > 0.5)
+lesson.seen("train-known", int(recorded_steps[known]))
+lesson.seen("test-half", f"{int(recorded_steps[seen_half]):,}")
+lesson.seen("test-in-between", decay["test_accuracy"][known : seen_half // 2 + 1][-1], ".0%")
+lesson.seen("memory-test", max(no_decay["test_accuracy"]), ".0%")
+lesson.seen("worst-test-loss", max(decay["test_loss"]), ".0f")
+claim(
+    "the training pairs are known at least ten times earlier than half of the others",
+    bool(recorded_steps[seen_half] >= 10 * recorded_steps[known]),
+)
+claim(
+    "when the training pairs are known, at most 5% of the others are right",
+    decay["test_accuracy"][known] <= 0.05,
+)
+claim("in the end all pairs are right, to 0.1%", decay["test_accuracy"][-1] > 0.999)
+claim(
+    "the control knows its training pairs too, and never 10% of the others",
+    no_decay["train_accuracy"][-1] > 0.999 and max(no_decay["test_accuracy"]) < 0.1,
+)
+
+# %% [markdown] id="growth-seen"
+# <details><summary>What you should see</summary>
+#
+# After {{seen:train-known}} steps the model is right on every pair of the training, and knows next to nothing of the others. It has learned a list by heart. Nothing seems to happen for a long time. Then, around step {{seen:test-half}}, it finds out how to add. Power et al. (2022) called this **grokking**. The control has no reason to give its list up, and never gets beyond {{seen:memory-test}}.
+# </details>
+#
+# Chance is 1 in 53, and before it understands the model is much worse than guessing: its loss on unseen pairs rises to {{seen:worst-test-loss}} nats, since it is certain and wrong.
+#
+# Two questions. *What* did it find? And was it really idle during all that time?
+
+# %% [markdown] id="clock-by-hand"
+# ### Waves on a clock
+#
+# **By hand, once.** Take a small clock, of 7 hours. Put hour x at the angle $2\pi x/7$. Adding hours is adding angles, and for that there is an old formula:
+#
+# $$\cos(\alpha+\beta) = \cos\alpha\cos\beta - \sin\alpha\sin\beta$$
+#
+# It makes the cosine of a sum from cosines and sines of its parts, by products. If one has $\cos(a+b)$ and $\sin(a+b)$ (as angles), the same formula gives $\cos(a+b-c)$ for every answer c, and that is largest, 1, at the right one. For $a + b = 5$:
+#
+# | answer c | 2 | 3 | 4 | **5** | 6 | 0 | 1 |
+# |---|---|---|---|---|---|---|---|
+# | one turn a day, cos of 2π (5 − c)/7 | −0.90 | −0.22 | 0.62 | **1** | 0.62 | −0.22 | −0.90 |
+# | two turns a day | 0.62 | −0.90 | −0.22 | **1** | −0.22 | −0.90 | 0.62 |
+# | sum | −0.28 | −1.12 | 0.40 | **2** | 0.40 | −1.12 | −0.28 |
+#
+# With one turn a day the neighbors come close, and with 53 hours they would come closer: cos(2π/53) is 0.993. A hand that turns *k* times a day confuses other hours. Only the right answer is best for all hands at once. Let k be the **frequency** of a hand.
+#
+# Does the model work like that? Its embedding gives each hour a vector. If it puts hours on circles, then along some directions the embedding is a wave. To see waves we need a basis of them.
+
+# %% [markdown] id="ask-fourier_basis"
+# {{exercise fourier_basis}}
+#
+# p is odd, not necessarily a prime, and may be 1 (then only the constant is left). The frequencies are 1 to (p − 1)/2, in this order: row 2k − 1 is the cosine and row 2k the sine of frequency k, at the hours 0 to p − 1. Row 0 is the constant, and positive. Returned is a [p, p] tensor in floating point.
+
+# %% id="answer-fourier_basis"
+import math
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def fourier_basis(p: int) -> Float[Tensor, "wave hour"]:
+    """Orthonormal waves on p hours (p odd), one a row: the constant, then cos 1, sin 1, cos 2, sin 2, …
+
+    Row 2k − 1 is cos(2π k x / p) and row 2k is sin(2π k x / p) at the hours x = 0 … p − 1, each divided by its length.
+    """
+    # BEGIN SOLUTION
+    hours = torch.arange(p)
+    waves = [torch.ones(p)]
+    for k in range(1, (p + 1) // 2):
+        angle = 2 * math.pi * k * hours / p
+        waves += [angle.cos(), angle.sin()]
+    basis = torch.stack(waves)
+    return basis / basis.norm(dim=1, keepdim=True)
+    # END SOLUTION
+
+
+lesson.check(fourier_basis)
+
+# %% [markdown] id="ask-key_frequencies"
+# With an orthonormal basis, squares add up: the sum of squares of an embedding is the sum over waves of the squares of its coefficients. So one can say *how much* of it turns with which frequency.
+#
+# {{exercise key_frequencies}}
+#
+# The power of a frequency is the sum of squares of its cosine and its sine coefficients, over all of d_model. The constant never counts. p is odd and at least 3, d_model may be 1, n may be 0 or all (p − 1)/2, and no two frequencies are equally strong. Return a list of whole numbers.
+
+
+# %% id="answer-key_frequencies"
+def key_frequencies(
+    W_E: Float[Tensor, "hour d_model"], basis: Float[Tensor, "wave hour"], n: int
+) -> list[int]:
+    """The n frequencies (1 … (p − 1)/2) with the most power in W_E, the strongest first.
+
+    The power of frequency k is the sum of squares, over d_model, of its cosine and its sine coefficients.
+    basis: as `fourier_basis` makes it.
+    """
+    # BEGIN SOLUTION
+    power = (basis @ W_E)[1:].square().sum(dim=1)
+    of_frequency = power.unflatten(0, (-1, 2)).sum(dim=1)
+    return [k + 1 for k in of_frequency.argsort(descending=True)[:n].tolist()]
+    # END SOLUTION
+
+
+lesson.check(key_frequencies)
+
+# %% [markdown] id="use-spectrum-intro"
+# **Predict:** how many of the 26 frequencies will the trained embedding use? What will the embedding of the model look like that learned by heart?
+
+# %% id="use-spectrum"
+basis, find_keys = lesson.use("fourier_basis")(clocks.PRIME), lesson.use("key_frequencies")
+trio = clocks.models()
+spectra = {}
+for name, addition_model in trio.items():
+    W_E = modular.embedding(addition_model)
+    power = (basis @ W_E)[1:].square().sum(dim=1).unflatten(0, (-1, 2)).sum(dim=1)
+    spectra[name] = power / power.sum()
+    strongest = find_keys(W_E, basis, 5)
+    print(
+        f"{name}: the five strongest hold {spectra[name][[k - 1 for k in strongest]].sum():.0%}"
+    )
+
+# %% id="spectrum-picture" tags=["not-compared"]
+clocks.draw_spectra({name: spectra[name] for name in ("weight decay", "no weight decay")})
+
+# %% id="circles-intro" tags=["not-compared"]
+keys = [k + 1 for k, share in enumerate(spectra["weight decay"].tolist()) if share > 0.05]
+keys = sorted(keys, key=lambda k: -spectra["weight decay"][k - 1])
+print(f"frequencies with more than 5% of the power: {keys}")
+circles = clocks.watch_circles(keys)
+
+# %% id="claims-spectrum-seen" tags=["claims"]
+lesson.seen("keys", [str(k) for k in keys])
+lesson.seen("number-of-keys", {2: "two", 3: "three", 4: "four", 5: "five"}[len(keys)])
+lesson.seen("key-power", spectra["weight decay"][[k - 1 for k in keys]].sum(), ".0%")
+strongest_share = {name: share.topk(len(keys)).values.sum() for name, share in spectra.items()}
+lesson.seen("memory-power", strongest_share["no weight decay"], ".0%")
+lesson.seen("untrained-power", strongest_share["untrained"], ".0%")
+claim(
+    "a few frequencies hold more than 90% of the trained embedding, and 2 to 5 have more than 5%",
+    2 <= len(keys) <= 5 and spectra["weight decay"][[k - 1 for k in keys]].sum() > 0.9,
+)
+claim(
+    "as many of the strongest hold less than half in the model that learned by heart, and in the untrained one",
+    bool(strongest_share["no weight decay"] < 0.5 and strongest_share["untrained"] < 0.5),
+)
+radii = torch.stack(
+    [modular.circle(modular.embedding(trio["weight decay"]), k).norm(dim=0) for k in keys]
+)
+untrained_radii = torch.stack(
+    [modular.circle(modular.embedding(trio["untrained"]), k).norm(dim=0) for k in keys]
+)
+claim(
+    "in each key plane all 53 hours are near the circle: their distances from its center are 1 within 35%",
+    bool(((radii - 1).abs() < 0.35).all()),
+)
+claim(
+    "in the untrained embedding each plane has hours at less than half and at more than one and a half of that distance",
+    bool((untrained_radii.amin(1) < 0.5).all() and (untrained_radii.amax(1) > 1.5).all()),
+)
+
+# %% [markdown] id="spectrum-seen"
+# <details><summary>What you should see</summary>
+#
+# The embedding that generalizes is made of {{seen:number-of-keys}} frequencies, {{seen:keys}}; they hold {{seen:key-power}} of its power. In the model that learned by heart as many of the strongest hold {{seen:memory-power}}, and in the untrained one {{seen:untrained-power}}. And in the moving picture the hours, scattered at first, walk to their places on the circles.
+# </details>
+#
+# Nobody told the model that there is a clock. Nor which frequencies to take: another seed takes others. But a circle in the embedding is only where a computation could begin.
+
+# %% [markdown] id="ask-cosine_fit"
+# ### The neurons
+#
+# What the addition theorem needs is *products*, cos ka times cos kb. Attention passes on sums, and the only part of this model that can multiply is the ReLU. It does it badly: near its bend it is close to a parabola, and the square of a sum holds all products of its parts. So a neuron should hold products of up to two waves of its frequency, those that are wanted and many that are not.
+#
+# {{exercise cosine_fit}}
+#
+# Least squares with a constant, so that the mean of the neuron counts on neither side: the share of the variance around it. All products of degree one and two: the four waves themselves, and each times each, its own square included. p is a prime, 5 or more, k between 1 and (p − 1)/2. A dead neuron (0 for all pairs) gets 0.0. Activations may be tiny. Return a number.
+
+
+# %% id="answer-cosine_fit"
+def cosine_fit(neuron: Float[Tensor, "a b"], k: int) -> float:
+    """Share of a neuron's variance over all pairs that products of at most two of cos ka, sin ka, cos kb, sin kb explain.
+
+    Least squares with a constant. 0.0 for a dead neuron, which is 0 everywhere.
+    """
+    # BEGIN SOLUTION
+    p = len(neuron)
+    angle = 2 * math.pi * k * torch.arange(p, dtype=torch.float64) / p
+    waves = torch.stack(
+        [0 * angle + 0.5**0.5, angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()]
+    )
+    waves = waves * (2 / p) ** 0.5
+    degree = torch.tensor([0, 1, 1, 2, 2])
+    centered = neuron.double() - neuron.double().mean()
+    total = centered.square().sum()
+    if total == 0:
+        return 0.0
+    coefficients = waves @ centered @ waves.T
+    return float(coefficients[degree[:, None] + degree <= 2].square().sum() / total)
+    # END SOLUTION
+
+
+lesson.check(cosine_fit)
+
+# %% [markdown] id="use-neurons-intro"
+# Now to the neurons of the three models (every fourth, of those that are not dead). Each gets the frequency that fits it best, of all that there are. Two numbers tell what is in it: all products up to degree two, and cos k(a + b) and sin k(a + b) alone. And a third, `direction_fit`, looks at what the output *reads*: $W_L = W_{out} W_U$ takes cos kc from one direction of the 256 neurons, and sin kc from another. How much of the activations along these two directions is a wave of k(a + b)? (Nanda et al. 2023, section 4; each model with the frequencies that its output holds most of.)
+#
+# **Predict** the order of the three numbers in the trained model.
+
+# %% id="use-neurons"
+fit = lesson.use("cosine_fit")
+rows = {name: clocks.neuron_shares(one, fit, len(keys)) for name, one in trio.items()}
+show.table(
+    rows,
+    ["neuron: products of ≤ 2", "neuron: waves of a + b", "direction: waves of a + b"],
+    title="Explained share of the variance, in the middle",
+)
+
+# %% id="claims-neurons-seen" tags=["claims"]
+lesson.seen("neuron-products", rows["weight decay"][0], ".0%")
+lesson.seen("neuron-sums", rows["weight decay"][1], ".0%")
+lesson.seen("direction-sums", rows["weight decay"][2], ".0%")
+lesson.seen("memory-products", rows["no weight decay"][0], ".0%")
+lesson.seen("memory-direction", rows["no weight decay"][2], ".0%")
+claim(
+    "products up to degree two explain more than 85% of the middle neuron, waves of the sum less than 25%",
+    bool(rows["weight decay"][0] > 0.85 and rows["weight decay"][1] < 0.25),
+)
+claim(
+    "of the middle direction that the output reads, waves of the sum explain more than 85%",
+    bool(rows["weight decay"][2] > 0.85),
+)
+claim(
+    "in both controls neither reaches half of that",
+    all(
+        rows[name][i] < 0.5 * rows["weight decay"][i]
+        for name in ("no weight decay", "untrained")
+        for i in (0, 2)
+    ),
+)
+
+# %% [markdown] id="neurons-seen"
+# <details><summary>What you should see</summary>
+#
+# In the middle, {{seen:neuron-products}} of a neuron is products of up to two waves of one frequency. Only {{seen:neuron-sums}} of it is the sum a + b: the rest is waste, waves of a alone, of b alone and of a − b. But the output does not read single neurons. Along the directions that it reads the waste cancels, and {{seen:direction-sums}} is left of what is wanted. In the model that learned by heart the numbers are {{seen:memory-products}} and {{seen:memory-direction}}.
+# </details>
+#
+# If you had looked at neurons one by one, you would have called them a mess. The algorithm is in the directions. That is the lesson of part A and of lesson 05 once more.
+
+# %% [markdown] id="ask-restricted_logits"
+# ### The logits
+#
+# If the model adds as we think, its logits for all pairs are functions of a + b, made of waves of the key frequencies. Two cuts test that. **Restricted**: keep these waves and throw everything else away. **Excluded**: throw these away, and keep everything else.
+#
+# {{exercise restricted_logits}}
+#
+# For each answer c the logits are a table over a and b. Keep its mean, and its parts along cos k(a + b) and sin k(a + b) (projections: each wave has length one over all pairs). The basis is as `fourier_basis` makes it, and the addition theorem makes the two waves from its rows. `keys` holds each frequency at most once, and may be empty: then only the means stay. p is odd and at least 3; there may be more or fewer answers than hours, or a single one. The result has the shape of the logits, which are not changed.
+
+
+# %% id="answer-restricted_logits"
+def restricted_logits(
+    logits: Float[Tensor, "a b c"], basis: Float[Tensor, "wave hour"], keys: list[int]
+) -> Float[Tensor, "a b c"]:
+    """The mean over pairs of each answer's logit, plus its waves cos k(a + b) and sin k(a + b) for k in keys.
+
+    basis: as `fourier_basis` makes it. The logits are left as they are.
+    """
+    # BEGIN SOLUTION
+    kept = logits.mean(dim=(0, 1)).expand_as(logits).clone()
+    for k in keys:
+        cos, sin = basis[2 * k - 1], basis[2 * k]
+        for wave in (
+            torch.outer(cos, cos) - torch.outer(sin, sin),
+            torch.outer(sin, cos) + torch.outer(cos, sin),
+        ):
+            wave = wave / wave.norm()
+            kept += wave[..., None] * torch.einsum("ab,abc->c", wave, logits)
+    return kept
+    # END SOLUTION
+
+
+lesson.check(restricted_logits)
+
+# %% [markdown] id="ask-excluded_logits"
+# {{exercise excluded_logits}}
+#
+# The mean over pairs stays here as well. The same shapes, and `keys` may be empty: then nothing is taken out.
+
+
+# %% id="answer-excluded_logits"
+def excluded_logits(
+    logits: Float[Tensor, "a b c"], basis: Float[Tensor, "wave hour"], keys: list[int]
+) -> Float[Tensor, "a b c"]:
+    """The logits without their waves cos k(a + b) and sin k(a + b) for k in keys. The mean over pairs stays."""
+    # BEGIN SOLUTION
+    return logits - restricted_logits(logits, basis, keys) + logits.mean(dim=(0, 1))
+    # END SOLUTION
+
+
+lesson.check(excluded_logits)
+
+# %% [markdown] id="use-cuts-intro"
+# The control has to be a fair one: as many frequencies, others. And the model that learned by heart, which is right on the training pairs by another way. **Predict** the losses on training pairs, for both models: whole, restricted to the keys, without the keys.
+
+# %% id="use-cuts"
+restrict, exclude = lesson.use("restricted_logits"), lesson.use("excluded_logits")
+on_training, cuts = clocks.trained_pairs(), {}
+control_keys = clocks.random_keys(len(keys), 5, keys, seed=0)
+for name in ("weight decay", "no weight decay"):
+    logits = modular.pair_logits(trio[name])
+    loss = lambda logits: modular.cross_entropy(logits)[on_training].mean()  # noqa: E731
+    others = [
+        (loss(restrict(logits, basis, ks)), loss(exclude(logits, basis, ks)))
+        for ks in control_keys
+    ]
+    middle = torch.tensor(others).median(dim=0).values
+    cuts[name] = [
+        loss(logits),
+        loss(restrict(logits, basis, keys)),
+        loss(exclude(logits, basis, keys)),
+        *middle,
+    ]
+show.table(
+    cuts,
+    ["whole", "restricted", "excluded", "control: restricted", "control: excluded"],
+    title="Loss on training pairs (nats; guessing: 3.97)",
+)
+
+# %% id="claims-cuts-seen" tags=["claims"]
+trained_cuts, memory_cuts = cuts["weight decay"], cuts["no weight decay"]
+lesson.seen("excluded-trained", trained_cuts[2], ".0f")
+lesson.seen("restricted-memory", memory_cuts[1], ".1f")
+lesson.seen("excluded-memory", memory_cuts[2], ".0f")
+claim(
+    "restricted to the keys the trained model loses less than 0.05 nats",
+    trained_cuts[1] - trained_cuts[0] < 0.05,
+)
+claim("without the keys it is worse than guessing", trained_cuts[2] > 3.97)
+claim(
+    "other frequencies as keys (the middle of 5 sets): restricted it only guesses, excluded it loses less than 0.05 nats",
+    bool(trained_cuts[3] > 3.9 and trained_cuts[4] < 0.05),
+)
+claim(
+    "the model without weight decay: restricted to the keys at most 1 nat better than guessing, others are far worse",
+    bool(2.97 < memory_cuts[1] < 3.97 and memory_cuts[3] > 8),
+)
+claim(
+    "without the keys it is worse than guessing too, and without others it loses less than 0.05 nats",
+    bool(memory_cuts[2] > 3.97 and memory_cuts[4] < 0.05),
+)
+
+# %% [markdown] id="cuts-seen"
+# <details><summary>What you should see</summary>
+#
+# From waves of {{seen:number-of-keys}} frequencies the trained model can be rebuilt, and next to nothing is lost. Without them its loss is {{seen:excluded-trained}} nats, worse than guessing. Other frequencies in their place give the opposite on both counts, so the cut itself is not what hurts.
+#
+# The model without weight decay is a surprise. Other frequencies can be taken from it unnoticed. Without *these* its loss is {{seen:excluded-memory}} nats, although it does not get a single unseen pair right. And with them alone, {{seen:restricted-memory}}, it is a little better than guessing. It began from the same weights, and seems to have begun the same circuit. Its list drowns it.
+# </details>
+#
+# One cut says that the algorithm is *enough*, the other that it is *needed*. Neither alone would do: a part that is enough may stand beside another that is enough as well.
+
+# %% [markdown] id="leak-intro"
+# ### Try to break it
+#
+# "Seems": is there an algorithm in the second model, or did the cut put it there? Ask a control that has none for certain. A **lookup table** holds the right answer for each pair of the training, and noise for all others. Restrict it to the key frequencies. **Predict:** on how many of the *unseen* pairs will it be right?
+#
+# Beside it stands a stricter cut, `held_out_restricted`: the strengths of the waves are fitted to unseen pairs alone, to one half of them for the other half.
+
+# %% id="use-leak"
+subjects = {
+    name: modular.pair_logits(trio[name]) for name in ("weight decay", "no weight decay")
+}
+subjects["lookup table"] = modular.lookup_table(on_training)
+leaks = {}
+for name, logits in subjects.items():
+    versions = [logits, restrict(logits, basis, keys)]
+    versions += [
+        modular.held_out_restricted(logits, ks, on_training) for ks in (keys, control_keys[0])
+    ]
+    leaks[name] = [modular.measure(version, on_training).test_accuracy for version in versions]
+show.table(
+    leaks,
+    ["whole", "restricted", "held out", "control: held out, other keys"],
+    title="Share of unseen pairs that are right (guessing: 0.02)",
+)
+
+# %% id="claims-leak-seen" tags=["claims"]
+lesson.seen("table-restricted", leaks["lookup table"][1], ".0%")
+lesson.seen("memory-held-out", leaks["no weight decay"][2], ".0%")
+claim(
+    "the lookup table, restricted, is right on more than 70% of the unseen pairs",
+    leaks["lookup table"][1] > 0.7,
+)
+claim("held out it is right on less than 5%", leaks["lookup table"][2] < 0.05)
+claim(
+    "the trained model is right on more than 99% either way",
+    min(leaks["weight decay"][:3]) > 0.99,
+)
+claim(
+    "the model without weight decay: held out more than 6% right, with other keys less than 3%, as a whole less than 1%",
+    leaks["no weight decay"][2] > 0.06
+    and leaks["no weight decay"][3] < 0.03
+    and leaks["no weight decay"][0] < 0.01,
+)
+
+# %% [markdown] id="leak-seen"
+# <details><summary>What you should see</summary>
+#
+# A table that knows nothing of unseen pairs is right on {{seen:table-restricted}} of them once it is restricted. The strength of a wave is an average over *all* pairs with the same sum, most of which were in the training. So the cut hands their answers to the unseen ones. With waves from unseen pairs alone the table is back at guessing, and the trained model is as good as before. The model without weight decay is right on {{seen:memory-held-out}}, and with other frequencies on none or next to none: there is a beginning of the algorithm in it, much smaller than it looked.
+# </details>
+#
+# It is the mistake of part A's held-out R² in other clothes: what was fitted had seen the answers.
+
+# %% [markdown] id="progress-intro"
+# ### Before it shows
+#
+# Back to the second question. For thousands of steps nothing happened that accuracy could show. Both cuts can be made at every checkpoint. What did they show meanwhile?
+#
+# "Before" needs a rule, chosen before one looks.
+
+# %% [markdown] id="ask-emergence_order"
+# {{exercise emergence_order}}
+#
+# A measure's way goes from its first value to its last, up or down; beyond the last value counts as there. Its step is the first from which it stays at half of the way or more until the end; exactly half counts. A measure whose last value equals its first is left out. Measures with the same step keep the order of the dictionary. The steps increase, one for each value of each measure; there may be a single checkpoint. Steps are returned as whole numbers.
+
+
+# %% id="answer-emergence_order"
+def emergence_order(
+    steps: Int[Tensor, "checkpoint"], measures: dict[str, Float[Tensor, "checkpoint"]]
+) -> list[tuple[str, int]]:
+    """(name, step) of each measure, the earliest first: the first step from which it stays at least half of its way.
+
+    The way goes from the measure's first value to its last. A measure that ends where it began is left out; measures
+    that arrive at the same step keep the order of the dictionary.
+    """
+    # BEGIN SOLUTION
+    found = []
+    for name, values in measures.items():
+        if values[0] == values[-1]:
+            continue
+        way = (values - values[0]) / (values[-1] - values[0])
+        not_yet = (way < 0.5).nonzero()
+        found.append((name, int(steps[not_yet[-1] + 1])))
+    return sorted(found, key=lambda pair: pair[1])
+    # END SOLUTION
+
+
+lesson.check(emergence_order)
+
+# %% [markdown] id="use-progress-intro"
+# Three measures at each checkpoint: the test accuracy; the restricted loss on unseen pairs, held out; and the excluded loss on training pairs, both with the final keys. And as a control the restricted loss with other keys. **Predict** their order.
+
+# %% id="use-progress"
+recorded = clocks.checkpoint_logits()
+steps, progress = (
+    torch.tensor(list(recorded)),
+    {"test accuracy": [], "restricted": [], "excluded": [], "control": []},
+)
+for logits in recorded.values():
+    of_keys, of_others = (
+        modular.held_out_restricted(logits, ks, on_training) for ks in (keys, control_keys[0])
+    )
+    without = modular.cross_entropy(exclude(logits, basis, keys))[on_training].mean()
+    progress["test accuracy"].append(modular.measure(logits, on_training).test_accuracy)
+    progress["restricted"].append(modular.measure(of_keys, on_training).test_loss)
+    progress["excluded"].append(float(without))
+    progress["control"].append(modular.measure(of_others, on_training).test_loss)
+progress = {name: torch.tensor(values) for name, values in progress.items()}
+measured = {name: progress[name] for name in ("test accuracy", "restricted", "excluded")}
+for name, step in lesson.use("emergence_order")(steps, measured):
+    print(f"{name}: half of its way at step {step:,}")
+
+# %% id="progress-picture" tags=["not-compared"]
+clocks.draw_progress(steps, measured)
+
+# %% id="claims-progress-seen" tags=["claims"]
+emerged = dict(lesson.use("emergence_order")(steps, measured))
+lesson.seen("step-restricted", f"{emerged['restricted']:,}")
+lesson.seen("step-excluded", f"{emerged['excluded']:,}")
+lesson.seen("step-accuracy", f"{emerged['test accuracy']:,}")
+claim(
+    "restricted and excluded loss have gone half of their way at an earlier checkpoint than test accuracy",
+    max(emerged["restricted"], emerged["excluded"]) < emerged["test accuracy"],
+)
+early = list(recorded).index(1000)
+lesson.seen("whole-early", progress["test accuracy"][early], ".0%")
+waves_alone = modular.held_out_restricted(recorded[1000], keys, on_training)
+lesson.seen("held-early", modular.measure(waves_alone, on_training).test_accuracy, ".0%")
+claim(
+    "at step 1000 the held-out restricted logits are right on more than 35% of unseen pairs, the whole ones on less than 10%",
+    modular.measure(waves_alone, on_training).test_accuracy > 0.35
+    and progress["test accuracy"][early] < 0.1,
+)
+claim(
+    "with other keys the restricted loss is never 0.1 nats better than guessing",
+    bool((progress["control"] > 3.87).all()),
+)
+
+# %% [markdown] id="progress-seen"
+# <details><summary>What you should see</summary>
+#
+# The excluded loss is half of its way up at step {{seen:step-excluded}}, and the restricted loss half of its way down at {{seen:step-restricted}}. The test accuracy follows at {{seen:step-accuracy}}. With other keys the restricted loss never falls. At step `1000` the model is right on {{seen:whole-early}} of the unseen pairs; its waves alone would be right on {{seen:held-early}}. The algorithm was growing while the list learned by heart still gave the answers and drowned it.
+# </details>
+#
+# So the sudden jump is sudden in one measure. In Nanda et al. (2023, section 5) there are three phases: learning by heart, forming the circuit, and cleaning up what was learned by heart; accuracy jumps in the last. One caution: both measures need the final keys. They are not a prophecy. Whoever watches a training does not know yet which frequencies will win.
+
+# %% [markdown] id="ask-my_frequencies"
+# ### Another clock
+#
+# `tiny-clock-mystery` adds on a clock of 59 hours. Which frequencies does it use?
+#
+# {{exercise my_frequencies}}
+#
+# A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Frequencies are whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by far more, or by far less.
+
+# %% id="clock-mystery"
+from mi_course.interp.models.native import load_native
+
+clock_mystery = load_native("tiny-clock-mystery")
+
+# %% id="answer-my_frequencies"
+# BEGIN SOLUTION
+mystery_logits, mystery_basis = (
+    modular.pair_logits(clock_mystery),
+    lesson.use("fourier_basis")(59),
+)
+whole = modular.cross_entropy(mystery_logits).mean()
+rises = {}
+for k in range(1, 30):
+    without = lesson.use("excluded_logits")(mystery_logits, mystery_basis, [k])
+    rises[k] = float(modular.cross_entropy(without).mean() - whole)
+my_frequencies = [k for k, rise in rises.items() if rise > 0.1]
+# END SOLUTION
+
+lesson.check(my_frequencies, name="my_frequencies")
+
+# %% [markdown] id="use-clock-mystery-intro"
+# Compare your list with what the embedding holds. **Predict:** are they the same?
+
+# %% id="use-clock-mystery"
+found, W_E = lesson.use("my_frequencies"), modular.embedding(clock_mystery)
+held = find_keys(W_E, lesson.use("fourier_basis")(59), len(found) + 1)
+print(f"used: {sorted(found)}; strongest in the embedding: {sorted(held)}")
+
+# %% id="claims-clock-mystery-seen" tags=["claims"]
+unused = [k for k in held if k not in found]
+lesson.seen("decoy", [str(k) for k in unused])
+claim(
+    "the embedding holds all used frequencies, and one more",
+    len(unused) == 1 and set(found) < set(held),
+)
+
+# %% [markdown] id="clock-mystery-seen"
+# <details><summary>What you should see</summary>
+#
+# The embedding holds one frequency more, {{seen:decoy}}. We wrote it there, into two directions that no head looks at.
+# </details>
+#
+# It is not as far-fetched as it sounds: in the model of Nanda et al. the embedding holds a sixth frequency, which the rest does not use (2023, section 4). Reading proposes, and only an intervention decides.
+
+# %% [markdown] id="clock-reflect"
+# **Reflect.** Which result would have convinced you that the model does *not* add by waves? And what did the restricted logits leave open: could another algorithm make the same logits?
+#
+# One does. Zhong et al. (2023, *The Clock and the Pizza*) found models of the same task that do not multiply: they average the two vectors on the circle, whose length then depends on a − b, and make up for that by several frequencies. Nothing that you have measured was made to tell the two apart; they ask whether the size of the logits depends on a − b. An explanation is as good as the alternatives that it was tested against.
 
 # %% [markdown] id="part-c"
 # ## Part C. Connecting the dots
 #
-# (not written yet)
+# In parts A and B the latent thing could be inferred from each training string, or from the table that was learned. Treutlein et al. (2024) ask for more. A language model is fine-tuned on documents each of which says next to nothing: distances between known cities and "City 50337", single flips of a coin with a name, pairs of x and f(x). Nowhere is it written that the city is Paris, that the coin is biased, what f
+# is. Asked afterwards, in words and without examples, large models can often say so. They call it inductive out-of-context reasoning, and find it unreliable, and weaker in smaller models.
+#
+# There is no experiment here. It would take a model that has learned, from *other* coins, to answer questions about a coin in words, and then sees only flips of new ones; we have no small model in which the answer was there, so there is nothing to take apart, and we would rather leave this open than show you a probe on a model that cannot do the task. What you have would be the tools for it. Before you
+# read the paper, decide what you would need to see:
+#
+# - Is the latent value **one direction**, shared by all coins? Hold whole coins out, as you held out beliefs.
+# - Does it exceed what a counter of tokens reads from the embedding? That is the baseline.
+# - Is it **used**: move the stream as it moves between coins, and see whether the *answer to the question* changes, and not only the flips.
+#
+# **What result would have changed your mind** in part A? Ours: if with beliefs held out the ring had fallen to the level of its tokens.
 
 # %% id="claims-recap" tags=["claims"]
-claim("(not written yet) What the recap says, with its margin.", ...)
+claim(
+    "the fractal is read to 0.99 where the next-token probabilities alone give all of it",
+    mess3_scores["trained"] > 0.99 and mess3_scores["next-token probabilities"] > 0.999,
+)
+claim(
+    "the ring's map holds for beliefs held out, and RRXOR's does not",
+    held["ring, last layer"][2] > 0.9 > 0 > held["RRXOR, all layers"][2],
+)
+claim(
+    "what reads best and what acts are different changes: they differ by 0.5 in what predictions make of them",
+    natural_way[0] - least[0] > 0.5,
+)
 
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# (not written yet) What was found, and what was not.
+# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing and another's was not shown. Then you changed beliefs: the smallest change that
+# convinced the map left the model cold, and the change that the stream makes by itself moved the predictions as Bayes's rule says. And three processes could be told apart by what a model says, where neither reading nor loss could.
+#
+# The habit to keep: before you say that a model *represents* something, ask what else would have given the same R², and then act on it.
 
 # %% id="status" tags=["not-compared"]
 lesson.status()
 
 # %% [markdown] id="next"
 # **Next:** {{next}}
+#
+# **One paper:** Shai et al. 2024. Read section 3 and look, at each figure, for the control that you would want beside it.

@@ -1,4 +1,4 @@
-"""Other right answers to lesson 13: part A in latent_structure_a.py, part B in latent_structure_b.py, beside this file."""
+"""Other right answers to lesson 13: part A in latent_structure_a.py, part B in latent_structure_b.py."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from mi_course.interp.processes import stationary_distribution
+from mi_course.interp.processes import fit_affine, stationary_distribution
 
 
 def update_by_loop(belief, T, token):
@@ -125,10 +125,26 @@ def intervene_in_place(resid, hook, A, b, target):
 
 def intervene_by_svd(resid, hook, A, b, target):
     U, S, Vh = torch.linalg.svd(A.double(), full_matrices=False)
-    kept = S > 1e-4 * S.max()
+    kept = 1e-4 * S.max() < S
     missing = (target - (resid @ A + b)).double()
     change = (missing @ Vh[kept].T / S[kept]) @ U[:, kept].T
     return (resid + change).to(resid.dtype)
+
+
+def _task_map(case, layer, ridge, shift=0.0):
+    task = case.judge_data
+    x, y, _ = task.held_out(layer)
+    A, b = fit_affine(x, y, ridge)
+    return {"process": task.process, "layer": layer, "A": A, "b": b + shift}
+
+
+def map_of_the_last_layer(case):
+    return _task_map(case, case.judge_data.n_layers, 1e-6)
+
+
+def shrunk_map_of_the_first_layer_as_lists(case):
+    value = _task_map(case, 1, 1e-4, shift=0.005)
+    return {**value, "layer": torch.tensor(1), "A": value["A"].tolist(), "b": value["b"].double()}
 
 
 ANSWERS = {
@@ -137,7 +153,31 @@ ANSWERS = {
     "distinguishing_pairs": [pairs_by_loop, pairs_by_distances],
     "optimal_loss": [loss_by_blocks, loss_by_beliefs],
     "held_out_r2": [r2_by_covariance, r2_by_lstsq],
+    "my_belief_map": [map_of_the_last_layer, shrunk_map_of_the_first_layer_as_lists],
     "belief_intervention": [intervene_in_place, intervene_by_svd],
 }
-EQUIVALENT = {}
-EQUIVALENT_KINDS = {}
+_GAP = "belief_gap, token_gap = ({} for rows in (beliefs, expected))"
+EQUIVALENT = {
+    "belief_update": {"if joint.mean() == 0:": "the mean is 0 where the sum is"},
+    "belief_intervention": {
+        "return resid + missing @ torch.linalg.pinv(A)": "its default tolerance sees the same rank",
+        "return resid + missing @ torch.linalg.pinv(A, rtol=0.0002)": "no singular value lies in between",
+    },
+    "held_out_r2": {
+        "distances += (y[~held].mean(dim=0) - y[held]).square().sum().item()": "squared",
+        "errors += (x[held] @ A + b - y[held]).square().sum().item()": "squared",
+    },
+    "distinguishing_pairs": {
+        _GAP.format(
+            "(rows[:-1, None] - rows[None]).abs().amax(dim=-1)"
+        ): "the last belief is never the first of a pair",
+        _GAP.format("(rows[None] - rows[:, None]).abs().amax(dim=-1)"): "the difference is taken without its sign",
+        "pairs = (token_gap < tol) & (belief_gap > tol)": "no difference is near tol, the statement says",
+        "pairs = (token_gap <= tol) & (belief_gap >= tol)": "no difference is near tol, the statement says",
+        "return [(i, j) for i, j in pairs.triu(0).nonzero().tolist()]": "no belief differs from itself",
+    },
+}
+EQUIVALENT_KINDS = {
+    "optimal_loss": {"large results cut off": "no loss exceeds the logarithm of four tokens"},
+    "distinguishing_pairs": {"`tol` of 0 taken for none given": "tol is positive, the statement says"},
+}

@@ -1,13 +1,11 @@
 """Lesson 13: what a model infers that nobody told it (Shai et al. 2024; Nanda et al. 2023)."""
 
-# Part A, beliefs
 from mi_course.lessons.latent_structure.beliefs import BELIEF_STATES, BELIEF_UPDATE, OPTIMAL_LOSS
-
-# Part B, modular addition
 from mi_course.lessons.latent_structure.fourier import COSINE_FIT, FOURIER_BASIS, KEY_FREQUENCIES
 from mi_course.lessons.latent_structure.frequencies import MY_FREQUENCIES
 from mi_course.lessons.latent_structure.intervention import BELIEF_INTERVENTION
 from mi_course.lessons.latent_structure.maps import DISTINGUISHING_PAIRS, HELD_OUT_R2
+from mi_course.lessons.latent_structure.outcome import MY_BELIEF_MAP
 from mi_course.lessons.latent_structure.progress import EMERGENCE_ORDER, EXCLUDED_LOGITS, RESTRICTED_LOGITS
 
 EXERCISES = (
@@ -18,6 +16,7 @@ EXERCISES = (
     OPTIMAL_LOSS,
     HELD_OUT_R2,
     BELIEF_INTERVENTION,
+    MY_BELIEF_MAP,
     # Part B
     FOURIER_BASIS,
     KEY_FREQUENCIES,

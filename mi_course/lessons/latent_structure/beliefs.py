@@ -482,10 +482,11 @@ def _zero_log_zero(T: Tensor, n: int) -> Tensor:
 
 
 def _entropy_cases(draw: RandomInputs, size: str) -> list[Case]:
-    return [
-        case(_process(draw, n_tokens, n_states), n, about=f"{n_states} states, {n_tokens} tokens, n = {n}")
-        for n_tokens, n_states, n in ((3, 4, 5), (2, 3, 7), (4, 2, 3))
-    ]
+    cases = []
+    for n_tokens, n_states, n in ((3, 4, 5), (2, 3, 7), (4, 2, 3)):
+        calls = [Call((_process(draw, n_tokens, n_states), n), watch=("arguments",)) for _ in range(2)]
+        cases.append(Case(tuple(calls), about=f"two processes of {n_states} states, {n_tokens} tokens, n = {n}"))
+    return cases
 
 
 def _entropy_known_cases(draw: RandomInputs, size: str) -> list[Case]:

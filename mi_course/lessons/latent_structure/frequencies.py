@@ -160,7 +160,7 @@ MY_FREQUENCIES = Exercise(
         ),
     ),
     hints=(
-        "`modular.pair_logits(mystery)` gives its logits for all pairs. What does `excluded_logits` make of them, one frequency at a time?",
+        "`modular.pair_logits(clock_mystery)` gives its logits for all pairs. What does `excluded_logits` make of them, one frequency at a time?",
         "The loss over all pairs, `modular.cross_entropy(logits).mean()`, with one frequency taken out, minus the loss as it is: a bar for each frequency. The bars are either high or next to nothing.",
     ),
     reveal="Reading proposes, taking out decides. A frequency with much power in the embedding is a candidate; whether the model uses it is a question about what happens without it. In this model one candidate was planted where no head looks.",

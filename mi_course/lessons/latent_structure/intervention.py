@@ -61,11 +61,17 @@ def _shape_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _other_cases(draw: RandomInputs, size: str) -> list[Case]:
     full = (draw.normal(2, 3, 6), _hook(draw), draw.normal(6, 4), draw.normal(4), draw.normal(4))
     few = (draw.normal(2, 3, 2), _hook(draw), draw.normal(2, 5), draw.normal(5), draw.normal(5))
-    single = (draw.normal(2, 3, 5), _hook(draw), draw.normal(5, 1), draw.normal(1), draw.normal(1))
-    abouts = ("a map of full rank", "two dimensions that cannot reach five numbers", "a single number")
+    single = (draw.normal(2, 3, 5), _hook(draw), draw.normal(5, 1), draw.normal(1), draw.normal(2, 3, 1))
+    slim = (draw.normal(2, 3, 1), _hook(draw), draw.normal(1, 4), draw.normal(4), draw.normal(4))
+    abouts = (
+        "a map of full rank",
+        "two dimensions that cannot reach five numbers",
+        "a single number to read",
+        "a stream of one dimension",
+    )
     return [
         case(*args, driver="hook", about=about, rtol=1e-3, atol=1e-4)
-        for args, about in zip((full, few, single), abouts, strict=True)
+        for args, about in zip((full, few, single, slim), abouts, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case
+from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case
 from mi_course.interp.processes import bayes_beliefs, rrxor
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -293,9 +293,31 @@ def _planted(draw: RandomInputs, n_tokens: int, n_states: int, n: int, tol: floa
 def _pair_cases(draw: RandomInputs, size: str) -> list[Case]:
     cases = []
     for n_tokens, n_states, n, tol in ((3, 5, 9, 0.01), (2, 4, 7, 0.005), (4, 6, 8, 0.002)):
-        beliefs, T = _planted(draw, n_tokens, n_states, n, tol)
-        cases.append(case(beliefs, T, tol, about=f"{n} beliefs over {n_states} states, {n_tokens} tokens"))
+        calls = [Call((*_planted(draw, n_tokens, n_states, n, tol), tol), watch=("arguments",)) for _ in range(2)]
+        cases.append(Case(tuple(calls), about=f"twice {n} beliefs over {n_states} states, {n_tokens} tokens"))
     return cases
+
+
+def _one_sided_cases(draw: RandomInputs, size: str) -> list[Case]:
+    """Differences that are larger to one side than to the other: of beliefs, then of next-token probabilities."""
+    tol = 0.01
+    move = draw.normal(4, 4).softmax(-1)
+    alike = torch.stack([0.3 * move, 0.7 * move])
+    side = torch.tensor([-1.8, 0.6, 0.6, 0.6]) * tol
+    start = torch.tensor([0.3, 0.25, 0.25, 0.2])
+    beliefs = torch.stack([start, start + side, start, start - side])
+    # Tokens 0 to 2 name states 0 to 2; token 3 is that of both others.
+    emit = torch.eye(5)[:, :4]
+    emit[4, 3] = 1
+    named = torch.einsum("sx,sr->xsr", emit, draw.normal(5, 5).softmax(-1))
+    first = torch.tensor([0.2, 0.2, 0.2, 0.3, 0.1])
+    moved = first + torch.tensor([0, 0, 0, -0.1, 0.1])
+    tilted = moved + torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
+    other = moved - torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
+    return [
+        case(beliefs, alike, tol, about="beliefs that differ more to one side"),
+        case(torch.stack([tilted, first, other, moved]), named, tol, about="tokens that differ more to one side"),
+    ]
 
 
 def _pair_edge_cases(draw: RandomInputs, size: str) -> list[Case]:
@@ -312,6 +334,8 @@ def _pair_edge_cases(draw: RandomInputs, size: str) -> list[Case]:
         case(reached, T, 1e-4, about="beliefs that strings of RRXOR lead to"),
         case(apart, T, 1e-3, about="three that expect different tokens"),
         case(after[:1], T, 1e-3, about="a single belief"),
+        case(torch.ones(3, 1), _random_process(draw, 3, 1), 1e-3, about="a single state"),
+        case(torch.eye(3)[[0, 2, 0]], _random_process(draw, 1, 3), 1e-3, about="a single token"),
     ]
 
 
@@ -358,7 +382,8 @@ DISTINGUISHING_PAIRS = Exercise(
     oracle=_distinguishing_pairs,
     parts=(
         Part("random processes", 2, _pair_cases),
-        Part("beliefs of RRXOR, no pair, a single belief", 1, _pair_edge_cases),
+        Part("differences to one side", 1, _one_sided_cases),
+        Part("beliefs of RRXOR, no pair; one belief, one state, one token", 1, _pair_edge_cases),
     ),
     mistakes=(
         Mistake(
