@@ -180,6 +180,8 @@ SIGN = "a wave and its negative have the same projection"
 ORDER = "the order of the two axes, or of the two waves, does not matter"
 SCALE = "ranks do not change with the scale"
 
+# ruff: noqa: E501 (statements as the mutator writes them)
+
 EQUIVALENT = {
     "fourier_basis": {"for k in range(1, (p + 2) // 2):": "p is odd"},
     "key_frequencies": {
