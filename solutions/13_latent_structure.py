@@ -689,6 +689,7 @@ lesson.seen("train-known", int(recorded_steps[known]))
 lesson.seen("test-half", f"{int(recorded_steps[seen_half]):,}")
 lesson.seen("test-in-between", decay["test_accuracy"][known : seen_half // 2 + 1][-1], ".0%")
 lesson.seen("memory-test", max(no_decay["test_accuracy"]), ".0%")
+lesson.seen("guessing", 1 / clocks.PRIME, ".0%")
 lesson.seen("worst-test-loss", max(decay["test_loss"]), ".0f")
 claim(
     "the training pairs are known at least ten times earlier than half of the others",
@@ -710,7 +711,7 @@ claim(
 # After {{seen:train-known}} steps the model is right on every pair of the training, and knows next to nothing of the others. It has learned a list by heart. Nothing seems to happen for a long time. Then, around step {{seen:test-half}}, it finds out how to add. Power et al. (2022) called this **grokking**. The control has no reason to give its list up, and never gets beyond {{seen:memory-test}}.
 # </details>
 #
-# Chance is 1 in 53, and before it understands the model is much worse than guessing: its loss on unseen pairs rises to {{seen:worst-test-loss}} nats, since it is certain and wrong.
+# Guessing would be right on {{seen:guessing}}. Before it understands, the model is much worse than that: its loss on unseen pairs rises to {{seen:worst-test-loss}} nats, since it is certain and wrong.
 #
 # Two questions. *What* did it find? And was it really idle during all that time?
 
@@ -1241,7 +1242,7 @@ claim(
 # The embedding holds one frequency more, {{seen:decoy}}. We wrote it there, into two directions that no head looks at.
 # </details>
 #
-# It is not as far-fetched as it sounds: in the model of Nanda et al. the embedding holds a sixth frequency, which the rest does not use (2023, section 4). Reading proposes, and only an intervention decides.
+# It is not as far-fetched as it sounds: Nanda et al. (2023, section 4) report a sixth frequency in the embedding of their model, which the rest does not use. Reading proposes, and only an intervention decides.
 
 # %% [markdown] id="clock-reflect"
 # **Reflect.** Which result would have convinced you that the model does *not* add by waves? And what did the restricted logits leave open: could another algorithm make the same logits?
