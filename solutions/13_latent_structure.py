@@ -687,7 +687,6 @@ known = next(i for i, share in enumerate(decay["train_accuracy"]) if share > 0.9
 seen_half = next(i for i, share in enumerate(decay["test_accuracy"]) if share > 0.5)
 lesson.seen("train-known", int(recorded_steps[known]))
 lesson.seen("test-half", f"{int(recorded_steps[seen_half]):,}")
-lesson.seen("test-in-between", decay["test_accuracy"][known : seen_half // 2 + 1][-1], ".0%")
 lesson.seen("memory-test", max(no_decay["test_accuracy"]), ".0%")
 lesson.seen("guessing", 1 / clocks.PRIME, ".0%")
 lesson.seen("worst-test-loss", max(decay["test_loss"]), ".0f")
@@ -827,6 +826,10 @@ claim(
     2 <= len(keys) <= 5 and spectra["weight decay"][[k - 1 for k in keys]].sum() > 0.9,
 )
 claim(
+    "the strongest of the model that learned by heart are the same ones",
+    set(find_keys(modular.embedding(trio["no weight decay"]), basis, len(keys))) == set(keys),
+)
+claim(
     "as many of the strongest hold less than half in the model that learned by heart, and in the untrained one",
     bool(strongest_share["no weight decay"] < 0.5 and strongest_share["untrained"] < 0.5),
 )
@@ -848,7 +851,7 @@ claim(
 # %% [markdown] id="spectrum-seen"
 # <details><summary>What you should see</summary>
 #
-# The embedding that generalizes is made of {{seen:number-of-keys}} frequencies, {{seen:keys}}; they hold {{seen:key-power}} of its power. In the model that learned by heart as many of the strongest hold {{seen:memory-power}}, and in the untrained one {{seen:untrained-power}}. And in the moving picture the hours, scattered at first, walk to their places on the circles.
+# The embedding that generalizes is made of {{seen:number-of-keys}} frequencies, {{seen:keys}}; they hold {{seen:key-power}} of its power. In the model that learned by heart as many of the strongest hold {{seen:memory-power}}, and in the untrained one {{seen:untrained-power}}. Look at its gray bars, though: the highest stand at the *same* frequencies. Keep that in mind. And in the moving picture the hours, scattered at first, walk to their places on the circles.
 # </details>
 #
 # Nobody told the model that there is a clock. Nor which frequencies to take: another seed takes others. But a circle in the embedding is only where a computation could begin.
@@ -1197,7 +1200,7 @@ claim(
 #
 # {{exercise my_frequencies}}
 #
-# A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Frequencies are whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by far more, or by far less.
+# A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Frequencies are whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by more than 0.2 nats, or by less than 0.02.
 
 # %% id="clock-mystery"
 from mi_course.interp.models.native import load_native

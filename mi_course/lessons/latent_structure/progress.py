@@ -315,8 +315,8 @@ RESTRICTED_LOGITS = Exercise(
         *_HINTS,
         "Begin with the mean over a and b, `logits.mean((0, 1)).expand_as(logits).clone()`, and add the parts.",
     ),
-    reveal="Functions of (a, b) form a space of p² dimensions. What depends on a + b alone is a space of p dimensions in it, and one key frequency is a plane in that. If the model adds by these frequencies, almost nothing is lost on the way; if it has memorized, almost everything is. "
-    "So the restricted loss measures how good the algorithm is, beside whatever else is there.",
+    reveal="Functions of (a, b) form a space of p² dimensions. What depends on a + b alone is a space of p dimensions in it, and one key frequency is a plane in that. If the model adds by these frequencies, almost nothing is lost on the way. "
+    "So the restricted loss asks how good the algorithm is, whatever else is there. With one caution, to which the lesson comes: the strength of a wave is an average over all pairs, those of the training included.",
 )
 
 EXCLUDED_LOGITS = Exercise(
@@ -335,7 +335,7 @@ EXCLUDED_LOGITS = Exercise(
         "Everything that you subtract is in your `restricted_logits`, but so is the constant.",
         "`logits - restricted_logits(logits, basis, keys)` has lost the mean as well: put `logits.mean((0, 1))` back.",
     ),
-    reveal="If the model has a second way to the answer, memory say, it is in what is left. On the training pairs a model that only memorizes loses nothing by the cut; one that only computes loses everything. The excluded loss on training pairs thus says how much the model leans on the algorithm, "
+    reveal="If the model has a second way to the answer, memory say, it is in what is left. On the training pairs a model that only memorizes loses next to nothing by the cut; one that only computes loses everything. The excluded loss on training pairs thus says how much the model leans on the algorithm, "
     "while the restricted loss says how good the algorithm has become.",
 )
 
