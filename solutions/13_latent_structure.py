@@ -387,29 +387,21 @@ lesson.check(held_out_r2)
 # For the ring there are more: a map from the tokens of the context, with no network; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
 
 # %% id="use-held-out"
-from mi_course.interp.belief_study import bits_of_history, context_ids
+from mi_course.interp.belief_study import bits_of_history, three_ways
 
-r2, held = lesson.use("held_out_r2"), {}
-
-
-def three_ways(x, y, contexts):
-    groups = context_ids(contexts, 10), belief_ids(contexts.y, 10)
-    return [in_sample_r2(x, y), *(max(r2(x, y, group), -1.0) for group in groups)]
-
-
-xor, round_ = contexts_of(rrxor(), first=0), contexts_of(ring())
-everything, last = xor.stream(rrxor_model), round_.stream(ring_model, 2)
-held["RRXOR, all layers"] = three_ways(everything, xor.y, xor)
-held["RRXOR, beliefs exchanged"] = three_ways(everything, shuffled_beliefs(xor.y), xor)
-held["ring, last layer"] = three_ways(last, round_.y, round_)
-held["ring, beliefs exchanged"] = three_ways(last, shuffled_beliefs(round_.y), round_)
-held["ring, untrained"] = three_ways(
-    round_.stream(untrained_like(ring_model), 2), round_.y, round_
-)
-held["ring, tokens of the context"] = three_ways(bits_of_history(round_, 2), round_.y, round_)
-held["ring, next token"] = three_ways(
-    round_.flat(next_token_probabilities(round_.beliefs, ring())), round_.y, round_
-)
+r2, xor, circle = lesson.use("held_out_r2"), contexts_of(rrxor(), first=0), contexts_of(ring())
+all_layers, last = xor.stream(rrxor_model), circle.stream(ring_model, 2)
+ring_next = circle.flat(next_token_probabilities(circle.beliefs, ring()))
+rows = {
+    "RRXOR, all layers": (xor, all_layers, xor.y),
+    "RRXOR, beliefs exchanged": (xor, all_layers, shuffled_beliefs(xor.y)),
+    "ring, last layer": (circle, last, circle.y),
+    "ring, beliefs exchanged": (circle, last, shuffled_beliefs(circle.y)),
+    "ring, untrained": (circle, circle.stream(untrained_like(ring_model), 2), circle.y),
+    "ring, tokens of the context": (circle, bits_of_history(circle, 2), circle.y),
+    "ring, next token": (circle, ring_next, circle.y),
+}
+held = {name: three_ways(r2, *row) for name, row in rows.items()}
 title = "R² of reading the belief; below −1 it is written as −1"
 show.table(held, ["nothing held out", "contexts", "beliefs"], title=title)
 
@@ -424,15 +416,15 @@ checkpoints, history, shapes = load_checkpoints("tiny-ring"), {}, {}
 young = checkpoints.boot()
 for step, state in checkpoints.items():
     load_state(young, state)
-    x = round_.stream(young, 2)
-    history[step] = excess_loss(young, ring()), r2(x, round_.y, belief_ids(round_.y, 10))
-    shapes[f"step {step}"] = fit_affine(x, round_.y)(x)
+    x = circle.stream(young, 2)
+    history[step] = excess_loss(young, ring()), r2(x, circle.y, belief_ids(circle.y, 10))
+    shapes[f"step {step}"] = fit_affine(x, circle.y)(x)
     print(f"step {step:>4}: {history[step][0]:.4f} nats too much, R² {history[step][1]:.2f}")
 
 # %% id="training-picture" tags=["not-compared"]
-panels = {"the truth": round_.y, **{f"step {n}": shapes[f"step {n}"] for n in (0, 100, 2000)}}
+panels = {"the truth": circle.y, **{f"step {n}": shapes[f"step {n}"] for n in (0, 100, 2000)}}
 show.scatter(
-    **simplex_rows({name: y[::3] for name, y in panels.items()}, color_by=round_.y[::3]),
+    **simplex_rows({name: y[::3] for name, y in panels.items()}, color_by=circle.y[::3]),
     ylabel="height in the triangle of beliefs",
     title="The ring's beliefs, and what a map reads as the model learns",
 )
@@ -512,53 +504,15 @@ lesson.check(belief_intervention)
 # **Controls**: a random change of the same length; a change of the belief, as large, that leaves the next token as it is; and the whole last position taken from the other string, which is all that can be had.
 
 # %% id="use-steer"
-from functools import partial
+from mi_course.interp.belief_study import give_other_beliefs
 
-from mi_course.interp.belief_study import (
-    follows,
-    predictions_after,
-    random_change,
-    same_expectation,
-)
-
-
-def steer(model, T, contexts, layer):
-    """What becomes of the predictions, by the way in which the last belief is changed."""
-    tokens, now, x = contexts.tokens, contexts.beliefs[:, -1], contexts.stream(model, layer)
-    other = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
-    target, ends = now[other], x.view(len(tokens), -1, x.shape[1])[:, -1]
-    (A, b), (E, _) = fit_affine(x, contexts.y), fit_affine(contexts.y, x)
-    natural = (target - now) @ E
-    hook = partial(lesson.use("belief_intervention"), A=A, b=b, target=target[:, None])
-    changes = {
-        "least change (your hook)": hook(ends[:, None].clone(), None)[:, 0] - ends,
-        "as the stream moves": natural,
-        "control: same next token": same_expectation(now, T, (target - now).norm(dim=1)) @ E,
-        "everything, from the other": ends[other] - ends,
-    }
-    had, wanted = (next_token_probabilities(beliefs, T) for beliefs in (now, target))
-    before, found = predictions_after(model, tokens, layer), {}
-    for name, change in changes.items():
-        after = predictions_after(model, tokens, layer, change)
-        off = ((ends + change) @ A + b - target).abs().mean()
-        found[name] = follows(before, after, had, wanted), off, change.norm(dim=1).mean()
-    noise = [random_change(natural, seed) for seed in range(10)]
-    after = [predictions_after(model, tokens, layer, change) for change in noise]
-    slopes = [follows(before, p, had, wanted) for p in after]
-    found["control: random, mean of ten"] = (
-        sum(slopes) / 10,
-        torch.nan,
-        natural.norm(dim=1).mean(),
-    )
-    return found
-
-
-steered = steer(ring_model, ring(), round_, 2)
+hook = lesson.use("belief_intervention")
+steered = give_other_beliefs(ring_model, ring(), circle, 2, hook)
 columns = ["predictions follow", "reading is off by", "length"]
 show.table(steered, columns, title="Giving a string of the ring another string's belief")
 
 # %% id="use-steer-xor"
-steered_xor = steer(rrxor_model, rrxor(), xor, 3)
+steered_xor = give_other_beliefs(rrxor_model, rrxor(), xor, 3, hook)
 show.table(steered_xor, columns, title="The same in RRXOR, after layer 3 of 4")
 
 # %% id="claims-steer-seen" tags=["claims"]

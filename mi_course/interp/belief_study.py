@@ -41,6 +41,7 @@ __all__ = [
     "context_ids",
     "contexts_of",
     "follows",
+    "give_other_beliefs",
     "in_sample_r2",
     "losses_of",
     "mystery_held_out",
@@ -52,6 +53,7 @@ __all__ = [
     "same_expectation",
     "shuffled_beliefs",
     "simplex_rows",
+    "three_ways",
     "untrained_like",
 ]
 
@@ -127,6 +129,21 @@ def in_sample_r2(x: Float[Tensor, "sample d"], y: Float[Tensor, "sample state"])
     return float(1 - (y - fit_affine(x, y)(x)).square().sum() / (y - y.mean(0)).square().sum())
 
 
+def three_ways(
+    r2: Callable[[Tensor, Tensor, Tensor], float],
+    contexts: Contexts,
+    x: Float[Tensor, "sample d"],
+    y: Float[Tensor, "sample state"],
+) -> list[float]:
+    """R² of reading y from x with nothing held out, with contexts held out, and with whole beliefs; −1 for any lower.
+
+    r2: a learner's `held_out_r2`. Far below −1 an R² says only that the map is worse than a constant, and its digits
+    depend on the machine.
+    """
+    groups = context_ids(contexts, 10), belief_ids(contexts.y, 10)
+    return [in_sample_r2(x, y), *(max(float(r2(x, y, group)), -1.0) for group in groups)]
+
+
 def untrained_like(model: TransformerBridge, seed: int = 1) -> TransformerBridge:
     """A model of the same shape with random weights."""
     cfg = model.cfg
@@ -154,26 +171,19 @@ def simplex_rows(
 
 
 def predictions_after(
-    model: TransformerBridge, tokens: Int[Tensor, "string pos"], layer: int, change: Any = None
+    model: TransformerBridge,
+    tokens: Int[Tensor, "string pos"],
+    layer: int,
+    change: Float[Tensor, "string d"] | None = None,
 ) -> Float[Tensor, "string token"]:
-    """Next-token probabilities after each whole string, with a change to the last position of the stream after a layer.
-
-    change: a hook function of (resid [string 1 d], hook), such as a learner's `belief_intervention` with its map; or
-    a tensor [string d] to be added; or None.
-    """
+    """Next-token probabilities after each whole string, with a change added to the last position after a layer."""
     name = "blocks.0.hook_resid_pre" if layer == 0 else f"blocks.{layer - 1}.hook_resid_post"
 
-    def hook_function(resid: Tensor, hook: Any) -> Tensor:
-        last = resid[:, -1:].clone()
-        if callable(change):
-            made = change(last, hook)
-            last = last if made is None else made
-        elif change is not None:
-            last = last + change[:, None]
-        return torch.cat([resid[:, :-1], last], dim=1)
+    def add(resid: Tensor, hook: Any) -> Tensor:
+        return resid if change is None else torch.cat([resid[:, :-1], resid[:, -1:] + change[:, None]], dim=1)
 
     with torch.no_grad():
-        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, hook_function)])
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, add)])
     return logits[:, -1].softmax(-1)
 
 
@@ -206,6 +216,37 @@ def same_expectation(
     if not len(free):
         raise ValueError("Every change of beliefs about this process changes the next-token probabilities.")
     return free[:1] * size[:, None]
+
+
+def give_other_beliefs(
+    model: TransformerBridge, T: Process, contexts: Contexts, layer: int, intervention: Callable[..., Any]
+) -> dict[str, tuple[float, float, float]]:
+    """Give each string another string's belief, at its last position after a layer, in several ways and with controls.
+
+    intervention: a learner's `belief_intervention`. Returns for each way how much the predictions follow (`follows`),
+    by how much the map's reading is off the target (mean), and the mean length of the change.
+    """
+    tokens, now, x = contexts.tokens, contexts.beliefs[:, -1], contexts.stream(model, layer)
+    other = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
+    target, ends = now[other], x.view(len(tokens), -1, x.shape[1])[:, -1]
+    (A, b), (E, _) = fit_affine(x, contexts.y), fit_affine(contexts.y, x)
+    natural = (target - now) @ E
+    moved = ends[:, None].clone()
+    made = intervention(moved, None, A, b, target[:, None])
+    ways = {
+        "least change (your hook)": [(moved if made is None else made)[:, 0] - ends],
+        "as the stream moves": [natural],
+        "control: same next token": [same_expectation(now, T, (target - now).norm(dim=1)) @ E],
+        "control: random, mean of ten": [random_change(natural, seed) for seed in range(10)],
+        "everything, from the other": [ends[other] - ends],
+    }
+    had, wanted = (next_token_probabilities(beliefs, T) for beliefs in (now, target))
+    before, found = predictions_after(model, tokens, layer), {}
+    for name, changes in ways.items():
+        slopes = [follows(before, predictions_after(model, tokens, layer, change), had, wanted) for change in changes]
+        off = sum(float(((ends + change) @ A + b - target).abs().mean()) for change in changes) / len(changes)
+        found[name] = sum(slopes) / len(slopes), off, float(changes[0].norm(dim=1).mean())
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
