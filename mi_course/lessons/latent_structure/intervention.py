@@ -99,10 +99,6 @@ def _lost(resid: Tensor, hook: object, A: Tensor, b: Tensor, target: Tensor) -> 
     _belief_intervention(resid, hook, A, b, target)
 
 
-def _singular(resid: Tensor, A: Tensor, b: Tensor, target: Tensor) -> Tensor:
-    return resid + (target - resid @ A - b) @ torch.linalg.inv(A.T @ A) @ A.T
-
-
 BELIEF_INTERVENTION = Exercise(
     id="latent_structure.belief_intervention",
     fixed={
@@ -153,11 +149,6 @@ BELIEF_INTERVENTION = Exercise(
             "removed_only",
             "You took the present belief out of the stream and put nothing in its place: the map reads b everywhere.",
             _changed(lambda resid, A, b, target: resid - resid @ A @ _inverse(A)),
-        ),
-        Mistake(
-            "singular_inverse",
-            "You inverted AᵀA, which has no inverse: readings of beliefs sum to 1, so the columns of A sum to 0. Rounding hides it, and the change is noise, far too large. Use `torch.linalg.pinv(A, rtol=1e-4)`.",
-            _changed(_singular),
         ),
         Mistake(
             "mean_change",

@@ -128,11 +128,14 @@ def _r2_cases(draw: RandomInputs, size: str) -> list[Case]:
 def _r2_bad_cases(draw: RandomInputs, size: str) -> list[Case]:
     x, y, groups = _r2_data(draw, (12, 9, 10), 3, 2, 0.3, 0.5)
     noise = draw.normal(*y.shape)
-    single = _r2_data(draw, (8, 11), 2, 1, 0.5, 0.4)
+    # In one of two groups the relation is turned around, so that a map from the other is worse than the mean.
+    sides = torch.tensor([5] * 8 + [3] * 11)
+    features, slopes = draw.normal(19, 2), draw.normal(2, 1)
+    turned = features @ slopes * torch.where(sides == 5, -1.0, 1.0)[:, None] + draw.normal(19, 1, std=0.05)
     alone = torch.tensor([40 - 3 * i for i in draw.permutation(14)])
     return [
         case(x, noise, groups, about="targets that have nothing to do with x", rtol=2e-3, atol=2e-4),
-        case(*single, about="two groups, one state", rtol=2e-3, atol=2e-4),
+        case(features, turned, sides, about="two groups, one state, opposite relations", rtol=2e-3, atol=2e-4),
         case(x[:14], y[:14], alone, about="every sample a group of its own", rtol=2e-3, atol=2e-4),
     ]
 
@@ -314,9 +317,10 @@ def _one_sided_cases(draw: RandomInputs, size: str) -> list[Case]:
     moved = first + torch.tensor([0, 0, 0, -0.1, 0.1])
     tilted = moved + torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
     other = moved - torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
+    swapped = first + torch.tensor([0, 0.1, -0.1, 0, 0])  # token 0 is as likely as in the first, others are not
     return [
         case(beliefs, alike, tol, about="beliefs that differ more to one side"),
-        case(torch.stack([tilted, first, other, moved]), named, tol, about="tokens that differ more to one side"),
+        case(torch.stack([tilted, first, other, moved, swapped]), named, tol, about="tokens that differ to one side"),
     ]
 
 
