@@ -470,7 +470,7 @@ claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2
 # %% [markdown] id="held-out-seen"
 # <details><summary>What you should see</summary>
 #
-# RRXOR reaches {{seen:xor-in}} when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Hold out no more than contexts, whose beliefs occur in the others too, and nearly nothing is left; leave beliefs out, and it does worse than a constant. (More data would not help: RRXOR has no more strings of this length.) None of this says that the model has no geometry of RRXOR's beliefs. It says that so few beliefs in so many dimensions cannot show one, and that the first column
+# RRXOR reaches {{seen:xor-in}} when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Hold out no more than contexts, whose beliefs occur in the others too, and nearly nothing is left; leave beliefs out, and it does worse than a constant. None of this says that the model has no geometry of RRXOR's beliefs. It says that so few beliefs in so many dimensions cannot show one, and that the first column
 # is no evidence.
 #
 # The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}: that is the number to beat, and the margin over it is what the network has computed. Most
