@@ -547,10 +547,10 @@ claim(
 # %% [markdown] id="steer-seen"
 # <details><summary>What you should see</summary>
 #
-# Your hook does exactly what it promises: the map reads the other string's belief, to rounding. And the predictions do not care ({{seen:least-follows}}). The least change that fools a probe goes where the probe is most sensitive, and that is where the stream varies *least*: nothing in the model ever listened there. Move the stream as it moves by itself when the belief changes, about {{seen:natural-length}} times as far, and the
+# Your hook does exactly what it promises: the map reads the other string's belief, to rounding. And the predictions do not care ({{seen:least-follows}}). The least change that convinces a probe takes the directions in which a small step makes the largest difference *to the probe*, and nothing says that the model listens there. Move the stream as it moves by itself when the belief changes, about {{seen:natural-length}} times as far, and the
 # predictions follow Bayes ({{seen:natural-follows}}; replacing the whole last position gives {{seen:whole-follows}}). In RRXOR it is {{seen:xor-least}} and {{seen:xor-natural}}. No control comes above {{seen:control-follows}}: not a random change of that length, and not a change of the belief, as large, that leaves the next token alone.
 #
-# Two things to keep. A map that *reads* well and a direction that *acts* are different fits, and only the second was tested by acting. And the test has a limit of its own: it moves the next prediction, and says nothing about what the part of the belief beyond it is for. That part would have to act later, through attention, at positions that compute their belief again from the tokens.
+# Two things to keep. A map that *reads* well and a direction that *acts* are different fits, and only acting tells you which of them you have. And the test has a limit of its own: it moves the next prediction, and says nothing about what the part of the belief beyond it is for. That part would have to act later, through attention, at positions that compute their belief again from the tokens.
 # </details>
 
 # %% [markdown] id="ask-my_belief_map"
@@ -621,7 +621,7 @@ claim(
 # %% [markdown] id="mystery-seen"
 # <details><summary>What you should see (open it when you have passed)</summary>
 #
-# The most readable beliefs ({{seen:readable-best}}) belong to a process that the model never saw; those of its own process are read worse ({{seen:readable-true}}). A ring that turns either way alike has beliefs that are nearly linear in the last few tokens, and those are in every stream. And the loss cannot tell forwards from backwards: read from the end, the strings of one are the strings of the other, and
+# The most readable beliefs ({{seen:readable-best}}) belong to a process that the model never saw; those of its own process are read worse ({{seen:readable-true}}). (Perhaps because a ring that turns either way alike has beliefs that are nearly linear in its last few tokens, which are in every stream. How would you check? `bits_of_history` gives you the tokens.) And the loss cannot tell forwards from backwards: read from the end, the strings of one are the strings of the other, and
 # entropies do not know in which direction they are read. What the model *says*, string by string, names the process. Reading is not evidence of what a model has learned until something else says so.
 # </details>
 
