@@ -1182,15 +1182,15 @@ lesson.check(my_frequencies, name="my_frequencies")
 
 # %% id="use-clock-mystery"
 found, W_E = lesson.use("my_frequencies"), modular.embedding(clock_mystery)
-held = find_keys(W_E, lesson.use("fourier_basis")(59), len(found) + 1)
-print(f"used: {sorted(found)}; strongest in the embedding: {sorted(held)}")
+in_embedding = find_keys(W_E, lesson.use("fourier_basis")(59), len(found) + 1)
+print(f"used: {sorted(found)}; strongest in the embedding: {sorted(in_embedding)}")
 
 # %% id="claims-clock-mystery-seen" tags=["claims"]
-unused = [k for k in held if k not in found]
+unused = [k for k in in_embedding if k not in found]
 lesson.seen("decoy", [str(k) for k in unused])
 claim(
     "the embedding holds all used frequencies, and one more",
-    len(unused) == 1 and set(found) < set(held),
+    len(unused) == 1 and set(found) < set(in_embedding),
 )
 
 # %% [markdown] id="clock-mystery-seen"
