@@ -401,9 +401,9 @@ rows = {
     "ring, tokens of the context": (circle, bits_of_history(circle, 2), circle.y),
     "ring, next token": (circle, ring_next, circle.y),
 }
-held = {name: three_ways(r2, *row) for name, row in rows.items()}
+readings = {name: three_ways(r2, *row) for name, row in rows.items()}
 title = "R² of reading the belief; below −1 it is written as −1"
-show.table(held, ["nothing held out", "contexts", "beliefs"], title=title)
+show.table(readings, ["nothing held out", "contexts", "beliefs"], title=title)
 
 # %% [markdown] id="use-training-intro"
 # The ring's belief stands. When does it form? The next cell goes through checkpoints of the run: the loss above a perfect predictor's, and R² with beliefs held out. **Predict** which of the two is settled first.
@@ -431,29 +431,34 @@ show.scatter(
 
 # %% id="claims-held-out-seen" tags=["claims"]
 lesson.seen("xor-count", int(belief_ids(xor.y).max()) + 1)
-lesson.seen("xor-in", held["RRXOR, all layers"][0], ".2f")
-lesson.seen("xor-exchanged", held["RRXOR, beliefs exchanged"][0], ".2f")
-lesson.seen("ring-in", held["ring, last layer"][0], ".2f")
-lesson.seen("ring-out", held["ring, last layer"][2], ".2f")
-lesson.seen("ring-untrained", held["ring, untrained"][2], ".2f")
-lesson.seen("ring-history", held["ring, tokens of the context"][2], ".2f")
-lesson.seen("ring-next", held["ring, next token"][2], ".2f")
+lesson.seen("xor-in", readings["RRXOR, all layers"][0], ".2f")
+lesson.seen("xor-exchanged", readings["RRXOR, beliefs exchanged"][0], ".2f")
+lesson.seen("ring-in", readings["ring, last layer"][0], ".2f")
+lesson.seen("ring-out", readings["ring, last layer"][2], ".2f")
+lesson.seen("ring-untrained", readings["ring, untrained"][2], ".2f")
+lesson.seen("ring-history", readings["ring, tokens of the context"][2], ".2f")
+lesson.seen("ring-next", readings["ring, next token"][2], ".2f")
 lesson.seen("early-step", 100)
 lesson.seen("early-loss", history[100][0], ".3f")
 lesson.seen("ring-100", history[100][1], ".2f")
-claim("RRXOR, nothing held out: above 0.9", held["RRXOR, all layers"][0] > 0.9)
+claim("RRXOR, nothing held out: above 0.9", readings["RRXOR, all layers"][0] > 0.9)
 claim(
     "with its beliefs exchanged R² is as high, within 0.1",
-    abs(held["RRXOR, beliefs exchanged"][0] - held["RRXOR, all layers"][0]) < 0.1,
+    abs(readings["RRXOR, beliefs exchanged"][0] - readings["RRXOR, all layers"][0]) < 0.1,
 )
-claim("with RRXOR's beliefs held out it is below zero", held["RRXOR, all layers"][2] < 0)
+claim("with RRXOR's beliefs held out it is below zero", readings["RRXOR, all layers"][2] < 0)
 claim(
-    "the ring's survives: above 0.9 with beliefs held out", held["ring, last layer"][2] > 0.9
+    "the ring's survives: above 0.9 with beliefs held out",
+    readings["ring, last layer"][2] > 0.9,
 )
 claim(
     "every control of the ring is at least 0.08 lower there",
-    max(row[2] for name, row in held.items() if name.startswith("ring") and "last" not in name)
-    < held["ring, last layer"][2] - 0.08,
+    max(
+        row[2]
+        for name, row in readings.items()
+        if name.startswith("ring") and "last" not in name
+    )
+    < readings["ring, last layer"][2] - 0.08,
 )
 claim(
     "the ring's R² rises by more than 0.3 in training", history[2000][1] - history[0][1] > 0.3
@@ -1228,7 +1233,7 @@ claim(
 )
 claim(
     "the ring's map holds for beliefs held out, and RRXOR's does not",
-    held["ring, last layer"][2] > 0.9 > 0 > held["RRXOR, all layers"][2],
+    readings["ring, last layer"][2] > 0.9 > 0 > readings["RRXOR, all layers"][2],
 )
 claim(
     "the clock's waves, held out, are half of their way earlier than the accuracy; a lookup table's, not held out, are right on 70%",
