@@ -812,10 +812,10 @@ claim(
 # %% [markdown] id="spectrum-seen"
 # <details><summary>What you should see</summary>
 #
-# The embedding that generalizes is made of {{seen:number-of-keys}} frequencies, {{seen:keys}}; they hold {{seen:key-power}} of its power. In the model that learned by heart as many of the strongest hold {{seen:memory-power}}, and in the untrained one {{seen:untrained-power}}. Look at its gray bars, though: the highest stand at the *same* frequencies. Keep that in mind. And in the moving picture the hours, scattered at first, walk to their places on the circles.
+# The embedding that generalizes is made of {{seen:number-of-keys}} frequencies, {{seen:keys}}; they hold {{seen:key-power}} of its power. In the model that learned by heart as many of the strongest hold {{seen:memory-power}}, and in the untrained one {{seen:untrained-power}}. Look at the gray bars of the model without weight decay, though: the highest stand at the *same* frequencies. Keep that in mind. And in the moving picture the hours, scattered at first, walk to their places on the circles.
 # </details>
 #
-# Nobody told the model that there is a clock. Nor which frequencies to take: another seed takes others. But a circle in the embedding is only where a computation could begin.
+# Nobody told the model that there is a clock. Nor which frequencies to take: the model at the end of this part takes others. But a circle in the embedding is only where a computation could begin.
 
 # %% [markdown] id="ask-cosine_fit"
 # ### The neurons
@@ -824,7 +824,7 @@ claim(
 #
 # {{exercise cosine_fit}}
 #
-# Least squares with a constant, so that the mean of the neuron counts on neither side: the share of the variance around it. All products of degree one and two: the four waves themselves, and each times each, its own square included. p is a prime, 5 or more, k between 1 and (p − 1)/2. A dead neuron (0 for all pairs) gets 0.0. Activations may be tiny. Return a number.
+# Least squares with a constant, so that the mean of the neuron counts on neither side: the share of the variance around it. All products of degree one and two: the four waves themselves, and each times each, its own square included. p is a prime, 5 or more, k between 1 and (p − 1)/2. A dead neuron (0 for all pairs) gets 0.0. Activations may be tiny, and negative: it need not be a ReLU's. Return a number.
 
 
 # %% id="answer-cosine_fit"
@@ -895,7 +895,7 @@ claim(
 # In the middle, {{seen:neuron-products}} of a neuron is products of up to two waves of one frequency. Only {{seen:neuron-sums}} of it is the sum a + b: the rest is waste, waves of a alone, of b alone and of a − b. But the output does not read single neurons. Along the directions that it reads the waste cancels, and {{seen:direction-sums}} is left of what is wanted. In the model that learned by heart the numbers are {{seen:memory-products}} and {{seen:memory-direction}}.
 # </details>
 #
-# If you had looked at neurons one by one, you would have called them a mess. The algorithm is in the directions. That is the lesson of part A and of lesson 05 once more.
+# If you had looked at neurons one by one, you would have called them a mess. The algorithm is in the directions. That is the lesson of superposition (lesson 05) once more.
 
 # %% [markdown] id="ask-restricted_logits"
 # ### The logits
@@ -950,7 +950,7 @@ def excluded_logits(
 lesson.check(excluded_logits)
 
 # %% [markdown] id="use-cuts-intro"
-# The control has to be a fair one: as many frequencies, others. And the model that learned by heart, which is right on the training pairs by another way. **Predict** the losses on training pairs, for both models: whole, restricted to the keys, without the keys.
+# The control has to be a fair one: as many frequencies, but other ones. Beside it stands the model that learned by heart, which gets the training pairs right in another way. **Predict** the losses on training pairs, for both models: whole, restricted to the keys, without the keys.
 
 # %% id="use-cuts"
 restrict, exclude = lesson.use("restricted_logits"), lesson.use("excluded_logits")
@@ -1064,7 +1064,7 @@ claim(
 # %% [markdown] id="progress-intro"
 # ### Before it shows
 #
-# Back to the second question. For thousands of steps nothing happened that accuracy could show. Both cuts can be made at every checkpoint. What did they show meanwhile?
+# Back to the second question: was the model idle? For a long time nothing happened that accuracy could show. Both cuts can be made at every checkpoint. What did they show meanwhile?
 #
 # "Before" needs a rule, chosen before one looks.
 
@@ -1098,7 +1098,7 @@ def emergence_order(
 lesson.check(emergence_order)
 
 # %% [markdown] id="use-progress-intro"
-# Three measures at each checkpoint: the test accuracy; the restricted loss on unseen pairs, held out; and the excluded loss on training pairs, both with the final keys. And as a control the restricted loss with other keys. **Predict** their order.
+# Three measures at each checkpoint: the test accuracy; the restricted loss on unseen pairs, held out; and the excluded loss on training pairs; both losses with the final keys. **Predict** their order. (A control, the restricted loss with other keys, is recorded beside them.)
 
 # %% id="use-progress"
 recorded = clocks.checkpoint_logits()
@@ -1189,15 +1189,15 @@ lesson.check(my_frequencies, name="my_frequencies")
 
 # %% id="use-clock-mystery"
 found, W_E = lesson.use("my_frequencies"), modular.embedding(clock_mystery)
-held = find_keys(W_E, lesson.use("fourier_basis")(59), len(found) + 1)
-print(f"used: {sorted(found)}; strongest in the embedding: {sorted(held)}")
+in_embedding = find_keys(W_E, lesson.use("fourier_basis")(59), len(found) + 1)
+print(f"used: {sorted(found)}; strongest in the embedding: {sorted(in_embedding)}")
 
 # %% id="claims-clock-mystery-seen" tags=["claims"]
-unused = [k for k in held if k not in found]
+unused = [k for k in in_embedding if k not in found]
 lesson.seen("decoy", [str(k) for k in unused])
 claim(
     "the embedding holds all used frequencies, and one more",
-    len(unused) == 1 and set(found) < set(held),
+    len(unused) == 1 and set(found) < set(in_embedding),
 )
 
 # %% [markdown] id="clock-mystery-seen"
@@ -1211,7 +1211,7 @@ claim(
 # %% [markdown] id="clock-reflect"
 # **Reflect.** Which result would have convinced you that the model does *not* add by waves? And what did the restricted logits leave open: could another algorithm make the same logits?
 #
-# One does. Zhong et al. (2023, *The Clock and the Pizza*) found models of the same task that do not multiply: they average the two vectors on the circle, whose length then depends on a − b, and make up for that by several frequencies. Nothing that you have measured was made to tell the two apart; they ask whether the size of the logits depends on a − b. An explanation is as good as the alternatives that it was tested against.
+# One does. Zhong et al. (2023, *The Clock and the Pizza*) found models of the same task that do not add angles by multiplying: they average the two vectors on the circle, whose length then depends on a − b, and make up for that by several frequencies. Nothing that you have measured was made to tell the two apart; they ask whether the size of the logits depends on a − b. An explanation is as good as the alternatives that it was tested against.
 
 # %% [markdown] id="part-c"
 # ## Part C. Connecting the dots

@@ -32,7 +32,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _DEPTH, _ITEMS = 12, 150_000
 """Limits of a value, tighter than those of the Observation that it must fit into."""
 
-_GUARD_S = 1.0
+_GUARD_S = 3.0
 """Limit for what may run the learner's code after a call: `__str__` of an error, leftover hooks."""
 
 

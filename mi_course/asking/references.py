@@ -224,9 +224,8 @@ class _Snapshot:
             seen[id(value)] = value  # keeps it, so that nothing else gets its id
             if isinstance(value, dict):
                 # A list is compared by what is in it: `reset_hooks` puts a new one in its place.
-                copy = {key: list(item) if type(item) is list else item for key, item in value.items()}
                 self.containers.append(value)
-                self.copies.append(copy)
+                self.copies.append({key: list(item) if type(item) is list else item for key, item in value.items()})
                 for key, item in value.items():
                     if key in self.CACHES:
                         self.caches.append((value, key, item))

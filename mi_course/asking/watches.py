@@ -2,7 +2,7 @@
 
 arguments      which arguments have changed; the entries of a cache are compared one by one
 random_state   whether the global random state is as we set it
-model          each model's number of hooks before and after; its logits too, unless it is visibly unchanged
+model          each model's number of hooks before and after; its logits too, unless hooks were left or nothing changed
 hooks          only the number of hooks, before and after (for training, which changes the logits)
 calls          what the functions among the arguments were called with
 """
@@ -111,13 +111,13 @@ def _look(model: Any, tokens: Tensor) -> Callable[[], dict[str, Any]]:
     before = None if as_lent else _logits(model, tokens)
 
     def after() -> dict[str, Any]:
-        if loan is None or not as_lent:
-            old = before
-        elif loan.is_unchanged():
+        if as_lent and loan and loan.is_unchanged():
             return {"hooks": [hooks_before, hooks_before]}
-        else:
-            old = loan.logits_as_lent(tokens)
-        return {"hooks": [hooks_before, forward_hooks(model)], "logits": [old, _logits(model, tokens)]}
+        hooks = [hooks_before, forward_hooks(model)]
+        if hooks[1] > hooks[0]:
+            return {"hooks": hooks}  # told first: the logits would add nothing, and booting a twin takes time
+        old = loan.logits_as_lent(tokens) if as_lent and loan else before
+        return {"hooks": hooks, "logits": [old, _logits(model, tokens)]}
 
     return after
 

@@ -7,6 +7,7 @@ learner's notebook does not have it. Markdown says `{{seen:name}}` where `lesson
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 import symtable
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,8 @@ def fill(notebook: dict[str, Any], cells: Sequence[SourceCell], seen: Mapping[st
             text = source(cell)
             for match in _PLACEHOLDER.finditer(text):
                 if match[1] not in seen:
-                    known = f"there are {', '.join(seen)}" if seen else "there is none yet"
+                    near = difflib.get_close_matches(match[1], seen, n=3)
+                    known = f"the nearest: {', '.join(near)}" if near else f"{len(seen)} other names are there"
                     line = next(n for n, line in enumerate(by_id[cell["id"]].text.splitlines()) if match[0] in line)
                     findings.append(
                         by_id[cell["id"]].finding(

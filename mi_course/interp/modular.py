@@ -116,7 +116,7 @@ def untrained_addition_model(p: int, *, d_model: int = 64, d_mlp: int = 256, see
 
 
 def state_logits(state: State, a: Int[Tensor, " pair"], b: Int[Tensor, " pair"]) -> Float[Tensor, "pair c"]:
-    """The model's logits at the equals sign, from its parameters; differentiable, and many times faster than it.
+    """The model's logits at the equals sign, from its parameters: differentiable, and much faster than the model.
 
     Keys and values of a token do not depend on the other tokens, so there are 2p + 1 of them, and only the last
     position has a query.
@@ -288,7 +288,7 @@ def direction_fit(neurons: Float[Tensor, "a b neuron"], W_L: Float[Tensor, "neur
 
     W_L writes cos kc from one direction of the neurons and sin kc from another. Projected on these the activations
     are two functions of (a, b): returned is the share of their variance that cos k(a + b) and sin k(a + b) explain
-    (Nanda et al. 2023, section 4.3). 0 where there is no variance.
+    (Nanda et al. 2023, section 4). 0 where there is no variance.
     """
     p = len(neurons)
     projected = neurons @ (W_L @ waves(p, k).T)  # [a b direction]

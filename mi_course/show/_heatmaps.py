@@ -62,7 +62,7 @@ def head_heatmap(
         caption=caption,
         unit=unit,
         center=center,
-        words=_check_hover(hover, table.shape),
+        words=_check_cells(hover, "hover", table.shape),
         hover="head {y}.{x}",
         framed=framed,
         details=details,
@@ -98,7 +98,7 @@ def heatmap(
     up = [visible(label, width=24) for label in labels(range(rows) if y is None else y, "y", rows)]
     xlabel, ylabel = check_text(xlabel, "xlabel"), check_text(ylabel, "ylabel")
     direction = "down" if down else "up"
-    extra = _check_hover(hover, table.shape)
+    extra = _check_cells(hover, "hover", table.shape)
     named = x is not None or y is not None
     details = [f"{ylabel} 0 to {rows - 1} ({direction}), {xlabel} 0 to {columns - 1} (across)"]
     words, line = extra, f"{ylabel} {{y}}, {xlabel} {{x}}"
@@ -125,7 +125,7 @@ def heatmap(
         details=details,
         down=down,
         cell_name=lambda row, column: f"{ylabel} {up[row]}, {xlabel} {across[column]}",
-        text=_check_text_cells(text, table.shape),
+        text=_check_written(text, table.shape),
     )
 
 
@@ -197,23 +197,19 @@ def color_scale(table: Numbers, center: float | None, unit: str) -> Scale:
     return Scale(center - reach, center + reach, colors.DIVERGING, label)
 
 
-def _check_hover(hover: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
-    if hover is None:
+def _check_cells(cells: Sequence[Sequence[str]] | None, name: str, shape: tuple[int, ...]) -> list[list[str]] | None:
+    if cells is None:
         return None
-    words = [labels(row, f"hover[{i}]", shape[1]) for i, row in enumerate(hover)]
-    if len(words) != shape[0]:
-        raise ValueError(f"hover has {len(words)} rows; expected {shape[0]}, one for each row of values.")
-    return words
+    if len(cells) != shape[0]:
+        raise ValueError(f"{name} has {len(cells)} rows; expected {shape[0]}, one for each row of values.")
+    return [labels(row, f"{name}[{i}]", shape[1]) for i, row in enumerate(cells)]
 
 
-def _check_text_cells(text: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
-    if text is None:
-        return None
-    if len(text) != shape[0]:
-        raise ValueError(f"text has {len(text)} rows; expected {shape[0]}, one for each row of values.")
-    if shape[0] * shape[1] > MAX_WRITTEN:
+def _check_written(text: Sequence[Sequence[str]] | None, shape: tuple[int, ...]) -> list[list[str]] | None:
+    cells = _check_cells(text, "text", shape)
+    if cells and shape[0] * shape[1] > MAX_WRITTEN:
         raise ValueError(f"text would be written into {shape[0] * shape[1]} cells; at most {MAX_WRITTEN} can be read.")
-    return [[visible(word, width=9) for word in labels(row, f"text[{i}]", shape[1])] for i, row in enumerate(text)]
+    return cells and [[visible(word, width=9) for word in row] for row in cells]
 
 
 def _extremes(table: Numbers, cell_name: Callable[[int, int], str], count: int = 5) -> list[str]:

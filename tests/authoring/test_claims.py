@@ -115,7 +115,7 @@ def test_numbers_are_filled_in_from_the_run_and_claims_are_for_authors_only(info
     assert check([info]) == []
     change(source, "{{ seen:largest }}", "{{seen:smallest}}")
     finding = next(one for one in check([info]) if "smallest" in str(one))
-    assert "{{seen:smallest}}: no stored output of a claims cell has it; there are largest, ratio" in str(finding)
+    assert "{{seen:smallest}}: no stored output of a claims cell has it; 2 other names are there" in str(finding)
     assert finding.line == source.read_text().splitlines().index('# %% [markdown] id="recap"') + 2
     with pytest.raises(BuildError, match="seen:smallest"):
         build([info])
