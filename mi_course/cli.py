@@ -35,6 +35,13 @@ app.add_typer(
     epilog="Example: mi-course models fetch smollm2",
 )
 export_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+sae_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(
+    sae_app,
+    name="sae",
+    help="Train sparse autoencoders on a model of your own, without a notebook.",
+    epilog="Example: mi-course sae train sae.toml",
+)
 new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(
     new_app,
@@ -529,6 +536,78 @@ def workshop_purge(
     if not yes:
         typer.confirm("Delete it? This cannot be undone.", abort=True)
     typer.echo(purge(database, everything))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sparse autoencoders
+
+SaeFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The run; docs/train-an-sae.md explains it.")]
+
+
+@sae_app.command("harvest", epilog="Example: mi-course sae harvest sae.toml")
+def sae_harvest(config: SaeFile) -> None:
+    """Tokenize the text of a run, and write activations if its file asks for them.
+
+    If it is cut short, the same command goes on where it was.
+    """
+    from tqdm import tqdm
+
+    from mi_course.interp.sae import run_file
+
+    run, last = run_file.RunFile.read(config), 0
+    with tqdm(unit="activation", unit_scale=True, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            bar.total = total
+            bar.update(done - last)
+            last = done
+
+        _sae(lambda: run_file.harvest(run, bar.write, show))
+
+
+@sae_app.command("train", epilog="Example: mi-course sae train sae.toml")
+def sae_train(config: SaeFile) -> None:
+    """Train all SAEs of a run on one stream of activations, and save them in SAELens's format.
+
+    If it is cut short, the same command goes on from the last checkpoint, and ends with the same weights. Each SAE's
+    folder has a log.jsonl to draw plots from.
+    """
+    from tqdm import tqdm
+
+    from mi_course.interp.sae import run_file
+
+    run, last = run_file.RunFile.read(config), 0
+    with tqdm(unit="step", disable=None) as bar:
+
+        def show(name: str, progress: Any) -> None:
+            nonlocal last
+            bar.total = max(bar.total or 0, progress.steps)
+            if progress.step > last:
+                bar.update(progress.step - last)
+                last = progress.step
+            bar.set_postfix_str(f"{name}: L0 {progress.l0:.1f}, explained {progress.explained_variance:.3f}")
+
+        _sae(lambda: run_file.train(run, bar.write, show))
+
+
+@sae_app.command("evaluate", epilog="Example: mi-course sae evaluate sae.toml")
+def sae_evaluate(config: SaeFile) -> None:
+    """Judge the SAEs of a run on held-out text, with the mean activation and zeros as controls."""
+    from mi_course.interp.sae import run_file
+
+    run = run_file.RunFile.read(config)
+    _sae(lambda: run_file.evaluate(run, typer.echo))
+
+
+def _sae(work: Any) -> None:
+    """What a wrong file, folder or model leads to is the user's to mend: no traceback."""
+    try:
+        work()
+    except CourseError:
+        raise
+    except ValueError as error:
+        raise CourseError(str(error)) from None
 
 
 OneLesson = Annotated[str | None, typer.Option("--lesson", help="The lesson (number or id).")]

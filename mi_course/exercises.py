@@ -51,6 +51,7 @@ __all__ = [
     "function_ref",
     "heads_in",
     "hook_ref",
+    "layout_ref",
     "left_hooks",
     "left_hooks_by",
     "model_ref",
@@ -142,10 +143,16 @@ def sae_ref(**tensors: Tensor) -> Ref:
     return Ref("sae", {"tensors": tensors})
 
 
+def layout_ref(**fields: Any) -> Ref:
+    """A `Layout` with these fields: where things stand in a chain of thought."""
+    return Ref("layout", {"fields": fields})
+
+
 def function_ref(name: str, **options: Any) -> Ref:
     """One of the registered functions.
 
-    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm.
+    logit_difference, probability, projection, largest, polynomial, tanh, rms_norm, mass_mean, least_squares,
+    mean_gap, accuracy_of_sign, share_a_word, start_alike.
     """
     return Ref("function", {"name": name, **options})
 

@@ -523,7 +523,7 @@ def gated_loss(
 lesson.check(gated_loss)
 
 # %% [markdown] id="compare-intro"
-# From here on the course's own trainer does the work, with gradients derived by hand, several times as fast. It minimizes the losses that you have written, and by default does four things more: an auxiliary loss for dead latents (section 6) with a coefficient of 1/32, gradients clipped at norm 1, activations scaled to a mean norm of √d during training, and a start scaled so that the first reconstruction has the right size. `SAEConfig` has a field for each of the first three. Three kinds on the same data, with settings that give about the same L0:
+# From here on the course's own trainer does the work, with gradients derived by hand, several times as fast. It minimizes the losses that you have written, and here does four things more: an auxiliary loss for dead latents (section 6) with a coefficient of 1/32, gradients clipped at norm 1, activations scaled to a mean norm of √d during training, and a start scaled so that the first reconstruction has the right size. `SAEConfig` has a field for each of the first three. By default the first two are on only for the kinds whose papers have them; this lesson sets them alike for all, so that the kinds differ in nothing else. Three kinds on the same data, with settings that give about the same L0:
 
 # %% id="compare-kinds" tags=["not-compared"]
 kinds = {name: runs.train_kind(name, seen.x, **own) for name, own in runs.KINDS.items()}
@@ -1215,7 +1215,7 @@ claim(
 )
 from mi_course.interp.sae import loss_with_sae
 
-ours = loss_with_sae(model, real, text[:2], LAYER)
+ours = loss_with_sae(model, real, text[:2], LAYER, exclude_massive=True)
 again = partial(lesson.use("splice"), sae=real, ordinary=unseen.ordinary[:2])
 claim(
     "the library's splice gives the same loss, to 0.01 nats",

@@ -22,7 +22,16 @@ from require import require
 
 from mi_course import lessons, wire
 from mi_course.asking import observe, references, stubs, watches
-from mi_course.exercises import cache_ref, function_ref, hook_ref, model_ref, optimizer_ref, sae_ref, trained_ref
+from mi_course.exercises import (
+    cache_ref,
+    function_ref,
+    hook_ref,
+    layout_ref,
+    model_ref,
+    optimizer_ref,
+    sae_ref,
+    trained_ref,
+)
 from mi_course.interp.models import small_model
 from mi_course.wire import Ask, Call, Observation, Ref, Reply
 
@@ -250,6 +259,43 @@ def test_every_reference_is_made():
     assert abs(reply(lambda f: f(0.5), function_ref("tanh", scale=2.0, shift=-1.0)).value) < 1e-9
     norm = function_ref("rms_norm", weight=torch.tensor([1.0, 2.0]), eps=1.0)
     assert torch.allclose(reply(lambda f: f(torch.tensor([[0.0, 4.0]])), norm).value, torch.tensor([[0.0, 8 / 3]]))
+
+
+X, Y = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 5.0], [-1.0, 1.0]]), torch.tensor([False, False, True, True])
+
+
+def test_probes_and_scores_take_rows_and_labels():
+    w, b = reply(lambda f: f(X, Y), function_ref("mass_mean")).value
+    assert torch.allclose(w, torch.tensor([0.5, 2.0]))
+    assert abs(b + 0.5 * 1.25 + 2.0 * 2.0) < 1e-6  # the boundary lies half way
+    assert abs(reply(lambda f: f(X, Y), function_ref("mass_mean", lean=0.25)).value[1] - b + 0.25) < 1e-6
+    w, b = reply(lambda f: f(X, Y), function_ref("least_squares", ridge=0.5)).value
+    rows = torch.cat([X, torch.ones(4, 1)], 1).double()
+    penalty = torch.diag(torch.tensor([0.5, 0.5, 0.0])).double()
+    expected = torch.linalg.solve(rows.T @ rows + penalty, rows.T @ torch.tensor([-1.0, -1.0, 1.0, 1.0]).double())
+    assert torch.allclose(torch.cat([w, torch.tensor([b])]).double(), expected, atol=1e-5)
+    assert reply(lambda f: f(X, Y), function_ref("mean_gap")).value == round((0.5**2 + 2**2) ** 0.5, 6)
+    assert reply(lambda f: f(X, Y), function_ref("accuracy_of_sign")).value == 0.5
+
+
+def test_relations_of_texts():
+    word, start = function_ref("share_a_word"), function_ref("start_alike")
+    assert reply(lambda f: [f("in Rome", "rome"), f("Romeo", "Rome"), f("", "")], word).value == [True, False, True]
+    assert reply(lambda f: [f("Rome", "roma"), f("in Rome", "Rome")], start).value == [True, False]
+
+
+def test_what_a_function_of_several_arguments_was_called_with_is_logged():
+    def both(f):
+        f("a", "b"), f("a", "c"), f("a", "b")
+
+    first, second, third = reply(both, function_ref("share_a_word"), watch=("calls",)).watched["calls"][0]
+    assert first == third != second
+
+
+def test_a_layout_says_where_things_stand():
+    fields = {"hint": 1, "first_bit": 2, "n_bits": 3, "first_step": 6, "n_steps": 2, "even": (7,), "odd": (9,)}
+    places = reply(lambda at: [list(at.bits), list(at.steps), at.question, at.odd], layout_ref(**fields)).value
+    assert places == [[2, 3, 4], [6, 7], 8, (9,)]
 
 
 def test_references_are_shared_within_an_ask_and_not_between_them():

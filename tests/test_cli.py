@@ -28,6 +28,8 @@ from mi_course.workspace import LabError
 
 VERBS = ("lab", "check", "status", "hint", "solution", "reset", "models", "doctor", "build")
 
+SUBCOMMANDS = (("models", "list"), ("models", "fetch"), ("sae", "harvest"), ("sae", "train"), ("sae", "evaluate"))
+
 
 def run(*words: str, status: int | None = 0, **options) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
@@ -72,7 +74,7 @@ def test_help_lists_the_verbs_and_is_quick():
         assert re.search(rf"^  {verb} ", output, re.MULTILINE), verb
 
 
-@pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], ("models", "list"), ("models", "fetch")])
+@pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], *SUBCOMMANDS])
 def test_every_verb_has_help_with_an_example(words):
     output = run(*words, "--help").stdout
     assert re.search(rf"Example: mi-course {' '.join(words)}", output)

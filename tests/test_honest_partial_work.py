@@ -156,3 +156,108 @@ def test_no_minus_before_zero_and_no_text_cut_without_a_mark():
     assert "-0," not in compare(1.0, -0.0).message
     assert "expected 0" in compare(1.0, -0.0).message
     assert say("a" * 100).endswith("... (100 characters)")
+
+
+def _labels_of(y, groups):
+    names = sorted(set(groups))
+    labels = [bool(y[groups.index(name)]) for name in names]
+    if any(labels[names.index(group)] != true for group, true in zip(groups, y.tolist(), strict=True)):
+        raise ValueError("a group has both labels")
+    return names, labels
+
+
+def _exchanged_among_groups_of_a_size(x, y, groups, fit_score, n, seed):
+    names, labels = _labels_of(y, groups)
+    dice, best, as_good = random.Random(seed), fit_score(x, y), 1
+    for _ in range(n):
+        new = dict(zip(names, labels, strict=True))
+        for size in {groups.count(name) for name in names}:
+            alike = [name for name in names if groups.count(name) == size]
+            values = [new[name] for name in alike]
+            dice.shuffle(values)
+            new.update(zip(alike, values, strict=True))
+        as_good += fit_score(x, torch.tensor([new[group] for group in groups])) >= best
+    return as_good / (n + 1)
+
+
+def _never_the_real_labels(x, y, groups, fit_score, n, seed):
+    names, labels = _labels_of(y, groups)
+    dice, best, as_good = random.Random(seed), fit_score(x, y), 1
+    for _ in range(n):
+        new = list(labels)
+        while new == labels:
+            dice.shuffle(new)
+        as_good += fit_score(x, torch.tensor([new[names.index(group)] for group in groups])) >= best
+    return as_good / (n + 1)
+
+
+def _two_sided(x, y, groups, fit_score, n, seed):
+    right = reference("entities_and_uncertainty.permutation_p")
+    return min(1.0, 2 * right(x, y, groups, fit_score, n, seed))
+
+
+@pytest.mark.parametrize("answer", [_exchanged_among_groups_of_a_size, _never_the_real_labels, _two_sided])
+def test_another_permutation_test_is_told_how_often_it_scores_as_well(answer):
+    found = verdict("entities_and_uncertainty.permutation_p", answer)
+    assert not found.passed
+    assert found.mistake is None
+    assert "score at least as well as the real labels" in found.message
+
+
+def _nearest_by(distance):
+    def match_on(features, labels, caliper):
+        z = distance(features)
+        pairs, free = [], (~labels).nonzero().flatten().tolist()
+        for i in labels.nonzero().flatten().tolist():
+            apart, j = min(((float((z[i] - z[j]).norm()), j) for j in free), default=(torch.inf, 0))
+            if apart <= caliper:
+                free.remove(j)
+                pairs.append((i, j))
+        return pairs
+
+    return match_on
+
+
+def _standard(features):
+    return ((features - features.mean(0)) / features.std(0, correction=0)).nan_to_num(posinf=0, neginf=0)
+
+
+def _whitened(features):
+    z = (features - features.mean(0)).double()
+    values, vectors = torch.linalg.eigh(z.T @ z / len(z))
+    return z @ vectors / values.clamp(min=1e-9).sqrt()
+
+
+@pytest.mark.parametrize(
+    "distance", [_whitened, lambda f: _standard(f) / f.shape[1] ** 0.5, lambda f: _standard(f).mean(1, keepdim=True)]
+)
+def test_pairs_by_another_distance_are_told_which_rows_are_too_far_apart_or_left_over(distance):
+    found = verdict("entities_and_uncertainty.match_on", _nearest_by(distance))
+    assert not found.passed
+    assert found.mistake is None
+    assert "apart" in found.message
+
+
+def test_pairs_by_the_nearest_free_row_pass():
+    assert verdict("entities_and_uncertainty.match_on", _nearest_by(_standard)).passed
+
+
+@pytest.mark.parametrize("steps", [20, 100, 300])
+def test_a_probe_that_has_not_converged_is_told_the_numbers(steps):
+    def fit_probe(x, y, l2):
+        if y.all() or not y.any():
+            raise ValueError("one class")
+        z = _standard(x.double())
+        v = torch.zeros(x.shape[1] + 1).double()
+        rows = torch.cat([z, torch.ones(len(z), 1).double()], 1)
+        for _ in range(steps):
+            gradient = rows.T @ ((rows @ v).sigmoid() - y.double()) / len(z)
+            gradient[:-1] += l2 * v[:-1]
+            v = v - 0.1 * gradient
+        std = torch.where((x != x[:1]).any(0), x.double().std(0, correction=0), 1.0)
+        w = v[:-1] / std
+        return w.float(), float(v[-1] - x.double().mean(0) @ w)
+
+    found = verdict("entities_and_uncertainty.fit_probe", fit_probe)
+    assert not found.passed
+    assert found.mistake is None

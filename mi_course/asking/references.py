@@ -5,7 +5,9 @@ cache(model, tokens)                 the ActivationCache of a forward pass
 hook(model, name)                    a real HookPoint
 optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over the model's parameters
 sae(tensors)                         an object with encode and decode
-function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm; each logs its calls
+layout(fields)                       where things stand in a chain of thought
+function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm, probes, relations
+                                     of texts; each logs its calls
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor
 
 from mi_course.asking.limits import time_limit
-from mi_course.interp.containers import SparseCode
+from mi_course.interp.containers import Layout, SparseCode
 from mi_course.interp.models import load_native, redraw, reseed, small_model
 from mi_course.wire import Ref, encode
 
@@ -48,14 +51,16 @@ class Function:
         self.__name__, self._function, self._options = name, function, options
         self.log: list[float] = []
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, *values: Any) -> Any:
         if len(self.log) < self.MAX_CALLS:
-            self.log.append(_summary(value))
-        return self._function(value, **self._options)
+            self.log.append(sum(_summary(value) for value in values))
+        return self._function(*values, **self._options)
 
 
 def _summary(value: Any) -> float:
-    """A number that identifies the argument: itself, or a fingerprint of a tensor."""
+    """A number that identifies the argument: itself, or a fingerprint of a tensor or a text."""
+    if isinstance(value, str):
+        return float(zlib.crc32(value.encode()))
     if isinstance(value, Tensor):
         flat = value.detach().double().flatten()
         return float((flat * torch.arange(1, len(flat) + 1).double().cos()).sum())
@@ -100,6 +105,42 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return x / scale * weight.to(x.device)
 
 
+def _mass_mean(x: Tensor, y: Tensor, lean: float = 0.0) -> tuple[Tensor, float]:
+    """A probe (w, b) along the difference of means, whose boundary lies half way; `lean` moves it to the true side."""
+    x, y = x.double(), y.bool()
+    w = x[y].mean(0) - x[~y].mean(0)
+    return w.float(), float(-w @ (x[y].mean(0) + x[~y].mean(0)) / 2 - lean)
+
+
+def _least_squares(x: Tensor, y: Tensor, ridge: float, lean: float = 0.0) -> tuple[Tensor, float]:
+    """A probe (w, b) by ridge regression on labels of 1 and -1; `lean` moves its boundary to the true side."""
+    x, mean, sign = x.double(), x.double().mean(0), y.double() * 2 - 1
+    z = x - mean
+    w = torch.linalg.solve(z.T @ z + ridge * torch.eye(len(mean)).double(), z.T @ (sign - sign.mean()))
+    return w.float(), float(sign.mean() - mean @ w - lean)
+
+
+def _mean_gap(x: Tensor, y: Tensor) -> float:
+    """How far apart the means of the two classes are, rounded so that equal labels score alike."""
+    y = y.bool()
+    return round(float((x.double()[y].mean(0) - x.double()[~y].mean(0)).norm()), 6)
+
+
+def _accuracy_of_sign(x: Tensor, y: Tensor) -> float:
+    """The share of rows whose first number is above zero where the label is true: few different values."""
+    return float(((x[:, 0] > 0) == y.bool()).double().mean())
+
+
+def _share_a_word(a: str, b: str) -> bool:
+    """Whether two texts have a word in common."""
+    return a == b or bool(set(a.lower().split()) & set(b.lower().split()))
+
+
+def _start_alike(a: str, b: str) -> bool:
+    """Whether two texts begin with the same letters."""
+    return a[:2].lower() == b[:2].lower()
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logit_difference": _logit_difference,
     "probability": _probability,
@@ -108,6 +149,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "polynomial": _polynomial,
     "tanh": _tanh,
     "rms_norm": _rms_norm,
+    "mass_mean": _mass_mean,
+    "least_squares": _least_squares,
+    "mean_gap": _mean_gap,
+    "accuracy_of_sign": _accuracy_of_sign,
+    "share_a_word": _share_a_word,
+    "start_alike": _start_alike,
 }
 
 
@@ -362,6 +409,10 @@ def _sae(resolver: Resolver, tensors: dict[str, Tensor]) -> SparseCode:
     return SparseCode(**tensors)
 
 
+def _layout(resolver: Resolver, fields: dict[str, Any]) -> Layout:
+    return Layout(**fields)
+
+
 def _function(resolver: Resolver, name: str, **options: Any) -> Function:
     if name not in FUNCTIONS:
         raise UnknownReference(f"no function {name!r}; there are {', '.join(sorted(FUNCTIONS))}")
@@ -374,5 +425,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "hook": _hook,
     "optimizer": _optimizer,
     "sae": _sae,
+    "layout": _layout,
     "function": _function,
 }

@@ -24,3 +24,35 @@ class SparseCode:
 
     def decode(self, f: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
         return f @ self.W_dec + self.b_dec
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand in a chain of thought: hint, bits, `=`, written steps, `?`, answer. Positions count from 0."""
+
+    hint: int
+    """Position of the hint token."""
+    first_bit: int
+    n_bits: int
+    first_step: int
+    n_steps: int
+    """Step i is at first_step + i. It says whether the first i + 1 bits hold an even or an odd number of ones."""
+    even: tuple[int, ...]
+    """The tokens that spell *even*."""
+    odd: tuple[int, ...]
+    """The tokens that spell *odd*, in the same order: `even[i]` and `odd[i]` are spelled alike."""
+
+    @property
+    def bits(self) -> range:
+        """Positions of the bits."""
+        return range(self.first_bit, self.first_bit + self.n_bits)
+
+    @property
+    def steps(self) -> range:
+        """Positions of the written steps."""
+        return range(self.first_step, self.first_step + self.n_steps)
+
+    @property
+    def question(self) -> int:
+        """Position of `?`, right after the last step. The answer is predicted here, and would be the next token."""
+        return self.first_step + self.n_steps

@@ -113,6 +113,7 @@ _REFERENCES = {
     "optimizer": "its optimizer",
     "function": "a function",
     "sae": "an autoencoder",
+    "layout": "where things stand",
 }
 
 

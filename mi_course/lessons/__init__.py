@@ -84,6 +84,17 @@ OURS = (
         6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
     ),
     LessonInfo(
+        8,
+        "entities_and_uncertainty",
+        "Entities and uncertainty",
+        120,
+        "08_entities_and_uncertainty",
+        "mi_course.lessons.entities_and_uncertainty",
+    ),
+    LessonInfo(
+        12, "chain_of_thought", "Chain of thought", 100, "12_chain_of_thought", "mi_course.lessons.chain_of_thought"
+    ),
+    LessonInfo(
         13, "latent_structure", "Latent structure", 120, "13_latent_structure", "mi_course.lessons.latent_structure"
     ),
 )

@@ -6,6 +6,7 @@ description in words, which is also its `str`), `.alt` (the alternative text) an
 
     show.head_heatmap(scores, title="Induction heads sit in the last third", unit="attention")
     show.attention(pattern, tokens, heads=["18.6", "17.3"], title="18.6 looks one past the first copy")
+    show.feature_browser(sae)                                  docs/feature-browser.md
 
 Nothing of the course is imported here, and numpy, matplotlib and ipywidgets only when a picture needs them.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mi_course.show._attention import attention
     from mi_course.show._cards import note_card, verdict_card
+    from mi_course.show._features import feature, feature_browser
     from mi_course.show._graph import graph
     from mi_course.show._heatmaps import head_heatmap, heatmap, heatmaps
     from mi_course.show._layer_map import layer_map
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOME = {
     "attention": "_attention",
     "bars": "_points",
+    "feature": "_features",
+    "feature_browser": "_features",
     "graph": "_graph",
     "head_heatmap": "_heatmaps",
     "heatmap": "_heatmaps",
@@ -56,6 +60,8 @@ _HOME = {
 __all__ = [
     "attention",
     "bars",
+    "feature",
+    "feature_browser",
     "graph",
     "head_heatmap",
     "heatmap",

@@ -259,6 +259,7 @@ def test_mutants_are_refused(mutated: Exercise) -> None:
     """All but those that are listed as right, each of which must still exist and pass."""
     known = equivalents(mutated)
     this = Checker(mutated, size="full")
+    assert this.verdict(reference(mutated.id)).passed  # and imports, without a mutant's time limit, what it uses
     passed = set()
     for mutant in mutants(reference_source(mutated.lesson)[mutated.name], mutated.name):
         if this.passes(namespace(mutated.lesson, {mutated.name: mutant.source})[mutated.name]):

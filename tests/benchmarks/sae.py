@@ -334,6 +334,7 @@ def ours(job: dict, batches: list):
         steps=job["steps"],
         lr=ARCHITECTURES[job["name"]]["lr"],
         normalize=False,
+        clip=1.0,
         dead_window=1000 * BATCH,
         **ARCHITECTURES[job["name"]]["ours"],
     )

@@ -64,15 +64,16 @@ CONFIG_FIELDS = (
 )
 
 
-def save_native(model: TransformerBridge, path: str | Path, **extra: Any) -> Path:
+def save_native(model: TransformerBridge, path: str | Path, *, dtype: torch.dtype | None = None, **extra: Any) -> Path:
     """Write a model made by `TransformerBridge.boot_native` to one safetensors file; the parent folder is created.
 
+    dtype: float16 halves the file; by default the parameters' own. `load_native` gives float32 back.
     extra: plain JSON values kept in the metadata; give at least `licence` and `script` for a file in `data/`.
     Raises ModelError for a model of another kind, or one in compatibility mode, whose weights are folded.
     """
     _require_raw_native(model)
     meta = {"format": FORMAT, "kind": "native", "config": config_of(model), **extra}
-    return _write(state_of(model), meta, path)
+    return _write({name: t.to(dtype) for name, t in state_of(model).items()}, meta, path)
 
 
 def save_checkpoints(

@@ -17,11 +17,16 @@ from mi_course.interp.sae.batch_topk import BatchTopKSAE
 from mi_course.interp.sae.batches import Batches, TensorBatches
 from mi_course.interp.sae.checkpoints import CheckpointError
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.corpus import TextGroup, TokenRows, write_rows
+from mi_course.interp.sae.feature_build import build_feature_index
+from mi_course.interp.sae.feature_index import FeatureIndex, load_feature_index
 from mi_course.interp.sae.file_checks import FileError
 from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.gated import GatedSAE
+from mi_course.interp.sae.group import Member, places, train_group
 from mi_course.interp.sae.jumprelu import JumpReluSAE
 from mi_course.interp.sae.live import live_training
+from mi_course.interp.sae.matryoshka import MatryoshkaSAE
 from mi_course.interp.sae.metrics import (
     Density,
     FiringWindow,
@@ -41,7 +46,7 @@ from mi_course.interp.sae.planted import Planted, planted_activations, planted_d
 from mi_course.interp.sae.relu import ReluSAE
 from mi_course.interp.sae.shards import ShardBatches, write_shards
 from mi_course.interp.sae.simple import train_simple
-from mi_course.interp.sae.splicing import SpliceLoss, loss_with_sae
+from mi_course.interp.sae.splicing import SpliceLoss, clamp, loss_with_sae, splice
 from mi_course.interp.sae.topk import TopKSAE
 from mi_course.interp.sae.training import Progress, Trainer, train
 
@@ -52,12 +57,15 @@ __all__ = [
     "Batches",
     "CheckpointError",
     "Density",
+    "FeatureIndex",
     "FileError",
     "FiringWindow",
     "GatedSAE",
     "JumpReluSAE",
     "LeftOut",
     "Matching",
+    "MatryoshkaSAE",
+    "Member",
     "ModelBatches",
     "Planted",
     "Progress",
@@ -66,9 +74,13 @@ __all__ = [
     "ShardBatches",
     "SpliceLoss",
     "TensorBatches",
+    "TextGroup",
+    "TokenRows",
     "TopKSAE",
     "Trainer",
     "absorption",
+    "build_feature_index",
+    "clamp",
     "collect_activations",
     "dead_latents",
     "density",
@@ -77,19 +89,24 @@ __all__ = [
     "explained_variance_variants",
     "l0",
     "live_training",
+    "load_feature_index",
     "load_sae",
     "loss_recovered",
     "loss_with_sae",
     "match_dictionary",
     "mean_max_cosine",
     "ordinary_tokens",
+    "places",
     "planted_activations",
     "planted_dictionary",
     "planted_hierarchy",
     "sampled_tokens",
     "save_sae",
     "shrinkage",
+    "splice",
     "train",
+    "train_group",
     "train_simple",
+    "write_rows",
     "write_shards",
 ]

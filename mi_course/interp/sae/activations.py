@@ -8,15 +8,18 @@
 Each source gives batches without end (`Batches` in batches.py), in an order that its seed decides, and holds no more
 than one buffer of them. Activations that fit into memory need none of this: `collect_activations` returns a tensor.
 
-Left out are padding, the first token of each row, and massive tokens (`ordinary_tokens`): an SAE trained on them spends
-its latents on a few directions, and they dominate every mean and every variance.
+The model is a TransformerBridge or any torch module that takes token ids, such as a Hugging Face model (host.py).
+Rows stay on the model's device. With a list of hooks, several SAEs are trained on one forward pass (group.py).
+
+Left out are padding and the first token of each row, the attention sink. Massive tokens (`ordinary_tokens`) are left
+out on request: an SAE trained on them spends latents on a few directions, and they dominate every mean and variance.
+Others' numbers include them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,16 +31,21 @@ from torch import Tensor
 
 from mi_course.interp.massive import massive_tokens
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.prompts import read_prompts
+from mi_course.interp.sae.corpus import TokenRows
+from mi_course.interp.sae.host import HookSite, device_of, read_tokens, record, vocabulary
+from mi_course.interp.sae.host import never_runs as never_runs  # for those that look for it here
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-    from transformer_lens.model_bridge import TransformerBridge
 
     from mi_course.interp.prompts import TokenBatch
+    from mi_course.interp.sae.host import Model, Tokens
 
-    Tokens = Int[Tensor, "n pos"] | Sequence[Sequence[int]]
-    Batch = Float[Tensor, "batch d"] | tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d_out"]]
+    Batch = (
+        Float[Tensor, "batch d"]
+        | tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d_out"]]
+        | dict[str, Float[Tensor, "batch d"]]
+    )
 
 
 def sampled_tokens() -> Int[Tensor, "n pos"]:
@@ -51,7 +59,7 @@ def sampled_tokens() -> Int[Tensor, "n pos"]:
 def ordinary_tokens(
     resid: Float[Tensor, "batch pos d"], real: Bool[Tensor, "batch pos"]
 ) -> tuple[Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-    """(ordinary, massive): which tokens an SAE is trained on, and which are left out for their norm alone.
+    """(ordinary, massive): which tokens remain, and which are left out for their norm alone.
 
     A row's first token is always left out: it is the attention sink. Massive is a norm above three times the median of
     the row's other tokens (Sun et al. 2024, "Massive Activations in Large Language Models").
@@ -71,6 +79,7 @@ class LeftOut:
     first: int = 0
     massive: int = 0
     kept: int = 0
+    exclude_massive: bool = False
 
     @property
     def massive_share(self) -> float:
@@ -78,105 +87,76 @@ class LeftOut:
         return self.massive / max(1, self.massive + self.kept)
 
     def __str__(self) -> str:
+        massive = f"{self.massive:,} massive ({self.massive_share:.1%} of the rest), " if self.exclude_massive else ""
         return (
-            f"{self.kept:,} tokens kept; left out: {self.massive:,} massive ({self.massive_share:.1%} of the rest), "
+            f"{self.kept:,} tokens kept{'' if self.exclude_massive else ', massive ones included'}; left out: {massive}"
             f"{self.first:,} first ones (BOS), {self.padding:,} of padding"
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Running the model
-
-
-@dataclass(frozen=True)
-class HookSite:
-    """A hook point, the one whose values are the target (a transcoder's), and the layer after which the model stops."""
-
-    hook: str
-    target: str | None
-    stop: int | None
-
-    @classmethod
-    def of(cls, model: TransformerBridge, hook: str | int, target: str | int | None = None) -> HookSite:
-        """A number L means `blocks.L.hook_resid_post`. ValueError if the model lacks the hook."""
-        names = [_hook_name(model, which) for which in (hook, target) if which is not None]
-        layers = [int(match[1]) for name in names if (match := re.match(r"blocks\.(\d+)\.", name))]
-        last = max(layers) + 1 if len(layers) == len(names) else model.cfg.n_layers
-        return cls(names[0], names[1] if len(names) > 1 else None, None if last >= model.cfg.n_layers else last)
-
-
-def read_tokens(model: TransformerBridge, tokens: Tokens, mask: Bool[Tensor, "n pos"] | None = None) -> TokenBatch:
-    """Token ids, padded on the right. Rows of ids may differ in length; of a tensor, `mask` is False at padding.
-
-    ValueError, naming the row, for ids outside the vocabulary, rows beyond the context, an empty row, or padding that
-    is not at the end.
-    """
-    return read_prompts(model, tokens, mask, side="right")
-
-
 def run_to(
-    model: TransformerBridge, site: HookSite, tokens: Tensor, real: Tensor
+    model: Model, site: HookSite, tokens: Tensor, real: Tensor, exclude_massive: bool = False
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Run the model up to the site. Returns values, ordinary tokens and massive tokens.
+    """Run the model up to the site. Returns values, the tokens that remain, and the massive ones left out.
 
-    values: at the hook, and at the target if there is one, each [batch pos d]. A token is ordinary if it is so at both,
-    and massive if it is so at either.
+    values: at each place, [batch pos d]. Without exclude_massive all real tokens but the first remain. With it a token
+    remains if it is ordinary at every place, and is massive if it is so at any.
     """
-    recorded: dict[str, Tensor] = {}
-
-    def recorder(name: str) -> Any:
-        def record(value: Tensor, hook: Any) -> None:
-            recorded[name] = value.detach()
-
-        return record
-
-    names = [site.hook] if site.target is None else [site.hook, site.target]
-    device = model.cfg.device
-    with torch.no_grad(), model.hooks(fwd_hooks=[(name, recorder(name)) for name in names]):
-        model(tokens.to(device), return_type=None, stop_at_layer=site.stop)
-    for name in names:
-        if name not in recorded:
-            raise ValueError(never_runs(name))
-    values = [recorded[name].flatten(2) for name in names]
+    values = record(model, site, tokens)
     real = real.to(values[0].device)
+    if not exclude_massive:
+        later = real.clone()
+        later[:, 0] = False
+        return values, later, torch.zeros_like(later)
     ordinary, massive = zip(*(ordinary_tokens(value, real) for value in values), strict=True)
     return values, torch.stack(ordinary).all(dim=0), torch.stack(massive).any(dim=0)
 
 
 def collect_activations(
-    model: TransformerBridge,
+    model: Model,
     tokens: Tokens,
     hook: str | int,
     *,
     target: str | int | None = None,
     mask: Bool[Tensor, "n pos"] | None = None,
     rows_at_once: int = 8,
+    exclude_massive: bool = False,
+    device: Any = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Batch, LeftOut]:
-    """The activations of all ordinary tokens, in order (float32, on the CPU), and what was left out.
+    """The activations of all tokens that remain, in order, and what was left out.
 
-    hook, target, mask as in `ModelBatches`. 200,704 tokens of SmolLM2 are 450 MB and, to layer 14, 4 CPU minutes.
+    hook, target, mask, exclude_massive as in `ModelBatches`. 200,704 tokens of SmolLM2 are 450 MB and, to layer 14, 4
+    CPU minutes.
     """
     batch = read_tokens(model, tokens, mask)
-    left_out = LeftOut()
-    parts = _ordinary(model, HookSite.of(model, hook, target), batch, rows_at_once, left_out)
+    left_out = LeftOut(exclude_massive=exclude_massive)
+    site = HookSite.of(model, *((hook,) if target is None else (hook, target)))
+    parts = _remaining(model, site, batch, rows_at_once, left_out, device, dtype)
     columns = _gather(parts, int(batch.mask[:, 1:].sum()))
     return (columns[0] if target is None else (columns[0], columns[1])), left_out
 
 
-def _ordinary(
-    model: TransformerBridge, site: HookSite, batch: TokenBatch, rows_at_once: int, left_out: LeftOut
+def _remaining(
+    model: Model,
+    site: HookSite,
+    batch: TokenBatch,
+    rows_at_once: int,
+    left_out: LeftOut,
+    device: Any,
+    dtype: torch.dtype,
 ) -> Iterator[list[Tensor]]:
-    """The values of the ordinary tokens, some rows at a time; counts in `left_out` what is left out."""
+    """The values of the tokens that remain, some rows at a time; counts in `left_out` what is left out."""
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
-        values, ordinary, massive = run_to(model, site, part.tokens, part.mask)
+        values, remain, massive = run_to(model, site, part.tokens, part.mask, left_out.exclude_massive)
         left_out.padding += int((~part.mask).sum())
         left_out.first += len(part)
         left_out.massive += int(massive.sum())
-        left_out.kept += int(ordinary.sum())
-        yield [value[ordinary].float().cpu() for value in values]
+        left_out.kept += int(remain.sum())
+        yield [value[remain].to(device, dtype) for value in values]
 
 
 def _gather(parts: Iterator[list[Tensor]], max_rows: int) -> list[Tensor]:
@@ -189,24 +169,6 @@ def _gather(parts: Iterator[list[Tensor]], max_rows: int) -> list[Tensor]:
             column[rows : rows + len(value)] = value
         rows += len(part[0])
     return [column[:rows] for column in columns]
-
-
-def never_runs(name: str) -> str:
-    """The message for a hook point that a forward pass does not visit."""
-    return (
-        f"The hook point {name!r} exists, but this model's forward pass never visits it. Take another: for the input "
-        "of the MLP, 'blocks.0.mlp.hook_in'."
-    )
-
-
-def _hook_name(model: TransformerBridge, which: str | int) -> str:
-    name = f"blocks.{which}.hook_resid_post" if isinstance(which, int) else which
-    if name not in model.hook_dict:
-        raise ValueError(
-            f"This model has no hook point {name!r}; it has {model.cfg.n_layers} layers, and names such as "
-            "'blocks.0.hook_resid_post', 'blocks.0.hook_mlp_out'."
-        )
-    return name
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -228,6 +190,8 @@ class Chunked(ABC):
         self._rows: list[Tensor] = []  # of the current chunk; empty if none is loaded, or all of it has been served
         self._order = torch.empty(0, dtype=torch.long)
         self._waiting: list[Tensor] = []
+        self.names: list[str] | None = None
+        """Of the columns; batches are then dicts by these names."""
 
     @abstractmethod
     def _load(self, chunk: int) -> list[Tensor]:
@@ -245,6 +209,8 @@ class Chunked(ABC):
         if self._rows and len(self._order) - self._position < self.batch:
             self._waiting = self._take(self.batch)
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        if self.names is not None:
+            return dict(zip(self.names, columns, strict=True))
         return columns[0] if len(columns) == 1 else (columns[0], columns[1])
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,13 +234,24 @@ class Chunked(ABC):
         if state["loaded"]:
             self._load_turn()
         self._position = state["position"]
-        self._waiting = [column.clone() for column in state["waiting"]]
+        device = self._rows[0].device if self._rows else None
+        self._waiting = [column.clone().to(device) for column in state["waiting"]]
+
+    def narrow(self, names: Sequence[str]) -> None:
+        """From now on give only these of several columns: the others' work is no longer done. The order stays.
+
+        ValueError with massive tokens excluded, since then the places together decide which tokens remain.
+        """
+        assert self.names is not None
+        keep = [self.names.index(name) for name in names]
+        self._rows, self._waiting = ([rows[i] for i in keep] if rows else [] for rows in (self._rows, self._waiting))
+        self.names = list(names)
 
     def _take(self, max_rows: int) -> list[Tensor]:
         """The next rows of the chunk, which is dropped after its last."""
         which = self._order[self._position : self._position + max_rows]
         self._position += len(which)
-        taken = [column[which] for column in self._rows]
+        taken = [column[which.to(column.device)] for column in self._rows]
         if self._position == len(self._order):
             self._rows = []
         return taken
@@ -288,7 +265,7 @@ class Chunked(ABC):
             self._load_turn()
             if self._rows:
                 return
-        raise ValueError("There is no ordinary token in all these texts, so there is nothing to train on.")
+        raise ValueError("No token of all these texts remains, so there is nothing to train on.")
 
     def _load_turn(self) -> None:
         chunk = int(torch.randperm(self.n_chunks, generator=generator_of(self.seed, self._pass))[self._turn])
@@ -299,7 +276,7 @@ class Chunked(ABC):
 
 
 class ModelBatches(Chunked):
-    """Activations of a model's ordinary tokens, computed when they are needed.
+    """Activations of a model's tokens, computed when they are needed.
 
     On each pass the rows of `tokens` are shuffled into chunks whose activations fill a buffer, so that a batch mixes
     tokens of many texts. Resuming is exact on the same machine with the same number of threads.
@@ -307,9 +284,9 @@ class ModelBatches(Chunked):
 
     def __init__(
         self,
-        model: TransformerBridge,
-        tokens: Tokens,
-        hook: str | int,
+        model: Model,
+        tokens: Tokens | TokenRows,
+        hook: str | int | Sequence[str | int],
         *,
         batch: int = 4096,
         target: str | int | None = None,
@@ -317,26 +294,47 @@ class ModelBatches(Chunked):
         buffer: int = 65_536,
         rows_at_once: int = 8,
         seed: int = 0,
+        exclude_massive: bool = False,
+        device: Any = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """hook: a hook point's name, such as "blocks.14.hook_mlp_out"; a number L means "blocks.L.hook_resid_post".
+        """hook: a place of the model, such as "blocks.14.hook_mlp_out" or "model.layers.14" (host.py); a number L means
+        the residual stream after layer L. A list: batches are dicts by the places' names.
 
-        tokens: ids with BOS first, in a tensor or in rows of any lengths.
+        tokens: ids with BOS first, in a tensor, in rows of any lengths, or on disk (`TokenRows`).
         target: a second hook point, for a transcoder: batches are then pairs.
         mask: False at a tensor's padding, which is at the end of rows.
         buffer: about how many activations to hold at a time (65,536 of SmolLM2 are 150 MB).
         rows_at_once: texts in one forward pass.
+        exclude_massive: leave out massive tokens (`ordinary_tokens`), those of any place where there are several.
+        device, dtype: of the buffer; by default the model's device, and float32.
         """
         self.model, self.rows_at_once = model, rows_at_once
-        self.texts = read_tokens(model, tokens, mask)
-        self.site = HookSite.of(model, hook, target)
+        self.device, self.dtype = device_of(model) if device is None else device, dtype
+        self.texts = tokens if isinstance(tokens, TokenRows) else read_tokens(model, tokens, mask)
+        if isinstance(tokens, TokenRows) and tokens.largest >= vocabulary(model):
+            raise ValueError(f"{tokens.folder} holds token {tokens.largest}, outside 0 … {vocabulary(model) - 1}.")
+        several = not isinstance(hook, str | int)
+        if several and target is not None:
+            raise ValueError("With a list of hooks there is no target: name it in the list.")
+        hooks = [hook] if isinstance(hook, str | int) else list(hook)
+        hooks += [] if target is None else [target]
+        self.site = HookSite.of(model, *hooks)
         self._per_chunk = max(1, min(len(self.texts), buffer // self.texts.tokens.shape[1]))
         super().__init__(-(-len(self.texts) // self._per_chunk), batch, seed)
-        self.left_out = LeftOut()
+        self.names = list(self.site.names) if several else None
+        self.left_out = LeftOut(exclude_massive=exclude_massive)
+
+    def narrow(self, names: Sequence[str]) -> None:
+        if self.left_out.exclude_massive:
+            raise ValueError("Massive tokens are excluded by all places together, so none can be left out later.")
+        super().narrow(names)
+        self.site = HookSite.of(self.model, *names)
 
     def _load(self, chunk: int) -> list[Tensor]:
         order = torch.randperm(len(self.texts), generator=generator_of(self.seed, self._pass, -1))
         texts = self.texts.rows(order[chunk * self._per_chunk : (chunk + 1) * self._per_chunk])
-        parts = _ordinary(self.model, self.site, texts, self.rows_at_once, self.left_out)
+        parts = _remaining(self.model, self.site, texts, self.rows_at_once, self.left_out, self.device, self.dtype)
         return _gather(parts, int(texts.mask[:, 1:].sum()))
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `DenseActive` has all rows times all latents. `SparseActive` is a list of (row, latent) entries, the only ones at which
 a value or its gradient can differ from zero: with k of F latents active, the four products cost k/F of the dense ones,
-at a few times the price per number. An architecture is written once, for both: `pre` is [batch F] in one and [entries]
+at a few times the price per number. Where a device has no sparse kernels (MPS), SparseActive multiplies densely.
+An architecture is written once, for both: `pre` is [batch F] in one and [entries]
 in the other, `per_latent(v)` is a vector over latents at each entry, and `by_latent` sums over the rows.
 """
 
@@ -26,10 +27,10 @@ SPARSE_BELOW = (
 
 
 class DenseActive:
-    """Every latent in every row."""
+    """Every latent in every row. dtype: the one in which its products are computed; by default that of `pre`."""
 
-    def __init__(self, pre: Float[Tensor, "batch F"]) -> None:
-        self.pre = pre
+    def __init__(self, pre: Float[Tensor, "batch F"], dtype: torch.dtype | None = None) -> None:
+        self.pre, self.dtype = pre, dtype or pre.dtype
 
     def per_latent(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " F"]:
         return vector
@@ -40,15 +41,15 @@ class DenseActive:
 
     def decode(self, values: Float[Tensor, "batch F"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
         """Σ_i values_i · W_dec_i for each row."""
-        return linear(values, W_dec.t())
+        return linear(values.to(self.dtype), W_dec.t())
 
     def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch F"]:
         """y_b · W_dec_i at each entry (b, i)."""
-        return linear(y, W_dec)
+        return linear(y.to(self.dtype), W_dec)
 
     def outer(self, values: Float[Tensor, "batch F"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
         """Σ_b values_b,i · y_b for each latent i."""
-        return linear(values.t(), y.t())
+        return linear(values.t().to(self.dtype), y.t().to(self.dtype)).to(self.pre.dtype)
 
 
 class SparseActive:
@@ -92,9 +93,13 @@ class SparseActive:
         return torch.bincount(self.latents, weights=values, minlength=self.n_latents).to(values.dtype)
 
     def decode(self, values: Float[Tensor, " entries"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "batch d"]:
+        if not _has_sparse(values):
+            return linear(self._dense(values), W_dec.t())
         return F.embedding_bag(self.latents, W_dec, self.offsets[:-1], mode="sum", per_sample_weights=values)
 
     def dots(self, y: Float[Tensor, "batch d"], W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " entries"]:
+        if not _has_sparse(y):
+            return linear(y, W_dec)[self.rows(), self.latents]
         with warnings.catch_warnings():  # "Sparse CSR tensor support is in beta state"
             warnings.simplefilter("ignore", UserWarning)
             pattern = torch.sparse_csr_tensor(
@@ -107,6 +112,9 @@ class SparseActive:
         return torch.sparse.sampled_addmm(pattern, y, W_dec.t(), beta=0.0).values()
 
     def outer(self, values: Float[Tensor, " entries"], y: Float[Tensor, "batch d"]) -> Float[Tensor, "F d"]:
+        y = y.to(values.dtype)
+        if not _has_sparse(y):
+            return linear(self._dense(values).t(), y.t())
         order, rows, offsets = self._by_latent_order()
         return F.embedding_bag(rows, y, offsets, mode="sum", per_sample_weights=values[order])
 
@@ -115,11 +123,26 @@ class SparseActive:
         if self._by_latent is None:
             small = torch.int16 if self.n_latents < 2**15 else torch.int32  # fewer passes of a radix sort
             order = self.latents.to(small).sort(stable=True).indices
-            index = torch.arange(len(self.offsets) - 1, dtype=torch.int32, device=order.device)
-            rows = index.repeat_interleave(self.offsets.diff(), output_size=len(order))[order]
+            rows = self.rows()[order]
             counts = torch.bincount(self.latents, minlength=self.n_latents)
             self._by_latent = order, rows, (counts.cumsum(0) - counts).to(torch.int32)
         return self._by_latent
+
+    def rows(self) -> Int[Tensor, " entries"]:
+        """The row of each entry."""
+        index = torch.arange(len(self.offsets) - 1, dtype=torch.int32, device=self.latents.device)
+        return index.repeat_interleave(self.offsets.diff(), output_size=len(self.latents))
+
+    def _dense(self, values: Float[Tensor, " entries"]) -> Float[Tensor, "batch F"]:
+        """The entries' values, and zero elsewhere."""
+        dense = values.new_zeros(len(self.offsets) - 1, self.n_latents)
+        dense[self.rows(), self.latents] = values
+        return dense
+
+
+def _has_sparse(values: Tensor) -> bool:
+    """Whether the device has `embedding_bag` and `sampled_addmm`. Apple's MPS lacks the latter."""
+    return values.device.type != "mps"
 
 
 def compress(mask: Bool[Tensor, "rows F"], pre: Float[Tensor, "rows F"]) -> tuple[Tensor, Tensor, Tensor]:

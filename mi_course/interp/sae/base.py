@@ -42,7 +42,9 @@ class Losses:
     norms: Float[Tensor, " F"] | None = None
     """Norms of the decoder's rows, where they are free."""
     reconstruction: float = 0.0
-    """Mean squared error, summed over dimensions."""
+    """Mean squared error, summed over dimensions; Matryoshka: the mean of those of its nested dictionaries."""
+    error: float = 0.0
+    """Mean squared error of the whole dictionary, summed over dimensions."""
     sparsity: float = 0.0
     """The sparsity penalty, with its coefficient."""
     auxiliary: float = 0.0
@@ -111,7 +113,7 @@ class SAE(torch.nn.Module):
     def pre_activations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
         """(x − b_dec) W_enc + b_enc; x W_enc + b_enc in a transcoder."""
         self._need_width(x)
-        return x @ self.W_enc + self._folded_bias()
+        return x.to(self.W_enc.dtype) @ self.W_enc + self._folded_bias()
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights by name, contiguous and detached; `from_tensors` reverses it."""
@@ -248,15 +250,16 @@ class SAE(torch.nn.Module):
         self._finish(step)
         return step
 
-    def after_step(self, step: Losses) -> None:
-        """Update what is learned without a gradient."""
+    def after_step(self, step: Losses, late: int = 0) -> None:
+        """Update what is learned without a gradient. late: steps since `threshold_from`, this one included."""
 
     def _step(self, active: Active, x: Tensor, target: Tensor, step: Losses) -> Float[Tensor, "part d_out"]:
         """Add the gradients of one part of the batch; return its error, x_hat − target."""
         f = self._activate(active)
         self._count(active, f, step)
         error = active.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
-        step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        step.error += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        step.reconstruction = step.error
         down = error * (2 / step.rows)
         d_f = active.dots(down, self.W_dec)
         d_pre = self._backward(active, f, d_f, step)
@@ -272,12 +275,12 @@ class SAE(torch.nn.Module):
         """
         rows, bias = self.W_enc.t(), self._folded_bias()
         sparse = []
-        for part in blocks(len(x), len(rows), x.element_size()):
+        for part in blocks(x, len(rows)):
             pre = linear(x[part], rows, bias)
             if part.start == 0:
                 dense = int(self._may_be_active(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
             if dense:
-                yield DenseActive(pre), part
+                yield DenseActive(pre, x.dtype), part
             else:
                 sparse.append(compress(self._may_be_active(pre), pre))
         if sparse:
@@ -309,7 +312,7 @@ class SAE(torch.nn.Module):
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        active = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k))
+        active = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k), x.dtype)
         f = active.pre.relu()
         wrong = active.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary

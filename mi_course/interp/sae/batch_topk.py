@@ -25,8 +25,9 @@ class BatchTopKSAE(SAE, architecture="batch_topk"):
     """In training, f is pre = (x − b_dec) W_enc + b_enc at the batch·k largest positive entries, and zero elsewhere.
 
     A row's code would then depend on its neighbors, so `encode` uses a fixed threshold instead: f = pre where
-    pre > threshold. The threshold follows the smallest activation kept in each training batch; at 0, as in an untrained
-    SAE, it is a plain ReLU.
+    pre > threshold. It is the mean of the smallest activation kept, over the batches of late training (the config's
+    `threshold_from`); at 0, as in an untrained SAE, `encode` is a plain ReLU. A batch with fewer than batch·k positive
+    entries says nothing about the threshold, and is passed over.
     """
 
     start_share = 1.0  # no penalty pulls activations down
@@ -68,7 +69,7 @@ class BatchTopKSAE(SAE, architecture="batch_topk"):
         """The entries above a floor in each block, and the floor, estimated if it is None."""
         rows, bias = self.W_enc.t(), self._folded_bias()
         entries = []
-        for part in blocks(len(x), len(rows), x.element_size()):
+        for part in blocks(x, len(rows)):
             pre = linear(x[part], rows, bias)
             if floor is None:
                 floor = self._estimate_floor(pre)
@@ -85,13 +86,15 @@ class BatchTopKSAE(SAE, architecture="batch_topk"):
         return active.pre
 
     def _backward(self, active: Active, f: Tensor, d_f: Tensor, step: Losses) -> Tensor:
-        step.sums["smallest"] = float(f.min()) if len(f) else 0.0
+        full = len(f) == self.config.k * step.rows
+        step.sums["smallest"] = float(f.min()) if full else 0.0
         return d_f
 
-    def after_step(self, step: Losses) -> None:
-        smallest, rate = step.sums["smallest"], self.config.threshold_rate
+    @torch.no_grad()
+    def after_step(self, step: Losses, late: int = 0) -> None:
+        smallest = step.sums["smallest"]
         if smallest > 0:
-            self.threshold.fill_(smallest if self.threshold == 0 else (1 - rate) * self.threshold + rate * smallest)
+            self.threshold += (smallest - self.threshold) / max(1, late)
 
     def _scaled_like_latents(self) -> list[Tensor]:
         return [self.b_enc, self.threshold]

@@ -7,8 +7,12 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-ARCHITECTURES = ("relu", "topk", "batch_topk", "jumprelu", "gated")
+ARCHITECTURES = ("relu", "topk", "batch_topk", "matryoshka", "jumprelu", "gated")
 FREE_BY_DEFAULT = ("relu",)  # architectures whose penalty weighs each latent by its decoder norm
+AUXILIARY_BY_DEFAULT = ("topk", "batch_topk", "matryoshka")  # whose papers have an auxiliary loss for dead latents
+CLIPPED_BY_DEFAULT = ("relu",)  # whose paper (Conerly et al. 2024) clips gradients for every size
+PREFIXES = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1)  # of the latents (Bussmann et al. 2025: 2,048 of 65,536, and so on)
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class SAEConfig:
     >>> SAEConfig(d_in=512, n_latents=4096, architecture="lasso")
     Traceback (most recent call last):
     ...
-    ValueError: architecture is 'lasso'; expected one of relu, topk, batch_topk, jumprelu, gated.
+    ValueError: architecture is 'lasso'; expected one of relu, topk, batch_topk, matryoshka, jumprelu, gated.
     """
 
     # -- what is built ------------------------------------------------------------------------------------------------
@@ -34,15 +38,20 @@ class SAEConfig:
     """Number of latents F, the width of the sparse code."""
 
     architecture: str = "topk"
-    """"relu" (Bricken et al. 2023), "topk" (Gao et al. 2024), "batch_topk" (Bussmann et al. 2024), "jumprelu"
-    (Rajamanoharan et al. 2024b) or "gated" (Rajamanoharan et al. 2024a)."""
+    """"relu" (Bricken et al. 2023), "topk" (Gao et al. 2024), "batch_topk" (Bussmann et al. 2024), "matryoshka"
+    (BatchTopK with nested dictionaries: Bussmann et al. 2025), "jumprelu" (Rajamanoharan et al. 2024b) or "gated"
+    (Rajamanoharan et al. 2024a)."""
 
     d_out: int | None = None
     """Width of the target. None: an autoencoder, whose target is its input. A number: a transcoder, trained with
     `train(config, x, target=y)`; give d_in itself where both are equally wide."""
 
     k: int = 32
-    """Active latents per row (TopK), or per row on average over the batch (BatchTopK); at most."""
+    """Active latents per row (TopK), or per row on average over the batch (BatchTopK, Matryoshka); at most."""
+
+    prefixes: tuple[int, ...] | None = None
+    """Matryoshka's nested dictionaries: the first so many latents have to reconstruct on their own. Rising, and the
+    last is n_latents. None: 1/32, 3/32, 7/32, 15/32 and all of the latents (Bussmann et al. 2025)."""
 
     decoder_norm: str | None = None
     """"unit": decoder rows are kept at norm one, with their gradients projected. "free": they are not, and an L1 or
@@ -81,9 +90,9 @@ class SAEConfig:
     threshold_init: float = 0.1
     """JumpReLU's thresholds at the start, in units of the normalized pre-activations."""
 
-    auxiliary: float = 1 / 32
-    """Coefficient of the auxiliary loss, in which dead latents reconstruct the residual. 0: none. 1/32 is from Gao et
-    al. 2024, Appendix A."""
+    auxiliary: float | None = None
+    """Coefficient of the auxiliary loss, in which dead latents reconstruct the residual. None: 1/32 for topk,
+    batch_topk and matryoshka, whose papers have it (Gao et al. 2024, Appendix A), and 0, never, for the others."""
 
     k_aux: int | None = None
     """Dead latents, per row, that take part in the auxiliary loss. None: half of d_in."""
@@ -119,15 +128,25 @@ class SAEConfig:
     """Adam's decay rates for the mean gradient and the mean squared gradient. The papers of gated and jumprelu train
     with (0, 0.999)."""
 
-    clip: float | None = 1.0
-    """Gradients are scaled down where their overall norm exceeds this."""
+    clip: float | None = None
+    """Gradients are scaled down where their overall norm exceeds this. None: 1 for relu (Conerly et al. 2024). The
+    other papers do not clip (Gao et al. 2024 only on GPT-4), so 0, never, for the others."""
 
     normalize: bool = True
     """Whether activations are scaled by one number so that their mean norm is √d (targets likewise) during training.
     The number is folded in at the end: the SAE that `train` returns takes activations as they are."""
 
-    threshold_rate: float = 0.01
-    """How fast BatchTopK's evaluation threshold follows the smallest activation kept in a batch."""
+    threshold_from: float = 0.8
+    """BatchTopK's evaluation threshold is the mean, over the batches after this share of the steps, of the smallest
+    activation kept. Before, it follows the latest batch."""
+
+    device: str | None = None
+    """Where training runs: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is. None: where the activations
+    are."""
+
+    dtype: str = "float32"
+    """"bfloat16": activations are kept and multiplied in bfloat16, which GPUs do several times as fast. Weights, their
+    gradients and Adam's moments are float32 in any case (float64 for float64 activations)."""
 
     seed: int = 0
     """Seed of the first weights, of the order of activations in memory, and of resampling."""
@@ -147,14 +166,20 @@ class SAEConfig:
             )
         for name in ("warmup", "decay", "sparsity_warmup"):
             _need(self, name, _whole(value := getattr(self, name)) and value >= 0, "a whole number, at least 0")
-        for name in ("l1", "l0", "auxiliary"):
+        for name in ("l1", "l0"):
             _need(self, name, _finite(value := getattr(self, name)) and value >= 0, "a number, at least 0")
         for name in ("lr", "bandwidth", "threshold_init", "tanh_scale"):
             _need(self, name, _finite(value := getattr(self, name)) and value > 0, "a number above 0")
-        for name in ("target_l0", "clip", "decoder_init_norm"):
+        for name in ("target_l0", "decoder_init_norm"):
             value = getattr(self, name)
             _need(self, name, value is None or (_finite(value) and value > 0), "None or a number above 0")
-        _need(self, "threshold_rate", _finite(self.threshold_rate) and 0 < self.threshold_rate <= 1, "in (0, 1]")
+        for name in ("clip", "auxiliary"):
+            value = getattr(self, name)
+            _need(self, name, value is None or (_finite(value) and value >= 0), "None or a number, at least 0")
+        share = self.threshold_from
+        _need(self, "threshold_from", _finite(share) and 0 <= share < 1, "a share of the steps, in [0, 1)")
+        _need(self, "dtype", self.dtype in DTYPES, " or ".join(DTYPES))
+        _need(self, "device", self.device is None or isinstance(self.device, str), "None or a name such as 'cuda'")
         _need(self, "sparsity", self.sparsity in ("step", "tanh"), "'step' or 'tanh'")
         _need(self, "decoder_norm", self.decoder_norm in (None, "unit", "free"), "'unit', 'free' or None")
         _need(self, "k", self.k <= self.n_latents, f"at most n_latents, {self.n_latents}")
@@ -186,6 +211,11 @@ class SAEConfig:
             else bool(self.subtract_decoder_bias),
             "k_aux": self.k_aux or max(1, self.d_in // 2),
             "betas": tuple(self.betas),
+            "prefixes": self._prefixes(),
+            "auxiliary": (1 / 32 if self.architecture in AUXILIARY_BY_DEFAULT else 0.0)
+            if self.auxiliary is None
+            else self.auxiliary,
+            "clip": float(self.architecture in CLIPPED_BY_DEFAULT) if self.clip is None else self.clip,
         }
         if self.architecture == "gated" and not unit:
             raise ValueError(
@@ -195,6 +225,22 @@ class SAEConfig:
             raise ValueError(f"decoder_init_norm is {self.decoder_init_norm} with a unit decoder; expected 1 or None.")
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+
+    def _prefixes(self) -> tuple[int, ...] | None:
+        if self.architecture != "matryoshka":
+            _need(self, "prefixes", self.prefixes is None, "None: only matryoshka has nested dictionaries")
+            return None
+        if self.prefixes is None:
+            return tuple(sorted({max(1, round(share * self.n_latents)) for share in PREFIXES}))
+        rising = isinstance(self.prefixes, list | tuple) and len(self.prefixes) > 0 and all(map(_whole, self.prefixes))
+        rising = rising and list(self.prefixes) == sorted(set(self.prefixes)) and self.prefixes[0] >= 1
+        _need(
+            self,
+            "prefixes",
+            rising and self.prefixes[-1] == self.n_latents,
+            f"whole numbers that rise to n_latents, {self.n_latents}",
+        )
+        return tuple(self.prefixes)
 
     @property
     def transcoder(self) -> bool:
@@ -208,7 +254,7 @@ class SAEConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a file; `from_json` reverses it."""
-        return {**asdict(self), "betas": list(self.betas)}
+        return {**asdict(self), "betas": list(self.betas), "prefixes": self.prefixes and list(self.prefixes)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SAEConfig:

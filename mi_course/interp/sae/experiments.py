@@ -16,9 +16,10 @@ import torch
 from torch.nn.functional import normalize
 
 from mi_course.interp.sae.absorption import absorption
-from mi_course.interp.sae.activations import HookSite, run_to
+from mi_course.interp.sae.activations import run_to
 from mi_course.interp.sae.base import SAE
 from mi_course.interp.sae.config import SAEConfig
+from mi_course.interp.sae.host import HookSite
 from mi_course.interp.sae.metrics import (
     dead_latents,
     explained_variance,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 D, FEATURES, LATENTS = 32, 64, 96
 """Dimensions, planted features, and latents of the autoencoders that look for them."""
 
-TRAINING: dict[str, Any] = {"steps": 800, "batch": 1024, "lr": 1e-2, "decay": 160, "dead_window": 20_000}
+AS_TAUGHT: dict[str, Any] = {"clip": 1.0, "auxiliary": 1 / 32}
+"""The same for all kinds, so that they differ in nothing else."""
+TRAINING: dict[str, Any] = {"steps": 800, "batch": 1024, "lr": 1e-2, "decay": 160, "dead_window": 20_000, **AS_TAUGHT}
 KINDS: dict[str, dict[str, Any]] = {
     "relu": {"l1": 2.0},
     "jumprelu": {"l0": 0.3, "bandwidth": 0.2, "threshold_init": 0.1},
@@ -530,7 +533,7 @@ def family(kind: str, seed: int = 0, related: bool = True, **settings: Any) -> F
 # ---------------------------------------------------------------------------------------------------------------------
 # Real activations
 
-REAL: dict[str, Any] = {"steps": 300, "batch": 1024, "lr": 2e-3, "decay": 90, "dead_window": 50_000}
+REAL: dict[str, Any] = {"steps": 300, "batch": 1024, "lr": 2e-3, "decay": 90, "dead_window": 50_000, **AS_TAUGHT}
 """Settings of the training on SmolLM2's activations."""
 
 
@@ -559,7 +562,7 @@ def harvest(model: Any, tokens: Int[Tensor, "rows pos"], layer: int) -> Harvest:
     for rows in tokens.split(8):
         with torch.no_grad():
             (resid,), ordinary, massive = run_to(
-                model, HookSite.of(model, layer), rows, torch.ones_like(rows, dtype=torch.bool)
+                model, HookSite.of(model, layer), rows, torch.ones_like(rows, dtype=torch.bool), exclude_massive=True
             )
         parts.append((resid, ordinary, massive))
     return Harvest(tokens, *(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
@@ -603,7 +606,7 @@ def on_real(sae: SAE, x: Float[Tensor, "n d"]) -> str:
 
 def with_and_without(train_on: Harvest, unseen: Harvest, steps: int = 60) -> tuple[float, float]:
     """Explained variance of unseen ordinary tokens, after a short training on ordinary tokens, and on all tokens."""
-    settings: dict[str, Any] = {"n_latents": 1152, "k": 32, "steps": steps, "batch": 1024, "lr": 2e-3}
+    settings: dict[str, Any] = {"n_latents": 1152, "k": 32, "steps": steps, "batch": 1024, "lr": 2e-3, **AS_TAUGHT}
     config = SAEConfig(d_in=train_on.resid.shape[-1], **settings)
     ordinary, everything = (train(config, x) for x in (train_on.x, train_on.everything))
     return explained_variance(unseen.x, ordinary(unseen.x)), explained_variance(unseen.x, everything(unseen.x))

@@ -8,8 +8,8 @@ A file may come from anyone: nothing in it is executed, sizes are compared befor
 not fit is refused with a FileError that says what was seen and what was expected. `sae.about` keeps what the file says
 about its model and hook point.
 
-ReLU is SAELens's "standard". BatchTopK is saved, there and here, as "jumprelu" with its evaluation threshold for every
-latent, and read back as JumpReLU. SAELens has no TopK or gated transcoders.
+ReLU is SAELens's "standard". BatchTopK, nested or not, is saved, there and here, as "jumprelu" with its evaluation
+threshold for every latent, and read back as JumpReLU. SAELens has no TopK or gated transcoders.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def save_sae(
     """
     folder, config = Path(folder), sae.config
     tensors = sae.tensors()
-    kind = {"relu": "standard", "batch_topk": "jumprelu"}.get(config.architecture, config.architecture)
+    kind = {"relu": "standard", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(
+        config.architecture, config.architecture
+    )
     if config.transcoder:
         kinds = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
         if kind not in kinds:
@@ -72,7 +74,7 @@ def save_sae(
                 f"SAELens has no transcoder of architecture {config.architecture!r}; it has relu, jumprelu."
             )
         kind = kinds[kind]
-    if config.architecture == "batch_topk":
+    if config.architecture in ("batch_topk", "matryoshka"):
         tensors["threshold"] = tensors["threshold"] * torch.ones_like(tensors["b_enc"])
     metadata = {"sae_lens_version": SAELENS_VERSION, "sae_lens_training_version": None, "trained_by": "mi-course"}
     metadata |= {"hook_name": hook_name, "model_name": model_name, **about}

@@ -52,7 +52,8 @@ class GatedSAE(SAE, architecture="gated"):
         self._count(active, f, step)
 
         error = active.decode(f, self.W_dec).add_(self.b_dec).sub_(target)
-        step.reconstruction += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        step.error += float(torch.linalg.vector_norm(error)) ** 2 / step.rows
+        step.reconstruction = step.error
         down = error * (2 / step.rows)
         add_gradient(self.W_dec, active.outer(f, down))
         add_gradient(self.b_dec, down.sum(dim=0))

@@ -79,7 +79,7 @@ class JumpReluSAE(SAE, architecture="jumprelu"):
         self.threshold.grad = d_threshold
 
     @torch.no_grad()
-    def after_step(self, step: Losses) -> None:
+    def after_step(self, step: Losses, late: int = 0) -> None:
         self.threshold.clamp_(min=0.0)
 
     def _scaled_like_latents(self) -> list[Tensor]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_BYTES = 8 * 2**20  # a block of pre-activations: stays in the cache, and malloc hands it out again without faults
+BLOCK_BYTES_GPU = 2**30  # elsewhere few large products are best, and a block costs the host a wait
 
 
 @cache
@@ -34,17 +35,21 @@ def _has_onednn() -> bool:
 def linear(
     x: Float[Tensor, "batch d"], rows: Float[Tensor, "F d"], bias: Float[Tensor, " F"] | None = None
 ) -> Float[Tensor, "batch F"]:
-    """x @ rowsᵀ + bias, without autograd."""
+    """x @ rowsᵀ + bias, without autograd. With x in bfloat16 the product is in bfloat16; the result is like rows."""
+    if x.dtype != rows.dtype:
+        product = torch.nn.functional.linear(x, rows.to(x.dtype)).to(rows.dtype)
+        return product if bias is None else product.add_(bias)
     if x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn():
         return torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")
     return torch.nn.functional.linear(x, rows, bias)
 
 
-def blocks(rows: int, width: int, itemsize: int = 4) -> list[slice]:
-    """Consecutive slices of `rows` rows, such that a block of `width` columns has at most BLOCK_BYTES bytes.
+def blocks(x: Float[Tensor, "batch d"], width: int) -> list[slice]:
+    """Consecutive slices of x's rows, such that float32 numbers in `width` columns fit into a block of this device.
 
-    >>> blocks(5, 2**20)
+    >>> blocks(torch.zeros(5, 3), 2**20)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    size = max(1, BLOCK_BYTES // (width * itemsize))
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    largest = BLOCK_BYTES if x.device.type == "cpu" else BLOCK_BYTES_GPU
+    size = max(1, largest // (width * max(4, x.element_size())))
+    return [slice(start, min(start + size, len(x))) for start in range(0, len(x), size)]

@@ -1,45 +1,51 @@
-"""Activations on disk: written once, read by many training runs, one shard in memory at a time.
+"""Activations on disk: written once, read by many training runs, a part of a shard in memory at a time.
 
 A folder holds `activations.json` and shards of safetensors with the tensor `x` [rows, d], and `target` [rows, d_out]
-for a transcoder. The JSON file lists each shard's size and CRC-32. It is written last: a folder without it is
-incomplete.
+for a transcoder; or, from a source with several places, a tensor for each of them. The JSON file lists each shard's
+size and CRC-32. It is written last: a folder without it is incomplete, and is completed by writing to it again.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mi_course.interp.atomic_write import atomic_write
+from mi_course.interp.sae import checkpoints
 from mi_course.interp.sae.activations import Chunked
 
 if TYPE_CHECKING:
     from mi_course.interp.sae.batches import Batches
 
 LIST = "activations.json"
-FORMAT = 1
+FORMAT = 2
+UNFINISHED = "unfinished"
 
 
 def write_shards(
-    source: Batches,
+    source: Batches | Chunked,
     folder: str | Path,
     rows: int,
     *,
     rows_per_shard: int = 65_536,
     dtype: torch.dtype = torch.float32,
     about: dict[str, Any] | None = None,
+    on_progress: Callable[[int], None] = lambda rows: None,
 ) -> Path:
     """Write this many rows of a source. Returns the folder, which `ShardBatches` reads.
 
     dtype: bfloat16 or float16 halve the files; `ShardBatches` returns float32. about: plain values to keep in the list.
-    ValueError for a folder that holds activations already.
+    on_progress: called with the rows written so far. If it was cut short, the same call goes on after the last whole
+    shard. ValueError for a folder that holds activations already, or an unfinished part of others.
     """
     folder = Path(folder)
     if (folder / LIST).exists():
@@ -47,41 +53,77 @@ def write_shards(
     if rows < 1 or rows_per_shard < 1:
         raise ValueError(f"rows is {rows} and rows_per_shard {rows_per_shard}, expected at least 1 each.")
     folder.mkdir(parents=True, exist_ok=True)
-    shards, written, held = [], 0, []
+    wanted = {"rows": rows, "rows_per_shard": rows_per_shard, "dtype": str(dtype), "about": about or {}}
+    shards: list[dict[str, Any]] = []
+    columns: dict[str, Tensor] = {}
+    if saved := checkpoints.load_latest(folder / UNFINISHED):
+        if saved[2]["wanted"] != json.loads(json.dumps(wanted)):
+            raise ValueError(f"{folder} holds a part of other activations, {saved[2]['wanted']}. Give another folder.")
+        columns, shards = saved[1], saved[2]["shards"]
+        source.load_state_dict(saved[2]["source"])
+    written = sum(shard["rows"] for shard in shards)
     while written < rows:
-        batch = source.next_batch()
-        held.append([column.detach().cpu() for column in (batch if isinstance(batch, tuple) else (batch,))])
-        count = sum(len(part[0]) for part in held)
-        if count < rows_per_shard and written + count < rows:
-            continue
-        columns = [torch.cat(column) for column in zip(*held, strict=True)]
+        held = [columns] if columns else []
+        while sum(len(next(iter(part.values()))) for part in held) < min(rows_per_shard, rows - written):
+            held.append(_columns(source.next_batch()))
+        columns = {name: torch.cat([part[name] for part in held]) for name in held[0]}
         take = min(rows_per_shard, rows - written)
         name = f"activations-{len(shards):05d}.safetensors"
-        tensors = {
-            key: column[:take].to(dtype).contiguous() for key, column in zip(("x", "target"), columns, strict=False)
-        }
+        tensors = {key: column[:take].to(dtype).contiguous() for key, column in columns.items()}
         atomic_write(folder / name, lambda part, tensors=tensors: save_file(tensors, part))
-        shards.append(
-            {"file": name, "rows": take, "bytes": (folder / name).stat().st_size, "crc32": _crc(folder / name)}
-        )
+        size = (folder / name).stat().st_size
+        shards.append({"file": name, "rows": take, "bytes": size, "crc32": _crc(folder / name)})
         written += take
-        held = [[column[take:].clone() for column in columns]] if len(columns[0]) > take else []
-    widths = {"d": tensors["x"].shape[1], "d_target": tensors["target"].shape[1] if "target" in tensors else None}
-    listed = {"format": FORMAT, "rows": rows, **widths, "about": about or {}, "shards": shards}
-    atomic_write(folder / LIST, lambda part: part.write_text(json.dumps(listed, indent=1)))
+        columns = {key: column[take:].clone() for key, column in columns.items()}
+        state = {"wanted": wanted, "shards": shards, "source": source.state_dict()}
+        checkpoints.save(folder / UNFINISHED, len(shards), columns, state)
+        on_progress(written)
+    widths = {name: column.shape[1] for name, column in columns.items()}
+    listed = {"format": FORMAT, "rows": rows, "columns": widths, "about": about or {}, "shards": shards}
+    atomic_write(folder / LIST, json.dumps(listed, indent=1))
+    shutil.rmtree(folder / UNFINISHED)
     return folder
 
 
-class ShardBatches(Chunked):
-    """Activations from a folder that `write_shards` made, on each pass with shards and rows in a new order.
+def _columns(batch: Any) -> dict[str, Tensor]:
+    """A batch by name: x, or x and target, or the places of several."""
+    if isinstance(batch, dict):
+        return {name: column.detach().cpu() for name, column in batch.items()}
+    columns = batch if isinstance(batch, tuple) else (batch,)
+    return {name: column.detach().cpu() for name, column in zip(("x", "target"), columns, strict=False)}
 
-    ValueError, naming the file, for a folder without a list, or a shard that is missing or was changed.
+
+class ShardBatches(Chunked):
+    """Activations from a folder that `write_shards` made, on each pass in a new order.
+
+    At most `buffer` rows are in memory at a time, however large a shard is, and are served in random order.
+    device, dtype: of the batches. ValueError, naming the file, for a folder without a list, or a shard that is missing
+    or was changed.
     """
 
-    def __init__(self, folder: str | Path, *, batch: int = 4096, seed: int = 0) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        batch: int = 4096,
+        seed: int = 0,
+        buffer: int = 262_144,
+        device: Any = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if buffer < 1:
+            raise ValueError(f"buffer is {buffer}, expected at least 1.")
+        self.folder, self.device, self.dtype = Path(folder), device, dtype
         self.list = _read_list(self.folder)
-        super().__init__(len(self.list["shards"]), batch, seed)
+        self._parts = [
+            (shard, slice(start, min(start + buffer, shard["rows"])))
+            for shard in self.list["shards"]
+            for start in range(0, shard["rows"], buffer)
+        ]
+        super().__init__(len(self._parts), batch, seed)
+        columns = list(self.list["columns"])
+        self.names = None if columns in (["x"], ["x", "target"]) else columns
+        self._checked: set[str] = set()
 
     @property
     def rows(self) -> int:
@@ -89,20 +131,22 @@ class ShardBatches(Chunked):
         return self.list["rows"]
 
     def _load(self, chunk: int) -> list[Tensor]:
-        shard = self.list["shards"][chunk]
+        shard, part = self._parts[chunk]
         path = self.folder / shard["file"]
-        if _crc(path) != shard["crc32"]:
+        if shard["file"] not in self._checked and _crc(path) != shard["crc32"]:
             raise ValueError(f"{path} is not what was written: its CRC-32 differs. Write the activations again.")
+        self._checked.add(shard["file"])
+        rows = []
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                for name in self.names or self.list["columns"]:
+                    column, width = file.get_slice(name), self.list["columns"][name]
+                    if (seen := tuple(column.get_shape())) != (shard["rows"], width):
+                        raise ValueError(f"{path} holds {name} of shape {seen}, expected {(shard['rows'], width)}.")
+                    rows.append(column[part].to(self.device, self.dtype))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read as safetensors: {error}. Write the activations again.") from None
-        wanted = {"x": self.list["d"]} | ({"target": self.list["d_target"]} if self.list["d_target"] else {})
-        for name, width in wanted.items():
-            seen = tuple(tensors[name].shape) if name in tensors else "none"
-            if seen != (shard["rows"], width):
-                raise ValueError(f"{path} holds {name} of shape {seen}, expected {(shard['rows'], width)}.")
-        return [tensors[name].float() for name in wanted]
+        return rows
 
 
 def _read_list(folder: Path) -> dict[str, Any]:

@@ -1,21 +1,72 @@
-"""The model's loss when an SAE's reconstruction replaces the activations."""
+"""An SAE in the model's own forward pass: what the model loses by it, and what an edit of its latents does.
+
+loss_with_sae(model, sae, tokens, 14)                         nats, with controls
+hook = partial(splice, sae=sae, edit=clamp({812: 6.0}), keep_error=True)
+with model.hooks(fwd_hooks=[("blocks.14.hook_resid_post", hook)]): ...
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mi_course.interp.sae.activations import HookSite, never_runs, ordinary_tokens, read_tokens
+from mi_course.interp.sae.activations import ordinary_tokens
+from mi_course.interp.sae.host import HookSite, hooked, logits, never_runs, read_tokens
 from mi_course.interp.sae.metrics import loss_recovered
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-    from transformer_lens.model_bridge import TransformerBridge
 
-    from mi_course.interp.sae.activations import Tokens
+    from mi_course.interp.sae.host import Model, Tokens
+
+
+def splice(
+    value: Float[Tensor, "batch pos *d"],
+    hook: Any = None,
+    *,
+    sae: Any,
+    edit: Callable[[Tensor], Tensor] | None = None,
+    keep_error: bool = False,
+    where: Bool[Tensor, "batch pos"] | None = None,
+) -> Float[Tensor, "batch pos *d"]:
+    """A hook: the activations with the SAE's reconstruction in their place, its latents edited or not. A new tensor.
+
+    sae: anything with `encode` and `decode`. edit: gets the latents [rows F], returns the new ones.
+    keep_error: add what the SAE does not reconstruct, so that the model sees the edit and nothing else; without an edit
+      nothing changes, bit for bit. where: the tokens to change; by default all but the first of each row.
+    """
+    if where is None:
+        where = torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
+        where[:, 0] = False
+    out = value.clone()
+    chosen = out[where]
+    f = sae.encode(chosen.flatten(1).float())
+    rebuilt = sae.decode(f if edit is None else edit(f.clone()))
+    if keep_error:
+        rebuilt = chosen.flatten(1).float() + (rebuilt - sae.decode(f))
+    if rebuilt.shape[-1] != (width := value[0, 0].numel()):
+        raise ValueError(f"The SAE gives rows of {rebuilt.shape[-1]} numbers, the activations have {width}.")
+    out[where] = rebuilt.reshape(chosen.shape).to(out.dtype)
+    return out
+
+
+def clamp(values: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
+    """An edit for `splice`: sets these latents to these values on every token, in the SAE's own units.
+
+    >>> clamp({1: 5.0})(torch.tensor([[0.0, 2.0, 1.0]])).tolist()
+    [[0.0, 5.0, 1.0]]
+    """
+
+    def edit(f: Tensor) -> Tensor:
+        for latent, value in values.items():
+            f[..., latent] = value
+        return f
+
+    return edit
 
 
 class SpliceLoss(NamedTuple):
@@ -23,20 +74,39 @@ class SpliceLoss(NamedTuple):
 
     clean: float
     spliced: float
-    """With the reconstruction of every ordinary token."""
+    """With the reconstruction of every token that counts."""
     zero: float
     """With zeros instead."""
     replaced: float
-    """Share of tokens (padding apart) that were replaced; first and massive ones pass unchanged in both."""
+    """Share of tokens (padding apart) that were replaced; first ones pass unchanged in all."""
+    exclude_massive: bool = False
+    """Whether massive tokens pass unchanged too."""
+    mean: float | None = None
+    """With the mean activation instead, if one was given."""
 
     @property
     def recovered(self) -> float:
         """`loss_recovered`: 1 if nothing is lost, 0 if zeros would have done as well."""
         return loss_recovered(self.clean, self.spliced, self.zero)
 
+    @property
+    def rise(self) -> float:
+        """What the reconstruction costs, in nats."""
+        return self.spliced - self.clean
+
+    def __str__(self) -> str:
+        controls = f"zeros {self.zero - self.clean:+.3f}"
+        if self.mean is not None:
+            controls += f", the mean {self.mean - self.clean:+.3f}"
+        return (
+            f"loss {self.clean:.3f} nats; the reconstruction {self.rise:+.3f}, {controls} "
+            f"({self.recovered:.1%} of zeros' loss recovered; {self.replaced:.1%} of the tokens replaced, massive ones "
+            f"{'not ' if self.exclude_massive else ''}among them)"
+        )
+
 
 def loss_with_sae(
-    model: TransformerBridge,
+    model: Model,
     sae: Any,
     tokens: Tokens,
     hook: str | int,
@@ -44,78 +114,90 @@ def loss_with_sae(
     target: str | int | None = None,
     mask: Bool[Tensor, "n pos"] | None = None,
     rows_at_once: int = 4,
+    exclude_massive: bool = False,
+    mean: Float[Tensor, " d_out"] | None = None,
 ) -> SpliceLoss:
-    """The model's loss unchanged, with the SAE's reconstruction at a hook point, and with zeros there.
+    """The model's loss unchanged, with the SAE's reconstruction at a place, and with zeros there.
 
     sae: anything with `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's
-      output goes; its input is read at `hook`.
-    First tokens of rows, padding and massive tokens are never replaced, since training leaves them out: replacing them
-    would measure what the SAE never saw. The mean runs over every token that has a next one. Hooks are removed
-    afterwards, also after an error.
+      output goes; its input is read at `hook`. mean: an activation that is put in everywhere as a further control.
+    First tokens of rows and padding are never replaced, nor are massive tokens with exclude_massive: do as the training
+    did, since replacing what the SAE never saw would measure something else. The mean runs over every token that has a
+    next one. Hooks are removed afterwards, also after an error.
     """
     batch = read_tokens(model, tokens, mask)
-    site = HookSite.of(model, hook, target)
-    if site.target is None:
-        site = HookSite(site.hook, site.hook, None)
+    site = HookSite.of(model, hook, hook if target is None else target)
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
-    sums, scored, replaced = dict.fromkeys(("clean", "spliced", "zero"), 0.0), 0, 0
+    kinds = ["clean", "spliced", "zero", *(["mean"] if mean is not None else [])]
+    sums, scored, replaced = dict.fromkeys(kinds, 0.0), 0, 0
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
-        for kind in sums:
-            splice = _Splice(kind, sae, site, part.mask)
-            sums[kind] += splice.loss(model, part.tokens)
-            replaced += splice.replaced
+        for kind in kinds:
+            stand_in = _StandIn(kind, sae, site, part.mask, exclude_massive, mean)
+            sums[kind] += stand_in.loss(model, part.tokens)
+            replaced += stand_in.replaced if kind == "spliced" else 0
         scored += int(part.mask[:, 1:].sum())
     if scored == 0:
         raise ValueError("No row has a second token, so there is no next token to predict.")
     means = {kind: total / scored for kind, total in sums.items()}
-    return SpliceLoss(**means, replaced=replaced / 2 / int(batch.mask.sum()))
+    return SpliceLoss(**means, replaced=replaced / int(batch.mask.sum()), exclude_massive=exclude_massive)
 
 
-class _Splice:
-    """One forward pass of one batch, with the ordinary tokens' activations unchanged, reconstructed or zeroed."""
+class _StandIn:
+    """One forward pass of one batch, with activations unchanged, reconstructed, zeroed, or at their mean."""
 
-    def __init__(self, kind: str, sae: Any, site: HookSite, real: Tensor) -> None:
-        self.kind, self.sae, self.site, self.real = kind, sae, site, real
+    def __init__(
+        self, kind: str, sae: Any, site: HookSite, real: Tensor, exclude_massive: bool, mean: Tensor | None
+    ) -> None:
+        self.kind, self.sae, self.real, self.exclude_massive, self.mean = kind, sae, real, exclude_massive, mean
+        self.hook, self.target = site.names
         self.read: Tensor | None = None
         self.replaced, self.visited = 0, False
 
-    def loss(self, model: TransformerBridge, tokens: Tensor) -> float:
+    def loss(self, model: Model, tokens: Tensor) -> float:
         """Summed over the tokens that have a next one."""
-        hooks = [(self.site.hook, self.on_input)] if self.site.hook != self.site.target else []
-        hooks += [(self.site.target, self.on_output)] if self.kind != "clean" else []
-        with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-            logits = model(tokens, return_type="logits")
+        functions: dict[str, Callable[[Tensor], Tensor | None]] = {}
+        if self.kind != "clean":
+            functions = {self.hook: self.on_input} if self.hook != self.target else {}
+            functions[self.target] = self.on_output
+        with hooked(model, functions):
+            rows = logits(model, tokens)
         if self.kind != "clean" and not self.visited:
-            raise ValueError(never_runs(self.site.target))
+            raise ValueError(never_runs(self.target))
         total = 0.0
         # Row by row, so that only one row's log-softmax is in memory.
-        for row, following, counts in zip(logits, tokens, self.real, strict=True):
+        for row, following, counts in zip(rows, tokens, self.real, strict=True):
             losses = F.cross_entropy(row[:-1].float(), following[1:], reduction="none")
             total += float(losses[counts[1:]].double().sum())
         return total
 
-    def on_input(self, value: Tensor, hook: Any) -> None:
+    def on_input(self, value: Tensor) -> None:
         self.read = value.detach()
 
-    def on_output(self, value: Tensor, hook: Any) -> Float[Tensor, "batch pos *d"]:
-        if self.read is None and self.site.hook != self.site.target:
+    def on_output(self, value: Tensor) -> Float[Tensor, "batch pos *d"]:
+        if self.read is None and self.hook != self.target:
             raise ValueError(
-                f"{self.site.hook} was not visited before {self.site.target}: a transcoder reads first, then writes."
+                f"{self.hook} was not visited before {self.target}: a transcoder reads first, then writes."
             )
         read = value if self.read is None else self.read
         self.visited = True
-        ordinary = ordinary_tokens(read, self.real)[0] & ordinary_tokens(value, self.real)[0]
-        self.replaced = int(ordinary.sum())
+        where = self.real.clone()
+        where[:, 0] = False
+        if self.exclude_massive:
+            where &= ordinary_tokens(read, self.real)[0] & ordinary_tokens(value, self.real)[0]
+        self.replaced = int(where.sum())
+        if self.kind == "spliced" and self.read is None:
+            return splice(value, sae=self.sae, where=where)
         out = value.clone()
-        chosen = out[ordinary]
-        if self.kind == "zero":
-            out[ordinary] = torch.zeros_like(chosen)
+        chosen = out[where]
+        if self.kind == "spliced":
+            new = self.sae.decode(self.sae.encode(read[where].flatten(1).float()))
+            if new.shape[-1] != (width := out[0, 0].numel()):
+                raise ValueError(f"The SAE gives rows of {new.shape[-1]} numbers, {self.target} has {width}.")
+        elif self.kind == "mean" and self.mean is not None:
+            new = self.mean.to(out).expand_as(chosen.flatten(1))
         else:
-            rows = read[ordinary].flatten(1).float()
-            rebuilt = self.sae.decode(self.sae.encode(rows))
-            if rebuilt.shape[-1] != (width := out[0, 0].numel()):
-                raise ValueError(f"The SAE gives rows of {rebuilt.shape[-1]} numbers, {self.site.target} has {width}.")
-            out[ordinary] = rebuilt.reshape(chosen.shape).to(out.dtype)
+            new = torch.zeros_like(chosen)
+        out[where] = new.reshape(chosen.shape).to(out.dtype)
         return out

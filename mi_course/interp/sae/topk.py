@@ -31,9 +31,7 @@ class TopKSAE(SAE, architecture="topk"):
 
     def _active(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Active, slice]]:
         rows, bias = self.W_enc.t(), self._folded_bias()
-        parts = [
-            largest(linear(x[part], rows, bias), self.config.k) for part in blocks(len(x), len(rows), x.element_size())
-        ]
+        parts = [largest(linear(x[part], rows, bias), self.config.k) for part in blocks(x, len(rows))]
         values, latents = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         yield SparseActive.fixed(latents, values, len(rows)), slice(0, len(x))
 

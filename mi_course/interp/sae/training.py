@@ -8,7 +8,8 @@
     sae = train(config, activations, folder="runs/first")     # with checkpoints and log.jsonl; resumes when run again
 
 A source of batches is anything with `next_batch`, `state_dict` and `load_state_dict` (`Batches` in batches.py).
-Training runs on the device and in the dtype of the activations (float32 for half precision).
+Training runs on the config's device, by default that of the activations. Weights are float32, whatever the activations
+are; float64 for float64.
 """
 
 from __future__ import annotations
@@ -108,18 +109,22 @@ class Trainer:
         folder: str | Path | None = None,
         checkpoint_every: int = 500,
         tensorboard: bool = False,
+        saved: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None,
     ) -> None:
+        """As `train`. saved: a `state()` to go on from, with its step, instead of the folder's."""
         self.config, self.on_progress, self.log_every = config, on_progress, log_every
         self.batches = _source(config, activations, target, resumable=folder is not None)
         self.folder = None if folder is None else Path(folder)
         self.checkpoint_every = checkpoint_every
+        self.device = None if config.device is None else find_device(config.device)
         self.steps_done, self.seen, self._start = 0, 0, time.perf_counter()
-        saved = None if self.folder is None else checkpoints.load_latest(self.folder / "checkpoints")
+        if saved is None and self.folder is not None:
+            saved = checkpoints.load_latest(self.folder / "checkpoints")
         if saved is None:
             self._begin()
         else:
             self._resume(*saved)
-        self._log = None if self.folder is None else _Log(self.folder, self.steps_done, tensorboard)
+        self._log = None if self.folder is None else Log(self.folder, self.steps_done, tensorboard)
         if tensorboard and self.folder is None:
             raise ValueError("tensorboard=True without a folder. Give `folder`, which its files go to.")
 
@@ -129,7 +134,7 @@ class Trainer:
             self.step()
             last = self.steps_done == self.config.steps
             if self.folder is not None and (last or self.steps_done % self.checkpoint_every == 0):
-                self._save()
+                checkpoints.save(self.folder / "checkpoints", self.steps_done, *self.state())
         if self._log is not None:
             self._log.close()
         return self.result()
@@ -152,7 +157,7 @@ class Trainer:
         self._update(lr := self._lr())
         if config.decoder_norm == "unit":
             sae.normalize_decoder()
-        sae.after_step(losses)
+        sae.after_step(losses, late=self.steps_done - int(config.threshold_from * config.steps) + 1)
         self._inactive_for += len(x)
         self._inactive_for[losses.fired > 0] = 0
         self.steps_done += 1
@@ -171,9 +176,9 @@ class Trainer:
         self.input_scale = self.output_scale = 1.0
         if self.config.normalize:
             self.input_scale, self.output_scale = _scale(x), _scale(output)
-        sae = SAE.build(self.config, dtype=x.dtype)
+        sae = SAE.build(self.config, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         with torch.no_grad():
-            sae.b_dec.copy_(output.mean(dim=0).cpu() * self.output_scale)
+            sae.b_dec.copy_(output.mean(dim=0, dtype=sae.b_dec.dtype).cpu() * self.output_scale)
         sae.to(x.device)
         sae.scale_start(x * self.input_scale, output * self.output_scale)
         self._prepare(sae)
@@ -214,7 +219,8 @@ class Trainer:
         self.input_scale, self.output_scale = values["scales"]
         self.batches.load_state_dict(values["batches"])
         weights = {name.removeprefix("sae."): t for name, t in tensors.items() if name.startswith("sae.")}
-        device = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
+        here = self.batches.x.device if isinstance(self.batches, TensorBatches) else values["device"]
+        device = self.device or here
         self._prepare(SAE.from_tensors(self.config, weights).to(device))
         self._inactive_for.copy_(tensors["silent"])
         for name, tensor in self._flat.items():
@@ -223,7 +229,8 @@ class Trainer:
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
-    def _save(self) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a run needs to go on: tensors, and plain values."""
         tensors = {f"sae.{name}": tensor for name, tensor in self.sae.tensors().items()}
         tensors["silent"] = self._inactive_for
         for name, tensor in self._flat.items():
@@ -237,7 +244,7 @@ class Trainer:
             "batches": self.batches.state_dict(),
             "data": _fingerprint(self.batches),
         }
-        checkpoints.save(self.folder / "checkpoints", self.steps_done, tensors, values)
+        return tensors, values
 
     # -- parts of a step ----------------------------------------------------------------------------------------------
 
@@ -255,8 +262,9 @@ class Trainer:
         for what, tensor in (("activations", x), ("targets", target)):
             if tensor is not None and not tensor.sum().isfinite():
                 _need_finite(f"A batch of {what}", tensor)
-        short = x.dtype in (torch.float16, torch.bfloat16)
-        return (x.float(), None if target is None else target.float()) if short else (x, target)
+        dtype = x.dtype if x.dtype == torch.float64 else getattr(torch, self.config.dtype)
+        device = self.device or x.device
+        return x.to(device, dtype), None if target is None else target.to(device, dtype)
 
     def _next(self) -> tuple[Tensor, Tensor | None]:
         x, target = self._raw()
@@ -278,7 +286,7 @@ class Trainer:
         gradients["W_enc"] = gradients["W_enc"].t()
         for name, tensor in self._flat.items():
             tensor.grad = gradients[name]
-        if self.config.clip is not None:
+        if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self._flat.values(), self.config.clip)
         self._adam.param_groups[0]["lr"] = lr
         self._adam.step()
@@ -288,9 +296,9 @@ class Trainer:
         dead = self._inactive_for >= self.config.dead_window
         if not dead.any():
             return
+        x = x.to(self.sae.W_dec.dtype)
         with torch.no_grad():
-            output = x if target is None else target
-            error = output - self.sae(x)
+            error = (x if target is None else target) - self.sae(x)
         generator = torch.Generator().manual_seed(self.config.seed + 7_919 * self.steps_done)
         weights = error.square().sum(dim=1).square().cpu()
         chosen = torch.multinomial(weights / weights.sum(), int(dead.sum()), replacement=True, generator=generator)
@@ -306,6 +314,7 @@ class Trainer:
         self._inactive_for[dead] = 0
 
     def _report(self, losses: Losses, target: Tensor, lr: float) -> None:
+        target = target.to(self.sae.b_dec.dtype)
         variance = float((target - target.mean(dim=0)).square().sum()) / len(target)
         progress = Progress(
             step=self.steps_done,
@@ -315,7 +324,7 @@ class Trainer:
             sparsity=losses.sparsity,
             auxiliary=losses.auxiliary,
             l0=losses.l0,
-            explained_variance=1 - losses.reconstruction / variance if variance else 0.0,
+            explained_variance=1 - losses.error / variance if variance else 0.0,
             dead_share=float((self._inactive_for >= self.config.dead_window).float().mean()),
             lr=lr,
             activations=self.seen,
@@ -327,7 +336,7 @@ class Trainer:
             self.on_progress(progress)
 
 
-class _Log:
+class Log:
     """log.jsonl, with one line for each Progress, and TensorBoard's files on request."""
 
     def __init__(self, folder: Path, steps_done: int, tensorboard: bool) -> None:
@@ -386,7 +395,7 @@ def _source(config: SAEConfig, activations: Tensor | Batches, target: Tensor | N
 
 
 def _need_same(config: SAEConfig, saved: dict[str, Any], folder: Path | None) -> None:
-    new_config = config.to_json()
+    new_config = {name: value for name, value in config.to_json().items() if name != "device"}
     if differing := {n: (saved.get(n), value) for n, value in new_config.items() if saved.get(n) != value}:
         changes = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in differing.items())
         raise checkpoints.CheckpointError(f"{folder} holds a run of another config: {changes}. Give another folder.")
@@ -420,8 +429,23 @@ def _fingerprint(batches: Batches) -> str | None:
 
 def _scale(x: Float[Tensor, "n d"]) -> float:
     """The factor that makes the mean norm of x √d."""
-    norm = float(x.norm(dim=1).mean())
+    norm = float(x.float().norm(dim=1).mean()) if x.dtype == torch.bfloat16 else float(x.norm(dim=1).mean())
     return x.shape[1] ** 0.5 / norm if norm > 0 else 1.0
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; "auto": CUDA, else Apple's MPS, else the CPU. ValueError for one that is not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    if (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ValueError(f"device is {name!r}, which this machine, or this build of PyTorch, does not have.")
+    return device
 
 
 def _unit(rows: Tensor) -> Tensor:

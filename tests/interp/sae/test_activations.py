@@ -14,10 +14,12 @@ from mi_course.interp.sae import (
     SAEConfig,
     ShardBatches,
     TensorBatches,
+    clamp,
     collect_activations,
     loss_with_sae,
     ordinary_tokens,
     sampled_tokens,
+    splice,
     train,
     write_shards,
 )
@@ -73,28 +75,32 @@ def test_first_padding_and_massive_are_left_out():
 
 
 def test_collected_activations_are_those_of_a_loop(model, tokens):
-    x, left_out = collect_activations(model, tokens, 1, rows_at_once=3)
+    x, left_out = collect_activations(model, tokens, 1, rows_at_once=3, exclude_massive=True)
     assert torch.allclose(x, by_hand(model, tokens, "blocks.1.hook_resid_post"), atol=1e-5)
     assert left_out.kept == len(x)
     assert left_out.first == 20
     assert left_out.padding == 0
     assert left_out.massive == 20 * 15 - len(x)
-    assert f"{left_out.kept} tokens kept" in str(left_out)
+    assert f"{left_out.kept} tokens kept; left out: {left_out.massive} massive" in str(left_out)
+    everything, left_out = collect_activations(model, tokens, 1)
+    assert len(everything) == left_out.kept == 20 * 15
+    assert "300 tokens kept, massive ones included; left out: 20 first ones" in str(left_out)
 
 
 def test_padding_is_left_out_and_changes_nothing(model, tokens):
     lengths = [16 - i % 7 for i in range(20)]
     ragged = [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
-    x, left_out = collect_activations(model, ragged, "blocks.0.hook_mlp_out")
+    x, left_out = collect_activations(model, ragged, "blocks.0.hook_mlp_out", exclude_massive=True)
     assert torch.allclose(x, by_hand(model, tokens, "blocks.0.hook_mlp_out", lengths), atol=1e-5)
     assert left_out.padding == 20 * 16 - sum(lengths)
     mask = torch.arange(16)[None] < torch.tensor(lengths)[:, None]
-    assert torch.allclose(collect_activations(model, tokens, "blocks.0.hook_mlp_out", mask=mask)[0], x, atol=1e-5)
+    masked, _ = collect_activations(model, tokens, "blocks.0.hook_mlp_out", mask=mask, exclude_massive=True)
+    assert torch.allclose(masked, x, atol=1e-5)
 
 
 def test_a_pass_gives_every_ordinary_token_once(model, tokens):
     expected = by_hand(model, tokens, "blocks.1.hook_resid_post")
-    source = ModelBatches(model, tokens, 1, batch=len(expected), buffer=64, rows_at_once=3)
+    source = ModelBatches(model, tokens, 1, batch=len(expected), buffer=64, rows_at_once=3, exclude_massive=True)
     assert isinstance(source, Batches)
     first, second = rounds(source, 2)
     assert same_rows(first, expected)
@@ -122,7 +128,9 @@ def test_the_seed_decides_the_order(model, tokens):
 @pytest.mark.parametrize("buffer", [16, 64, 10_000])
 def test_it_resumes_exactly_anywhere(model, tokens, buffer):
     def source():
-        return ModelBatches(model, tokens, 1, batch=23, buffer=buffer, target="blocks.2.hook_mlp_out")
+        return ModelBatches(
+            model, tokens, 1, batch=23, buffer=buffer, target="blocks.2.hook_mlp_out", exclude_massive=True
+        )
 
     whole = source()
     batches, states = [], []
@@ -170,7 +178,7 @@ def test_wrong_tokens_and_places_are_refused(model, tokens):
         ModelBatches(model, tokens.float(), 1)
     with pytest.raises(ValueError, match="Prompt 1 holds no tokens"):
         ModelBatches(model, [[1, 2], []], 1)
-    with pytest.raises(ValueError, match="nothing to train on"):
+    with pytest.raises(ValueError, match="No token of all these texts remains"):
         ModelBatches(model, tokens[:, :1], 1).next_batch()
 
 
@@ -252,12 +260,79 @@ def test_damaged_shards_are_refused_by_name(shards, tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match=r"00002\.safetensors has no bytes"):
         ShardBatches(shards)
-    (shards / "activations.json").write_text('{"format": 1, "shards": [{"file": "../../etc/passwd", "bytes": 1}]}')
+    (shards / "activations.json").write_text('{"format": 2, "shards": [{"file": "../../etc/passwd", "bytes": 1}]}')
     with pytest.raises(ValueError, match="expected a file beside it"):
         ShardBatches(shards)
     (shards / "activations.json").write_text('{"format"')
     with pytest.raises(ValueError, match="is not JSON"):
         ShardBatches(shards)
+
+
+class Cut(Exception):
+    pass
+
+
+def test_writing_goes_on_where_it_was_cut_short(model, tokens, tmp_path):
+    """Cut after any shard, with rows of the source waiting: the same files as in one go."""
+
+    def source():
+        return ModelBatches(model, tokens, 1, batch=37, buffer=64)
+
+    whole = write_shards(source(), tmp_path / "whole", 500, rows_per_shard=70)
+    for stop_at in (70, 210, 490):
+
+        def stop(rows, stop_at=stop_at):
+            if rows == stop_at:
+                raise Cut
+
+        with pytest.raises(Cut):
+            write_shards(source(), tmp_path / str(stop_at), 500, rows_per_shard=70, on_progress=stop)
+        with pytest.raises(ValueError, match="holds no activations, or writing them was cut short"):
+            ShardBatches(tmp_path / str(stop_at))
+        with pytest.raises(ValueError, match="holds a part of other activations"):
+            write_shards(source(), tmp_path / str(stop_at), 400, rows_per_shard=70)
+        again = write_shards(source(), tmp_path / str(stop_at), 500, rows_per_shard=70)
+        assert {p.name: p.read_bytes() for p in again.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+
+
+def test_a_shard_larger_than_the_buffer_is_read_in_parts(tmp_path):
+    x = torch.arange(300.0)[:, None] * torch.ones(4)
+    folder = write_shards(TensorBatches(x, 50, seed=0), tmp_path, 300, rows_per_shard=300)
+    source = ShardBatches(folder, batch=16, seed=3, buffer=64, dtype=torch.bfloat16)
+    seen, most = [], 0
+    for _ in range(300 // 16):
+        seen.append(source.next_batch())
+        most = max(most, sum(len(column) for column in source._rows))
+    assert most <= 64
+    assert seen[0].dtype == torch.bfloat16
+    assert len(torch.cat(seen)[:, 0].float().unique()) > 150  # bfloat16 has 8 bits
+    one = ShardBatches(folder, batch=300, seed=3, buffer=64).next_batch()
+    assert sorted(one[:, 0].tolist()) == list(range(300))
+
+
+def test_rows_stay_where_the_model_is_unless_told(model, tokens):
+    assert ModelBatches(model, tokens, 1, batch=8).next_batch().dtype == torch.float32
+    source = ModelBatches(model, tokens, 1, batch=8, dtype=torch.bfloat16)
+    assert source.next_batch().dtype == torch.bfloat16
+    assert source.device == next(model.parameters()).device
+    away = ModelBatches(model, tokens, 1, batch=8, device="meta")
+    assert away.next_batch().device.type == "meta"
+
+
+def test_several_places_come_from_one_forward_pass(model, tokens):
+    hooks = ["blocks.0.hook_resid_post", 1, "blocks.1.hook_mlp_out"]
+    source = ModelBatches(model, tokens, hooks, batch=40, buffer=64)
+    names = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"]
+    assert source.site.stop == 2
+    for _ in range(3):
+        batch = source.next_batch()
+        assert list(batch) == names
+    cache = model.run_with_cache(tokens)[1]
+    site = torch.cdist(batch[names[0]], cache[names[0]].flatten(0, 1)).argmin(dim=1)
+    for name in names:
+        assert torch.allclose(cache[name].flatten(0, 1)[site], batch[name], atol=1e-4)
+    with pytest.raises(ValueError, match="With a list of hooks there is no target"):
+        ModelBatches(model, tokens, hooks, target=0)
 
 
 # -- splicing ---------------------------------------------------------------------------------------------------------
@@ -279,7 +354,7 @@ class Through:
 
 def test_a_perfect_sae_recovers_everything(model, tokens):
     sae = Through()
-    result = loss_with_sae(model, sae, tokens, 1)
+    result = loss_with_sae(model, sae, tokens, 1, exclude_massive=True)
     logits = model(tokens, return_type="logits")
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
     assert result.clean == pytest.approx(losses.item(), abs=1e-5)
@@ -302,9 +377,18 @@ def test_what_is_not_ordinary_passes_unchanged(model, tokens):
             logits = model(tokens, return_type="logits")
         return float(torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()))
 
-    result = loss_with_sae(model, Through(add=0.7), tokens, 1)
+    result = loss_with_sae(model, Through(add=0.7), tokens, 1, exclude_massive=True)
     assert result.spliced == pytest.approx(loss(lambda v: v + 0.7 * ordinary[..., None]), abs=1e-5)
     assert result.zero == pytest.approx(loss(lambda v: v * ~ordinary[..., None]), abs=1e-5)
+    assert "massive ones not among them" in str(result)
+    later = real.clone()
+    later[:, 0] = False
+    mean = resid[later].mean(dim=0)
+    result = loss_with_sae(model, Through(add=0.7), tokens, 1, mean=mean)
+    assert result.spliced == pytest.approx(loss(lambda v: v + 0.7 * later[..., None]), abs=1e-5)
+    assert result.mean == pytest.approx(loss(lambda v: torch.where(later[..., None], mean, v)), abs=1e-5)
+    assert result.replaced == pytest.approx(15 / 16)
+    assert "massive ones among them" in str(result)
 
 
 def test_padding_neither_counts_nor_is_replaced(model, tokens):
@@ -351,6 +435,34 @@ def test_hooks_are_gone_after_an_error(model, tokens):
     assert sum(len(m._forward_hooks) for m in model.modules()) == before
 
 
+class Half(torch.nn.Module):
+    """Two latents, of the first two dimensions; everything else is error."""
+
+    def encode(self, x):
+        return x[:, :2].relu()
+
+    def decode(self, f):
+        return torch.nn.functional.pad(f, (0, 10)) + 0.5
+
+
+def test_an_edit_with_the_error_kept_changes_nothing_else(model, tokens):
+    value = model.run_with_cache(tokens)[1]["blocks.1.hook_resid_post"]
+    assert torch.equal(splice(value, sae=Half(), keep_error=True), value)
+    bare = splice(value, sae=Half())
+    assert torch.equal(bare[:, 0], value[:, 0])
+    assert torch.allclose(bare[:, 1:, 2:], torch.tensor(0.5))
+    own = value[:, 1:, :2].relu()
+    out = splice(value, sae=Half(), edit=clamp({1: 3.0}), keep_error=True)
+    assert torch.allclose(out[:, 1:, 1], value[:, 1:, 1] + 3.0 - own[..., 1], atol=1e-5)
+    others = [0, *range(2, 12)]
+    assert torch.allclose(out[:, 1:][..., others], value[:, 1:][..., others], atol=1e-6)
+    where = torch.zeros(20, 16, dtype=torch.bool)
+    where[3, 5] = True
+    changed = (splice(value, sae=Half(), where=where) != value).any(dim=-1)
+    assert changed.nonzero().tolist() == [[3, 5]]
+    assert splice(value.bfloat16(), sae=Half(), keep_error=True).dtype == torch.bfloat16
+
+
 # -- the real model ---------------------------------------------------------------------------------------------------
 
 
@@ -371,7 +483,7 @@ def test_massive_tokens_carry_half_of_smollm2s_early_variance():
     import mi_course
 
     model, tokens = mi_course.load_model("smollm2", compatibility=False), sampled_tokens()[:4]
-    ordinary, left_out = collect_activations(model, tokens, 4)
+    ordinary, left_out = collect_activations(model, tokens, 4, exclude_massive=True)
     assert 0.003 < left_out.massive_share < 0.05
     resid = model.run_with_cache(tokens, names_filter="blocks.4.hook_resid_post", return_type=None)[1]
     everything = resid["blocks.4.hook_resid_post"][:, 1:].flatten(0, 1)

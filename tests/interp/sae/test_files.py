@@ -84,7 +84,7 @@ def drawn(architecture: str, d_out: int | None = None, dtype: torch.dtype = torc
     return SAE.from_tensors(config, tensors).requires_grad_(False)
 
 
-@pytest.mark.parametrize("architecture", ["relu", "topk", "batch_topk", "jumprelu", "gated"])
+@pytest.mark.parametrize("architecture", ["relu", "topk", "batch_topk", "matryoshka", "jumprelu", "gated"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_we_write_we_read(architecture, dtype, tmp_path):
     sae = drawn(architecture, dtype=dtype)
@@ -92,7 +92,7 @@ def test_what_we_write_we_read(architecture, dtype, tmp_path):
     x = torch.randn(40, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
     assert torch.equal(sae.encode(x), again.encode(x))
     assert torch.equal(sae(x), again(x))
-    assert again.config.architecture == ("jumprelu" if architecture == "batch_topk" else architecture)
+    assert again.config.architecture == ("jumprelu" if architecture in ("batch_topk", "matryoshka") else architecture)
     assert again.about["hook_name"] == "blocks.3.hook_mlp_out"
     assert again.about["seen_tokens"] == 10
 

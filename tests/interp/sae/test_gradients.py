@@ -57,7 +57,7 @@ def plain_loss(sae, x, target, dead, scale):
     elif c.architecture == "topk":
         kept = torch.zeros_like(pre).scatter(1, pre.topk(c.k).indices, 1.0)
         f = (pre * kept).relu()
-    elif c.architecture == "batch_topk":
+    elif c.architecture in ("batch_topk", "matryoshka"):
         kept = torch.zeros(pre.numel(), dtype=x.dtype)
         kept[pre.flatten().topk(c.k * len(x)).indices] = 1.0
         f = (pre * kept.view_as(pre)).relu()
@@ -81,7 +81,9 @@ def plain_loss(sae, x, target, dead, scale):
         values, which = chosen.topk(min(c.k_aux, chosen.shape[1]))
         g = torch.zeros_like(chosen).scatter(1, which, values.relu())
         auxiliary = auxiliary + c.auxiliary * (g @ sae.W_dec[dead] - left).square().sum(1).mean()
-    return error.square().sum(1).mean(), scale * sparsity, auxiliary
+    nested = [f[:, :m] @ sae.W_dec[:m] + sae.b_dec - target for m in c.prefixes or (c.n_latents,)]
+    reconstruction = sum(e.square().sum(1).mean() for e in nested) / len(nested)
+    return reconstruction, scale * sparsity, auxiliary
 
 
 CASES = {
@@ -90,6 +92,9 @@ CASES = {
     "topk": {"architecture": "topk", "k": 3},
     "topk-larger-than-what-is-positive": {"architecture": "topk", "k": 30},
     "batch_topk": {"architecture": "batch_topk", "k": 3},
+    "matryoshka": {"architecture": "matryoshka", "k": 3},
+    "matryoshka-of-one": {"architecture": "matryoshka", "k": 3, "prefixes": (32,)},
+    "matryoshka-of-two": {"architecture": "matryoshka", "k": 5, "prefixes": (5, 32)},
     "jumprelu-step": {"architecture": "jumprelu", "l0": 0.2, "bandwidth": 0.6, "threshold_init": 0.5},
     "jumprelu-target": {"architecture": "jumprelu", "target_l0": 4.0, "bandwidth": 0.6, "threshold_init": 0.5},
     "jumprelu-tanh": {"architecture": "jumprelu", "sparsity": "tanh", "bandwidth": 0.6, "threshold_init": 0.5},
@@ -113,7 +118,7 @@ def test_gradients_are_those_of_autograd(case, d_out, products, dead_latents, mo
     monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if products.startswith("dense") else 1.0)
     if products.endswith("blocks"):
         monkeypatch.setattr(matmul, "BLOCK_BYTES", 7 * F * 8)
-    sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, **CASES[case]))
+    sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, auxiliary=1 / 32, **CASES[case]))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(ROWS, D, generator=generator, dtype=torch.float64) + 0.3
     target = x if d_out is None else torch.randn(ROWS, d_out, generator=generator, dtype=torch.float64)

@@ -18,6 +18,7 @@ SETTINGS = {
     "relu": {"l1": 0.3},
     "topk": {"k": 3},
     "batch_topk": {"k": 3},
+    "matryoshka": {"k": 3},
     "jumprelu": {"l0": 0.05, "bandwidth": 0.2},
     "gated": {"l1": 0.2},
 }
@@ -37,6 +38,8 @@ def config(architecture, steps=30):
         sparsity_warmup=8,
         dead_window=500,
         resample_every=9,
+        clip=1.0,
+        auxiliary=1 / 32,
         **SETTINGS[architecture],
     )
 

@@ -32,7 +32,7 @@ def test_the_fast_trainer_takes_the_same_steps(architecture, x):
     x = x.double()
     options = {"steps": 20, "batch": 256, "lr": 1e-2, "decay": 8, "seed": 3, **SETTINGS[architecture]}
     config = SAEConfig(
-        d_in=16, n_latents=48, architecture=architecture, normalize=False, clip=None, auxiliary=0.0, **options
+        d_in=16, n_latents=48, architecture=architecture, normalize=False, clip=0, auxiliary=0, **options
     )
     losses = []
     trainer = Trainer(config, x, on_progress=lambda progress: losses.append(progress.loss), log_every=1)

@@ -15,6 +15,7 @@ SETTINGS = {
     "relu": {"l1": 1.0},
     "topk": {},
     "batch_topk": {},
+    "matryoshka": {"prefixes": (48, 96)},
     "jumprelu": {"l0": 0.05, "bandwidth": 0.2, "threshold_init": 0.1},
     "gated": {"l1": 1.2},
 }
@@ -263,6 +264,114 @@ def test_half_precision_activations_are_trained_in_float32(x):
     assert sae.W_dec.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("architecture", "d_out"), [*((name, None) for name in SETTINGS), ("topk", 10)])
+def test_products_in_bfloat16_leave_the_weights_in_float32(architecture, d_out, x):
+    """The same run, in which only the activations and the dense products are rounded."""
+    target = None if d_out is None else x[:, :d_out] + 1
+    settings = {"steps": 20, "warmup": 0, "decay": 0, "d_out": d_out, "resample_every": 8, "dead_window": 1000}
+    exact, seen = Trainer(config(architecture, **settings), x, target), []
+    rounded = Trainer(config(architecture, dtype="bfloat16", **settings), x, target, on_progress=seen.append)
+    first = [trainer.step().total for trainer in (exact, rounded)]
+    assert first[1] == pytest.approx(first[0], rel=0.02)
+    for _ in range(19):
+        exact.step()
+        rounded.step()
+    assert all(t.dtype == torch.float32 for t in rounded.sae.tensors().values())
+    assert all(state["exp_avg"].dtype == torch.float32 for state in rounded._adam.state.values())
+    assert rounded._next()[0].dtype == torch.bfloat16
+    y = x if target is None else target
+    assert explained(y, rounded.result()(x)) == pytest.approx(explained(y, exact.result()(x)), abs=0.05)
+    assert 0 < seen[-1].explained_variance < 1
+
+
+def test_the_config_names_the_device(x, tmp_path):
+    elsewhere = Trainer(config(device="cpu"), x[:300])
+    assert elsewhere.sae.W_dec.device.type == "cpu"
+    with pytest.raises(ValueError, match="device is 'gpu'; expected 'auto', 'cpu', 'cuda'"):
+        Trainer(config(device="gpu"), x)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device is 'cuda', which this machine, or this build"):
+            Trainer(config(device="cuda"), x)
+    train(config(steps=4, warmup=0, decay=0), x, folder=tmp_path, checkpoint_every=2)
+    train(config(steps=4, warmup=0, decay=0, device="auto"), x, folder=tmp_path)  # a run may move
+
+
+def test_a_block_is_larger_off_the_cpu():
+    here, there = torch.zeros(4096, 2), torch.zeros(4096, 2, device="meta")
+    assert [part.stop - part.start for part in matmul.blocks(here, 16_384)] == [128] * 32
+    assert matmul.blocks(there, 16_384) == [slice(0, 4096)]
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka", "jumprelu"])
+def test_where_there_are_no_sparse_kernels_dense_ones_give_the_same(architecture, x, monkeypatch):
+    from mi_course.interp.sae import active_latents
+
+    def gradients():
+        sae = SAE.build(
+            config(architecture, threshold_init=0.8) if architecture == "jumprelu" else config(architecture)
+        )
+        losses = sae.gradients(x[:200])
+        return losses.total, {name: parameter.grad for name, parameter in sae.named_parameters()}
+
+    loss, expected = gradients()
+    monkeypatch.setattr(active_latents, "_has_sparse", lambda values: False)
+    again, found = gradients()
+    assert again == pytest.approx(loss, rel=1e-5)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_clipping_and_the_auxiliary_loss_are_on_where_the_paper_has_them():
+    def on(architecture, **changed):
+        c = SAEConfig(d_in=D, n_latents=96, architecture=architecture, **changed)
+        return c.clip, c.auxiliary
+
+    assert on("relu") == (1.0, 0.0)
+    assert on("topk") == on("batch_topk") == on("matryoshka") == (0.0, 1 / 32)
+    assert on("jumprelu") == on("gated") == (0.0, 0.0)
+    assert on("gated", clip=2.0, auxiliary=0.5) == (2.0, 0.5)
+    assert on("relu", clip=0) == (0, 0.0)
+
+
+def test_batch_topks_threshold_is_the_mean_of_late_batches(x):
+    trainer = Trainer(config("batch_topk", steps=20, warmup=0, decay=0, threshold_from=0.5), x)
+    smallest = []
+    for step in range(20):
+        smallest.append(trainer.step().sums["smallest"])
+        expected = smallest[-1] if step < 10 else sum(smallest[10:]) / (step - 9)
+        assert float(trainer.sae.threshold) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_with_too_few_positive_entries_does_not_lower_the_threshold(x):
+    trainer = Trainer(config("batch_topk", steps=20, warmup=0, decay=0), x)
+    for _ in range(19):
+        trainer.step()
+    before = float(trainer.sae.threshold)
+    with torch.no_grad():
+        trainer.sae.b_enc.fill_(-30.0)
+        trainer.sae.b_enc[0] = 40.0  # one latent is positive, in every row; three are wanted
+    assert trainer.step().l0 < 3
+    assert float(trainer.sae.threshold) == before > 0
+
+
+def test_matryoshkas_first_latents_do_without_the_others(x):
+    """Cut off after its first prefix, it explains more than a BatchTopK cut off there."""
+    prefixes = (24, 96)
+    nested, plain = (
+        train(config(kind, k=4, **more), x)
+        for kind, more in (("matryoshka", {"prefixes": prefixes}), ("batch_topk", {}))
+    )
+
+    def cut(sae):
+        f = sae.encode(x)
+        f[:, prefixes[0] :] = 0
+        return explained(x, sae.decode(f))
+
+    assert cut(nested) > cut(plain) + 0.1
+    assert explained(x, nested(x)) > 0.75
+    assert SAEConfig(d_in=8, n_latents=65_536, architecture="matryoshka").prefixes == (2048, 6144, 14336, 30720, 65536)
+
+
 class Stream:
     """A source that counts, as an activation store would."""
 
@@ -307,6 +416,12 @@ def test_a_source_of_batches_is_trained_on(x):
         ({"decoder_init_norm": 0.1}, "decoder_init_norm is 0.1 with a unit decoder"),
         ({"betas": (0.9, 1.0)}, "betas is"),
         ({"betas": 0.9}, "betas is 0.9"),
+        ({"prefixes": (3, 96)}, "prefixes is .*only matryoshka"),
+        ({"architecture": "matryoshka", "prefixes": (3, 95)}, "prefixes is .*rise to n_latents, 96"),
+        ({"architecture": "matryoshka", "prefixes": (8, 4, 96)}, "prefixes is .*rise to n_latents, 96"),
+        ({"dtype": "float16"}, "dtype is 'float16'; expected float32 or bfloat16"),
+        ({"threshold_from": 1.0}, "threshold_from is 1.0; expected a share of the steps"),
+        ({"clip": -1.0}, "clip is -1.0; expected None or a number, at least 0"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(changed, message):
@@ -315,8 +430,8 @@ def test_wrong_settings_are_refused_by_name(changed, message):
 
 
 def test_a_config_survives_json():
-    c = config("jumprelu", target_l0=4.0)
-    assert SAEConfig.from_json(json.loads(json.dumps(c.to_json()))) == c
+    for c in (config("jumprelu", target_l0=4.0), config("matryoshka", prefixes=(5, 96)), config("relu", clip=0)):
+        assert SAEConfig.from_json(json.loads(json.dumps(c.to_json()))) == c
     with pytest.raises(ValueError, match=r"Unknown fields \['width'\]"):
         SAEConfig.from_json({"width": 3})
 

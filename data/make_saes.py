@@ -1,0 +1,201 @@
+"""Prepares the training of the SAEs that ship with the course: text, samples of the model's own, and the run's file.
+
+    python data/make_saes.py text WORK --corpus DIR        code and samples as text, and WORK/saes.toml and sweep.toml
+    python data/make_saes.py samples WORK --at-most 2      draws more samples: a part is 112 rows of 256, about 90 s
+    mi-course sae harvest WORK/saes.toml                   tokens on disk, once: WORK/tokens
+    mi-course sae train WORK/sweep.toml                    which architecture and k
+    mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
+    mi-course sae evaluate WORK/saes.toml
+
+All SAEs are trained on one bfloat16 forward pass over rows of 128 tokens. Those at the early and the late layer have
+fewer steps: when they are done, the model is run to the middle layer only.
+
+DIR is a folder of text files in which a line `<|doc|>` ends each document. Code is Python's own standard library
+(licence: PSF-2.0), a tenth of its files held out. Of the samples, the last 32 rows of `smollm2-sampled.safetensors` are
+held out: lesson 06 judges on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sysconfig
+from pathlib import Path
+
+DOC = "<|doc|>"
+LEFT_OUT = ("site-packages", "test", "tests", "idlelib", "turtledemo", "__pycache__", "lib2to3", "pydoc_data")
+CODE_CHARACTERS = 9_000_000
+HELD_OUT_SAMPLES = 32
+EARLY, MIDDLE, LATE = 5, 14, 22  # data/choose_sae_layers.py
+BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_000_000, 5_000_000
+FILES = {  # group: files, held-out files, share of documents held out, licence (its README has the attributions)
+    "textbooks": ("textbooks-*.txt", "heldout-textbooks.txt", 0, "CC BY 4.0, CC BY 3.0"),
+    "books": ("books-*.txt", "heldout-books.txt", 0, "public domain"),
+    "articles": ("articles-*.txt", "heldout-articles.txt", 0, "CC BY-SA 3.0, CC BY, CC0"),
+    "docs": ("docs-*.txt", "heldout-docs.txt", 0, "CC BY 4.0, MIT, Apache-2.0, CC0"),
+    "dialogues": (("dialogues-*.txt", "qa-*.txt"), "heldout-dialogues.txt", 0, "CC BY 4.0, MIT, CC BY-SA 4.0"),
+    "reviews": ("movie_reviews_*.txt", None, 0.05, "CC BY 4.0"),
+    "speeches": (("inaugural.txt", "state_union.txt"), None, 0.05, "public domain"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("text", "samples"))
+    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "shared" / "corpus")
+    parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    if arguments.what == "samples":
+        draw_samples(work / "samples", arguments.at_most)
+        return
+    write_code(work / "text" / "code")
+    write_samples(work)
+    groups = text_tables(arguments.corpus.resolve())
+    (work / "saes.toml").write_text(run_file("saes", groups, saes()))
+    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=1500))
+    print(f"wrote {work / 'saes.toml'} and {work / 'sweep.toml'}")
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def write_code(folder: Path) -> None:
+    """Files of the standard library, in an order that a hash decides, up to CODE_CHARACTERS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    root, written, count = Path(sysconfig.get_path("stdlib")), 0, 0
+    paths = [path for path in root.rglob("*.py") if not set(path.relative_to(root).parts) & set(LEFT_OUT)]
+    for path in sorted(paths, key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if len(text) < 200 or len(text) > 400_000 or written + len(text) > CODE_CHARACTERS:
+            continue
+        (folder / ".".join(path.relative_to(root).parts)).write_text(text, encoding="utf-8")
+        written, count = written + len(text), count + 1
+    print(f"code: {count} files, {written:,} characters")
+
+
+def write_samples(work: Path) -> None:
+    """What the model wrote, as text: the rows of lesson 06, and the parts drawn by `samples`."""
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    from mi_course.interp.models import smollm2
+    from mi_course.interp.sae import sampled_tokens
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.fetch())
+    ours = sampled_tokens()
+    parts = {
+        "samples.txt": [*ours[:-HELD_OUT_SAMPLES]],
+        "heldout-samples.txt": [*ours[-HELD_OUT_SAMPLES:]],
+    }
+    for file in sorted((work / "samples").glob("*.safetensors")):
+        parts["samples.txt"] += [*load_file(file)["tokens"]]
+    for name, rows in parts.items():
+        texts = [tokenizer.decode(row[1:].tolist()) for row in rows]
+        (work / "text" / name).write_text("".join(f"{text}\n{DOC}\n" for text in texts), encoding="utf-8")
+        print(f"{name}: {len(rows)} rows")
+
+
+def draw_samples(folder: Path, at_most: int) -> None:
+    """More rows like those of sample_smollm2.py, chat and plain, with other seeds; a part is whole or not there."""
+    import torch
+    from safetensors.torch import save_file
+    from sample_smollm2 import PARTS, ROWS, beginnings, draw
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from mi_course.interp.models import smollm2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    where, each = smollm2.fetch(), ROWS // PARTS
+    begin = beginnings(AutoTokenizer.from_pretrained(where))
+    model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.bfloat16).eval()
+    part, drawn = 0, 0
+    while drawn < at_most:
+        if not (file := folder / f"{part:04d}.safetensors").exists():
+            first = part % PARTS * each
+            rows = draw(model, begin[first : first + each], seed=50_000 + part)
+            save_file({"tokens": rows}, file.with_suffix(".part"))
+            file.with_suffix(".part").rename(file)
+            drawn += 1
+            print(f"{file.name}: {rows.numel():,} tokens", flush=True)
+        part += 1
+
+
+def text_tables(corpus: Path) -> str:
+    tables = []
+    for group, (files, held_out, share, licence) in FILES.items():
+        patterns = [str(corpus / name) for name in ((files,) if isinstance(files, str) else files)]
+        lines = [f"[text.{group}]", f"files = {patterns}", f'separator = "{DOC}"', f'licence = "{licence}"']
+        lines += [f"held_out_files = ['{corpus / held_out}']"] if held_out else [f"held_out = {share}"]
+        tables.append("\n".join(lines))
+    tables.append("[text.code]\nfiles = ['text/code/*.py']\nheld_out = 0.1\nlicence = \"PSF-2.0\"")
+    tables.append(
+        "[text.samples]\nfiles = ['text/samples.txt']\nheld_out_files = ['text/heldout-samples.txt']\n"
+        f'separator = "{DOC}"\nlicence = "Apache-2.0"'
+    )
+    return "\n\n".join(tables)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def run_file(folder: str, groups: str, tables: dict[str, dict[str, object]], steps: int | None = None) -> str:
+    """A run. The numbers under [training] are where a sweep begins, not its result."""
+    steps = steps or MIDDLE_TOKENS // BATCH
+    shared = {"steps": steps, "batch": BATCH, "lr": 1e-3, "warmup": 200, "decay": steps // 5}
+    shared |= {"dead_window": 500_000, "checkpoint_every": 250, "log_every": 25}
+    parts = [
+        f'folder = "{folder}"',
+        _table("model", {"name": "smollm2", "device": "cpu", "dtype": "bfloat16"}),
+        _table("tokens", {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "folder": "tokens"}),
+        groups,
+        _table("training", shared),
+        *(_table(f"sae.{name}", table) for name, table in tables.items()),
+        _table("evaluate", {"rows": 64}),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def saes() -> dict[str, dict[str, object]]:
+    """What ships. Middle: three widths, a second seed of the smallest, a transcoder of the MLP. Early and late: one."""
+    side = {"architecture": "batch_topk", "n_latents": 2304, "k": 48, "steps": SIDE_TOKENS // BATCH}
+    side["decay"] = side["steps"] // 5
+    middle = {"hook": MIDDLE, "architecture": "batch_topk", "k": 48}
+    return {
+        "early": {"hook": EARLY, **side},
+        "middle-1152": {**middle, "n_latents": 1152},
+        "middle-1152-seed1": {**middle, "n_latents": 1152, "seed": 1},
+        "middle-4608": {**middle, "n_latents": 4608},
+        "middle-9216": {**middle, "n_latents": 9216},
+        "mlp-4608": {
+            **middle,
+            "hook": f"blocks.{MIDDLE}.mlp.hook_in",
+            "target": f"blocks.{MIDDLE}.hook_mlp_out",
+            "n_latents": 4608,
+        },
+        "late": {"hook": LATE, **side},
+    }
+
+
+def sweep() -> dict[str, dict[str, object]]:
+    """Architectures and k at the middle layer, side by side on the same batches."""
+    wide = {"hook": MIDDLE, "n_latents": 4608}
+    tables: dict[str, dict[str, object]] = {
+        f"{kind}-{k}": {**wide, "architecture": kind, "k": k}
+        for kind, k in (("topk", 48), ("batch_topk", 32), ("batch_topk", 48), ("batch_topk", 64), ("matryoshka", 48))
+    }
+    tables["batch_topk-48-fast"] = {**tables["batch_topk-48"], "lr": 3e-3}
+    tables["jumprelu-48"] = {**wide, "architecture": "jumprelu", "l0": 1.0, "target_l0": 48.0, "bandwidth": 0.1}
+    return tables
+
+
+def _table(name: str, values: dict[str, object]) -> str:
+    def text(value: object) -> str:
+        return f'"{value}"' if isinstance(value, str) else repr(value)
+
+    return "\n".join([f"[{name}]", *(f"{key} = {text(value)}" for key, value in values.items())])
+
+
+if __name__ == "__main__":
+    main()
