@@ -1290,7 +1290,7 @@ claim(
 #
 # **What a small model cannot show.** Its refusals follow the instruction and hardly the name, so there is no switch between knowing and refusing to be found. Ferrando et al. (2024) add a latent for unknown entities to a chat model (Gemma-2), and it refuses nearly every question, where random latents do little; their latents hold for players, movies, cities and songs alike, a test that our single kind of entity cannot make. Their best latent for wrong answers (AUROC 0.73, Ferrando et al. 2024) was measured with another model and other questions than ours; what to hold such a number against you have seen, the probability of the answer. Lindsey et al. (2025) trace in Claude the circuit that we can only guess at: "can't answer" is on by default, known entities switch it off, and some hallucinations are that switch misfiring on a name that is familiar and no more. Familiar and known: the confusion of section 5 is the one that they found at work.
 #
-# **Reflect:** which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
+# *Reflect.* Which result of this lesson would have convinced you that the direction is about knowledge, and not about familiarity?
 
 # %% id="status" tags=["not-compared"]
 lesson.status()

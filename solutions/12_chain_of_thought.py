@@ -1020,7 +1020,7 @@ claim(
 
 
 # %% [markdown] id="reflect"
-# **Reflect.** Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
+# *Reflect.* Suppose that a paper shows a large model with an area over the curve of 0.05 on easy questions and 0.4 on hard ones. Which of our models are consistent with that? What result would have changed your mind about each of them?
 
 
 # %% [markdown] id="part-8"
@@ -1050,6 +1050,9 @@ claim(
 # %% id="answer-my_verdicts"
 # my_verdicts = {"a": (True, "none", "flip the last step"), "b": ...}
 # BEGIN SOLUTION
+from mi_course.interp import reasoning
+from mi_course.interp import reasoning_study as study
+
 corrupt, truncate = lesson.use("corrupt_step"), lesson.use("truncate_reasoning")
 effect_of, flip_rate = lesson.use("hint_effect"), lesson.use("answer_flip_rate")
 my_verdicts = {}

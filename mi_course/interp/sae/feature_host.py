@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mi_course.interp.prompts import read_prompts
-from mi_course.interp.sae.activations import HookSite, never_runs
+from mi_course.interp.sae.host import HookSite, is_bridge, record, vocabulary
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -25,31 +25,20 @@ RESIDUAL = re.compile(
 )
 
 
-class _Stop(Exception):
-    """Ends a forward pass: what was wanted has been recorded."""
-
-
 class Host:
     """A model, read at `hook`. `target`: where a transcoder's output belongs."""
 
     def __init__(self, model: Any, hook: str | int, target: str | int | None = None, tokenizer: Any = None) -> None:
-        self.model, self.bridge = model, hasattr(model, "hook_dict")
+        self.model, self.bridge = model, is_bridge(model)
         self.tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer
-        if self.bridge:
-            site = HookSite.of(model, hook)
-            self.hook, self._stop = site.hook, site.stop
-            self._target = self.hook if target is None else HookSite.of(model, target).hook
-        else:
-            names = dict(model.named_modules())
-            for name in (hook, target):
-                if name is not None and (not isinstance(name, str) or name not in names):
-                    inner = [n for n in names if n.count(".") == 2][:3]
-                    raise ValueError(
-                        f"This model has no submodule {name!r}. Give the path of one whose output the SAE reads, "
-                        f"such as {', '.join(map(repr, inner)) or repr(next(reversed(names)))}."
-                    )
-            self.hook = str(hook)
-            self._target = self.hook if target is None else str(target)
+        if not self.bridge:
+            _check_paths(model, hook, target)
+        self._site = HookSite.of(model, hook)
+        self._target = self.hook if target is None else HookSite.of(model, target).hook
+
+    @property
+    def hook(self) -> str:
+        return self._site.hook
 
     @property
     def name(self) -> str:
@@ -57,39 +46,9 @@ class Host:
         config = getattr(self.model, "cfg", None) or getattr(self.model, "config", None)
         return str(getattr(config, "model_name", None) or getattr(config, "name_or_path", None) or "")
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @torch.no_grad()
     def values(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d"]:
         """The activations at the hook. Rows that are padded at the end are read as they are: the model is causal."""
-        found: list[Tensor] = []
-
-        def record(value: Any, *_: Any, **__: Any) -> None:
-            value = value[0] if isinstance(value, tuple) else value
-            found.append(value.detach().flatten(2))
-
-        tokens = tokens.to(self.device)
-        if self.bridge:
-            with self.model.hooks(fwd_hooks=[(self.hook, record)]):
-                self.model(tokens, return_type=None, stop_at_layer=self._stop)
-        else:
-
-            def stop(module: Any, inputs: Any, output: Any) -> None:
-                record(output)
-                raise _Stop
-
-            handle = self.model.get_submodule(self.hook).register_forward_hook(stop)
-            try:
-                self.model(tokens)
-            except _Stop:
-                pass
-            finally:
-                handle.remove()
-        if not found:
-            raise ValueError(never_runs(self.hook))
-        return found[0]
+        return record(self.model, self._site, tokens)[0]
 
     def read(self, text: str) -> list[int]:
         """The token ids of a text, with BOS where the model wants it. ValueError where they do not fit."""
@@ -101,10 +60,8 @@ class Host:
 
     @property
     def vocabulary_size(self) -> int:
-        if self.bridge:
-            return int(self.model.cfg.d_vocab)
-        embedding = self.model.get_input_embeddings() if hasattr(self.model, "get_input_embeddings") else None
-        return len(self.tokenizer or ()) if embedding is None else int(embedding.weight.shape[0])
+        known = self.bridge or hasattr(self.model, "get_input_embeddings")
+        return vocabulary(self.model) if known else len(self.tokenizer or ())
 
     def unembedding(self) -> Float[Tensor, "d vocab"] | None:
         """From a direction that is added to the residual stream to logits: the final norm's weight, then W_U.
@@ -124,6 +81,17 @@ class Host:
         if weight is not None and "Gemma" in type(norm).__name__:  # its norms multiply by 1 + weight
             weight = 1 + weight
         return matrix if weight is None else weight.detach().to(matrix)[:, None] * matrix
+
+
+def _check_paths(model: Any, *paths: str | int | None) -> None:
+    names = dict(model.named_modules())
+    for path in paths:
+        if path is not None and (not isinstance(path, str) or path not in names):
+            inner = [name for name in names if name.count(".") == 2][:3]
+            raise ValueError(
+                f"This model has no submodule {path!r}. Give the path of one whose output the SAE reads, "
+                f"such as {', '.join(map(repr, inner)) or repr(next(reversed(names)))}."
+            )
 
 
 def _final_norm(model: Any, width: int) -> Any:

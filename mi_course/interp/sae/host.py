@@ -102,7 +102,7 @@ def record(model: Model, site: HookSite, tokens: Int[Tensor, "batch pos"]) -> li
         if is_bridge(model):
             model(tokens.to(device_of(model)), return_type=None, stop_at_layer=site.stop)
         else:
-            model(tokens.to(device_of(model)), use_cache=False)
+            model(tokens.to(device_of(model)), **({"use_cache": False} if hasattr(model, "config") else {}))
     for name in site.names:
         if name not in recorded:
             raise ValueError(never_runs(name))

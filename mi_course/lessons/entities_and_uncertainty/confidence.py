@@ -332,40 +332,27 @@ def _each_string_once(answers: list[str], logprobs: Tensor, same: _Same) -> floa
     return _semantic_entropy(once, logprobs[[answers.index(answer) for answer in once]], same)
 
 
-def _first_member(answers: list[str], logprobs: Tensor, same: _Same) -> float:
-    """Greedy: an answer joins the first class whose first member means the same."""
-    heads: list[str] = []
-    of = []
-    for answer in answers:
-        found = next((k for k, head in enumerate(heads) if same(head, answer)), len(heads))
-        heads += [answer] * (found == len(heads))
-        of.append(found)
-    return _entropy(_shares(of, _weights(logprobs)))
+def _greedy(joins: Callable[[list[bool]], bool]) -> Callable[[list[str], Tensor, _Same], float]:
+    """An answer joins the first class of which enough members mean the same; classes never merge.
+
+    joins: from whether each member of a class means the same, in order, to whether the answer joins it.
+    """
+
+    def entropy(answers: list[str], logprobs: Tensor, same: _Same) -> float:
+        classes: list[list[str]] = []
+        of = []
+        for answer in answers:
+            found = next((k for k, c in enumerate(classes) if joins([same(m, answer) for m in c])), len(classes))
+            if found == len(classes):
+                classes.append([])
+            classes[found].append(answer)
+            of.append(found)
+        return _entropy(_shares(of, _weights(logprobs)))
+
+    return entropy
 
 
-def _any_member(answers: list[str], logprobs: Tensor, same: _Same) -> float:
-    """Greedy: an answer joins the first class of which any member means the same; classes never merge."""
-    classes: list[list[str]] = []
-    of = []
-    for answer in answers:
-        found = next((k for k, c in enumerate(classes) if any(same(m, answer) for m in c)), len(classes))
-        if found == len(classes):
-            classes.append([])
-        classes[found].append(answer)
-        of.append(found)
-    return _entropy(_shares(of, _weights(logprobs)))
-
-
-def _all_members(answers: list[str], logprobs: Tensor, same: _Same) -> float:
-    classes: list[list[str]] = []
-    of = []
-    for answer in answers:
-        found = next((k for k, c in enumerate(classes) if all(same(m, answer) for m in c)), len(classes))
-        if found == len(classes):
-            classes.append([])
-        classes[found].append(answer)
-        of.append(found)
-    return _entropy(_shares(of, _weights(logprobs)))
+_first_member, _any_member, _all_members = _greedy(lambda alike: alike[0]), _greedy(any), _greedy(all)
 
 
 def _mean_surprise(answers: list[str], logprobs: Tensor, same: _Same) -> float:

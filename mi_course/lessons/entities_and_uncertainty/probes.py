@@ -565,7 +565,7 @@ class _Selective:
     """All values that one call may give, under the right control task and under wrong ones."""
 
     def __init__(self, x: Tensor, y: Tensor, entities: list[str], train: Tensor, ref: Any) -> None:
-        self.fit, self.x, self.y, self.entities, self.train = _own_fit(ref), x, y, entities, train
+        self.ref, self.fit, self.x, self.y, self.entities, self.train = ref, _own_fit(ref), x, y, entities, train
         self.names = sorted(set(entities))
         self.real = _accuracy(x, y, train, self.fit)
         self.half = len(self.names) // 2
@@ -599,6 +599,7 @@ class _Selective:
             "no_control": [self.real] * 2,
             "control_alone": [self.real - r for r in self.right],
             "turned_around": [-r for r in self.right],
+            "train_and_test_exchanged": _Selective(self.x, self.y, self.entities, ~self.train, self.ref).right,
             "ratio": [self.real / max(self.real - r, 1e-9) for r in self.right],
             "one_probe": self.same_probe(),
             "training_rows": [in_training - a for a in self.control(self.half, self.train)],
@@ -877,6 +878,11 @@ SELECTIVITY = Exercise(
             "turned_around",
             "The difference has the wrong sign: the accuracy on the real labels comes first.",
             _control(accuracies=lambda x, y, control, train, fit: -_difference(x, y, control, train, fit)),
+        ),
+        Mistake(
+            "train_and_test_exchanged",
+            "You fitted on the rows to test on, and measured on those to train on. `train` marks the rows to fit on.",
+            _control(accuracies=lambda x, y, control, train, fit: _difference(x, y, control, ~train, fit)),
         ),
         Mistake(
             "ratio",
