@@ -384,22 +384,25 @@ lesson.check(held_out_r2)
 # - **contexts**: other strings, but strings that lead to the same beliefs;
 # - **beliefs**: whole beliefs are left out. Only if the space is laid out as the triangle is does a map fitted on some of it go on to the rest.
 #
-# For the ring there are more: a map from the tokens of the context, with no network; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
+# For the ring there are more: a map from the tokens of the context, with no network; one from the tokens and all products of two of them; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
 
 # %% id="use-held-out"
-from mi_course.interp.belief_study import bits_of_history, three_ways
+from mi_course.interp.belief_study import bits_of_history, products_of_history, three_ways
 
 r2, xor, circle = lesson.use("held_out_r2"), contexts_of(rrxor(), first=0), contexts_of(ring())
 all_layers, last = xor.stream(rrxor_model), circle.stream(ring_model, 2)
+xor_last, exchanged = xor.stream(rrxor_model, 4), shuffled_beliefs(xor.y)
 ring_next = circle.flat(next_token_probabilities(circle.beliefs, ring()))
 rows = {
     "RRXOR, all layers": (xor, all_layers, xor.y),
-    "RRXOR, last layer": (xor, xor.stream(rrxor_model, 4), xor.y),
-    "RRXOR, beliefs exchanged": (xor, all_layers, shuffled_beliefs(xor.y)),
+    "RRXOR, all layers, beliefs exchanged": (xor, all_layers, exchanged),
+    "RRXOR, last layer": (xor, xor_last, xor.y),
+    "RRXOR, last layer, beliefs exchanged": (xor, xor_last, exchanged),
     "ring, last layer": (circle, last, circle.y),
     "ring, beliefs exchanged": (circle, last, shuffled_beliefs(circle.y)),
     "ring, untrained": (circle, circle.stream(untrained_like(ring_model), 2), circle.y),
     "ring, tokens of the context": (circle, bits_of_history(circle, 2), circle.y),
+    "ring, products of two tokens": (circle, products_of_history(circle, 2), circle.y),
     "ring, next token": (circle, ring_next, circle.y),
 }
 readings = {name: three_ways(r2, *row) for name, row in rows.items()}
@@ -433,7 +436,10 @@ show.scatter(
 # %% id="claims-held-out-seen" tags=["claims"]
 lesson.seen("xor-count", int(belief_ids(xor.y).max()) + 1)
 lesson.seen("xor-in", readings["RRXOR, all layers"][0], ".2f")
-lesson.seen("xor-exchanged", readings["RRXOR, beliefs exchanged"][0], ".2f")
+lesson.seen("xor-exchanged", readings["RRXOR, all layers, beliefs exchanged"][0], ".2f")
+lesson.seen("xor-last-contexts", readings["RRXOR, last layer"][1], ".1f")
+lesson.seen("xor-last-exchanged", readings["RRXOR, last layer, beliefs exchanged"][1], ".1f")
+lesson.seen("ring-products", readings["ring, products of two tokens"][2], ".2f")
 lesson.seen("ring-in", readings["ring, last layer"][0], ".2f")
 lesson.seen("ring-out", readings["ring, last layer"][2], ".2f")
 lesson.seen("ring-untrained", readings["ring, untrained"][2], ".2f")
@@ -445,22 +451,34 @@ lesson.seen("ring-100", history[100][1], ".2f")
 claim("RRXOR, nothing held out: above 0.9", readings["RRXOR, all layers"][0] > 0.9)
 claim(
     "with its beliefs exchanged R² is as high, within 0.1",
-    abs(readings["RRXOR, beliefs exchanged"][0] - readings["RRXOR, all layers"][0]) < 0.1,
+    abs(readings["RRXOR, all layers, beliefs exchanged"][0] - readings["RRXOR, all layers"][0])
+    < 0.1,
 )
-claim("with RRXOR's contexts held out it is below 0.2", readings["RRXOR, all layers"][1] < 0.2)
-claim("with RRXOR's beliefs held out it is below zero", readings["RRXOR, all layers"][2] < 0)
+claim(
+    "from the last layer, contexts held out: above 0.4, and with beliefs exchanged at least 0.2 lower",
+    readings["RRXOR, last layer"][1]
+    > max(0.4, readings["RRXOR, last layer, beliefs exchanged"][1] + 0.2),
+)
+claim(
+    "with whole beliefs held out no map of RRXOR's is better than a constant",
+    max(row[2] for name, row in readings.items() if name.startswith("RRXOR")) < 0,
+)
 claim(
     "the ring's survives: above 0.9 with beliefs held out",
     readings["ring, last layer"][2] > 0.9,
 )
 claim(
-    "every control of the ring is at least 0.08 lower there",
+    "every control of the ring but the products is at least 0.08 lower there",
     max(
         row[2]
         for name, row in readings.items()
-        if name.startswith("ring") and "last" not in name
+        if name.startswith("ring") and "last" not in name and "products" not in name
     )
     < readings["ring, last layer"][2] - 0.08,
+)
+claim(
+    "with all products of two tokens a map without a network is as good, within 0.05",
+    abs(readings["ring, products of two tokens"][2] - readings["ring, last layer"][2]) < 0.05,
 )
 claim(
     "the ring's R² rises by more than 0.3 in training", history[2000][1] - history[0][1] > 0.3
@@ -470,11 +488,11 @@ claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2
 # %% [markdown] id="held-out-seen"
 # <details><summary>What you should see</summary>
 #
-# RRXOR reaches {{seen:xor-in}} when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Hold out no more than contexts, whose beliefs occur in the others too, and nearly nothing is left; leave beliefs out, and it does worse than a constant. None of this says that the model has no geometry of RRXOR's beliefs. It says that so few beliefs in so many dimensions cannot show one, and that the first column
-# is no evidence.
+# RRXOR reaches {{seen:xor-in}} from all layers when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Leave whole beliefs out, and it does worse than a constant. The column between is harder to read. From all layers it mostly measures how badly 256 numbers overfit a few hundred contexts; with other strings it comes out quite different. From the last layer alone
+# {{seen:xor-last-contexts}} is left for new contexts, and {{seen:xor-last-exchanged}} with beliefs exchanged, so there the arrangement counts for something. But no map goes on to a belief that it was not fitted on. None of this says that the model has no geometry of RRXOR's beliefs. It says that so few beliefs in so many dimensions cannot show one, and that the first column is no evidence.
 #
-# The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}: that is the number to beat, and the margin over it is what the network has computed. Most
-# of it is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
+# The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}. What the network adds is more than a sum over tokens. But how much more? Give the map all products of two tokens, and it reads the belief as well as from the network ({{seen:ring-products}}). So the reading
+# alone does not show that the model computes beliefs: anything that combines a few tokens would pass. Most of it is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
 # </details>
 
 # %% [markdown] id="ask-belief_intervention"
@@ -759,8 +777,7 @@ trio = clocks.models()
 spectra = {}
 for name, addition_model in trio.items():
     W_E = modular.embedding(addition_model)
-    power = (basis @ W_E)[1:].square().sum(dim=1).unflatten(0, (-1, 2)).sum(dim=1)
-    spectra[name] = power / power.sum()
+    spectra[name] = modular.spectrum(W_E)
     strongest = find_keys(W_E, basis, 5)
     print(
         f"{name}: the five strongest hold {spectra[name][[k - 1 for k in strongest]].sum():.0%}"
@@ -1170,10 +1187,8 @@ clock_mystery = load_native("tiny-clock-mystery")
 
 # %% id="answer-my_frequencies"
 # BEGIN SOLUTION
-mystery_logits, mystery_basis = (
-    modular.pair_logits(clock_mystery),
-    lesson.use("fourier_basis")(59),
-)
+mystery_logits = modular.pair_logits(clock_mystery)
+mystery_basis = lesson.use("fourier_basis")(len(mystery_logits))
 whole = modular.cross_entropy(mystery_logits).mean()
 rises = {}
 for k in range(1, 30):
@@ -1219,14 +1234,117 @@ claim(
 # In parts A and B the latent thing could be inferred from each training string, or from the table that was learned. Treutlein et al. (2024) ask for more. A language model is fine-tuned on documents each of which says next to nothing: distances between known cities and "City 50337", single flips of a coin with a name, pairs of x and f(x). Nowhere is it written that the city is Paris, that the coin is biased, what f
 # is. Asked afterwards, in words and without examples, large models can often say so. They call it inductive out-of-context reasoning, and find it unreliable, and weaker in smaller models.
 #
-# There is no experiment here. It would take a model that has learned, from *other* coins, to answer questions about a coin in words, and then sees only flips of new ones; we have no small model in which the answer was there, so there is nothing to take apart, and we would rather leave this open than show you a probe on a model that cannot do the task. What you have would be the tools for it. Before you
-# read the paper, decide what you would need to see:
+# Here is the smallest version that we could make work. A coin lands heads with probability 0.1, 0.3, 0.5, 0.7 or 0.9. A model of two layers, 16 numbers wide, reads documents of three tokens, of two kinds: `coin 17 · lands · heads`, a single toss, and `coin 17 · how often · seldom`, a question with its answer, one of five. For 2,000 steps it reads both kinds about 40 coins. Then 20 **new coins** turn up, for 1,000 steps, and only in tosses; the questions are still about the first 40. No document says how often a new coin lands heads, and none shows more than one
+# toss.
 #
-# - Is the latent value **one direction**, shared by all coins? Hold whole coins out, as you held out beliefs.
-# - Does it exceed what a counter of tokens reads from the embedding? That is the baseline.
-# - Is it **used**: move the stream as it moves between coins, and see whether the *answer to the question* changes, and not only the flips.
+# Then ask. **Predict** how many of the new coins it will describe by the right words, guessing being one in five. The controls: the model before; the same training with each toss of a new coin under the name of a random new coin; and one whose questions are not rehearsed while the new coins turn up.
+
+# %% id="use-coins"
+from mi_course.interp import coins
+
+coin_models = coins.trained_coin_models()
+told = {
+    name: [
+        *(coins.right_answers(one, some) for some in (coins.KNOWN, coins.NEW)),
+        coins.heads_off_by(one, coins.NEW),
+    ]
+    for name, one in coin_models.items()
+}
+show.table(
+    told,
+    ["known coins, right words", "new coins, right words", "new coins, P(heads) off by"],
+    title="How often does it land heads?",
+)
+
+# %% id="claims-coins-seen" tags=["claims"]
+after_all, names_exchanged = (
+    told["1,000 steps with new coins"],
+    told["control: names exchanged"],
+)
+unrehearsed = told["control: questions not rehearsed"]
+lesson.seen("coins-new", after_all[1], ".0%")
+lesson.seen("coins-before", told["before the new coins"][1], ".0%")
+lesson.seen("coins-exchanged", names_exchanged[1], ".0%")
+lesson.seen("coins-unrehearsed", unrehearsed[0], ".0%")
+lesson.seen("coins-off", unrehearsed[2], ".2f")
+claim(
+    "more than 65% of the new coins get the right words, all known ones do",
+    after_all[1] > 0.65 and after_all[0] > 0.99,
+)
+claim(
+    "before they turn up, and with names exchanged, less than 35%",
+    max(told["before the new coins"][1], names_exchanged[1]) < 0.35,
+)
+claim(
+    "without rehearsal less than 40% even of the known coins, while tosses of new coins are known to 0.03",
+    unrehearsed[0] < 0.4 and unrehearsed[2] < 0.03,
+)
+
+# %% [markdown] id="coins-seen"
+# <details><summary>What you should see</summary>
 #
-# **What result would have changed your mind** in part A? Ours: if with beliefs held out the ring had fallen to the level of its tokens.
+# {{seen:coins-new}} of the new coins are described by the right words; before they turned up it was {{seen:coins-before}}, and it stays at {{seen:coins-exchanged}} when the tosses tell nothing about the name they stand under. So the words were learned on some coins, the tosses on others, and the model put the two together. It is not a law: where the questions are not rehearsed it learns how the new coins land (P(heads) is off by {{seen:coins-off}}), and forgets the words altogether, for the known coins too ({{seen:coins-unrehearsed}}).
+# </details>
+#
+# That the model *holds* the value of a new coin is no news. Whoever is to predict its tosses must (part A). The question is in what form, so that words learned elsewhere fit it.
+
+# %% [markdown] id="use-coins-where-intro"
+# Is it **one direction**, shared by all coins? First read: a map from the stream to the value, fitted to the known coins and judged on the new ones, once from all 16 numbers and once along the single direction in which the stream goes with the value. Then act: give each new coin another of the five values, in its embedding, either along this direction or from the mean of the known coins with the one value to the mean of those with the other. **Predict:** which of the two changes its words, and which its tosses?
+
+# %% id="use-coins-where"
+asked = coin_models["1,000 steps with new coins"]
+where = {
+    place: [
+        *coins.read_values(asked, *at),
+        coins.read_values(coin_models["control: names exchanged"], *at).all_numbers,
+    ]
+    for place, at in coins.PLACES.items()
+}
+columns = ["all numbers", "one direction", "control: names exchanged"]
+show.table(where, columns, title="R² of reading a new coin's value")
+
+# %% id="use-coins-act"
+given = coins.give_other_values(asked)
+columns = ["words become its words", "words follow, on average", "P(heads) follows", "length"]
+show.table(given, columns, title="Giving a new coin another value")
+
+# %% id="claims-coins-where-seen" tags=["claims"]
+one_way, by_means = given["along one direction"], given["from mean to mean"]
+at_random = given["control: random, mean of ten"]
+lesson.seen("coins-read", where["coin, embedding"][0], ".1f")
+lesson.seen("coins-read-one", where["coin, embedding"][1], ".1f")
+lesson.seen("coins-one-heads", one_way[2], ".1f")
+lesson.seen("coins-one-value", one_way[1], ".1f")
+lesson.seen("coins-one-words", one_way[0], ".0%")
+lesson.seen("coins-means-words", by_means[0], ".0%")
+lesson.seen("coins-random-words", at_random[0], ".0%")
+claim(
+    "in the embedding of new coins the value is read with R² above 0.6, also along one direction; names exchanged: below 0.3",
+    min(where["coin, embedding"][:2]) > 0.6 and where["coin, embedding"][2] < 0.3,
+)
+claim(
+    "along one direction P(heads) follows by more than 0.5, and at most half of the words become right",
+    one_way[2] > 0.5 and one_way[0] <= 0.5,
+)
+claim(
+    "from mean to mean more than 85% do, and P(heads) follows by more than 0.8",
+    by_means[0] > 0.85 and by_means[2] > 0.8,
+)
+claim(
+    "random changes of that length: less than 30% of the words, and less than 0.3 of P(heads)",
+    at_random[0] < 0.3 and abs(at_random[2]) < 0.3,
+)
+
+# %% [markdown] id="coins-where-seen"
+# <details><summary>What you should see</summary>
+#
+# A map fitted to other coins reads the value from a new coin's embedding (R² about {{seen:coins-read}}), nearly as well along one direction ({{seen:coins-read-one}}), and the tosses follow that direction most of the way ({{seen:coins-one-heads}}). One would call it *the* direction of the value. But the words hardly listen: they lean towards the new value (by {{seen:coins-one-value}} on average), and {{seen:coins-one-words}} of them become the right ones. From mean to mean it is {{seen:coins-means-words}}, and a random change of that length gives
+# {{seen:coins-random-words}}. The five values do not lie on a line. They lie in five places, the same for new coins as for known ones, though new coins were only ever tossed.
+# </details>
+#
+# This is one run of a very small model, whose documents are all alike; two other seeds, and models twice as wide, gave the same picture, with somewhat more or fewer new coins right. It shows that putting the dots together needs nothing mysterious: tosses and questions read one and the same vector. Whether large models do it in this way is another question. What you would need to see there is what you have just done here: whole coins held out, a control whose documents tell nothing, and the *answer to the question* moving, not only the tosses.
+#
+# **What result would have changed your mind** in part A? Ours was: if with beliefs held out the ring had fallen to what its tokens give. Then we allowed the map products of two tokens, and the difference was gone. What is left standing is the intervention.
 
 # %% id="claims-recap" tags=["claims"]
 claim(
@@ -1242,6 +1360,10 @@ claim(
     emerged["restricted"] < emerged["test accuracy"] and leaks["lookup table"][1] > 0.7,
 )
 claim(
+    "new coins are described by the right words, more than 0.3 above both controls",
+    after_all[1] - max(told["before the new coins"][1], names_exchanged[1]) > 0.3,
+)
+claim(
     "what reads best and what acts are different changes: they differ by 0.5 in what predictions make of them",
     natural_way[0] - least[0] > 0.5,
 )
@@ -1249,10 +1371,12 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing and another's was not shown. Then you changed beliefs: the smallest change that
+# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing, though a few products of tokens had it as well, and another's was not shown. Then you changed beliefs: the smallest change that
 # convinced the map left the model cold, and the change that the stream makes by itself moved the predictions as Bayes's rule says. And three processes could be told apart by what a model says, where neither reading nor loss could.
 #
 # Then a clock. A model learned its sums by heart, and while its answers showed nothing else an algorithm of {{seen:number-of-keys}} rotating hands grew under them; you read the hands from the embedding, found them in directions where single neurons showed waste, and measured them before they could be seen. Two measures had to be taken back or sharpened on the way: restricted logits hand the answers of the training to pairs that were never seen, and a frequency in an embedding need not be read by anything.
+#
+# And a model that had only seen single tosses of some coins could say in words what they were like. One direction read that, and moved the tosses; the words needed more.
 #
 # The habit to keep: before you say that a model *represents* something, ask what else would have given the same R², and then act on it.
 

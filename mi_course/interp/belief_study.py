@@ -49,6 +49,7 @@ __all__ = [
     "mystery_previous",
     "mystery_strings",
     "predictions_after",
+    "products_of_history",
     "random_change",
     "same_expectation",
     "shuffled_beliefs",
@@ -122,6 +123,13 @@ def bits_of_history(contexts: Contexts, n_tokens: int) -> Float[Tensor, "sample 
     each = torch.nn.functional.one_hot(contexts.tokens, n_tokens).float()
     back = [torch.nn.functional.pad(each, (0, 0, k, 0))[:, : each.shape[1]] for k in range(each.shape[1])]
     return contexts.flat(torch.cat(back, dim=-1))
+
+
+def products_of_history(contexts: Contexts, n_tokens: int) -> Float[Tensor, "sample feature"]:
+    """The same, and all products of two: which tokens stood at two places back, for each two places."""
+    bits = bits_of_history(contexts, n_tokens)
+    row, column = torch.triu_indices(bits.shape[1], bits.shape[1], offset=1)
+    return torch.cat([bits, bits[:, row] * bits[:, column]], dim=1)
 
 
 def in_sample_r2(x: Float[Tensor, "sample d"], y: Float[Tensor, "sample state"]) -> float:

@@ -44,6 +44,7 @@ __all__ = [
     "neurons",
     "pair_logits",
     "readout",
+    "spectrum",
     "state_logits",
     "sum_share",
     "train_addition",
@@ -274,6 +275,12 @@ def circle(W_E: Float[Tensor, "p d_model"], k: int) -> Float[Tensor, "2 p"]:
     axes = axes * (axes * rows).sum(1, keepdim=True).sign()
     points = axes @ (W_E - W_E.mean(0)).T
     return points / points.norm(dim=0).mean().clamp(min=1e-9)
+
+
+def spectrum(W_E: Float[Tensor, "p d_model"]) -> Float[Tensor, " frequency"]:
+    """Each frequency's share of the power of an embedding, without its mean; the shares sum to 1."""
+    power = torch.stack([(waves(len(W_E), k) @ W_E).square().sum() for k in range(1, (len(W_E) + 1) // 2)])
+    return power / power.sum()
 
 
 def sum_share(table: Float[Tensor, "a b"], k: int) -> float:

@@ -170,3 +170,9 @@ def test_the_mystery_model_adds_and_its_decoy_does_nothing():
     loss = modular.cross_entropy(modular.pair_logits(model)).mean() - modular.cross_entropy(logits).mean()
     assert abs(float(loss)) < 0.02
     assert modular.my_frequencies() == list(used)
+
+
+def test_the_spectrum_of_an_embedding():
+    rows = modular.waves(7, 2)  # [wave hour]
+    W_E = 3 * rows[:1].T @ torch.ones(1, 4) + modular.waves(7, 3)[1:].T @ torch.ones(1, 4) + 5
+    assert torch.allclose(modular.spectrum(W_E), torch.tensor([0, 0.9, 0.1]), atol=1e-5)
