@@ -133,47 +133,36 @@ lesson.check(belief_states)
 # `tiny-mess3` is a transformer of two layers that was trained to predict the next token of such strings, and on nothing else. Fit an affine map from its residual stream (32 numbers) to the belief (three), and draw what it reads beside the truth. **Predict:** will you recognize the fractal? And, before you look: what would the same map read from a network that was *never trained*?
 
 # %% id="use-fractal"
-from mi_course.interp.belief_study import (
-    contexts_of,
-    in_sample_r2,
-    shuffled_beliefs,
-    untrained_like,
-)
+from mi_course.interp import belief_study as study
 from mi_course.interp.models import load_native
 from mi_course.interp.processes import fit_affine, mess3, next_token_probabilities
 
-mess3_model, fractal = load_native("tiny-mess3"), contexts_of(mess3(), n=160)
+mess3_model, fractal = load_native("tiny-mess3"), study.contexts_of(mess3(), n=160)
 mine = lesson.use("belief_states")(fractal.tokens, mess3(), torch.full((3,), 1 / 3))
-print(
-    "your beliefs are the course's to 1e-4:", torch.allclose(mine, fractal.beliefs, atol=1e-4)
-)
+print("your beliefs are the course's:", torch.allclose(mine, fractal.beliefs, atol=1e-4))
 stream = fractal.stream(mess3_model, 2)
 read = fit_affine(stream, fractal.y)(stream)
-print(f"R² of the map, on what it was fitted on: {in_sample_r2(stream, fractal.y):.3f}")
+print(f"R² of the map, on what it was fitted on: {study.in_sample_r2(stream, fractal.y):.3f}")
 
 # %% id="fractal-picture" tags=["not-compared"]
-from mi_course.interp.belief_study import simplex_rows
-
-show.scatter(
-    **simplex_rows({"the truth": fractal.y, "read from the model": read}, color_by=fractal.y),
-    ylabel="height in the triangle of beliefs",
-    title="A map of 32 numbers to three finds the fractal in the model",
-)
+panels = {"the truth": fractal.y, "read from the model": read}
+title = "A map of 32 numbers to three finds the fractal in the model"
+study.draw_beliefs(panels, color_by=fractal.y, title=title)
 
 # %% [markdown] id="use-controls-intro"
 # There it is. And now the controls, each with the same map: ten networks that were never trained; no network at all, but the three next-token probabilities that a perfect predictor would give; and the trained model with the beliefs *exchanged*, each for another one, so that there are as many points and no geometry. **Predict** the four numbers.
 
 # %% id="use-controls"
 expected = next_token_probabilities(fractal.beliefs, mess3())
-untrained = [
-    in_sample_r2(fractal.stream(untrained_like(mess3_model, seed), 2), fractal.y)
-    for seed in range(10)
-]
+networks = [study.untrained_like(mess3_model, seed) for seed in range(10)]
+untrained = [study.in_sample_r2(fractal.stream(one, 2), fractal.y) for one in networks]
 mess3_scores = {
-    "trained": in_sample_r2(stream, fractal.y),
+    "trained": study.in_sample_r2(stream, fractal.y),
     "untrained (mean of ten)": sum(untrained) / 10,
-    "next-token probabilities": in_sample_r2(fractal.flat(expected), fractal.y),
-    "trained, beliefs exchanged": in_sample_r2(stream, shuffled_beliefs(fractal.y)),
+    "next-token probabilities": study.in_sample_r2(fractal.flat(expected), fractal.y),
+    "trained, beliefs exchanged": study.in_sample_r2(
+        stream, study.shuffled_beliefs(fractal.y)
+    ),
 }
 show.table(mess3_scores, ["R²"], title="Reading Mess3's beliefs", digits=3)
 
@@ -238,20 +227,15 @@ lesson.check(distinguishing_pairs)
 # Among all beliefs that their strings lead to, which pairs expect the same next token within 0.01? By how much do the beliefs of such a pair differ at most? **Predict** the order of the three.
 
 # %% id="use-pairs"
-from mi_course.interp.belief_study import belief_ids
 from mi_course.interp.processes import ring, rrxor
 
 find_pairs, widest = lesson.use("distinguishing_pairs"), {}
-studied = {"Mess3": mess3(), "ring": ring(), "RRXOR": rrxor()}
-for name, T in studied.items():
-    beliefs = contexts_of(T, first=0).y.unique(dim=0)
-    pairs = torch.tensor(find_pairs(beliefs, T, 0.01))
-    widest[name] = (
-        (beliefs[pairs[:, 0]] - beliefs[pairs[:, 1]]).abs().max() if len(pairs) else 0.0
-    )
-    print(
-        f"{name:<6} {len(beliefs):>4} beliefs, {len(pairs):>5} pairs, at most {widest[name]:.2f} apart"
-    )
+for name, T in {"Mess3": mess3(), "ring": ring(), "RRXOR": rrxor()}.items():
+    beliefs = study.contexts_of(T, first=0).y.unique(dim=0)
+    pairs = find_pairs(beliefs, T, 0.01)
+    widest[name] = study.largest_gap(beliefs, pairs)
+    print(f"{name:<6} {len(beliefs):>4} beliefs, {len(pairs):>5} pairs, ", end="")
+    print(f"at most {widest[name]:.2f} apart")
 
 # %% id="claims-pairs-seen" tags=["claims"]
 lesson.seen("widest-mess3", widest["Mess3"], ".2f")
@@ -304,17 +288,14 @@ lesson.check(optimal_loss)
 # If a model is a perfect predictor, then it carries the belief in *some* form. Is it? Hold the losses of two trained models against yours, position by position. The **control** is a model that knows how often each token comes, and no more: its loss would be that of the first token everywhere.
 
 # %% id="use-loss"
-from mi_course.interp.belief_study import losses_of
 from mi_course.interp.models import load_checkpoints
 
-perfect = lesson.use("optimal_loss")
+perfect, curves = lesson.use("optimal_loss"), {}
 ring_model, rrxor_model = (
-    load_checkpoints(f"tiny-{name}").boot() for name in ("ring", "rrxor")
+    load_checkpoints(name).boot() for name in ("tiny-ring", "tiny-rrxor")
 )
-curves = {}
 for name, model, T in (("ring", ring_model, ring()), ("RRXOR", rrxor_model, rrxor())):
-    curves[name], reached = perfect(T, 8), losses_of(model, T, 8)
-    above = (reached - curves[name][1:]).max()
+    curves[name], reached = perfect(T, 8), study.losses_of(model, T, 8)
     print(f"{name:<6} perfect {[f'{loss:.3f}' for loss in curves[name].tolist()]}")
     print(f"{'':<6} model   {'-':>7}", [f"{loss:.3f}" for loss in reached.tolist()])
     curves[f"{name}, model"] = reached
@@ -387,11 +368,11 @@ lesson.check(held_out_r2)
 # For the ring there are more: a map from the tokens of the context, with no network; one from the tokens and all products of two of them; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
 
 # %% id="use-held-out"
-from mi_course.interp.belief_study import bits_of_history, products_of_history, three_ways
-
-r2, xor, circle = lesson.use("held_out_r2"), contexts_of(rrxor(), first=0), contexts_of(ring())
+r2 = lesson.use("held_out_r2")
+xor, circle = study.contexts_of(rrxor(), first=0), study.contexts_of(ring())
 all_layers, last = xor.stream(rrxor_model), circle.stream(ring_model, 2)
-xor_last, exchanged = xor.stream(rrxor_model, 4), shuffled_beliefs(xor.y)
+xor_last, exchanged = xor.stream(rrxor_model, 4), study.shuffled_beliefs(xor.y)
+never_trained = study.untrained_like(ring_model)
 ring_next = circle.flat(next_token_probabilities(circle.beliefs, ring()))
 rows = {
     "RRXOR, all layers": (xor, all_layers, xor.y),
@@ -399,13 +380,13 @@ rows = {
     "RRXOR, last layer": (xor, xor_last, xor.y),
     "RRXOR, last layer, beliefs exchanged": (xor, xor_last, exchanged),
     "ring, last layer": (circle, last, circle.y),
-    "ring, beliefs exchanged": (circle, last, shuffled_beliefs(circle.y)),
-    "ring, untrained": (circle, circle.stream(untrained_like(ring_model), 2), circle.y),
-    "ring, tokens of the context": (circle, bits_of_history(circle, 2), circle.y),
-    "ring, products of two tokens": (circle, products_of_history(circle, 2), circle.y),
+    "ring, beliefs exchanged": (circle, last, study.shuffled_beliefs(circle.y)),
+    "ring, untrained": (circle, circle.stream(never_trained, 2), circle.y),
+    "ring, tokens of the context": (circle, study.bits_of_history(circle, 2), circle.y),
+    "ring, products of two tokens": (circle, study.products_of_history(circle, 2), circle.y),
     "ring, next token": (circle, ring_next, circle.y),
 }
-readings = {name: three_ways(r2, *row) for name, row in rows.items()}
+readings = {name: study.three_ways(r2, *row) for name, row in rows.items()}
 title = "R² of reading the belief; below −1 it is written as −1"
 show.table(readings, ["nothing held out", "contexts", "beliefs"], title=title)
 
@@ -421,20 +402,20 @@ young = checkpoints.boot()
 for step, state in checkpoints.items():
     load_state(young, state)
     x = circle.stream(young, 2)
-    history[step] = excess_loss(young, ring()), r2(x, circle.y, belief_ids(circle.y, 10))
+    history[step] = excess_loss(young, ring()), r2(x, circle.y, study.belief_ids(circle.y, 10))
     shapes[f"step {step}"] = fit_affine(x, circle.y)(x)
     print(f"step {step:>4}: {history[step][0]:.4f} nats too much, R² {history[step][1]:.2f}")
 
 # %% id="training-picture" tags=["not-compared"]
 panels = {"the truth": circle.y, **{f"step {n}": shapes[f"step {n}"] for n in (0, 100, 2000)}}
-show.scatter(
-    **simplex_rows({name: y[::3] for name, y in panels.items()}, color_by=circle.y[::3]),
-    ylabel="height in the triangle of beliefs",
-    title="The ring's beliefs, and what a map reads as the model learns",
+panels, title = (
+    {name: y[::3] for name, y in panels.items()},
+    "A map of the ring, as the model learns",
 )
+study.draw_beliefs(panels, color_by=circle.y[::3], title=title)
 
 # %% id="claims-held-out-seen" tags=["claims"]
-lesson.seen("xor-count", int(belief_ids(xor.y).max()) + 1)
+lesson.seen("xor-count", int(study.belief_ids(xor.y).max()) + 1)
 lesson.seen("xor-in", readings["RRXOR, all layers"][0], ".2f")
 lesson.seen("xor-exchanged", readings["RRXOR, all layers, beliefs exchanged"][0], ".2f")
 lesson.seen("xor-last-contexts", readings["RRXOR, last layer"][1], ".1f")
@@ -529,15 +510,13 @@ lesson.check(belief_intervention)
 # **Controls**: a random change of the same length; a change of the belief, as large, that leaves the next token as it is; and the whole last position taken from the other string, which is all that can be had.
 
 # %% id="use-steer"
-from mi_course.interp.belief_study import give_other_beliefs
-
 hook = lesson.use("belief_intervention")
-steered = give_other_beliefs(ring_model, ring(), circle, 2, hook)
+steered = study.give_other_beliefs(ring_model, ring(), circle, 2, hook)
 columns = ["predictions follow", "reading is off by", "length"]
 show.table(steered, columns, title="Giving a string of the ring another string's belief")
 
 # %% id="use-steer-xor"
-steered_xor = give_other_beliefs(rrxor_model, rrxor(), xor, 3, hook)
+steered_xor = study.give_other_beliefs(rrxor_model, rrxor(), xor, 3, hook)
 show.table(steered_xor, columns, title="The same in RRXOR, after layer 3 of 4")
 
 # %% id="claims-steer-seen" tags=["claims"]
@@ -606,14 +585,8 @@ my_belief_map = {"process": process, "layer": 2, "A": A, "b": b}
 lesson.check(my_belief_map, name="my_belief_map")
 
 # %% id="use-mystery"
-from mi_course.interp.belief_study import candidates_table
-
-candidates = candidates_table(perfect)
-columns = [
-    "R² of reading its beliefs",
-    "its least loss at token 8",
-    "the model's excess over it",
-]
+candidates = study.candidates_table(perfect)
+columns = ["R² of its beliefs", "its least loss at token 8", "excess over its least loss"]
 show.table(candidates, columns, title="Three candidates for tiny-mystery", digits=[2, 3, 3])
 
 # %% id="claims-mystery-seen" tags=["claims"]
@@ -773,15 +746,12 @@ lesson.check(key_frequencies)
 
 # %% id="use-spectrum"
 basis, find_keys = lesson.use("fourier_basis")(clocks.PRIME), lesson.use("key_frequencies")
-trio = clocks.models()
-spectra = {}
+trio, spectra = clocks.models(), {}
 for name, addition_model in trio.items():
     W_E = modular.embedding(addition_model)
     spectra[name] = modular.spectrum(W_E)
-    strongest = find_keys(W_E, basis, 5)
-    print(
-        f"{name}: the five strongest hold {spectra[name][[k - 1 for k in strongest]].sum():.0%}"
-    )
+    held = spectra[name][[k - 1 for k in find_keys(W_E, basis, 5)]].sum()
+    print(f"{name}: the five strongest hold {held:.0%}")
 
 # %% id="spectrum-picture" tags=["not-compared"]
 clocks.draw_spectra({name: spectra[name] for name in ("weight decay", "no weight decay")})
@@ -877,11 +847,8 @@ lesson.check(cosine_fit)
 # %% id="use-neurons"
 fit = lesson.use("cosine_fit")
 rows = {name: clocks.neuron_shares(one, fit, len(keys)) for name, one in trio.items()}
-show.table(
-    rows,
-    ["neuron: products of ≤ 2", "neuron: waves of a + b", "direction: waves of a + b"],
-    title="Explained share of the variance, in the middle",
-)
+columns = ["neuron: products of ≤ 2", "neuron: waves of a + b", "direction: waves of a + b"]
+show.table(rows, columns, title="Explained share of the variance, in the middle")
 
 # %% id="claims-neurons-seen" tags=["claims"]
 lesson.seen("neuron-products", rows["weight decay"][0], ".0%")
@@ -971,27 +938,18 @@ lesson.check(excluded_logits)
 
 # %% id="use-cuts"
 restrict, exclude = lesson.use("restricted_logits"), lesson.use("excluded_logits")
-on_training, cuts = clocks.trained_pairs(), {}
+on_training = clocks.trained_pairs()
 control_keys = clocks.random_keys(len(keys), 5, keys, seed=0)
-for name in ("weight decay", "no weight decay"):
-    logits = modular.pair_logits(trio[name])
-    loss = lambda logits: modular.cross_entropy(logits)[on_training].mean()  # noqa: E731
-    others = [
-        (loss(restrict(logits, basis, ks)), loss(exclude(logits, basis, ks)))
-        for ks in control_keys
-    ]
-    middle = torch.tensor(others).median(dim=0).values
-    cuts[name] = [
-        loss(logits),
-        loss(restrict(logits, basis, keys)),
-        loss(exclude(logits, basis, keys)),
-        *middle,
-    ]
-show.table(
-    cuts,
-    ["whole", "restricted", "excluded", "control: restricted", "control: excluded"],
-    title="Loss on training pairs (nats; guessing: 3.97)",
-)
+subjects = {n: modular.pair_logits(trio[n]) for n in ("weight decay", "no weight decay")}
+cuts = {}
+for name, logits in subjects.items():
+    versions = [logits, *(cut(logits, basis, keys) for cut in (restrict, exclude))]
+    cuts[name] = [modular.measure(version, on_training).train_loss for version in versions]
+    for cut in (restrict, exclude):
+        others = [cut(logits, basis, ks) for ks in control_keys]
+        cuts[name].append(clocks.median_loss(others, on_training))
+columns = ["whole", "restricted", "excluded", "control: restricted", "control: excluded"]
+show.table(cuts, columns, title="Loss on training pairs (nats; guessing: 3.97)")
 
 # %% id="claims-cuts-seen" tags=["claims"]
 trained_cuts, memory_cuts = cuts["weight decay"], cuts["no weight decay"]
@@ -1034,22 +992,14 @@ claim(
 # Beside it stands a stricter cut, `held_out_restricted`: the strengths of the waves are fitted to unseen pairs alone, to one half of them for the other half.
 
 # %% id="use-leak"
-subjects = {
-    name: modular.pair_logits(trio[name]) for name in ("weight decay", "no weight decay")
-}
-subjects["lookup table"] = modular.lookup_table(on_training)
-leaks = {}
+subjects["lookup table"], leaks = modular.lookup_table(on_training), {}
 for name, logits in subjects.items():
     versions = [logits, restrict(logits, basis, keys)]
-    versions += [
-        modular.held_out_restricted(logits, ks, on_training) for ks in (keys, control_keys[0])
-    ]
+    for ks in (keys, control_keys[0]):
+        versions.append(modular.held_out_restricted(logits, ks, on_training))
     leaks[name] = [modular.measure(version, on_training).test_accuracy for version in versions]
-show.table(
-    leaks,
-    ["whole", "restricted", "held out", "control: held out, other keys"],
-    title="Share of unseen pairs that are right (guessing: 0.02)",
-)
+columns = ["whole", "restricted", "held out", "control: held out, other keys"]
+show.table(leaks, columns, title="Share of unseen pairs that are right (guessing: 0.02)")
 
 # %% id="claims-leak-seen" tags=["claims"]
 lesson.seen("table-restricted", leaks["lookup table"][1], ".0%")
@@ -1118,22 +1068,8 @@ lesson.check(emergence_order)
 # Three measures at each checkpoint: the test accuracy; the restricted loss on unseen pairs, held out; and the excluded loss on training pairs; both losses with the final keys. **Predict** their order. (A control, the restricted loss with other keys, is recorded beside them.)
 
 # %% id="use-progress"
-recorded = clocks.checkpoint_logits()
-steps, progress = (
-    torch.tensor(list(recorded)),
-    {"test accuracy": [], "restricted": [], "excluded": [], "control": []},
-)
-for logits in recorded.values():
-    of_keys, of_others = (
-        modular.held_out_restricted(logits, ks, on_training) for ks in (keys, control_keys[0])
-    )
-    without = modular.cross_entropy(exclude(logits, basis, keys))[on_training].mean()
-    progress["test accuracy"].append(modular.measure(logits, on_training).test_accuracy)
-    progress["restricted"].append(modular.measure(of_keys, on_training).test_loss)
-    progress["excluded"].append(float(without))
-    progress["control"].append(modular.measure(of_others, on_training).test_loss)
-progress = {name: torch.tensor(values) for name, values in progress.items()}
-measured = {name: progress[name] for name in ("test accuracy", "restricted", "excluded")}
+steps, progress = clocks.progress(exclude, basis, keys, control_keys[0])
+measured = {name: values for name, values in progress.items() if name != "control"}
 for name, step in lesson.use("emergence_order")(steps, measured):
     print(f"{name}: half of its way at step {step:,}")
 
@@ -1149,9 +1085,9 @@ claim(
     "restricted and excluded loss have gone half of their way at an earlier checkpoint than test accuracy",
     max(emerged["restricted"], emerged["excluded"]) < emerged["test accuracy"],
 )
-early = list(recorded).index(1000)
+early = steps.tolist().index(1000)
 lesson.seen("whole-early", progress["test accuracy"][early], ".0%")
-waves_alone = modular.held_out_restricted(recorded[1000], keys, on_training)
+waves_alone = modular.held_out_restricted(clocks.checkpoint_logits()[1000], keys, on_training)
 lesson.seen("held-early", modular.measure(waves_alone, on_training).test_accuracy, ".0%")
 claim(
     "at step 1000 the held-out restricted logits are right on more than 35% of unseen pairs, the whole ones on less than 10%",
@@ -1181,8 +1117,6 @@ claim(
 # A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Frequencies are whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by more than 0.2 nats, or by less than 0.02.
 
 # %% id="clock-mystery"
-from mi_course.interp.models.native import load_native
-
 clock_mystery = load_native("tiny-clock-mystery")
 
 # %% id="answer-my_frequencies"
@@ -1243,18 +1177,9 @@ claim(
 from mi_course.interp import coins
 
 coin_models = coins.trained_coin_models()
-told = {
-    name: [
-        *(coins.right_answers(one, some) for some in (coins.KNOWN, coins.NEW)),
-        coins.heads_off_by(one, coins.NEW),
-    ]
-    for name, one in coin_models.items()
-}
-show.table(
-    told,
-    ["known coins, right words", "new coins, right words", "new coins, P(heads) off by"],
-    title="How often does it land heads?",
-)
+told = {name: coins.what_it_says(one) for name, one in coin_models.items()}
+columns = ["known coins, right words", "new coins, right words", "new coins, P(heads) off by"]
+show.table(told, columns, title="How often does it land heads?")
 
 # %% id="claims-coins-seen" tags=["claims"]
 after_all, names_exchanged = (
@@ -1292,12 +1217,12 @@ claim(
 # Is it **one direction**, shared by all coins? First read: a map from the stream to the value, fitted to the known coins and judged on the new ones, once from all 16 numbers and once along the single direction in which the stream goes with the value. Then act: give each new coin another of the five values, in its embedding, either along this direction or from the mean of the known coins with the one value to the mean of those with the other. **Predict:** which of the two changes its words, and which its tosses?
 
 # %% id="use-coins-where"
-asked = coin_models["1,000 steps with new coins"]
+asked, control = (
+    coin_models["1,000 steps with new coins"],
+    coin_models["control: names exchanged"],
+)
 where = {
-    place: [
-        *coins.read_values(asked, *at),
-        coins.read_values(coin_models["control: names exchanged"], *at).all_numbers,
-    ]
+    place: [*coins.read_values(asked, *at), coins.read_values(control, *at).all_numbers]
     for place, at in coins.PLACES.items()
 }
 columns = ["all numbers", "one direction", "control: names exchanged"]

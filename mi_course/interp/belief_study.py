@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
+    from mi_course.show import Picture
+
     Process = Float[Tensor, "token state state"]
 
 __all__ = [
@@ -40,9 +42,11 @@ __all__ = [
     "candidates_table",
     "context_ids",
     "contexts_of",
+    "draw_beliefs",
     "follows",
     "give_other_beliefs",
     "in_sample_r2",
+    "largest_gap",
     "losses_of",
     "mystery_held_out",
     "mystery_map",
@@ -157,6 +161,20 @@ def untrained_like(model: TransformerBridge, seed: int = 1) -> TransformerBridge
     cfg = model.cfg
     config = process_config(cfg.d_vocab, n_layers=cfg.n_layers, d_model=cfg.d_model, length=cfg.n_ctx)
     return untrained_process_model(config, seed).eval()
+
+
+def largest_gap(beliefs: Float[Tensor, "belief state"], pairs: list[tuple[int, int]]) -> float:
+    """The largest difference, in any state, between the beliefs of these pairs; 0 if there are none."""
+    return max((float((beliefs[i] - beliefs[j]).abs().max()) for i, j in pairs), default=0.0)
+
+
+def draw_beliefs(
+    panels: Mapping[str, Float[Tensor, "sample three"]], color_by: Float[Tensor, "sample three"], title: str
+) -> Picture:
+    """Beliefs as points in triangles side by side, colored by the likeliest state in `color_by`."""
+    from mi_course import show
+
+    return show.scatter(**simplex_rows(panels, color_by), ylabel="height in the triangle of beliefs", title=title)
 
 
 def simplex_rows(

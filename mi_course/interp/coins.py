@@ -49,6 +49,7 @@ __all__ = [
     "trained_coin_models",
     "untrained_coin_model",
     "values_of",
+    "what_it_says",
 ]
 
 VALUES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -201,6 +202,11 @@ def right_answers(model: TransformerBridge, coins: Int[Tensor, " coin"]) -> floa
 def heads_off_by(model: TransformerBridge, coins: Int[Tensor, " coin"]) -> float:
     """How far the model's probability of heads is from the coin's, in the mean."""
     return float((p_heads(model, coins) - values_of(coins)).abs().mean())
+
+
+def what_it_says(model: TransformerBridge) -> tuple[float, float, float]:
+    """The share of known and of new coins that get the right words, and how far P(heads) of new coins is off."""
+    return right_answers(model, KNOWN), right_answers(model, NEW), heads_off_by(model, NEW)
 
 
 def trained_coin_models() -> dict[str, TransformerBridge]:

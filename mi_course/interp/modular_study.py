@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from mi_course.interp.models.native import load_checkpoints, load_native, load_s
 from mi_course.interp.models.where import data_dir
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -27,8 +28,10 @@ __all__ = [
     "draw_growth",
     "draw_progress",
     "draw_spectra",
+    "median_loss",
     "models",
     "neuron_shares",
+    "progress",
     "random_keys",
     "recorded_growth",
     "trained_pairs",
@@ -102,6 +105,33 @@ def neuron_shares(
     strongest = sorted(strength, key=lambda k: -strength[k])[:n]
     directions = [modular.direction_fit(active, W_L, k) for k in strongest]
     return Shares(*(float(torch.tensor(part).median()) for part in (products, sums, directions)))
+
+
+def median_loss(versions: Sequence[Float[Tensor, "a b c"]], trained_on: Bool[Tensor, "a b"]) -> float:
+    """The middle one of the losses on training pairs, in nats, of several versions of a model's logits."""
+    return statistics.median(modular.measure(logits, trained_on).train_loss for logits in versions)
+
+
+def progress(
+    excluded_logits: Callable[[Tensor, Tensor, list[int]], Tensor],
+    basis: Float[Tensor, "wave hour"],
+    keys: list[int],
+    other_keys: list[int],
+) -> tuple[Int[Tensor, " checkpoint"], dict[str, Float[Tensor, " checkpoint"]]]:
+    """The recorded run's checkpoints, and at each: test accuracy, and three losses in nats.
+
+    restricted: on unseen pairs, waves fitted without them; control: the same with the other keys; excluded: on training
+    pairs, without the waves of the keys.
+    """
+    recorded, trained_on = checkpoint_logits(), trained_pairs()
+    found: dict[str, list[float]] = {name: [] for name in ("test accuracy", "restricted", "excluded", "control")}
+    for logits in recorded.values():
+        of_keys, of_others = (modular.held_out_restricted(logits, ks, trained_on) for ks in (keys, other_keys))
+        found["test accuracy"].append(modular.measure(logits, trained_on).test_accuracy)
+        found["restricted"].append(modular.measure(of_keys, trained_on).test_loss)
+        found["excluded"].append(modular.measure(excluded_logits(logits, basis, keys), trained_on).train_loss)
+        found["control"].append(modular.measure(of_others, trained_on).test_loss)
+    return torch.tensor(list(recorded)), {name: torch.tensor(values) for name, values in found.items()}
 
 
 def random_keys(n: int, count: int, without: Sequence[int], seed: int) -> list[list[int]]:
