@@ -55,9 +55,11 @@ __all__ = [
     "predictions_after",
     "products_of_history",
     "random_change",
+    "region_ids",
     "same_expectation",
     "shuffled_beliefs",
     "simplex_rows",
+    "stiff_readings",
     "three_ways",
     "untrained_like",
 ]
@@ -154,6 +156,37 @@ def three_ways(
     """
     groups = context_ids(contexts, 10), belief_ids(contexts.y, 10)
     return [in_sample_r2(x, y), *(max(float(r2(x, y, group)), -1.0) for group in groups)]
+
+
+def stiff_readings(
+    contexts: Contexts, streams: Mapping[str, Float[Tensor, "sample d"]], ridge: float = 1.0, parts: int = 10
+) -> dict[str, float]:
+    """R² with whole beliefs held out, of maps with a ridge, from each stream; from the first of them also the best of
+    ten with the beliefs exchanged.
+
+    ridge: `fit_affine`'s, in units of the mean variance of the stream.
+    """
+    groups = belief_ids(contexts.y, parts)
+
+    def held_out(x: Float[Tensor, "sample d"], y: Float[Tensor, "sample state"]) -> float:
+        errors, distances = 0.0, 0.0
+        for group in range(parts):
+            out = groups == group
+            read = fit_affine(x[~out], y[~out], ridge)(x[out])
+            errors += float((read - y[out]).square().sum())
+            distances += float((y[out] - y[~out].mean(0)).square().sum())
+        return 1 - errors / distances
+
+    first = next(iter(streams.values()))
+    exchanged = max(held_out(first, shuffled_beliefs(contexts.y, seed)) for seed in range(10))
+    found = {name: held_out(x, contexts.y) for name, x in streams.items()}
+    return {**found, "exchanged, best of ten": exchanged}
+
+
+def region_ids(y: Float[Tensor, "sample state"], parts: int) -> Int[Tensor, " sample"]:
+    """Groups of beliefs that lie side by side: equally many different ones, in the order of the first state's."""
+    ids = belief_ids(y)
+    return ids * parts // (int(ids.max()) + 1)
 
 
 def untrained_like(model: TransformerBridge, seed: int = 1) -> TransformerBridge:
