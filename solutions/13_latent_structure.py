@@ -500,7 +500,7 @@ claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2
 # {{seen:xor-last-contexts}} is left for new contexts, and {{seen:xor-last-exchanged}} with beliefs exchanged, so there the arrangement counts for something. And with the stiffer map beliefs left out are read too, if poorly: {{seen:xor-stiff}}, where ten exchanged arrangements come to {{seen:xor-stiff-exchanged}} at best. So the model has some of RRXOR's geometry, how much depends on the map, and the first column is no evidence for any of it.
 #
 # The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}. What the network adds is more than a sum over tokens. But how much more? Give the map all products of two tokens, and it reads the belief as well as from the network ({{seen:ring-products}}; with regions held out {{seen:apart-products}}, and {{seen:apart-network}} from the network). So the reading
-# alone does not show that the model computes beliefs: anything that combines a few tokens would pass. Most of it is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
+# alone does not show that the model computes beliefs: anything that combines a few tokens would pass. Most of the reading is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
 # </details>
 
 # %% [markdown] id="ask-belief_intervention"
