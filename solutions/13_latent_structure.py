@@ -24,14 +24,14 @@ lesson = mi_course.lesson("latent_structure")
 # %% [markdown] id="part-a"
 # ## Part A. What must a perfect predictor carry?
 #
-# A machine has two modes, and you see only what it prints. In *calm* mode it prints a 1 with probability 0.1, in *busy* mode with 0.6; after each token it stays in its mode with probability 0.8. You do not know the mode. What do you need to remember of all that it has printed so far, to predict what comes next as well as anybody can?
+# A machine has two modes, and you see only what it prints. In *calm* mode (state 0) it prints a 1 with probability 0.1, in *busy* mode (state 1) with 0.6; after each token it stays in its mode with probability 0.8. You do not know the mode. What do you need to remember of all that it has printed so far, to predict what comes next as well as anybody can?
 #
 # One number: how likely it is to be busy. Take it on paper. At first either mode is equally likely, and the machine prints a 1.
 #
 # 1. **How well did each mode explain it?** 0.5 · 0.1 = 0.05 for calm, 0.5 · 0.6 = 0.30 for busy. Together 0.35, which was the probability of the 1. Divide: 0.14 and 0.86.
 # 2. **And then it moved.** Busy now: 0.86 · 0.8 + 0.14 · 0.2 = 0.71.
 #
-# That is the **belief** after the 1: (0.29, 0.71). Everything that the tokens say about the future is in it, and it is updated token by token. Any perfect predictor has to carry it in some form (Shai et al. 2024 ask in which form a transformer does). Nobody tells the model that there are modes.
+# That is the **belief** after the 1: (0.29, 0.71). Everything that the tokens say about the future is in it, and it is updated token by token. A machine that keeps nothing but its state has to carry it in some form. A transformer can look back at every token: it need not, and whether it does, and in which form, is what Shai et al. (2024) ask. Nobody tells the model that there are modes.
 #
 # **Predict**, before you write it: the machine prints 0 next. Is it more likely calm or busy after that?
 
@@ -40,7 +40,7 @@ lesson = mi_course.lesson("latent_structure")
 #
 # {{exercise belief_update}}
 #
-# `T[x, s, r]` is the probability that the process, in state s, emits token x **and** moves to state r; for each s these numbers sum to 1 over x and r. `belief[s]` is the probability that it is in state s now, and sums to 1. Return the belief about the state that it is in *after* emitting `token`; it sums to 1 again. A token
+# `T[x, s, r]` is the probability that the process, in state s, emits token x **and** moves to state r; for each s these numbers sum to 1 over x and r. `belief[s]` is the probability that it is in state s now, and sums to 1. Return the belief about the state that it is in *after* emitting `token`; it sums to 1 again. In general the token and the move depend on each other, so the two steps on paper are one here. A token
 # that cannot follow, of probability exactly 0 under the belief, raises `ValueError`; one of a very small probability is no error. There may be a single state. `belief` and `T` stay as they are.
 
 # %% id="answer-belief_update"
@@ -130,7 +130,7 @@ lesson.check(belief_states)
 #
 # With three states a belief is a point in a triangle. **Mess3** has three states and three tokens: it mostly stays where it is, and mostly prints the token of its state. Each string of tokens leads to a point. All the points together make a fractal, since each token maps the whole triangle into a smaller one.
 #
-# `tiny-mess3` is a transformer of two layers that was trained to predict the next token of such strings, and on nothing else. Fit an affine map from its residual stream (32 numbers) to the belief (three), and draw what it reads beside the truth. **Predict:** will you recognize the fractal? And, before you look: what would the same map read from a network that was *never trained*?
+# `tiny-mess3` is a transformer of two layers that was trained to predict the next token of such strings, and on nothing else. Fit an affine map from its residual stream (32 numbers) to the belief (three), and draw what it reads beside the truth. How well it does is R², the share of the beliefs' variance that it explains: 1 is perfect, 0 as good as always saying the mean. **Predict:** will you recognize the fractal? And, before you look: what would the same map read from a network that was *never trained*?
 
 # %% id="use-fractal"
 from mi_course.interp import belief_study as study
@@ -250,7 +250,7 @@ claim("in RRXOR some are 0.9 apart", widest["RRXOR"] > 0.9)
 # %% [markdown] id="pairs-seen"
 # <details><summary>What you should see</summary>
 #
-# In Mess3 no two beliefs that expect the same token differ by more than {{seen:widest-mess3}}. In the ring they differ by up to {{seen:widest-ring}}, in RRXOR by up to {{seen:widest-rrxor}}: after a first bit you are sure of it or of its opposite, and the second is random either way. There the belief is more than the next token, and a model that only kept what it needs *now* would have thrown the difference away.
+# In Mess3 no two beliefs that expect the same within that tolerance differ by more than {{seen:widest-mess3}} (with exactly equal expectations they are equal). In the ring they differ by up to {{seen:widest-ring}}, in RRXOR by up to {{seen:widest-rrxor}}: after a first bit you are sure of it or of its opposite, and the second is random either way. There the belief is more than the next token, and a model that only kept what it needs *now* would have thrown the difference away.
 # </details>
 
 # %% [markdown] id="ask-optimal_loss"
@@ -258,7 +258,7 @@ claim("in RRXOR some are 0.9 apart", widest["RRXOR"] > 0.9)
 #
 # {{exercise optimal_loss}}
 #
-# Entry i is the loss of token i, predicted from the i tokens before it and the knowledge of `T`; entry 0 is that of the first token, before which nothing was seen. The first token comes from the stationary distribution of the process, which `stationary_distribution(T)` computes. Strings that cannot occur add nothing. `n` is at most 8 and
+# Entry i is the loss of token i, predicted from the i tokens before it and the knowledge of `T`; entry 0 is that of the first token, before which nothing was seen. The first token comes from the stationary distribution of the process, the one that a step leaves as it is; `stationary_distribution(T)` computes it. Strings that cannot occur add nothing. `n` is at most 8 and
 # at least 1, with at most four tokens: enumerate. There may be a single state.
 
 
@@ -285,7 +285,7 @@ def optimal_loss(T: Float[Tensor, "token state state"], n: int) -> Float[Tensor,
 lesson.check(optimal_loss)
 
 # %% [markdown] id="use-loss-intro"
-# If a model is a perfect predictor, then it carries the belief in *some* form. Is it? Hold the losses of two trained models against yours, position by position. The **control** is a model that knows how often each token comes, and no more: its loss would be that of the first token everywhere.
+# If a model predicts as well as a perfect predictor, then it may be one. Does it? Hold the losses of two trained models against yours, position by position. The **control** is a model that knows how often each token comes, and no more: its loss would be that of the first token everywhere.
 
 # %% id="use-loss"
 from mi_course.interp.models import load_checkpoints
@@ -320,7 +320,7 @@ claim(
 # %% [markdown] id="loss-seen"
 # <details><summary>What you should see</summary>
 #
-# Nowhere does either model pay more than {{seen:loss-gap}} nats above a perfect predictor. What the past is worth by the eighth token is {{seen:gain-ring}} nats in the ring and {{seen:gain-rrxor}} in RRXOR, and they have all of it. So the belief is in there. Whether it lies there as a *point in a space* that a linear map can read is another question.
+# At none of these tokens does either model pay more than {{seen:loss-gap}} nats above a perfect predictor, on average over strings. What the past is worth by the eighth token is {{seen:gain-ring}} nats in the ring and {{seen:gain-rrxor}} in RRXOR, and both models gain all of it. So they compute what the belief is for. Whether there is a belief in them, a *point in a space* that a linear map can read, is another question.
 # </details>
 
 # %% [markdown] id="ask-held_out_r2"
@@ -359,13 +359,21 @@ def held_out_r2(
 lesson.check(held_out_r2)
 
 # %% [markdown] id="use-held-out-intro"
-# RRXOR first. Shai et al. (2024) find its beliefs by a linear map from **all layers side by side**, here 4 · 64 = 256 numbers. There are 36 different beliefs to find. Now think of a map that knows no geometry at all and has memorized 36 points: with 256 dimensions there is room enough. Three ways to hold out tell the two apart:
+# RRXOR first. Shai et al. (2024) find its beliefs by a linear map from **all layers side by side**, here 4 · 64 = 256 numbers. There are 35 different beliefs to find, and a map that knows no geometry at all could memorize 35 points: with 256 dimensions there is room enough. What is held out tells the two apart:
 #
 # - **nothing**: the map is judged on what it was fitted on;
 # - **contexts**: other strings, but strings that lead to the same beliefs;
 # - **beliefs**: whole beliefs are left out. Only if the space is laid out as the triangle is does a map fitted on some of it go on to the rest.
 #
-# For the ring there are more: a map from the tokens of the context, with no network; one from the tokens and all products of two of them; the next-token probabilities; a network of the same shape that was never trained. **Predict:** which rows survive the third column?
+# The rows are one question each:
+#
+# - RRXOR from all layers, and from the last alone: fewer numbers, less room to memorize.
+# - *Beliefs exchanged*: as many points in another arrangement. What is read here is memory.
+# - The ring's last layer, and a network of its shape that was never trained.
+# - No network at all: the tokens of the context, and the tokens with all products of two of them.
+# - The next-token probabilities: all that is needed *now*.
+#
+# **Predict:** which rows survive the third column?
 
 # %% id="use-held-out"
 r2 = lesson.use("held_out_r2")
@@ -391,7 +399,7 @@ title = "R² of reading the belief; below −1 it is written as −1"
 show.table(readings, ["nothing held out", "contexts", "beliefs"], title=title)
 
 # %% [markdown] id="use-stiff-intro"
-# Two doubts, one in each direction. Perhaps the *map* is to blame for RRXOR's third column: least squares uses every direction that it has, and with so few beliefs it has too many. A stiffer map, with a ridge as large as the stream's mean variance, cannot. And perhaps the ring's third column is too easy: its beliefs lie close together, so that one left out has near neighbors. Leave out whole *regions*: a tenth of the beliefs, those next to each other in the probability of the first state.
+# Two doubts, one in each direction. Perhaps the *map* is to blame for RRXOR's third column: least squares uses every direction that it has, and with so few beliefs it has too many. A stiffer map, with a ridge as large as the stream's mean variance, cannot. And perhaps the ring's third column is too easy: its beliefs lie close together, so that one left out has near neighbors. Leave out whole *regions*: all beliefs that have the same likeliest state, a third of the triangle at a time.
 
 # %% id="use-stiff"
 rrxor_untrained = xor.stream(study.untrained_like(rrxor_model), 4)
@@ -399,9 +407,8 @@ stiff = study.stiff_readings(xor, {"trained": xor_last, "untrained": rrxor_untra
 print(
     "RRXOR, beliefs held out, stiffer maps:", {name: f"{r:.2f}" for name, r in stiff.items()}
 )
-regions = study.region_ids(circle.y, 10)
-features = {"network": last, "products": rows["ring, products of two tokens"][1]}
-apart = {name: float(r2(x, circle.y, regions)) for name, x in features.items()}
+compared = ("ring, last layer", "ring, products of two tokens", "ring, tokens of the context")
+apart = {name: float(r2(rows[name][1], circle.y, circle.y.argmax(1))) for name in compared}
 print("ring, regions held out:", {name: f"{r:.2f}" for name, r in apart.items()})
 
 # %% [markdown] id="use-training-intro"
@@ -436,8 +443,9 @@ lesson.seen("xor-last-contexts", readings["RRXOR, last layer"][1], ".1f")
 lesson.seen("xor-last-exchanged", readings["RRXOR, last layer, beliefs exchanged"][1], ".1f")
 lesson.seen("xor-stiff", stiff["trained"], ".2f")
 lesson.seen("xor-stiff-exchanged", stiff["exchanged, best of ten"], ".2f")
-lesson.seen("apart-network", apart["network"], ".1f")
-lesson.seen("apart-products", apart["products"], ".1f")
+lesson.seen("apart-network", apart["ring, last layer"], ".1f")
+lesson.seen("apart-products", apart["ring, products of two tokens"], ".1f")
+lesson.seen("apart-tokens", apart["ring, tokens of the context"], ".1f")
 lesson.seen("ring-products", readings["ring, products of two tokens"][2], ".2f")
 lesson.seen("ring-in", readings["ring, last layer"][0], ".2f")
 lesson.seen("ring-out", readings["ring, last layer"][2], ".2f")
@@ -447,6 +455,11 @@ lesson.seen("ring-next", readings["ring, next token"][2], ".2f")
 lesson.seen("early-step", 100)
 lesson.seen("early-loss", history[100][0], ".3f")
 lesson.seen("ring-100", history[100][1], ".2f")
+loss_way, r2_way = (
+    (history[0][i] - history[100][i]) / (history[0][i] - history[2000][i]) for i in range(2)
+)
+lesson.seen("loss-way", loss_way, ".0%")
+lesson.seen("r2-way", r2_way, ".0%")
 claim("RRXOR, nothing held out: above 0.9", readings["RRXOR, all layers"][0] > 0.9)
 claim(
     "with its beliefs exchanged R² is as high, within 0.1",
@@ -468,8 +481,10 @@ claim(
     > max(0.15, 0.15 + max(stiff["exchanged, best of ten"], stiff["untrained"])),
 )
 claim(
-    "with regions of the ring held out network and products differ by less than 0.15",
-    abs(apart["network"] - apart["products"]) < 0.15,
+    "with regions held out the ring's network keeps between 0.3 and 0.75, the products no less (within 0.05), the tokens at least 0.15 less",
+    0.3 < apart["ring, last layer"] < 0.75
+    and apart["ring, products of two tokens"] > apart["ring, last layer"] - 0.05
+    and apart["ring, tokens of the context"] < apart["ring, last layer"] - 0.15,
 )
 claim(
     "the ring's survives: above 0.9 with beliefs held out",
@@ -491,7 +506,12 @@ claim(
 claim(
     "the ring's R² rises by more than 0.3 in training", history[2000][1] - history[0][1] > 0.3
 )
-claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2)
+claim(
+    "at step 100 the loss has gone more than 85% of its way, R² at least 10 points less, and it is within 0.1 of the tokens'",
+    loss_way > 0.85
+    and loss_way - r2_way > 0.1
+    and abs(history[100][1] - readings["ring, tokens of the context"][2]) < 0.1,
+)
 
 # %% [markdown] id="held-out-seen"
 # <details><summary>What you should see</summary>
@@ -499,8 +519,10 @@ claim("most of it in the first 100 steps", history[100][1] - history[0][1] > 0.2
 # RRXOR reaches {{seen:xor-in}} from all layers when nothing is held out. With every belief exchanged for another it reaches {{seen:xor-exchanged}}: the map would have found *any* arrangement of those {{seen:xor-count}} points. Leave whole beliefs out, and it does worse than a constant. The column between is harder to read. From all layers it mostly measures how badly a map of so many numbers overfits so few contexts; with other strings it comes out quite different. From the last layer alone
 # {{seen:xor-last-contexts}} is left for new contexts, and {{seen:xor-last-exchanged}} with beliefs exchanged, so there the arrangement counts for something. And with the stiffer map beliefs left out are read too, if poorly: {{seen:xor-stiff}}, where ten exchanged arrangements come to {{seen:xor-stiff-exchanged}} at best. So the model has some of RRXOR's geometry, how much depends on the map, and the first column is no evidence for any of it.
 #
-# The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}. What the network adds is more than a sum over tokens. But how much more? Give the map all products of two tokens, and it reads the belief as well as from the network ({{seen:ring-products}}; with regions held out {{seen:apart-products}}, and {{seen:apart-network}} from the network). So the reading
-# alone does not show that the model computes beliefs: anything that combines a few tokens would pass. Most of the reading is there at step {{seen:early-step}} (R² {{seen:ring-100}}), when the loss is still {{seen:early-loss}} nats too high.
+# The ring is another matter. {{seen:ring-in}} becomes {{seen:ring-out}} when whole beliefs are held out, and with exchanged beliefs nothing is left. The next token explains {{seen:ring-next}} of it, an untrained network {{seen:ring-untrained}}, and the tokens themselves, read by a linear map with no network, {{seen:ring-history}}. What the network adds is more than a sum over tokens. But how much more? Give the map all products of two tokens, and it reads the belief as well as from the network ({{seen:ring-products}}). With regions held out
+# the network keeps {{seen:apart-network}}, the products {{seen:apart-products}}, the tokens {{seen:apart-tokens}}: the map goes on to where it was not fitted, in part, and again no better from the network than from a few products. So the reading alone does not show that the model computes beliefs: anything that combines two tokens would pass.
+#
+# In training the loss comes first: at step {{seen:early-step}} it has gone {{seen:loss-way}} of its way (it is still {{seen:early-loss}} nats too high), and R² {{seen:r2-way}}, to {{seen:ring-100}}, little more than the tokens give.
 # </details>
 
 # %% [markdown] id="ask-belief_intervention"
@@ -532,9 +554,11 @@ lesson.check(belief_intervention)
 # %% [markdown] id="use-steer-intro"
 # Take strings of the ring and give each the belief of *another* string, at its last position, after the last layer. Do the predictions follow, as Bayes's rule says? `follows` is a slope: 0 if they do not move, 1 if they move as far as they should.
 #
-# And a second way to make the change. Your map was fitted from the stream to the belief: it may read a difference from any direction in which the two go together, however little the stream varies there. Fit the *other way round*, from the belief to the stream, and you get the way in which the stream really moves when the belief does. **Predict** whether it matters.
+# And another way to make the change. Your map goes from the stream to the belief, and it may read a difference from any direction in which the two go together, however little the stream varies there. Fit a map the *other way round*, from the belief to the stream: it says how the stream itself moves, on average, when the belief changes. **Predict** whether it matters.
 #
-# **Controls**: a random change of the same length; a change of the belief, as large, that leaves the next token as it is; and the whole last position taken from the other string, which is all that can be had.
+# Beside the two: your change made *as long* as the stream's own, so that length alone cannot be the difference; and the way in which the stream moves with the *next-token probabilities*, fitted without any beliefs.
+#
+# **Controls**: a random change of the same length; a change of the belief, as large, that leaves the next token as it is; and the whole last position taken from the other string, as an upper bound.
 
 # %% id="use-steer"
 hook = lesson.use("belief_intervention")
@@ -548,6 +572,10 @@ show.table(steered_xor, columns, title="The same in RRXOR, after layer 3 of 4")
 
 # %% id="claims-steer-seen" tags=["claims"]
 least, natural_way = steered["least change (your hook)"], steered["as the stream moves"]
+longer, xor_longer = (table["least change, made as long"] for table in (steered, steered_xor))
+by_next, xor_by_next = (
+    table["as it moves with the next token"] for table in (steered, steered_xor)
+)
 whole = steered["everything, from the other"]
 controls = [
     row for table in (steered, steered_xor) for name, row in table.items() if "control" in name
@@ -555,6 +583,10 @@ controls = [
 lesson.seen("least-follows", least[0], ".2f")
 lesson.seen("natural-follows", natural_way[0], ".2f")
 lesson.seen("natural-length", natural_way[2] / least[2], ".0f")
+lesson.seen("longer-follows", longer[0], ".1f")
+lesson.seen("xor-longer", xor_longer[0], ".1f")
+lesson.seen("next-follows", by_next[0], ".1f")
+lesson.seen("xor-next", xor_by_next[0], ".1f")
 lesson.seen("whole-follows", whole[0], ".2f")
 lesson.seen("xor-natural", steered_xor["as the stream moves"][0], ".2f")
 lesson.seen("xor-least", steered_xor["least change (your hook)"][0], ".2f")
@@ -564,6 +596,14 @@ claim("the predictions hardly follow it, by less than a quarter", least[0] < 0.2
 claim("as the stream moves they follow by more than 0.9", natural_way[0] > 0.9)
 claim("in RRXOR too, by more than 0.8", steered_xor["as the stream moves"][0] > 0.8)
 claim(
+    "at equal length the least change moves the ring by more than 0.4, RRXOR by less than 0.25",
+    longer[0] > 0.4 and xor_longer[0] < 0.25,
+)
+claim(
+    "moving with the next-token probabilities alone does more than 0.7 in both",
+    min(by_next[0], xor_by_next[0]) > 0.7,
+)
+claim(
     "every control moves them by less than 0.2 of that",
     max(abs(row[0]) for row in controls) < 0.2,
 )
@@ -571,10 +611,13 @@ claim(
 # %% [markdown] id="steer-seen"
 # <details><summary>What you should see</summary>
 #
-# Your hook does exactly what it promises: the map reads the other string's belief, to rounding. And the predictions do not care ({{seen:least-follows}}). The least change that convinces a probe takes the directions in which a small step makes the largest difference *to the probe*, and nothing says that the model listens there. Move the stream as it moves by itself when the belief changes, about {{seen:natural-length}} times as far, and the
-# predictions follow Bayes ({{seen:natural-follows}}; replacing the whole last position gives {{seen:whole-follows}}). In RRXOR it is {{seen:xor-least}} and {{seen:xor-natural}}. No control comes above {{seen:control-follows}}: not a random change of that length, and not a change of the belief, as large, that leaves the next token alone.
+# Your hook does exactly what it promises: the map reads the other string's belief, to rounding. And the predictions hardly move ({{seen:least-follows}} in the ring, {{seen:xor-least}} in RRXOR). Move the stream as it moves by itself when the belief changes, in the ring about {{seen:natural-length}} times as far, and they follow Bayes ({{seen:natural-follows}} and {{seen:xor-natural}}; replacing the whole last position gives {{seen:whole-follows}} in the ring).
 #
-# Two things to keep. A map that *reads* well and a direction that *acts* are different fits, and only acting tells you which of them you have. And the test has a limit of its own: it moves the next prediction, and says nothing about what the part of the belief beyond it is for. That part would have to act later, through attention, at positions that compute their belief again from the tokens.
+# Does the model not listen in your direction, or was the change too small? Made as long it moves the ring's predictions by {{seen:longer-follows}}, and RRXOR's by {{seen:xor-longer}}. So in the ring it was mostly too short. In RRXOR it points where the model hardly listens: the probe reads there, and the model does not. No control comes above {{seen:control-follows}}: not a random change as long as the stream's own, and not a change of the belief, as large, that leaves the next token alone.
+#
+# But look at the row of the next token. A change that was fitted to the next-token probabilities, and knows nothing of beliefs, moves the predictions by {{seen:next-follows}} and {{seen:xor-next}}, nearly as far. What you have shown is that predictions are made from there.
+#
+# Two things to keep. A map that *reads* well and a direction that *acts* are different fits, and to compare them the changes must be of one length. And the test has a limit: it moves the next prediction, and says nothing about what the part of the belief beyond it is for. That part would have to act later, through attention, at positions that compute their belief again from the tokens.
 # </details>
 
 # %% [markdown] id="ask-my_belief_map"
@@ -621,6 +664,12 @@ readable, least_loss, excess = (
     {name: float(row[i]) for name, row in candidates.items()} for i in range(3)
 )
 lesson.seen("readable-best", max(readable.values()), ".2f")
+from mi_course.interp.processes import bayes_beliefs
+
+of_c = study.Contexts(strings, bayes_beliefs(strings, MYSTERY["C"]), 3)
+tokens_of_c = study.in_sample_r2(study.bits_of_history(of_c, 2), of_c.y)
+lesson.seen("tokens-c", tokens_of_c, ".2f")
+claim("the tokens alone read C's beliefs with more than 0.95", tokens_of_c > 0.95)
 lesson.seen("readable-true", readable[min(excess, key=excess.get)], ".2f")
 claim(
     "the beliefs of the true process are not the most readable, by 0.03",
@@ -639,14 +688,14 @@ claim(
 # %% [markdown] id="mystery-seen"
 # <details><summary>What you should see (open it when you have passed)</summary>
 #
-# The most readable beliefs ({{seen:readable-best}}) belong to a process that the model never saw; those of its own process are read worse ({{seen:readable-true}}). (Perhaps because a ring that turns either way alike has beliefs that are nearly linear in its last few tokens, which are in every stream. How would you check? `bits_of_history` gives you the tokens.) And the loss cannot tell forwards from backwards: read from the end, the strings of one are the strings of the other, and
-# entropies do not know in which direction they are read. What the model *says*, string by string, names the process. Reading is not evidence of what a model has learned until something else says so.
+# The most readable beliefs ({{seen:readable-best}}) belong to a process that the model never saw; those of its own process are read worse ({{seen:readable-true}}). A ring that turns either way alike has beliefs that are nearly linear in its last few tokens, which are in every stream: the tokens alone, without a network, give {{seen:tokens-c}} for C. And the *least* losses cannot tell forwards from backwards: read from the end, the strings of one are the strings of the other, and the entropy of a string is the same read
+# either way. What the model *says*, string by string, names the process, or what it loses on strings of each (the last column). Reading is not evidence of what a model has learned until something else says so.
 # </details>
 
 # %% [markdown] id="part-b"
 # ## Part B. An algorithm that nobody wrote
 #
-# A belief is what a model *must* carry. How it computes is its own affair. Here is a case in which the whole computation can be read: a clock with 53 hours. Ten hours after 50 o'clock it is 7 o'clock, and the task is to say so: (a + b) mod 53.
+# A belief is what a perfect predictor computes. How it does so is its own affair. Here is a case in which the whole computation can be read: a clock with 53 hours. Ten hours after 50 o'clock it is 7 o'clock, and the task is to say so: (a + b) mod 53.
 #
 # The model has one layer, four heads, 256 ReLU neurons, no norm and no biases. It reads `a b =` and answers at the equals sign. It is trained on 70% of all sums (each in both orders: whoever has seen 3 + 5 has seen 5 + 3), on all of them at every step, for 4,000 steps. Two runs start from the same weights, and differ in one thing: one has **weight decay**, which shrinks all weights a little at every step, and the other has none.
 #
@@ -686,7 +735,7 @@ claim(
 # %% [markdown] id="growth-seen"
 # <details><summary>What you should see</summary>
 #
-# After {{seen:train-known}} steps the model is right on every pair of the training, and knows next to nothing of the others. It has learned a list by heart. Nothing seems to happen for a long time. Then, around step {{seen:test-half}}, it finds out how to add. Power et al. (2022) called this **grokking**. The control has no reason to give its list up, and never gets beyond {{seen:memory-test}}.
+# After {{seen:train-known}} steps the model is right on every training pair, and knows next to nothing of the others. It has learned a list by heart. Nothing seems to happen for a long time. Then, around step {{seen:test-half}}, it finds out how to add. Power et al. (2022) called this **grokking**. The control has no reason to give its list up, and never gets beyond {{seen:memory-test}}.
 # </details>
 #
 # Guessing would be right on {{seen:guessing}}. Before it understands, the model is much worse than that: its loss on unseen pairs rises to {{seen:worst-test-loss}} nats, since it is certain and wrong.
@@ -769,7 +818,7 @@ def key_frequencies(
 lesson.check(key_frequencies)
 
 # %% [markdown] id="use-spectrum-intro"
-# **Predict:** how many of the 26 frequencies will the trained embedding use? What will the embedding of the model look like that learned by heart?
+# We call **keys** the frequencies that hold more than 5% of the trained embedding's power each. **Predict:** how many of the 26 will there be? What will the embedding of the model look like that learned by heart?
 
 # %% id="use-spectrum"
 basis, find_keys = lesson.use("fourier_basis")(clocks.PRIME), lesson.use("key_frequencies")
@@ -834,7 +883,9 @@ claim(
 # %% [markdown] id="ask-cosine_fit"
 # ### The neurons
 #
-# What the addition theorem needs is *products*, cos ka times cos kb. Attention passes on sums, and the only part of this model that can multiply is the ReLU. It does it badly: near its bend it is close to a parabola, and the square of a sum holds all products of its parts. So a neuron should hold products of up to two waves of its frequency, those that are wanted and many that are not.
+# (From here on cos ka is short for cos(2πka/p), and sin ka likewise.)
+#
+# What the addition theorem needs is *products*, cos ka times cos kb. Attention passes on sums, and the only part of this model that can multiply is the ReLU. It does it badly: over a range around its bend its even part, |x|/2, is roughly a parabola, and the square of a sum holds all products of its parts. So a neuron should hold products of up to two waves of its frequency, those that are wanted and many that are not.
 #
 # {{exercise cosine_fit}}
 #
@@ -867,46 +918,56 @@ def cosine_fit(neuron: Float[Tensor, "a b"], k: int) -> float:
 lesson.check(cosine_fit)
 
 # %% [markdown] id="use-neurons-intro"
-# Now to the neurons of the three models (every fourth, of those that are not dead). Each gets the frequency that fits it best, of all that there are. Two numbers tell what is in it: all products up to degree two, and cos k(a + b) and sin k(a + b) alone. And a third, `direction_fit`, looks at what the output *reads*: $W_L = W_{out} W_U$ takes cos kc from one direction of the 256 neurons, and sin kc from another. How much of the activations along these two directions is a wave of k(a + b)? (Nanda et al. 2023, section 4; each model with the frequencies that its output holds most of.)
+# Now to the neurons of the three models (every fourth, of those that are not dead). Each gets the frequency that fits it best, of all that there are. Two numbers tell what is in it: all products up to degree two, and cos k(a + b) and sin k(a + b) alone. And a third, `direction_fit`, looks at what the output *reads*. The matrix $W_L = W_{out} W_U$ leads from the 256 neurons to the logit of each answer c. It makes the wave cos kc over the answers from one direction of the neurons, and sin kc from another. How much of the activations along these two directions is a wave of k(a + b)? (Nanda et al. 2023, section 4; each model with the frequencies that its output holds most of.)
 #
 # **Predict** the order of the three numbers in the trained model.
 
 # %% id="use-neurons"
 fit = lesson.use("cosine_fit")
 rows = {name: clocks.neuron_shares(one, fit, len(keys)) for name, one in trio.items()}
-columns = ["neuron: products of ≤ 2", "neuron: waves of a + b", "direction: waves of a + b"]
-show.table(rows, columns, title="Explained share of the variance, in the middle")
+columns = [
+    "neuron: products of ≤ 2",
+    "waves of a + b",
+    "waves of a or b",
+    "direction: waves of a + b",
+]
+show.table(rows, columns, title="Explained share of the variance (medians)")
 
 # %% id="claims-neurons-seen" tags=["claims"]
 lesson.seen("neuron-products", rows["weight decay"][0], ".0%")
+lesson.seen("neuron-linear", rows["weight decay"][2], ".0%")
 lesson.seen("neuron-sums", rows["weight decay"][1], ".0%")
-lesson.seen("direction-sums", rows["weight decay"][2], ".0%")
+lesson.seen("direction-sums", rows["weight decay"][3], ".0%")
 lesson.seen("memory-products", rows["no weight decay"][0], ".0%")
-lesson.seen("memory-direction", rows["no weight decay"][2], ".0%")
+lesson.seen("memory-direction", rows["no weight decay"][3], ".0%")
 claim(
     "products up to degree two explain more than 85% of the middle neuron, waves of the sum less than 25%",
     bool(rows["weight decay"][0] > 0.85 and rows["weight decay"][1] < 0.25),
 )
 claim(
+    "waves of a or b alone explain more than 60% of it, at least four times as much as waves of the sum",
+    bool(rows["weight decay"][2] > max(0.6, 4 * rows["weight decay"][1])),
+)
+claim(
     "of the middle direction that the output reads, waves of the sum explain more than 85%",
-    bool(rows["weight decay"][2] > 0.85),
+    bool(rows["weight decay"][3] > 0.85),
 )
 claim(
     "in both controls neither reaches half of that",
     all(
         rows[name][i] < 0.5 * rows["weight decay"][i]
         for name in ("no weight decay", "untrained")
-        for i in (0, 2)
+        for i in (0, 3)
     ),
 )
 
 # %% [markdown] id="neurons-seen"
 # <details><summary>What you should see</summary>
 #
-# In the middle, {{seen:neuron-products}} of a neuron is products of up to two waves of one frequency. Only {{seen:neuron-sums}} of it is the sum a + b: the rest is waste, waves of a alone, of b alone and of a − b. But the output does not read single neurons. Along the directions that it reads the waste cancels, and {{seen:direction-sums}} is left of what is wanted. In the model that learned by heart the numbers are {{seen:memory-products}} and {{seen:memory-direction}}.
+# In the median {{seen:neuron-products}} of a neuron is products of up to two waves of one frequency. Only {{seen:neuron-sums}} of it is the sum a + b. Most, {{seen:neuron-linear}}, is waves of a alone and of b alone. But the output does not read single neurons. Along the directions that it reads these cancel, and {{seen:direction-sums}} is what is wanted. In the model that learned by heart the numbers are {{seen:memory-products}} and {{seen:memory-direction}}.
 # </details>
 #
-# If you had looked at neurons one by one, you would have called them a mess. The algorithm is in the directions. That is the lesson of superposition (lesson 05) once more.
+# Neuron by neuron you would have found a clear frequency, and hardly a trace of the sum. The sum is clean only in directions across neurons.
 
 # %% [markdown] id="ask-restricted_logits"
 # ### The logits
@@ -1006,7 +1067,7 @@ claim(
 #
 # From waves of {{seen:number-of-keys}} frequencies the trained model can be rebuilt, and next to nothing is lost. Without them its loss is {{seen:excluded-trained}} nats, worse than guessing. Other frequencies in their place give the opposite on both counts, so the cut itself is not what hurts.
 #
-# The model without weight decay is a surprise. Other frequencies can be taken from it unnoticed. Without *these* its loss is {{seen:excluded-memory}} nats, although it does not get a single unseen pair right. And with them alone, {{seen:restricted-memory}}, it is a little better than guessing. It began from the same weights, and seems to have begun the same circuit. Its list drowns it.
+# The model without weight decay is a surprise. Other frequencies can be taken from it unnoticed. Without *these* its loss is {{seen:excluded-memory}} nats, although it does not get a single unseen pair right. And with them alone, {{seen:restricted-memory}}, it is a little better than guessing. It began from the same weights, and seems to have begun the same circuit. Its list hides it.
 # </details>
 #
 # One cut says that the algorithm is *enough*, the other that it is *needed*. Neither alone would do: a part that is enough may stand beside another that is enough as well.
@@ -1030,7 +1091,15 @@ show.table(leaks, columns, title="Share of unseen pairs that are right (guessing
 
 # %% id="claims-leak-seen" tags=["claims"]
 lesson.seen("table-restricted", leaks["lookup table"][1], ".0%")
-lesson.seen("memory-held-out", leaks["no weight decay"][2], ".0%")
+memory_splits = [
+    modular.measure(
+        modular.held_out_restricted(subjects["no weight decay"], keys, on_training, seed),
+        on_training,
+    ).test_accuracy
+    for seed in range(4)
+]
+lesson.seen("memory-held-low", min(memory_splits), ".0%")
+lesson.seen("memory-held-high", max(memory_splits), ".0%")
 claim(
     "the lookup table, restricted, is right on more than 70% of the unseen pairs",
     leaks["lookup table"][1] > 0.7,
@@ -1050,7 +1119,7 @@ claim(
 # %% [markdown] id="leak-seen"
 # <details><summary>What you should see</summary>
 #
-# A table that knows nothing of unseen pairs is right on {{seen:table-restricted}} of them once it is restricted. The strength of a wave is an average over *all* pairs with the same sum, most of which were in the training. So the cut hands their answers to the unseen ones. With waves from unseen pairs alone the table is back at guessing, and the trained model is as good as before. The model without weight decay is right on {{seen:memory-held-out}}, and with other frequencies on none or next to none: there is a beginning of the algorithm in it, much smaller than it looked.
+# A table that knows nothing of unseen pairs is right on {{seen:table-restricted}} of them once it is restricted. The strength of a wave is an average over *all* pairs with the same sum, most of which were in the training. So the cut hands their answers to the unseen ones. With waves from unseen pairs alone the table is back at guessing, and the trained model is as good as before. The model without weight decay is right on {{seen:memory-held-low}} to {{seen:memory-held-high}}, depending on how the unseen pairs are halved, and with other frequencies on none or next to none: there is a beginning of the algorithm in it, much smaller than it looked.
 # </details>
 #
 # It is the mistake of part A's held-out R² in other clothes: what was fitted had seen the answers.
@@ -1121,6 +1190,19 @@ claim(
     modular.measure(waves_alone, on_training).test_accuracy > 0.35
     and progress["test accuracy"][early] < 0.1,
 )
+lesson.seen("excluded-peak", progress["excluded"].max(), ".0f")
+memory_restricted = modular.measure(
+    modular.held_out_restricted(subjects["no weight decay"], keys, on_training), on_training
+).test_loss
+claim(
+    "the excluded loss peaks at more than 1.5 times its last value, and the model without weight decay has more than that last value too",
+    progress["excluded"].max() > 1.5 * progress["excluded"][-1]
+    and memory_cuts[2] > progress["excluded"][-1],
+)
+claim(
+    "the restricted loss, held out, is below 0.1 in the end, and above 1 nat without weight decay",
+    progress["restricted"][-1] < 0.1 and memory_restricted > 1,
+)
 claim(
     "with other keys the restricted loss is never 0.1 nats better than guessing",
     bool((progress["control"] > 3.87).all()),
@@ -1129,7 +1211,9 @@ claim(
 # %% [markdown] id="progress-seen"
 # <details><summary>What you should see</summary>
 #
-# The excluded loss is half of its way up at step {{seen:step-excluded}}, and the restricted loss half of its way down at {{seen:step-restricted}}. The test accuracy follows at {{seen:step-accuracy}}. With other keys the restricted loss never falls. At step `1000` the model is right on {{seen:whole-early}} of the unseen pairs; its waves alone would be right on {{seen:held-early}}. The algorithm was growing while the list learned by heart still gave the answers and drowned it.
+# The excluded loss is half of its way up at step {{seen:step-excluded}}, and the restricted loss half of its way down at {{seen:step-restricted}}. The test accuracy follows at {{seen:step-accuracy}}. With other keys the restricted loss never falls. At step `1000` the model is right on {{seen:whole-early}} of the unseen pairs; its waves alone would be right on {{seen:held-early}}. The algorithm was growing while the list learned by heart still gave the answers and hid it.
+#
+# The excluded loss does not stop at its last value, {{seen:excluded-trained}}: it rises to {{seen:excluded-peak}} and comes back. And in the model without weight decay it ends at {{seen:excluded-memory}}, though that one never generalizes. So a high excluded loss says that waves of these frequencies matter, and announces nothing. The restricted loss, held out, tells the two models apart.
 # </details>
 #
 # So the sudden jump is sudden in one measure. In Nanda et al. (2023, section 5) there are three phases: learning by heart, forming the circuit, and cleaning up what was learned by heart; accuracy jumps in the last. One caution: both measures need the final keys. They are not a prophecy. Whoever watches a training does not know yet which frequencies will win.
@@ -1141,7 +1225,7 @@ claim(
 #
 # {{exercise my_frequencies}}
 #
-# A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Frequencies are whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by more than 0.2 nats, or by less than 0.02.
+# A frequency's loss is the mean over all pairs of what the model loses when its waves cos k(a + b) and sin k(a + b) are taken out of the logits, one frequency at a time. Give a list of frequencies, whole numbers from 1 to 29; order does not matter, and one that is there twice counts once. All points or none: one too many is as wrong as one too few. In this model there is one trap. No frequency is near the bar: without it the loss rises by more than 0.2 nats, or by less than 0.02.
 
 # %% id="clock-mystery"
 clock_mystery = load_native("tiny-clock-mystery")
@@ -1179,7 +1263,7 @@ claim(
 # %% [markdown] id="clock-mystery-seen"
 # <details><summary>What you should see</summary>
 #
-# The embedding holds one frequency more, {{seen:decoy}}. We wrote it there, into two directions that no head looks at.
+# The embedding holds one frequency more, {{seen:decoy}}. We wrote it there, into two directions that hardly any head looks at.
 # </details>
 #
 # It is not as far-fetched as it sounds: Nanda et al. (2023, section 4) report a sixth frequency in the embedding of their model, which the rest does not use. Reading proposes, and only an intervention decides.
@@ -1294,9 +1378,9 @@ claim(
 # The five values do not lie on a line. They lie in five places, the same for new coins as for known ones, though new coins were only ever tossed.
 # </details>
 #
-# This is one run of a very small model, whose documents are all alike; two other seeds, and models twice as wide, gave the same picture, with somewhat more or fewer new coins right. With less weight decay it was fewer. It shows that putting the dots together needs nothing mysterious: tosses and questions read one and the same vector. Whether large models do it in this way is another question. What you would need to see there is what you have just done here: whole coins held out, a control whose documents tell nothing, and the *answer to the question* moving, not only the tosses.
+# This is one run of a very small model, whose documents are all alike; two other seeds, and models twice as wide, gave the same picture, with somewhat more or fewer new coins right. The weight decay is part of it: with less, fewer new coins were right, and without any less than half. It shows that putting the dots together needs nothing mysterious: tosses and questions start from one vector, and it turns out that they read the same part of it. Whether large models do it in this way is another question. What you would need to see there is what you have just done here: whole coins held out, a control whose documents tell nothing, and the *answer to the question* moving, not only the tosses.
 #
-# **What result would have changed your mind** in part A? Ours was: if with beliefs held out the ring had fallen to what its tokens give. Then we allowed the map products of two tokens, and the difference was gone. What is left standing is the intervention.
+# **What result would have changed your mind** in part A? Ours was: if with beliefs held out the ring had fallen to what its tokens give. Then we allowed the map products of two tokens, and the difference was gone. And the intervention that is left moves predictions hardly further than one that knows only the next token. That the ring's model computes *beliefs* is compatible with all that you have measured, and not shown by it.
 
 # %% id="claims-recap" tags=["claims"]
 claim(
@@ -1317,15 +1401,15 @@ claim(
     after_all[1] - max(told["before the new coins"][1], names_exchanged[1]) > 0.3,
 )
 claim(
-    "what reads best and what acts are different changes: they differ by 0.5 in what predictions make of them",
-    natural_way[0] - least[0] > 0.5,
+    "in RRXOR what reads best and what acts are different changes: at equal length they differ by 0.5 in what predictions make of them",
+    steered_xor["as the stream moves"][0] - xor_longer[0] > 0.5,
 )
 
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing, though a few products of tokens had it as well, and another's showed in part, to a stiffer map. Then you changed beliefs: the smallest change that
-# convinced the map left the model cold, and the change that the stream makes by itself moved the predictions as Bayes's rule says. And three processes could be told apart by what a model says, where neither reading nor loss could.
+# You computed what a perfect predictor must believe, and the loss below which nobody can get. You found the famous fractal in a trained model, and nearly as well in models that had learned nothing. A linear map found any arrangement of few points; with whole beliefs held out, one model's geometry was left standing, though a few products of tokens had it as well, and another's showed in part, to a stiffer map. Then you changed beliefs: the smallest change
+# that convinced the map left predictions nearly cold, in one model because it was short, in the other because the model did not listen there; the change that the stream makes by itself moved them as Bayes's rule says, and one made from next-token probabilities did nearly as much. And three processes could be told apart by what a model says, where neither reading nor the least losses could.
 #
 # Then a clock. A model learned its sums by heart, and while its answers showed nothing else an algorithm of {{seen:number-of-keys}} rotating hands grew under them; you read the hands from the embedding, found them in directions where single neurons showed waste, and measured them before they could be seen. Two measures had to be taken back or sharpened on the way: restricted logits hand the answers of the training to pairs that were never seen, and a frequency in an embedding need not be read by anything.
 #

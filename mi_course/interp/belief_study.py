@@ -55,7 +55,6 @@ __all__ = [
     "predictions_after",
     "products_of_history",
     "random_change",
-    "region_ids",
     "same_expectation",
     "shuffled_beliefs",
     "simplex_rows",
@@ -183,12 +182,6 @@ def stiff_readings(
     return {**found, "exchanged, best of ten": exchanged}
 
 
-def region_ids(y: Float[Tensor, "sample state"], parts: int) -> Int[Tensor, " sample"]:
-    """Groups of beliefs that lie side by side: equally many different ones, in the order of the first state's."""
-    ids = belief_ids(y)
-    return ids * parts // (int(ids.max()) + 1)
-
-
 def untrained_like(model: TransformerBridge, seed: int = 1) -> TransformerBridge:
     """A model of the same shape with random weights."""
     cfg = model.cfg
@@ -207,7 +200,8 @@ def draw_beliefs(
     """Beliefs as points in triangles side by side, colored by the likeliest state in `color_by`."""
     from mi_course import show
 
-    return show.scatter(**simplex_rows(panels, color_by), ylabel="height in the triangle of beliefs", title=title)
+    rows = simplex_rows(panels, color_by)
+    return show.scatter(**rows, ylabel="likelier state 2 →", title=title, size=4)
 
 
 def simplex_rows(
@@ -216,13 +210,16 @@ def simplex_rows(
     """Triangles side by side, as arguments for `show.scatter`, colored by the likeliest state in `color_by`."""
     best = color_by.argmax(1)
     order = best.argsort(stable=True)  # so that colors go to states in their order
-    xs, ys, groups = [], [], []
-    for place, points in enumerate(panels.values()):
+    xs, ys, groups, names, highest = [], [], [], [], []
+    for place, (name, points) in enumerate(panels.items()):
         points = points[order]
+        highest.append(len(xs) + int(points[:, 2].argmax()))
         xs += (points[:, 1] + points[:, 2] / 2 + 1.25 * place).tolist()
         ys += (points[:, 2] * 0.866).tolist()
         groups += [f"likeliest state {state}" for state in best[order].tolist()]
-    return {"x": xs, "y": ys, "groups": groups, "xlabel": "from left to right: " + ", ".join(panels)}
+        names += [name] * len(points)
+    xlabel = "likelier state 1 →, in each triangle; from left to right: " + ", ".join(panels)
+    return {"x": xs, "y": ys, "groups": groups, "names": names, "write": highest, "xlabel": xlabel}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -290,16 +287,21 @@ def give_other_beliefs(
     target, ends = now[other], x.view(len(tokens), -1, x.shape[1])[:, -1]
     (A, b), (E, _) = fit_affine(x, contexts.y), fit_affine(contexts.y, x)
     natural = (target - now) @ E
+    had, wanted = (next_token_probabilities(beliefs, T) for beliefs in (now, target))
+    of_next = fit_affine(contexts.flat(next_token_probabilities(contexts.beliefs, T)), x).A
     moved = ends[:, None].clone()
     made = intervention(moved, None, A, b, target[:, None])
+    least = (moved if made is None else made)[:, 0] - ends
+    longer = least * natural.norm(dim=1, keepdim=True) / least.norm(dim=1, keepdim=True).clamp(min=1e-9)
     ways = {
-        "least change (your hook)": [(moved if made is None else made)[:, 0] - ends],
+        "least change (your hook)": [least],
+        "least change, made as long": [longer],
         "as the stream moves": [natural],
+        "as it moves with the next token": [(wanted - had) @ of_next],
         "control: same next token": [same_expectation(now, T, (target - now).norm(dim=1)) @ E],
         "control: random, mean of ten": [random_change(natural, seed) for seed in range(10)],
         "everything, from the other": [ends[other] - ends],
     }
-    had, wanted = (next_token_probabilities(beliefs, T) for beliefs in (now, target))
     before, found = predictions_after(model, tokens, layer), {}
     for name, changes in ways.items():
         slopes = [follows(before, predictions_after(model, tokens, layer, change), had, wanted) for change in changes]

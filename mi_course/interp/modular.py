@@ -37,6 +37,7 @@ __all__ = [
     "direction_fit",
     "embedding",
     "held_out_restricted",
+    "linear_share",
     "lookup_table",
     "measure",
     "my_frequencies",
@@ -288,6 +289,14 @@ def sum_share(table: Float[Tensor, "a b"], k: int) -> float:
     centered = table - table.mean()
     total = centered.square().sum()
     return float((_of_the_sum(len(table), k) * centered).sum((1, 2)).square().sum() / total) if total > 0 else 0.0
+
+
+def linear_share(table: Float[Tensor, "a b"], k: int) -> float:
+    """The share of a function's variance that waves of frequency k of a alone, or of b alone, explain."""
+    centered, both = table - table.mean(), waves(len(table), k)
+    total = centered.square().sum()
+    parts = both @ centered.mean(1), both @ centered.mean(0)
+    return float(sum(part.square().sum() for part in parts) * len(table) / total) if total else 0.0
 
 
 def direction_fit(neurons: Float[Tensor, "a b neuron"], W_L: Float[Tensor, "neuron p"], k: int) -> float:

@@ -82,6 +82,7 @@ class Shares(NamedTuple):
 
     products: float
     sums: float
+    linear: float
     directions: float
 
 
@@ -95,16 +96,17 @@ def neuron_shares(
     active, W_L = modular.neurons(model), modular.readout(model)
     alive = active.flatten(0, 1).std(0) > 1e-3 * float(active.std())
     frequencies = range(1, (PRIME + 1) // 2)
-    products, sums = [], []
+    products, sums, linear = [], [], []
     for neuron in active[..., alive][..., ::every].unbind(-1):
         fits = {k: float(cosine_fit(neuron, k)) for k in frequencies}
         best = max(fits, key=lambda k: fits[k])
         products.append(fits[best])
         sums.append(modular.sum_share(neuron, best))
+        linear.append(modular.linear_share(neuron, best))
     strength = {k: float((W_L @ modular.waves(PRIME, k).T).square().sum()) for k in frequencies}
     strongest = sorted(strength, key=lambda k: -strength[k])[:n]
     directions = [modular.direction_fit(active, W_L, k) for k in strongest]
-    return Shares(*(float(torch.tensor(part).median()) for part in (products, sums, directions)))
+    return Shares(*(float(torch.tensor(part).median()) for part in (products, sums, linear, directions)))
 
 
 def median_loss(versions: Sequence[Float[Tensor, "a b c"]], trained_on: Bool[Tensor, "a b"]) -> float:
@@ -149,13 +151,13 @@ def draw_growth(growth: Mapping[str, Mapping[str, list[float]]]) -> Picture:
     return show.lines(
         [max(step, 10) for step in decay["step"]],
         {
-            "pairs of the training": decay["train_accuracy"],
+            "training pairs": decay["train_accuracy"],
             "pairs never seen": decay["test_accuracy"],
             "control: never seen, no weight decay": control["test_accuracy"],
         },
         xlabel="training step",
         ylabel="share of right answers",
-        title="Right on every pair of the training, and on hardly any other",
+        title="First right on every training pair, much later on the others",
         caption="Recorded every 50 steps. The first step is drawn at 10.",
         log_x=True,
     )
@@ -179,17 +181,22 @@ def draw_spectra(power: Mapping[str, Float[Tensor, " frequency"]]) -> Picture:
 
 
 def draw_progress(steps: Sequence[int], measures: Mapping[str, Float[Tensor, " checkpoint"]]) -> Picture:
-    """How far each measure has come on its way from its first to its last value."""
+    """How far each measure is from its first value, in units of the farthest that it gets."""
     from mi_course import show
 
     return show.lines(
         steps,
-        {name: (values - values[0]) / (values[-1] - values[0]) for name, values in measures.items()},
+        {name: (values - values[0]) / _farthest(values - values[0]) for name, values in measures.items()},
         xlabel="training step",
-        ylabel="way gone (0: as at first, 1: as at last)",
+        ylabel="way gone (0: as at first, 1: farthest)",
         title="Both losses move before the accuracy does",
-        caption="Below 0 a measure is farther from its end than it was at first.",
+        caption="Each measure in units of its farthest value; the excluded loss comes back from there.",
     )
+
+
+def _farthest(ways: Float[Tensor, " checkpoint"]) -> Tensor:
+    """The value that is farthest from 0, with its sign."""
+    return ways[ways.abs().argmax()]
 
 
 def watch_circles(keys: Sequence[int]) -> dict[int, Float[Tensor, "2 hour"]]:
@@ -198,7 +205,8 @@ def watch_circles(keys: Sequence[int]) -> dict[int, Float[Tensor, "2 hour"]]:
 
     with show.live_vectors(
         title="The hours of the clock, in the plane of each frequency",
-        caption="Every second hour, from the center; nearest neighbors are joined. The light circle has radius 1.",
+        caption="Every second hour, as an arrow from the center; colors only tell arrows apart. "
+        "The light circle has radius 1.",
         every_s=0.15,
     ) as picture:
         for step, state in load_checkpoints(NAME).items():

@@ -172,6 +172,15 @@ def test_the_mystery_model_adds_and_its_decoy_does_nothing():
     assert modular.my_frequencies() == list(used)
 
 
+def test_waves_of_one_number_alone():
+    a, b = torch.arange(7)[:, None], torch.arange(7)
+    angle = 2 * torch.pi * 2 / 7
+    table = 3 * (angle * a).cos() + (angle * b).sin() + (angle * (a + b)).cos() + 5
+    assert modular.linear_share(table, 2) == pytest.approx(10 / 11, abs=1e-4)
+    assert modular.linear_share(table, 3) == pytest.approx(0, abs=1e-4)
+    assert modular.linear_share(torch.ones(7, 7), 2) == 0
+
+
 def test_the_spectrum_of_an_embedding():
     rows = modular.waves(7, 2)  # [wave hour]
     W_E = 3 * rows[:1].T @ torch.ones(1, 4) + modular.waves(7, 3)[1:].T @ torch.ones(1, 4) + 5

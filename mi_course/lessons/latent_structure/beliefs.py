@@ -146,6 +146,11 @@ BELIEF_UPDATE = Exercise(
             _updated(lambda belief, T, token: _normal((belief @ T.sum(0)) * T[token].sum(1))),
         ),
         Mistake(
+            "token_and_move_apart",
+            "You weighed the old states by the token, and then moved them as the process moves on average, whatever it emits. Which way it goes may depend on what it emits: T[token, s, r] is the probability of both together.",
+            _updated(lambda belief, T, token: _normal(belief * T[token].sum(1)) @ T.sum(0)),
+        ),
+        Mistake(
             "most_likely_state",
             "You kept the most likely state alone. The belief is the whole distribution: what looks unlikely now may be what the next tokens say.",
             _updated(

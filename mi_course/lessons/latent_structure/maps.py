@@ -317,10 +317,13 @@ def _one_sided_cases(draw: RandomInputs, size: str) -> list[Case]:
     moved = first + torch.tensor([0, 0, 0, -0.1, 0.1])
     tilted = moved + torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
     other = moved - torch.tensor([-1.8, 0.6, 0.6, 0.6, 0]) * tol
+    # Each token of these two is within the tolerance, and the sum of their differences is not.
+    spread = moved + torch.tensor([0.6, -0.6, 0.6, -0.6, 0]) * tol
     swapped = first + torch.tensor([0, 0.1, -0.1, 0, 0])  # token 0 is as likely as in the first, others are not
     return [
         case(beliefs, alike, tol, about="beliefs that differ more to one side"),
         case(torch.stack([tilted, first, other, moved, swapped]), named, tol, about="tokens that differ to one side"),
+        case(torch.stack([first, spread, swapped]), named, tol, about="many tokens that differ by little"),
     ]
 
 

@@ -174,7 +174,7 @@ MY_BELIEF_MAP = Exercise(
     mistakes=(
         Mistake(
             "reversed",
-            "This is the right ring, run backwards. Read from the end, its strings are those of the true process, so no loss curve can tell the two apart. Predictions can: compare what the model expects after each string with what a perfect predictor of each process expects there.",
+            "This is the right ring, run backwards. Read from the end, its strings are those of the true process, so the least losses of the two are the same. Predictions tell them apart: compare what the model expects after each string with what a perfect predictor of each process expects there.",
             _changed(process=_other_way),
         ),
         Mistake(
