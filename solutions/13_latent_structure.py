@@ -439,13 +439,13 @@ study.draw_beliefs(panels, color_by=circle.y[::3], title=title)
 lesson.seen("xor-count", int(study.belief_ids(xor.y).max()) + 1)
 lesson.seen("xor-in", readings["RRXOR, all layers"][0], ".2f")
 lesson.seen("xor-exchanged", readings["RRXOR, all layers, beliefs exchanged"][0], ".2f")
-lesson.seen("xor-last-contexts", readings["RRXOR, last layer"][1], ".1f")
-lesson.seen("xor-last-exchanged", readings["RRXOR, last layer, beliefs exchanged"][1], ".1f")
+lesson.seen("xor-last-contexts", readings["RRXOR, last layer"][1], ".2f")
+lesson.seen("xor-last-exchanged", readings["RRXOR, last layer, beliefs exchanged"][1], ".2f")
 lesson.seen("xor-stiff", stiff["trained"], ".2f")
 lesson.seen("xor-stiff-exchanged", stiff["exchanged, best of ten"], ".2f")
-lesson.seen("apart-network", apart["ring, last layer"], ".1f")
-lesson.seen("apart-products", apart["ring, products of two tokens"], ".1f")
-lesson.seen("apart-tokens", apart["ring, tokens of the context"], ".1f")
+lesson.seen("apart-network", apart["ring, last layer"], ".2f")
+lesson.seen("apart-products", apart["ring, products of two tokens"], ".2f")
+lesson.seen("apart-tokens", apart["ring, tokens of the context"], ".2f")
 lesson.seen("ring-products", readings["ring, products of two tokens"][2], ".2f")
 lesson.seen("ring-in", readings["ring, last layer"][0], ".2f")
 lesson.seen("ring-out", readings["ring, last layer"][2], ".2f")
@@ -583,10 +583,10 @@ controls = [
 lesson.seen("least-follows", least[0], ".2f")
 lesson.seen("natural-follows", natural_way[0], ".2f")
 lesson.seen("natural-length", natural_way[2] / least[2], ".0f")
-lesson.seen("longer-follows", longer[0], ".1f")
-lesson.seen("xor-longer", xor_longer[0], ".1f")
-lesson.seen("next-follows", by_next[0], ".1f")
-lesson.seen("xor-next", xor_by_next[0], ".1f")
+lesson.seen("longer-follows", longer[0], ".2f")
+lesson.seen("xor-longer", xor_longer[0], ".2f")
+lesson.seen("next-follows", by_next[0], ".2f")
+lesson.seen("xor-next", xor_by_next[0], ".2f")
 lesson.seen("whole-follows", whole[0], ".2f")
 lesson.seen("xor-natural", steered_xor["as the stream moves"][0], ".2f")
 lesson.seen("xor-least", steered_xor["least change (your hook)"][0], ".2f")
@@ -1322,7 +1322,7 @@ claim(
 # {{seen:coins-new}} of the new coins are described by the right words; before they turned up it was {{seen:coins-before}}, and it stays at {{seen:coins-exchanged}} when the tosses tell nothing about the name they stand under. So the words were learned on some coins, the tosses on others, and the model put the two together. It is not a law: where the questions are not rehearsed it learns how the new coins land (P(heads) is off by {{seen:coins-off}}), and forgets the words altogether, for the known coins too ({{seen:coins-unrehearsed}}).
 # </details>
 #
-# That the model *holds* the value of a new coin is no news. Whoever is to predict its tosses must (part A). The question is in what form, so that words learned elsewhere fit it.
+# That the model *holds* the value of a new coin is no news. To predict its tosses it must, since nothing else in the document tells. The question is in what form, so that words learned elsewhere fit it.
 
 # %% [markdown] id="use-coins-where-intro"
 # Is it **one direction**, shared by all coins? First read: a map from the stream to the value, fitted to the known coins and judged on the new ones, once from all 16 numbers and once along the single direction in which the stream goes with the value. Then act: give each new coin another of the five values, in its embedding, either along this direction or from the mean of the known coins with the one value to the mean of those with the other. **Predict:** which of the two changes its words, and which its tosses?
