@@ -431,7 +431,7 @@ for step, state in checkpoints.items():
 panels = {"the truth": circle.y, **{f"step {n}": shapes[f"step {n}"] for n in (0, 100, 2000)}}
 panels, title = (
     {name: y[::3] for name, y in panels.items()},
-    "A map of the ring, as the model learns",
+    "The ring: the truth, and what a map reads",
 )
 study.draw_beliefs(panels, color_by=circle.y[::3], title=title)
 

@@ -218,7 +218,7 @@ def simplex_rows(
         ys += (points[:, 2] * 0.866).tolist()
         groups += [f"likeliest state {state}" for state in best[order].tolist()]
         names += [name] * len(points)
-    xlabel = "likelier state 1 →, in each triangle; from left to right: " + ", ".join(panels)
+    xlabel = "likelier state 1 → (in each triangle)"
     return {"x": xs, "y": ys, "groups": groups, "names": names, "write": highest, "xlabel": xlabel}
 
 
