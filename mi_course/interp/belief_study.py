@@ -210,7 +210,11 @@ def simplex_rows(
     """Triangles side by side, as arguments for `show.scatter`, colored by the likeliest state in `color_by`."""
     best = color_by.argmax(1)
     order = best.argsort(stable=True)  # so that colors go to states in their order
-    xs, ys, groups, names, highest = [], [], [], [], []
+    xs: list[float] = []
+    ys: list[float] = []
+    groups: list[str] = []
+    names: list[str] = []
+    highest: list[int] = []
     for place, (name, points) in enumerate(panels.items()):
         points = points[order]
         highest.append(len(xs) + int(points[:, 2].argmax()))
