@@ -94,6 +94,9 @@ OURS = (
     LessonInfo(
         12, "chain_of_thought", "Chain of thought", 100, "12_chain_of_thought", "mi_course.lessons.chain_of_thought"
     ),
+    LessonInfo(
+        13, "latent_structure", "Latent structure", 180, "13_latent_structure", "mi_course.lessons.latent_structure"
+    ),
 )
 
 

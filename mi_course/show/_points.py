@@ -84,11 +84,13 @@ def scatter(
     groups: Sequence[str] | None = None,
     diagonal: bool = False,
     write: Sequence[int] = (),
+    size: float = 7,
 ) -> Picture:
     """Points, told apart by color and shape where they have groups.
 
     x, y: [point]. names: for each point, shown on hover; `write` lists the points whose name is also written beside.
     groups: for each point. diagonal: draw x = y, for estimates against exact values.
+    size: of a point, in pixels.
     """
     xs, ys = array(x, "x", ["point"], limit=MAX_DOTS), array(y, "y", ["point"], limit=MAX_DOTS)
     count = len(xs)
@@ -118,7 +120,7 @@ def scatter(
     for i, (kind, (color, _)) in enumerate(zip(order, styles(order), strict=True)):
         group = np.array([k == kind for k in kinds])
         words = [name for name, member in zip(shown, group, strict=True) if member] if shown else None
-        look: dict[str, Any] = {"dash": "", "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7, "opacity": 0.85}
+        look: dict[str, Any] = {"dash": "", "symbol": SYMBOLS[i % len(SYMBOLS)], "size": size, "opacity": 0.85}
         marks.append(Series(xs[group], ys[group], color, kind, words=words, **look))
     if diagonal:
         ends = np.array([min(xs.min(), ys.min()), max(xs.max(), ys.max())])
