@@ -64,7 +64,8 @@ class TokensTable:
     buffer: int = 65_536
     """Activations from which batches are drawn at random."""
     exclude_massive: bool = False
-    """Whether massive tokens are left out, in training and in every number."""
+    """Whether each SAE leaves out the tokens that are massive at its place, in training and in every number. An SAE may
+    say otherwise in its own table."""
     folder: str | None = None
     """Where the rows are, relative to the file; by default tokens/ in the run's folder. Several runs may share them."""
 
@@ -100,7 +101,7 @@ class RunFile:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Checkpoint and log intervals, batch size, and fields of SAEConfig that hold for all SAEs."""
     saes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """For each: hook, target, and fields of SAEConfig."""
+    """For each: hook, target, exclude_massive, and fields of SAEConfig."""
     evaluate: EvaluateTable = field(default_factory=EvaluateTable)
 
     @classmethod
@@ -148,6 +149,12 @@ class RunFile:
         for name, table in self.saes.items():
             options = {"seed": self.seed, **shared, **table}
             hook, target = options.pop("hook", None), options.pop("target", None)
+            exclude = options.pop("exclude_massive", self.tokens.exclude_massive)
+            if exclude and not self.tokens.exclude_massive:
+                raise RunFileError(
+                    f"{self.path}: [sae.{name}] exclude_massive is true; write it under [tokens] too, so that massive "
+                    "tokens are marked."
+                )
             if hook is None:
                 raise RunFileError(f"{self.path}: [sae.{name}] lacks hook.")
             if widths is not None:
@@ -155,7 +162,7 @@ class RunFile:
                 if target is not None:
                     options.setdefault("d_out", widths(target))
             try:
-                found[name] = Member(SAEConfig(**options), hook, target)
+                found[name] = Member(SAEConfig(**options), hook, target, exclude)
             except (TypeError, ValueError) as error:
                 reason = str(error).replace("SAEConfig.__init__() ", "")
                 raise RunFileError(f"{self.path}: [sae.{name}] {reason}") from None
@@ -273,7 +280,7 @@ def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
 
 
 def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
-    options: dict[str, Any] = {"target": member.target, "exclude_massive": run.tokens.exclude_massive}
+    options: dict[str, Any] = {"target": member.target, "exclude_massive": member.exclude_massive}
     batches: list[Any] = []
     groups: dict[str, torch.Tensor] = {}
     for group in run.text:
@@ -303,7 +310,7 @@ def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
         "n_latents": len(share),
         "training_tokens": member.config.steps * run.training.get("batch", SAEConfig.batch),
         "tokens": len(x),
-        "exclude_massive": run.tokens.exclude_massive,
+        "exclude_massive": member.exclude_massive,
         "l0": float(share.sum()),
         "explained_variance": explained_variance(y, y_hat),
         "shrinkage": shrinkage(y - mean, y_hat - mean),
