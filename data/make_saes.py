@@ -22,6 +22,7 @@ import hashlib
 import sysconfig
 from pathlib import Path
 
+Tables = dict[str, dict[str, object]]
 DOC = "<|doc|>"
 LEFT_OUT = ("site-packages", "test", "tests", "idlelib", "turtledemo", "__pycache__", "lib2to3", "pydoc_data")
 CODE_CHARACTERS = 9_000_000
@@ -142,7 +143,7 @@ def text_tables(corpus: Path) -> str:
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def run_file(folder: str, groups: str, tables: dict[str, dict[str, object]], steps: int | None = None, rows: int = 64) -> str:
+def run_file(folder: str, groups: str, tables: Tables, steps: int | None = None, rows: int = 64) -> str:
     """A run."""
     steps = steps or MIDDLE_TOKENS // BATCH
     shared = {"steps": steps, "batch": BATCH, "lr": LR, "warmup": min(200, steps // 10), "decay": decay(steps)}
@@ -159,7 +160,7 @@ def run_file(folder: str, groups: str, tables: dict[str, dict[str, object]], ste
     return "\n\n".join(parts) + "\n"
 
 
-def saes() -> dict[str, dict[str, object]]:
+def saes() -> Tables:
     """What ships. Middle: three widths, a second seed of the smallest, a transcoder of the MLP. Early and late: one."""
     shared = {"architecture": "batch_topk", "k": K}
     steps = SIDE_TOKENS // BATCH
@@ -182,10 +183,10 @@ def saes() -> dict[str, dict[str, object]]:
     }
 
 
-def sweep() -> dict[str, dict[str, object]]:
+def sweep() -> Tables:
     """Architectures, k and learning rates at the middle layer, side by side on the same batches."""
     wide = {"hook": MIDDLE, "n_latents": 4608}
-    tables: dict[str, dict[str, object]] = {
+    tables: Tables = {
         f"{kind}-{k}": {**wide, "architecture": kind, "k": k}
         for kind, k in (("topk", 64), ("batch_topk", 64), ("batch_topk", 48), ("matryoshka", 64))
     }
