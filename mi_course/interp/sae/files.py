@@ -66,7 +66,8 @@ def save_sae(
     """Write cfg.json and sae_weights.safetensors as SAELens 6 does, each atomically. Returns the folder.
 
     dtype: of the file, by default that of the weights. bfloat16 or float16 halve it; biases and thresholds, which are
-    few and decide what is active, are then rounded too. OverflowError for numbers that float16 cannot hold. hook_name, model_name and about (plain values) go into SAELens's `metadata`. ValueError for a TopK or gated
+    few and decide what is active, are then rounded too. OverflowError for numbers that float16 cannot hold.
+    hook_name, model_name and about (plain values) go into SAELens's `metadata`. ValueError for a TopK or gated
     transcoder. Of a `Trainer` in progress save `trainer.result()`, into which the normalization is folded.
     """
     folder, config = Path(folder), sae.config

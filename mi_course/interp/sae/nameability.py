@@ -205,7 +205,7 @@ def part_rows(rows_of_group: Sequence[int]) -> Int[Tensor, " row"]:
 
 
 def _keys(tokens: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The key of every token but the first of a row, of each kind. Before the first token of a row stands that token."""
+    """The key of every token but the first of a row, of each kind. Before a row's first token stands that token."""
     now, before = tokens[:, 1:].astype(np.int64), tokens[:, :-1].astype(np.int64)
     earlier = np.concatenate([tokens[:, :1], tokens[:, :-2]], axis=1).astype(np.int64)
     base = int(tokens.max()) + 1

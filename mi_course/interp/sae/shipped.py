@@ -1,4 +1,4 @@
-"""The sparse autoencoders that ship with the course: trained on 5 to 15 million tokens, each with a card of its numbers.
+"""The sparse autoencoders that ship with the course: trained on 5 to 15 million tokens, each with its card.
 
     shipped_names()                                     ['early', 'late', 'middle-1152', …]
     sae = load_shipped("middle-4608")
