@@ -5,7 +5,9 @@
     mi-course sae harvest WORK/saes.toml                   tokens on disk, once: WORK/tokens
     mi-course sae train WORK/sweep.toml                    which architecture and k
     mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
-    mi-course sae evaluate WORK/saes.toml
+    python data/make_saes.py export WORK                   data/saes: float16, what ships
+    python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md: half an hour
+    python data/make_saes.py index WORK                    data/saes/texts.safetensors, and each SAE's feature index
 
 All SAEs are trained on one bfloat16 forward pass over rows of 128 tokens. Those at the early and the late layer have
 fewer steps: when they are done, the model is run to the middle layer only.
@@ -29,8 +31,39 @@ CODE_CHARACTERS = 9_000_000
 HELD_OUT_SAMPLES = 32
 EARLY, MIDDLE, LATE = 5, 14, 22  # data/choose_sae_layers.py
 BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_100_000, 5_200_000  # massive tokens among them: 0.2 % and 2 %
-K, LR, LR_NARROW = 60, 2e-3, 3e-3  # data/README.md, "How the SAEs were chosen"
+K, LR, LR_NARROW = 60, 2e-3, 3e-3  # docs/saes.md, "How they were chosen"
 TOKENS = {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "exclude_massive": True, "folder": "tokens"}
+SHIPPED = Path(__file__).parent / "saes"
+PAGE, BEGIN = Path(__file__).parents[1] / "docs" / "saes.md", "<!-- made by data/make_saes.py -->"
+ABOUT = ("hook_name", "hook_name_out", "model_name", "seed", "training_tokens")
+SAMPLED = ("textbooks", "books", "docs", "reviews", "speeches", "code", "samples")  # not share-alike
+QUOTED = {  # what feature pages quote: files, rows of 128 tokens, attribution. Nothing here is share-alike.
+    "books: public-domain books": (("books-00.txt",), 700, "Books: public domain."),
+    "textbooks: OpenStax": (
+        ("textbooks-current-*.txt",),
+        500,
+        "Textbooks: OpenStax, Rice University (Anthropology, Economics, College Success, Physics: CC BY 4.0; Biology: "
+        "CC BY 3.0), access for free at openstax.org; mark-up, figures and exercises taken out.",
+    ),
+    "docs: Python Enhancement Proposals": (("docs-peps-00.txt",), 400, "Python Enhancement Proposals: public domain."),
+    "government: Digital.gov": (("articles-digitalgov-00.txt",), 300, "Digital.gov, U.S. GSA: CC0 1.0."),
+    "reviews: film reviews": (
+        ("movie_reviews_*.txt",),
+        300,
+        "Film reviews: Bo Pang and Lillian Lee, polarity dataset v2.0 (2004), CC BY 4.0.",
+    ),
+    "arithmetic: school problems": (
+        ("qa-gsm8k-00.txt",),
+        200,
+        "Arithmetic: Copyright (c) 2021 OpenAI, MIT licence; Cobbe et al. 2021.",
+    ),
+    "samples: written by SmolLM2": (("samples.txt",), 300, "Samples: written by SmolLM2; what they say is invented."),
+    "code: Python's standard library": (
+        ("code/*.py",),
+        400,
+        "Code: Python's standard library, Copyright (c) 2001 Python Software Foundation, PSF-2.0.",
+    ),
+}
 FILES = {  # group: files, held-out files, share of documents held out, licence (its README has the attributions)
     "textbooks": ("textbooks-*.txt", "heldout-textbooks.txt", 0, "CC BY 4.0, CC BY 3.0"),
     "books": ("books-*.txt", "heldout-books.txt", 0, "public domain"),
@@ -44,7 +77,7 @@ FILES = {  # group: files, held-out files, share of documents held out, licence 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "samples"))
+    parser.add_argument("what", choices=("text", "samples", "export", "cards", "index"))
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "shared" / "corpus")
     parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
@@ -52,6 +85,15 @@ def main() -> None:
     work = arguments.work.resolve()
     if arguments.what == "samples":
         draw_samples(work / "samples", arguments.at_most)
+        return
+    if arguments.what == "export":
+        export(work)
+        return
+    if arguments.what == "cards":
+        write_cards(work)
+        return
+    if arguments.what == "index":
+        write_index(work, arguments.corpus.resolve())
         return
     write_code(work / "text" / "code")
     write_samples(work)
@@ -138,6 +180,93 @@ def text_tables(corpus: Path) -> str:
         f'separator = "{DOC}"\nlicence = "Apache-2.0"'
     )
     return "\n\n".join(tables)
+
+
+# -- what ships -------------------------------------------------------------------------------------------------------
+
+
+def export(work: Path) -> None:
+    """The run's SAEs in float16, which is exact to a twentieth of a percent; bfloat16, as large, to four tenths."""
+    import torch
+
+    from mi_course.interp.sae import load_sae, save_sae
+
+    for name in saes():
+        sae = load_sae(work / "saes" / name)
+        about = {key: value for key, value in sae.about.items() if key in ABOUT}
+        folder = save_sae(sae, SHIPPED / name, dtype=torch.float16, **about)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{name}: {size / 1e6:.1f} MB")
+
+
+def write_cards(work: Path) -> None:
+    """Judges what ships, not what was trained, and writes the page.
+
+    A small sample of the held-out rows ships too, with what was measured on it: the tests measure that again.
+    """
+    import json
+    from dataclasses import replace
+
+    import torch
+    from safetensors.torch import save_file
+
+    from mi_course.interp.sae import TokenRows, load_shipped, run_file
+    from mi_course.interp.sae.cards import Floors, measure, page
+
+    run = replace(run_file.RunFile.read(work / "saes.toml"), folder=SHIPPED)
+    run = replace(run, evaluate=run_file.EvaluateTable(rows=64, nameability=100))
+    cards = run_file.evaluate(run, print)
+    sample = {group: TokenRows(run.rows, "held_out", group).rows(slice(0, 4)).tokens for group in SAMPLED}
+    save_file({group: rows.to(torch.uint16) for group, rows in sample.items()}, SHIPPED / "held-out.safetensors")
+    model, _ = run_file.load(run)
+    floors: Floors = {}
+    for name, card in cards.items():
+        options = {"exclude_massive": card["exclude_massive"], "floors": floors}
+        seen = measure(model, load_shipped(name), sample, card["hook"], card["target"], **options)
+        card["sample"] = {key: seen[key] for key in ("tokens", "l0", "explained_variance", "shrinkage", "loss")}
+        (SHIPPED / name / "evaluation.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(text[: text.index(BEGIN) + len(BEGIN)] + "\n\n" + page(cards), encoding="utf-8")
+
+
+def write_index(work: Path, corpus: Path) -> None:
+    """The texts that feature pages quote, and for every SAE what its latents do on them."""
+    import torch
+
+    from mi_course.interp.models import load_model
+    from mi_course.interp.sae import TextGroup, TokenRows, build_feature_index, load_shipped, shipped_names, write_rows
+
+    model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
+    folder, groups = work / "index-tokens", {}
+    for name, (files, *_) in QUOTED.items():
+        ours, code = name.startswith(("code", "samples")), name.startswith("code")
+        inside = work / "text" if ours else corpus
+        groups[name] = TextGroup(tuple(str(inside / file) for file in files), separator=None if code else DOC)
+    if not (folder / "manifest.json").exists():
+        write_rows(model.tokenizer, groups, folder, pos=128, between="<|endoftext|>", say=print)
+    rows, sources = [], []
+    for name, (_, count, _) in QUOTED.items():
+        own = TokenRows(folder, "train", name)
+        chosen = torch.randperm(len(own), generator=torch.Generator().manual_seed(7))[:count].sort().values
+        rows.append(own.rows(chosen).tokens)
+        sources += [name] * len(chosen)
+    attribution = " ".join(dict.fromkeys(line for *_, line in QUOTED.values()))
+    for name in shipped_names():
+        sae = load_shipped(name)
+        features = build_feature_index(
+            sae,
+            model,
+            torch.cat(rows),
+            sae.about["hook_name"],
+            target=sae.about.get("hook_name_out"),
+            sources=sources,
+            attribution=attribution,
+            exclude_massive=True,
+            top=8,
+            per_band=2,
+        )
+        features.save(SHIPPED / name, texts=SHIPPED / "texts.safetensors")
+        print(f"{name}: {(SHIPPED / name / 'features.safetensors').stat().st_size / 1e6:.1f} MB of index", flush=True)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
