@@ -19,7 +19,8 @@ HOOK = "blocks.1.hook_resid_post"
 @pytest.fixture(scope="module")
 def setting():
     """A model in which token 5 is massive, two groups of texts, and an SAE trained on them."""
-    model = small_model({"n_layers": 2, "n_heads": 2, "d_model": 12, "d_head": 6, "d_mlp": 16, "d_vocab": 30}, seed=0)
+    shape = {"n_layers": 2, "n_heads": 2, "d_model": 12, "d_head": 6, "d_mlp": 16, "d_vocab": 30, "n_ctx": 16}
+    model = small_model(shape, seed=0)
     with torch.no_grad():
         next(parameter for parameter in model.parameters() if parameter.shape == (30, 12))[5] *= 100
     generator = torch.Generator().manual_seed(0)
@@ -40,7 +41,7 @@ def test_numbers_are_those_of_the_parts_that_make_them(setting):
     assert left_out.massive > 0
     assert card["l0"] == pytest.approx(float((f > 0).float().sum(dim=1).mean()), rel=1e-3)
     assert card["explained_variance"] == pytest.approx(explained_variance(x, sae(x)), abs=1e-4)
-    assert card["dead_share"] == float((f <= 0).all(dim=0).float().mean())
+    assert card["dead_share"] == float((f <= 0).all(dim=0).double().mean())
     live = sum(card["density_log10"]["counts"])
     assert live == 24 - round(24 * card["dead_share"])
     for name, tokens in groups.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 
+from mi_course import cli
 from mi_course.interp.models.small import small_model
 from mi_course.interp.sae import (
     SAEConfig,
@@ -20,6 +22,13 @@ from mi_course.interp.sae import (
 from mi_course.interp.sae.base import SAE
 
 HOOK = "blocks.1.hook_resid_post"
+CARD = {
+    "hook": HOOK,
+    "target": None,
+    "n_latents": 24,
+    "explained_variance": 0.812,
+    "loss": {"books": {"rise": 0.1, "tokens": 100}, "code": {"rise": 0.2, "tokens": 300}},
+}
 
 
 @pytest.fixture
@@ -29,14 +38,16 @@ def folder(tmp_path, monkeypatch):
     for seed, name in enumerate(("middle", "early")):
         sae = SAE.build(SAEConfig(d_in=12, n_latents=24, architecture="topk", k=3, seed=seed))
         save_sae(sae, tmp_path / "saes" / name, hook_name=HOOK, model_name="small", dtype=torch.float16)
-        (tmp_path / "saes" / name / "evaluation.json").write_text(json.dumps({"l0": seed}))
+        card = {**CARD, "l0": 3.0 + seed}
+        (tmp_path / "saes" / name / "evaluation.json").write_text(json.dumps(card))
     (tmp_path / "saes" / "notes").mkdir()
     return tmp_path / "saes"
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small_model({"n_layers": 2, "n_heads": 2, "d_model": 12, "d_head": 6, "d_mlp": 16, "d_vocab": 30}, seed=0)
+    shape = {"n_layers": 2, "n_heads": 2, "d_model": 12, "d_head": 6, "d_mlp": 16, "d_vocab": 30, "n_ctx": 16}
+    return small_model(shape, seed=0)
 
 
 def test_names_weights_and_cards(folder):
@@ -45,7 +56,14 @@ def test_names_weights_and_cards(folder):
     assert sae.W_dec.dtype == torch.float32
     assert sae.about["hook_name"] == HOOK
     assert torch.equal(sae.W_dec, SAE.build(SAEConfig(d_in=12, n_latents=24, k=3, seed=1)).W_dec.half().float())
-    assert shipped_card("middle") == {"l0": 0}
+    assert shipped_card("middle")["l0"] == 3
+
+
+def test_models_list_shows_them(folder, capsys):
+    cli.app(["models", "list"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"^middle +blocks\.1\.hook_resid_post +24 +3\.0 +81\.2% +0\.175 nats$", lines[-1])
+    assert re.search(r"^early +blocks\.1\.hook_resid_post +24 +4\.0", lines[-2])
 
 
 def test_the_index_comes_with_the_model(folder, model):
@@ -61,11 +79,9 @@ def test_the_index_comes_with_the_model(folder, model):
 
 
 def test_an_unknown_name_gets_those_that_there_are(folder, monkeypatch, tmp_path):
-    with pytest.raises(
-        shipped.UnknownSAEError, match=r"'late' is not an SAE of this course; there are early, middle\."
-    ):
+    with pytest.raises(shipped.UnknownSAEError, match="'late' is not an SAE of this course; there are early, mid"):
         load_shipped("late")
-    with pytest.raises(shipped.UnknownSAEError, match="'../early'"):
+    with pytest.raises(shipped.UnknownSAEError, match=r"'\.\./early'"):
         shipped_card("../early")
     monkeypatch.setattr(shipped, "data_dir", lambda: tmp_path / "elsewhere")
     assert shipped_names() == []
