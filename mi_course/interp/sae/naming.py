@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,8 +24,8 @@ def detection_score(predicted: Bool[Tensor, " context"], fired: Bool[Tensor, " c
 
     0.5 where one of the two kinds is absent, since nothing can be said there.
 
-    >>> detection_score(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
-    0.8333333333333333
+    >>> detection_score(torch.tensor([True, True, False]), torch.tensor([True, False, False]))
+    0.75
     """
     if fired.all() or not fired.any():
         return 0.5
@@ -38,7 +39,7 @@ def fuzzing_score(
     """Balanced accuracy with which a label tells right marks from wrong ones.
 
     matched: tokens to which the label applies. marked: tokens that are marked as active. right: whether the latent is
-    active there, or the marks were put elsewhere. The label takes an example for right if it matches every marked token.
+    active there, or the marks were put elsewhere. An example is taken for right if every marked token is matched.
     """
     return detection_score((matched | ~marked).all(dim=1), right)
 
@@ -70,7 +71,7 @@ def tokens_matched(words: Sequence[str], pieces: Sequence[str]) -> Bool[Tensor, 
             hit[at : at + len(piece)] = True
             at = text.find(piece, at + 1)
     ends = torch.tensor([0, *(len(word) for word in lower)]).cumsum(0).tolist()
-    return torch.tensor([bool(hit[a:b].any()) for a, b in zip(ends[:-1], ends[1:], strict=True)], dtype=torch.bool)
+    return torch.tensor([bool(hit[a:b].any()) for a, b in pairwise(ends)], dtype=torch.bool)
 
 
 def elsewhere(
@@ -101,22 +102,23 @@ def peak_label(words: Sequence[str], f: Float[Tensor, " token"], n: int = 10) ->
 def fit_label(contexts: Sequence[Sequence[str]], fired: Bool[Tensor, " context"], n: int = 12) -> list[str]:
     """A label that is fitted: token by token, the piece that raises the detection score most on these contexts.
 
-    contexts: the tokens of each, as text. It stops when no piece that occurs in two active contexts adds 0.002. A label
-    that was fitted must be scored on other contexts.
+    contexts: the tokens of each, as text. It stops when no piece that occurs in three active contexts adds 0.01:
+    whoever goes on fits noise. Even so, a label that was fitted must be scored on other contexts.
     """
     lower = ["".join(words).lower() for words in contexts]
     active = fired.nonzero().flatten().tolist()
     counts = Counter(token for i in active for token in {word.lower() for word in contexts[i]})
-    pieces = [piece for piece, count in counts.items() if count > 1 and len(piece.strip()) > 1]
+    pieces = [piece for piece, count in counts.items() if count > 2 and len(piece.strip()) > 1]
     if not pieces:
         return []
     has = torch.tensor([[piece in text for piece in pieces] for text in lower], dtype=torch.bool)
-    predicted, label, score = torch.zeros(len(lower), dtype=torch.bool), [], 0.5
+    label: list[str] = []
+    predicted, score = torch.zeros(len(lower), dtype=torch.bool), 0.5
     while len(label) < n:
         either = predicted[:, None] | has
         scores = (either[fired].double().mean(dim=0) + 1 - either[~fired].double().mean(dim=0)) / 2
         best = int(scores.argmax())
-        if not float(scores[best]) > score + 0.002:
+        if not float(scores[best]) > score + 0.01:
             break
         score, predicted = float(scores[best]), either[:, best]
         label.append(pieces[best])
