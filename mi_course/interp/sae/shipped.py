@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_course.errors import CourseError
+from mi_course.errors import UnknownName
 from mi_course.interp.models.where import data_dir
 from mi_course.interp.sae.feature_index import FEATURES_FILE, load_feature_index
 from mi_course.interp.sae.files import CONFIG_FILE, load_sae
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from mi_course.interp.sae.base import SAE
 
 CARD_FILE = "evaluation.json"
-
-
-class UnknownSAEError(CourseError, ValueError):
-    """A name of no shipped SAE. Lists those that there are."""
 
 
 def shipped_names() -> list[str]:
@@ -38,7 +34,7 @@ def load_shipped(name: str, *, model: Any = None) -> SAE:
     """The SAE of this name, in float32; `sae.about` says where in which model it belongs.
 
     model: the one that it was trained on. With it, the feature index that ships with the SAE is put on it, as
-    `sae.feature_index`. UnknownSAEError for another name; FileError for damaged files.
+    `sae.feature_index`. UnknownName, which lists the names, for another; FileError for damaged files.
     """
     folder = _known(name)
     sae = load_sae(folder)
@@ -48,7 +44,7 @@ def load_shipped(name: str, *, model: Any = None) -> SAE:
 
 
 def shipped_card(name: str) -> dict[str, Any]:
-    """What was measured of the SAE on held-out text (docs/saes.md explains each number). UnknownSAEError as above."""
+    """What was measured of the SAE on held-out text (docs/saes.md explains each number). UnknownName as above."""
     return json.loads((_known(name) / CARD_FILE).read_text(encoding="utf-8"))
 
 
@@ -59,5 +55,5 @@ def _folder() -> Path:
 def _known(name: str) -> Path:
     if name not in (names := shipped_names()):
         there = f"there are {', '.join(names)}" if names else f"there are none in {_folder()}"
-        raise UnknownSAEError(f"{str(name)[:60]!r} is not an SAE of this course; {there}.")
+        raise UnknownName(f"{str(name)[:60]!r} is not an SAE of this course; {there}.")
     return _folder() / name

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mi_course import cli
+from mi_course.errors import UnknownName
 from mi_course.interp.models.small import small_model
 from mi_course.interp.sae import (
     SAEConfig,
@@ -79,11 +80,11 @@ def test_the_index_comes_with_the_model(folder, model):
 
 
 def test_an_unknown_name_gets_those_that_there_are(folder, monkeypatch, tmp_path):
-    with pytest.raises(shipped.UnknownSAEError, match="'late' is not an SAE of this course; there are early, mid"):
+    with pytest.raises(UnknownName, match="'late' is not an SAE of this course; there are early, mid"):
         load_shipped("late")
-    with pytest.raises(shipped.UnknownSAEError, match=r"'\.\./early'"):
+    with pytest.raises(UnknownName, match=r"'\.\./early'"):
         shipped_card("../early")
     monkeypatch.setattr(shipped, "data_dir", lambda: tmp_path / "elsewhere")
     assert shipped_names() == []
-    with pytest.raises(shipped.UnknownSAEError, match="there are none in"):
+    with pytest.raises(UnknownName, match="there are none in"):
         load_shipped("early")
