@@ -46,8 +46,8 @@ class Member:
         own = [place for place in (self.hook, self.target) if place is not None]
         marks = [columns[massive_at(place)] for place in own if self.exclude_massive and massive_at(place) in columns]
         keep = slice(None) if not marks else ~torch.cat(marks, dim=1).bool().any(dim=1)
-        x, *target = (columns[place][keep] for place in own)
-        return (x, *target) if target else x
+        x = columns[self.hook][keep]
+        return x if self.target is None else (x, columns[self.target][keep])
 
 
 def places(members: Mapping[str, Member]) -> list[str]:
