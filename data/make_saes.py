@@ -5,7 +5,9 @@
     mi-course sae harvest WORK/saes.toml                   tokens on disk, once: WORK/tokens
     mi-course sae train WORK/sweep.toml                    which architecture and k
     mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
-    mi-course sae evaluate WORK/saes.toml
+    python data/make_saes.py export WORK                   data/saes: float16, what ships
+    python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md: half an hour
+    python data/make_saes.py index WORK                    data/saes/texts.safetensors, and each SAE's feature index
 
 All SAEs are trained on one bfloat16 forward pass over rows of 128 tokens. Those at the early and the late layer have
 fewer steps: when they are done, the model is run to the middle layer only.
@@ -22,12 +24,46 @@ import hashlib
 import sysconfig
 from pathlib import Path
 
+Tables = dict[str, dict[str, object]]
 DOC = "<|doc|>"
 LEFT_OUT = ("site-packages", "test", "tests", "idlelib", "turtledemo", "__pycache__", "lib2to3", "pydoc_data")
 CODE_CHARACTERS = 9_000_000
 HELD_OUT_SAMPLES = 32
 EARLY, MIDDLE, LATE = 5, 14, 22  # data/choose_sae_layers.py
-BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_000_000, 5_000_000
+BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_100_000, 5_200_000  # massive tokens among them: 0.2 % and 2 %
+K, LR, LR_NARROW = 60, 2e-3, 3e-3  # docs/saes.md, "How they were chosen"
+TOKENS = {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "exclude_massive": True, "folder": "tokens"}
+SHIPPED = Path(__file__).parent / "saes"
+PAGE, BEGIN = Path(__file__).parents[1] / "docs" / "saes.md", "<!-- made by data/make_saes.py -->"
+ABOUT = ("hook_name", "hook_name_out", "model_name", "seed", "training_tokens")
+SAMPLED = ("textbooks", "books", "docs", "reviews", "speeches", "code", "samples")  # not share-alike
+QUOTED = {  # what feature pages quote: files, rows of 128 tokens, attribution. Nothing here is share-alike.
+    "books: public-domain books": (("books-00.txt",), 700, "Books: public domain."),
+    "textbooks: OpenStax": (
+        ("textbooks-current-*.txt",),
+        500,
+        "Textbooks: OpenStax, Rice University (Anthropology, Economics, College Success, Physics: CC BY 4.0; Biology: "
+        "CC BY 3.0), access for free at openstax.org; mark-up, figures and exercises taken out.",
+    ),
+    "docs: Python Enhancement Proposals": (("docs-peps-00.txt",), 400, "Python Enhancement Proposals: public domain."),
+    "government: Digital.gov": (("articles-digitalgov-00.txt",), 300, "Digital.gov, U.S. GSA: CC0 1.0."),
+    "reviews: film reviews": (
+        ("movie_reviews_*.txt",),
+        300,
+        "Film reviews: Bo Pang and Lillian Lee, polarity dataset v2.0 (2004), CC BY 4.0.",
+    ),
+    "arithmetic: school problems": (
+        ("qa-gsm8k-00.txt",),
+        200,
+        "Arithmetic: Copyright (c) 2021 OpenAI, MIT licence; Cobbe et al. 2021.",
+    ),
+    "samples: written by SmolLM2": (("samples.txt",), 300, "Samples: written by SmolLM2; what they say is invented."),
+    "code: Python's standard library": (
+        ("code/*.py",),
+        400,
+        "Code: Python's standard library, Copyright (c) 2001 Python Software Foundation, PSF-2.0.",
+    ),
+}
 FILES = {  # group: files, held-out files, share of documents held out, licence (its README has the attributions)
     "textbooks": ("textbooks-*.txt", "heldout-textbooks.txt", 0, "CC BY 4.0, CC BY 3.0"),
     "books": ("books-*.txt", "heldout-books.txt", 0, "public domain"),
@@ -41,7 +77,7 @@ FILES = {  # group: files, held-out files, share of documents held out, licence 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "samples"))
+    parser.add_argument("what", choices=("text", "samples", "export", "cards", "index"))
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "shared" / "corpus")
     parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
@@ -50,11 +86,20 @@ def main() -> None:
     if arguments.what == "samples":
         draw_samples(work / "samples", arguments.at_most)
         return
+    if arguments.what == "export":
+        export(work)
+        return
+    if arguments.what == "cards":
+        write_cards(work)
+        return
+    if arguments.what == "index":
+        write_index(work, arguments.corpus.resolve())
+        return
     write_code(work / "text" / "code")
     write_samples(work)
     groups = text_tables(arguments.corpus.resolve())
     (work / "saes.toml").write_text(run_file("saes", groups, saes()))
-    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=1500))
+    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=500, rows=6))
     print(f"wrote {work / 'saes.toml'} and {work / 'sweep.toml'}")
 
 
@@ -137,35 +182,124 @@ def text_tables(corpus: Path) -> str:
     return "\n\n".join(tables)
 
 
+# -- what ships -------------------------------------------------------------------------------------------------------
+
+
+def export(work: Path) -> None:
+    """The run's SAEs in float16, which is exact to a twentieth of a percent; bfloat16, as large, to four tenths."""
+    import torch
+
+    from mi_course.interp.sae import load_sae, save_sae
+
+    for name in saes():
+        sae = load_sae(work / "saes" / name)
+        about = {key: value for key, value in sae.about.items() if key in ABOUT}
+        folder = save_sae(sae, SHIPPED / name, dtype=torch.float16, **about)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{name}: {size / 1e6:.1f} MB")
+
+
+def write_cards(work: Path) -> None:
+    """Judges what ships, not what was trained, and writes the page.
+
+    A small sample of the held-out rows ships too, with what was measured on it: the tests measure that again.
+    """
+    import json
+    from dataclasses import replace
+
+    import torch
+    from safetensors.torch import save_file
+
+    from mi_course.interp.sae import TokenRows, load_shipped, run_file
+    from mi_course.interp.sae.cards import Floors, measure, page
+
+    run = replace(run_file.RunFile.read(work / "saes.toml"), folder=SHIPPED)
+    run = replace(run, evaluate=run_file.EvaluateTable(rows=64, nameability=100))
+    cards = run_file.evaluate(run, print)
+    sample = {group: TokenRows(run.rows, "held_out", group).rows(slice(0, 4)).tokens for group in SAMPLED}
+    save_file({group: rows.to(torch.uint16) for group, rows in sample.items()}, SHIPPED / "held-out.safetensors")
+    model, _ = run_file.load(run)
+    floors: Floors = {}
+    for name, card in cards.items():
+        options = {"exclude_massive": card["exclude_massive"], "floors": floors}
+        seen = measure(model, load_shipped(name), sample, card["hook"], card["target"], **options)
+        card["sample"] = {key: seen[key] for key in ("tokens", "l0", "explained_variance", "shrinkage", "loss")}
+        (SHIPPED / name / "evaluation.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(text[: text.index(BEGIN) + len(BEGIN)] + "\n\n" + page(cards), encoding="utf-8")
+
+
+def write_index(work: Path, corpus: Path) -> None:
+    """The texts that feature pages quote, and for every SAE what its latents do on them."""
+    import torch
+
+    from mi_course.interp.models import load_model
+    from mi_course.interp.sae import TextGroup, TokenRows, build_feature_index, load_shipped, shipped_names, write_rows
+
+    model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
+    folder, groups = work / "index-tokens", {}
+    for name, (files, *_) in QUOTED.items():
+        ours, code = name.startswith(("code", "samples")), name.startswith("code")
+        inside = work / "text" if ours else corpus
+        groups[name] = TextGroup(tuple(str(inside / file) for file in files), separator=None if code else DOC)
+    if not (folder / "manifest.json").exists():
+        write_rows(model.tokenizer, groups, folder, pos=128, between="<|endoftext|>", say=print)
+    rows, sources = [], []
+    for name, (_, count, _) in QUOTED.items():
+        own = TokenRows(folder, "train", name)
+        chosen = torch.randperm(len(own), generator=torch.Generator().manual_seed(7))[:count].sort().values
+        rows.append(own.rows(chosen).tokens)
+        sources += [name] * len(chosen)
+    attribution = " ".join(dict.fromkeys(line for *_, line in QUOTED.values()))
+    for name in shipped_names():
+        sae = load_shipped(name)
+        features = build_feature_index(
+            sae,
+            model,
+            torch.cat(rows),
+            sae.about["hook_name"],
+            target=sae.about.get("hook_name_out"),
+            sources=sources,
+            attribution=attribution,
+            exclude_massive=True,
+            top=8,
+            per_band=2,
+        )
+        features.save(SHIPPED / name, texts=SHIPPED / "texts.safetensors")
+        print(f"{name}: {(SHIPPED / name / 'features.safetensors').stat().st_size / 1e6:.1f} MB of index", flush=True)
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def run_file(folder: str, groups: str, tables: dict[str, dict[str, object]], steps: int | None = None) -> str:
-    """A run. The numbers under [training] are where a sweep begins, not its result."""
+def run_file(folder: str, groups: str, tables: Tables, steps: int | None = None, rows: int = 64) -> str:
+    """A run."""
     steps = steps or MIDDLE_TOKENS // BATCH
-    shared = {"steps": steps, "batch": BATCH, "lr": 1e-3, "warmup": 200, "decay": steps // 5}
-    shared |= {"dead_window": 500_000, "checkpoint_every": 250, "log_every": 25}
+    shared = {"steps": steps, "batch": BATCH, "lr": LR, "warmup": min(200, steps // 10), "decay": decay(steps)}
+    shared |= {"dead_window": 500_000, "dtype": "bfloat16", "checkpoint_every": 150, "log_every": 25}
     parts = [
         f'folder = "{folder}"',
         _table("model", {"name": "smollm2", "device": "cpu", "dtype": "bfloat16"}),
-        _table("tokens", {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "folder": "tokens"}),
+        _table("tokens", TOKENS),
         groups,
         _table("training", shared),
         *(_table(f"sae.{name}", table) for name, table in tables.items()),
-        _table("evaluate", {"rows": 64}),
+        _table("evaluate", {"rows": rows}),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def saes() -> dict[str, dict[str, object]]:
+def saes() -> Tables:
     """What ships. Middle: three widths, a second seed of the smallest, a transcoder of the MLP. Early and late: one."""
-    side = {"architecture": "batch_topk", "n_latents": 2304, "k": 48, "steps": SIDE_TOKENS // BATCH}
-    side["decay"] = side["steps"] // 5
-    middle = {"hook": MIDDLE, "architecture": "batch_topk", "k": 48}
+    shared = {"architecture": "batch_topk", "k": K}
+    steps = SIDE_TOKENS // BATCH
+    side = {**shared, "n_latents": 2304, "lr": LR_NARROW, "steps": steps, "decay": decay(steps)}
+    middle = {"hook": MIDDLE, **shared}
+    narrow = {**middle, "n_latents": 1152, "lr": LR_NARROW}
     return {
         "early": {"hook": EARLY, **side},
-        "middle-1152": {**middle, "n_latents": 1152},
-        "middle-1152-seed1": {**middle, "n_latents": 1152, "seed": 1},
+        "middle-1152": narrow,
+        "middle-1152-seed1": {**narrow, "seed": 1},
         "middle-4608": {**middle, "n_latents": 4608},
         "middle-9216": {**middle, "n_latents": 9216},
         "mlp-4608": {
@@ -178,21 +312,27 @@ def saes() -> dict[str, dict[str, object]]:
     }
 
 
-def sweep() -> dict[str, dict[str, object]]:
-    """Architectures and k at the middle layer, side by side on the same batches."""
+def sweep() -> Tables:
+    """Architectures, k and learning rates at the middle layer, side by side on the same batches."""
     wide = {"hook": MIDDLE, "n_latents": 4608}
-    tables: dict[str, dict[str, object]] = {
+    tables: Tables = {
         f"{kind}-{k}": {**wide, "architecture": kind, "k": k}
-        for kind, k in (("topk", 48), ("batch_topk", 32), ("batch_topk", 48), ("batch_topk", 64), ("matryoshka", 48))
+        for kind, k in (("topk", 64), ("batch_topk", 64), ("batch_topk", 48), ("matryoshka", 64))
     }
-    tables["batch_topk-48-fast"] = {**tables["batch_topk-48"], "lr": 3e-3}
-    tables["jumprelu-48"] = {**wide, "architecture": "jumprelu", "l0": 1.0, "target_l0": 48.0, "bandwidth": 0.1}
+    tables["batch_topk-64-slow"] = {**tables["batch_topk-64"], "lr": 1e-3}
+    tables["batch_topk-64-fast"] = {**tables["batch_topk-64"], "lr": 4e-3}
+    tables["jumprelu-64"] = {**wide, "architecture": "jumprelu", "target_l0": 64.0, "bandwidth": 0.1, "lr": 1e-3}
     return tables
+
+
+def decay(steps: int) -> int:
+    """The last steps, in which the learning rate falls."""
+    return steps * 2 // 5
 
 
 def _table(name: str, values: dict[str, object]) -> str:
     def text(value: object) -> str:
-        return f'"{value}"' if isinstance(value, str) else repr(value)
+        return f'"{value}"' if isinstance(value, str) else repr(value).lower()
 
     return "\n".join([f"[{name}]", *(f"{key} = {text(value)}" for key, value in values.items())])
 

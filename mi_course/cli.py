@@ -255,8 +255,9 @@ def reset(
 
 @models_app.command("list", epilog="Example: mi-course models list")
 def list_() -> None:
-    """List the models that load by name, and whether they are on this machine."""
+    """List the models that load by name, and whether they are on this machine; and the SAEs that ship."""
     from mi_course.interp.models import cache_dir, list_models
+    from mi_course.interp.sae.shipped import shipped_card, shipped_names
 
     rows = [
         (
@@ -270,6 +271,25 @@ def list_() -> None:
     ]
     _table(("model", "from", "size", "", "license"), rows)
     typer.echo(f"Fetched models are in {cache_dir()}.")
+    if saes := shipped_names():
+        typer.echo("\nSparse autoencoders that ship with the course, for load_shipped(name); cards in docs/saes.md:\n")
+        _table(
+            ("SAE", "place", "latents", "L0", "explained", "loss rises by"),
+            [_sae_row(name, shipped_card(name)) for name in saes],
+        )
+
+
+def _sae_row(name: str, card: dict[str, Any]) -> tuple[str, ...]:
+    from mi_course.interp.sae.cards import mean_rise
+
+    return (
+        name,
+        f"{card['hook']} → {card['target']}" if card["target"] else card["hook"],
+        f"{card['n_latents']:,}",
+        f"{card['l0']:.1f}",
+        f"{card['explained_variance']:.1%}",
+        f"{mean_rise(card):.3f} nats",
+    )
 
 
 @models_app.command(epilog="Example: mi-course models fetch smollm2")

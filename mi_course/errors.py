@@ -13,7 +13,7 @@ class CourseError(Exception):
 
 
 class UnknownName(CourseError, KeyError):
-    """No lesson or exercise has this name. Unlike KeyError, it shows its message as it is."""
+    """No lesson, exercise or SAE has this name. Unlike KeyError, it shows its message as it is."""
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -131,6 +131,19 @@ def test_small_data_stays_small_and_is_accounted_for():
         assert f"| {path.stat().st_size:,} |" in row
 
 
+def test_shipped_saes_and_the_wheel_stay_within_their_bounds():
+    """In bytes; weights do not compress, so the wheel is counted as it lies on disk."""
+
+    def size(*folders: str, name: str = "*") -> int:
+        inside = [path for path in tracked() if path.relative_to(ROOT).as_posix().startswith(folders)]
+        return sum(path.stat().st_size for path in inside if path.match(name))
+
+    assert size("data/saes/", name="sae_weights.safetensors") < 64_000_000
+    assert size("data/saes/", name="features.safetensors") < 12_000_000
+    assert size("data/saes/", name="texts.safetensors") < 2_000_000
+    assert 1_000_000 < size("data/", "notebooks/", "solutions/", "mi_course/") < 95_000_000
+
+
 def test_every_lesson_has_its_files():
     for info in lessons.OURS:
         for path in (

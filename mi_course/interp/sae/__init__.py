@@ -45,6 +45,7 @@ from mi_course.interp.sae.metrics import (
 from mi_course.interp.sae.planted import Planted, planted_activations, planted_dictionary, planted_hierarchy
 from mi_course.interp.sae.relu import ReluSAE
 from mi_course.interp.sae.shards import ShardBatches, write_shards
+from mi_course.interp.sae.shipped import load_shipped, shipped_card, shipped_names
 from mi_course.interp.sae.simple import train_simple
 from mi_course.interp.sae.splicing import SpliceLoss, clamp, loss_with_sae, splice
 from mi_course.interp.sae.topk import TopKSAE
@@ -91,6 +92,7 @@ __all__ = [
     "live_training",
     "load_feature_index",
     "load_sae",
+    "load_shipped",
     "loss_recovered",
     "loss_with_sae",
     "match_dictionary",
@@ -102,6 +104,8 @@ __all__ = [
     "planted_hierarchy",
     "sampled_tokens",
     "save_sae",
+    "shipped_card",
+    "shipped_names",
     "shrinkage",
     "splice",
     "train",

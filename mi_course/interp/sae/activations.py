@@ -13,7 +13,8 @@ Rows stay on the model's device. With a list of hooks, several SAEs are trained 
 
 Left out are padding and the first token of each row, the attention sink. Massive tokens (`ordinary_tokens`) are left
 out on request: an SAE trained on them spends latents on a few directions, and they dominate every mean and variance.
-Others' numbers include them.
+Others' numbers include them. Which tokens are massive differs from layer to layer, so with a list of hooks none is left
+out; each place comes with a column, named by `massive_at`, that is 1 where it is massive there.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ def ordinary_tokens(
     return real & ~massive, massive
 
 
+def massive_at(place: str) -> str:
+    """The name of the column [rows, 1] that says which tokens are massive at this place."""
+    return f"{place}@massive"
+
+
 @dataclass
 class LeftOut:
     """How many tokens a source has kept and left out so far."""
@@ -80,6 +86,7 @@ class LeftOut:
     massive: int = 0
     kept: int = 0
     exclude_massive: bool = False
+    """With a list of hooks: whether massive tokens are marked. `massive` then counts those at any place."""
 
     @property
     def massive_share(self) -> float:
@@ -145,17 +152,25 @@ def _remaining(
     left_out: LeftOut,
     device: Any,
     dtype: torch.dtype,
+    mark: bool = False,
 ) -> Iterator[list[Tensor]]:
-    """The values of the tokens that remain, some rows at a time; counts in `left_out` what is left out."""
+    """The values of the tokens that remain, some rows at a time; counts in `left_out` what is left out.
+
+    mark: massive tokens stay, and after the values come columns [n, 1] that say which they are at each place.
+    """
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
-        values, remain, massive = run_to(model, site, part.tokens, part.mask, left_out.exclude_massive)
+        values, remain, massive = run_to(model, site, part.tokens, part.mask, left_out.exclude_massive and not mark)
+        if mark and left_out.exclude_massive:
+            each = [ordinary_tokens(value, remain)[1] for value in values]
+            massive = torch.stack(each).any(dim=0)
+            values += [at_place[:, :, None] for at_place in each]
         left_out.padding += int((~part.mask).sum())
         left_out.first += len(part)
         left_out.massive += int(massive.sum())
-        left_out.kept += int(remain.sum())
+        left_out.kept += int((remain & ~massive).sum())
         yield [value[remain].to(device, dtype) for value in values]
 
 
@@ -237,15 +252,13 @@ class Chunked(ABC):
         device = self._rows[0].device if self._rows else None
         self._waiting = [column.clone().to(device) for column in state["waiting"]]
 
-    def narrow(self, names: Sequence[str]) -> None:
-        """From now on give only these of several columns: the others' work is no longer done. The order stays.
-
-        ValueError with massive tokens excluded, since then the places together decide which tokens remain.
-        """
+    def narrow(self, places: Sequence[str]) -> None:
+        """From now on give only these of several places: the others' work is no longer done. The order stays."""
         assert self.names is not None
-        keep = [self.names.index(name) for name in names]
+        wanted = {*places, *map(massive_at, places)}
+        keep = [index for index, name in enumerate(self.names) if name in wanted]
         self._rows, self._waiting = ([rows[i] for i in keep] if rows else [] for rows in (self._rows, self._waiting))
-        self.names = list(names)
+        self.names = [self.names[i] for i in keep]
 
     def _take(self, max_rows: int) -> list[Tensor]:
         """The next rows of the chunk, which is dropped after its last."""
@@ -306,7 +319,7 @@ class ModelBatches(Chunked):
         mask: False at a tensor's padding, which is at the end of rows.
         buffer: about how many activations to hold at a time (65,536 of SmolLM2 are 150 MB).
         rows_at_once: texts in one forward pass.
-        exclude_massive: leave out massive tokens (`ordinary_tokens`), those of any place where there are several.
+        exclude_massive: leave out massive tokens (`ordinary_tokens`); with a list of hooks, mark them (`massive_at`).
         device, dtype: of the buffer; by default the model's device, and float32.
         """
         self.model, self.rows_at_once = model, rows_at_once
@@ -323,18 +336,27 @@ class ModelBatches(Chunked):
         self._per_chunk = max(1, min(len(self.texts), buffer // self.texts.tokens.shape[1]))
         super().__init__(-(-len(self.texts) // self._per_chunk), batch, seed)
         self.names = list(self.site.names) if several else None
+        if several and exclude_massive:
+            self.names = [*self.site.names, *map(massive_at, self.site.names)]
         self.left_out = LeftOut(exclude_massive=exclude_massive)
 
-    def narrow(self, names: Sequence[str]) -> None:
-        if self.left_out.exclude_massive:
-            raise ValueError("Massive tokens are excluded by all places together, so none can be left out later.")
-        super().narrow(names)
-        self.site = HookSite.of(self.model, *names)
+    def narrow(self, places: Sequence[str]) -> None:
+        super().narrow(places)
+        self.site = HookSite.of(self.model, *places)
 
     def _load(self, chunk: int) -> list[Tensor]:
         order = torch.randperm(len(self.texts), generator=generator_of(self.seed, self._pass, -1))
         texts = self.texts.rows(order[chunk * self._per_chunk : (chunk + 1) * self._per_chunk])
-        parts = _remaining(self.model, self.site, texts, self.rows_at_once, self.left_out, self.device, self.dtype)
+        parts = _remaining(
+            self.model,
+            self.site,
+            texts,
+            self.rows_at_once,
+            self.left_out,
+            self.device,
+            self.dtype,
+            mark=self.names is not None,
+        )
         return _gather(parts, int(texts.mask[:, 1:].sum()))
 
     def state_dict(self) -> dict[str, Any]:

@@ -273,7 +273,7 @@ class SAE(torch.nn.Module):
 
         Dense blocks if over 8 % of the first block is active, else one sparse batch.
         """
-        rows, bias = self.W_enc.t(), self._folded_bias()
+        rows, bias = self.W_enc.t().to(x.dtype), self._folded_bias()
         sparse = []
         for part in blocks(x, len(rows)):
             pre = linear(x[part], rows, bias)

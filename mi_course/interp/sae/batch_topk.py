@@ -67,7 +67,7 @@ class BatchTopKSAE(SAE, architecture="batch_topk"):
 
     def _above(self, x: Float[Tensor, "batch d"], floor: float | None) -> tuple[list, float]:
         """The entries above a floor in each block, and the floor, estimated if it is None."""
-        rows, bias = self.W_enc.t(), self._folded_bias()
+        rows, bias = self.W_enc.t().to(x.dtype), self._folded_bias()
         entries = []
         for part in blocks(x, len(rows)):
             pre = linear(x[part], rows, bias)

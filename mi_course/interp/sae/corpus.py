@@ -66,9 +66,9 @@ def write_rows(
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if first is None:
         raise ValueError("The tokenizer has neither a BOS nor an EOS token, which rows would begin with.")
-    separator = first if between is None else tokenizer.convert_tokens_to_ids(between)
-    if between is not None and (separator is None or separator == getattr(tokenizer, "unk_token_id", None) != first):
+    if between is not None and between not in tokenizer.get_vocab():
         raise ValueError(f"between is {between!r}, which is not a token of this tokenizer.")
+    separator = first if between is None else tokenizer.convert_tokens_to_ids(between)
     if pos < 2:
         raise ValueError(f"pos is {pos}, expected at least 2: BOS and a token.")
     folder.mkdir(parents=True, exist_ok=True)

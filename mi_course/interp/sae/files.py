@@ -55,10 +55,18 @@ def load_sae(path: str | Path) -> SAE:
 
 
 def save_sae(
-    sae: SAE, folder: str | Path, *, hook_name: str | None = None, model_name: str | None = None, **about: Any
+    sae: SAE,
+    folder: str | Path,
+    *,
+    hook_name: str | None = None,
+    model_name: str | None = None,
+    dtype: torch.dtype | None = None,
+    **about: Any,
 ) -> Path:
     """Write cfg.json and sae_weights.safetensors as SAELens 6 does, each atomically. Returns the folder.
 
+    dtype: of the file, by default that of the weights. bfloat16 or float16 halve it; biases and thresholds, which are
+    few and decide what is active, are then rounded too. OverflowError for numbers that float16 cannot hold.
     hook_name, model_name and about (plain values) go into SAELens's `metadata`. ValueError for a TopK or gated
     transcoder. Of a `Trainer` in progress save `trainer.result()`, into which the normalization is folded.
     """
@@ -76,6 +84,8 @@ def save_sae(
         kind = kinds[kind]
     if config.architecture in ("batch_topk", "matryoshka"):
         tensors["threshold"] = tensors["threshold"] * torch.ones_like(tensors["b_enc"])
+    if dtype is not None:
+        tensors = {name: _narrowed(name, tensor, dtype) for name, tensor in tensors.items()}
     metadata = {"sae_lens_version": SAELENS_VERSION, "sae_lens_training_version": None, "trained_by": "mi-course"}
     metadata |= {"hook_name": hook_name, "model_name": model_name, **about}
     cfg = {
@@ -96,6 +106,13 @@ def save_sae(
     atomic_write(folder / WEIGHTS_FILE, lambda part: save_file({name: t.cpu() for name, t in tensors.items()}, part))
     atomic_write(folder / CONFIG_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    new = tensor.to(dtype)
+    if not new.isfinite().all() and tensor.isfinite().all():
+        raise OverflowError(f"{name} has numbers up to {float(tensor.abs().max()):.3g}, too large for {dtype}.")
+    return new
 
 
 # ---------------------------------------------------------------------------------------------------------------------

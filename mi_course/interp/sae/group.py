@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from mi_course.interp.sae import checkpoints
+from mi_course.interp.sae.activations import massive_at
 from mi_course.interp.sae.host import HookSite
 from mi_course.interp.sae.training import ROWS_FOR_SCALE, Log, Progress, Trainer
 
@@ -36,11 +38,16 @@ class Member:
     config: SAEConfig
     hook: str
     target: str | None = None
+    exclude_massive: bool = True
+    """Whether tokens that are massive at its own places are left out, where the source marks them."""
 
     def batch(self, columns: Mapping[str, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """This SAE's part of a batch of all places."""
-        x = columns[self.hook]
-        return x if self.target is None else (x, columns[self.target])
+        own = [place for place in (self.hook, self.target) if place is not None]
+        marks = [columns[massive_at(place)] for place in own if self.exclude_massive and massive_at(place) in columns]
+        keep = slice(None) if not marks else ~torch.cat(marks, dim=1).bool().any(dim=1)
+        x = columns[self.hook][keep]
+        return x if self.target is None else (x, columns[self.target][keep])
 
 
 def places(members: Mapping[str, Member]) -> list[str]:
@@ -54,7 +61,8 @@ def resolve(model: Any, members: Mapping[str, Member]) -> dict[str, Member]:
     full = {}
     for name, member in members.items():
         which = [place for place in (member.hook, member.target) if place is not None]
-        full[name] = Member(member.config, *HookSite.of(model, *which).names)
+        hook, *target = HookSite.of(model, *which).names
+        full[name] = replace(member, hook=hook, target=target[0] if target else None)
     return full
 
 
@@ -80,18 +88,21 @@ def train_group(
     done = 0
 
     def feed() -> int:
+        """Give each member its part of a batch; how many rows the smallest part has."""
         columns = source.next_batch()
         if not isinstance(columns, dict):
             raise ValueError(
                 "The source gives the activations of one place; give it a list of places, `places(members)`."
             )
+        smallest = len(next(iter(columns.values())))
         for name, member in members.items():
             if member.config.steps <= done:
                 continue
             if missing := {member.hook, member.target or member.hook} - set(columns):
                 raise ValueError(f"{name} wants {', '.join(missing)}; the source gives {', '.join(columns)}.")
-            feeds[name].waiting.append(member.batch(columns))
-        return len(next(iter(columns.values())))
+            feeds[name].waiting.append(part := member.batch(columns))
+            smallest = min(smallest, len(part[0] if isinstance(part, tuple) else part))
+        return smallest
 
     parts: dict[str, Any] = dict.fromkeys(members)
     if saved is None:
@@ -143,8 +154,8 @@ def train_group(
 def _narrow(source: Chunked, members: Mapping[str, Member], done: int) -> None:
     """Leave out the places that only members with no steps left have used."""
     wanted = places({name: member for name, member in members.items() if member.config.steps > done})
-    exact = not getattr(getattr(source, "left_out", None), "exclude_massive", False)
-    if exact and 0 < len(wanted) < len(source.names or ()):
+    given = [name for name in source.names or () if not name.endswith(massive_at(""))]
+    if 0 < len(wanted) < len(given):
         source.narrow(wanted)
 
 

@@ -35,9 +35,14 @@ def _has_onednn() -> bool:
 def linear(
     x: Float[Tensor, "batch d"], rows: Float[Tensor, "F d"], bias: Float[Tensor, " F"] | None = None
 ) -> Float[Tensor, "batch F"]:
-    """x @ rowsᵀ + bias, without autograd. With x in bfloat16 the product is in bfloat16; the result is like rows."""
-    if x.dtype != rows.dtype:
-        product = torch.nn.functional.linear(x, rows.to(x.dtype)).to(rows.dtype)
+    """x @ rowsᵀ + bias, without autograd. With x in bfloat16 the product is in bfloat16.
+
+    The result has the dtype of the bias, or of rows without one. Rows that are used several times are converted to that
+    of x before.
+    """
+    result = rows.dtype if bias is None else bias.dtype
+    if x.dtype != result:
+        product = torch.nn.functional.linear(x, rows.to(x.dtype)).to(result)
         return product if bias is None else product.add_(bias)
     if x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn():
         return torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")

@@ -10,22 +10,21 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mi_course.errors import CourseError
-from mi_course.interp.sae.activations import ModelBatches, collect_activations
+from mi_course.interp.sae.activations import ModelBatches
+from mi_course.interp.sae.cards import Floors, measure, shared_latents
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.corpus import MANIFEST, TextGroup, TokenRows, write_rows
 from mi_course.interp.sae.files import load_sae, save_sae
 from mi_course.interp.sae.group import Member, places, resolve, train_group
 from mi_course.interp.sae.host import HookSite, device_of, record
-from mi_course.interp.sae.metrics import density, density_histogram, explained_variance, shrinkage
 from mi_course.interp.sae.shards import LIST, ShardBatches, write_shards
-from mi_course.interp.sae.splicing import loss_with_sae
 from mi_course.interp.sae.training import Progress, find_device
 
 if TYPE_CHECKING:
@@ -64,7 +63,8 @@ class TokensTable:
     buffer: int = 65_536
     """Activations from which batches are drawn at random."""
     exclude_massive: bool = False
-    """Whether massive tokens are left out, in training and in every number."""
+    """Whether each SAE leaves out the tokens that are massive at its place, in training and in every number. An SAE may
+    say otherwise in its own table."""
     folder: str | None = None
     """Where the rows are, relative to the file; by default tokens/ in the run's folder. Several runs may share them."""
 
@@ -84,6 +84,10 @@ class EvaluateTable:
 
     rows: int = 64
     """Held-out rows of each group."""
+    nameability: int = 0
+    """Random latents whose best rules are compared with those of random directions and neurons; 0: none."""
+    neurons: str | None = None
+    """Where the neurons are, if not in the MLP of the SAE's layer."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class RunFile:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Checkpoint and log intervals, batch size, and fields of SAEConfig that hold for all SAEs."""
     saes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """For each: hook, target, and fields of SAEConfig."""
+    """For each: hook, target, exclude_massive, and fields of SAEConfig."""
     evaluate: EvaluateTable = field(default_factory=EvaluateTable)
 
     @classmethod
@@ -148,6 +152,12 @@ class RunFile:
         for name, table in self.saes.items():
             options = {"seed": self.seed, **shared, **table}
             hook, target = options.pop("hook", None), options.pop("target", None)
+            exclude = options.pop("exclude_massive", self.tokens.exclude_massive)
+            if exclude and not self.tokens.exclude_massive:
+                raise RunFileError(
+                    f"{self.path}: [sae.{name}] exclude_massive is true; write it under [tokens] too, so that massive "
+                    "tokens are marked."
+                )
             if hook is None:
                 raise RunFileError(f"{self.path}: [sae.{name}] lacks hook.")
             if widths is not None:
@@ -155,7 +165,7 @@ class RunFile:
                 if target is not None:
                     options.setdefault("d_out", widths(target))
             try:
-                found[name] = Member(SAEConfig(**options), hook, target)
+                found[name] = Member(SAEConfig(**options), hook, target, exclude)
             except (TypeError, ValueError) as error:
                 reason = str(error).replace("SAEConfig.__init__() ", "")
                 raise RunFileError(f"{self.path}: [sae.{name}] {reason}") from None
@@ -253,9 +263,34 @@ def train(run: RunFile, say: Say, on_progress: Callable[[str, Progress], None] |
 def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
     """Judge each SAE on held-out text, group by group; written to evaluation.json beside it."""
     model, _ = load(run)
-    cards = {}
-    for name, member in _members(run, model).items():
-        card = _card(run, model, load_sae(run.folder / name), member)
+    cards: dict[str, Any] = {}
+    groups, members = _held_out(run), _members(run, model)
+    floors: Floors = {}
+    for name, member in members.items():
+        sae = load_sae(run.folder / name)
+        card = {
+            "model": run.model.name,
+            "architecture": member.config.architecture,
+            "training_tokens": member.config.steps * run.training.get("batch", SAEConfig.batch),
+            "mix": _mix(run),
+            **measure(
+                model,
+                sae,
+                groups,
+                member.hook,
+                member.target,
+                exclude_massive=member.exclude_massive,
+                rows_at_once=run.tokens.rows_at_once,
+                nameability=run.evaluate.nameability,
+                neurons=run.evaluate.neurons,
+                seed=run.seed,
+                floors=floors,
+            ),
+            "shared": {
+                other: shared_latents(sae, load_sae(run.folder / other).to(sae.W_dec.device))
+                for other in _twins(members, name)
+            },
+        }
         (run.folder / name / "evaluation.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         cards[name] = card
         massive = "without massive tokens" if card["exclude_massive"] else "massive tokens counted"
@@ -272,70 +307,31 @@ def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
     return cards
 
 
-def _card(run: RunFile, model: Any, sae: SAE, member: Member) -> dict[str, Any]:
-    options: dict[str, Any] = {"target": member.target, "exclude_massive": run.tokens.exclude_massive}
-    batches: list[Any] = []
-    groups: dict[str, torch.Tensor] = {}
+def _held_out(run: RunFile) -> dict[str, torch.Tensor]:
+    """Held-out rows by group. RunFileError if there are none."""
+    groups = {}
     for group in run.text:
         rows = TokenRows(run.rows, "held_out", group)
         if len(rows):
             groups[group] = rows.rows(slice(0, run.evaluate.rows)).tokens
-            batches.append(
-                collect_activations(model, groups[group], member.hook, rows_at_once=run.tokens.rows_at_once, **options)[
-                    0
-                ]
-            )
     if not groups:
         raise RunFileError(f"{run.path}: no group has held-out text. Give `held_out` or `held_out_files` in [text].")
-    if member.target is None:
-        x = y = torch.cat(batches)
-    else:
-        x, y = (torch.cat(columns) for columns in zip(*batches, strict=True))
-    device = sae.to(device_of(model)).W_dec.device
-    share = density(sae.encode(part.to(device)) for part in x.split(4096))
-    y_hat = torch.cat([sae(part.to(device)).cpu() for part in x.split(4096)])
-    histogram, mean, nearest = density_histogram(share), y.mean(dim=0), _nearest(sae.W_dec)
-    card: dict[str, Any] = {
-        "model": run.model.name,
-        "hook": member.hook,
-        "target": member.target,
-        "architecture": member.config.architecture,
-        "n_latents": len(share),
-        "training_tokens": member.config.steps * run.training.get("batch", SAEConfig.batch),
-        "tokens": len(x),
-        "exclude_massive": run.tokens.exclude_massive,
-        "l0": float(share.sum()),
-        "explained_variance": explained_variance(y, y_hat),
-        "shrinkage": shrinkage(y - mean, y_hat - mean),
-        "dead_share": float((share == 0).double().mean()),
-        "density_log10": {"edges": histogram.edges.tolist(), "counts": histogram.counts.tolist()},
-        "nearest_cosine": {str(q): float(nearest.quantile(q)) for q in (0.5, 0.9, 0.99, 1.0)},
-        "loss": {},
-    }
-    for group, tokens in groups.items():
-        seen = loss_with_sae(
-            model, sae, tokens, member.hook, rows_at_once=run.tokens.rows_at_once, mean=mean, **options
-        )
-        assert seen.mean is not None
-        card["loss"][group] = {
-            "clean": seen.clean,
-            "rise": seen.rise,
-            "mean": seen.mean - seen.clean,
-            "zero": seen.zero - seen.clean,
-            "replaced": seen.replaced,
-        }
-    return card
+    return groups
 
 
-def _nearest(W_dec: torch.Tensor) -> torch.Tensor:
-    """The largest cosine of each latent's decoder row with another's."""
-    rows = torch.nn.functional.normalize(W_dec.float(), dim=1)
-    found = []
-    for start in range(0, len(rows), 1024):
-        cosines = rows[start : start + 1024] @ rows.T
-        cosines[torch.arange(len(cosines)), torch.arange(start, start + len(cosines))] = -1.0
-        found.append(cosines.max(dim=1).values)
-    return torch.cat(found)
+def _mix(run: RunFile) -> dict[str, float]:
+    """Each group's share of the tokens to train on."""
+    counts = {name: about["train"]["tokens"] for name, about in TokenRows(run.rows).about["groups"].items()}
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
+def _twins(members: Mapping[str, Member], name: str) -> list[str]:
+    """The SAEs that differ from this one in nothing but the seed."""
+
+    def but_seed(member: Member) -> Member:
+        return replace(member, config=replace(member.config, seed=0))
+
+    return [other for other in members if other != name and but_seed(members[other]) == but_seed(members[name])]
 
 
 def _stream(run: RunFile, model: Any, rows: TokenRows, batch: int) -> ModelBatches:

@@ -116,11 +116,14 @@ def loss_with_sae(
     rows_at_once: int = 4,
     exclude_massive: bool = False,
     mean: Float[Tensor, " d_out"] | None = None,
+    controls: SpliceLoss | None = None,
 ) -> SpliceLoss:
     """The model's loss unchanged, with the SAE's reconstruction at a place, and with zeros there.
 
     sae: anything with `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's
       output goes; its input is read at `hook`. mean: an activation that is put in everywhere as a further control.
+    controls: what this gave for another SAE at the same place, on the same tokens; its losses without an SAE are taken
+      over, which saves most of the work.
     First tokens of rows and padding are never replaced, nor are massive tokens with exclude_massive: do as the training
     did, since replacing what the SAE never saw would measure something else. The mean runs over every token that has a
     next one. Hooks are removed afterwards, also after an error.
@@ -129,7 +132,7 @@ def loss_with_sae(
     site = HookSite.of(model, hook, hook if target is None else target)
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
-    kinds = ["clean", "spliced", "zero", *(["mean"] if mean is not None else [])]
+    kinds = ["clean", "spliced", "zero", *(["mean"] if mean is not None else [])] if controls is None else ["spliced"]
     sums, scored, replaced = dict.fromkeys(kinds, 0.0), 0, 0
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
@@ -141,7 +144,10 @@ def loss_with_sae(
     if scored == 0:
         raise ValueError("No row has a second token, so there is no next token to predict.")
     means = {kind: total / scored for kind, total in sums.items()}
-    return SpliceLoss(**means, replaced=replaced / int(batch.mask.sum()), exclude_massive=exclude_massive)
+    share = replaced / int(batch.mask.sum())
+    if controls is not None:
+        return controls._replace(spliced=means["spliced"], replaced=share, exclude_massive=exclude_massive)
+    return SpliceLoss(**means, replaced=share, exclude_massive=exclude_massive)
 
 
 class _StandIn:

@@ -30,7 +30,7 @@ class TopKSAE(SAE, architecture="topk"):
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
 
     def _active(self, x: Float[Tensor, "batch d"]) -> Iterator[tuple[Active, slice]]:
-        rows, bias = self.W_enc.t(), self._folded_bias()
+        rows, bias = self.W_enc.t().to(x.dtype), self._folded_bias()
         parts = [largest(linear(x[part], rows, bias), self.config.k) for part in blocks(x, len(rows))]
         values, latents = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         yield SparseActive.fixed(latents, values, len(rows)), slice(0, len(x))

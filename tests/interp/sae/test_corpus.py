@@ -23,8 +23,11 @@ class Letters:
     def __call__(self, texts, **options):
         return {"input_ids": [[ord(c) - 94 for c in text if c.isalpha()] for text in texts]}
 
+    def get_vocab(self):
+        return {"<unknown>": 0, "<begin>": 1, "<end>": 2}
+
     def convert_tokens_to_ids(self, token):
-        return {"<end>": 2}.get(token, 0)
+        return self.get_vocab().get(token, 0)
 
 
 @pytest.fixture
@@ -58,6 +61,14 @@ def test_documents_follow_each_other_in_rows_that_begin_with_bos(texts):
     assert about["groups"]["b"]["licence"] == "CC0"
     assert about["groups"]["b"]["train"] == {"documents": 3, "characters": 10, "tokens": 10, "rows": 3}
     assert about["largest"] == 28
+
+
+def test_the_token_between_documents_may_be_the_unknown_one(texts):
+    """So it is in SmolLM2, whose <|endoftext|> is its unknown token too."""
+    groups = {"b": TextGroup(("b/*.txt",), separator="<|doc|>")}
+    folder = write_rows(Letters(), groups, texts / "rows", 5, base=texts, between="<unknown>")
+    assert json.loads((folder / "manifest.json").read_text())["between"] == 0
+    assert 0 in TokenRows(folder).rows(slice(None)).tokens
 
 
 def test_a_share_of_the_documents_is_held_out(tmp_path):

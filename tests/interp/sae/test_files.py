@@ -97,6 +97,25 @@ def test_what_we_write_we_read(architecture, dtype, tmp_path):
     assert again.about["seen_tokens"] == 10
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_files_may_be_half_as_large(dtype, tmp_path):
+    """What is read back is what was rounded, in float32. SAELens reads the name of the dtype in cfg.json."""
+    sae = SAE.build(SAEConfig(d_in=16, n_latents=256, architecture="batch_topk", k=3))
+    again = load_sae(save_sae(sae, tmp_path / "half", dtype=dtype))
+    save_sae(sae, tmp_path / "whole")
+    sizes = [(tmp_path / name / "sae_weights.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]
+    assert json.loads((tmp_path / "half" / "cfg.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        assert torch.equal(getattr(again, name), getattr(sae, name).to(dtype).float())
+        assert getattr(again, name).dtype == torch.float32
+    with torch.no_grad():
+        sae.b_dec[0] = 1e5
+    with pytest.raises(OverflowError, match=r"b_dec has numbers up to 1e\+05, too large for torch\.float16"):
+        save_sae(sae, tmp_path / "large", dtype=torch.float16)
+    assert not (tmp_path / "large").exists()
+
+
 @pytest.mark.parametrize("architecture", ["relu", "batch_topk", "jumprelu"])
 def test_transcoders_cross_too(architecture, tmp_path):
     sae = drawn(architecture, d_out=5)

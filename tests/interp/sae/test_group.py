@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mi_course.interp.models.small import small_model
-from mi_course.interp.sae import Member, ModelBatches, SAEConfig, places, train, train_group
+from mi_course.interp.sae import Member, ModelBatches, SAEConfig, collect_activations, places, train, train_group
+from mi_course.interp.sae.activations import massive_at
 from mi_course.interp.sae.checkpoints import CheckpointError, load_latest
 from mi_course.interp.sae.group import resolve
 
@@ -32,6 +34,13 @@ def setting(steps=12):
     }
     members = resolve(model, members)
     return model, tokens, members, lambda: ModelBatches(model, tokens, places(members), batch=64, buffer=128)
+
+
+def with_massive_tokens(model):
+    """Token 5's embedding is far longer than the others'."""
+    with torch.no_grad():
+        next(parameter for parameter in model.parameters() if parameter.shape == (30, 12))[5] *= 100
+    return model
 
 
 def assert_same(a, b):
@@ -117,9 +126,47 @@ def test_what_nobody_needs_any_more_is_not_computed(tmp_path):
     shutil.rmtree(tmp_path / "checkpoints" / f"{12:09d}")
     assert load_latest(tmp_path / "checkpoints")[0] == 10
     assert_same(whole, train_group(members, source(), folder=tmp_path))
-    massive = ModelBatches(setting()[0], setting()[1], places(members), batch=64, exclude_massive=True)
-    train_group(members, massive)
-    assert len(massive.names) == 4
+
+
+def test_each_sae_leaves_out_what_is_massive_at_its_own_place(tmp_path):
+    model, tokens, members, _ = setting()
+    model = with_massive_tokens(model)
+    members["all"] = replace(members["middle"], exclude_massive=False)
+
+    def source():
+        return ModelBatches(model, tokens, places(members), batch=64, exclude_massive=True)
+
+    columns = source().next_batch()
+    late = members["late"].hook
+    ordinary = ~columns[massive_at(late)][:, 0].bool()
+    assert 0 < ordinary.sum() < 64
+    assert torch.equal(members["late"].batch(columns), columns[late][ordinary])
+    assert len(members["all"].batch(columns)) == 64
+    x, target = members["mlp"].batch(columns)
+    assert x.shape == target.shape
+    whole = train_group(members, own := source(), folder=tmp_path, checkpoint_every=5)
+    kept = places({name: member for name, member in members.items() if name != "late"})
+    assert own.names == [*kept, *map(massive_at, kept)]
+    shutil.rmtree(tmp_path / "checkpoints" / f"{12:09d}")
+    assert_same(whole, train_group(members, source(), folder=tmp_path))
+
+
+def test_marks_are_those_of_massive_tokens():
+    model, tokens, members, _ = setting()
+    model = with_massive_tokens(model)
+    names = places(members)
+    count = len(tokens) * (tokens.shape[1] - 1)
+    columns = ModelBatches(model, tokens, names, batch=count, buffer=10**9, exclude_massive=True).next_batch()
+    plain = ModelBatches(model, tokens, names, batch=count, buffer=10**9).next_batch()
+    assert list(columns) == [*names, *map(massive_at, names)]
+    seen = {}
+    for name in names:
+        assert torch.equal(columns[name], plain[name])  # nothing is left out, and the order is the same
+        _, left_out = collect_activations(model, tokens, name, exclude_massive=True)
+        seen[name] = int(columns[massive_at(name)].sum())
+        assert seen[name] == left_out.massive
+    assert seen["blocks.2.hook_resid_post"] > 0
+    assert seen["blocks.1.mlp.hook_in"] == 0  # normalized
 
 
 def test_a_place_that_the_source_does_not_give_is_named():

@@ -136,7 +136,9 @@ def test_the_pages_commands_lead_from_text_to_a_file_that_saelens_reads(place, m
     assert card["exclude_massive"] is False
     assert 0 < card["l0"] < 16
     assert sum(card["density_log10"]["counts"]) + 32 * card["dead_share"] == pytest.approx(32)
-    assert set(card["loss"]["books"]) == {"clean", "rise", "mean", "zero", "replaced"}
+    assert set(card["loss"]["books"]) == {"clean", "rise", "mean", "zero", "replaced", "tokens"}
+    assert card["mix"] == {"books": 1.0}
+    assert card["shared"] == {}
     assert card["loss"]["books"]["replaced"] == pytest.approx(15 / 16)
 
 
