@@ -1269,8 +1269,9 @@ claim(
 # It is not as far-fetched as it sounds: Nanda et al. (2023, section 4) report a sixth frequency in the embedding of their model, which the rest does not use. Reading proposes, and only an intervention decides.
 
 # %% [markdown] id="clock-reflect"
-# **Reflect.** Which result would have convinced you that the model does *not* add by waves? And what did the restricted logits leave open: could another algorithm make the same logits?
-#
+# *Reflect.* Which result would have convinced you that the model does *not* add by waves? And what did the restricted logits leave open: could another algorithm make the same logits?
+
+# %% [markdown] id="clock-pizza"
 # One does. Zhong et al. (2023, *The Clock and the Pizza*) found models of the same task that do not add angles by multiplying: they average the two vectors on the circle, whose length then depends on a − b, and make up for that by several frequencies. Nothing that you have measured was made to tell the two apart; they ask whether the size of the logits depends on a − b. An explanation is as good as the alternatives that it was tested against.
 
 # %% [markdown] id="part-c"
