@@ -22,6 +22,7 @@ from mi_course.interp.processes import (
     process_config,
     residual_stream,
     sample_process,
+    stream_hook,
     untrained_process_model,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "mystery_strings",
     "predictions_after",
     "products_of_history",
+    "r2",
     "random_change",
     "same_expectation",
     "shuffled_beliefs",
@@ -137,24 +139,29 @@ def products_of_history(contexts: Contexts, n_tokens: int) -> Float[Tensor, "sam
     return torch.cat([bits, bits[:, row] * bits[:, column]], dim=1)
 
 
+def r2(guesses: Float[Tensor, "sample state"], y: Float[Tensor, "sample state"]) -> float:
+    """The share of y's variance that is not left over by the guesses."""
+    return float(1 - (y - guesses).square().sum() / (y - y.mean(0)).square().sum())
+
+
 def in_sample_r2(x: Float[Tensor, "sample d"], y: Float[Tensor, "sample state"]) -> float:
     """R² of an affine map on the samples that it was fitted on."""
-    return float(1 - (y - fit_affine(x, y)(x)).square().sum() / (y - y.mean(0)).square().sum())
+    return r2(fit_affine(x, y)(x), y)
 
 
 def three_ways(
-    r2: Callable[[Tensor, Tensor, Tensor], float],
+    held_out: Callable[[Tensor, Tensor, Tensor], float],
     contexts: Contexts,
     x: Float[Tensor, "sample d"],
     y: Float[Tensor, "sample state"],
 ) -> list[float]:
     """R² of reading y from x with nothing held out, with contexts held out, and with whole beliefs; −1 for any lower.
 
-    r2: a learner's `held_out_r2`. Far below −1 an R² says only that the map is worse than a constant, and its digits
-    depend on the machine.
+    held_out: a learner's `held_out_r2`. Far below −1 an R² says only that the map is worse than a constant, and its
+    digits depend on the machine.
     """
     groups = context_ids(contexts, 10), belief_ids(contexts.y, 10)
-    return [in_sample_r2(x, y), *(max(float(r2(x, y, group)), -1.0) for group in groups)]
+    return [in_sample_r2(x, y), *(max(float(held_out(x, y, group)), -1.0) for group in groups)]
 
 
 def stiff_readings(
@@ -237,13 +244,12 @@ def predictions_after(
     change: Float[Tensor, "string d"] | None = None,
 ) -> Float[Tensor, "string token"]:
     """Next-token probabilities after each whole string, with a change added to the last position after a layer."""
-    name = "blocks.0.hook_resid_pre" if layer == 0 else f"blocks.{layer - 1}.hook_resid_post"
 
     def add(resid: Tensor, hook: Any) -> Tensor:
         return resid if change is None else torch.cat([resid[:, :-1], resid[:, -1:] + change[:, None]], dim=1)
 
     with torch.no_grad():
-        logits = model.run_with_hooks(tokens, fwd_hooks=[(name, add)])
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(stream_hook(layer), add)])
     return logits[:, -1].softmax(-1)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from mi_course.interp.models import native
 from mi_course.interp.models.bridge import one_thread
-from mi_course.interp.processes import fit_affine
+from mi_course.interp.processes import fit_affine, process_config, residual_stream, set_rate, stream_hook
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -93,18 +93,7 @@ def values_of(coins: Int[Tensor, " coin"]) -> Float[Tensor, " coin"]:
 
 def untrained_coin_model(seed: int = 0) -> TransformerBridge:
     """Two layers of width 16. The seed decides the weights; the global random state stays."""
-    config: dict[str, Any] = {
-        "n_layers": 2,
-        "n_heads": 2,
-        "d_model": 16,
-        "d_head": 8,
-        "d_mlp": 32,
-        "act_fn": "relu",
-        "d_vocab": FIRST_ANSWER + len(ANSWERS),
-        "n_ctx": 3,
-        "positional_embedding_type": "standard",
-        "normalization_type": "LNPre",
-    }
+    config = process_config(FIRST_ANSWER + len(ANSWERS), n_layers=2, d_model=16, length=3)
     return native.boot({**config, "seed": seed}, name="coins")
 
 
@@ -113,7 +102,7 @@ def train_on_coins(
 ) -> Iterator[int]:
     """Train in place, `STEPS` without the new coins and `STEPS_LATER` with them; yields each step that is done.
 
-    plan: one of `PLANS`. AdamW with weight decay 1; in both parts the rate rises over 100 steps and falls to zero.
+    plan: one of `PLANS`. AdamW with weight decay 1, in both parts at the rates of `set_rate`.
     Raises ValueError for another plan.
     """
     if plan not in PLANS:
@@ -142,9 +131,7 @@ def train_on_coins(
     ):
         optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1.0)
         for step in range(1, steps + 1):
-            fall = 0.5 * (1 + torch.cos(torch.tensor(step / steps * torch.pi)).item())
-            for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, step / 100) * fall
+            set_rate(optimizer, lr, step, steps)
             rows = torch.cat([tosses(draw(tossed, batch - asked)), questions(draw(KNOWN, asked))])
             model.train()
             with one_thread():
@@ -229,9 +216,7 @@ def coin_stream(
 ) -> Float[Tensor, "coin d"]:
     """The residual stream of the question about each coin, at the coin's position (0) or the question's (1)."""
     rows = torch.stack([coins, torch.full_like(coins, HOW_OFTEN)], dim=1)
-    with torch.no_grad():
-        _, cache = model.run_with_cache(rows, names_filter=_hook_name(layer))
-    return cache[_hook_name(layer)][:, position]
+    return residual_stream(model, rows, [layer])[0, :, position]
 
 
 class Reading(NamedTuple):
@@ -306,12 +291,8 @@ def _effect(
         resid[:, position] += change
         return resid
 
-    hooks: list[tuple[str, Change]] = [(_hook_name(layer), add)]
+    hooks: list[tuple[str, Change]] = [(stream_hook(layer), add)]
     before, after = (answer_probabilities(model, NEW, h) @ torch.tensor(VALUES) for h in (None, hooks))
     moved = after - before, p_heads(model, NEW, hooks) - p_heads(model, NEW)
     value, heads = (float((m * asked).sum() / asked.square().sum()) for m in moved)
     return float((answers(model, NEW, hooks) == wanted).float().mean()), value, heads
-
-
-def _hook_name(layer: int) -> str:
-    return "blocks.0.hook_resid_pre" if layer == 0 else f"blocks.{layer - 1}.hook_resid_post"

@@ -39,7 +39,9 @@ __all__ = [
     "ring",
     "rrxor",
     "sample_process",
+    "set_rate",
     "stationary_distribution",
+    "stream_hook",
     "train_on_process",
     "untrained_process_model",
 ]
@@ -187,7 +189,7 @@ def next_token_probabilities(
 
 
 def process_config(n_tokens: int, *, n_layers: int, d_model: int, length: int) -> dict[str, Any]:
-    """The shape of `data/tiny-mess3` and `data/tiny-rrxor` (fields of TransformerBridgeConfig)."""
+    """The shape of lesson 13's small models but for the clocks (fields of TransformerBridgeConfig)."""
     return {
         "n_layers": n_layers,
         "n_heads": 2,
@@ -207,6 +209,13 @@ def untrained_process_model(config: dict[str, Any], seed: int) -> TransformerBri
     return native.boot({**config, "seed": seed}, name="process")
 
 
+def set_rate(optimizer: torch.optim.Optimizer, lr: float, step: int, steps: int, warmup: int = 100) -> None:
+    """The rate of a step, from 1 to `steps`: it rises to `lr` over `warmup` steps and falls to zero along a cosine."""
+    fall = 0.5 * (1 + torch.cos(torch.tensor(step / steps * torch.pi)).item())
+    for group in optimizer.param_groups:
+        group["lr"] = lr * min(1.0, step / warmup) * fall
+
+
 def train_on_process(
     model: TransformerBridge,
     T: Float[Tensor, "token state state"],
@@ -219,7 +228,7 @@ def train_on_process(
 ) -> Iterator[tuple[int, float]]:
     """Train in place on fresh strings as long as the model's context; yields each step and its loss, in nats a token.
 
-    AdamW without weight decay; the rate rises over `warmup` steps and falls to zero along a cosine.
+    AdamW without weight decay, at the rates of `set_rate`.
     """
     length = model.cfg.n_ctx
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
@@ -227,9 +236,7 @@ def train_on_process(
     model.train()
     with one_thread():  # products this small gain nothing from a second thread
         for step in range(1, steps + 1):
-            fall = 0.5 * (1 + torch.cos(torch.tensor(step / steps * torch.pi)).item())
-            for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, step / warmup) * fall
+            set_rate(optimizer, lr, step, steps, warmup)
             tokens = data[step - 1]
             loss = torch.nn.functional.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
             optimizer.zero_grad()
@@ -239,13 +246,16 @@ def train_on_process(
     model.eval()
 
 
+def stream_hook(layer: int) -> str:
+    """Where the residual stream after a layer is hooked; layer 0 is the embedding."""
+    return "blocks.0.hook_resid_pre" if layer == 0 else f"blocks.{layer - 1}.hook_resid_post"
+
+
 def residual_stream(
     model: TransformerBridge, tokens: Int[Tensor, "batch pos"], layers: Sequence[int] | None = None
 ) -> Float[Tensor, "layer batch pos d_model"]:
     """The residual stream after each of these layers (all by default); layer 0 is the embedding, `n_layers` the end."""
-    n_layers = model.cfg.n_layers
-    names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
-    wanted = [names[layer] for layer in (range(n_layers + 1) if layers is None else layers)]
+    wanted = [stream_hook(layer) for layer in (range(model.cfg.n_layers + 1) if layers is None else layers)]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=wanted)
     return torch.stack([cache[name] for name in wanted])

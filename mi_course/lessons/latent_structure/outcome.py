@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
-from mi_course.interp.belief_study import in_sample_r2, mystery_held_out, mystery_previous
+from mi_course.interp.belief_study import in_sample_r2, mystery_held_out, mystery_previous, r2
 from mi_course.interp.processes import MYSTERY, bayes_beliefs, fit_affine, next_token_probabilities, sample_process
 from mi_course.wire import Observation
 
@@ -64,10 +64,6 @@ _Task = Planted | Mystery
 _FORM = '{"process": "A", "layer": 1, "A": A, "b": b}'
 
 
-def _r2(guesses: Tensor, y: Tensor) -> float:
-    return float(1 - (y - guesses).square().sum() / (y - y.mean(0)).square().sum())
-
-
 def _read(value: Any, task: _Task) -> tuple[str, int, Tensor, Tensor] | Complaint:
     """Process, layer, A and b of an answer, or a complaint about its form."""
     if not isinstance(value, dict) or set(value) != {"process", "layer", "A", "b"}:
@@ -105,18 +101,18 @@ def _judge(case: Case, observation: Observation) -> Complaint | None:
         return Complaint("", mistake="most_readable" if name == "C" else "reversed")
     x, y, expected = task.held_out(layer)
     readings = x @ A + b
-    score = _r2(readings, y)
+    score = r2(readings, y)
     if score >= BAR:
         return None
     if float(readings.std(0).max()) < 1e-3:
         return Complaint("", mistake="constant")
-    if _r2(readings - readings.mean(0) + y.mean(0), y) >= BAR:
+    if r2(readings - readings.mean(0) + y.mean(0), y) >= BAR:
         return Complaint("", mistake="offset_forgotten")
-    if any(_r2(readings[:, list(order)], y) >= BAR for order in itertools.permutations(range(3))):
+    if any(r2(readings[:, list(order)], y) >= BAR for order in itertools.permutations(range(3))):
         return Complaint("", mistake="states_exchanged")
-    if _r2(readings, task.previous()) >= BAR:
+    if r2(readings, task.previous()) >= BAR:
         return Complaint("", mistake="one_token_late")
-    if any(_r2(task.held_out(other)[0] @ A + b, y) >= BAR for other in range(task.n_layers + 1) if other != layer):
+    if any(r2(task.held_out(other)[0] @ A + b, y) >= BAR for other in range(task.n_layers + 1) if other != layer):
         return Complaint("", mistake="another_layer")
     # What predicts the next token and nothing else: two dimensions less one.
     if in_sample_r2(expected, readings) > 0.95:

@@ -138,7 +138,7 @@ def _over_answers(split: _Split) -> _Split:
     return answer
 
 
-def _other_keys(split: _Split, of_difference: bool = False) -> _Split:
+def _other_keys(split: _Split) -> _Split:
     def answer(logits: Tensor, basis: Tensor, keys: list[int]) -> Tensor:
         others = [k for k in range(1, (len(logits) + 1) // 2) if k not in keys]
         return split(logits, basis, others)
