@@ -4,8 +4,10 @@ model = load_model()                   SmolLM2, the course's real language model
 model = load_model("tiny-induction")   a small model of our own, in data/: native.py
 model = load_model("gpt2")             a name on the Hugging Face hub, or a folder: hub.py
 model = small_model(config, seed=0)    random weights, for checks: small.py
+logits = run_bare(model, tokens, hooks) a forward pass without the bridge: bare.py
 """
 
+from mi_course.interp.models.bare import run_bare
 from mi_course.interp.models.cache import cache_dir
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.models.loading import ModelInfo, fetch, list_models, load_model
@@ -31,6 +33,7 @@ __all__ = [
     "load_state",
     "redraw",
     "reseed",
+    "run_bare",
     "save_checkpoints",
     "save_native",
     "small_model",

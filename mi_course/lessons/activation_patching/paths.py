@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cache_ref, case, left_hooks, model_ref
+from mi_course.interp.models import run_bare
 from mi_course.lessons.activation_patching.sweeps import GROUPED, WITH_MLPS, metric_ref, pair_of_tokens
 
 _Metric = Callable[[Tensor], float]
 
 
 def _metric_with(model, tokens: Tensor, hooks: list, metric: _Metric) -> float:
-    with torch.no_grad():
-        return metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    return metric(run_bare(model, tokens, hooks))
 
 
 def _frozen(model, cache, what: tuple[str, ...]) -> list:
@@ -300,8 +300,7 @@ def _put(name: str, values: Tensor, heads: int | slice) -> tuple[str, Callable]:
 def _recorded(model, tokens: Tensor, hooks: list, name: str) -> Tensor:
     """The activation of this name in a run with these hooks."""
     kept = []
-    with torch.no_grad():
-        model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept.append(x.clone()))])
+    run_bare(model, tokens, [*hooks, (name, lambda x, hook: kept.append(x.clone()))])
     return kept[0]
 
 

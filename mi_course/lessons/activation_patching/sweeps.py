@@ -21,6 +21,7 @@ from mi_course.exercises import (
     left_hooks_by,
     model_ref,
 )
+from mi_course.interp.models import run_bare
 from mi_course.wire import Observation
 
 ATTENTION_ONLY = {
@@ -51,20 +52,15 @@ _Metric = Callable[[Tensor], float]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The oracle uses another road: PyTorch's own hooks on the hook points' modules.
+# The oracle uses another road: the modules without the bridge.
 
 
 def _run(model, tokens: Tensor, name: str, change: Callable[[Tensor], Tensor], metric: _Metric) -> float:
-    handle = model.hook_dict[name].register_forward_hook(lambda module, inputs, output: change(output))
-    try:
-        with torch.no_grad():
-            return metric(model(tokens))
-    finally:
-        handle.remove()
+    return metric(run_bare(model, tokens, [(name, lambda x, hook: change(x))]))
 
 
 def _residual_sweep(model, corrupted_tokens: Tensor, clean_cache, metric: _Metric) -> Tensor:
-    """Oracle: one column of one layer at a time, by PyTorch's own hooks."""
+    """Oracle: one column of one layer at a time, without the bridge."""
     n_layers, n_positions = model.cfg.n_layers, corrupted_tokens.shape[1]
     result = torch.zeros(n_layers, n_positions)
     for layer in range(n_layers):
@@ -101,16 +97,14 @@ def _loop(
             clean = clean_cache[(source or name).format(layer)].clone()
             for i in range(n):
                 hooks = [(name.format(layer), lambda x, hook, i=i, clean=clean: change(x, clean, i))]
-                with torch.no_grad():
-                    result[layer, i] = metric(model.run_with_hooks(corrupted_tokens, fwd_hooks=hooks))
+                result[layer, i] = metric(run_bare(model, corrupted_tokens, hooks))
         return result
 
     return sweep
 
 
 def _baseline(model, corrupted_tokens: Tensor, metric: _Metric) -> float:
-    with torch.no_grad():
-        return metric(model(corrupted_tokens))
+    return metric(run_bare(model, corrupted_tokens))
 
 
 def _less_corrupted(sweep: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -191,9 +185,7 @@ def _into_cache(name: str, columns: Callable[[object, Tensor], int], axis: int) 
                     clean[others] = x[others]
                     return clean
 
-                with torch.no_grad():
-                    logits = model.run_with_hooks(corrupted_tokens, fwd_hooks=[(name.format(layer), hook)])
-                result[layer, i] = metric(logits)
+                result[layer, i] = metric(run_bare(model, corrupted_tokens, [(name.format(layer), hook)]))
         return result
 
     return sweep

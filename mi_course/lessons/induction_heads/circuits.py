@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
+from mi_course.interp.models import run_bare
 
 # ---------------------------------------------------------------------------------------------------------------------
 # composition_score
@@ -315,15 +316,10 @@ def _loss_without_heads(model, tokens: Tensor, heads: list[tuple[int, int]]) -> 
             kept.append((weight, own, weight[:, own].clone()))
             weight[:, own] = 0.0
         try:
-            return _nll(model(tokens), tokens)
+            return _nll(run_bare(model, tokens), tokens)
         finally:
             for weight, own, values in reversed(kept):
                 weight[:, own] = values
-
-
-def _hooked(model, tokens: Tensor, hooks: list) -> Tensor:
-    with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=hooks)
 
 
 def _ablate(change: Callable[[Tensor, int], Tensor | None]) -> Callable[..., Tensor]:
@@ -331,7 +327,7 @@ def _ablate(change: Callable[[Tensor, int], Tensor | None]) -> Callable[..., Ten
 
     def loss_without_heads(model, tokens: Tensor, heads: list[tuple[int, int]]) -> Tensor:
         hooks = [(f"blocks.{layer}.attn.hook_z", lambda z, hook, head=head: change(z, head)) for layer, head in heads]
-        return _nll(_hooked(model, tokens, hooks), tokens)
+        return _nll(run_bare(model, tokens, hooks), tokens)
 
     return loss_without_heads
 
@@ -377,7 +373,7 @@ def _unshifted(model, tokens: Tensor, heads: list[tuple[int, int]]) -> Tensor:
         (f"blocks.{la}.attn.hook_z", lambda z, hook, h=h: _with(z, (slice(None), slice(None), h), 0.0))
         for la, h in heads
     ]
-    return -_hooked(model, tokens, hooks).log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)[:, :-1]
+    return -run_bare(model, tokens, hooks).log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)[:, :-1]
 
 
 def _hooks_stay(model, tokens: Tensor, heads: list[tuple[int, int]]) -> Tensor:

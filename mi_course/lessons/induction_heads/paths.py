@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
+from mi_course.interp.models import run_bare
 from mi_course.lessons.induction_heads.circuits import (
     _ATTENTION_ONLY,
     _GROUPED,
-    _hooked,
     _loss_without_heads,
     _nll,
     _with,
@@ -38,14 +38,23 @@ def _silenced(model, head: Head) -> Callable[[], None]:
 
 def _parts_without(model, tokens: Tensor, source: Head | None) -> dict[str, Tensor]:
     """Queries, keys and values of every layer in a run without `source` (None: in a clean run)."""
-    names = [name for part in "qkv" for name in _names(part, list(range(model.cfg.n_layers)))]
     with torch.no_grad():
         put_back = _silenced(model, source) if source else lambda: None
-        try:
-            _, cache = model.run_with_cache(tokens, names_filter=names)
-        finally:
-            put_back()
-    return {name: cache[name].clone() for name in names}
+    try:
+        return _parts(model, tokens)
+    finally:
+        put_back()
+
+
+def _parts(model, tokens: Tensor) -> dict[str, Tensor]:
+    kept: dict[str, Tensor] = {}
+
+    def keep(x: Tensor, hook, name: str) -> None:
+        kept[name] = x.clone()
+
+    names = [name for part in "qkv" for name in _names(part, list(range(model.cfg.n_layers)))]
+    run_bare(model, tokens, [(name, partial(keep, name=name)) for name in names])
+    return kept
 
 
 def _exchange(
@@ -56,7 +65,7 @@ def _exchange(
     put: Callable[[Tensor, Tensor], Tensor] = lambda own, other: other,
 ) -> Tensor:
     hooks = [(name, lambda x, hook, name=name: put(x, given[name])) for name in names]  # hook.name is another alias
-    return _nll(_hooked(model, tokens, hooks), tokens)
+    return _nll(run_bare(model, tokens, hooks), tokens)
 
 
 def _names(part: str, layers: list[int]) -> list[str]:
@@ -64,7 +73,7 @@ def _names(part: str, layers: list[int]) -> list[str]:
 
 
 def _loss_without_path(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-    """Oracle: the first run by the weights, its activations from a cache."""
+    """Oracle: the source is silenced by its weights."""
     return _exchange(model, tokens, _names(part, layers), _parts_without(model, tokens, source))
 
 
@@ -103,7 +112,7 @@ def _all_parts(model, tokens: Tensor, source: Head, part: str, layers: list[int]
 
 def _unshifted(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
     given = _parts_without(model, tokens, source)
-    logits = _hooked(model, tokens, [(n, lambda x, hook, n=n: given[n]) for n in _names(part, layers)])
+    logits = run_bare(model, tokens, [(n, lambda x, hook, n=n: given[n]) for n in _names(part, layers)])
     return -logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)[:, :-1]
 
 
@@ -322,9 +331,9 @@ LOSS_WITHOUT_PATH = Exercise(
 def _layer_silent(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
     with torch.no_grad():
         undo = [_silenced(model, (source[0], head)) for head in range(model.cfg.n_heads)]
-        try:
-            _, cache = model.run_with_cache(tokens)
-        finally:
-            for put_back in undo:
-                put_back()
-    return _exchange(model, tokens, _names(part, layers), {name: cache[name] for name in _names(part, layers)})
+    try:
+        given = _parts(model, tokens)
+    finally:
+        for put_back in undo:
+            put_back()
+    return _exchange(model, tokens, _names(part, layers), given)

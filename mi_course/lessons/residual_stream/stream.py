@@ -22,6 +22,7 @@ from mi_course.exercises import (
     model_ref,
 )
 from mi_course.interp.heads import all_heads
+from mi_course.interp.models import run_bare
 from mi_course.wire import Observation
 
 _GROUPED = {
@@ -545,8 +546,7 @@ def _clean_z(model: Any, tokens: Tensor) -> dict[int, Tensor]:
         kept[hook.layer()] = z.clone()
 
     hooks = [(f"blocks.{layer}.attn.hook_z", keep) for layer in range(model.cfg.n_layers)]
-    with torch.no_grad():
-        model.run_with_hooks(tokens, fwd_hooks=hooks)
+    run_bare(model, tokens, hooks)
     return kept
 
 
@@ -564,8 +564,7 @@ def _with_replaced(model: Any, tokens: Tensor, replacements: dict[tuple[int, int
         try:
             for weight, own, _ in kept:
                 weight[:, own] = 0.0
-            logits: Tensor = model.run_with_hooks(tokens, fwd_hooks=hooks)
-            return logits
+            return run_bare(model, tokens, hooks)
         finally:
             for weight, own, values in kept:
                 weight[:, own] = values
@@ -643,8 +642,7 @@ def _by_hooks(heads: _Heads, clean: dict[int, Tensor] | None = None) -> list[tup
 
 
 def _mean_of_this_run(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tensor:
-    with torch.no_grad():
-        return _differences(model.run_with_hooks(tokens, fwd_hooks=_by_hooks(heads)), answers)
+    return _differences(run_bare(model, tokens, _by_hooks(heads)), answers)
 
 
 def _one_at_a_time(model: Any, tokens: Tensor, heads: _Heads, answers: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
+from mi_course.interp.models import run_bare
 
 _CONFIG: dict[str, Any] = {
     "n_layers": 3,
@@ -41,10 +42,7 @@ def _write(
     rows: list[list[int]] = [[] for _ in tokens]
     for step in range(n_new):
         read = [[*prompt, *(new if append else [])] for prompt, new in zip(tokens.tolist(), rows, strict=True)]
-        with torch.no_grad():
-            logits = model.run_with_hooks(
-                torch.tensor(read), fwd_hooks=[(f"blocks.{layer}.hook_resid_post", hook_of(step))]
-            )
+        logits = run_bare(model, torch.tensor(read), [(f"blocks.{layer}.hook_resid_post", hook_of(step))])
         for new, scores in zip(rows, logits[:, -1].tolist(), strict=True):
             new.append(scores.index(max(scores)))
     return torch.tensor(rows, dtype=torch.long).view(len(tokens), n_new)

@@ -20,6 +20,7 @@ from mi_course.exercises import (
     left_hooks_by,
     model_ref,
 )
+from mi_course.interp.models import run_bare
 
 _CONFIG: dict[str, Any] = {
     "n_layers": 4,
@@ -45,10 +46,7 @@ def _measured(model: Any, tokens: Tensor, layers: list[int], push: Tensor, metri
                 out[b, p] = resid[b, p] + push
         return out
 
-    with torch.no_grad():
-        return float(
-            metric(model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{i}.hook_resid_post", hook) for i in layers]))
-        )
+    return float(metric(run_bare(model, tokens, [(f"blocks.{i}.hook_resid_post", hook) for i in layers])))
 
 
 def _sweep(
@@ -65,8 +63,7 @@ def _sweep(
     base: bool = True,
 ) -> Tensor:
     """Oracle: one cell of the table after the other. where(row, layer, model): the layers that are steered."""
-    with torch.no_grad():
-        unsteered = float(metric(model(tokens))) if base else 0.0
+    unsteered = float(metric(run_bare(model, tokens))) if base else 0.0
     table = torch.zeros(len(layers), 1 + controls.shape[1])
     for i, layer in enumerate(layers):
         for j in range(1 + controls.shape[1]):

@@ -1,0 +1,96 @@
+"""A forward pass without the bridge: the same modules and weights, at a third of the time.
+
+Judging an answer takes hundreds of forward passes of small models, and most of the time of each would be the bridge's
+own bookkeeping at every hook point. It is also another road to the same numbers than the one that answers take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor, nn
+    from transformer_lens.model_bridge import TransformerBridge
+
+__all__ = ["Hook", "run_bare"]
+
+Hook = tuple[str, Callable[..., Any]]
+"""As in TransformerLens: the name of a hook point, and a function of an activation and `hook`."""
+
+_TWINS: WeakKeyDictionary[Any, nn.Module] = WeakKeyDictionary()
+
+_HEADS = {"q": "n_heads", "k": "n_key_value_heads", "v": "n_key_value_heads", "z": "n_heads"}
+
+
+def run_bare(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], fwd_hooks: Sequence[Hook] = ()
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """The logits of a native model, as `model.run_with_hooks(tokens, fwd_hooks=fwd_hooks)` gives them.
+
+    No hook of the bridge itself runs, but for those on `unembed`. Hook points of a block: `hook_resid_pre`,
+    `hook_resid_post`, `hook_attn_out`, `hook_mlp_out`, and `hook_q`, `hook_k`, `hook_v` and `hook_z` of `attn`.
+    Raises ValueError for any other, and for a model that caps its logits.
+    """
+    import torch
+
+    twin: Any = _twin(model)
+    with ExitStack() as stack, torch.no_grad():
+        for name, function in fwd_hooks:
+            stack.callback(_add(twin, model, name, function).remove)
+        return model.unembed(twin(tokens))
+
+
+def _twin(model: Any) -> nn.Module:
+    """The modules alone, without the unembedding. They share the model's parameters."""
+    if model not in _TWINS:
+        if model.cfg.output_logits_soft_cap > 0:
+            raise ValueError("run_bare does not cap logits")
+        import copy
+
+        import torch
+        from transformer_lens.model_bridge.sources.native.model import NativeModel
+
+        twin = NativeModel(copy.deepcopy(model.cfg)).eval()
+        parameters = {
+            name.replace("._original_component", ""): p for name, p in model.original_model.named_parameters()
+        }
+        for name, _ in list(twin.named_parameters()):
+            owner, _, attribute = name.rpartition(".")
+            setattr(twin.get_submodule(owner), attribute, parameters[name])
+        twin.head = torch.nn.Identity()
+        _TWINS[model] = twin
+    return _TWINS[model]
+
+
+def _add(twin: Any, model: Any, name: str, function: Callable[..., Any]) -> Any:
+    """Put a hook of TransformerLens on the module that makes, or takes, this activation."""
+    found = re.fullmatch(r"blocks\.(\d+)\.(?:attn\.hook_([qkvz])|hook_(resid_pre|resid_post|attn_out|mlp_out))", name)
+    if not found:
+        raise ValueError(f"run_bare has no hook point {name!r}")
+    point, block = model.hook_dict[name], twin.layers[int(found[1])]
+
+    def changed(x: Tensor) -> Tensor:
+        returned = function(x, hook=point)
+        return x if returned is None else returned
+
+    if part := found[2]:
+        heads = getattr(model.cfg, _HEADS[part]) or model.cfg.n_heads
+
+        def by_head(x: Tensor) -> Tensor:
+            return changed(x.unflatten(-1, (heads, -1))).flatten(-2)
+
+        if part == "z":
+            return block.attn.o.register_forward_pre_hook(lambda module, inputs: (by_head(inputs[0]),))
+        return getattr(block.attn, part).register_forward_hook(lambda module, inputs, output: by_head(output))
+    if found[3] == "resid_pre":
+        return block.register_forward_pre_hook(lambda module, inputs: (changed(inputs[0]), *inputs[1:]))
+    if found[3] == "resid_post":
+        return block.register_forward_hook(lambda module, inputs, output: (changed(output[0]),))
+    if found[3] == "attn_out":
+        return block.attn.register_forward_hook(lambda module, inputs, output: (changed(output[0]), output[1]))
+    return block.mlp.register_forward_hook(lambda module, inputs, output: changed(output))
