@@ -22,7 +22,8 @@ __all__ = ["Hook", "run_bare"]
 Hook = tuple[str, Callable[..., Any]]
 """As in TransformerLens: the name of a hook point, and a function of an activation and `hook`."""
 
-_TWINS: WeakKeyDictionary[Any, nn.Module] = WeakKeyDictionary()
+_TWINS: WeakKeyDictionary[Any, tuple[nn.Module, dict[str, Any]]] = WeakKeyDictionary()
+"""Of each model: its modules alone, and its hook points, which take the bridge almost a millisecond to list."""
 
 _HEADS = {"q": "n_heads", "k": "n_key_value_heads", "v": "n_key_value_heads", "z": "n_heads"}
 
@@ -38,15 +39,15 @@ def run_bare(
     """
     import torch
 
-    twin: Any = _twin(model)
+    twin, points = _twin(model)
     with ExitStack() as stack, torch.no_grad():
         for name, function in fwd_hooks:
-            stack.callback(_add(twin, model, name, function).remove)
+            stack.callback(_add(twin, points, name, function).remove)
         return model.unembed(twin(tokens))
 
 
-def _twin(model: Any) -> nn.Module:
-    """The modules alone, without the unembedding. They share the model's parameters."""
+def _twin(model: Any) -> tuple[Any, dict[str, Any]]:
+    """The modules alone, without the unembedding, which share the model's parameters; and its hook points."""
     if model not in _TWINS:
         if model.cfg.output_logits_soft_cap > 0:
             raise ValueError("run_bare does not cap logits")
@@ -63,23 +64,23 @@ def _twin(model: Any) -> nn.Module:
             owner, _, attribute = name.rpartition(".")
             setattr(twin.get_submodule(owner), attribute, parameters[name])
         twin.head = torch.nn.Identity()
-        _TWINS[model] = twin
+        _TWINS[model] = twin, dict(model.hook_dict)
     return _TWINS[model]
 
 
-def _add(twin: Any, model: Any, name: str, function: Callable[..., Any]) -> Any:
+def _add(twin: Any, points: dict[str, Any], name: str, function: Callable[..., Any]) -> Any:
     """Put a hook of TransformerLens on the module that makes, or takes, this activation."""
     found = re.fullmatch(r"blocks\.(\d+)\.(?:attn\.hook_([qkvz])|hook_(resid_pre|resid_post|attn_out|mlp_out))", name)
     if not found:
         raise ValueError(f"run_bare has no hook point {name!r}")
-    point, block = model.hook_dict[name], twin.layers[int(found[1])]
+    point, block = points[name], twin.layers[int(found[1])]
 
     def changed(x: Tensor) -> Tensor:
         returned = function(x, hook=point)
         return x if returned is None else returned
 
     if part := found[2]:
-        heads = getattr(model.cfg, _HEADS[part]) or model.cfg.n_heads
+        heads = getattr(twin.cfg, _HEADS[part]) or twin.cfg.n_heads
 
         def by_head(x: Tensor) -> Tensor:
             return changed(x.unflatten(-1, (heads, -1))).flatten(-2)

@@ -36,23 +36,22 @@ def _silenced(model, head: Head) -> Callable[[], None]:
     return put_back
 
 
-def _parts_without(model, tokens: Tensor, source: Head | None) -> dict[str, Tensor]:
-    """Queries, keys and values of every layer in a run without `source` (None: in a clean run)."""
+def _kept_without(model, tokens: Tensor, source: Head, names: list[str]) -> dict[str, Tensor]:
+    """These activations in a run without `source`."""
     with torch.no_grad():
-        put_back = _silenced(model, source) if source else lambda: None
+        put_back = _silenced(model, source)
     try:
-        return _parts(model, tokens)
+        return _kept(model, tokens, names)
     finally:
         put_back()
 
 
-def _parts(model, tokens: Tensor) -> dict[str, Tensor]:
+def _kept(model, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:
     kept: dict[str, Tensor] = {}
 
     def keep(x: Tensor, hook, name: str) -> None:
         kept[name] = x.clone()
 
-    names = [name for part in "qkv" for name in _names(part, list(range(model.cfg.n_layers)))]
     run_bare(model, tokens, [(name, partial(keep, name=name)) for name in names])
     return kept
 
@@ -74,21 +73,23 @@ def _names(part: str, layers: list[int]) -> list[str]:
 
 def _loss_without_path(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
     """Oracle: the source is silenced by its weights."""
-    return _exchange(model, tokens, _names(part, layers), _parts_without(model, tokens, source))
+    names = _names(part, layers)
+    return _exchange(model, tokens, names, _kept_without(model, tokens, source, names))
 
 
 def _with_put(put: Callable[[Tensor, Tensor, Head], Tensor]) -> Callable[..., Tensor]:
     """A loss_without_path that joins its own and the given activation by put(own, given, source)."""
 
     def loss_without_path(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-        given = _parts_without(model, tokens, source)
-        return _exchange(model, tokens, _names(part, layers), given, lambda own, other: put(own, other, source))
+        names = _names(part, layers)
+        given = _kept_without(model, tokens, source, names)
+        return _exchange(model, tokens, names, given, lambda own, other: put(own, other, source))
 
     return loss_without_path
 
 
 def _clean_parts_in_ablated_run(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-    given = _parts_without(model, tokens, None)
+    given = _kept(model, tokens, _names(part, layers))
     with torch.no_grad():
         put_back = _silenced(model, source)
     try:
@@ -107,17 +108,17 @@ def _always(part: str) -> Callable[..., Tensor]:
 
 def _all_parts(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
     names = [name for each in "qkv" for name in _names(each, layers)]
-    return _exchange(model, tokens, names, _parts_without(model, tokens, source))
+    return _exchange(model, tokens, names, _kept_without(model, tokens, source, names))
 
 
 def _unshifted(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-    given = _parts_without(model, tokens, source)
+    given = _kept_without(model, tokens, source, _names(part, layers))
     logits = run_bare(model, tokens, [(n, lambda x, hook, n=n: given[n]) for n in _names(part, layers)])
     return -logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)[:, :-1]
 
 
 def _hooks_stay(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-    given = _parts_without(model, tokens, source)
+    given = _kept_without(model, tokens, source, _names(part, layers))
     for name in _names(part, layers):
         model.add_hook(name, lambda x, hook, name=name: given[name])
     with torch.no_grad():
@@ -332,7 +333,7 @@ def _layer_silent(model, tokens: Tensor, source: Head, part: str, layers: list[i
     with torch.no_grad():
         undo = [_silenced(model, (source[0], head)) for head in range(model.cfg.n_heads)]
     try:
-        given = _parts(model, tokens)
+        given = _kept(model, tokens, _names(part, layers))
     finally:
         for put_back in undo:
             put_back()
