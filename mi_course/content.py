@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,7 @@ def without_check(text: str) -> str:
 # Names
 
 
+@lru_cache(maxsize=256)  # all cells of a notebook: some are looked at more than once
 def top_level_names(text: str) -> frozenset[str]:
     """Names that the text binds at top level: assignments, imports, definitions, loops. Empty if it does not parse.
 

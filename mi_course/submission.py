@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from mi_course.content import (
     exercise_of,
     is_setup,
     known_hashes,
+    notebook_path,
     python_only,
     read_notebook,
     source,
@@ -363,7 +365,12 @@ def _definitions(notebook: dict[str, Any], wanted: frozenset[str]) -> Counter[st
 
 def _exercise_names(info: LessonInfo) -> frozenset[str]:
     try:
-        exercises = [exercise_of(cell) for cell in code_cells(read_notebook(info))]
+        return _names_asked_for(info, notebook_path(info).stat().st_mtime_ns)
     except (OSError, ValueError):
         return frozenset()
+
+
+@cache
+def _names_asked_for(info: LessonInfo, changed: int) -> frozenset[str]:
+    exercises = [exercise_of(cell) for cell in code_cells(read_notebook(info))]
     return frozenset(exercise.partition(".")[2] for exercise in exercises if exercise)

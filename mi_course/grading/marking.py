@@ -18,6 +18,7 @@ from mi_course.asking.limits import TimeUp, processor_limit, slowness
 from mi_course.exercises import Exercise, Plan, Verdict
 from mi_course.grading.intake import Loaded
 from mi_course.grading.jobs import content_hash
+from mi_course.grading.library import library_functions
 from mi_course.grading.marks import ExerciseMark, Marks, failed
 from mi_course.grading.reflections import reflections_in
 from mi_course.grading.sandbox import Sandbox
@@ -264,6 +265,7 @@ def prepare(sandbox: Sandbox) -> None:
     """
     torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
     slowness()  # before any answer runs, and once for all workers
+    library_functions()
     include_all(lessons.asking_modules())
     configs: dict[str, dict[str, Any]] = {}
     for info in lessons.catalogue():
