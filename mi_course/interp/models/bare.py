@@ -29,18 +29,19 @@ _HEADS = {"q": "n_heads", "k": "n_key_value_heads", "v": "n_key_value_heads", "z
 
 
 def run_bare(
-    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], fwd_hooks: Sequence[Hook] = ()
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], fwd_hooks: Sequence[Hook] = (), *, grad: bool = False
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """The logits of a native model, as `model.run_with_hooks(tokens, fwd_hooks=fwd_hooks)` gives them.
 
     No hook of the bridge itself runs, but for those on `unembed`. Hook points of a block: `hook_resid_pre`,
     `hook_resid_post`, `hook_attn_out`, `hook_mlp_out`, and `hook_q`, `hook_k`, `hook_v` and `hook_z` of `attn`.
+    grad: whether gradients can be taken of it.
     Raises ValueError for any other, and for a model that caps its logits.
     """
     import torch
 
     twin, points = _twin(model)
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.set_grad_enabled(grad):
         for name, function in fwd_hooks:
             stack.callback(_add(twin, points, name, function).remove)
         return model.unembed(twin(tokens))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, case, model_ref, optimizer_ref
+from mi_course.interp.models import run_bare
 
 # ---------------------------------------------------------------------------------------------------------------------
 # train_step
@@ -17,7 +18,7 @@ _CONFIG = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 9,
 
 
 def _mean_loss(model, tokens: Tensor) -> Tensor:
-    log_probs = model(tokens)[:, :-1].log_softmax(-1)
+    log_probs = run_bare(model, tokens, grad=True)[:, :-1].log_softmax(-1)
     return -log_probs.gather(-1, tokens[:, 1:, None]).mean()
 
 
@@ -59,7 +60,7 @@ def _step(
 
 def _shifted_by(first: slice, second: slice) -> Callable:
     def loss(model, tokens: Tensor) -> Tensor:
-        log_probs = model(tokens).log_softmax(-1)
+        log_probs = run_bare(model, tokens, grad=True).log_softmax(-1)
         return -log_probs[:, first].gather(-1, tokens[:, second, None]).mean()
 
     return loss
@@ -70,7 +71,7 @@ def _summed(model, tokens: Tensor) -> Tensor:
 
 
 def _last_only(model, tokens: Tensor) -> Tensor:
-    log_probs = model(tokens)[:, -2].log_softmax(-1)
+    log_probs = run_bare(model, tokens, grad=True)[:, -2].log_softmax(-1)
     return -log_probs.gather(-1, tokens[:, -1:]).mean()
 
 

@@ -49,6 +49,18 @@ def test_weights_are_shared_and_no_hook_stays() -> None:
         torch.testing.assert_close(run_bare(model, tokens), model(tokens))
 
 
+def test_gradients_reach_the_models_parameters() -> None:
+    model = small_model(WITH_MLPS, seed=2)
+    tokens = torch.arange(6)[None]
+    assert not run_bare(model, tokens).requires_grad
+    parameters = list(model.parameters())
+    ours, theirs = (
+        torch.autograd.grad(logits.square().mean(), parameters)
+        for logits in (run_bare(model, tokens, grad=True), model(tokens))
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_an_error_in_the_unembedding_passes_through() -> None:
     model = small_model(GROUPED, seed=1)
     trap = model.unembed.register_forward_hook(lambda *_: 1 / 0)
