@@ -42,7 +42,7 @@ def main(options: list[str]) -> int:
                 break
     print(f"\n{total['verified']} tests were not run: nothing that they depend on has changed since they passed")
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
-    if total["failed"] or interrupts or not total["passed"]:
+    if total["failed"] or interrupts or not (total["passed"] or total["verified"]):
         return next(filter(None, codes), 1)
     return next((code for code in codes if code not in (0, NO_TESTS)), 0)
 

@@ -22,6 +22,7 @@ def test_held_out_scores_are_smollm2s():
 
 
 @pytest.mark.real_model
+@pytest.mark.measured
 def test_tokens_were_sampled_from_smollm2_at_temperature_one():
     """A model's mean loss on its own samples equals its mean entropy, up to chance; on greedy text it is far lower."""
     import mi_course

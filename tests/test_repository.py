@@ -90,10 +90,11 @@ def test_that_kills_its_worker(): os._exit(1)
     ("more", "options", "status", "verified", "last"),
     [
         ("", ["-k", "measures"], 0, 0, "1 passed, 0 failed, 0 skipped"),
+        ("", ["-k", "vouches"], 0, 23, "0 passed, 0 failed, 2 skipped"),
         (FAILING_TESTS, [], 1, 23, "2 passed, 3 failed, 3 skipped"),
         ("", ["--no-such-option"], 4, 0, "0 passed, 0 failed, 0 skipped"),
     ],
-    ids=["passes", "fails", "usage"],
+    ids=["passes", "keys", "fails", "usage"],
 )
 def test_the_test_script_sums_both_parts(
     tmp_path: Path, more: str, options: list[str], status: int, verified: int, last: str

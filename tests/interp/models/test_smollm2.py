@@ -12,7 +12,7 @@ import torch
 
 from mi_course.interp.models import load_model, smollm2
 
-pytestmark = pytest.mark.real_model
+pytestmark = [pytest.mark.real_model, pytest.mark.measured]
 TEXT = "When Mary and John went to the store, John gave a drink to"
 TEXTS = [
     TEXT,
@@ -43,7 +43,6 @@ def bridge(converted):
     return load_model("smollm2")
 
 
-@pytest.mark.slow
 def test_the_conversion_is_that_of_transformers(wheel, converted, raw, tmp_path):
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM, AutoTokenizer
