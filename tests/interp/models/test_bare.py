@@ -1,5 +1,8 @@
 """`run_bare` against the bridge, with and without hooks."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -72,3 +75,12 @@ def test_an_error_in_the_unembedding_passes_through() -> None:
 def test_an_unknown_hook_point_is_named() -> None:
     with pytest.raises(ValueError, match="hook_pattern"):
         run_bare(small_model(GROUPED, 1), torch.arange(6)[None], [("blocks.0.attn.hook_pattern", lambda x, hook: x)])
+
+
+def test_a_model_is_not_kept() -> None:
+    model = small_model(GROUPED, 1)
+    run_bare(model, torch.arange(6)[None])
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
