@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPARSE_BELOW = 0.08  # share of active entries up to which sparse products are faster: at 512 to 4096, on two CPUs
-SPARSE_BELOW_GPU = (
-    0.005  # on an H200, of 16,384 latents: with 2 % active dense ones are 1.2 to 2.4 times as fast, with 7 % 2 to 6
-)
+SPARSE_BELOW_GPU = 0.005  # on an H200 dense ones are 1.2 to 2.4 times as fast with 2 % active, 2 to 6 times with 7 %
 
 
 class DenseActive:

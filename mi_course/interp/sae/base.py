@@ -312,11 +312,8 @@ class SAE(torch.nn.Module):
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        active = (
-            _largest(pre, k)
-            if k < sparse_below(pre.device) * len(dead)
-            else DenseActive(_only_largest(pre, k), x.dtype)
-        )
+        sparse = k < sparse_below(pre.device) * len(dead)
+        active = _largest(pre, k) if sparse else DenseActive(_only_largest(pre, k), x.dtype)
         f = active.pre.relu()
         wrong = active.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary
