@@ -5,8 +5,9 @@
     mi-course sae harvest WORK/saes.toml                   tokens on disk, once: WORK/tokens
     mi-course sae train WORK/sweep.toml                    which architecture and k
     mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
+    python data/make_saes.py floors WORK                   what the cards compare with; meanwhile, it needs no SAE
     python data/make_saes.py export WORK                   data/saes: float16, what ships
-    python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md: half an hour
+    python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md
     python data/make_saes.py index WORK                    data/saes/texts.safetensors, and each SAE's feature index
 
 All SAEs are trained on one bfloat16 forward pass over rows of 128 tokens. Those at the early and the late layer have
@@ -23,6 +24,11 @@ import argparse
 import hashlib
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mi_course.interp.sae.cards import Floors
+    from mi_course.interp.sae.run_file import RunFile
 
 Tables = dict[str, dict[str, object]]
 DOC = "<|doc|>"
@@ -36,6 +42,7 @@ TOKENS = {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "exclude_m
 SHIPPED = Path(__file__).parent / "saes"
 PAGE, BEGIN = Path(__file__).parents[1] / "docs" / "saes.md", "<!-- made by data/make_saes.py -->"
 ABOUT = ("hook_name", "hook_name_out", "model_name", "seed", "training_tokens")
+JUDGED_ROWS, SAMPLE_ROWS = 48, 3  # of each group; a row has 128 tokens
 SAMPLED = ("textbooks", "books", "docs", "reviews", "speeches", "code", "samples")  # not share-alike
 QUOTED = {  # what feature pages quote: files, rows of 128 tokens, attribution. Nothing here is share-alike.
     "books: public-domain books": (("books-00.txt",), 700, "Books: public domain."),
@@ -77,7 +84,7 @@ FILES = {  # group: files, held-out files, share of documents held out, licence 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "samples", "export", "cards", "index"))
+    parser.add_argument("what", choices=("text", "samples", "floors", "export", "cards", "index"))
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "shared" / "corpus")
     parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
@@ -85,6 +92,9 @@ def main() -> None:
     work = arguments.work.resolve()
     if arguments.what == "samples":
         draw_samples(work / "samples", arguments.at_most)
+        return
+    if arguments.what == "floors":
+        write_floors(work)
         return
     if arguments.what == "export":
         export(work)
@@ -199,29 +209,60 @@ def export(work: Path) -> None:
         print(f"{name}: {size / 1e6:.1f} MB")
 
 
+def judged(work: Path) -> RunFile:
+    """The run, but of what ships: on so many held-out rows of each group."""
+    from dataclasses import replace
+
+    from mi_course.interp.sae import run_file
+
+    run = replace(run_file.RunFile.read(work / "saes.toml"), folder=SHIPPED)
+    return replace(run, evaluate=run_file.EvaluateTable(rows=JUDGED_ROWS, nameability=100))
+
+
+def write_floors(work: Path) -> None:
+    import json
+
+    from mi_course.interp.sae import run_file
+
+    floors = run_file.evaluate_floors(judged(work))
+    values = [[*key, loss._asdict()] for key, loss in floors.items()]
+    (work / "floors.json").write_text(json.dumps({"rows": JUDGED_ROWS, "floors": values}), encoding="utf-8")
+
+
+def read_floors(work: Path) -> Floors:
+    """What `write_floors` wrote. Empty where it did not, or for other rows: then `write_cards` measures them."""
+    import json
+
+    from mi_course.interp.sae import SpliceLoss
+
+    file = work / "floors.json"
+    about = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": None}
+    if about["rows"] != JUDGED_ROWS:
+        return {}
+    return {(tuple(names), group, massive): SpliceLoss(**loss) for names, group, massive, loss in about["floors"]}
+
+
 def write_cards(work: Path) -> None:
     """Judges what ships, not what was trained, and writes the page.
 
     A small sample of the held-out rows ships too, with what was measured on it: the tests measure that again.
     """
     import json
-    from dataclasses import replace
 
     import torch
     from safetensors.torch import save_file
 
     from mi_course.interp.sae import TokenRows, load_shipped, run_file
-    from mi_course.interp.sae.cards import Floors, measure, page
+    from mi_course.interp.sae.cards import measure, page
 
-    run = replace(run_file.RunFile.read(work / "saes.toml"), folder=SHIPPED)
-    run = replace(run, evaluate=run_file.EvaluateTable(rows=64, nameability=100))
-    cards = run_file.evaluate(run, print)
-    sample = {group: TokenRows(run.rows, "held_out", group).rows(slice(0, 4)).tokens for group in SAMPLED}
+    run = judged(work)
+    cards = run_file.evaluate(run, lambda line: print(line, flush=True), read_floors(work))
+    sample = {group: TokenRows(run.rows, "held_out", group).rows(slice(0, SAMPLE_ROWS)).tokens for group in SAMPLED}
     save_file({group: rows.to(torch.uint16) for group, rows in sample.items()}, SHIPPED / "held-out.safetensors")
     model, _ = run_file.load(run)
-    floors: Floors = {}
+    floors, recorded = {}, {}
     for name, card in cards.items():
-        options = {"exclude_massive": card["exclude_massive"], "floors": floors}
+        options = {"exclude_massive": card["exclude_massive"], "floors": floors, "recorded": recorded}
         seen = measure(model, load_shipped(name), sample, card["hook"], card["target"], **options)
         card["sample"] = {key: seen[key] for key in ("tokens", "l0", "explained_variance", "shrinkage", "loss")}
         (SHIPPED / name / "evaluation.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

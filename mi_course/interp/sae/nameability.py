@@ -14,11 +14,10 @@ latent the best rule is found by one procedure:
 A *unit* is a token, or a context of 16 tokens, which is active where one of its tokens is and matched where one of its
 tokens is. Both are reported, since they need not agree.
 
-Controls go through the same procedure, each above a threshold that makes it active in as many *units* as the latent that
-it is matched with: a score depends on how often something is active. The density is matched in the unit that is scored.
-With as many active tokens, a control that is active in runs fills fewer contexts than its latent, or more. In a first
-look, on other SAEs, they were matched by tokens in both units; matching by units was decided after it. Units and kinds
-of rules were fixed before.
+Controls go through the same procedure, each above a threshold that makes it active in as many *units* as the latent
+that it is matched with: a score depends on how often something is active. With as many active *tokens*, a control can
+fill more contexts than its latent, or fewer. In a first look, on other SAEs, controls were matched by tokens in both
+units; matching in the unit that is scored was decided after it. The units and the kinds of rules were fixed before.
 """
 
 from __future__ import annotations
