@@ -41,9 +41,18 @@ K, LR, LR_NARROW = 60, 2e-3, 3e-3  # docs/saes.md, "How they were chosen"
 TOKENS = {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "exclude_massive": True, "folder": "tokens"}
 SHIPPED = Path(__file__).parent / "saes"
 PAGE, BEGIN = Path(__file__).parents[1] / "docs" / "saes.md", "<!-- made by data/make_saes.py -->"
+LISTED = "<!-- made by make_saes.py -->", "<!-- until here -->"
 ABOUT = ("hook_name", "hook_name_out", "model_name", "seed", "training_tokens")
-JUDGED_ROWS, SAMPLE_ROWS = 48, 3  # of each group; a row has 128 tokens
-SAMPLED = ("textbooks", "books", "docs", "reviews", "speeches", "code", "samples")  # not share-alike
+JUDGED_ROWS, SAMPLE_ROWS = 48, 2  # of each group; a row has 128 tokens
+SAMPLED = {  # the held-out rows that ship: group, first row. Textbooks: Principles of Economics 3e; docs: PEP 427
+    "textbooks": 45,
+    "books": 0,
+    "docs": 114,
+    "reviews": 0,
+    "speeches": 0,
+    "code": 0,
+    "samples": 0,
+}
 QUOTED = {  # what feature pages quote: files, rows of 128 tokens, attribution. Nothing here is share-alike.
     "books: public-domain books": (("books-00.txt",), 700, "Books: public domain."),
     "textbooks: OpenStax": (
@@ -257,7 +266,10 @@ def write_cards(work: Path) -> None:
 
     run = judged(work)
     cards = run_file.evaluate(run, lambda line: print(line, flush=True), read_floors(work))
-    sample = {group: TokenRows(run.rows, "held_out", group).rows(slice(0, SAMPLE_ROWS)).tokens for group in SAMPLED}
+    sample = {}
+    for group, first in SAMPLED.items():
+        rows = TokenRows(run.rows, "held_out", group).rows(slice(first, first + SAMPLE_ROWS))
+        sample[group] = rows.tokens
     save_file({group: rows.to(torch.uint16) for group, rows in sample.items()}, SHIPPED / "held-out.safetensors")
     model, _ = run_file.load(run)
     floors, recorded = {}, {}
@@ -268,6 +280,7 @@ def write_cards(work: Path) -> None:
         (SHIPPED / name / "evaluation.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(text[: text.index(BEGIN) + len(BEGIN)] + "\n\n" + page(cards), encoding="utf-8")
+    list_files()
 
 
 def write_index(work: Path, corpus: Path) -> None:
@@ -308,6 +321,20 @@ def write_index(work: Path, corpus: Path) -> None:
         )
         features.save(SHIPPED / name, texts=SHIPPED / "texts.safetensors")
         print(f"{name}: {(SHIPPED / name / 'features.safetensors').stat().st_size / 1e6:.1f} MB of index", flush=True)
+    list_files()
+
+
+def list_files() -> None:
+    """The sizes and hashes of what ships, in README.md."""
+    readme = SHIPPED.parent / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    first, last = (text.index(mark) for mark in LISTED)
+    rows = ["| file | bytes | SHA-256 |", "|---|---|---|"]
+    for file in sorted(SHIPPED.rglob("*.safetensors")):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        rows.append(f"| `{file.relative_to(SHIPPED.parent).as_posix()}` | {file.stat().st_size:,} | `{digest}` |")
+    table = "\n".join(rows)
+    readme.write_text(f"{text[:first]}{LISTED[0]}\n\n{table}\n\n{text[last:]}", encoding="utf-8")
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Which SAEs ship with the course, and their cards: without torch, so that `mi-course models list` is quick.
 
-They lie in `data/saes`, in SAELens's format. `mi_course.interp.sae.load_shipped` loads one, docs/saes.md shows the cards.
+They lie in `data/saes`, in SAELens's format. `mi_course.interp.sae.load_shipped` loads one; docs/saes.md has the cards.
 """
 
 from __future__ import annotations

@@ -312,7 +312,8 @@ def _histogram(card: Mapping[str, Any]) -> list[str]:
 def _naming(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Nameability of {found['latents']} random live latents, beside random directions and neurons "
-        f"(`{found['neurons']}`) of the same density: mean detection score of the best rule, ± standard error.",
+        f"(`{found['neurons']}`), each active in as many units as its latent: mean detection score of the best rule, ± "
+        "standard error.",
         "",
         "| unit | latents | random directions | neurons | latents − directions | latents − neurons |",
         "|---|---|---|---|---|---|",
