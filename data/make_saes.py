@@ -6,6 +6,7 @@
     mi-course sae train WORK/sweep.toml                    which architecture and k
     mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
     python data/make_saes.py floors WORK                   what the cards compare with; meanwhile, it needs no SAE
+    python data/make_saes.py record WORK                   what the index is made from; meanwhile too
     python data/make_saes.py export WORK                   data/saes: float16, what ships
     python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md
     python data/make_saes.py index WORK                    data/saes/texts.safetensors, and each SAE's feature index
@@ -27,13 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mi_course.interp.sae.cards import Floors
     from mi_course.interp.sae.run_file import RunFile
 
 Tables = dict[str, dict[str, object]]
 DOC = "<|doc|>"
 LEFT_OUT = ("site-packages", "test", "tests", "idlelib", "turtledemo", "__pycache__", "lib2to3", "pydoc_data")
-CODE_CHARACTERS = 9_000_000
+CODE_CHARACTERS, CODE_HELD_OUT = 9_000_000, 0.1
 HELD_OUT_SAMPLES = 32
 EARLY, MIDDLE, LATE = 5, 14, 22  # data/choose_sae_layers.py
 BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_100_000, 5_200_000  # massive tokens among them: 0.2 % and 2 %
@@ -93,7 +96,7 @@ FILES = {  # group: files, held-out files, share of documents held out, licence 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "samples", "floors", "export", "cards", "index"))
+    parser.add_argument("what", choices=("text", "samples", "floors", "record", "export", "cards", "index"))
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "shared" / "corpus")
     parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
@@ -104,6 +107,9 @@ def main() -> None:
         return
     if arguments.what == "floors":
         write_floors(work)
+        return
+    if arguments.what == "record":
+        record_quoted(work, arguments.corpus.resolve())
         return
     if arguments.what == "export":
         export(work)
@@ -193,7 +199,7 @@ def text_tables(corpus: Path) -> str:
         lines = [f"[text.{group}]", f"files = {patterns}", f'separator = "{DOC}"', f'licence = "{licence}"']
         lines += [f"held_out_files = ['{corpus / held_out}']"] if held_out else [f"held_out = {share}"]
         tables.append("\n".join(lines))
-    tables.append("[text.code]\nfiles = ['text/code/*.py']\nheld_out = 0.1\nlicence = \"PSF-2.0\"")
+    tables.append(f"[text.code]\nfiles = ['text/code/*.py']\nheld_out = {CODE_HELD_OUT}\nlicence = \"PSF-2.0\"")
     tables.append(
         "[text.samples]\nfiles = ['text/samples.txt']\nheld_out_files = ['text/heldout-samples.txt']\n"
         f'separator = "{DOC}"\nlicence = "Apache-2.0"'
@@ -283,36 +289,83 @@ def write_cards(work: Path) -> None:
     list_files()
 
 
-def write_index(work: Path, corpus: Path) -> None:
-    """The texts that feature pages quote, and for every SAE what its latents do on them."""
+def quoted_rows(work: Path, corpus: Path) -> tuple[Tensor, list[str]]:
+    """The rows that feature pages quote, [n 128], and where each is from. None of them is held out anywhere."""
     import torch
+    from transformers import AutoTokenizer
 
-    from mi_course.interp.models import load_model
-    from mi_course.interp.sae import TextGroup, TokenRows, build_feature_index, load_shipped, shipped_names, write_rows
+    from mi_course.interp.models import smollm2
+    from mi_course.interp.sae import TextGroup, TokenRows, write_rows
 
-    model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
     folder, groups = work / "index-tokens", {}
     for name, (files, *_) in QUOTED.items():
-        ours, code = name.startswith(("code", "samples")), name.startswith("code")
-        inside = work / "text" if ours else corpus
-        groups[name] = TextGroup(tuple(str(inside / file) for file in files), separator=None if code else DOC)
+        kind = name.partition(":")[0]
+        inside = work / "text" if kind in ("code", "samples") else corpus
+        held_out = CODE_HELD_OUT if kind == "code" else FILES[kind][2] if kind in FILES else 0  # as in the training
+        patterns = tuple(str(inside / file) for file in files)
+        groups[name] = TextGroup(patterns, held_out=held_out, separator=None if kind == "code" else DOC)
     if not (folder / "manifest.json").exists():
-        write_rows(model.tokenizer, groups, folder, pos=128, between="<|endoftext|>", say=print)
+        tokenizer = AutoTokenizer.from_pretrained(smollm2.fetch())
+        write_rows(tokenizer, groups, folder, pos=128, between="<|endoftext|>", say=print)
     rows, sources = [], []
     for name, (_, count, _) in QUOTED.items():
         own = TokenRows(folder, "train", name)
         chosen = torch.randperm(len(own), generator=torch.Generator().manual_seed(7))[:count].sort().values
         rows.append(own.rows(chosen).tokens)
         sources += [name] * len(chosen)
+    return torch.cat(rows), sources
+
+
+def record_quoted(work: Path, corpus: Path) -> dict[str, Path]:
+    """The activations of the quoted rows at every SAE's place, by one pass of the model. Returns files by place."""
+    import numpy as np
+    import torch
+
+    from mi_course.interp.models import load_model
+    from mi_course.interp.sae.host import HookSite, record
+
+    tokens, _ = quoted_rows(work, corpus)
+    places = [table["hook"] for table in saes().values()]
+    names = [f"blocks.{place}.hook_resid_post" if isinstance(place, int) else str(place) for place in places]
+    files = {name: work / "index-activations" / f"{name}.npy" for name in dict.fromkeys(names)}
+    if all(file.exists() for file in files.values()):
+        return files
+    model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
+    site, shape = HookSite.of(model, *files), (tokens.numel(), model.cfg.d_model)
+    (work / "index-activations").mkdir(exist_ok=True)
+    parts = {name: file.with_suffix(".part") for name, file in files.items()}
+    maps = [np.lib.format.open_memmap(part, "w+", np.int16, shape) for part in parts.values()]
+    for first in range(0, len(tokens), 8):
+        for array, values in zip(maps, record(model, site, tokens[first : first + 8]), strict=True):
+            flat = values.flatten(0, 1)
+            array[first * 128 : first * 128 + len(flat)] = flat.to(torch.bfloat16).view(torch.int16).numpy()
+    for name, part in parts.items():
+        part.rename(files[name])
+    return files
+
+
+def write_index(work: Path, corpus: Path) -> None:
+    """The texts that feature pages quote, and for every SAE what its latents do on them."""
+    import numpy as np
+    import torch
+
+    from mi_course.interp.models import load_model
+    from mi_course.interp.sae import build_feature_index, load_shipped, shipped_names
+
+    files = record_quoted(work, corpus)
+    tokens, sources = quoted_rows(work, corpus)
+    model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
     attribution = " ".join(dict.fromkeys(line for *_, line in QUOTED.values()))
     for name in shipped_names():
         sae = load_shipped(name)
+        stored = np.load(files[sae.about["hook_name"]], mmap_mode="c", allow_pickle=False)
         features = build_feature_index(
             sae,
             model,
-            torch.cat(rows),
+            tokens,
             sae.about["hook_name"],
             target=sae.about.get("hook_name_out"),
+            activations=torch.from_numpy(stored).view(torch.bfloat16),
             sources=sources,
             attribution=attribution,
             exclude_massive=True,
