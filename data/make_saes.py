@@ -46,7 +46,7 @@ SHIPPED = Path(__file__).parent / "saes"
 PAGE, BEGIN = Path(__file__).parents[1] / "docs" / "saes.md", "<!-- made by data/make_saes.py -->"
 LISTED = "<!-- made by make_saes.py -->", "<!-- until here -->"
 ABOUT = ("hook_name", "hook_name_out", "model_name", "seed", "training_tokens")
-JUDGED_ROWS, SAMPLE_ROWS = 48, 2  # of each group; a row has 128 tokens
+JUDGED_ROWS, SAMPLE_ROWS = 32, 2  # of each group; a row has 128 tokens
 SAMPLED = {  # the held-out rows that ship: group, first row. Textbooks: Principles of Economics 3e; docs: PEP 427
     "textbooks": 45,
     "books": 0,
@@ -57,29 +57,29 @@ SAMPLED = {  # the held-out rows that ship: group, first row. Textbooks: Princip
     "samples": 0,
 }
 QUOTED = {  # what feature pages quote: files, rows of 128 tokens, attribution. Nothing here is share-alike.
-    "books: public-domain books": (("books-00.txt",), 700, "Books: public domain."),
+    "books: public-domain books": (("books-00.txt",), 450, "Books: public domain."),
     "textbooks: OpenStax": (
         ("textbooks-current-*.txt",),
-        500,
+        350,
         "Textbooks: OpenStax, Rice University (Anthropology, Economics, College Success, Physics: CC BY 4.0; Biology: "
         "CC BY 3.0), access for free at openstax.org; mark-up, figures and exercises taken out.",
     ),
-    "docs: Python Enhancement Proposals": (("docs-peps-00.txt",), 400, "Python Enhancement Proposals: public domain."),
-    "government: Digital.gov": (("articles-digitalgov-00.txt",), 300, "Digital.gov, U.S. GSA: CC0 1.0."),
+    "docs: Python Enhancement Proposals": (("docs-peps-00.txt",), 250, "Python Enhancement Proposals: public domain."),
+    "government: Digital.gov": (("articles-digitalgov-00.txt",), 200, "Digital.gov, U.S. GSA: CC0 1.0."),
     "reviews: film reviews": (
         ("movie_reviews_*.txt",),
-        300,
+        200,
         "Film reviews: Bo Pang and Lillian Lee, polarity dataset v2.0 (2004), CC BY 4.0.",
     ),
     "arithmetic: school problems": (
         ("qa-gsm8k-00.txt",),
-        200,
+        150,
         "Arithmetic: Copyright (c) 2021 OpenAI, MIT licence; Cobbe et al. 2021.",
     ),
-    "samples: written by SmolLM2": (("samples.txt",), 300, "Samples: written by SmolLM2; what they say is invented."),
+    "samples: written by SmolLM2": (("samples.txt",), 200, "Samples: written by SmolLM2; what they say is invented."),
     "code: Python's standard library": (
         ("code/*.py",),
-        400,
+        250,
         "Code: Python's standard library, Copyright (c) 2001 Python Software Foundation, PSF-2.0.",
     ),
 }

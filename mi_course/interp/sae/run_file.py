@@ -319,7 +319,7 @@ def evaluate_floors(run: RunFile) -> Floors:
         names = HookSite.of(model, *filter(None, (member.hook, member.target))).names
         if all((names, group, member.exclude_massive) in floors for group in groups):
             continue
-        options = {"exclude_massive": member.exclude_massive, "rows_at_once": run.tokens.rows_at_once}
+        options: dict[str, Any] = {"exclude_massive": member.exclude_massive, "rows_at_once": run.tokens.rows_at_once}
         floors |= measure_floors(model, groups, member.hook, member.target, **options)
     return floors
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mi_course.interp.sae.activations import ordinary_tokens
-from mi_course.interp.sae.host import HookSite, hooked, logits, never_runs, read_tokens
+from mi_course.interp.sae.host import HookSite, hooked, logits, never_runs, read_tokens, stream_before
 from mi_course.interp.sae.metrics import loss_recovered
 
 if TYPE_CHECKING:
@@ -140,9 +140,10 @@ def loss_with_sae(
     sums, scored, replaced = dict.fromkeys(kinds, 0.0), 0, 0
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
+        before = stream_before(model, site, part.tokens) if len(kinds) > 1 else None
         for kind in kinds:
             stand_in = _StandIn(kind, sae, site, part.mask, exclude_massive, mean)
-            sums[kind] += stand_in.loss(model, part.tokens)
+            sums[kind] += stand_in.loss(model, part.tokens, before)
             replaced += stand_in.replaced if kind == kinds[0] else 0
         scored += int(part.mask[:, 1:].sum())
     if scored == 0:
@@ -165,14 +166,14 @@ class _StandIn:
         self.read: Tensor | None = None
         self.replaced, self.visited = 0, False
 
-    def loss(self, model: Model, tokens: Tensor) -> float:
+    def loss(self, model: Model, tokens: Tensor, before: tuple[Tensor, int] | None) -> float:
         """Summed over the tokens that have a next one."""
         functions: dict[str, Callable[[Tensor], Tensor | None]] = {}
         if self.kind != "clean":
             functions = {self.hook: self.on_input} if self.hook != self.target else {}
             functions[self.target] = self.on_output
         with hooked(model, functions):
-            rows = logits(model, tokens)
+            rows = logits(model, tokens, before)
         if self.kind != "clean" and not self.visited:
             raise ValueError(never_runs(self.target))
         total = 0.0
