@@ -267,11 +267,19 @@ def page(cards: Mapping[str, Mapping[str, Any]]) -> str:
     for name, card in cards.items():
         place = f"`{card['hook']}`" + (f" → `{card['target']}`" if card["target"] else "")
         parts.append(
-            f"| `{name}` | {place} | {card['n_latents']:,} | {card.get('training_tokens', 0) / 1e6:.1f} million | "
+            f"| `{name}` | {place} | {card['n_latents']:,} | {_tokens(card)} | "
             f"{card['l0']:.1f} | {card['explained_variance']:.3f} | {card['shrinkage']:.3f} | "
             f"{card['dead_share']:.1%} | {mean_rise(card):+.3f} |"
         )
     return "\n".join([*parts, "", *(line for name, card in cards.items() for line in _section(name, card))]) + "\n"
+
+
+def _tokens(card: Mapping[str, Any]) -> str:
+    """How many tokens it was trained on, and how many of them are different where some came more than once."""
+    seen = card.get("training_tokens", 0)
+    different = card.get("different_tokens", seen)
+    again = f", {different / 1e6:.1f} million different" if different < seen else ""
+    return f"{seen / 1e6:.1f} million{again}"
 
 
 def _section(name: str, card: Mapping[str, Any]) -> list[str]:

@@ -269,12 +269,15 @@ def evaluate(run: RunFile, say: Say, floors: Floors | None = None) -> dict[str, 
     cards: dict[str, Any] = {}
     groups, members = _held_out(run), _members(run, model)
     floors, recorded = {} if floors is None else floors, Recorded()
+    rows = TokenRows(run.rows)
+    there_are = run.activations.rows if run.activations else len(rows) * (rows.about["pos"] - 1)
     for name, member in members.items():
         sae = load_sae(run.folder / name)
         card = {
             "model": run.model.name,
             "architecture": member.config.architecture,
-            "training_tokens": member.config.steps * run.training.get("batch", SAEConfig.batch),
+            "training_tokens": (tokens := member.config.steps * run.training.get("batch", SAEConfig.batch)),
+            "different_tokens": min(tokens, there_are),
             "mix": _mix(run),
             **measure(
                 model,

@@ -129,6 +129,8 @@ def test_a_card_is_plain_and_becomes_a_page(setting):
     card = json.loads(json.dumps(card))
     text = page({"first": card, "second": measure(model, other, groups, HOOK)})
     assert f"| `first` | `{HOOK}` | 24 | 15.4 million | {card['l0']:.1f} |" in text
+    again = page({"first": card | {"different_tokens": 2_600_000}})
+    assert "| 15.4 million, 2.6 million different |" in again
     assert "Trained on: a 60%, b 40% (shares of the tokens)." in text
     assert "has too (cosine above 0.7): 25.0%" in text
     assert "| 16 tokens | " in text

@@ -138,6 +138,7 @@ def test_the_pages_commands_lead_from_text_to_a_file_that_saelens_reads(place, m
     assert sum(card["density_log10"]["counts"]) + 32 * card["dead_share"] == pytest.approx(32)
     assert set(card["loss"]["books"]) == {"clean", "rise", "mean", "zero", "replaced", "tokens"}
     assert card["mix"] == {"books": 1.0}
+    assert card["different_tokens"] == min(12 * 64, manifest["groups"]["books"]["train"]["rows"] * 15)
     assert card["shared"] == {}
     assert card["loss"]["books"]["replaced"] == pytest.approx(15 / 16)
 
