@@ -4,15 +4,16 @@
     python data/make_saes.py samples WORK --at-most 2      draws more samples: a part is 112 rows of 256, about 90 s
     mi-course sae harvest WORK/saes.toml                   tokens on disk, once: WORK/tokens
     mi-course sae train WORK/sweep.toml                    which architecture and k
-    mi-course sae train WORK/saes.toml                     hours; goes on where it was cut short
+    mi-course sae train WORK/saes.toml                     hours on a CPU; goes on where it was cut short
     python data/make_saes.py floors WORK                   what the cards compare with; meanwhile, it needs no SAE
     python data/make_saes.py record WORK                   what the index is made from; meanwhile too
     python data/make_saes.py export WORK                   data/saes: float16, what ships
     python data/make_saes.py cards WORK                    evaluation.json beside each, and docs/saes.md
     python data/make_saes.py index WORK                    data/saes/texts.safetensors, and each SAE's feature index
 
-All SAEs are trained on one bfloat16 forward pass over rows of 128 tokens. Those at the early and the late layer have
-fewer steps: when they are done, the model is run to the middle layer only.
+All SAEs are trained on bfloat16 forward passes over rows of 128 tokens. What ships was trained on a GPU, in four
+processes side by side (the sweep was one), on the Hugging Face model (`library = "transformers"`); a run from one file,
+on one forward pass, does the same work. Only the cards, the index and the float16 were made on a CPU.
 
 DIR is a folder of text files in which a line `<|doc|>` ends each document. Code is Python's own standard library
 (licence: PSF-2.0), a tenth of its files held out. Of the samples, the last 32 rows of `smollm2-sampled.safetensors` are
@@ -39,7 +40,7 @@ LEFT_OUT = ("site-packages", "test", "tests", "idlelib", "turtledemo", "__pycach
 CODE_CHARACTERS, CODE_HELD_OUT = 9_000_000, 0.1
 HELD_OUT_SAMPLES = 32
 EARLY, MIDDLE, LATE = 5, 14, 22  # data/choose_sae_layers.py
-BATCH, MIDDLE_TOKENS, SIDE_TOKENS = 2048, 15_100_000, 5_200_000  # massive tokens among them: 0.2 % and 2 %
+BATCH, MIDDLE_STEPS, SIDE_STEPS, SWEEP_STEPS = 4096, 4917, 5980, 2000  # 20.1, 24.5 and 8.2 million tokens
 K, LR, LR_NARROW = 60, 2e-3, 3e-3  # docs/saes.md, "How they were chosen"
 TOKENS = {"row": 128, "between": "<|endoftext|>", "rows_at_once": 16, "exclude_massive": True, "folder": "tokens"}
 SHIPPED = Path(__file__).parent / "saes"
@@ -124,7 +125,7 @@ def main() -> None:
     write_samples(work)
     groups = text_tables(arguments.corpus.resolve())
     (work / "saes.toml").write_text(run_file("saes", groups, saes()))
-    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=500, rows=6))
+    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=SWEEP_STEPS, rows=48))
     print(f"wrote {work / 'saes.toml'} and {work / 'sweep.toml'}")
 
 
@@ -395,12 +396,12 @@ def list_files() -> None:
 
 def run_file(folder: str, groups: str, tables: Tables, steps: int | None = None, rows: int = 64) -> str:
     """A run."""
-    steps = steps or MIDDLE_TOKENS // BATCH
+    steps = steps or MIDDLE_STEPS
     shared = {"steps": steps, "batch": BATCH, "lr": LR, "warmup": min(200, steps // 10), "decay": decay(steps)}
     shared |= {"dead_window": 500_000, "dtype": "bfloat16", "checkpoint_every": 150, "log_every": 25}
     parts = [
         f'folder = "{folder}"',
-        _table("model", {"name": "smollm2", "device": "cpu", "dtype": "bfloat16"}),
+        _table("model", {"name": "smollm2", "device": "auto", "dtype": "bfloat16"}),
         _table("tokens", TOKENS),
         groups,
         _table("training", shared),
@@ -413,8 +414,7 @@ def run_file(folder: str, groups: str, tables: Tables, steps: int | None = None,
 def saes() -> Tables:
     """What ships. Middle: three widths, a second seed of the smallest, a transcoder of the MLP. Early and late: one."""
     shared = {"architecture": "batch_topk", "k": K}
-    steps = SIDE_TOKENS // BATCH
-    side = {**shared, "n_latents": 2304, "lr": LR_NARROW, "steps": steps, "decay": decay(steps)}
+    side = {**shared, "n_latents": 2304, "lr": LR_NARROW, "steps": SIDE_STEPS, "decay": decay(SIDE_STEPS)}
     middle = {"hook": MIDDLE, **shared}
     narrow = {**middle, "n_latents": 1152, "lr": LR_NARROW}
     return {
@@ -438,7 +438,7 @@ def sweep() -> Tables:
     wide = {"hook": MIDDLE, "n_latents": 4608}
     tables: Tables = {
         f"{kind}-{k}": {**wide, "architecture": kind, "k": k}
-        for kind, k in (("topk", 64), ("batch_topk", 64), ("batch_topk", 48), ("matryoshka", 64))
+        for kind, k in (("topk", 64), ("batch_topk", 64), ("batch_topk", 60), ("batch_topk", 48), ("matryoshka", 64))
     }
     tables["batch_topk-64-slow"] = {**tables["batch_topk-64"], "lr": 1e-3}
     tables["batch_topk-64-fast"] = {**tables["batch_topk-64"], "lr": 4e-3}
