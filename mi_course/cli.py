@@ -257,7 +257,7 @@ def reset(
 def list_() -> None:
     """List the models that load by name, and whether they are on this machine; and the SAEs that ship."""
     from mi_course.interp.models import cache_dir, list_models
-    from mi_course.interp.sae.shipped import shipped_card, shipped_names
+    from mi_course.interp.shipped_saes import shipped_card, shipped_names
 
     rows = [
         (
@@ -280,7 +280,7 @@ def list_() -> None:
 
 
 def _sae_row(name: str, card: dict[str, Any]) -> tuple[str, ...]:
-    from mi_course.interp.sae.cards import mean_rise
+    from mi_course.interp.shipped_saes import mean_rise
 
     return (
         name,

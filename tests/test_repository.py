@@ -132,6 +132,14 @@ def test_small_data_stays_small_and_is_accounted_for():
         assert f"| {path.stat().st_size:,} |" in row
 
 
+def test_the_saes_are_accounted_for():
+    listed = (ROOT / "data" / "README.md").read_text()
+    for path in [path for path in tracked() if path.match("data/saes/**/*.safetensors")]:
+        name, digest = path.relative_to(ROOT / "data").as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+        row = f"| `{name}` | {path.stat().st_size:,} | `{digest}` |"
+        assert row in listed, f"data/README.md lacks {row}"
+
+
 def test_shipped_saes_and_the_wheel_stay_within_their_bounds():
     """In bytes; weights do not compress, so the wheel is counted as it lies on disk."""
 

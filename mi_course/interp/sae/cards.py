@@ -7,14 +7,14 @@ print(page({"middle": card}))
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mi_course.interp.sae.activations import ordinary_tokens, run_to
-from mi_course.interp.sae.host import HookSite, device_of, is_bridge
+from mi_course.interp.sae.activations import ordinary_tokens
+from mi_course.interp.sae.host import HookSite, device_of, is_bridge, record
 from mi_course.interp.sae.metrics import (
     density_histogram,
     explained_variance,
@@ -23,6 +23,7 @@ from mi_course.interp.sae.metrics import (
 )
 from mi_course.interp.sae.nameability import compare, live_latents, part_rows
 from mi_course.interp.sae.splicing import SpliceLoss, loss_with_sae
+from mi_course.interp.shipped_saes import mean_rise
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -38,6 +39,8 @@ POSITIONS = (
 )
 Floors = dict[tuple[tuple[str, ...], str, bool], SpliceLoss]
 """By places, group and whether massive tokens stay, the losses that do not depend on the SAE."""
+Recorded = dict[tuple[str, ...], list[tuple["Tensor", ...]]]
+"""By places, their values in each batch of rows, in the model's precision."""
 
 
 def measure(
@@ -53,17 +56,22 @@ def measure(
     neurons: str | None = None,
     seed: int = 0,
     floors: Floors | None = None,
+    recorded: Recorded | None = None,
 ) -> dict[str, Any]:
     """The numbers of a card, as plain values.
 
     groups: held-out rows of token ids by the kind of text, BOS first, without padding. nameability: how many random
     latents are compared with random directions and neurons (nameability.py); 0: none. neurons: where the neurons are;
     None: in the MLP of the layer that the hook's name holds. floors: a dict in which the losses that do not depend on
-    the SAE are kept for the next one on the same rows. ValueError where there are fewer live latents than asked for.
+    the SAE are kept for the next one on the same rows (`measure_floors` fills it beforehand). recorded: a dict in which
+    the activations at its places are kept, for one set of places at a time. ValueError where there are fewer live
+    latents than asked for.
     """
     names = HookSite.of(model, *((hook,) if target is None else (hook, target))).names
     sae = sae.to(device_of(model))
-    reading = _Reading(model, sae, groups, names, exclude_massive, rows_at_once)
+    place = neurons or _neurons(model, names[0]) if nameability else None
+    reading = _Reading(model, groups, names, place, exclude_massive, rows_at_once, recorded)
+    reading.read(sae)
     share, y, y_hat = reading.density(), torch.cat(reading.y), torch.cat(reading.y_hat)
     histogram, mean, nearest = density_histogram(share), y.mean(dim=0), nearest_cosines(sae.W_dec)
     massive = " and massive ones" if exclude_massive else ""
@@ -107,14 +115,31 @@ def measure(
             "tokens": tokens.shape[0] * (tokens.shape[1] - 1),
         }
     if nameability:
-        card["nameability"] = _nameability(reading, nameability, neurons, seed)
+        card["nameability"] = _nameability(reading, sae, nameability, seed)
     return card
 
 
-def mean_rise(card: Mapping[str, Any]) -> float:
-    """The rise of the loss in nats, mean over all held-out tokens of all groups."""
-    tokens = sum(group["tokens"] for group in card["loss"].values())
-    return sum(group["rise"] * group["tokens"] for group in card["loss"].values()) / tokens
+def measure_floors(
+    model: Model,
+    groups: Mapping[str, Int[Tensor, "row pos"]],
+    hook: str | int,
+    target: str | int | None = None,
+    *,
+    exclude_massive: bool = False,
+    rows_at_once: int = 8,
+) -> Floors:
+    """What `measure` asks of a place without an SAE: the losses unchanged, with the mean activation and with zeros.
+
+    Arguments as there. It takes most of a card's time, and can be done while the SAE is being trained.
+    """
+    names = HookSite.of(model, *((hook,) if target is None else (hook, target))).names
+    reading = _Reading(model, groups, names, None, exclude_massive, rows_at_once, None)
+    mean = torch.cat([values[-1].float()[keep].cpu() for values, keep, _ in reading.parts()]).mean(dim=0)
+    options: dict[str, Any] = {"rows_at_once": rows_at_once, "exclude_massive": exclude_massive, "mean": mean}
+    return {
+        (names, group, exclude_massive): loss_with_sae(model, None, tokens, hook, target=target, **options)
+        for group, tokens in groups.items()
+    }
 
 
 def shared_latents(a: SAE, b: SAE) -> float:
@@ -134,26 +159,31 @@ def nearest_cosines(W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " F"]:
 
 
 class _Reading:
-    """One pass over the rows: inputs, targets and reconstructions of the tokens that count, and who was active."""
+    """The rows at an SAE's places: inputs, targets and reconstructions of the tokens that count, and who was active."""
 
     def __init__(
         self,
         model: Model,
-        sae: SAE,
         groups: Mapping[str, Int[Tensor, "row pos"]],
         names: tuple[str, ...],
+        neurons: str | None,
         exclude_massive: bool,
         rows_at_once: int,
+        recorded: Recorded | None,
     ) -> None:
-        self.model, self.sae, self.names, self.rows_at_once = model, sae, names, rows_at_once
-        self.exclude_massive = exclude_massive
+        self.model, self.names, self.neurons = model, names, neurons
+        self.exclude_massive, self.rows_at_once = exclude_massive, rows_at_once
+        self.recorded: Recorded = {} if recorded is None else recorded
         self.rows_of_group = [len(tokens) for tokens in groups.values()]
         self.tokens = torch.cat(list(groups.values()))
         self.y: list[Tensor] = []
         self.y_hat: list[Tensor] = []
-        active, counts, self.massive = [], [], 0
-        for values, keep, massive in self.parts(names):
-            x, y = values[0].float(), values[-1].float()
+        self.massive = 0
+
+    def read(self, sae: SAE) -> None:
+        active, counts = [], []
+        for values, keep, massive in self.parts():
+            x, y = values[0].float(), values[len(self.names) - 1].float()
             f = sae.encode(x)
             self.y.append(y[keep].cpu())
             self.y_hat.append(sae.decode(f[keep]).cpu())
@@ -163,44 +193,57 @@ class _Reading:
         self.active: Int[Tensor, "F row"] = torch.cat(active).T
         self.counts: Bool[Tensor, "row pos"] = torch.cat(counts)
 
-    def parts(self, names: tuple[str, ...]) -> Any:
-        """The values at these places, [rows pos d] each, with the tokens that count and the massive ones."""
-        site = HookSite.of(self.model, *names)
-        for tokens in self.tokens.split(self.rows_at_once):
-            real = torch.ones(tokens.shape, dtype=torch.bool)
-            values, keep, massive = run_to(self.model, site, tokens, real)
+    def parts(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
+        """The values at the places, and of the neurons, [rows pos d] each; the tokens that count; the massive ones."""
+        device = device_of(self.model)
+        for tokens, stored in zip(self.tokens.split(self.rows_at_once), self._recorded(), strict=True):
+            keep = torch.ones(tokens.shape, dtype=torch.bool, device=device)
+            values, massive = tuple(value.to(device) for value in stored), torch.zeros_like(keep)
+            keep[:, 0] = False
             if self.exclude_massive:  # at the SAE's own places
-                own = [ordinary_tokens(value, keep)[1] for value in values[: len(self.names)]]
-                massive = torch.stack(own).any(dim=0)
-                keep = keep & ~massive
+                for value in values[: len(self.names)]:
+                    massive |= ordinary_tokens(value, torch.ones_like(keep))[1]
+                keep &= ~massive
             yield values, keep, massive
+
+    def _recorded(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batch by batch, from memory where these places were read before."""
+        names = self.names if self.neurons is None else (*self.names, self.neurons)
+        if names in self.recorded:
+            yield from self.recorded[names]
+            return
+        site, batches = HookSite.of(self.model, *names), []
+        for tokens in self.tokens.split(self.rows_at_once):
+            batches.append(tuple(value.cpu() for value in record(self.model, site, tokens)))
+            yield batches[-1]
+        self.recorded.clear()
+        self.recorded[names] = batches
 
     def density(self) -> Float[Tensor, " F"]:
         return self.active.sum(dim=1).double() / int(self.counts.sum())
 
 
-def _nameability(reading: _Reading, n: int, neurons: str | None, seed: int) -> dict[str, Any]:
+def _nameability(reading: _Reading, sae: SAE, n: int, seed: int) -> dict[str, Any]:
     """`compare` for n live latents, and as many random directions of the input and neurons of the layer."""
     parts = part_rows(reading.rows_of_group)
     chosen = live_latents(reading.active, parts, n, seed)
-    place = neurons or _neurons(reading.model, reading.names[0])
     generator = torch.Generator().manual_seed(seed)
     found: list[list[Tensor]] = [[], [], []]
     directions = which = None
-    for values, _, _ in reading.parts((*reading.names, place)):
+    for values, _, _ in reading.parts():
         x = values[0].float()
         if directions is None:
             directions = torch.randn(x.shape[-1], n, generator=generator)
             directions = (directions / directions.norm(dim=0)).to(x.device)
             which = torch.randperm(values[-1].shape[-1], generator=generator)[:n]
         for column, value in zip(
-            found, (reading.sae.encode(x)[..., chosen], x @ directions, values[-1][..., which].float()), strict=True
+            found, (sae.encode(x)[..., chosen], x @ directions, values[-1][..., which].float()), strict=True
         ):
             column.append(value.cpu())
     latents, projections, activations = (torch.cat(column) for column in found)
     compared = compare(reading.tokens, latents, projections, activations, parts, skip=~reading.counts)
     numbers = {unit: asdict(comparison) for unit, comparison in compared.items()}
-    return {"latents": n, "neurons": place, "seed": seed, **numbers}
+    return {"latents": n, "neurons": reading.neurons, "seed": seed, **numbers}
 
 
 def _neurons(model: Model, hook: str) -> str:
@@ -224,11 +267,19 @@ def page(cards: Mapping[str, Mapping[str, Any]]) -> str:
     for name, card in cards.items():
         place = f"`{card['hook']}`" + (f" → `{card['target']}`" if card["target"] else "")
         parts.append(
-            f"| `{name}` | {place} | {card['n_latents']:,} | {card.get('training_tokens', 0) / 1e6:.1f} million | "
+            f"| `{name}` | {place} | {card['n_latents']:,} | {_tokens(card)} | "
             f"{card['l0']:.1f} | {card['explained_variance']:.3f} | {card['shrinkage']:.3f} | "
             f"{card['dead_share']:.1%} | {mean_rise(card):+.3f} |"
         )
     return "\n".join([*parts, "", *(line for name, card in cards.items() for line in _section(name, card))]) + "\n"
+
+
+def _tokens(card: Mapping[str, Any]) -> str:
+    """How many tokens it was trained on, and how many of them are different where some came more than once."""
+    seen = card.get("training_tokens", 0)
+    different = card.get("different_tokens", seen)
+    again = f", {different / 1e6:.1f} million different" if different < seen else ""
+    return f"{seen / 1e6:.1f} million{again}"
 
 
 def _section(name: str, card: Mapping[str, Any]) -> list[str]:
@@ -269,7 +320,8 @@ def _histogram(card: Mapping[str, Any]) -> list[str]:
 def _naming(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Nameability of {found['latents']} random live latents, beside random directions and neurons "
-        f"(`{found['neurons']}`) of the same density: mean detection score of the best rule, ± standard error.",
+        f"(`{found['neurons']}`), each active in as many units as its latent: mean detection score of the best rule, ± "
+        "standard error.",
         "",
         "| unit | latents | random directions | neurons | latents − directions | latents − neurons |",
         "|---|---|---|---|---|---|",

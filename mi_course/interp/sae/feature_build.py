@@ -33,6 +33,7 @@ def build_feature_index(
     *,
     target: str | int | None = None,
     tokenizer: Any = None,
+    activations: Float[Tensor, "token d"] | None = None,
     sources: Sequence[str] = (),
     attribution: str = "",
     exclude_massive: bool = False,
@@ -51,7 +52,9 @@ def build_feature_index(
     sae: anything with encode(x) and W_dec. model: a TransformerBridge with a hook point (14 means
     "blocks.14.hook_resid_post"), or another torch model with the path of a submodule; see `feature_host`.
     tokens: ids, BOS first; rows of any lengths, without padding. The first token of a row never counts.
-    target: where a transcoder writes. sources, attribution: where each row is from; who wrote them, their licence.
+    target: where a transcoder writes. activations: those at the hook on these tokens, row after row, where they are at
+    hand, such as from another SAE at the same place; then the model is not run. sources, attribution: where each row is
+    from; who wrote them, their licence.
     exclude_massive: leave out tokens whose norm is above three times their row's median, as SAEs trained without them
     need; every page says what was left out.
     top: strongest contexts per latent. edges, per_band: bounds of bands, as shares of the latent's active tokens
@@ -68,11 +71,16 @@ def build_feature_index(
     _check(edges, top, per_band, before, after, promoted, rows_at_once)
     F = len(decoder(sae))
     texts = TextSet.of(rows, vocabulary, sources, attribution)
+    if activations is not None and len(activations) != len(texts.tokens):
+        raise ValueError(f"activations has {len(activations):,} rows, there are {len(texts.tokens):,} tokens.")
     parts, counted, massive = [], 0, 0
     with tqdm(total=len(texts.tokens), desc="Feature index", unit="token", disable=not progress) as bar:
         for first in range(0, len(rows), rows_at_once):
             batch = rows[first : first + rows_at_once]
-            values, kept, n_massive = _activations(host, batch, exclude_massive)
+            known = None
+            if activations is not None:
+                known = activations[int(texts.starts[first]) : int(texts.starts[first + len(batch)])]
+            values, kept, n_massive = _activations(host, batch, exclude_massive, known)
             positions = np.concatenate([np.arange(*texts.starts[i : i + 2]) for i in range(first, first + len(batch))])
             parts += [_active(sae, v, p) for v, p in _pieces(values, positions[kept])]
             counted, massive = counted + int(kept.sum()), massive + n_massive
@@ -127,14 +135,18 @@ def _check(edges: Sequence[float], top: int, per_band: int, before: int, after: 
 
 
 def _activations(
-    host: Host, rows: list[list[int]], exclude_massive: bool
+    host: Host, rows: list[list[int]], exclude_massive: bool, known: Float[Tensor, "token d"] | None
 ) -> tuple[Float[Tensor, "kept d"], Bool[NDArray[Any], " token"], int]:
     """Activations of the tokens that count, which those are among all tokens of the rows, and how many are massive."""
     lengths = torch.tensor([len(row) for row in rows])
     real = torch.arange(int(lengths.max())) < lengths[:, None]
     padded = torch.zeros(real.shape, dtype=torch.long)
     padded[real] = torch.tensor([token for row in rows for token in row])
-    values = host.values(padded)
+    if known is None:
+        values = host.values(padded)
+    else:
+        values = torch.zeros(*real.shape, known.shape[1], dtype=known.dtype)
+        values[real] = known
     count = real.clone()
     count[:, 0] = False
     massive = massive_tokens(values.float().norm(dim=-1).cpu(), count) & exclude_massive

@@ -109,12 +109,29 @@ def record(model: Model, site: HookSite, tokens: Int[Tensor, "batch pos"]) -> li
     return [recorded[name].flatten(2) for name in site.names]
 
 
-def logits(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-    """A whole forward pass, without gradients."""
+def logits(
+    model: Model, tokens: Int[Tensor, "batch pos"], before: tuple[Float[Tensor, "batch pos d"], int] | None = None
+) -> Float[Tensor, "batch pos vocab"]:
+    """A whole forward pass, without gradients; or, of a bridge, what comes after `stream_before`."""
     with torch.no_grad():
+        if before is not None:
+            return model(before[0], start_at_layer=before[1], return_type="logits")
         if is_bridge(model):
             return model(tokens, return_type="logits")
         return model(tokens, use_cache=False).logits
+
+
+def stream_before(
+    model: Model, site: HookSite, tokens: Int[Tensor, "batch pos"]
+) -> tuple[Float[Tensor, "batch pos d"], int] | None:
+    """The residual stream before the first layer of the site, and that layer: several forward passes can begin there.
+
+    None where they cannot: the model is no bridge, or the site is not inside its later layers.
+    """
+    layers = [int(match[1]) for name in site.names if (match := re.match(r"blocks\.(\d+)\.", name))]
+    if not is_bridge(model) or len(layers) < len(site.names) or not (first := min(layers)):
+        return None
+    return record(model, HookSite.of(model, first - 1), tokens)[0], first
 
 
 @contextlib.contextmanager

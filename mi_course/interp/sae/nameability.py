@@ -14,8 +14,10 @@ latent the best rule is found by one procedure:
 A *unit* is a token, or a context of 16 tokens, which is active where one of its tokens is and matched where one of its
 tokens is. Both are reported, since they need not agree.
 
-Controls go through the same procedure, each above a threshold that makes it active on as many tokens as the latent that
-it is matched with: a score depends on how often something is active.
+Controls go through the same procedure, each above a threshold that makes it active in as many *units* as the latent
+that it is matched with: a score depends on how often something is active. With as many active *tokens*, a control can
+fill more contexts than its latent, or fewer. In a first look, on other SAEs, controls were matched by tokens in both
+units; matching in the unit that is scored was decided after it. The units and the kinds of rules were fixed before.
 """
 
 from __future__ import annotations
@@ -103,6 +105,30 @@ class Rules:
             raise ValueError(f"active has shape {tuple(active.shape)}; expected {self.shape}.")
         fired = np.zeros(self._n_units, dtype=bool)
         fired[self._unit[active.cpu().numpy()[self._counts]]] = True
+        return self._best(fired)
+
+    def n_active(self, active: Bool[Tensor, "row pos-1"]) -> int:
+        """How many units hold a token that is active and counts."""
+        return len(np.unique(self._unit[active.cpu().numpy()[self._counts]]))
+
+    def best_largest(self, values: Float[Tensor, "row pos-1"], n: int) -> Score:
+        """The score of the best rule for the n units with the largest values; a unit's value is its tokens' largest.
+
+        Equal values: the earlier unit first. ValueError where n is not between 0 and the number of units that count.
+        """
+        if tuple(values.shape) != self.shape:
+            raise ValueError(f"values has shape {tuple(values.shape)}; expected {self.shape}.")
+        largest = np.full(self._n_units, -np.inf, dtype=np.float32)
+        np.maximum.at(largest, self._unit, values.float().cpu().numpy()[self._counts])
+        units = np.unique(self._unit)
+        if not 0 <= n <= len(units):
+            raise ValueError(f"n is {n}; there are {len(units)} units.")
+        fired = np.zeros(self._n_units, dtype=bool)
+        fired[units[np.argsort(-largest[units], kind="stable")[:n]]] = True
+        return self._best(fired)
+
+    def _best(self, fired: NDArray[np.bool_]) -> Score:
+        """The score of the best rule for the units that are active."""
         found = []
         for kind, (numbers, pair_key, pair_unit) in zip(KINDS, self._keys, strict=True):
             first = self._first(numbers, pair_key, pair_unit, fired)
@@ -146,8 +172,8 @@ def compare(
     """The comparison in both units, of n latents and as many random directions and neurons.
 
     latents: activations, 0 where a latent is not active. directions, neurons: projections and activations, which are
-    are active on their largest values, on as many tokens as the latent. parts: see `part_rows`. skip: tokens that do
-    not count. ValueError for a latent that is active on no token that counts, or on all.
+    active in the units of their largest values, in as many units as the latent. parts: see `part_rows`. skip: tokens
+    that do not count. ValueError for a latent that is active on no token that counts, or on all.
     """
     counts = torch.ones_like(tokens, dtype=torch.bool) if skip is None else ~skip
     counts = counts.clone()
@@ -161,10 +187,11 @@ def compare(
     for unit in UNITS:
         rules = Rules(tokens, parts, unit, skip)
         scores: dict[str, list[Score]] = {"latents": [], "directions": [], "neurons": []}
-        for index, number in enumerate(wanted):
-            scores["latents"].append(rules.best(latents[:, 1:, index] > 0))
+        for index in range(len(wanted)):
+            active = latents[:, 1:, index] > 0
+            scores["latents"].append(rules.best(active))
             for name, values in (("directions", directions), ("neurons", neurons)):
-                scores[name].append(rules.best(_largest(values[:, :, index], counts, number)[:, 1:]))
+                scores[name].append(rules.best_largest(values[:, 1:, index], rules.n_active(active)))
         numbers = {name: np.array([score.score for score in many]) for name, many in scores.items()}
         kinds = [score.kind for score in scores["latents"]]
         found[unit] = Comparison(
@@ -229,15 +256,6 @@ def _at(first: NDArray[np.int64], fired: NDArray[np.bool_], members: NDArray[np.
     from mi_course.interp.sae.naming import detection_score
 
     return detection_score(torch.from_numpy(first[members] < length), torch.from_numpy(fired[members]))
-
-
-def _largest(values: Float[Tensor, "row pos"], counts: Bool[Tensor, "row pos"], number: int) -> Bool[Tensor, "row pos"]:
-    """Where the values are among the `number` largest that count."""
-    chosen = torch.zeros_like(counts)
-    where = counts.nonzero()
-    top = where[values[counts].float().topk(number, sorted=False).indices]
-    chosen[top[:, 0], top[:, 1]] = True
-    return chosen
 
 
 def _mean(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import torch
 
 from mi_course.errors import CourseError
 from mi_course.interp.sae.activations import ModelBatches
-from mi_course.interp.sae.cards import Floors, measure, shared_latents
+from mi_course.interp.sae.cards import Floors, Recorded, measure, measure_floors, shared_latents
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.corpus import MANIFEST, TextGroup, TokenRows, write_rows
 from mi_course.interp.sae.files import load_sae, save_sae
@@ -260,18 +260,24 @@ def train(run: RunFile, say: Say, on_progress: Callable[[str, Progress], None] |
     return saes
 
 
-def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
-    """Judge each SAE on held-out text, group by group; written to evaluation.json beside it."""
+def evaluate(run: RunFile, say: Say, floors: Floors | None = None) -> dict[str, Any]:
+    """Judge each SAE on held-out text, group by group; written to evaluation.json beside it.
+
+    floors: what `evaluate_floors` gave for the same rows.
+    """
     model, _ = load(run)
     cards: dict[str, Any] = {}
     groups, members = _held_out(run), _members(run, model)
-    floors: Floors = {}
+    floors, recorded = {} if floors is None else floors, Recorded()
+    rows = TokenRows(run.rows)
+    there_are = run.activations.rows if run.activations else len(rows) * (rows.about["pos"] - 1)
     for name, member in members.items():
         sae = load_sae(run.folder / name)
         card = {
             "model": run.model.name,
             "architecture": member.config.architecture,
-            "training_tokens": member.config.steps * run.training.get("batch", SAEConfig.batch),
+            "training_tokens": (tokens := member.config.steps * run.training.get("batch", SAEConfig.batch)),
+            "different_tokens": min(tokens, there_are),
             "mix": _mix(run),
             **measure(
                 model,
@@ -285,6 +291,7 @@ def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
                 neurons=run.evaluate.neurons,
                 seed=run.seed,
                 floors=floors,
+                recorded=recorded,
             ),
             "shared": {
                 other: shared_latents(sae, load_sae(run.folder / other).to(sae.W_dec.device))
@@ -305,6 +312,19 @@ def evaluate(run: RunFile, say: Say) -> dict[str, Any]:
                 f"{nats['mean']:+.3f}, zeros {nats['zero']:+.3f}"
             )
     return cards
+
+
+def evaluate_floors(run: RunFile) -> Floors:
+    """The losses that `evaluate` compares with, at every place of the run. No SAE is needed: they may still train."""
+    model, _ = load(run)
+    groups, floors = _held_out(run), Floors()
+    for member in _members(run, model).values():
+        names = HookSite.of(model, *filter(None, (member.hook, member.target))).names
+        if all((names, group, member.exclude_massive) in floors for group in groups):
+            continue
+        options: dict[str, Any] = {"exclude_massive": member.exclude_massive, "rows_at_once": run.tokens.rows_at_once}
+        floors |= measure_floors(model, groups, member.hook, member.target, **options)
+    return floors
 
 
 def _held_out(run: RunFile) -> dict[str, torch.Tensor]:

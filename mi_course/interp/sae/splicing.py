@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mi_course.interp.sae.activations import ordinary_tokens
-from mi_course.interp.sae.host import HookSite, hooked, logits, never_runs, read_tokens
+from mi_course.interp.sae.host import HookSite, hooked, logits, never_runs, read_tokens, stream_before
 from mi_course.interp.sae.metrics import loss_recovered
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SpliceLoss(NamedTuple):
 
     clean: float
     spliced: float
-    """With the reconstruction of every token that counts."""
+    """With the reconstruction of every token that counts. NaN if no SAE was given."""
     zero: float
     """With zeros instead."""
     replaced: float
@@ -107,7 +107,7 @@ class SpliceLoss(NamedTuple):
 
 def loss_with_sae(
     model: Model,
-    sae: Any,
+    sae: Any | None,
     tokens: Tokens,
     hook: str | int,
     *,
@@ -120,10 +120,11 @@ def loss_with_sae(
 ) -> SpliceLoss:
     """The model's loss unchanged, with the SAE's reconstruction at a place, and with zeros there.
 
-    sae: anything with `encode` and `decode`. hook, tokens, mask: as in `ModelBatches`. target: where a transcoder's
-      output goes; its input is read at `hook`. mean: an activation that is put in everywhere as a further control.
-    controls: what this gave for another SAE at the same place, on the same tokens; its losses without an SAE are taken
-      over, which saves most of the work.
+    sae: anything with `encode` and `decode`; None for the other losses alone. hook, tokens, mask: as in `ModelBatches`.
+    target: where a transcoder's output goes; its input is read at `hook`. mean: an activation that is put in everywhere
+      as a further control.
+    controls: what this gave for another SAE or for None, at the same place and on the same tokens; its losses without
+      an SAE are taken over, which saves most of the work.
     First tokens of rows and padding are never replaced, nor are massive tokens with exclude_massive: do as the training
     did, since replacing what the SAE never saw would measure something else. The mean runs over every token that has a
     next one. Hooks are removed afterwards, also after an error.
@@ -132,14 +133,18 @@ def loss_with_sae(
     site = HookSite.of(model, hook, hook if target is None else target)
     if rows_at_once < 1:
         raise ValueError(f"rows_at_once is {rows_at_once}, expected at least 1.")
-    kinds = ["clean", "spliced", "zero", *(["mean"] if mean is not None else [])] if controls is None else ["spliced"]
+    if sae is None and controls is not None:
+        raise ValueError("controls are what the losses without an SAE are taken from; without an SAE nothing is left.")
+    kinds = ["zero", "clean", *(["mean"] if mean is not None else [])] if controls is None else []
+    kinds += ["spliced"] if sae is not None else []
     sums, scored, replaced = dict.fromkeys(kinds, 0.0), 0, 0
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
+        before = stream_before(model, site, part.tokens) if len(kinds) > 1 else None
         for kind in kinds:
             stand_in = _StandIn(kind, sae, site, part.mask, exclude_massive, mean)
-            sums[kind] += stand_in.loss(model, part.tokens)
-            replaced += stand_in.replaced if kind == "spliced" else 0
+            sums[kind] += stand_in.loss(model, part.tokens, before)
+            replaced += stand_in.replaced if kind == kinds[0] else 0
         scored += int(part.mask[:, 1:].sum())
     if scored == 0:
         raise ValueError("No row has a second token, so there is no next token to predict.")
@@ -147,7 +152,7 @@ def loss_with_sae(
     share = replaced / int(batch.mask.sum())
     if controls is not None:
         return controls._replace(spliced=means["spliced"], replaced=share, exclude_massive=exclude_massive)
-    return SpliceLoss(**means, replaced=share, exclude_massive=exclude_massive)
+    return SpliceLoss(**{"spliced": float("nan"), **means}, replaced=share, exclude_massive=exclude_massive)
 
 
 class _StandIn:
@@ -161,14 +166,14 @@ class _StandIn:
         self.read: Tensor | None = None
         self.replaced, self.visited = 0, False
 
-    def loss(self, model: Model, tokens: Tensor) -> float:
+    def loss(self, model: Model, tokens: Tensor, before: tuple[Tensor, int] | None) -> float:
         """Summed over the tokens that have a next one."""
         functions: dict[str, Callable[[Tensor], Tensor | None]] = {}
         if self.kind != "clean":
             functions = {self.hook: self.on_input} if self.hook != self.target else {}
             functions[self.target] = self.on_output
         with hooked(model, functions):
-            rows = logits(model, tokens)
+            rows = logits(model, tokens, before)
         if self.kind != "clean" and not self.visited:
             raise ValueError(never_runs(self.target))
         total = 0.0

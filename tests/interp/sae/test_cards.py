@@ -11,7 +11,8 @@ import torch
 
 from mi_course.interp.models.small import small_model
 from mi_course.interp.sae import SAEConfig, collect_activations, explained_variance, loss_with_sae, train
-from mi_course.interp.sae.cards import SAME, mean_rise, measure, nearest_cosines, page, shared_latents
+from mi_course.interp.sae.cards import SAME, measure, measure_floors, nearest_cosines, page, shared_latents
+from mi_course.interp.shipped_saes import mean_rise
 
 HOOK = "blocks.1.hook_resid_post"
 
@@ -69,6 +70,22 @@ def test_what_was_measured_without_an_sae_is_not_measured_again(setting, monkeyp
     assert saved == whole
 
 
+def test_what_needs_no_sae_can_be_measured_beforehand(setting):
+    """Losses, before there is an SAE; activations, by the card before."""
+    model, groups, sae, other = setting
+    options = {"exclude_massive": True, "nameability": 4}
+    whole = measure(model, sae, groups, HOOK, **options)
+    floors, recorded = measure_floors(model, groups, HOOK, exclude_massive=True), {}
+    before = {key: loss._replace(spliced=0.0) for key, loss in floors.items()}
+    assert measure(model, sae, groups, HOOK, **options, floors=floors, recorded=recorded) == whole
+    assert {key: loss._replace(spliced=0.0) for key, loss in floors.items()} == before
+    assert [*recorded] == [(HOOK, "blocks.1.mlp.hook_post")]
+    again = measure(model, other, groups, HOOK, **options, floors=floors, recorded=recorded)
+    assert again == measure(model, other, groups, HOOK, **options)
+    measure(model, other, groups, 0, recorded=recorded)
+    assert [*recorded] == [("blocks.0.hook_resid_post",)]
+
+
 def test_shared_latents_are_matched_one_to_one(setting):
     *_, sae, other = setting
     assert shared_latents(sae, sae) == 1
@@ -112,6 +129,8 @@ def test_a_card_is_plain_and_becomes_a_page(setting):
     card = json.loads(json.dumps(card))
     text = page({"first": card, "second": measure(model, other, groups, HOOK)})
     assert f"| `first` | `{HOOK}` | 24 | 15.4 million | {card['l0']:.1f} |" in text
+    again = page({"first": card | {"different_tokens": 2_600_000}})
+    assert "| 15.4 million, 2.6 million different |" in again
     assert "Trained on: a 60%, b 40% (shares of the tokens)." in text
     assert "has too (cosine above 0.7): 25.0%" in text
     assert "| 16 tokens | " in text

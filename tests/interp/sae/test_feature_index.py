@@ -169,6 +169,21 @@ def test_rows_of_any_lengths_and_batches_change_nothing(by_hand, made):
         assert features.arrays["count"].tolist() == count.tolist()
 
 
+def test_activations_that_are_at_hand_need_no_run_of_the_model(made, monkeypatch):
+    sae, model, _ = made
+    ragged = [row[: 16 - i % 5].tolist() for i, row in enumerate(examples.rows())]
+    expected = build_feature_index(sae, model, ragged, HOOK, exclude_massive=True, progress=False)
+    known = torch.cat([model.run_with_cache(torch.tensor([row]))[1][HOOK][0] for row in ragged])
+    monkeypatch.setattr(Host, "values", None)
+    options = {"exclude_massive": True, "progress": False}
+    got = build_feature_index(sae, model, ragged, HOOK, activations=known, **options)
+    assert got.about == expected.about
+    for name, array in expected.arrays.items():
+        assert np.allclose(got.arrays[name], array, rtol=1e-3), name
+    with pytest.raises(ValueError, match=r"activations has 3 rows, there are \d+ tokens"):
+        build_feature_index(sae, model, ragged, HOOK, activations=known[:3], **options)
+
+
 def test_massive_tokens_are_left_out_when_asked_and_every_page_says_so():
     sae, model = examples.make_sae(), examples.make_model()
     with torch.no_grad():

@@ -99,6 +99,37 @@ def test_controls_have_the_density_of_their_latent(tokens, parts):
         compare(tokens, silent, noise, noise, parts)
 
 
+def test_controls_are_matched_in_the_unit_that_is_scored(tokens, parts):
+    """Both are active where word 5 is near, but the control in runs of 16: by tokens it would fill fewer contexts."""
+    rules = Rules(tokens, parts, "context")
+    active = tokens[:, 1:] == 5
+    inside = torch.arange(POS - 1) // 16
+    contexts = {(row, int(inside[at])) for row, at in active.nonzero().tolist()}
+    assert rules.n_active(active) == len(contexts)
+    assert Rules(tokens, parts).n_active(active) == int(active.sum())
+    spread = torch.zeros(ROWS, POS - 1)
+    for strength, (row, context) in enumerate(sorted(contexts), start=1):
+        spread[row, inside == context] = float(strength)
+    assert rules.best_largest(spread, len(contexts)) == rules.best(active)
+    by_tokens = torch.zeros_like(active).flatten()
+    by_tokens[spread.flatten().topk(int(active.sum())).indices] = True
+    assert rules.n_active(by_tokens.view_as(active)) < len(contexts)
+
+
+def test_largest_units_leave_out_what_does_not_count(tokens, parts):
+    """Values of skipped tokens are never the largest of their unit, and equal values go by position."""
+    skip = tokens == 6
+    values = torch.where(tokens == 6, 9.0, torch.where(tokens == 5, 1.0, 0.0))[:, 1:]
+    rules = Rules(tokens, parts, skip=skip)
+    number = int((tokens[:, 1:] == 5).sum())
+    assert rules.best_largest(values, number) == (1.0, "current token")
+    assert rules.best_largest(-values, 0).score == 0.5
+    with pytest.raises(ValueError, match="n is 99999; there are"):
+        rules.best_largest(values, 99_999)
+    with pytest.raises(ValueError, match=r"values has shape \(160, 3\); expected \(160, 64\)"):
+        rules.best_largest(torch.zeros(160, 3), 1)
+
+
 def test_live_latents_are_active_in_each_part(parts):
     active = torch.full((30, ROWS), 1)
     active[3] = 0

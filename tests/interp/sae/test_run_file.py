@@ -17,7 +17,7 @@ import torch
 from mi_course import cli
 from mi_course.errors import CourseError
 from mi_course.interp.sae import load_sae
-from mi_course.interp.sae.run_file import RunFile, RunFileError
+from mi_course.interp.sae.run_file import RunFile, RunFileError, evaluate_floors
 
 PAGE = Path(__file__).parents[3] / "docs" / "train-an-sae.md"
 SMALLER = {"steps": 12, "batch": 64, "decay": 4, "checkpoint_every": 4, "hook": 1, "n_latents": 32, "k": 4, "row": 16}
@@ -138,6 +138,7 @@ def test_the_pages_commands_lead_from_text_to_a_file_that_saelens_reads(place, m
     assert sum(card["density_log10"]["counts"]) + 32 * card["dead_share"] == pytest.approx(32)
     assert set(card["loss"]["books"]) == {"clean", "rise", "mean", "zero", "replaced", "tokens"}
     assert card["mix"] == {"books": 1.0}
+    assert card["different_tokens"] == min(12 * 64, manifest["groups"]["books"]["train"]["rows"] * 15)
     assert card["shared"] == {}
     assert card["loss"]["books"]["replaced"] == pytest.approx(15 / 16)
 
@@ -185,7 +186,15 @@ def test_several_saes_of_a_hugging_face_model_with_activations_on_disk(place, mo
     output = capsys.readouterr().out
     assert "without massive tokens" in output
     assert "massive (" in output
-    assert json.loads((place / "out/mlp/evaluation.json").read_text())["target"] == "model.layers.1.mlp"
+    card = json.loads((place / "out/mlp/evaluation.json").read_text())
+    assert card["target"] == "model.layers.1.mlp"
+    read = RunFile.read("sae.toml")
+    floors = evaluate_floors(read)  # needs no SAE, and gives what the cards compare with
+    assert len({names for names, _, _ in floors}) == len(read.saes)
+    for (names, group, _), loss in floors.items():
+        if names == (card["hook"], card["target"]):
+            assert card["loss"][group]["clean"] == pytest.approx(loss.clean)
+            assert card["loss"][group]["zero"] == pytest.approx(loss.zero - loss.clean)
 
 
 @pytest.mark.slow

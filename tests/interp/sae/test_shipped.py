@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from mi_course import cli
 from mi_course.errors import UnknownName
+from mi_course.interp import shipped_saes
 from mi_course.interp.models.small import small_model
 from mi_course.interp.sae import (
     SAEConfig,
     build_feature_index,
     load_shipped,
     save_sae,
-    shipped,
     shipped_card,
     shipped_names,
 )
@@ -35,7 +37,7 @@ CARD = {
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """data/saes with two SAEs, the second with a feature index."""
-    monkeypatch.setattr(shipped, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(shipped_saes, "data_dir", lambda: tmp_path)
     for seed, name in enumerate(("middle", "early")):
         sae = SAE.build(SAEConfig(d_in=12, n_latents=24, architecture="topk", k=3, seed=seed))
         save_sae(sae, tmp_path / "saes" / name, hook_name=HOOK, model_name="small", dtype=torch.float16)
@@ -67,6 +69,16 @@ def test_models_list_shows_them(folder, capsys):
     assert re.search(r"^early +blocks\.1\.hook_resid_post +24 +4\.0", lines[-2])
 
 
+def test_they_are_listed_without_torch():
+    """It takes a second to import, and the list needs none of it."""
+    code = (
+        "import sys; from mi_course import cli; cli.app(['models', 'list'], standalone_mode=False);"
+        "print([m for m in ('torch', 'transformer_lens', 'numpy', 'transformers') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
 def test_the_index_comes_with_the_model(folder, model):
     tokens = torch.randint(1, 30, (8, 12), generator=torch.Generator().manual_seed(0))
     sae = load_shipped("early")
@@ -84,7 +96,7 @@ def test_an_unknown_name_gets_those_that_there_are(folder, monkeypatch, tmp_path
         load_shipped("late")
     with pytest.raises(UnknownName, match=r"'\.\./early'"):
         shipped_card("../early")
-    monkeypatch.setattr(shipped, "data_dir", lambda: tmp_path / "elsewhere")
+    monkeypatch.setattr(shipped_saes, "data_dir", lambda: tmp_path / "elsewhere")
     assert shipped_names() == []
     with pytest.raises(UnknownName, match="there are none in"):
         load_shipped("early")
