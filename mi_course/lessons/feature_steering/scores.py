@@ -36,8 +36,8 @@ def _gives(wrong: Callable[..., Any], truth: Callable[..., Any], whole: Callable
 
 
 def _together(inputs: Sequence[tuple[Any, ...]], about: str) -> Case:
-    """One case of several calls."""
-    return Case(tuple(Call(args, watch=("arguments",)) for args in inputs), about=about)
+    """One case of several calls. Importing scikit-learn or SciPy for the first time takes seconds."""
+    return Case(tuple(Call(args, watch=("arguments",)) for args in inputs), about=about, limit_s=15.0)
 
 
 def _until(draw: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
