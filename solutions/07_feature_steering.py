@@ -1,0 +1,89 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] id="title"
+# # {{lesson}}
+#
+# You will find a feature in a sparse autoencoder of a real language model, name it, test the name, and turn it up.
+#
+# About {{minutes}} minutes · {{points}} points.
+
+# %% id="setup"
+import torch
+import mi_course
+from mi_course import show
+
+lesson, model = mi_course.lesson("feature_steering"), mi_course.load_model(compatibility=False)
+
+# %% [markdown] id="ask-splice"
+# ### The autoencoder in the model
+#
+# {{exercise splice}}
+#
+# At every position from 1 on, the result is the reconstruction $\hat{x}' = $ `sae.decode(edit(f))` with `f = sae.encode(x)`; without an edit (`None`) it is $\hat{x} = $ `sae.decode(f)`. With `keep_error`, what the autoencoder does not reconstruct, $x - \hat{x}$, is added to it. So without an edit and with the error nothing changes (but for rounding). `edit` takes latents of any leading shape, with the
+# latents in the last axis, returns new ones, and leaves its argument alone. Position 0 passes unchanged: it is the attention sink, with a norm that the autoencoder was never trained on. `sae` has `encode`, `decode`, `W_enc`, `b_enc`, `W_dec` and `b_dec`, and is not changed. Change `resid` in place and return it or nothing, or return a new tensor; all of these are right.
+
+# %% id="answer-splice"
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def splice(
+    resid: Float[Tensor, "batch pos d"],
+    hook: Any,
+    sae: Any,
+    edit: Callable[[Tensor], Tensor] | None,
+    keep_error: bool,
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the autoencoder's reconstruction from edited latents, at every position but the first.
+
+    edit: a function of the latents [..., F] that returns new ones; None leaves them as they are.
+    keep_error: whether what the autoencoder does not reconstruct is added back.
+    """
+    # BEGIN SOLUTION
+    out = resid.clone()
+    f = sae.encode(resid)
+    new = sae.decode(f if edit is None else edit(f))
+    if keep_error:
+        new = new + (resid - sae.decode(f))
+    out[:, 1:] = new[:, 1:]
+    return out
+    # END SOLUTION
+
+
+lesson.check(splice)
+
+# %% [markdown] id="ask-clamp_feature"
+# ### One latent, turned up
+#
+# {{exercise clamp_feature}}
+#
+# At every position from 1 on, the result is $x + (v - f_i)\, W_{dec}[i]$: $v$ is `value`, $i$ is `index`, and $f_i$ is what latent $i$ is at that position, by `sae.encode`. Value and decoder are in the autoencoder's stored units: nothing is scaled to length 1. Any value may come, below zero too; clamping a latent to what it is already changes nothing. The error of the reconstruction and all other latents stay as they are.
+# Position 0, the attention sink, passes unchanged. In place or not is up to you.
+
+
+# %% id="answer-clamp_feature"
+def clamp_feature(
+    resid: Float[Tensor, "batch pos d"], hook: Any, sae: Any, index: int, value: float
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the activations with latent `index` set to `value`, in the SAE's stored units, but for position 0.
+
+    sae: has `encode` (latents in the last axis) and `W_dec` [F d].
+    """
+    # BEGIN SOLUTION
+    out = resid.clone()
+    missing = value - sae.encode(resid[:, 1:])[..., index]
+    out[:, 1:] += missing[..., None] * sae.W_dec[index]
+    return out
+    # END SOLUTION
+
+
+lesson.check(clamp_feature)
