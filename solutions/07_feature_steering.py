@@ -87,3 +87,26 @@ def clamp_feature(
 
 
 lesson.check(clamp_feature)
+
+# %% [markdown] id="ask-my_clamp"
+# ### Your clamp
+#
+# {{exercise my_clamp}}
+#
+# `index` is from 0 to 4,607, and `value` is in the autoencoder's stored units; the latent is set to it at every position but the first, with the error kept, as `clamp_feature` does. Search with the concept's `sentences` and `words` and with `clamp_texts.PROMPTS`. You are judged on ten other prompts, `clamp_texts.HELD_OUT_PROMPTS`, and on the concept's twelve `held_out` words, of which none stands in the sentences. The latent passes if
+#
+# 1. the log-odds that the next word after a prompt is one of the held-out words rise, on average over the prompts, by at least 1 nat more than 95 % of 60 random latents reach. These are about as often active (within a factor of four), and each is clamped so that it adds a vector of the same norm;
+# 2. of 20 continuations (24 tokens, two for each prompt, temperature 0.8), the share with at least one of the held-out words is at least 0.2 above that of unsteered continuations;
+# 3. the text holds together: under the unsteered model its loss is less than 1.5 nats per token above that of unsteered continuations, and the mean share of different pairs among its neighboring words is less than 0.15 below theirs (a loop of one word is predictable, and no text).
+#
+# Judging takes less than a minute.
+
+# %% id="answer-my_clamp"
+# my_clamp = (index, value)
+# BEGIN SOLUTION
+from mi_course.interp.sae import clamp_choice
+
+my_clamp = (clamp_choice.steered().index, clamp_choice.steered().value)
+# END SOLUTION
+
+lesson.check(my_clamp, name="my_clamp")

@@ -56,9 +56,30 @@ def clamp_by_ones(resid, hook, sae, index, value):
     return resid + moved * missing * sae.W_dec[index].double()
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# my_clamp
+
+
+def clamp_below_the_sweet_spot(case):
+    return case.judge_data.right, case.judge_data.value(14.0)
+
+
+def clamp_as_a_list(case):
+    return [case.judge_data.right, torch.tensor(case.judge_data.value(20.0))]
+
+
+def clamp_by_search(case):
+    """The latent whose row is closest to the concept, at a norm between."""
+    world = case.judge_data
+    cosines = torch.nn.functional.normalize(world.rows, dim=1) @ world.concept
+    index = cosines.argmax()
+    return index, 17 / world.rows[index].norm()
+
+
 ANSWERS = {
     "splice": [splice_in_place, splice_by_cat, splice_by_where],
     "clamp_feature": [clamp_by_splice, clamp_in_place, clamp_by_ones],
+    "my_clamp": [clamp_below_the_sweet_spot, clamp_as_a_list, clamp_by_search],
 }
 
 
