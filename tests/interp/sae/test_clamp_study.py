@@ -250,7 +250,7 @@ def test_the_stored_choice_is_one_of_the_candidates():
     assert set(found.table) == set(CONCEPTS)
     row = raw["table"][found.concept]
     assert (row["latent"], row["value"]) == (found.index, found.value)
-    best = max(row["trained"]["mentions"] for row in found.table.values())
+    best = max(row["trained"]["mentions"] for name, row in found.table.items() if name != clamp_choice.SHOWN)
     assert row["trained"]["mentions"] == best
 
 
