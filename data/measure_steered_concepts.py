@@ -4,13 +4,14 @@
     python data/measure_steered_concepts.py --sae DIR  another SAE, in SAELens's format
 
 The rule is in mi_course/interp/sae/clamp_choice.py, and reads training sentences, words and prompts only. The concept
-that the lesson steers is the candidate that the rule's texts mention most on the *training* prompts. Then every
-candidate is measured as `my_clamp` judges it, on held-out prompts and words.
+that the lesson asks for is the candidate that the rule's texts mention most on the *training* prompts, but for the one
+that it works through in class. Then every candidate is measured as `my_clamp` judges it, on held-out prompts and words.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from mi_course.interp.models import load_model
 from mi_course.interp.prompts import word_ids
 from mi_course.interp.sae import load_sae, load_shipped
-from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, SAMPLES, Choice, choose_clamp
+from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, SAMPLES, SHOWN, Choice, choose_clamp
 from mi_course.interp.sae.clamp_study import (
     Add,
     Clamp,
@@ -100,7 +101,8 @@ def main() -> None:
     for concept in CONCEPTS:
         choices[concept] = choice = choose_clamp(study, concept)
         print(concept, choice.index, choice.value, choice.norm, choice.chosen, flush=True)
-    best = max(choices.values(), key=lambda choice: (choice.chosen.mentions, choice.chosen.log_odds))
+    others = [choice for concept, choice in choices.items() if concept != SHOWN]
+    best = max(others, key=lambda choice: (choice.chosen.mentions, choice.chosen.log_odds))
     table = {}
     for concept, choice in choices.items():
         table[concept] = held_out(study, choice)
@@ -114,7 +116,9 @@ def main() -> None:
         "value": best.value,
         "table": table,
     }
-    arguments.out.write_text(json.dumps(rounded(found), indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(rounded(found), indent=1) + "\n"
+    arguments.out.write_text(text, encoding="utf-8")
+    print(f"for data/README.md: {len(text.encode()):,} bytes, {hashlib.sha256(text.encode()).hexdigest()}")
 
 
 if __name__ == "__main__":

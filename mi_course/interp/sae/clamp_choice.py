@@ -5,9 +5,9 @@
 that raises the concept's training words most is taken (`choose_latent`). 3. Of NORMS that one is taken under which most
 continuations of the training prompts mention the concept, among those that cost little (`choose_norm`).
 
-`steered()` is what this gave for the SAE that ships, and the concept that lesson 07 steers: of all candidates the one
-whose *training* continuations mention it most. Held-out prompts and words had no part in any choice; what came of every
-candidate there is in the table, whether it passed or not. data/measure_steered_concepts.py writes it.
+`steered()` is what this gave for the SAE that ships, and the concept that `my_clamp` asks for: of all candidates but
+SHOWN the one whose *training* continuations mention it most. Held-out prompts and words had no part in any choice. What
+came of every candidate there is in the table, whether it passed or not. data/measure_steered_concepts.py writes it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SAE_NAME = "middle-4608"
 FILE = "steered-concepts.json"
+SHOWN = "money"
+"""The concept that lesson 07 works through in class; so its latent is given away."""
 
 SEARCH_NORM = 50.0
 NORMS = (30.0, 45.0, 60.0, 80.0, 100.0)
@@ -79,7 +81,7 @@ def choose_clamp(study: ClampStudy, concept: str, *, norms: Sequence[float] = NO
 
 
 class Steered(NamedTuple):
-    """The concept that lesson 07 steers, the rule's answer, and what came of every candidate concept."""
+    """The concept that `my_clamp` asks for, the rule's answer, and what came of every candidate concept."""
 
     concept: str
     index: int

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mi_course.interp.prompts import TokenBatch, only_last, read_prompts, word_ids
+from mi_course.interp.prompts import TokenBatch, last_logits, only_last, read_prompts, word_ids
 from mi_course.interp.steering.controls import random_controls, with_norm
 from mi_course.interp.steering.generating import generate_ids
 from mi_course.interp.steering.scoring import different_words, score_blind, variety
@@ -122,32 +122,49 @@ class ClampStudy:
     ) -> Float[Tensor, "move prompt"]:
         """log of p(one of these ids comes next) / p(none of them does), in nats, after each prompt.
 
-        The layers below the move run once. ValueError for no ids.
+        With SmolLM2 the layers below the move run once. ValueError for no ids.
         """
         if not len(ids):
             raise ValueError("ids is empty: an empty set of words has no probability.")
         batch = read_prompts(self.model, prompts, side="left")
         chosen = sorted(set(ids))
-        below = self.streams(batch)
-        first, rows = _first(batch), []
+        out = []
         with torch.no_grad():
-            for move in moves:
-                rows.append(below if move is None else torch.where(first[..., None], below, move(below)))
-            stream = torch.cat(rows)
-            where = torch.arange(len(batch), device=stream.device).repeat(len(rows))
-            out = []
-            for start in range(0, len(stream), batch_size):
-                some = slice(start, start + batch_size)
-                logits = self._resumed(stream[some], batch.rows(where[some])).float()
-                rest = logits.clone()
+            for logits in self._last_logits(moves, batch, batch_size):
+                rest = logits.float().clone()
                 rest[:, chosen] = -torch.inf
-                out.append((logits[:, chosen].logsumexp(-1) - rest.logsumexp(-1)).cpu())
-        return torch.cat(out).view(len(rows), len(batch))
+                out.append((logits[:, chosen].float().logsumexp(-1) - rest.logsumexp(-1)).cpu())
+        return torch.cat(out).view(len(moves), len(batch))
+
+    def _last_logits(
+        self, moves: Sequence[Move | None], batch: TokenBatch, batch_size: int
+    ) -> Iterator[Float[Tensor, "row vocab"]]:
+        """Of each move and prompt, prompts last, in parts."""
+        if self.layer + 1 == self.model.cfg.n_layers or type(self.model.original_model).__name__ != "LlamaForCausalLM":
+            for move in moves:  # such a model cannot go on from a stream
+                with moved(self.model, self.layer, [move]):
+                    yield last_logits(self.model, batch)
+            return
+        below, first = self.streams(batch), _first(batch)
+        stream = torch.cat(
+            [below if move is None else torch.where(first[..., None], below, move(below)) for move in moves]
+        )
+        where = torch.arange(len(batch), device=stream.device).repeat(len(moves))
+        for start in range(0, len(stream), batch_size):
+            some = slice(start, start + batch_size)
+            yield self._resumed(stream[some], batch.rows(where[some]))
 
     def streams(self, batch: TokenBatch) -> Float[Tensor, "row pos d"]:
         """The residual stream after the layer."""
-        with torch.no_grad():
-            return self.model(batch.tokens, return_type=None, stop_at_layer=self.layer + 1, **batch.forward_options())
+        seen: list[Tensor] = []
+        stop = None if self.layer + 1 == self.model.cfg.n_layers else self.layer + 1
+
+        def keep(x: Tensor, hook: Any) -> None:
+            seen.append(x.detach())
+
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[(f"blocks.{self.layer}.hook_resid_post", keep)]):
+            self.model(batch.tokens, return_type=None, stop_at_layer=stop, **batch.forward_options())
+        return seen[0]
 
     def latents(self, prompts: Sequence[Prompt]) -> Float[Tensor, "token F"]:
         """The SAE's activations on every token of these texts but the first of each, one after the other."""
