@@ -44,10 +44,10 @@ def held_out(study: ClampStudy, choice: Choice) -> dict[str, Any]:
     own = CONCEPTS[choice.concept]
     others = [sentence for sentence in SENTENCES if sentence not in own.sentences]
     direction = concept_direction(study, own.sentences, others)
-    latent, means = Clamp(study.sae, choice.index, choice.value), Add(with_norm(direction, choice.norm))
-    controls = comparable_latents(study, choice.index, SENTENCES, CONTROLS, CONTROL_SEED)
+    latent, means = Clamp(study.sae, choice.latent, choice.value), Add(with_norm(direction, choice.norm))
+    controls = comparable_latents(study, choice.latent, SENTENCES, CONTROLS, CONTROL_SEED)
     noise = [Add(row) for row in random_controls(means.vector, 20, CONTROL_SEED)]
-    moves = [None, latent, means, *same_norm(study.sae, choice.index, choice.value, controls), *noise]
+    moves = [None, latent, means, *same_norm(study.sae, choice.latent, choice.value, controls), *noise]
     log_odds = study.log_odds(moves, HELD_OUT_PROMPTS, word_ids(study.model, own.held_out)).mean(1)
     rises = log_odds[1:] - log_odds[0]
     high = float(rises[2 : 2 + len(controls)].quantile(QUANTILE))
@@ -62,7 +62,7 @@ def held_out(study: ClampStudy, choice: Choice) -> dict[str, Any]:
         odds=False,
     )
     return {
-        "latent": choice.index,
+        "latent": choice.latent,
         "value": choice.value,
         "norm": choice.norm,
         "trained": {"mentions": choice.chosen.mentions, "loss": choice.chosen.loss},
@@ -100,7 +100,7 @@ def main() -> None:
     choices = {}
     for concept in CONCEPTS:
         choices[concept] = choice = choose_clamp(study, concept)
-        print(concept, choice.index, choice.value, choice.norm, choice.chosen, flush=True)
+        print(concept, choice.latent, choice.value, choice.norm, choice.chosen, flush=True)
     others = [choice for concept, choice in choices.items() if concept != SHOWN]
     best = max(others, key=lambda choice: (choice.chosen.mentions, choice.chosen.log_odds))
     table = {}
@@ -112,7 +112,7 @@ def main() -> None:
         f"needs a rise {MARGIN:g} nats above 0.95 of comparable latents, and texts as its statement says. The pairs "
         "and triples are: latent, difference of means of the same norm, unsteered.",
         "concept": best.concept,
-        "index": best.index,
+        "latent": best.latent,
         "value": best.value,
         "table": table,
     }

@@ -131,6 +131,6 @@ def test_the_stored_table_says_what_the_judge_sees(shipped):
     from mi_course.lessons.feature_steering.held_out_clamp import HeldOutClamp
 
     row = shipped.table[shipped.concept]
-    rises = HeldOutClamp().rises(shipped.index, shipped.value)
+    rises = HeldOutClamp().rises(shipped.latent, shipped.value)
     assert float(rises[0]) == pytest.approx(row["rise"], abs=0.05)
     assert float(rises[1:].quantile(0.95)) == pytest.approx(row["rise, 0.95 of comparable latents"], abs=0.1)

@@ -48,7 +48,7 @@ class Choice(NamedTuple):
     """What the rule chose for a concept, and what it saw on the training prompts."""
 
     concept: str
-    index: int
+    latent: int
     value: float
     norm: float
     candidates: tuple[int, ...]
@@ -84,7 +84,7 @@ class Steered(NamedTuple):
     """The concept that `my_clamp` asks for, the rule's answer, and what came of every candidate concept."""
 
     concept: str
-    index: int
+    latent: int
     value: float
     table: dict[str, dict[str, Any]]
     """Of each concept: latent, value, norm, and held out: the rise of the latent, of the 0.95 quantile of comparable
@@ -96,4 +96,4 @@ class Steered(NamedTuple):
 def steered() -> Steered:
     """What data/measure_steered_concepts.py found for the SAE that ships."""
     found = json.loads((data_dir() / FILE).read_text(encoding="utf-8"))
-    return Steered(found["concept"], found["index"], found["value"], found["table"])
+    return Steered(found["concept"], found["latent"], found["value"], found["table"])

@@ -221,25 +221,43 @@ def read_contexts(
 
 
 def context_activations(
-    model: Model, sae: SAE, tokens: Int[Tensor, "context pos"], latents: Sequence[int] | None = None
+    model: Model,
+    sae: SAE,
+    tokens: Int[Tensor, "context pos"],
+    latents: Sequence[int] | None = None,
+    *,
+    hook: str | int | None = None,
 ) -> Float[Tensor, "context pos latent"]:
     """What latents do on each token of some passages; 0 at BOS and massive tokens.
 
     tokens: ids, BOS first. latents: which; by default all, which takes 0.9 MB for a passage of 48 tokens and 4,608.
-    The place is the SAE's own (`sae.about["hook_name"]`).
+    hook: where the SAE belongs; by default what its file says (`sae.about["hook_name"]`).
     """
     which = slice(None) if latents is None else list(latents)
     parts = [
         (sae.encode(values) * counts[..., None])[..., which].detach()
-        for values, counts in read_contexts(model, tokens, sae.about["hook_name"])
+        for values, counts in read_contexts(model, tokens, _hook_of(sae) if hook is None else hook)
     ]
     return torch.cat(parts)
 
 
-def context_peaks(model: Model, sae: SAE, tokens: Int[Tensor, "context pos"]) -> Float[Tensor, "context latent"]:
-    """The largest activation of every latent over the tokens of each passage, as `ConceptContexts.latents` has it."""
+def context_peaks(
+    model: Model, sae: SAE, tokens: Int[Tensor, "context pos"], *, hook: str | int | None = None
+) -> Float[Tensor, "context latent"]:
+    """The largest activation of every latent over the tokens of each passage, as `ConceptContexts.latents` has it.
+
+    hook: as in `context_activations`.
+    """
     parts = [
         (sae.encode(values) * counts[..., None]).amax(dim=1).detach()
-        for values, counts in read_contexts(model, tokens, sae.about["hook_name"])
+        for values, counts in read_contexts(model, tokens, _hook_of(sae) if hook is None else hook)
     ]
     return torch.cat(parts)
+
+
+def _hook_of(sae: SAE) -> str:
+    """ValueError for an SAE that has not been loaded from a file."""
+    name = getattr(sae, "about", {}).get("hook_name")
+    if not name:
+        raise ValueError("This SAE does not say where it belongs; name the hook, such as hook=14.")
+    return str(name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,10 +100,11 @@ def fit_words(
     return label
 
 
-def _terms(text: str) -> set[str]:
+@lru_cache(maxsize=16_384)
+def _terms(text: str) -> frozenset[str]:
     """Every word of a text, and every beginning of one."""
     words = {*words_of(text)}
-    return words | {f"{word[:length]}*" for word in words for length in range(STEM, len(word))}
+    return frozenset(words | {f"{word[:length]}*" for word in words for length in range(STEM, len(word))})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

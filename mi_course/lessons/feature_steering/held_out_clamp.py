@@ -71,4 +71,4 @@ def _held_out() -> tuple[tuple[str, ...], list[str]]:
 def shipped_clamp() -> tuple[int, float]:
     """An (index, value) that the outcome accepts: found on the training prompts by data/measure_steered_concepts.py."""
     chosen = clamp_choice.steered()
-    return chosen.index, chosen.value
+    return chosen.latent, chosen.value

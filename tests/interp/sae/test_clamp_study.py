@@ -249,7 +249,7 @@ def test_the_stored_choice_is_one_of_the_candidates():
     raw = json.loads((data_dir() / clamp_choice.FILE).read_text(encoding="utf-8"))
     assert set(found.table) == set(CONCEPTS)
     row = raw["table"][found.concept]
-    assert (row["latent"], row["value"]) == (found.index, found.value)
+    assert (row["latent"], row["value"]) == (found.latent, found.value)
     best = max(row["trained"]["mentions"] for name, row in found.table.items() if name != clamp_choice.SHOWN)
     assert row["trained"]["mentions"] == best
 
