@@ -151,19 +151,26 @@ def shuffled_rows(sae: Any, latents: Sequence[int], seed: int) -> tuple[dict[str
     return {letter: every[i] for letter, i in zip(letters, order, strict=True)}, ", ".join(made)
 
 
-def promotes_what_it_reads(features: Any, n: int = 200, seed: int = 0) -> tuple[float, float]:
-    """How often the token on which a latent is strongest is among the ten that it promotes, and that another promotes.
+def promotes_what_it_reads(
+    sae: Any, unembed: Float[Tensor, "d vocab"], n: int = 200, share: float = 0.01, seed: int = 0
+) -> tuple[float, float]:
+    """How often the token on which a latent is strongest is among this share of tokens that it promotes most.
 
-    Of n living latents, in the SAE's feature index.
+    Of n living latents of the SAE's feature index; then the same with the token of another latent, as a control.
     """
+    features = sae.feature_index
     a = features.arrays
     living = torch.from_numpy((a["count"] > 0).nonzero()[0])
-    chosen = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(seed))[:n]].tolist()
-    strongest = [int(features.texts.tokens[a["position"][a["first_example"][i]]]) for i in chosen]
-    own = sum(token in a["promoted"][i] for i, token in zip(chosen, strongest, strict=True))
-    shifted = [*chosen[1:], chosen[0]]
-    another = sum(token in a["promoted"][i] for i, token in zip(shifted, strongest, strict=True))
-    return own / len(chosen), another / len(chosen)
+    chosen = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(seed))[:n]]
+    strongest = torch.tensor(
+        [int(features.texts.tokens[a["position"][a["first_example"][i]]]) for i in chosen.tolist()]
+    )
+    logits = sae.W_dec[chosen].detach() @ unembed
+    found = []
+    for tokens in (strongest, strongest.roll(1)):
+        own = logits.gather(1, tokens[:, None])
+        found.append(float(((logits > own).float().mean(dim=1) < share).float().mean()))
+    return found[0], found[1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
