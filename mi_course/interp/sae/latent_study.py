@@ -17,10 +17,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from mi_course.interp.sae import clamp_choice, clamp_texts
 from mi_course.interp.sae.activations import ordinary_tokens
+from mi_course.interp.sae.cards import mean_rise
+from mi_course.interp.sae.clamp_study import (
+    Clamp,
+    ClampStudy,
+    Effect,
+    Text,
+    blind_mentions,
+    comparable_latents,
+    concept_direction,
+    rivals_of,
+)
 from mi_course.interp.sae.concepts import ConceptContexts, live
 from mi_course.interp.sae.host import HookSite, record
 from mi_course.interp.sae.naming import contains_any, elsewhere, fit_label, peak_label, tokens_matched
+from mi_course.interp.sae.shipped import load_shipped
 from mi_course.interp.sae.splicing import clamp, splice
 from mi_course.interp.steering.controls import random_controls
 
@@ -28,18 +41,59 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from mi_course.interp.sae.clamp_study import Effect
+    from mi_course.interp.sae.base import SAE
+    from mi_course.interp.sae.clamp_study import Move
 
 CONTEXT = 16
 """Tokens of a context, as in `nameability`."""
 
 ONLY_KIND = "control: kind of text alone"
 
+IN_EIGHT = ("mentions: latent", "means", "nothing", "loss: latent", "means ", "log-odds: latent", "means  ", "bar")
+IN_SELECTED = ("random, median", "best of 20: training", "held out", "best of all: training", "held out ")
+IN_BASES = ("latent", "neuron, layer 14", "neuron, layers 0 to 14", "random direction", "difference of means")
+IN_TWO_NAMES = ("own kind", "other kind", "own, shared words", "other, shared words", "words in common")
+"""What the columns of some tables are."""
+
 Detect = Callable[["Tensor", "Tensor"], float]
 Fuzz = Callable[["Tensor", "Tensor", "Tensor"], float]
 Area = Callable[["Tensor", "Tensor"], float]
 Compare = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], tuple[float, float]]
 Rise = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The SAE that ships, and the latent that the lesson works with
+
+
+def example(model: Any, name: str = "middle-4608") -> tuple[SAE, int, float]:
+    """The SAE with its feature index, and the latent and the value that a rule chose for the concept shown in class."""
+    chosen = clamp_choice.steered().table[clamp_choice.SHOWN]
+    return load_shipped(name, model=model), int(chosen["latent"]), float(chosen["value"])
+
+
+def held(study: ClampStudy, latent: int, values: Sequence[float], prompts: Sequence[str]) -> dict[str, list[Text]]:
+    """A continuation of each prompt by the model as it is, and with the latent held at each of these values."""
+    written = study.write([None, *(Clamp(study.sae, latent, value) for value in values)], prompts)
+    return dict(zip(["as it is", *(f"held at {value:.0f}" for value in values)], written, strict=True))
+
+
+def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
+    """The main numbers of an SAE's card, in words."""
+    return {
+        "tokens of training": f"{card['training_tokens']:,}",
+        "latents": f"{card['n_latents']:,}",
+        "active on a token, mean": f"{card['l0']:.0f}",
+        "never active on held-out text": f"{card['dead_share']:.1%}",
+        "variance explained": f"{card['explained_variance']:.2f}",
+        "loss with the reconstruction (nats)": f"{mean_rise(card):+.2f}",
+        "loss with zeros (nats)": f"{with_zeros(card):+.2f}",
+    }
+
+
+def with_zeros(card: Mapping[str, Any]) -> float:
+    """The rise of the loss in nats if zeros stand in for the activations, mean over the groups of held-out text."""
+    return sum(group["zero"] for group in card["loss"].values()) / len(card["loss"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,6 +173,20 @@ def contexts(reading: Reading, positions: Sequence[int], f: Float[Tensor, " toke
     return rows
 
 
+def same_tokens_table(
+    reading: Reading,
+    top: Callable[..., list[int]],
+    bands: Callable[..., list[list[int]]],
+    latent: int,
+    others: Sequence[int],
+    edges: list[float],
+) -> dict[str, list[float]]:
+    """`same_tokens` of a latent, and the mean over others."""
+    several = torch.tensor([same_tokens(reading, top, bands, i, edges) for i in others])
+    mine = same_tokens(reading, top, bands, latent, edges)
+    return {f"latent {latent}": mine, f"mean of {len(others)} latents": several.nanmean(dim=0).tolist()}
+
+
 def same_tokens(
     reading: Reading,
     top: Callable[..., list[int]],
@@ -149,6 +217,17 @@ def shuffled_rows(sae: Any, latents: Sequence[int], seed: int) -> tuple[dict[str
     every = torch.cat([rows, random])
     made = [letter for letter, i in zip(letters, order, strict=True) if i >= len(rows)]
     return {letter: every[i] for letter, i in zip(letters, order, strict=True)}, ", ".join(made)
+
+
+def promoted_table(
+    tokenizer: Any, promote: Callable[..., tuple[list[int], list[int]]], rows: Mapping[str, Tensor], unembed: Tensor
+) -> dict[str, list[str]]:
+    """For a table: six tokens that each direction promotes, and three that it suppresses."""
+    out = {}
+    for name, row in rows.items():
+        up, down = (tokenizer.batch_decode(ids) for ids in promote(row, unembed, 6))
+        out[name] = [" ".join(up), " ".join(down[:3])]
+    return out
 
 
 def promotes_what_it_reads(
@@ -498,6 +577,17 @@ def ablate(
     return found[0], found[1]
 
 
+def ablation_table(lost: Mapping[int, tuple[Lost, Lost]]) -> dict[str, list[float]]:
+    """For each latent the rise of the loss where it is active, elsewhere, and under the control where it is active."""
+    return {f"latent {i}": [without.here, without.elsewhere, control.here] for i, (without, control) in lost.items()}
+
+
+def lost_words(lost: Lost, n: int = 8) -> dict[str, list[str]]:
+    """For a table: the tokens that lost most."""
+    most = enumerate(lost.at[:n], start=1)
+    return {f"{number}": [f"{nats:+.2f}", before, token] for number, (before, token, nats) in most}
+
+
 def _lost(reading: Reading, chosen: Tensor, rise: Float[Tensor, "row pos-1"], active: Tensor) -> Lost:
     losses = []
     for row, at in active.nonzero().tolist():
@@ -509,7 +599,55 @@ def _lost(reading: Reading, chosen: Tensor, rise: Float[Tensor, "row pos-1"], ac
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Doses
+# Doses, and blind judges
+
+
+def rivals(study: ClampStudy, latent: int, concept: str, n: int = 3) -> dict[str, Callable[[float], list[Move]]]:
+    """The latent, the difference of means of the concept's sentences, n comparable latents and n random directions."""
+    others = [text for name, each in clamp_texts.CONCEPTS.items() if name != concept for text in each.sentences]
+    vector = concept_direction(study, clamp_texts.CONCEPTS[concept].sentences, others)
+    comparable = comparable_latents(study, latent, others, n, seed=0)
+    return rivals_of(study.sae, latent, vector, comparable, directions=n)
+
+
+def shuffled(written: Mapping[str, Sequence[Text]], seed: int) -> list[tuple[str, Text]]:
+    """Every text with its condition, in random order."""
+    every = [(name, text) for name, texts in written.items() for text in texts]
+    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
+    return [every[i] for i in order.tolist()]
+
+
+def blind_table(
+    study: ClampStudy, written: Mapping[str, Sequence[Text]], words: Sequence[str], order: Sequence[tuple[str, Text]]
+) -> dict[str, list[Any]]:
+    """For each condition: which numbers its texts had, the share that mentions the concept, and their loss."""
+    mentions = blind_mentions(written, words)
+    return {
+        name: [
+            ", ".join(str(number) for number, (own, _) in enumerate(order, start=1) if own == name),
+            mentions[name],
+            float(torch.tensor(study.loss(texts)).nanmean()),
+        ]
+        for name, texts in written.items()
+    }
+
+
+def eight_concepts() -> dict[str, list[float]]:
+    """What the rule of `clamp_choice` gave for every candidate concept on held-out prompts, beside its rival.
+
+    Shares of texts that mention it: latent, difference of means, unsteered. Rises of the loss: latent, difference of
+    means. Rises of the log-odds: latent, difference of means, and what 95 % of comparable latents do not exceed.
+    """
+    return {
+        name: [
+            *each["mentions"],
+            *each["loss"],
+            each["rise"],
+            each["rise, difference of means"],
+            each["rise, 0.95 of comparable latents"],
+        ]
+        for name, each in clamp_choice.steered().table.items()
+    }
 
 
 def dose_table(doses: Mapping[str, Sequence[Effect]], what: str) -> dict[str, list[float]]:
