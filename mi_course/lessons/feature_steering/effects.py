@@ -100,6 +100,7 @@ def _effect_cases(draw: RandomInputs, size: str) -> list[Case]:
 
 
 def _effect_ties(value: Any, W_dec_row: Tensor, W_U: Tensor, n: int) -> Complaint | None:
+    value = value.tolist() if isinstance(value, Tensor) else value
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return Complaint("Two lists of token ids are expected: promoted, suppressed.", "type")
     logits = dict(enumerate(_logits(W_dec_row, W_U)))
@@ -454,6 +455,11 @@ ABLATION_EFFECT = Exercise(
             "relative",
             "You divided by the loss of the clean run. The rise itself is asked for, in nats.",
             _effect(rise=lambda clean, ablated: (clean - ablated) / -clean),
+        ),
+        Mistake(
+            "perplexity",
+            "This is the factor by which the probability falls, e to the power of what is asked for. The rise of the loss is a difference of logarithms.",
+            _effect(rise=lambda clean, ablated: (clean - ablated).exp()),
         ),
         Mistake(
             "ablated_alone",

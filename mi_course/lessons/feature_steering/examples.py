@@ -107,22 +107,18 @@ def _top_cases(draw: RandomInputs, size: str) -> list[Case]:
     ]
 
 
-def _judge_ties(complaint: Callable[..., Complaint | None]) -> Callable[[Case, Observation], Complaint | None]:
-    return judge_each(complaint)
-
-
 def _ties_complaint(value: Any, f: Tensor, n: int) -> Complaint | None:
     return ranking_complaint(value, {p: v for p, v in enumerate(f.tolist()) if v > 0}, n, "the result")
 
 
 def _few_cases(draw: RandomInputs, size: str) -> list[Case]:
     one, low, f = torch.tensor([0.7]), _activations(draw, 15, 6, negative=1.0), _activations(draw, 18, 7)
-    tiny = _activations(draw, 25, 8, scale=1e-6)
+    tiny = _activations(draw, 25, 8, scale=1e-9)
     faint = torch.tensor([2.5, -0.004, 0.004, 0.0, 0.019, -0.02, 0.0, 1.5])[draw.permutation(8)]
     same = tuple(Call(args, watch=("arguments",)) for args in ((f, 4), (f.flip(0), 4), (f, 2), (f * 3, 4)))
     tied = draw.integers(-2, 4, 40).float()
     many = draw.integers(-1, 3, 900).float()
-    judge = _judge_ties(_ties_complaint)
+    judge = judge_each(_ties_complaint)
     return [
         case(_activations(draw, 22, 3), 8, about="3 active tokens, n = 8"),
         case(low, 9, about="6 active tokens and 9 negative values, n = 9"),
@@ -308,6 +304,10 @@ def _rounded_down(f: Tensor, edges: Sequence[float]) -> _Bands:
     return _cut(_ranked(f), edges, int)
 
 
+def _rounded_up(f: Tensor, edges: Sequence[float]) -> _Bands:
+    return _cut(_ranked(f), edges, math.ceil)
+
+
 def _edge_included(f: Tensor, edges: Sequence[float]) -> _Bands:
     order = _ranked(f)
     cuts = [round(edge * len(order)) for edge in edges]
@@ -333,12 +333,13 @@ _HYPOTHESES: dict[str, tuple[Callable[[Tensor, Sequence[float]], _Bands], ...]] 
     "bands_of_values": (_shares_of_largest, _shares_of_range),
     "nested_bands": (_nested,),
     "rounded_down": (_rounded_down,),
+    "rounded_up": (_rounded_up,),
     "edge_in_both": (_edge_included,),
     "ranks_returned": (_rank_bands,),
     "counted_among_active": (_among_active,),
     "order_of_the_text": (_text_order,),
 }
-"""Mistake -> how its bands are made. A judge names it if the draws fit its bands, and those of no other."""
+"""Mistake -> how its bands are made."""
 
 
 def _top_of_each(f: Tensor, edges: list[float], n: int, seed: int) -> _Bands:
@@ -386,33 +387,16 @@ def _read_bands(value: Any, f: Tensor, edges: Sequence[float]) -> _Bands | Compl
     return bands
 
 
-def _fits(bands: _Bands, members: _Bands, n: int) -> bool:
-    """Whether these could be draws without replacement from those members."""
+def _are_all(bands: _Bands, members: _Bands, n: int) -> bool:
+    """Whether each band was returned as a whole, as must be where none has more than n."""
     return all(
-        len(band) == len(set(band)) == min(n, len(group)) and set(band) <= set(group)
-        for band, group in zip(bands, members, strict=True)
+        len(band) == len(group) <= n and set(band) == set(group) for band, group in zip(bands, members, strict=True)
     )
-
-
-def _hypothesis(bands: _Bands, f: Tensor, edges: Sequence[float], n: int) -> str | None:
-    """The only mistake that would give such draws; None if several would, or none. Equal values would blur it."""
-    active = f[f > 0]
-    if len(active.unique()) < len(active) or not len(active):
-        return None
-    found = {
-        name for name, made in _HYPOTHESES.items() if any(_fits(bands, bands_of(f, edges), n) for bands_of in made)
-    }
-    return found.pop() if len(found) == 1 else None
 
 
 def _bands_complaint(value: Any, f: Tensor, edges: list[float], n: int) -> Complaint | None:
     bands = _read_bands(value, f, edges)
-    if isinstance(bands, Complaint):
-        return bands
-    problem = _position_complaint(bands, f, edges, n)
-    if problem is None or problem.mistake:
-        return problem
-    return Complaint("", mistake=name) if (name := _hypothesis(bands, f, edges, n)) else problem
+    return bands if isinstance(bands, Complaint) else _position_complaint(bands, f, edges, n)
 
 
 def _position_complaint(bands: _Bands, f: Tensor, edges: list[float], n: int) -> Complaint | None:
@@ -457,6 +441,21 @@ def _position_complaint(bands: _Bands, f: Tensor, edges: list[float], n: int) ->
 _judge_bands = judge_each(_bands_complaint, 3)
 
 
+def _judge_whole(case: Case, observation: Observation) -> Complaint | None:
+    """Names the only mistake that gives all these bands. Only whole bands tell: a few draws would fit more than one."""
+    problem = _judge_bands(case, observation)
+    if problem is None or problem.mistake:
+        return problem
+    found = set(_HYPOTHESES)
+    for call, reply in zip(case.calls, observation.replies, strict=True):
+        f, edges, n, _ = call.args
+        bands = _read_bands(reply.value, f, edges)
+        if isinstance(bands, Complaint):
+            return problem
+        found = {name for name in found if any(_are_all(bands, made(f, edges), n) for made in _HYPOTHESES[name])}
+    return Complaint("", mistake=found.pop()) if len(found) == 1 else problem
+
+
 def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
     """Two calls with one seed, then many with others: positions, and pairs of them, come as often as chance has it."""
     if problem := _judge_bands(case, observation):
@@ -489,13 +488,22 @@ def _judge_seeds(case: Case, observation: Observation) -> Complaint | None:
 def _band_cases(draw: RandomInputs, size: str) -> list[Case]:
     # No edge times a number of active tokens ends in .5, where one might round either way.
     settings = (
-        (60, 27, [0.0, 0.1, 0.4, 1.0], 40),
         (80, 36, [0.05, 0.2, 0.7], 4),
         (50, 19, [0.0, 0.3, 0.6, 0.9], 3),
         (150, 74, [0.0, 0.01, 0.1, 0.3, 1.0], 5),
         (40, 22, [0.0, 1.0], 6),
     )
-    return [
+    whole = (
+        (60, 28, [0.0, 0.1, 0.4, 1.0]),
+        (45, 18, [0.0, 0.2, 0.6, 1.0]),
+        (50, 22, [0.05, 0.35, 0.8]),
+        (70, 33, [0.0, 0.02, 0.3, 1.0]),
+    )
+    calls = tuple(
+        Call((_activations(draw, tokens, active), edges, 80, draw.seed()), watch=("arguments",))
+        for tokens, active, edges in whole
+    )
+    drawn = [
         case(
             _activations(draw, tokens, active),
             edges,
@@ -506,6 +514,7 @@ def _band_cases(draw: RandomInputs, size: str) -> list[Case]:
         )
         for tokens, active, edges, n in settings
     ]
+    return [Case(calls, judge=_judge_whole, about="four texts, n = 80: all positions of each band"), *drawn]
 
 
 def _odd_bands(draw: RandomInputs, size: str) -> list[Case]:
@@ -525,7 +534,7 @@ def _odd_bands(draw: RandomInputs, size: str) -> list[Case]:
     while int((tied > 0).sum()) % 2:  # so that half of them is a whole number
         tied = draw.integers(0, 4, 60).float()
     cases = (
-        (f * 1e-6, edges, 5, "tiny activations"),
+        (f * 1e-9, edges, 5, "tiny activations"),
         (f * 1e4, edges, 30, "large activations, all of each band"),
         (faint, edges, 30, "values a little above and a little below 0"),
         (f, [0.0, 0.3, 0.3, 1.0], 4, "an empty band between two equal edges"),
@@ -552,6 +561,7 @@ def _seed_cases(draw: RandomInputs, size: str) -> list[Case]:
     seed = draw.seed()
     seeds = [seed, seed, *(draw.seed() for _ in range(250))]
     f, edges = _activations(draw, 60, 30), [0.0, 0.3, 0.6, 1.0]
+    f = f.abs().square() * f.sign()  # so unequal that draws in proportion to the activation are seen
     watched = ("random_state", "arguments")
     calls = tuple(Call((f, edges, 4, s), watch=watched if i < 3 else ()) for i, s in enumerate(seeds))
     return [Case(calls, judge=_judge_seeds, about="the same seed twice, then 250 others")]
@@ -602,6 +612,11 @@ QUANTILE_EXAMPLES = Exercise(
             "rounded_down",
             "You cut off the fraction of edge · number. `int` gives 2 for 2.7; `round` is asked for, and gives 3.",
             _sampled(_rounded_down),
+        ),
+        Mistake(
+            "rounded_up",
+            "You round edge · number up. `math.ceil` gives 12 for 11.2; `round` is asked for, and gives 11.",
+            _sampled(_rounded_up),
         ),
         Mistake(
             "edge_in_both",
