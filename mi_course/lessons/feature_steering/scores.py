@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -332,7 +333,7 @@ def _telling(made: tuple[Tensor, Tensor, Tensor]) -> bool:
 
 def _fuzzing_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((40, 8, 6, 0.8), (26, 14, 4, 0.7), (35, 30, 24, 0.8), (50, 6, 5, 0.25), (18, 11, 3, 0.9))
-    drawn = [_until(lambda s=s: _marked_examples(draw, *s), _telling) for s in settings]
+    drawn = [_until(partial(_marked_examples, draw, *s), _telling) for s in settings]
     matched, marked, right = drawn[0]
     changed = [
         (matched, marked, right),
@@ -579,8 +580,7 @@ def _sides(
 def _side_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((14, 23, 0.8, 0.2), (31, 9, -0.7, 0.3), (20, 26, 1.5, 0.5), (8, 40, 0.3, 0.4))
     drawn = [
-        _until(lambda s=s: _sides(draw, *s), lambda made: 0.03 < abs(_specificity(*made) - 0.5) < 0.47)
-        for s in settings
+        _until(partial(_sides, draw, *s), lambda made: 0.03 < abs(_specificity(*made) - 0.5) < 0.47) for s in settings
     ]
     concept, other = drawn[0]
     sparse = _until(lambda: _sides(draw, 300, 210, 0.2, 0.97), lambda made: abs(_specificity(*made) - 0.5) > 1e-3)
