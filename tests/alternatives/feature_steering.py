@@ -100,6 +100,17 @@ ANSWERS = {
 
 # Mutants of the reference that are right: the changed statement, and why.
 
-EQUIVALENT: dict[str, dict[str, str]] = {}
+AFFINE = "true rows against all: the area drawn towards one half, by the same factor in every column"
+
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "fuzzing_score": {
+        "says_right = marked.any(dim=1) & (2 * hits >= marks - 0.03)": "counts are whole",
+    },
+    "compare_bases": {
+        "i = max(range(len(known)), key=lambda column: abs(0.5 - known[column]))": "an absolute value",
+        "known = [specificity(c[train & labels], c[train]) for c in f.T]": AFFINE,
+        "known = [specificity(c[train], c[train & ~labels]) for c in f.T]": AFFINE,
+    },
+}
 
 EQUIVALENT_KINDS: dict[str, dict[str, str]] = {}

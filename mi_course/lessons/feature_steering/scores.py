@@ -949,26 +949,35 @@ def _tied_tables(draw: RandomInputs, size: str) -> list[Case]:
     return [_together(_until(tables, shown), "latents that are equally good on the training rows, and neurons")]
 
 
+def _weak_column(draw: RandomInputs, labels: Tensor, train: Tensor) -> Tensor:
+    """A column that is lower on true training rows, by very little; on the others it is lower or higher."""
+
+    def wanted(f: Tensor) -> bool:
+        known, unknown = (float(_areas(f, labels, rows, HALF)[0]) for rows in (train, ~train))
+        return 0.475 < known < 0.499 and abs(unknown - 0.5) > 0.02
+
+    return _until(lambda: draw.normal(len(labels), 1), wanted)
+
+
 def _odd_tables(draw: RandomInputs, size: str) -> list[Case]:
-    f_sae, f_neurons, labels, train = _until(
-        lambda: _table(draw, 22, 5, 4),
-        lambda made: (
-            _clear(*made)
-            and all(abs(a - 0.5) > 0.03 for a in _bases()(*made))
-            and _clear(made[0][:, :1], made[1][:, :1], *made[2:])
-        ),
-    )
-    base = f_sae, f_neurons, labels, train
-    # Columns whose first entry is far off, so that the first of them is not right by chance.
-    swapped = _until(
-        lambda: _table(draw, 20, 4, 6),
-        lambda made: all(
-            abs(a - b) > 0.02
-            for a, b in zip(_bases()(made[0], made[1], made[2], made[3] & False), (0.5, 0.5), strict=True)
-        ),
-    )
+    def telling(made: Table) -> bool:
+        """Whether no result is right by chance: of the best columns, and of the first where no row chooses."""
+        f_sae, f_neurons, labels, train = made
+        results = (*_bases()(*made), *_bases()(f_sae, f_neurons, labels, train & False))
+        one = f_sae[:, :1], f_neurons[:, :1], labels, train
+        return _clear(*made) and _clear(*one) and all(abs(result - 0.5) > 0.02 for result in results)
+
+    f_sae, f_neurons, labels, train = _until(lambda: _table(draw, 22, 5, 4), telling)
+    both, half = torch.arange(40) % 2 == 0, torch.arange(40) < 22
     return [
         case(f_sae[:, :1], f_neurons[:, :1], labels, train, about="one latent and one neuron"),
+        case(
+            _weak_column(draw, both, half),
+            _weak_column(draw, both, half),
+            both,
+            half,
+            about="one latent and one neuron that hardly separate the training rows",
+        ),
         _together(
             [(f_sae, f_neurons, labels | train, train), (f_sae, f_neurons, labels & ~train, train)],
             "training rows that are all true, then all false",
@@ -978,7 +987,7 @@ def _odd_tables(draw: RandomInputs, size: str) -> list[Case]:
             "test rows that are all true, then all false",
         ),
         _together(
-            [(*swapped[:3], swapped[3] & False), (*base[:3], train | True)],
+            [(f_sae, f_neurons, labels, train & False), (f_sae, f_neurons, labels, train | True)],
             "no training row, then no test row",
         ),
         _together(
