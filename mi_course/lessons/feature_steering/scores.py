@@ -579,9 +579,12 @@ def _sides(
 
 def _side_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((14, 23, 0.8, 0.2), (31, 9, -0.7, 0.3), (20, 26, 1.5, 0.5), (8, 40, 0.3, 0.4))
-    drawn = [
-        _until(partial(_sides, draw, *s), lambda made: 0.03 < abs(_specificity(*made) - 0.5) < 0.47) for s in settings
-    ]
+
+    def telling(made: tuple[Tensor, Tensor], shift: float) -> bool:
+        """Whether the area lies on the side of one half that the shift says, and not at its end."""
+        return 0.03 < math.copysign(1, shift) * (_specificity(*made) - 0.5) < 0.47
+
+    drawn = [_until(partial(_sides, draw, *s), partial(telling, shift=s[2])) for s in settings]
     concept, other = drawn[0]
     sparse = _until(lambda: _sides(draw, 300, 210, 0.2, 0.97), lambda made: abs(_specificity(*made) - 0.5) > 1e-3)
     changed = [(concept, other), (concept.flip(0) - 0.5, other), (concept, other.flip(0) - 0.5), (other, concept)]
