@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -332,7 +333,7 @@ def _telling(made: tuple[Tensor, Tensor, Tensor]) -> bool:
 
 def _fuzzing_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((40, 8, 6, 0.8), (26, 14, 4, 0.7), (35, 30, 24, 0.8), (50, 6, 5, 0.25), (18, 11, 3, 0.9))
-    drawn = [_until(lambda s=s: _marked_examples(draw, *s), _telling) for s in settings]
+    drawn = [_until(partial(_marked_examples, draw, *s), _telling) for s in settings]
     matched, marked, right = drawn[0]
     changed = [
         (matched, marked, right),
@@ -578,10 +579,12 @@ def _sides(
 
 def _side_cases(draw: RandomInputs, size: str) -> list[Case]:
     settings = ((14, 23, 0.8, 0.2), (31, 9, -0.7, 0.3), (20, 26, 1.5, 0.5), (8, 40, 0.3, 0.4))
-    drawn = [
-        _until(lambda s=s: _sides(draw, *s), lambda made: 0.03 < abs(_specificity(*made) - 0.5) < 0.47)
-        for s in settings
-    ]
+
+    def telling(made: tuple[Tensor, Tensor], shift: float) -> bool:
+        """Whether the area lies on the side of one half that the shift says, and not at its end."""
+        return 0.03 < math.copysign(1, shift) * (_specificity(*made) - 0.5) < 0.47
+
+    drawn = [_until(partial(_sides, draw, *s), partial(telling, shift=s[2])) for s in settings]
     concept, other = drawn[0]
     sparse = _until(lambda: _sides(draw, 300, 210, 0.2, 0.97), lambda made: abs(_specificity(*made) - 0.5) > 1e-3)
     changed = [(concept, other), (concept.flip(0) - 0.5, other), (concept, other.flip(0) - 0.5), (other, concept)]
@@ -949,26 +952,35 @@ def _tied_tables(draw: RandomInputs, size: str) -> list[Case]:
     return [_together(_until(tables, shown), "latents that are equally good on the training rows, and neurons")]
 
 
+def _weak_column(draw: RandomInputs, labels: Tensor, train: Tensor) -> Tensor:
+    """A column that is lower on true training rows, by very little; on the others it is lower or higher."""
+
+    def wanted(f: Tensor) -> bool:
+        known, unknown = (float(_areas(f, labels, rows, HALF)[0]) for rows in (train, ~train))
+        return 0.475 < known < 0.499 and abs(unknown - 0.5) > 0.02
+
+    return _until(lambda: draw.normal(len(labels), 1), wanted)
+
+
 def _odd_tables(draw: RandomInputs, size: str) -> list[Case]:
-    f_sae, f_neurons, labels, train = _until(
-        lambda: _table(draw, 22, 5, 4),
-        lambda made: (
-            _clear(*made)
-            and all(abs(a - 0.5) > 0.03 for a in _bases()(*made))
-            and _clear(made[0][:, :1], made[1][:, :1], *made[2:])
-        ),
-    )
-    base = f_sae, f_neurons, labels, train
-    # Columns whose first entry is far off, so that the first of them is not right by chance.
-    swapped = _until(
-        lambda: _table(draw, 20, 4, 6),
-        lambda made: all(
-            abs(a - b) > 0.02
-            for a, b in zip(_bases()(made[0], made[1], made[2], made[3] & False), (0.5, 0.5), strict=True)
-        ),
-    )
+    def telling(made: Table) -> bool:
+        """Whether no result is right by chance: of the best columns, and of the first where no row chooses."""
+        f_sae, f_neurons, labels, train = made
+        results = (*_bases()(*made), *_bases()(f_sae, f_neurons, labels, train & False))
+        one = f_sae[:, :1], f_neurons[:, :1], labels, train
+        return _clear(*made) and _clear(*one) and all(abs(result - 0.5) > 0.02 for result in results)
+
+    f_sae, f_neurons, labels, train = _until(lambda: _table(draw, 22, 5, 4), telling)
+    both, half = torch.arange(40) % 2 == 0, torch.arange(40) < 22
     return [
         case(f_sae[:, :1], f_neurons[:, :1], labels, train, about="one latent and one neuron"),
+        case(
+            _weak_column(draw, both, half),
+            _weak_column(draw, both, half),
+            both,
+            half,
+            about="one latent and one neuron that hardly separate the training rows",
+        ),
         _together(
             [(f_sae, f_neurons, labels | train, train), (f_sae, f_neurons, labels & ~train, train)],
             "training rows that are all true, then all false",
@@ -978,7 +990,7 @@ def _odd_tables(draw: RandomInputs, size: str) -> list[Case]:
             "test rows that are all true, then all false",
         ),
         _together(
-            [(*swapped[:3], swapped[3] & False), (*base[:3], train | True)],
+            [(f_sae, f_neurons, labels, train & False), (f_sae, f_neurons, labels, train | True)],
             "no training row, then no test row",
         ),
         _together(
