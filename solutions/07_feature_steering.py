@@ -88,6 +88,17 @@ def clamp_feature(
 
 lesson.check(clamp_feature)
 
+# %% [markdown] id="use-concept-intro"
+# Now it is your turn, with another concept. This one was chosen by a rule that reads no held-out prompt and no held-out word (`mi_course.interp.sae.clamp_choice`): of eight candidates, but for the one that you have just seen, it is the one whose words the rule's latent raises most on the training prompts.
+
+# %% id="use-concept"
+from mi_course.interp.sae import clamp_choice, clamp_texts
+
+to_write_about = clamp_choice.steered().concept
+print("Write about:", to_write_about)
+print("words to search with:", *clamp_texts.CONCEPTS[to_write_about].words)
+print(*clamp_texts.CONCEPTS[to_write_about].sentences[:2], sep="\n")
+
 # %% [markdown] id="ask-my_clamp"
 # ### Your clamp
 #
@@ -104,9 +115,21 @@ lesson.check(clamp_feature)
 # %% id="answer-my_clamp"
 # my_clamp = (index, value)
 # BEGIN SOLUTION
-from mi_course.interp.sae import clamp_choice
+from mi_course.interp.sae import clamp_choice, clamp_study, clamp_texts, load_shipped
 
-my_clamp = (clamp_choice.steered().index, clamp_choice.steered().value)
+steered = clamp_choice.steered().concept
+about = clamp_texts.CONCEPTS[steered]
+elsewhere = [
+    sentence
+    for name, other in clamp_texts.CONCEPTS.items()
+    if name != steered
+    for sentence in other.sentences
+]
+study = clamp_study.ClampStudy.of(model, load_shipped("middle-4608"))
+candidates = clamp_study.latents_for(study, about.sentences, elsewhere)
+norm = clamp_choice.SEARCH_NORM
+index, _ = clamp_study.choose_latent(study, candidates, clamp_texts.PROMPTS, about.words, norm)
+my_clamp = (index, norm / float(study.sae.W_dec[index].detach().norm()))
 # END SOLUTION
 
 lesson.check(my_clamp, name="my_clamp")
