@@ -114,9 +114,9 @@ def main() -> None:
     print(first, norm, *seen, sep="\n  ", flush=True)
     table = held_out(study, found, norm, first)
     result = {
-        "about": f"{SAE_NAME}, {str(dtype).removeprefix('torch.')}: the rule's latent for each concept, and what came of "
-        f"it on held-out prompts. A pass needs a rise {MARGIN:g} nats above 0.95 of random latents of the same norm, and "
-        "texts as the statement of my_clamp says.",
+        "about": f"{SAE_NAME}, {str(dtype).removeprefix('torch.')}: the rule's latent for each concept, and what"
+        " came of it on held-out prompts. A pass needs texts as the statement of my_clamp says, and a rise "
+        f"{MARGIN:g} nats above 0.95 of random latents of that norm.",
         "concept": first,
         "latent": found[first].latent,
         "value": table[first]["value"],
