@@ -1,11 +1,11 @@
 """Writes data/steered-concepts.json: which latent of middle-4608 writes about which concept, and whether it passes.
 
-    python data/measure_steered_concepts.py            about ten minutes on two cores
+    python data/measure_steered_concepts.py            some minutes on two cores
     python data/measure_steered_concepts.py --sae DIR  another SAE, in SAELens's format
 
-The rule is in mi_course/interp/sae/clamp_choice.py, and reads training sentences, words and prompts only. The concept
-that the lesson asks for is the candidate that the rule's texts mention most on the *training* prompts, but for the one
-that it works through in class. Then every candidate is measured as `my_clamp` judges it, on held-out prompts and words.
+The rule is in mi_course/interp/sae/clamp_choice.py, and reads training sentences, words and prompts only. Then every
+concept is measured on held-out prompts and words, almost as `my_clamp` judges an answer: with one sample of each prompt
+instead of two, and with random latents drawn once for all concepts.
 """
 
 from __future__ import annotations
@@ -21,70 +21,78 @@ import torch
 from mi_course.interp.models import load_model
 from mi_course.interp.prompts import word_ids
 from mi_course.interp.sae import load_sae, load_shipped
-from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, SAMPLES, SHOWN, Choice, choose_clamp
+from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, SHOWN, Found, find_latent, find_norm
 from mi_course.interp.sae.clamp_study import (
     Add,
     Clamp,
     ClampStudy,
+    Effect,
+    blind_mentions,
     comparable_latents,
     concept_direction,
-    effects,
     same_norm,
 )
 from mi_course.interp.sae.clamp_texts import CONCEPTS, HELD_OUT_PROMPTS
 from mi_course.interp.steering.controls import random_controls, with_norm
+from mi_course.interp.steering.scoring import variety
 from mi_course.lessons.feature_steering.clamp_outcome import MARGIN, QUANTILE, would_pass
 from mi_course.lessons.feature_steering.held_out_clamp import CONTROL_SEED, CONTROLS, TEXT_SEED
 
 SENTENCES = [sentence for concept in CONCEPTS.values() for sentence in concept.sentences]
 
 
-def held_out(study: ClampStudy, choice: Choice) -> dict[str, Any]:
-    """What comes of a choice where it was not made, beside its rivals of the same norm."""
-    own = CONCEPTS[choice.concept]
-    others = [sentence for sentence in SENTENCES if sentence not in own.sentences]
-    direction = concept_direction(study, own.sentences, others)
-    latent, means = Clamp(study.sae, choice.latent, choice.value), Add(with_norm(direction, choice.norm))
-    controls = comparable_latents(study, choice.latent, SENTENCES, CONTROLS, CONTROL_SEED)
-    noise = [Add(row) for row in random_controls(means.vector, 20, CONTROL_SEED)]
-    moves = [None, latent, means, *same_norm(study.sae, choice.latent, choice.value, controls), *noise]
-    log_odds = study.log_odds(moves, HELD_OUT_PROMPTS, word_ids(study.model, own.held_out)).mean(1)
-    rises = log_odds[1:] - log_odds[0]
-    high = float(rises[2 : 2 + len(controls)].quantile(QUANTILE))
-    unsteered, by_latent, by_means = effects(
-        study,
-        [latent, means],
-        HELD_OUT_PROMPTS,
-        own.held_out,
-        samples=SAMPLES,
-        max_new_tokens=NEW_TOKENS,
-        seed=TEXT_SEED,
-        odds=False,
-    )
-    return {
-        "latent": choice.latent,
-        "value": choice.value,
-        "norm": choice.norm,
-        "trained": {"mentions": choice.chosen.mentions, "loss": choice.chosen.loss},
-        "rise": float(rises[0]),
-        "rise, difference of means": float(rises[1]),
-        "rise, 0.95 of comparable latents": high,
-        "rise, 0.95 of random directions": float(rises[2 + len(controls) :].quantile(QUANTILE)),
-        "mentions": [by_latent.mentions, by_means.mentions, unsteered.mentions],
-        "loss": [by_latent.loss, by_means.loss],
-        "variety": [by_latent.variety, by_means.variety, unsteered.variety],
-        "passes": [
-            would_pass(float(rises[0]), high, by_latent, unsteered),
-            would_pass(float(rises[1]), high, by_means, unsteered),
-        ],
-    }
+def held_out(study: ClampStudy, found: dict[str, Found], norm: float, first: str) -> dict[str, dict[str, Any]]:
+    """What comes of each concept's latent where it was not chosen, beside its rivals of the same norm."""
+    latents, directions = {}, {}
+    for concept, (latent, *_) in found.items():
+        own = CONCEPTS[concept].sentences
+        direction = concept_direction(study, own, [sentence for sentence in SENTENCES if sentence not in own])
+        latents[concept] = Clamp(study.sae, latent, norm / float(study.sae.W_dec[latent].detach().norm()))
+        directions[concept] = Add(with_norm(direction, norm))
+    one = latents[first]
+    others = comparable_latents(study, one.index, SENTENCES, CONTROLS, CONTROL_SEED)
+    controls = same_norm(study.sae, one.index, one.value, others)
+    noise = [Add(row) for row in random_controls(directions[first].vector, 20, CONTROL_SEED)]
+    moves = [None, *latents.values(), *directions.values(), *controls, *noise]
+    sets = [word_ids(study.model, CONCEPTS[concept].held_out) for concept in found]
+    log_odds = study.log_odds_of_sets(moves, HELD_OUT_PROMPTS, sets).mean(2)
+    rises = (log_odds - log_odds[:, :1])[:, 1:]
+
+    n = len(found)
+    written = study.write(moves[: 1 + 2 * n], HELD_OUT_PROMPTS, max_new_tokens=NEW_TOKENS, seed=TEXT_SEED)
+    losses = [sum(each) / len(each) for each in map(study.loss, written)]
+    varieties = [sum(variety(text.text) for text in texts) / len(texts) for texts in written]
+    table = {}
+    for i, concept in enumerate(found):
+        which = {"latent": 1 + i, "difference of means": 1 + n + i, "unsteered": 0}
+        texts = {name: written[k] for name, k in which.items()}
+        mentions = blind_mentions(texts, CONCEPTS[concept].held_out)
+        loss = {name: losses[k] - losses[0] for name, k in which.items()}
+        various = {name: varieties[k] for name, k in which.items()}
+        effect = {name: Effect(norm, 0.0, mentions[name], loss[name], various[name]) for name in which}
+        rise = {"latent": float(rises[i, i]), "difference of means": float(rises[i, n + i])}
+        high = float(rises[i, 2 * n : 2 * n + len(controls)].quantile(QUANTILE))
+        table[concept] = {
+            "latent": found[concept].latent,
+            "value": latents[concept].value,
+            "norm": norm,
+            "training rise": found[concept].rise,
+            "rise": {
+                **rise,
+                "0.95 of random latents": high,
+                "0.95 of random directions": float(rises[i, 2 * n + len(controls) :].quantile(QUANTILE)),
+            },
+            "mentions": mentions,
+            "loss": loss,
+            "variety": various,
+            "passes": {name: would_pass(rise[name], high, effect[name], effect["unsteered"]) for name in rise},
+        }
+    return table
 
 
 def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
     return round(value, 3) if isinstance(value, float) else value
 
 
@@ -92,32 +100,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sae", type=Path, help="a folder in SAELens's format, instead of the one that ships")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / FILE)
-    parser.add_argument("--bfloat16", action="store_true", help="a first look in half of the time")
+    parser.add_argument("--bfloat16", action="store_true", help="run the model in bfloat16: a first look")
     arguments = parser.parse_args()
     sae = load_sae(arguments.sae) if arguments.sae else load_shipped(SAE_NAME)
-    model = load_model(compatibility=False, dtype=torch.bfloat16 if arguments.bfloat16 else torch.float32)
-    study = ClampStudy.of(model.requires_grad_(False), sae)
-    choices = {}
+    dtype = torch.bfloat16 if arguments.bfloat16 else torch.float32
+    study = ClampStudy.of(load_model(compatibility=False, dtype=dtype).requires_grad_(False), sae)
+    found = {}
     for concept in CONCEPTS:
-        choices[concept] = choice = choose_clamp(study, concept)
-        print(concept, choice.latent, choice.value, choice.norm, choice.chosen, flush=True)
-    others = [choice for concept, choice in choices.items() if concept != SHOWN]
-    best = max(others, key=lambda choice: (choice.chosen.mentions, choice.chosen.log_odds))
-    table = {}
-    for concept, choice in choices.items():
-        table[concept] = held_out(study, choice)
-        print(concept, json.dumps(rounded(table[concept])), flush=True)
-    found = {
-        "about": f"{SAE_NAME}: the rule's choice for each concept, and held out what `my_clamp` is judged by; a pass "
-        f"needs a rise {MARGIN:g} nats above 0.95 of comparable latents, and texts as its statement says. The pairs "
-        "and triples are: latent, difference of means of the same norm, unsteered.",
-        "concept": best.concept,
-        "latent": best.latent,
-        "value": best.value,
+        found[concept] = find_latent(study, concept)
+        print(concept, found[concept], flush=True)
+    first = max((concept for concept in found if concept != SHOWN), key=lambda concept: found[concept].rise)
+    norm, seen = find_norm(study, first, found[first].latent)
+    print(first, norm, *seen, sep="\n  ", flush=True)
+    table = held_out(study, found, norm, first)
+    result = {
+        "about": f"{SAE_NAME}, {str(dtype).removeprefix('torch.')}: the rule's latent for each concept, and what"
+        " came of it on held-out prompts. A pass needs texts as the statement of my_clamp says, and a rise "
+        f"{MARGIN:g} nats above 0.95 of random latents of that norm.",
+        "concept": first,
+        "latent": found[first].latent,
+        "value": table[first]["value"],
         "table": table,
     }
-    text = json.dumps(rounded(found), indent=1) + "\n"
+    text = json.dumps(rounded(result), indent=1) + "\n"
     arguments.out.write_text(text, encoding="utf-8")
+    print(text)
     print(f"for data/README.md: {len(text.encode()):,} bytes, {hashlib.sha256(text.encode()).hexdigest()}")
 
 

@@ -124,17 +124,31 @@ class ClampStudy:
 
         With SmolLM2 the layers below the move run once. ValueError for no ids.
         """
-        if not len(ids):
+        return self.log_odds_of_sets(moves, prompts, [ids], batch_size=batch_size)[0]
+
+    def log_odds_of_sets(
+        self,
+        moves: Sequence[Move | None],
+        prompts: Sequence[Prompt],
+        sets: Sequence[Sequence[int]],
+        *,
+        batch_size: int = 256,
+    ) -> Float[Tensor, "set move prompt"]:
+        """`log_odds` of several sets of ids, from the same forward passes."""
+        if not all(len(ids) for ids in sets):
             raise ValueError("ids is empty: an empty set of words has no probability.")
         batch = read_prompts(self.model, prompts, side="left")
-        chosen = sorted(set(ids))
-        out = []
+        out: list[Tensor] = []
         with torch.no_grad():
             for logits in self._last_logits(moves, batch, batch_size):
-                rest = logits.float().clone()
-                rest[:, chosen] = -torch.inf
-                out.append((logits[:, chosen].float().logsumexp(-1) - rest.logsumexp(-1)).cpu())
-        return torch.cat(out).view(len(moves), len(batch))
+                columns = []
+                for ids in sets:
+                    chosen = sorted(set(ids))
+                    rest = logits.float().clone()
+                    rest[:, chosen] = -torch.inf
+                    columns.append((logits[:, chosen].float().logsumexp(-1) - rest.logsumexp(-1)).cpu())
+                out.append(torch.stack(columns))
+        return torch.cat(out, dim=1).view(len(sets), len(moves), len(batch))
 
     def _last_logits(
         self, moves: Sequence[Move | None], batch: TokenBatch, batch_size: int
