@@ -170,6 +170,8 @@ def bases_by_turning(f_sae, f_neurons, labels, train):
 
 # Mutants of the reference that are right: the changed statement, and why.
 
+AFFINE = "true rows against all: the area drawn towards one half, by the same factor in every column"
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Hooks
@@ -294,6 +296,14 @@ EQUIVALENT: dict = {
     "ablation_effect": {
         "logprobs = logits[:, :].log_softmax(dim=-1)": "`gather` leaves the last position out: there is no index for it",
         "return -logprobs.gather(2, tokens[:, 1:, None])[:, :, -1]": "this axis has one entry",
+    },
+    "fuzzing_score": {
+        "says_right = marked.any(dim=1) & (2 * hits >= marks - 0.03)": "counts are whole",
+    },
+    "compare_bases": {
+        "i = max(range(len(known)), key=lambda column: abs(0.5 - known[column]))": "an absolute value",
+        "known = [specificity(c[train & labels], c[train]) for c in f.T]": AFFINE,
+        "known = [specificity(c[train], c[train & ~labels]) for c in f.T]": AFFINE,
     },
     "splice": {
         "out = resid": "a hook may work in place",
