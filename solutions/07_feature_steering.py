@@ -70,7 +70,28 @@ show.table(
         for name, one in found.items()
     },
     ["latent", "training", "held out", "95 % of random choices", "difference of means"],
+    digits=[0, 2, 2, 2, 2],
 )
+
+# %% id="claims-beside-seen" tags=["claims"]
+from mi_course import claim
+
+lesson.seen("bar-low", min(one.bar for one in found.values()), ".2f")
+lesson.seen("bar-high", max(one.bar for one in found.values()), ".2f")
+lesson.seen("means-low", min(one.difference_of_means for one in found.values()), ".2f")
+wins = sum(one.difference_of_means > one.held_out for one in found.values())
+lesson.seen("means-wins", wins, "d")
+claim(
+    "each latent is above its bar by 0.03",
+    all(one.held_out > one.bar + 0.03 for one in found.values()),
+)
+claim("the difference of means wins for at least four of six concepts", wins >= 4)
+
+# %% [markdown] id="beside-seen"
+# <details><summary>What you should see</summary>
+#
+# Chance that may search reaches {{seen:bar-low}} to {{seen:bar-high}}, far from one half: that is what "the best of several" is worth. A latent for each concept is clearly above it. And the difference of means, which needs no SAE and no search, has at least {{seen:means-low}} and wins for {{seen:means-wins}} of the six concepts, as it does in AxBench (Wu et al. 2025). It was *fitted* to the concept, where a latent had to be there already. The passages favor it, too: they were chosen by words, and each word moves the stream. What an SAE offers is not the better detector. It is a list of candidates for concepts that nobody has labels for.
+# </details>
 
 # %% [markdown] id="mystery-intro"
 # ## A name for a latent
@@ -95,7 +116,7 @@ for i in (
 # {{exercise my_label}}
 #
 # Give a list of 1 to 40 entries. An entry is a word of letters and digits, or the beginning of one followed by a star: `"ship*"` matches ship, ships and shipping. Case does not matter. The label predicts "active" for a passage that contains a matching word. It is judged by the detection score, the balanced accuracy, on held-out passages: half of them active, the others from the same documents, none in the feature index or from a document of the training passages.
-# The score must be at least 0.05 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of the labels of other latents, fitted like the next; and the single word or beginning (of four letters or more) that scores best on the training passages.
+# The score must be at least 0.05 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of 100 labels that `word_labels.fit_words` fitted to as many other latents; and the single word, or beginning of four letters or more, that scores best on the training passages.
 
 # %% id="answer-my_label"
 # my_label = ["ship*", "boat", ...]
@@ -107,3 +128,57 @@ my_label = word_labels.fit_words(fitting.texts, fitting.fired)
 # END SOLUTION
 
 lesson.check(my_label, name="my_label")
+
+# %% [markdown] id="two-names-intro"
+# ## When a label lies
+#
+# Bolukbasi et al. (2021) named neurons of BERT by their top sentences, and the names depended on the corpus that the sentences came from. Try it: what is latent 1585 active on in books, and what in textbooks? A name is here the set of words at the twenty strongest activations.
+#
+# Two controls belong to it. Names from two halves of *one* kind of text differ as well, since examples are few. And a word that a kind of text does not contain cannot be in its name: of the words that are in one name only, how many does the other kind of text contain at all, and how is that for words in general, whatever the latent? **Predict:** how much of the difference is left?
+
+# %% id="two-names"
+from mi_course.interp.sae import load_shipped
+from mi_course.interp.sae.two_names import two_names
+
+sae = load_shipped("middle-4608", model=model)
+passages = concepts.concept_contexts("train")
+rows = list(range(0, len(passages), 2))
+f = concepts.context_activations(model, sae, passages.tokens[rows])
+words = [model.to_str_tokens(passages.tokens[i]) for i in rows]
+kinds = [passages.kinds[i] for i in rows]
+books = torch.tensor([kind == "books" for kind in kinds])
+named = two_names(f[..., 1585], words, kinds)
+for kind, name in named.names.items():
+    print(f"{kind}: {', '.join(name)}")
+
+active = torch.stack([(f[books] > 0).sum((0, 1)), (f[~books] > 0).sum((0, 1))]).amin(0)
+enough = (active >= 30).nonzero()[:, 0]
+drawn = enough[torch.randperm(len(enough), generator=torch.Generator().manual_seed(0))[:60]]
+many = torch.tensor([two_names(f[..., i], words, kinds, splits=4)[1:] for i in drawn.tolist()])
+show.table(
+    {"latent 1585": list(named[1:]), "60 random latents": many.mean(0).tolist()},
+    ["shared by two kinds", "by halves of one kind", "absent there", "absent there, any word"],
+)
+
+# %% id="claims-two-names-seen" tags=["claims"]
+between, within, absent, anyway = many.mean(0).tolist()
+lesson.seen("names-between", between, ".2f")
+lesson.seen("names-within", within, ".2f")
+lesson.seen("names-absent", absent, ".2f")
+lesson.seen("names-anyway", anyway, ".2f")
+claim(
+    "law and medicine are in the name from books, not in that from textbooks",
+    {"law", "medicine"} <= {*named.names["books"]} - {*named.names["textbooks"]},
+)
+claim("over 60 latents, names from two kinds share less than 0.25", between < 0.25)
+claim("and names from halves of one kind at most 0.08 more", within < between + 0.08)
+claim(
+    "words of one name are absent from the other kind no more often than any words",
+    absent < anyway,
+)
+
+# %% [markdown] id="two-names-seen"
+# <details><summary>What you should see</summary>
+#
+# Two names indeed: in books it looks like the learned professions, in textbooks like branches of science, and both lists have words that fit neither. But look at the controls. Names of random latents from two kinds of text have {{seen:names-between}} of their words in common, and names from two halves of one kind only {{seen:names-within}}: most of the disagreement comes with short lists, not with kinds of text. And of the words that only one name has, {{seen:names-absent}} cannot be in the other, since that text does not contain them. The latent has no part in this; of all different words it holds for {{seen:names-anyway}}. What looks like two meanings is mostly sampling and vocabulary. That does not save the label: whoever had seen only one of the lists would have been as sure of it.
+# </details>

@@ -190,5 +190,5 @@ MY_LABEL = Exercise(
         "Score a draft on half of the training passages: `detection_score(word_labels.matches(texts, draft), fired)`. Add a word if active passages without a match have it in common; take one out if it matches inactive ones.",
         "`word_labels.fit_words(train.texts, train.fired)` fits such a list. Read it, and ask what its words have in common.",
     ),
-    reveal="A label that names the theme and leaves its words out scores low, and a list that was fitted scores well without saying what it is about: detection rewards prediction. So it tells good labels from bad, and still does not show that the latent *means* the label. Even the best list leaves many active passages unexplained.",
+    reveal='Let, give, allow, enable, yield: words that share a meaning, *to make possible*, and no spelling. No single one of them catches more than a few of the active passages, and the list catches two in three and hardly an inactive one; what it misses are mostly weak activations. But "makes possible" itself scores next to nothing: detection rewards words that predict. It tells good labels from bad, and does not show that the latent *means* the label.',
 )
