@@ -116,7 +116,7 @@ for i in (
 # {{exercise my_label}}
 #
 # Give a list of 1 to 40 entries. An entry is a word of letters and digits, or the beginning of one followed by a star: `"ship*"` matches ship, ships and shipping. Case does not matter. The label predicts "active" for a passage that contains a matching word. It is judged by the detection score, the balanced accuracy, on held-out passages: half of them active, the others from the same documents, none in the feature index or from a document of the training passages.
-# The score must be at least 0.05 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of 100 labels that `word_labels.fit_words` fitted to as many other latents; and the single word, or beginning of four letters or more, that scores best on the training passages.
+# The score must be at least 0.15 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of 100 labels that `word_labels.fit_words` fitted to as many other latents; and the single word, or beginning of four letters or more, that scores best on the training passages.
 
 # %% id="answer-my_label"
 # my_label = ["ship*", "boat", ...]
