@@ -12,8 +12,9 @@ many again that contain no word of any list. The lists were fixed before any act
 The mystery. From POOL documents of each kind and split, 16 passages of 32 tokens each. Eligible are latents that are
 active on 0.1 to 1 % of the tokens and on enough passages of both splits and kinds. On the training split a label is
 fitted on one half of the documents and scored on the other: it must reach NAMEABLE, and exceed by APART both the best
-single word and the word on which the latent peaks most often. Of these, the latent with the largest lead is taken. The
-held-out split plays no part in the choice, except that it must have enough passages.
+single word and the word on which the latent peaks most often. No entry of the label may match more than COMMON of all
+training passages, so that it is about something. Of these, the latent with the largest lead is taken. The held-out
+split plays no part in the choice, except that it must have enough passages.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ WORDS = {
 PER_CELL, LENGTH = 20, 48
 POOL, PER_DOCUMENT, SHORT = 70, 16, 33
 DENSITY, ENOUGH, SCORED = (0.001, 0.01), 60, 120
-NAMEABLE, APART = 0.75, 0.08
+NAMEABLE, APART, COMMON = 0.75, 0.08, 0.03
 OTHERS = 100
 
 
@@ -299,7 +300,12 @@ def name_a_latent(sae, values: Tensor, counts: Tensor, pool: list[Passage]):  # 
         found.append((latent, words, common, *scores))
     print(f"{len(found)} were fitted", flush=True)
     good = [row for row in found if row[3] >= NAMEABLE and row[3] >= max(row[4:]) + APART]
+    print(f"{len(good)} can be named, and not by one word", flush=True)
+    training = [passage.text for passage in pool if passage.split == 0]
+    rare = {entry: bool(matches(training, [entry]).double().mean() <= COMMON) for row in good for entry in row[1]}
+    good = [row for row in good if all(rare[entry] for entry in row[1])]
     good.sort(key=lambda row: max(row[4:]) - row[3])
+    print(f"{len(good)} of them by words that are not common:", flush=True)
     for row in good[:12]:
         print(
             row[0], f"{float(density[row[0]]):.3%}", row[1], row[2], [round(score, 3) for score in row[3:]], flush=True

@@ -7,6 +7,7 @@ import torch
 
 from mi_course.course import check_exercise
 from mi_course.interp.sae import concepts
+from mi_course.interp.sae.word_labels import words_of
 from mi_course.lessons.feature_steering.features_outcome import MY_FEATURES
 from mi_course.lessons.feature_steering.held_out import best_on_training
 
@@ -20,7 +21,7 @@ BAD = {
     "a truth": ({"law": True}, "expected a whole number"),
     "two latents": ({"law": torch.tensor([1, 2])}, "expected a whole number"),
     "a negative number": ({"law": -1}, "no latent -1"),
-    "enormous": ({"law": 10**30}, "another SAE"),
+    "enormous": ({"law": 4608}, "another SAE"),
     "nothing": ({}, "no latent for"),
 }
 
@@ -75,23 +76,34 @@ def test_the_kind_of_text_alone_is_worth_nothing():
         assert float(held_out.area(concept, books)) == 0.5
 
 
-def test_no_passage_is_in_both_splits():
-    train, held_out = concepts.concept_contexts("train"), concept_texts("held out")
-    assert not {*train.texts} & held_out
-    for split in concepts.SPLITS:
-        passages = concepts.concept_contexts(split)
+def test_no_passage_is_in_both_splits_and_labels_follow_the_lists():
+    train, held_out = concepts.concept_contexts("train"), concepts.concept_contexts("held out")
+    assert not {*train.texts} & {*held_out.texts}
+    for passages in (train, held_out):
         for concept, labels in passages.about.items():
             words = {*concepts.word_lists()[concept]}
-            for text, label in zip(passages.texts, labels.tolist(), strict=True):
-                found = len(words & {*concepts_words(text)})
-                assert label == (1 if found >= 2 else 0 if found == 0 else -1)
+            found = [len(words & {*words_of(text)}) for text in passages.texts]
+            assert labels.tolist() == [1 if n >= 2 else 0 if n == 0 else -1 for n in found]
 
 
-def concept_texts(split):
-    return {*concepts.concept_contexts(split).texts}
+def test_the_difference_of_means_beside_it():
+    """What the lesson prints: every latent passes its bar, and the difference of means is above 0.95."""
+    found = concepts.compare(best_on_training())
+    assert all(one.held_out > one.bar + 0.05 for one in found.values())
+    assert all(one.difference_of_means > 0.95 for one in found.values())
 
 
-def concepts_words(text):
-    from mi_course.interp.sae.word_labels import words_of
+@pytest.mark.real_model
+@pytest.mark.measured
+def test_the_recorded_latents_are_those_of_the_shipped_sae():
+    """Recorded in bfloat16, and in 255 steps: here in float32."""
+    import mi_course
+    from mi_course.interp.sae import load_shipped
 
-    return words_of(text)
+    model, sae = mi_course.load_model(compatibility=False), load_shipped(concepts.SAE_NAME)
+    train = concepts.concept_contexts("train")
+    rows = list(range(0, len(train), 24))
+    peaks = concepts.context_peaks(model, sae, train.tokens[rows])
+    best = list(best_on_training().values())
+    assert torch.allclose(peaks[:, best], train.latents[rows][:, best], rtol=0.05, atol=0.5)
+    assert float(((peaks > 0) == (train.latents[rows] > 0)).double().mean()) > 0.97

@@ -48,6 +48,10 @@ def test_the_full_size():
     label = fitted_label()
     assert check_exercise(MY_LABEL, label).passed
     assert check_exercise(MY_LABEL, tuple(word.upper() for word in label)).passed
+    by_hand = ["let", "lets", "give*", "gave", "giving", "allow*", "enabl*", "permit*", "yield*", "offer*"]
+    assert check_exercise(MY_LABEL, by_hand).passed
+    assert not check_exercise(MY_LABEL, ["let", "give*"]).passed
+    assert check_exercise(MY_LABEL, ["let", "give*", "allow*"]).passed
     assert check_exercise(MY_LABEL, label[:1]).mistake == "one_word"
     common = ["the", "of", "and", "to", "a", "in", "is", "was", "it", "for", "with", "as", "his", "that", "on", "by"]
     assert check_exercise(MY_LABEL, common).mistake == "too_broad"

@@ -83,6 +83,10 @@ class ConceptContexts:
     def _areas(self) -> dict[str, Float[Tensor, " latent"]]:
         return {}
 
+    @cached_property
+    def _bars(self) -> dict[tuple[str, int], float]:
+        return {}
+
     def area(self, concept: str, values: Float[Tensor, "context ..."]) -> Float[Tensor, " ..."]:
         """The AUROC of values of the passages for this concept, within each kind of text, averaged over the kinds.
 
@@ -186,8 +190,11 @@ class Found(NamedTuple):
 
 def bar(concept: str, train: ConceptContexts, held_out: ConceptContexts) -> float:
     """What 95 % of the random choices (`chance`) do not exceed for this concept, an AUROC on held-out passages."""
-    controls = chance(train.areas(concept), held_out.areas(concept), live(train.latents))
-    return float(controls.quantile(QUANTILE))
+    key = concept, id(train)
+    if key not in held_out._bars:
+        controls = chance(train.areas(concept), held_out.areas(concept), live(train.latents))
+        held_out._bars[key] = float(controls.quantile(QUANTILE))
+    return held_out._bars[key]
 
 
 def compare(features: dict[str, int]) -> dict[str, Found]:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Complaint, Exercise, Mistake, Part, RandomInputs
-from mi_course.interp.sae.concepts import CONCEPTS, CONTROLS, HANDFUL, LIVE, QUANTILE, ConceptContexts, bar
+from mi_course.interp.sae.concepts import CONCEPTS, CONTROLS, QUANTILE, ConceptContexts, bar
 from mi_course.lessons.feature_steering.held_out import RecordedConcepts
 from mi_course.wire import Observation
 
+# The bar (`concepts.bar`) is 0.65 to 0.81, depending on the concept; the best on the training passages reach 0.87 to 0.99
+# on held-out ones, the difference of means 0.975 to 0.99. Of all latents 0.1 to 0.5 % pass for a concept.
 DENSE, KIND, LITTLE, OPPOSITE = 0.9, 0.9, 0.6, 0.35
 """Active on this share of the passages counts as dense; this AUROC for the kind of text tells kinds apart; below
 LITTLE a latent says little about a concept, and below OPPOSITE it says the opposite."""
@@ -217,6 +219,3 @@ MY_FEATURES = Exercise(
     ),
     reveal="Whoever searches thousands of latents finds one that fits some forty passages by luck; that is why the choice is repeated at random, and why other passages judge it. And a latent that passes need not *be* the concept: the difference of means, fitted on the same passages without any SAE, is as good or better for most of them (AxBench: Wu et al. 2025, found the same).",
 )
-
-RUBRIC = (CONTROLS, HANDFUL, QUANTILE, LIVE)
-"""As the statement gives them."""

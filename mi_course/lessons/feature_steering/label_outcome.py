@@ -22,7 +22,10 @@ from mi_course.interp.sae.word_labels import (
 from mi_course.lessons.feature_steering.held_out import RecordedMystery
 from mi_course.wire import Observation
 
-MARGIN, QUANTILE, CONTROLS = 0.05, 0.95, 200
+MARGIN, QUANTILE, CONTROLS = 0.15, 0.95, 200
+"""The score must exceed the 95 % quantile of 200 random labels, that of the labels of other latents, and the best single
+word by MARGIN. Measured on the 238 held-out passages of latent 1108: 0.546, 0.555 and 0.559; a fitted label 0.81, one
+by hand 0.84, `let, give*, allow*` 0.74, `let, give*` 0.66 (tests/lessons/test_my_label.py)."""
 BROAD, NARROW, OPPOSITE = 0.7, 0.15, 0.4
 """A label that matches BROAD of the active passages and as much of the inactive ones is too broad; one that matches
 less than NARROW of the active ones too narrow; a score below OPPOSITE means the opposite."""
@@ -190,5 +193,5 @@ MY_LABEL = Exercise(
         "Score a draft on half of the training passages: `detection_score(word_labels.matches(texts, draft), fired)`. Add a word if active passages without a match have it in common; take one out if it matches inactive ones.",
         "`word_labels.fit_words(train.texts, train.fired)` fits such a list. Read it, and ask what its words have in common.",
     ),
-    reveal="A label that names the theme and leaves its words out scores low, and a list that was fitted scores well without saying what it is about: detection rewards prediction. So it tells good labels from bad, and still does not show that the latent *means* the label. Even the best list leaves many active passages unexplained.",
+    reveal='Let, give, allow, enable, yield: words that share a meaning, *to make possible*, and no spelling. No single one of them catches a quarter of the active passages, and the list catches two in three and hardly an inactive one; what it misses are mostly weak activations. But "makes possible" itself scores next to nothing: detection rewards words that predict. It tells good labels from bad, and does not show that the latent *means* the label.',
 )
