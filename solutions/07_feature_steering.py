@@ -1,0 +1,1112 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] id="title"
+# # {{lesson}}
+#
+# You will find features in a sparse autoencoder of a real language model, name them, put the names to tests that they can fail, turn a feature up until the model cannot stop talking about it, take it out again, and find out what a vector that nobody had to train would have done instead.
+#
+# About {{minutes}} minutes · {{points}} points · after lesson 06; lesson 04 helps. The model is SmolLM2-135M-Instruct; compatibility mode is not needed. Sources: Templeton et al. 2024; Bricken et al. 2023; Paulo et al. 2024; Bolukbasi et al. 2021; Wu et al. 2025.
+
+# %% id="setup"
+import torch
+import mi_course
+from mi_course import show
+
+lesson, model = mi_course.lesson("feature_steering"), mi_course.load_model(compatibility=False)
+
+# %% [markdown] id="part-1"
+# ## 1. The model that believed it was a bridge
+#
+# In May 2024, for a day, one could talk to a language model that took itself for the Golden Gate Bridge. Asked for a recipe, it came back to the fog and the cables. Nobody had trained it to. In the middle of the model a sparse autoencoder had been trained, one of its 34 million latents was active where the bridge was mentioned, and that latent was held at ten times its largest value (Templeton et al. 2024).
+#
+# Here is the same thing, small. Our model has 135 million parameters, the autoencoder sits in its middle, after layer 14, and has 4,608 latents. One of them is held at a fixed value on every token while the model writes. **Predict:** can one latent of 4,608 change what such a small model writes about? What happens if you turn it up much further?
+
+# %% id="bridge" tags=["not-compared"]
+from mi_course.interp.sae import clamp_choice, load_shipped
+from mi_course.interp.sae import clamp_study as clamps
+from mi_course.interp.sae import latent_study as runs
+from mi_course.interp.sae.clamp_texts import CONCEPTS, HELD_OUT_PROMPTS, PROMPTS
+
+sae, model = load_shipped("middle-4608", model=model), model.requires_grad_(False)
+shown = clamp_choice.steered().table[clamp_choice.SHOWN]  # chosen by a rule: section 4
+LATENT, VALUE = shown["latent"], shown["value"]
+study, openings = clamps.ClampStudy.of(model, sae), HELD_OUT_PROMPTS[:3]
+values = [VALUE / 2, VALUE, 2 * VALUE, 4 * VALUE]
+moves = [None, *(clamps.Clamp(sae, LATENT, value) for value in values)]
+written = study.write(moves, openings)
+names = ["as it is", *(f"held at {value:.0f}" for value in values)]
+rows = {
+    name: [text.text for text in texts] for name, texts in zip(names, written, strict=True)
+}
+show.table(rows, [f"{opening} …" for opening in openings], left=True)
+
+# %% id="claims-bridge-seen" tags=["claims"]
+from mi_course import claim
+
+worse = {
+    name: torch.tensor(study.loss(each)).mean()
+    for name, each in zip(names, written, strict=True)
+}
+far = names[-1]
+lesson.seen("bridge-value", VALUE, ".0f")
+lesson.seen("bridge-far", values[3], ".0f")
+lesson.seen("bridge-largest", sae.feature_index.page(sae, LATENT)["largest"], ".0f")
+lesson.seen("bridge-worse", worse[far] - worse["as it is"], ".1f")
+claim(
+    "at four times the value the texts cost the unsteered model at least 1 nat per token more, in the mean of three",
+    float(worse[far] - worse["as it is"]) > 1,
+)
+
+# %% [markdown] id="bridge-seen"
+# <details><summary>What you should see</summary>
+#
+# Read down the columns. A single latent is fixed, and the same openings lead somewhere else. What they lead to you will have noticed; keep the name to yourself, since naming is what the next two sections are about. At {{seen:bridge-far}} the words come apart: the unsteered model finds such text {{seen:bridge-worse}} nats per token less likely than what it writes itself.
+#
+# In natural text this latent never exceeds {{seen:bridge-largest}}. So the interesting values lie far outside of what it is ever set to by the model, as in the paper, where ten times the maximum was used.
+#
+# It looks like a discovery. But nothing has been compared with anything yet. Would another latent have done as much harm? Would a *random* vector? Would one have needed an autoencoder at all?
+# </details>
+
+# %% [markdown] id="part-2"
+# ## 2. What is in the box
+#
+# The autoencoder is not one of lesson 06. It was trained for the course on millions of tokens of textbooks, books, articles, code and the model's own writing, and it comes with a *card*: what was measured of it on text that it has not seen. **Predict:** how much worse does the model get, in nats per token, if it has to go on with the reconstruction instead of its own activations?
+
+# %% id="card"
+from mi_course.interp.sae import shipped_card
+from mi_course.interp.sae.cards import mean_rise
+
+card = shipped_card("middle-4608")
+zeros = sum(group["zero"] for group in card["loss"].values()) / len(card["loss"])
+facts = {
+    "tokens of training": f"{card['training_tokens']:,}",
+    "latents": f"{card['n_latents']:,}",
+    "active on a token, mean": f"{card['l0']:.0f}",
+    "never active": f"{card['dead_share']:.1%}",
+    "variance explained": f"{card['explained_variance']:.2f}",
+    "loss with the reconstruction (nats)": f"{mean_rise(card):+.2f}",
+    "loss with zeros (nats)": f"{zeros:+.2f}",
+}
+show.table(facts, ["middle-4608"])
+
+# %% id="claims-card-seen" tags=["claims"]
+lesson.seen("l0", card["l0"], ".0f")
+lesson.seen("explained", card["explained_variance"], ".2f")
+lesson.seen("rise", mean_rise(card), ".2f")
+worst = max(card["loss"], key=lambda group: card["loss"][group]["rise"])
+best = min(card["loss"], key=lambda group: card["loss"][group]["rise"])
+lesson.seen("worst", worst, "s")
+lesson.seen("worst-rise", card["loss"][worst]["rise"], ".2f")
+lesson.seen("best", best, "s")
+lesson.seen("best-rise", card["loss"][best]["rise"], ".2f")
+claim(
+    "the reconstruction costs less than a tenth of what zeros cost, and at least 0.05 nats",
+    0.05 < mean_rise(card) < zeros / 10,
+)
+claim(
+    "between 0.6 and 0.95 of the variance is explained",
+    0.6 < card["explained_variance"] < 0.95,
+)
+
+# %% [markdown] id="card-seen"
+# <details><summary>What you should see</summary>
+#
+# About {{seen:l0}} of the latents are active on a token, and together they explain {{seen:explained}} of the variance. A model that has to go on with them is {{seen:rise}} nats per token worse: least on {{seen:best}} ({{seen:best-rise}}), most on {{seen:worst}} ({{seen:worst-rise}}). That is little beside zeros, and it is not nothing. What the autoencoder leaves out is part of the model, and we do not know what is in it. Keep that in mind whenever "the features" of a model are mentioned: these are the features that were found.
+# </details>
+#
+# Now look at the latent from above. A feature page shows what researchers look at first. (`docs/feature-browser.md` explains each part; `show.feature_browser(sae)` has all latents, with search.) **Predict** from the texts above what its strongest contexts are about, then look. Would you name it after the ten strongest, or after the lower bands?
+
+# %% id="page" tags=["not-compared"]
+show.feature(sae, LATENT)
+
+# %% [markdown] id="page-after"
+# The page is made of three things: a list of positions, sorted; some more positions, drawn at random from each range of ranks; and the tokens that the decoder's row promotes. You will now write all three.
+
+# %% [markdown] id="ask-top_activations"
+# ### Where is it strongest?
+#
+# {{exercise top_activations}}
+#
+# `f` holds one latent's activation on each token of a text. Return positions, that is, indices into `f`. Only *active* tokens are listed, those above 0; where fewer than n are active, the list is shorter, and where none is, or n is 0, it is empty. `f` may hold negative values, because the same function will serve for neurons and directions: they are not active, however large. The order among equal activations is free, and so is the choice if only some of them have room.
+
+# %% id="answer-top_activations"
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def top_activations(f: Float[Tensor, "token"], n: int) -> list[int]:
+    """Positions of the n largest activations, largest first; fewer if fewer than n tokens are active.
+
+    f: activations of one latent, active where above 0.
+    """
+    # BEGIN SOLUTION
+    active = (f > 0).nonzero().flatten()
+    order = f[active].argsort(descending=True)
+    return active[order][:n].tolist()
+    # END SOLUTION
+
+
+lesson.check(top_activations)
+
+# %% [markdown] id="ask-quantile_examples"
+# ### And in the rest of its range?
+#
+# {{exercise quantile_examples}}
+#
+# Sort the active tokens (above 0; `f` may hold negative values) from the strongest, rank 0, to the weakest. `edges` are shares of *their* number m, ascending, between 0 and 1: the band between two successive edges a and b holds the ranks from `round(a * m)` up to, not including, `round(b * m)`. So `[0, 0.1, 0.5, 1]` makes three bands: the strongest tenth, the rest of the upper half, the lower half. The first edge may be above 0 and the last below 1; a band may be empty.
+#
+# For each band return a list of n positions, drawn at random without replacement; all of its positions if it has fewer than n. Within a band each position is as likely as any other, and each pair as any other pair. The seed decides: the same seed gives the same positions, another seed others, and the global random state stays as it is. The order within a band is free. Equal activations may be ranked in any order, but no position stands in two bands.
+
+# %% id="answer-quantile_examples"
+from itertools import pairwise
+
+
+def quantile_examples(
+    f: Float[Tensor, "token"], edges: list[float], n: int, seed: int
+) -> list[list[int]]:
+    """Random positions from each band of ranks: for each, n of them, or all if it has fewer.
+
+    f: activations of one latent, active where above 0.
+    edges: ranks as shares of the active tokens, ascending; 0 is the largest activation, 1 the smallest.
+    """
+    # BEGIN SOLUTION
+    active = (f > 0).nonzero().flatten()
+    order = active[f[active].argsort(descending=True)]
+    cuts = [round(edge * len(order)) for edge in edges]
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for start, end in pairwise(cuts):
+        band = order[start:end]
+        drawn = torch.randperm(len(band), generator=generator)[:n]
+        examples.append(band[drawn].tolist())
+    return examples
+    # END SOLUTION
+
+
+lesson.check(quantile_examples)
+
+# %% [markdown] id="use-contexts-intro"
+# Let the model read: eight kinds of text, from novels to Python code, as many rows of each. We look at one latent's top of the list, and then at three random tokens from each band of ranks.
+#
+# **Predict:** down to which band will the name hold that you gave it?
+
+# %% id="use-contexts"
+top, bands = lesson.use("top_activations"), lesson.use("quantile_examples")
+reading = runs.read(model, sae)
+f = reading.of(LATENT)
+print(f"{len(f):,} tokens; latent {LATENT} is active on {(f > 0).float().mean():.2%} of them")
+columns = ["activation", "kind of text", "context"]
+print(show.table(runs.contexts(reading, top(f, 8), f), columns, left=True))
+EDGES = [0, 0.1, 0.25, 0.5, 1]
+drawn = [position for band in bands(f, EDGES, 3, seed=0) for position in band]
+print(show.table(runs.contexts(reading, drawn, f), columns, left=True))
+forty = runs.nameable(reading, 40)
+again = {i: runs.same_tokens(reading, top, bands, i, EDGES) for i in (LATENT, *forty)}
+mean_of = torch.tensor([again[i] for i in forty]).nanmean(dim=0)
+ranges = ["0 to 10 %", "10 to 25 %", "25 to 50 %", "50 to 100 %"]
+rows = {f"latent {LATENT}": again[LATENT], "mean of 40 latents": mean_of}
+show.table(
+    rows, ranges, title="share of tokens that are among those of the ten strongest, by rank"
+)
+
+# %% id="claims-contexts-seen" tags=["claims"]
+ours, usual = again[LATENT], mean_of.tolist()
+lesson.seen("top-band", 100 * ours[0], ".0f")
+lesson.seen("low-band", 100 * ours[-1], ".0f")
+lesson.seen("usual-top", 100 * usual[0], ".0f")
+lesson.seen("usual-low", 100 * usual[-1], ".0f")
+claim(
+    "mean of 40 latents: the ten strongest tokens make up half as much of the lower half of ranks as of the first tenth",
+    usual[-1] < usual[0] / 2,
+)
+
+# %% [markdown] id="contexts-seen"
+# <details><summary>What you should see</summary>
+#
+# The first list is easy to name. The second is not, and the further down, the less. One crude number: of the tokens in the first tenth of ranks, {{seen:usual-top}} % are among those of a latent's ten strongest; in the lower half, {{seen:usual-low}} % (for our latent {{seen:top-band}} and {{seen:low-band}} %). Half of all the tokens on which a latent is active lie in that lower half. They are the weak half: Templeton et al. (2024) had contexts rated, and found the same, that specificity falls as the activation weakens. So a name that was read off the top of the list is a name for the top of the list.
+# </details>
+
+# %% [markdown] id="ask-logit_effect"
+# ### What does it make likelier?
+#
+# {{exercise logit_effect}}
+#
+# `W_dec_row` is what the latent writes into the residual stream for each unit of activation, and `W_U` turns the stream into logits: token v gets the product of the row with column v. Return two lists of token ids: the n tokens with the highest logits, highest first, and the n with the lowest, lowest first. Both have n entries whatever the signs (adding one number to all logits changes neither the probabilities nor the order), or all tokens if the vocabulary is smaller than n; a token may then stand in both. With n = 0 both are empty. The order among equal logits is free.
+
+
+# %% id="answer-logit_effect"
+def logit_effect(
+    W_dec_row: Float[Tensor, "d"], W_U: Float[Tensor, "d vocab"], n: int
+) -> tuple[list[int], list[int]]:
+    """Ids of the n tokens that a direction promotes most, and of the n that it suppresses most.
+
+    The direct effect on the logits, as in a logit lens; the strongest effect comes first in both lists.
+    W_U: with the weights of the final norm multiplied into its rows.
+    """
+    # BEGIN SOLUTION
+    order = (W_dec_row @ W_U).argsort(descending=True)
+    return order[:n].tolist(), order.flip(0)[:n].tolist()
+    # END SOLUTION
+
+
+lesson.check(logit_effect)
+
+# %% [markdown] id="use-promoted-intro"
+# The decoder's row says what the latent *writes*. With the weight of the final norm folded in, its product with `W_U` says which tokens it promotes directly, as if nothing came between layer 14 and the end.
+#
+# And a control. Everybody finds meaning in ten promoted tokens. Here are those of three latents, ours among them, and of three random directions, in random order. **Predict:** which are which? And how often will the token on which a latent is strongest be one of those that it promotes most, the first hundredth of the vocabulary?
+
+# %% id="use-promoted"
+promote = lesson.use("logit_effect")
+unembed = model.ln_final.weight.detach()[:, None] * model.W_U
+lettered, random_ones = runs.shuffled_rows(sae, [LATENT, forty[0], forty[1]], seed=3)
+for letter, row in lettered.items():
+    up, down = (model.tokenizer.batch_decode(ids) for ids in promote(row, unembed, 6))
+    print(f"{letter}  more: {' '.join(up)}   less: {' '.join(down[:3])}")
+own, another = runs.promotes_what_it_reads(sae, unembed)
+print(
+    f"the token on which it is strongest is among the 1 % promoted most: {own:.1%} of 200 latents"
+)
+print(f"control, the token on which another latent is strongest: {another:.1%}")
+
+# %% id="claims-promoted-seen" tags=["claims"]
+lesson.seen("random-letters", random_ones, "s")
+lesson.seen("own-promoted", 100 * own, ".0f")
+lesson.seen("another-promoted", 100 * another, ".0f")
+claim(
+    "fewer than half of 200 latents promote the token on which they are strongest",
+    own < 0.5,
+)
+
+# %% [markdown] id="promoted-seen"
+# <details><summary>What you should see</summary>
+#
+# {{seen:random-letters}} are the random directions. A real latent's list may hang together; a random one's does so less often than it seems, since the strangest tokens of the vocabulary are the longest columns of `W_U` and turn up in everything.
+#
+# And reading is not writing. The token on which a latent is strongest is in the first hundredth of what it promotes for {{seen:own-promoted}} % of the latents; the token of some other latent is so for {{seen:another-promoted}} %. What a latent reacts to and what it promotes are two questions. In the middle of a model the decoder's row writes for all the layers that follow, and only in part for the vocabulary.
+# </details>
+
+# %% [markdown] id="part-3"
+# ## 3. A name is a claim
+#
+# "A latent for the sea" is an opinion. "It is active in a context if and only if one of these words occurs there" is a claim, since the next page of text can refute it. Bills et al. (2023) had language models write and test such claims; Paulo et al. (2024) simplified the test into two questions. *Detection*: given whole contexts, in which of them is the latent active? *Fuzzing*: given a context with some tokens marked, are these the tokens on which it is active? They let a language model answer with the label in hand. Here the label is a list of words, and answers for itself.
+#
+# A latent is active in few contexts. Whoever always says "no" is right most of the time, so accuracy is worthless here. **By hand, once.** Ten contexts, two of them active; a label that says "active" for one of the two and for two of the others. Its accuracy is 0.7. What is the mean of its accuracies on the two kinds?
+
+# %% [markdown] id="ask-detection_score"
+# ### Does the label say when?
+#
+# {{exercise detection_score}}
+#
+# `predicted[c]` says whether the rule names context c, `fired[c]` whether the latent is active there. The true positive rate is the share of the *active* contexts that the rule names; the true negative rate is the share of the *other* contexts that it does not name. Return the mean of the two, a number. If a kind of context is absent, because the latent is active in all of them or in none, such contexts cannot show whether the rule is good: return 0.5, whatever the rule says. That holds for a single context and for no context at all too.
+
+
+# %% id="answer-detection_score"
+def detection_score(
+    predicted: Bool[Tensor, "context"], fired: Bool[Tensor, "context"]
+) -> float:
+    """Balanced accuracy: the mean of the true positive and the true negative rate.
+
+    predicted: whether the rule names each context. fired: whether the latent is active in it.
+    0.5 if the latent is active in all contexts or in none.
+    """
+    # BEGIN SOLUTION
+    if fired.all() or not fired.any():
+        return 0.5
+    found = predicted[fired].double().mean()
+    spared = (~predicted[~fired]).double().mean()
+    return float(found + spared) / 2
+    # END SOLUTION
+
+
+lesson.check(detection_score)
+
+# %% [markdown] id="fuzzing-intro"
+# "Texts about the law" may be a fine label for contexts and still be wrong about the latent, which might be active on the word "the" in such texts. Detection does not see that. **Fuzzing** (Paulo et al. 2024) looks closer: show a judge examples with some tokens marked. In some of them these are the tokens on which the latent is truly active, in the others the marks were put elsewhere. The judge knows the label alone, and says whether the marks are right.
+
+# %% [markdown] id="ask-fuzzing_score"
+# ### Does the label say where?
+#
+# {{exercise fuzzing_score}}
+#
+# All examples have equally many tokens. `marked[e, t]` says which tokens of example e are marked, `right[e]` whether these are the tokens on which the latent is truly active, and `matched[e, t]` which tokens the rule matches. Paulo et al. ask a language model whether the marks are right; here the rule decides, and it says "right" when **at least half of the marked tokens are matched**. Half exactly is enough. Matches on tokens that are not marked count neither for nor against. An example without marks is "not right". Score these decisions against `right` as in `detection_score`: the mean of the share of examples with right marks that the rule calls right, and the share of the others that it calls not right; 0.5 if all marks are right, or none are, or there is no example. Return a number.
+
+
+# %% id="answer-fuzzing_score"
+def fuzzing_score(
+    matched: Bool[Tensor, "example token"],
+    marked: Bool[Tensor, "example token"],
+    right: Bool[Tensor, "example"],
+) -> float:
+    """Balanced accuracy of a rule that says whether the marks of each example are right.
+
+    matched: the tokens that the rule matches. marked: the tokens that are marked.
+    right: whether the marks are where the latent is active. The rule says "right" where at least half of the marked
+    tokens are matched, and there are any. 0.5 if all marks are right or none are.
+    """
+    # BEGIN SOLUTION
+    hits, marks = (matched & marked).sum(dim=1), marked.sum(dim=1)
+    says_right = marked.any(dim=1) & (2 * hits >= marks)
+    return detection_score(says_right, right)
+    # END SOLUTION
+
+
+lesson.check(fuzzing_score)
+
+# %% [markdown] id="use-labels-intro"
+# Forty latents, drawn at random from those that are active in 2 to 20 % of the contexts of sixteen tokens. Each gets two labels, made from one half of the rows. One is what you would write down after a look at the page: the tokens at the **top of the list**. The other is **fitted**: piece by piece the string that raises the detection score most. Both are scored on the other half.
+#
+# Three controls. *Random words*, as many. *Another latent's* fitted label: a good label for something else. And no words at all, only the **kind of text**: "active if this is code", if it was more active in code than elsewhere. **Predict** the order of the five.
+
+# %% id="use-labels"
+detect, fuzz = lesson.use("detection_score"), lesson.use("fuzzing_score")
+scores = runs.label_scores(detect, fuzz, reading, forty)
+columns = ["detection", "standard error", "inside one kind", "fuzzing"]
+print(show.table(scores.table(), columns))
+show.table(
+    {f"latent {i}": ", ".join(map(repr, scores.labels[i][:7])) for i in forty[:4]},
+    ["fitted label"],
+    left=True,
+)
+
+# %% id="labels-picture" tags=["not-compared"]
+runs.draw_scores(scores.detection, "How well labels of 40 latents hold on new text")
+
+# %% id="claims-labels-seen" tags=["claims"]
+means = scores.table()
+fitted, listed = means["fitted"], means["top of the list"]
+kind, another_ = means["control: kind of text alone"], means["control: another latent's"]
+randoms = means["control: random words"]
+for name, row in (
+    ("fitted", fitted),
+    ("listed", listed),
+    ("kind", kind),
+    ("another", another_),
+    ("random", randoms),
+):
+    lesson.seen(f"detect-{name}", row[0], ".2f")
+    lesson.seen(f"inside-{name}", row[2], ".2f")
+lesson.seen("fuzz-fitted", fitted[3], ".2f")
+lesson.seen("fuzz-listed", listed[3], ".2f")
+lesson.seen("fuzz-another", another_[3], ".2f")
+claim(
+    "over 40 latents either label beats another latent's and random words, by 0.03 in the mean",
+    min(fitted[0], listed[0]) > max(another_[0], randoms[0]) + 0.03,
+)
+claim(
+    "the kind of text alone is at least as good as 0.03 below the fitted labels",
+    kind[0] > fitted[0] - 0.03,
+)
+
+# %% [markdown] id="labels-seen"
+# <details><summary>What you should see</summary>
+#
+# The controls with words do what they should: another latent's label scores {{seen:detect-another}}, random words {{seen:detect-random}}. The fitted labels score {{seen:detect-fitted}}, the top of the list {{seen:detect-listed}}: above chance, and far from perfect. And the control without any word, the kind of text alone, scores {{seen:detect-kind}}.
+#
+# So part of what a label "detects" is only where we are. Inside one kind of text, where the kind says nothing, {{seen:inside-fitted}} is left for the fitted labels and {{seen:inside-listed}} for the top of the list. Fuzzing asks the finer question, and gives {{seen:fuzz-fitted}} and {{seen:fuzz-listed}} (another latent's label: {{seen:fuzz-another}}).
+#
+# Paulo et al. (2024) report higher numbers, for larger models, with a language model that knows what "words about sailing" are where we have only the words. Part of the distance is in the labels, then. But which part is not known until somebody measures it, and whether a list of words is a poor label or the latent a poor feature cannot be told from one score. What can be told: an unscored name, with ten hand-picked contexts, is worth nothing.
+# </details>
+
+# %% [markdown] id="part-4"
+# ## 4. Turn it up
+#
+# So far we have only read. Does the model *use* the latent? Set it to a value, and let the model go on. There are two ways. You can hand the model the reconstruction with one latent changed, and it pays for everything that the autoencoder does not reconstruct, on every token. Or you add what is missing, so that the edit is the only thing that changes. Templeton et al. (2024) keep the error.
+
+# %% [markdown] id="ask-splice"
+# ### The autoencoder in the model
+#
+# {{exercise splice}}
+#
+# At every position from 1 on, the result is the reconstruction $\hat{x}' = $ `sae.decode(edit(f))` with `f = sae.encode(x)`; without an edit (`None`) it is $\hat{x} = $ `sae.decode(f)`. With `keep_error`, what the autoencoder does not reconstruct, $x - \hat{x}$, is added to it. So without an edit and with the error nothing changes (but for rounding). `edit` takes latents of any leading shape, with the
+# latents in the last axis, returns new ones, and leaves its argument alone. Position 0 passes unchanged: it is the attention sink, with a norm that the autoencoder was never trained on. `sae` has `encode`, `decode`, `W_enc`, `b_enc`, `W_dec` and `b_dec`, and is not changed. Change `resid` in place and return it or nothing, or return a new tensor; all of these are right.
+
+
+# %% id="answer-splice"
+def splice(
+    resid: Float[Tensor, "batch pos d"],
+    hook: Any,
+    sae: Any,
+    edit: Callable[[Tensor], Tensor] | None,
+    keep_error: bool,
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the autoencoder's reconstruction from edited latents, at every position but the first.
+
+    edit: a function of the latents [..., F] that returns new ones; None leaves them as they are.
+    keep_error: whether what the autoencoder does not reconstruct is added back.
+    """
+    # BEGIN SOLUTION
+    out = resid.clone()
+    f = sae.encode(resid)
+    new = sae.decode(f if edit is None else edit(f))
+    if keep_error:
+        new = new + (resid - sae.decode(f))
+    out[:, 1:] = new[:, 1:]
+    return out
+    # END SOLUTION
+
+
+lesson.check(splice)
+
+# %% [markdown] id="ask-clamp_feature"
+# ### One latent, turned up
+#
+# {{exercise clamp_feature}}
+#
+# At every position from 1 on, the result is $x + (v - f_i)\, W_{dec}[i]$: $v$ is `value`, $i$ is `index`, and $f_i$ is what latent $i$ is at that position, by `sae.encode`. Value and decoder are in the autoencoder's stored units: nothing is scaled to length 1. Any value may come, below zero too; clamping a latent to what it is already changes nothing. The error of the reconstruction and all other latents stay as they are.
+# Position 0, the attention sink, passes unchanged. In place or not is up to you.
+
+
+# %% id="answer-clamp_feature"
+def clamp_feature(
+    resid: Float[Tensor, "batch pos d"], hook: Any, sae: Any, index: int, value: float
+) -> Float[Tensor, "batch pos d"]:
+    """A hook: the activations with latent `index` set to `value`, in the SAE's stored units, but for position 0.
+
+    sae: has `encode` (latents in the last axis) and `W_dec` [F d].
+    """
+    # BEGIN SOLUTION
+    out = resid.clone()
+    missing = value - sae.encode(resid[:, 1:])[..., index]
+    out[:, 1:] += missing[..., None] * sae.W_dec[index]
+    return out
+    # END SOLUTION
+
+
+lesson.check(clamp_feature)
+
+# %% [markdown] id="use-clamp-intro"
+# First test the tool. With the error kept, no edit must mean no change, and a latent that is clamped to what it is anyway must change nothing. **Predict** the first number as well: the loss without the error, against the card.
+
+# %% id="use-clamp"
+from functools import partial
+
+put, hold = lesson.use("splice"), lesson.use("clamp_feature")
+PLACE, sample = sae.about["hook_name"], reading.tokens[::16]
+with torch.no_grad():
+    clean = model(sample, return_type="loss").item()
+tested = {
+    "reconstruction, error dropped": partial(put, sae=sae, edit=None, keep_error=False),
+    "reconstruction, error kept": partial(put, sae=sae, edit=None, keep_error=True),
+    f"latent {LATENT} held at 0": partial(hold, sae=sae, index=LATENT, value=0.0),
+    f"latent {LATENT} held at {VALUE:.0f}": partial(hold, sae=sae, index=LATENT, value=VALUE),
+}
+rises = {}
+for name, hook in tested.items():
+    with torch.no_grad(), model.hooks(fwd_hooks=[(PLACE, hook)]):
+        rises[name] = model(sample, return_type="loss").item() - clean
+show.table(rises, ["rise of the loss (nats per token)"], digits=3, sign=True)
+
+# %% id="claims-clamp-seen" tags=["claims"]
+dropped, kept, at_zero, at_value = rises.values()
+lesson.seen("dropped", dropped, ".2f")
+lesson.seen("held", at_value, ".2f")
+claim(
+    "without an edit and with the error the loss is the same within 0.0005 nats",
+    abs(kept) < 5e-4,
+)
+claim("without the error it rises by at least 0.05 nats", dropped > 0.05)
+
+# %% [markdown] id="clamp-seen"
+# <details><summary>What you should see</summary>
+#
+# Without an edit nothing happens, if the error is kept. If it is dropped, you pay {{seen:dropped}} nats per token before you have steered at all, and anything that you see afterwards may be the autoencoder's doing. Holding the latent at its steering value on every token costs {{seen:held}} nats: the text was not about that.
+# </details>
+
+# %% [markdown] id="use-doses-intro"
+# Now the dose-response. How much of the concept do we get, and what does it cost in coherence? Each text is written with the latent held, sampled, and then read by the *unsteered* model: how many nats per token does it find it worse than what it writes itself? (A model that only repeats one word gets off cheaply there, so look at the texts as well.) The concept is counted in words that had no part in finding anything: a text mentions it, or it does not.
+#
+# Four rivals, each at the same norms of what is added: our latent; other latents, active about as often; random directions; and a **difference of means**, between eight sentences about the concept and eight about something else. That last one needed sixteen sentences and no training. **Predict** who wins.
+
+# %% id="use-doses"
+CONCEPT, NORMS = clamp_choice.SHOWN, [30.0, 45.0, 60.0, 80.0]
+about = CONCEPTS[CONCEPT]
+elsewhere = [
+    text for name, each in CONCEPTS.items() if name != CONCEPT for text in each.sentences
+]
+vector = clamps.concept_direction(study, about.sentences, elsewhere)
+comparable = clamps.comparable_latents(study, LATENT, elsewhere, 3, seed=0)
+rivals = clamps.rivals_of(sae, LATENT, vector, comparable, directions=3)
+doses = clamps.dose_response(study, rivals, NORMS, HELD_OUT_PROMPTS[:6], about.held_out)
+at = [f"norm {norm:.0f}" for norm in NORMS]
+print(
+    show.table(
+        runs.dose_table(doses, "mentions"),
+        at,
+        title="share of texts with a word of the concept",
+    )
+)
+show.table(
+    runs.dose_table(doses, "loss"),
+    at,
+    title="loss above the unsteered texts' (nats per token)",
+    sign=True,
+)
+
+# %% id="doses-picture" tags=["not-compared"]
+runs.draw_doses(doses)
+
+# %% id="claims-doses-seen" tags=["claims"]
+cheap = {name: runs.best_dose(each, 1.0) for name, each in doses.items()}
+for name, each in cheap.items():
+    lesson.seen(f"cheap-{name.replace(' ', '-')}", 100 * each.mentions, ".0f")
+top_norm = {name: each[-1] for name, each in doses.items()}
+lesson.seen("dose-high", top_norm["latent"].norm, ".0f")
+lesson.seen("dose-latent", top_norm["latent"].loss, ".1f")
+lesson.seen("dose-means", top_norm["difference of means"].loss, ".1f")
+lesson.seen("dose-random", top_norm["random directions"].loss, ".1f")
+claim(
+    "at a cost of one nat or less the latent or the difference of means is above both random controls, in 12 texts",
+    max(cheap["latent"].mentions, cheap["difference of means"].mentions)
+    > max(cheap["random latents"].mentions, cheap["random directions"].mentions),
+)
+
+# %% [markdown] id="doses-seen"
+# <details><summary>What you should see</summary>
+#
+# Take the doses that cost at most one nat per token. Under our latent {{seen:cheap-latent}} % of the texts mention the concept, under the difference of means {{seen:cheap-difference-of-means}} %, under random latents {{seen:cheap-random-latents}} %, under random directions {{seen:cheap-random-directions}} %, without anything {{seen:cheap-unsteered}} %. At norm {{seen:dose-high}} the texts cost {{seen:dose-latent}} nats more with the latent, {{seen:dose-means}} with the difference of means and {{seen:dose-random}} with random directions.
+#
+# Every large vector spoils the text; that alone is no sign of meaning. What counts is how much concept it brings for the price.
+# </details>
+
+# %% [markdown] id="ask-my_clamp"
+# ### Your clamp
+#
+# {{exercise my_clamp}}
+#
+# `index` is from 0 to 4,607, and `value` is in the autoencoder's stored units; the latent is set to it at every position but the first, with the error kept, as `clamp_feature` does. Search with the concept's `sentences` and `words` and with `clamp_texts.PROMPTS`. You are judged on ten other prompts, `clamp_texts.HELD_OUT_PROMPTS`, and on the concept's twelve `held_out` words, of which none stands in the sentences. The latent passes if
+#
+# 1. the log-odds that the next word after a prompt is one of the held-out words rise, on average over the prompts, by at least 1 nat more than 95 % of 60 random latents reach. These are about as often active (within a factor of four), and each is clamped so that it adds a vector of the same norm;
+# 2. of 20 continuations (24 tokens, two for each prompt, temperature 0.8), the share with at least one of the held-out words is at least 0.2 above that of unsteered continuations;
+# 3. the text holds together: under the unsteered model its loss is less than 1.5 nats per token above that of unsteered continuations, and the mean share of different pairs among its neighboring words is less than 0.15 below theirs (a loop of one word is predictable, and no text).
+#
+# Judging takes less than a minute.
+
+# %% id="answer-my_clamp"
+# my_clamp = (index, value)
+# BEGIN SOLUTION
+from mi_course.interp.sae import clamp_choice
+
+my_clamp = (clamp_choice.steered().index, clamp_choice.steered().value)
+# END SOLUTION
+
+lesson.check(my_clamp, name="my_clamp")
+
+# %% [markdown] id="use-eight-intro"
+# Was our concept an exception? The same rule chose a latent and a value for each of eight concepts, on training prompts; yours was one of them. Here is what came of all eight on the held-out prompts and words, beside the difference of means at the same norm. (Recorded by `data/measure_steered_concepts.py`; it takes ten minutes.) **Predict:** for how many of the eight does the latent mention its concept more often than the difference of means?
+
+# %% id="use-eight"
+every = clamp_choice.steered().table
+rows = {
+    name: [*each["mentions"], *each["loss"], each["rise"], each["rise, difference of means"]]
+    for name, each in every.items()
+}
+columns = ["texts with the concept: latent", "means", "unsteered"]
+columns += ["loss (nats): latent", "means ", "log-odds (nats): latent", "means  "]
+show.table(rows, columns)
+
+# %% id="claims-eight-seen" tags=["claims"]
+of_latent = torch.tensor([each["mentions"] for each in every.values()])
+of_rise = torch.tensor(
+    [[each["rise"], each["rise, difference of means"]] for each in every.values()]
+)
+lesson.seen(
+    "eight-passes",
+    [sum(each["passes"][side] for each in every.values()) for side in (0, 1)],
+    "d",
+)
+lesson.seen("eight-latent", of_latent[:, 0].mean(), ".2f")
+lesson.seen("eight-means", of_latent[:, 1].mean(), ".2f")
+lesson.seen("eight-unsteered", of_latent[:, 2].mean(), ".2f")
+lesson.seen("eight-more", int((of_latent[:, 1] > of_latent[:, 0]).sum()), "d")
+lesson.seen("eight-rise", int((of_rise[:, 1] > of_rise[:, 0]).sum()), "d")
+claim(
+    "in the mean of eight concepts both mention the concept more often than unsteered texts, by 0.05",
+    float(of_latent[:, :2].mean(dim=0).min()) > float(of_latent[:, 2].mean()) + 0.05,
+)
+
+# %% [markdown] id="eight-seen"
+# <details><summary>What you should see</summary>
+#
+# Over eight concepts {{seen:eight-latent}} of the texts mention the concept under its latent and {{seen:eight-means}} under the difference of means, against {{seen:eight-unsteered}} unsteered. In {{seen:eight-more}} of the eight the difference of means has more mentions, in {{seen:eight-rise}} the larger rise of the log-odds. The bar of `my_clamp` is passed by {{seen:eight-passes}} of them (latents, then differences of means).
+#
+# Behind the latents are a long training and a search among many candidates; the difference of means had some short sentences, one try, and the dose that was chosen *for the latent*. Wu et al. (2025) found the same with much larger models and autoencoders: for steering, a difference of means or a prompt beats the latents. What the autoencoder has to offer is another thing. It found the direction without being told what to look for.
+# </details>
+
+# %% [markdown] id="part-5"
+# ## 5. Blind
+#
+# Whoever knows which text was steered finds the concept in it. So shuffle the texts, and let a judge score them who does not know the condition. Be that judge yourself first: read these, and write down which of them come from the clamped model.
+
+# %% id="blind" tags=["not-compared"]
+norm = clamps.Clamp(sae, LATENT, VALUE).norm
+rival = {name: make(norm)[0] for name, make in rivals.items()}
+texts = study.write([None, *rival.values()], PROMPTS[:4], seed=1)
+written = dict(zip(["nothing", *rival], texts, strict=True))
+shuffled = [(name, text) for name, each in written.items() for text in each]
+order = torch.randperm(len(shuffled), generator=torch.Generator().manual_seed(3)).tolist()
+for number, i in enumerate(order, start=1):
+    text = shuffled[i][1]
+    print(f"{number:2}  {model.tokenizer.decode(text.prompt[1:])}{text.text!r}")
+
+# %% [markdown] id="use-blind-intro"
+# Done? Then here is who wrote what, and what the judge says who counts words of the concept and knows no condition.
+
+# %% id="use-blind" tags=["not-compared"]
+print(
+    {
+        name: [number for number, i in enumerate(order, 1) if shuffled[i][0] == name]
+        for name in written
+    }
+)
+mentions = clamps.blind_mentions(written, [*about.words, *about.held_out])
+losses = {name: torch.tensor(study.loss(each)).mean() for name, each in written.items()}
+rows = {name: [mentions[name], losses[name]] for name in written}
+show.table(
+    rows, ["share of texts with a word of the concept", "nats per token, unsteered model"]
+)
+
+# %% id="claims-blind-seen" tags=["claims"]
+unsteered, ours, means_, latents_, directions_ = (mentions[name] for name in written)
+lesson.seen("blind-ours", 100 * ours, ".0f")
+lesson.seen("blind-means", 100 * means_, ".0f")
+lesson.seen("blind-other", 100 * max(unsteered, latents_, directions_), ".0f")
+lesson.seen("blind-texts", len(shuffled), "d")
+claim(
+    "latent or difference of means have at least one text of four more with the concept than any control",
+    max(ours, means_) >= max(unsteered, latents_, directions_) + 0.25,
+)
+
+# %% [markdown] id="blind-seen"
+# <details><summary>What you should see</summary>
+#
+# The blind judge finds the concept in {{seen:blind-ours}} % of the texts of the latent, in {{seen:blind-means}} % of those of the difference of means, and in at most {{seen:blind-other}} % of any other condition. How many did *you* get right, and which did you take for steered only because it was odd? {{seen:blind-texts}} texts are few. Wanting to be sure, you would take more of them, and a judge who reads.
+# </details>
+
+# %% [markdown] id="part-6"
+# ## 6. Is it better than a neuron?
+#
+# A latent was active where the concept is. How specifically? And would something simpler do? For a number between a latent and a concept take the AUROC: how often is it higher in a context with the concept than in one without?
+
+# %% [markdown] id="specificity-intro"
+# Both scores need a threshold: active or not. To ask whether a latent is *about* a concept, compare its activations on examples with the concept and on examples without, whatever their size.
+
+# %% [markdown] id="ask-specificity"
+# ### With the concept, and without
+#
+# {{exercise specificity}}
+#
+# Compare each activation in `f_concept` with each in `f_other`. A pair counts 1 where that with the concept is larger, ½ where the two are equal, 0 where it is smaller; return the mean over all pairs, a number. It is 1 if the concept always wins, ½ by chance, and *below* ½ if the latent is less active on the concept. Activations may be negative, tiny or large, many may be equal, and the two sides may differ in length. At most 300 are asked for on either side, so a table of all pairs is fine. If a side is empty there are no pairs: return 0.5.
+
+
+# %% id="answer-specificity"
+def specificity(f_concept: Float[Tensor, "n"], f_other: Float[Tensor, "m"]) -> float:
+    """The AUROC: how often an activation with the concept is larger than one without; equal ones count one half.
+
+    0.5 if a side is empty.
+    """
+    # BEGIN SOLUTION
+    if len(f_concept) == 0 or len(f_other) == 0:
+        return 0.5
+    table = f_concept[:, None]
+    return float(((table > f_other).double() + 0.5 * (table == f_other)).mean())
+    # END SOLUTION
+
+
+lesson.check(specificity)
+
+# %% [markdown] id="passages-intro"
+# ## A latent for a concept
+#
+# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: books against textbooks is a difference that hundreds of latents know, and none of your concepts.
+#
+# The largest activation over a passage is recorded for each of the 4,608 latents of `middle-4608`.
+
+# %% id="passages"
+from mi_course.interp.sae import concepts
+
+train = concepts.concept_contexts("train")
+sea = [i for i, label in enumerate(train.about["the sea"].tolist()) if label == 1]
+for i in (sea[0], sea[-1]):
+    print(f"{train.kinds[i]}: {train.texts[i].strip()}\n")
+about, other = train.split("the sea", "books")
+print(
+    f"{len(about)} passages of books about the sea, {len(other)} not; {about.shape[1]:,} latents"
+)
+
+# %% [markdown] id="use-concepts-intro"
+# For each concept, five AUROCs. The median of 200 latents that are drawn at random. The best of twenty of them, chosen on the training passages, *there* and on held-out passages. The best of all 4,608, likewise. **Predict:** how good is the best of twenty random latents? How much of a score is lost on the way to new passages?
+
+# %% id="use-concepts"
+area, held_out = lesson.use("specificity"), concepts.concept_contexts("held out")
+chosen = runs.selected(area, train, held_out)
+columns = [
+    "random, median",
+    "best of 20: training",
+    "held out",
+    "best of all: training",
+    "held out ",
+]
+show.table({name: row[:5] for name, row in chosen.items()}, columns, title="AUROC")
+
+# %% id="claims-concepts-seen" tags=["claims"]
+table = torch.tensor(list(chosen.values()))
+middle = table.mean(dim=0)
+for place, name in enumerate(("random", "few-train", "few", "best-train", "best", "means")):
+    lesson.seen(f"concept-{name}", middle[place], ".2f")
+claim(
+    "in the mean of six concepts the best of all loses on the way to held-out passages, and beats the best of 20 there by 0.05",
+    bool(middle[4] < middle[3]) and bool(middle[4] > middle[2] + 0.05),
+)
+claim("a random latent is within 0.05 of one half", bool((middle[0] - 0.5).abs() < 0.05))
+
+# %% [markdown] id="concepts-seen"
+# <details><summary>What you should see</summary>
+#
+# In the mean of six concepts a random latent has an AUROC of {{seen:concept-random}}. The best of a few looks like {{seen:concept-few-train}} on the passages that chose it, and has {{seen:concept-few}} on new ones: most of its distance from one half was luck. The best of all has {{seen:concept-best-train}} and {{seen:concept-best}}. So there are latents for these concepts, well above what a search among a few yields. A score on the passages that chose the latent would have flattered it, and flatters the more, the more latents there are to choose from.
+# </details>
+
+# %% [markdown] id="ask-my_features"
+# ### Your features
+#
+# {{exercise my_features}}
+#
+# Give a dictionary from the six names in `concepts.CONCEPTS` to numbers of latents; each concept is worth one point. A latent's value for a passage is its largest activation over the passage's tokens, without BOS and massive tokens. It is judged on the held-out passages, none from a document of the training passages: the AUROC of passages about the concept against passages not about it, ties one half, within books and within textbooks, and the mean of the two.
+# That must be above the 95th percentile of 200 random choices. Each of these takes 20 random latents, of those that are active on at least five training passages, and keeps the one with the largest AUROC on the *training* passages, computed in the same way; its AUROC on the held-out passages is what counts. So chance may search too.
+
+# %% id="answer-my_features"
+# my_features = {"the sea": 123, "medicine": 45, ...}
+# BEGIN SOLUTION
+from mi_course.interp.sae import concepts
+
+passages = concepts.concept_contexts("train")
+my_features = {name: int(passages.areas(name).argmax()) for name in concepts.CONCEPTS}
+# END SOLUTION
+
+lesson.check(my_features, name="my_features")
+
+# %% [markdown] id="beside-intro"
+# Beside it the simplest rival: the mean residual stream of the training passages about a concept, minus the mean of the others (within each kind of text, then averaged). A passage's value is the largest projection of its tokens on that direction. No SAE is needed for it.
+
+# %% id="beside"
+features = lesson.use("my_features")
+found = concepts.compare(features)
+show.table(
+    {
+        name: [one.latent, one.train, one.held_out, one.bar, one.difference_of_means]
+        for name, one in found.items()
+    },
+    ["latent", "training", "held out", "95 % of random choices", "difference of means"],
+)
+
+# %% id="claims-beside-seen" tags=["claims"]
+rival_wins = sum(one.difference_of_means > one.held_out for one in found.values())
+lesson.seen(
+    "features-mean", torch.tensor([one.held_out for one in found.values()]).mean(), ".2f"
+)
+lesson.seen("features-bar", torch.tensor([one.bar for one in found.values()]).mean(), ".2f")
+lesson.seen(
+    "features-means",
+    torch.tensor([one.difference_of_means for one in found.values()]).mean(),
+    ".2f",
+)
+lesson.seen("features-wins", rival_wins, "d")
+claim(
+    "all six latents are above their bars on held-out passages",
+    all(one.held_out > one.bar for one in found.values()),
+)
+
+# %% [markdown] id="beside-seen"
+# <details><summary>What you should see</summary>
+#
+# Latents chosen by the training passages have {{seen:features-mean}} on held-out ones, in the mean of six concepts, where {{seen:features-bar}} is what chance reaches. The difference of means has {{seen:features-means}}, and is ahead in {{seen:features-wins}} of the six. It has an advantage: it was fitted with the labels, in all dimensions, where the latent was only picked. And one thing it cannot do: tell you of a concept that you had not thought of.
+# </details>
+
+# %% [markdown] id="compare-bases-intro"
+# Are latents better than what the model comes with, the neurons of its MLPs? For one concept take the best single latent and the best single neuron. There are thousands of each, and the best of thousands is lucky: choose on some rows, and measure on others.
+
+# %% [markdown] id="ask-compare_bases"
+# ### Latents against neurons
+#
+# {{exercise compare_bases}}
+#
+# `f_sae[r, i]` is the activation of latent i in row r, `f_neurons[r, j]` that of neuron j; `labels[r]` says whether row r has the concept. For each basis by itself:
+#
+# 1. On the rows where `train` is true, take each column's AUROC for true against false labels, as in `specificity`. The best column is the one whose AUROC is *furthest from ½*, above or below; among equals the first. (Equals are asked for only where all AUROCs are multiples of 1/32, so that rounding decides nothing.)
+# 2. On the rows where `train` is false, take that column's AUROC. If the one on the training rows was below ½, return 1 minus it: the sign is part of the choice. So a result can be below ½.
+#
+# Return the two numbers, the latent's first. An AUROC without true or without false rows is ½, as above: if the training rows have one label, or there are none, the first column is chosen with the positive sign; if the test rows have one label, or there are none, both results are ½. There is at least one latent and one neuron, and activations may have any sign and unit.
+
+
+# %% id="answer-compare_bases"
+def compare_bases(
+    f_sae: Float[Tensor, "n F"],
+    f_neurons: Float[Tensor, "n N"],
+    labels: Bool[Tensor, "n"],
+    train: Bool[Tensor, "n"],
+) -> tuple[float, float]:
+    """Held-out AUROC of the best single latent and of the best single neuron, either sign for both.
+
+    labels: which rows have the concept. train: the rows that choose column and sign; the others are reported.
+    """
+
+    # BEGIN SOLUTION
+    def best(f):
+        known = [specificity(c[train & labels], c[train & ~labels]) for c in f.T]
+        i = max(range(len(known)), key=lambda column: abs(known[column] - 0.5))
+        area = specificity(f[~train & labels, i], f[~train & ~labels, i])
+        return area if known[i] >= 0.5 else 1 - area
+
+    return best(f_sae), best(f_neurons)
+    # END SOLUTION
+
+
+lesson.check(compare_bases)
+
+# %% [markdown] id="use-bases-intro"
+# Latents for concepts, then, but a neuron is cheaper. And the best of many has an advantage over the best of few, so count: 4,608 latents, 1,536 neurons in layer 14, fifteen times as many in all layers up to it. And as many *random directions* of the same residual stream as there are latents. A neuron may be strong or weak where the concept is, and counts with its largest and with its smallest value in a passage.
+#
+# **Predict** the order.
+
+# %% id="use-bases"
+against = lesson.use("compare_bases")
+passages = torch.cat([train.tokens, held_out.tokens])
+peaks = runs.other_bases(model, sae, passages, range(15), n_directions=4608)
+beside = runs.bases(against, train, held_out, peaks)
+by_basis = {name: [*row, chosen[name][5]] for name, row in beside.items()}
+by_basis["mean"] = torch.tensor(list(by_basis.values())).mean(dim=0)
+columns = [
+    "latent",
+    "neuron, layer 14",
+    "neuron, layers 0 to 14",
+    "random direction",
+    "difference of means",
+]
+show.table(by_basis, columns, title="AUROC on held-out passages")
+
+# %% id="claims-bases-seen" tags=["claims"]
+average = by_basis["mean"].tolist()
+for place, name in enumerate(("latent", "neuron", "neurons", "direction", "means")):
+    lesson.seen(f"basis-{name}", average[place], ".2f")
+claim(
+    "latents and neurons beat random directions, in the mean of six concepts",
+    min(average[0], average[2]) > average[3],
+)
+
+# %% [markdown] id="bases-seen"
+# <details><summary>What you should see</summary>
+#
+# On held-out passages, in the mean of six concepts: the best latent {{seen:basis-latent}}, the best neuron of the same layer {{seen:basis-neuron}}, the best neuron of all layers up to there {{seen:basis-neurons}}, the best of as many random directions as there are latents {{seen:basis-direction}}, the difference of means {{seen:basis-means}}.
+#
+# In 2023 the question of whether latents are more interpretable than neurons was asked of neurons of *one* small layer (Bricken et al. 2023), and the answer was clear. Count fairly, and it is less so: which basis has the best single unit for a concept depends on how many units one may choose from, and on which layers. (Here the kinds of text are not kept apart, and the concepts were defined by words, which early neurons know well.)
+# </details>
+
+# %% [markdown] id="part-7"
+# ## 7. Take it out
+#
+# That a latent *can* move the text does not show that the model needs it. Set it to zero where it is active, keep the error, and look at what is lost.
+
+# %% [markdown] id="ask-ablation_effect"
+# ### What is lost without it?
+#
+# {{exercise ablation_effect}}
+#
+# Both runs read the same `tokens`, one of them with the latent ablated. The loss at position i is −log p of the token at position i + 1. Return loss *with* the ablation minus loss without, for each text and position: positive where the model needed the latent, negative where it misled the model. The last position has no next token, so there is one number fewer than tokens, and none for a text of one token. Logits may be large, some hundreds.
+
+
+# %% id="answer-ablation_effect"
+def ablation_effect(
+    logits_clean: Float[Tensor, "batch pos vocab"],
+    logits_ablated: Float[Tensor, "batch pos vocab"],
+    tokens: Int[Tensor, "batch pos"],
+) -> Float[Tensor, "batch pos-1"]:
+    """Rise of the next-token loss by an ablation, in nats: ablated minus clean.
+
+    Entry [b, i] is about the prediction of tokens[b, i + 1].
+    """
+
+    # BEGIN SOLUTION
+    def loss(logits):
+        logprobs = logits[:, :-1].log_softmax(dim=-1)
+        return -logprobs.gather(2, tokens[:, 1:, None])[:, :, 0]
+
+    return loss(logits_ablated) - loss(logits_clean)
+    # END SOLUTION
+
+
+lesson.check(ablation_effect)
+
+# %% [markdown] id="use-ablation-intro"
+# Rows in which our latent is active most often. It is set to 0, and we look at the loss on the next token, where the latent was active and where it was not. The control takes a *random* direction out, of exactly the length that the latent writes on each token. Then the same with four latents drawn at random, each on its own rows.
+#
+# **Predict:** how many nats does the model lose per active token? And which words does it lose?
+
+# %% id="use-ablation"
+effect = lesson.use("ablation_effect")
+tried = [LATENT, *forty[:4]]
+lost = {f"latent {i}": runs.ablate(model, sae, reading, i, effect) for i in tried}
+rows = {
+    name: [without.here, without.elsewhere, control.here]
+    for name, (without, control) in lost.items()
+}
+columns = ["where it is active", "elsewhere", "control: a random direction"]
+print(
+    show.table(rows, columns, digits=3, sign=True, title="rise of the loss (nats per token)")
+)
+hardest = enumerate(lost[f"latent {LATENT}"][0].at[:8], start=1)
+rows = {
+    f"{number}": [f"{nats:+.2f}", before, token] for number, (before, token, nats) in hardest
+}
+show.table(rows, ["nats", "after", "next token"], left=True)
+
+# %% id="claims-ablation-seen" tags=["claims"]
+mine, by_chance = lost[f"latent {LATENT}"]
+here = [without.here for without, _ in lost.values()]
+there = [without.elsewhere for without, _ in lost.values()]
+random_here = [control.here for _, control in lost.values()]
+lesson.seen("lost-here", mine.here, "+.3f")
+lesson.seen("lost-elsewhere", mine.elsewhere, "+.3f")
+lesson.seen("lost-random", by_chance.here, "+.3f")
+lesson.seen("lost-least", min(here), "+.3f")
+lesson.seen("lost-most", max(here), "+.3f")
+claim("for all five latents less than 0.3 nats are lost per active token", max(here) < 0.3)
+
+# %% [markdown] id="ablation-seen"
+# <details><summary>What you should see</summary>
+#
+# Without our latent the model loses {{seen:lost-here}} nats per token where it was active, and {{seen:lost-elsewhere}} elsewhere in the same rows. A random direction of the same length, on the same tokens, costs {{seen:lost-random}}. The others lie between {{seen:lost-least}} and {{seen:lost-most}}.
+#
+# These are small numbers. A model in which a concept lived in one place would lose the concept. Ours loses a little, on some tokens, because other latents carry most of the same, and because what is left of the text says what it is about anyway. That a latent is *sufficient* to move the text and hardly *necessary* for it is the usual finding. It is a reason to be careful with "the model uses this feature for …".
+# </details>
+
+# %% [markdown] id="part-8"
+# ## 8. When a label lies
+#
+# Bolukbasi et al. (2021) looked at one neuron of BERT on two sets of text, and found two clear concepts. The name depended on the text in which they had looked. They called it an illusion: the neuron's direction crosses many regions, and each set of text shows another of them.
+#
+# We can ask the same of our latents. Fit a label on one half of the rows of *stories* (books, reviews, the model's own writing) and one on *manuals* (textbooks, documentation, code). Score each on the other half, of its own kind and of the other kind. If the latent has one meaning, the labels should change places without loss.
+#
+# But there is a dull explanation too. The two kinds of text have different *words*. A label that says "captain" cannot do well in a manual even if it is right. So do it again with words only that either kind has, and, as a control, with two random halves of all rows, between which there is nothing to find. **Predict** what is left.
+
+# %% id="use-lies"
+renamed = runs.two_names(detect, reading, forty[:20])
+columns = [
+    "own kind",
+    "other kind",
+    "own, shared words",
+    "other, shared words",
+    "words in common",
+]
+show.table(renamed, columns, title="detection by a label that was made on …")
+
+# %% id="claims-lies-seen" tags=["claims"]
+kinds_, halves_ = renamed.values()
+for name, row in (("kinds", kinds_), ("halves", halves_)):
+    for place, what in enumerate(("own", "other", "own-shared", "other-shared")):
+        lesson.seen(f"{name}-{what}", row[place], ".2f")
+    lesson.seen(f"{name}-common", 100 * row[4], ".0f")
+claim(
+    "over 20 latents a label does worse on the other kind of text, and labels of random halves share fewer than half of their words",
+    kinds_[1] < kinds_[0] and halves_[4] < 0.5,
+)
+
+# %% [markdown] id="lies-seen"
+# <details><summary>What you should see</summary>
+#
+# The two labels of a latent have {{seen:kinds-common}} % of their words in common: two names for one latent. On its own kind of text a label scores {{seen:kinds-own}}, on the other kind {{seen:kinds-other}}. A finding in the style of Bolukbasi et al.?
+#
+# Look at the control. Between two *random* halves, in which nothing differs, the labels share {{seen:halves-common}} % of their words and score {{seen:halves-own}} and {{seen:halves-other}}. Most of the disagreement about words is there too: labels from few contexts differ anyway. And with shared words only, the two kinds give {{seen:kinds-own-shared}} and {{seen:kinds-other-shared}}. What remains of the drop is what words do not explain.
+#
+# So a label can lie in three ways. It fits the top of the list and nothing below. It fits the text in which somebody looked. Or it merely differs from another label, which proves nothing. Only a score on other text tells them apart.
+# </details>
+
+# %% [markdown] id="mystery-intro"
+# ## A name for a latent
+#
+# A latent is waiting for its name. Open its page, and read the quantiles as well as the top. `word_labels.mystery_contexts()` has passages of 32 tokens in which it is active, and as many of the same documents in which it is not.
+
+# %% id="mystery"
+from mi_course.interp.sae import word_labels
+
+fit = word_labels.mystery_contexts("train")
+print(
+    f"latent {word_labels.mystery()}: {int(fit.fired.sum())} passages active, {int((~fit.fired).sum())} not"
+)
+for i in (
+    fit.peaks.argsort(descending=True)[:3].tolist() + (~fit.fired).nonzero()[:2, 0].tolist()
+):
+    print(f"{float(fit.peaks[i]):5.1f}  {fit.texts[i].strip()!r}")
+
+# %% [markdown] id="ask-my_label"
+# ### Your label
+#
+# {{exercise my_label}}
+#
+# Give a list of 1 to 40 entries. An entry is a word of letters and digits, or the beginning of one followed by a star: `"ship*"` matches ship, ships and shipping. Case does not matter. The label predicts "active" for a passage that contains a matching word. It is judged by the detection score, the balanced accuracy, on held-out passages: half of them active, the others from the same documents, none in the feature index or from a document of the training passages.
+# The score must be at least 0.05 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of the labels of other latents, fitted like the next; and the single word or beginning (of four letters or more) that scores best on the training passages.
+
+# %% id="answer-my_label"
+# my_label = ["ship*", "boat", ...]
+# BEGIN SOLUTION
+from mi_course.interp.sae import word_labels
+
+fitting = word_labels.mystery_contexts("train")
+my_label = word_labels.fit_words(fitting.texts, fitting.fired)
+# END SOLUTION
+
+lesson.check(my_label, name="my_label")
+
+# %% [markdown] id="part-9"
+# ## 9. What would count as finding a feature?
+#
+# By now you have seven numbers for one latent: how far down its name holds, how well a label detects it on new text and inside one kind of text, how specific it is beside the best of a few random latents, what it does to the text when it is held and what that costs, whether a vector that nobody had to train does the same, and what is lost without it. It would be convenient if they agreed.
+#
+# *Reflect*, before you read on. Write down what a colleague would have to show you before *you* would say "this model has a feature for the sea". Which of the numbers above would have to come out how, and against which control? And which of them could come out well for a direction that means nothing?
+#
+# <details><summary>What we would ask for</summary>
+#
+# 1. *A name that was written down before the test*, and a score on text that had no part in it, within one kind of text, against another latent's label.
+# 2. *Sensitivity as well as specificity.* A latent that is active only on the concept, but on a tenth of it, is a feature of something narrower.
+# 3. *An effect with its price*: concept and coherence at the same dose, against random latents and random directions of the same length, scored blind.
+# 4. *A competitor that cost nothing*: a difference of means, a neuron. If these do as well, the autoencoder has found the concept, but it was not needed for finding it.
+# 5. *Another autoencoder.* Does the latent come back with another seed, another width? The card of `middle-1152` has a number for that.
+#
+# None of the five says that the model *thinks in* these features. They say how much is left of the claim when the easy explanations are gone.
+# </details>
+
+# %% id="claims-recap" tags=["claims"]
+inside_kind = scores.table()["fitted"][2]
+more = sum(each["mentions"][1] > each["mentions"][0] for each in every.values())
+lesson.seen("recap-low", 100 * mean_of[-1], ".0f")
+lesson.seen("recap-inside", inside_kind, ".2f")
+lesson.seen("recap-more", more, "d")
+lesson.seen("recap-neurons", by_basis["mean"][2], ".2f")
+lesson.seen("recap-latent", by_basis["mean"][0], ".2f")
+claim(
+    "over 40 latents names fade down the ranks, and fitted labels inside a kind are nearer to chance than to 1",
+    bool(mean_of[-1] < mean_of[0]) and inside_kind < 0.75,
+)
+
+# %% [markdown] id="recap"
+# ## What you have done
+#
+# You held one latent fixed and a language model changed its subject. Then you took the discovery apart. You wrote the three parts of a feature page, and saw the name from the top of the list fade: in the lower half of the ranks {{seen:recap-low}} % of the tokens are those that named it. You made names into claims, scored them on text that had no part in them, and found that inside one kind of text {{seen:recap-inside}} is what fitted labels reach. You steered with the error kept and priced every mention in nats, against latents, directions and a difference of means of the same length; of eight concepts the difference of means had the better of {{seen:recap-more}}. You chose latents for concepts on one set of passages and were judged on another, and let neurons compete ({{seen:recap-neurons}}, beside {{seen:recap-latent}} for latents). You took a latent out, and saw how little the model misses it.
+#
+# **What a small model cannot show.** Templeton et al. (2024) have latents for concepts that ours has no idea of, in several languages and in pictures; they rate specificity with a language model as judge, which reads for meaning where our rules read for words. Their tour shows chosen features, and they say so. What carries over from here is not the numbers but the controls. Ask of the next feature you are shown what each of them would have said.
+
+# %% id="status" tags=["not-compared"]
+lesson.status()
+
+# %% [markdown] id="next"
+# **Next:** {{next}}
+#
+# **One paper:** Templeton et al. 2024, *Scaling Monosemanticity*. Read the sections on specificity and on limitations, and list which of its claims about a feature would survive the controls of this lesson.
