@@ -292,6 +292,16 @@ def test_what_a_function_of_several_arguments_was_called_with_is_logged():
     assert first == third != second
 
 
+def test_edits_of_latents_leave_their_argument_alone():
+    def edited(edit):
+        f = torch.tensor([[1.0, 2.0, 3.0]])
+        return [edit(f).tolist(), f.tolist()]
+
+    kept = [[1.0, 2.0, 3.0]]
+    assert reply(edited, function_ref("set_latents", latents=[2, 0], value=7.0)).value == [[[7.0, 2.0, 7.0]], kept]
+    assert reply(edited, function_ref("scale_latents", latents=[1], factor=-2.0)).value == [[[1.0, -4.0, 3.0]], kept]
+
+
 def test_a_layout_says_where_things_stand():
     fields = {"hint": 1, "first_bit": 2, "n_bits": 3, "first_step": 6, "n_steps": 2, "even": (7,), "odd": (9,)}
     places = reply(lambda at: [list(at.bits), list(at.steps), at.question, at.odd], layout_ref(**fields)).value

@@ -7,7 +7,7 @@ optimizer(model, kind, lr)           SGD, SGD with momentum, Adam or AdamW over 
 sae(tensors)                         an object with encode and decode
 layout(fields)                       where things stand in a chain of thought
 function(name, **plain)              from FUNCTIONS: metrics of logits, effects of a number, a norm, probes, relations
-                                     of texts; each logs its calls
+                                     of texts, edits of an SAE's latents; each logs its calls
 
 The list is closed but for plug-ins (`mi_course.asking.plugins`).
 """
@@ -141,6 +141,20 @@ def _start_alike(a: str, b: str) -> bool:
     return a[:2].lower() == b[:2].lower()
 
 
+def _set_latents(f: Tensor, latents: list[int], value: float) -> Tensor:
+    """An edit of an SAE's latents: these become this value, on every token. A new tensor."""
+    out = f.clone()
+    out[..., latents] = value
+    return out
+
+
+def _scale_latents(f: Tensor, latents: list[int], factor: float) -> Tensor:
+    """An edit of an SAE's latents: these are multiplied by the factor. A new tensor."""
+    out = f.clone()
+    out[..., latents] *= factor
+    return out
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logit_difference": _logit_difference,
     "probability": _probability,
@@ -155,6 +169,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "accuracy_of_sign": _accuracy_of_sign,
     "share_a_word": _share_a_word,
     "start_alike": _start_alike,
+    "set_latents": _set_latents,
+    "scale_latents": _scale_latents,
 }
 
 

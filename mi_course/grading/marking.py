@@ -265,7 +265,7 @@ def prepare(sandbox: Sandbox) -> None:
     """
     torch.set_num_threads(1)  # workers are forked later, and a fork after a product with several threads hangs
     slowness()  # before any answer runs, and once for all workers
-    library_functions()
+    library_functions()  # before the workers fork: they share what it read
     include_all(lessons.asking_modules())
     configs: dict[str, dict[str, Any]] = {}
     for info in lessons.catalogue():

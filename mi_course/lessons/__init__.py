@@ -84,6 +84,9 @@ OURS = (
         6, "sae_training", "Training sparse autoencoders", 150, "06_sae_training", "mi_course.lessons.sae_training"
     ),
     LessonInfo(
+        7, "feature_steering", "Feature steering", 120, "07_feature_steering", "mi_course.lessons.feature_steering"
+    ),
+    LessonInfo(
         8,
         "entities_and_uncertainty",
         "Entities and uncertainty",

@@ -7,7 +7,7 @@ model = small_model(config, seed=0)    random weights, for checks: small.py
 logits = run_bare(model, tokens, hooks) a forward pass without the bridge: bare.py
 """
 
-from mi_course.interp.models.bare import run_bare
+from mi_course.interp.models.bare import record_bare, run_bare
 from mi_course.interp.models.cache import cache_dir
 from mi_course.interp.models.errors import ModelError
 from mi_course.interp.models.loading import ModelInfo, fetch, list_models, load_model
@@ -31,6 +31,7 @@ __all__ = [
     "load_model",
     "load_native",
     "load_state",
+    "record_bare",
     "redraw",
     "reseed",
     "run_bare",

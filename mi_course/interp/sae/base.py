@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mi_course.interp.sae.active_latents import SPARSE_BELOW, DenseActive, SparseActive, compress, only_where
+from mi_course.interp.sae.active_latents import DenseActive, SparseActive, compress, only_where, sparse_below
 from mi_course.interp.sae.config import SAEConfig
 from mi_course.interp.sae.matmul import blocks, linear
 
@@ -278,7 +278,7 @@ class SAE(torch.nn.Module):
         for part in blocks(x, len(rows)):
             pre = linear(x[part], rows, bias)
             if part.start == 0:
-                dense = int(self._may_be_active(pre).count_nonzero()) > SPARSE_BELOW * pre.numel()
+                dense = int(self._may_be_active(pre).count_nonzero()) > sparse_below(pre.device) * pre.numel()
             if dense:
                 yield DenseActive(pre, x.dtype), part
             else:
@@ -312,7 +312,8 @@ class SAE(torch.nn.Module):
         W_dec, rows = self.W_dec[dead], self.W_enc.t()[dead]
         pre = linear(x, rows, self._folded_bias()[dead])
         k = self.config.k_aux
-        active = _largest(pre, k) if k < SPARSE_BELOW * len(dead) else DenseActive(_only_largest(pre, k), x.dtype)
+        sparse = k < sparse_below(pre.device) * len(dead)
+        active = _largest(pre, k) if sparse else DenseActive(_only_largest(pre, k), x.dtype)
         f = active.pre.relu()
         wrong = active.decode(f, W_dec).add_(error)
         coefficient = self.config.auxiliary

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Case, Exercise, Mistake, Part, RandomInputs, cache_ref, case, left_hooks, model_ref
-from mi_course.interp.models import run_bare
+from mi_course.interp.models import record_bare, run_bare
 from mi_course.lessons.activation_patching.sweeps import GROUPED, WITH_MLPS, metric_ref, pair_of_tokens
 
 _Metric = Callable[[Tensor], float]
@@ -297,18 +297,11 @@ def _put(name: str, values: Tensor, heads: int | slice) -> tuple[str, Callable]:
     return name, hook
 
 
-def _recorded(model, tokens: Tensor, hooks: list, name: str) -> Tensor:
-    """The activation of this name in a run with these hooks."""
-    kept = []
-    run_bare(model, tokens, [*hooks, (name, lambda x, hook: kept.append(x.clone()))])
-    return kept[0]
-
-
 def _path_to_query(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
     """Oracle: the receiver's query from a run with all heads and MLPs frozen but the sender; then a run with that query."""
     hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
     name = _query(receiver[0])
-    values = _recorded(model, tokens, hooks, name)
+    values = record_bare(model, tokens, [name], hooks)[name]
     return _metric_with(model, tokens, [_put(name, values, receiver[1])], metric)
 
 
@@ -326,7 +319,7 @@ def _to_query(
         layer, head = sender if swapped else receiver
         name = f"blocks.{layer}.attn.{part}"
         freeze = _frozen(model, corrupted_cache, frozen)
-        values = _recorded(model, tokens, [*freeze, sent], name)
+        values = record_bare(model, tokens, [name], [*freeze, sent])[name]
         group = model.cfg.n_heads // values.shape[2]
         second = [_put(name, values, slice(None) if whole_layer else head // group)]
         if stays == "sender":
@@ -347,7 +340,7 @@ def _clean_query(model, tokens: Tensor, corrupted_cache, clean_cache, sender, re
 def _query_hooks_stay(model, tokens: Tensor, corrupted_cache, clean_cache, sender, receiver, metric: _Metric) -> float:
     hooks = [*_frozen(model, corrupted_cache, ("z", "mlp")), _send(clean_cache, *sender)]
     name = _query(receiver[0])
-    model.add_hook(*_put(name, _recorded(model, tokens, hooks, name), receiver[1]))
+    model.add_hook(*_put(name, record_bare(model, tokens, [name], hooks)[name], receiver[1]))
     with torch.no_grad():
         return metric(model(tokens))
 

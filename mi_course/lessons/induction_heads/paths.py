@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mi_course.exercises import Call, Case, Exercise, Mistake, Part, RandomInputs, case, left_hooks_by, model_ref
-from mi_course.interp.models import run_bare
+from mi_course.interp.models import record_bare, run_bare
 from mi_course.lessons.induction_heads.circuits import (
     _ATTENTION_ONLY,
     _GROUPED,
@@ -41,19 +41,9 @@ def _kept_without(model, tokens: Tensor, source: Head, names: list[str]) -> dict
     with torch.no_grad():
         put_back = _silenced(model, source)
     try:
-        return _kept(model, tokens, names)
+        return record_bare(model, tokens, names)
     finally:
         put_back()
-
-
-def _kept(model, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:
-    kept: dict[str, Tensor] = {}
-
-    def keep(x: Tensor, hook, name: str) -> None:
-        kept[name] = x.clone()
-
-    run_bare(model, tokens, [(name, partial(keep, name=name)) for name in names])
-    return kept
 
 
 def _exchange(
@@ -89,7 +79,7 @@ def _with_put(put: Callable[[Tensor, Tensor, Head], Tensor]) -> Callable[..., Te
 
 
 def _clean_parts_in_ablated_run(model, tokens: Tensor, source: Head, part: str, layers: list[int]) -> Tensor:
-    given = _kept(model, tokens, _names(part, layers))
+    given = record_bare(model, tokens, _names(part, layers))
     with torch.no_grad():
         put_back = _silenced(model, source)
     try:
@@ -333,7 +323,7 @@ def _layer_silent(model, tokens: Tensor, source: Head, part: str, layers: list[i
     with torch.no_grad():
         undo = [_silenced(model, (source[0], head)) for head in range(model.cfg.n_heads)]
     try:
-        given = _kept(model, tokens, _names(part, layers))
+        given = record_bare(model, tokens, _names(part, layers))
     finally:
         for put_back in undo:
             put_back()

@@ -22,7 +22,7 @@ from mi_course.exercises import (
     model_ref,
 )
 from mi_course.interp.heads import all_heads
-from mi_course.interp.models import run_bare
+from mi_course.interp.models import record_bare, run_bare
 from mi_course.wire import Observation
 
 _GROUPED = {
@@ -540,14 +540,8 @@ def _differences(logits: Tensor, answers: Tensor) -> Tensor:
 
 def _clean_z(model: Any, tokens: Tensor) -> dict[int, Tensor]:
     """z of every layer."""
-    kept: dict[int, Tensor] = {}
-
-    def keep(z: Tensor, hook: Any) -> None:
-        kept[hook.layer()] = z.clone()
-
-    hooks = [(f"blocks.{layer}.attn.hook_z", keep) for layer in range(model.cfg.n_layers)]
-    run_bare(model, tokens, hooks)
-    return kept
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(model.cfg.n_layers)]
+    return dict(enumerate(record_bare(model, tokens, names).values()))
 
 
 def _with_replaced(model: Any, tokens: Tensor, replacements: dict[tuple[int, int], Tensor]) -> Tensor:

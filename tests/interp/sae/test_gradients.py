@@ -115,7 +115,7 @@ CASES = {
 @pytest.mark.parametrize("d_out", [None, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_autograd(case, d_out, products, dead_latents, monkeypatch):
-    monkeypatch.setattr(base_module, "SPARSE_BELOW", 0.0 if products.startswith("dense") else 1.0)
+    monkeypatch.setattr(base_module, "sparse_below", lambda device: 0.0 if products.startswith("dense") else 1.0)
     if products.endswith("blocks"):
         monkeypatch.setattr(matmul, "BLOCK_BYTES", 7 * F * 8)
     sae = randomized(SAEConfig(d_in=D, n_latents=F, d_out=d_out, k_aux=6, auxiliary=1 / 32, **CASES[case]))
