@@ -1318,7 +1318,7 @@ claim(
 
 # %% id="shipped" tags=["not-compared"]
 from mi_course import show
-from mi_course.interp.sae import load_shipped, shipped_card
+from mi_course.interp.sae import load_shipped
 
 sixty = runs.train_live(
     SAEConfig(d_in=576, n_latents=2304, k=60, **runs.REAL),
@@ -1338,7 +1338,8 @@ for name, sae in beside.items():
         rises[name],
         runs.same_token(active, ids, alive),
     )
-print(f"early was trained on {shipped_card('early')['training_tokens']:,} tokens")
+trained_on = beside["early"].about["training_tokens"]
+print(f"early was trained on {trained_on:,} tokens, yours on {config.steps * config.batch:,}")
 show.table(
     rows, ["L0", "explained variance", "rise of the loss (nats)", "one token in the top ten"]
 )
@@ -1347,9 +1348,7 @@ show.table(
 for name, key in (("yours", "own"), ("control: yours, with 60", "sixty"), ("early", "early")):
     lesson.seen(f"rise_{key}", rises[name], ".2f")
     lesson.seen(f"same_{key}", rows[name][3], ".0%")
-lesson.seen(
-    "times", shipped_card("early")["training_tokens"] / (config.steps * config.batch), ".0f"
-)
+lesson.seen("times", trained_on / (config.steps * config.batch), ".0f")
 claim(
     "with 60 latents at a time yours costs less, and early less than half of that",
     rises["control: yours, with 60"] < rises["yours"]
