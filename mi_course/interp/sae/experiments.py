@@ -670,6 +670,14 @@ def matched_random(
     return (projected - thresholds).relu(), directions
 
 
+def drawn_alive(f: Float[Tensor, "n F"], count: int, seed: int) -> list[int]:
+    """Latents drawn by lot from those that are active on 0.3 to 3 % of the tokens: at most `count`."""
+    often = (f > 0).float().mean(dim=0)
+    some = ((often > 0.003) & (often < 0.03)).nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    return some[torch.randperm(len(some), generator=generator)][:count].tolist()
+
+
 def same_token(f: Float[Tensor, "n F"], ids: Int[Tensor, " n"], latents: Iterable[int]) -> float:
     """Mean share of a latent's ten strongest tokens that are one and the same token."""
     shares = []
