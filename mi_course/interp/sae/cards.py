@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mi_course.interp.sae.activations import ordinary_tokens
-from mi_course.interp.sae.host import HookSite, device_of, is_bridge, record
+from mi_course.interp.sae.host import HookSite, device_of, first_layer, is_bridge, record
 from mi_course.interp.sae.metrics import (
     density_histogram,
     explained_variance,
@@ -92,7 +92,7 @@ def measure(
         "loss": {},
     }
     floors = {} if floors is None else floors
-    for group, tokens in groups.items():
+    for (group, tokens), stream in zip(groups.items(), reading.streams(), strict=True):
         seen = loss_with_sae(
             model,
             sae,
@@ -103,6 +103,7 @@ def measure(
             exclude_massive=exclude_massive,
             mean=mean,
             controls=floors.get((names, group, exclude_massive)),
+            stream=stream,
         )
         floors[names, group, exclude_massive] = seen
         assert seen.mean is not None
@@ -179,6 +180,8 @@ class _Reading:
         self.y: list[Tensor] = []
         self.y_hat: list[Tensor] = []
         self.massive = 0
+        self.begin = first_layer(model, HookSite.of(model, *names))
+        """The layer from which the model can be run to see what the SAE does, if there is one."""
 
     def read(self, sae: SAE) -> None:
         active, counts = [], []
@@ -198,7 +201,8 @@ class _Reading:
         device = device_of(self.model)
         for tokens, stored in zip(self.tokens.split(self.rows_at_once), self._recorded(), strict=True):
             keep = torch.ones(tokens.shape, dtype=torch.bool, device=device)
-            values, massive = tuple(value.to(device) for value in stored), torch.zeros_like(keep)
+            here = stored if self.begin is None else stored[1:]
+            values, massive = tuple(value.to(device) for value in here), torch.zeros_like(keep)
             keep[:, 0] = False
             if self.exclude_massive:  # at the SAE's own places
                 for value in values[: len(self.names)]:
@@ -209,6 +213,8 @@ class _Reading:
     def _recorded(self) -> Iterator[tuple[Tensor, ...]]:
         """Batch by batch, from memory where these places were read before."""
         names = self.names if self.neurons is None else (*self.names, self.neurons)
+        if self.begin is not None:
+            names = (f"blocks.{self.begin - 1}.hook_resid_post", *names)
         if names in self.recorded:
             yield from self.recorded[names]
             return
@@ -218,6 +224,15 @@ class _Reading:
             yield batches[-1]
         self.recorded.clear()
         self.recorded[names] = batches
+
+    def streams(self) -> Iterator[tuple[Tensor, int] | None]:
+        """Group by group, the residual stream before the SAE's layer."""
+        if self.begin is None:
+            yield from [None] * len(self.rows_of_group)
+            return
+        stream = torch.cat([stored[0] for stored in self._recorded()])
+        for rows in stream.split(self.rows_of_group):
+            yield rows.to(device_of(self.model)), self.begin
 
     def density(self) -> Float[Tensor, " F"]:
         return self.active.sum(dim=1).double() / int(self.counts.sum())

@@ -128,10 +128,14 @@ def stream_before(
 
     None where they cannot: the model is no bridge, or the site is not inside its later layers.
     """
+    first = first_layer(model, site)
+    return None if first is None else (record(model, HookSite.of(model, first - 1), tokens)[0], first)
+
+
+def first_layer(model: Model, site: HookSite) -> int | None:
+    """The first layer of the site, where a forward pass can begin there: in a bridge, after its first layer."""
     layers = [int(match[1]) for name in site.names if (match := re.match(r"blocks\.(\d+)\.", name))]
-    if not is_bridge(model) or len(layers) < len(site.names) or not (first := min(layers)):
-        return None
-    return record(model, HookSite.of(model, first - 1), tokens)[0], first
+    return min(layers) or None if is_bridge(model) and len(layers) == len(site.names) else None
 
 
 @contextlib.contextmanager

@@ -117,6 +117,7 @@ def loss_with_sae(
     exclude_massive: bool = False,
     mean: Float[Tensor, " d_out"] | None = None,
     controls: SpliceLoss | None = None,
+    stream: tuple[Float[Tensor, "n pos d"], int] | None = None,
 ) -> SpliceLoss:
     """The model's loss unchanged, with the SAE's reconstruction at a place, and with zeros there.
 
@@ -125,6 +126,8 @@ def loss_with_sae(
       as a further control.
     controls: what this gave for another SAE or for None, at the same place and on the same tokens; its losses without
       an SAE are taken over, which saves most of the work.
+    stream: a bridge's residual stream on these tokens before a layer that is not after the places, and that layer: the
+      model is run from there.
     First tokens of rows and padding are never replaced, nor are massive tokens with exclude_massive: do as the training
     did, since replacing what the SAE never saw would measure something else. The mean runs over every token that has a
     next one. Hooks are removed afterwards, also after an error.
@@ -140,7 +143,10 @@ def loss_with_sae(
     sums, scored, replaced = dict.fromkeys(kinds, 0.0), 0, 0
     for start in range(0, len(batch), rows_at_once):
         part = batch.rows(slice(start, start + rows_at_once))
-        before = stream_before(model, site, part.tokens) if len(kinds) > 1 else None
+        if stream is not None:
+            before: tuple[Tensor, int] | None = (stream[0][start : start + rows_at_once], stream[1])
+        else:
+            before = stream_before(model, site, part.tokens) if len(kinds) > 1 else None
         for kind in kinds:
             stand_in = _StandIn(kind, sae, site, part.mask, exclude_massive, mean)
             sums[kind] += stand_in.loss(model, part.tokens, before)

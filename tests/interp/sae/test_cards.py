@@ -79,7 +79,7 @@ def test_what_needs_no_sae_can_be_measured_beforehand(setting):
     before = {key: loss._replace(spliced=0.0) for key, loss in floors.items()}
     assert measure(model, sae, groups, HOOK, **options, floors=floors, recorded=recorded) == whole
     assert {key: loss._replace(spliced=0.0) for key, loss in floors.items()} == before
-    assert [*recorded] == [(HOOK, "blocks.1.mlp.hook_post")]
+    assert [*recorded] == [("blocks.0.hook_resid_post", HOOK, "blocks.1.mlp.hook_post")]
     again = measure(model, other, groups, HOOK, **options, floors=floors, recorded=recorded)
     assert again == measure(model, other, groups, HOOK, **options)
     measure(model, other, groups, 0, recorded=recorded)
