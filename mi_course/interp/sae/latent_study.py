@@ -9,7 +9,6 @@ Functions that are passed in (`detect`, `fuzz`, `effect`, `promote`) are those t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,11 +29,12 @@ from mi_course.interp.sae.clamp_study import (
     concept_direction,
     rivals_of,
 )
-from mi_course.interp.sae.concepts import ConceptContexts, live
+from mi_course.interp.sae.concepts import ConceptContexts, context_activations, live
 from mi_course.interp.sae.host import HookSite, record
 from mi_course.interp.sae.naming import contains_any, elsewhere, fit_label, peak_label, tokens_matched
 from mi_course.interp.sae.shipped import load_shipped
 from mi_course.interp.sae.splicing import clamp, splice
+from mi_course.interp.sae.two_names import two_names
 from mi_course.interp.steering.controls import random_controls
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ ONLY_KIND = "control: kind of text alone"
 IN_EIGHT = ("mentions: latent", "means", "nothing", "loss: latent", "means ", "log-odds: latent", "means  ", "bar")
 IN_SELECTED = ("random, median", "best of 20: training", "held out", "best of all: training", "held out ")
 IN_BASES = ("latent", "neuron, layer 14", "neuron, layers 0 to 14", "random direction", "difference of means")
-IN_TWO_NAMES = ("own kind", "other kind", "own, shared words", "other, shared words", "words in common")
+IN_NAMES = ("shared by two kinds", "by halves of one kind", "absent there", "absent there, any word")
 """What the columns of some tables are."""
 
 Detect = Callable[["Tensor", "Tensor"], float]
@@ -479,62 +479,27 @@ def _areas(true: Float[Tensor, "n column"], false: Float[Tensor, "m column"]) ->
 # ---------------------------------------------------------------------------------------------------------------------
 # Two kinds of text, two names
 
-STORIES = ("books", "reviews", "samples", "arithmetic")
-MANUALS = ("textbooks", "docs", "government", "code")
 
+def names_by_kind(
+    model: Any, sae: Any, passages: ConceptContexts, latent: int, n: int = 60, seed: int = 0
+) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
+    """The names of a latent in books and in textbooks, on every second passage; its numbers beside n random latents'.
 
-def two_names(detect: Detect, reading: Reading, latents: Sequence[int], seed: int = 0) -> dict[str, list[float]]:
-    """Does a label that was made on stories hold on manuals, and the other way round? Mean detection scores.
-
-    Labels are fitted on half of the rows of a kind and scored on the other half, of the same kind and of the other one;
-    then again with words only that either kind has at least three times; last, the share of words that labels share.
-    The control does the same with two random halves of all rows, in which there is no difference to find.
+    The numbers are those of `TwoNames`: shared by two kinds, by halves of one kind, absent there, absent there of all.
+    The n are drawn from latents that are active on at least 30 tokens of either kind.
     """
-    pieces, rows = reading.contexts(), len(reading.tokens)
-    stories = torch.tensor([source.split(":")[0] in STORIES for source in reading.sources])
-    mixed = torch.zeros(rows, dtype=torch.bool)
-    mixed[torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[: rows // 2]] = True
-    per_row, out = reading.tokens.shape[1] // CONTEXT, {}
-    for name, one in (("stories and manuals", stories), ("control: random halves", mixed)):
-        here = one.repeat_interleave(per_row)
-        sides, half = (here, ~here), reading.first_half() if name[0] == "s" else _halves(one).repeat_interleave(per_row)
-        shared = _shared_words(*(_split(pieces, side & half) for side in sides))
-        common = [[word if word.lower() in shared else "" for word in words] for words in pieces]
-        found = []
-        for latent in latents:
-            fired = (reading.by_context(latent) > 0).any(dim=1)
-            row: list[float] = []
-            for texts in (pieces, common):
-                labels = [fit_label(_split(texts, side & half), fired[side & half]) for side in sides]
-                scores = [
-                    [
-                        detect(
-                            contains_any(["".join(w) for w in _split(pieces, side & ~half)], label), fired[side & ~half]
-                        )
-                        for side in sides
-                    ]
-                    for label in labels
-                ]
-                row += [(scores[0][0] + scores[1][1]) / 2, (scores[0][1] + scores[1][0]) / 2]
-                if texts is pieces:
-                    either = {*labels[0], *labels[1]}
-                    overlap = len({*labels[0]} & {*labels[1]}) / len(either) if either else float("nan")
-            found.append([*row, overlap])
-        out[name] = torch.tensor(found).nanmean(dim=0).tolist()
-    return out
-
-
-def _halves(one: Bool[Tensor, " row"]) -> Bool[Tensor, " row"]:
-    """Every second row of either side."""
-    chosen = torch.zeros_like(one)
-    for side in (one, ~one):
-        chosen[side.nonzero().flatten()[::2]] = True
-    return chosen
-
-
-def _shared_words(one: list[list[str]], other: list[list[str]], at_least: int = 3) -> set[str]:
-    counts = [Counter(word.lower() for words in side for word in words) for side in (one, other)]
-    return {word for word, count in counts[0].items() if count >= at_least and counts[1][word] >= at_least}
+    rows = range(0, len(passages), 2)
+    f = context_activations(model, sae, passages.tokens[::2])
+    words = [model.to_str_tokens(passages.tokens[i]) for i in rows]
+    kinds = [passages.kinds[i] for i in rows]
+    books = _is(kinds, "books")
+    active = torch.stack([(f[books] > 0).sum((0, 1)), (f[~books] > 0).sum((0, 1))]).amin(0)
+    enough = (active >= 30).nonzero()[:, 0]
+    drawn = enough[torch.randperm(len(enough), generator=torch.Generator().manual_seed(seed))[:n]].tolist()
+    many = torch.tensor([two_names(f[..., i], words, kinds, splits=4)[1:] for i in drawn])
+    named = two_names(f[..., latent], words, kinds)
+    numbers = {f"latent {latent}": list(named[1:]), f"mean of {len(drawn)} latents": many.mean(dim=0).tolist()}
+    return named.names, numbers
 
 
 # ---------------------------------------------------------------------------------------------------------------------
