@@ -57,7 +57,7 @@ claim(
 #
 # Read down the columns. A single latent is fixed, and the same openings lead somewhere else. What they lead to you will have noticed; keep the name to yourself, since naming is what the next two sections are about. At {{seen:bridge-far}} the words come apart: the unsteered model finds such text {{seen:bridge-worse}} nats per token less likely than what it writes itself.
 #
-# In natural text this latent never exceeds {{seen:bridge-largest}}. So the interesting values lie far outside of what it is ever set to by the model, as in the paper, where ten times the maximum was used.
+# In the texts of its feature page this latent reaches {{seen:bridge-largest}} at its strongest token. Held at {{seen:bridge-value}} on *every* token, it is somewhere the model never goes by itself. (The paper used ten times the maximum.)
 #
 # It looks like a discovery. But nothing has been compared with anything yet. Would another latent have done as much harm? Would a *random* vector? Would one have needed an autoencoder at all?
 # </details>
@@ -87,12 +87,12 @@ lesson.seen("worst-rise", card["loss"][worst]["rise"], ".2f")
 lesson.seen("best", best, "s")
 lesson.seen("best-rise", card["loss"][best]["rise"], ".2f")
 claim(
-    "the reconstruction costs less than a tenth of what zeros cost, and at least 0.05 nats",
-    0.05 < mean_rise(card) < zeros / 10,
+    "the reconstruction costs less than a tenth of what zeros cost, and at least 0.02 nats",
+    0.02 < mean_rise(card) < zeros / 10,
 )
 claim(
-    "between 0.6 and 0.95 of the variance is explained",
-    0.6 < card["explained_variance"] < 0.95,
+    "between 0.7 and 0.95 of the variance is explained",
+    0.7 < card["explained_variance"] < 0.95,
 )
 
 # %% [markdown] id="card-seen"
@@ -211,7 +211,9 @@ claim(
 # %% [markdown] id="bands-seen"
 # <details><summary>What you should see</summary>
 #
-# The first list is easy to name. The second is not, and the further down, the less. One crude number: of the tokens in the first tenth of ranks, {{seen:usual-top}} % are among those of a latent's ten strongest; in the lower half, {{seen:usual-low}} % (for our latent {{seen:top-band}} and {{seen:low-band}} %). Half of all the tokens on which a latent is active lie in that lower half. They are the weak half: Templeton et al. (2024) had contexts rated, and found the same, that specificity falls as the activation weakens. So a name that was read off the top of the list is a name for the top of the list.
+# The first list is easy to name. The second is not, and the further down, the less. In the mean of the other latents {{seen:usual-top}} % of the tokens in the first tenth of ranks are among those of the ten strongest, and {{seen:usual-low}} % in the lower half, which is half of all tokens on which a latent is active.
+#
+# For our own latent the number is {{seen:top-band}} % from the start. Not because it has no name, but because its name is a *meaning*, with many words for it, and the number counts words. Both kinds of latents are there. Templeton et al. (2024) had contexts rated for their meaning, and found the same fading: specificity falls as the activation weakens. A name that was read off the top of the list is a name for the top of the list.
 # </details>
 
 # %% [markdown] id="ask-logit_effect"
@@ -259,16 +261,16 @@ lesson.seen("random-letters", random_ones, "s")
 lesson.seen("own-promoted", 100 * own, ".0f")
 lesson.seen("another-promoted", 100 * another, ".0f")
 claim(
-    "fewer than half of 200 latents promote the token on which they are strongest",
-    own < 0.5,
+    "fewer than half of 200 latents promote the token on which they are strongest, more than by chance",
+    another < own < 0.5,
 )
 
 # %% [markdown] id="promoted-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:random-letters}} are the random directions. A real latent's list may hang together; a random one's does so less often than it seems, since the strangest tokens of the vocabulary are the longest columns of `W_U` and turn up in everything.
+# {{seen:random-letters}} are the random directions. Could you tell? Few of the lists hang together, and one of a random direction may look as good as one of a latent.
 #
-# And reading is not writing. The token on which a latent is strongest is in the first hundredth of what it promotes for {{seen:own-promoted}} % of the latents; the token of some other latent is so for {{seen:another-promoted}} %. What a latent reacts to and what it promotes are two questions. In the middle of a model the decoder's row writes for all the layers that follow, and only in part for the vocabulary.
+# Reading and writing are two things, too. The token on which a latent is strongest is in the first hundredth of what it promotes for {{seen:own-promoted}} % of the latents; the token of some *other* latent is so for {{seen:another-promoted}} %. In the middle of a model the decoder's row writes for all the layers that follow, and only in part for the vocabulary.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -376,7 +378,7 @@ claim(
     min(fitted[0], listed[0]) > max(another_[0], randoms[0]) + 0.03,
 )
 claim(
-    "the kind of text alone is at least as good as 0.03 below the fitted labels",
+    "the kind of text alone is at most 0.03 below the fitted labels",
     kind[0] > fitted[0] - 0.03,
 )
 
@@ -582,25 +584,32 @@ from mi_course.interp.sae import clamp_choice
 
 eight = clamp_choice.steered().table.values()
 of_latent, of_rise = (torch.tensor(list(every.values()))[:, a:b] for a, b in ((0, 3), (5, 7)))
-lesson.seen(
-    "eight-passes", [sum(each["passes"][side] for each in eight) for side in (0, 1)], "d"
-)
+passed = [
+    sum(each["passes"][who] for each in eight) for who in ("latent", "difference of means")
+]
+lesson.seen("eight-passes", passed, "d")
+lesson.seen("eight-norm", next(iter(eight))["norm"], ".0f")
 lesson.seen("eight-latent", of_latent[:, 0].mean(), ".2f")
 lesson.seen("eight-means", of_latent[:, 1].mean(), ".2f")
 lesson.seen("eight-unsteered", of_latent[:, 2].mean(), ".2f")
 lesson.seen("eight-more", int((of_latent[:, 1] > of_latent[:, 0]).sum()), "d")
 lesson.seen("eight-rise", int((of_rise[:, 1] > of_rise[:, 0]).sum()), "d")
 claim(
-    "in the mean of eight concepts both mention the concept more often than unsteered texts, by 0.05",
-    float(of_latent[:, :2].mean(dim=0).min()) > float(of_latent[:, 2].mean()) + 0.05,
+    "in the mean of eight concepts either is mentioned more often than unsteered, by 0.1, and the difference of means more than the latent",
+    float(of_latent[:, 0].mean() - of_latent[:, 2].mean()) > 0.1
+    and bool(of_latent[:, 0].mean() < of_latent[:, 1].mean()),
+)
+claim(
+    "in log-odds the difference of means is ahead for at least six of eight",
+    int((of_rise[:, 1] > of_rise[:, 0]).sum()) >= 6,
 )
 
 # %% [markdown] id="eight-seen"
 # <details><summary>What you should see</summary>
 #
-# Over eight concepts {{seen:eight-latent}} of the texts mention the concept under its latent and {{seen:eight-means}} under the difference of means, against {{seen:eight-unsteered}} unsteered. In {{seen:eight-more}} of the eight the difference of means has more mentions, in {{seen:eight-rise}} the larger rise of the log-odds. The bar of `my_clamp` is passed by {{seen:eight-passes}} of them (latents, then differences of means).
+# At norm {{seen:eight-norm}}, over eight concepts, {{seen:eight-latent}} of the texts mention the concept under its latent and {{seen:eight-means}} under the difference of means, against {{seen:eight-unsteered}} unsteered. One by one it is less clear: in {{seen:eight-more}} of the eight the difference of means has more mentions, with few texts each. In {{seen:eight-rise}} it has the larger rise of the log-odds. The bar of `my_clamp` is passed by {{seen:eight-passes}} of them (latents, then differences of means).
 #
-# Behind the latents are a long training and a search among many candidates; the difference of means had some short sentences, one try, and the dose that was chosen *for the latent*. Wu et al. (2025) found the same with much larger models and autoencoders: for steering, a difference of means or a prompt beats the latents. What the autoencoder has to offer is another thing. It found the direction without being told what to look for.
+# So the difference of means is ahead, and it is the cheaper one. Behind the latents are a long training and a search among candidates; behind the difference of means are some short sentences and one subtraction. Wu et al. (2025) found the same with much larger models and autoencoders. What the autoencoder has to offer is another thing: it has the direction *without being told what to look for*.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -675,7 +684,7 @@ lesson.check(specificity)
 # %% [markdown] id="passages-intro"
 # ## A latent for a concept
 #
-# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: books against textbooks is a difference that many latents know, and none of your concepts. Such labels are cheap and crude: look at the second passage "about the sea".
+# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: some latents tell books from textbooks, and that is none of your concepts. Such labels are cheap and crude: look at the second passage "about the sea".
 #
 # The largest activation over a passage is recorded for each of the 4,608 latents of `middle-4608`.
 
@@ -800,14 +809,13 @@ def compare_bases(
 lesson.check(compare_bases)
 
 # %% [markdown] id="use-bases-intro"
-# Latents for concepts, then, but a neuron is cheaper. And the best of many has an advantage over the best of few, so count: 4,608 latents, 1,536 neurons in layer 14, fifteen times as many in all layers up to it. And as many *random directions* of the same residual stream as there are latents. A neuron may be strong or weak where the concept is, and counts with its largest and with its smallest value in a passage.
+# Latents for concepts, then, but a neuron is cheaper. And the best of many has an advantage over the best of few, so count: 4,608 latents, 1,536 neurons in layer 14, fifteen times as many in all layers up to it. And as many *random directions* of the same residual stream as there are latents. A neuron may be strong or weak where the concept is, and counts with its largest and with its smallest value in a passage. Each concept is told from the passages about the other five.
 #
 # **Predict** the order.
 
 # %% id="use-bases"
 against = lesson.use("compare_bases")
-passages = torch.cat([train.tokens, held_out.tokens])
-peaks = runs.other_bases(model, sae, passages, range(15), n_directions=4608)
+peaks = runs.other_bases(model, sae, (train, held_out), range(15), n_directions=4608)
 beside = runs.bases(against, train, held_out, peaks)
 by_basis = {name: [*row, chosen[name][5]] for name, row in beside.items()}
 by_basis["mean"] = torch.tensor(list(by_basis.values())).mean(dim=0)

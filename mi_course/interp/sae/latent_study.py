@@ -420,9 +420,13 @@ class Peaks(NamedTuple):
 
 
 def other_bases(
-    model: Any, sae: Any, tokens: Int[Tensor, "context pos"], layers: Sequence[int], *, n_directions: int, seed: int = 0
+    model: Any, sae: Any, splits: Sequence[ConceptContexts], layers: Sequence[int], *, n_directions: int, seed: int = 0
 ) -> Peaks:
-    """What neurons of these layers and random directions do on passages: neither BOS nor massive tokens count."""
+    """What neurons of these layers and random directions do on passages: neither BOS nor massive tokens count.
+
+    Only passages about one of the concepts are read, of each split.
+    """
+    tokens = torch.cat([split.tokens[_about_one(split)] for split in splits])
     site = HookSite.of(model, *(f"blocks.{layer}.mlp.hook_post" for layer in layers), sae.about["hook_name"])
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(sae.W_dec.shape[1], n_directions, generator=generator)
@@ -437,6 +441,10 @@ def other_bases(
     return Peaks([torch.cat(found) for found in neurons], torch.cat(directions))
 
 
+def _about_one(contexts: ConceptContexts) -> Bool[Tensor, " context"]:
+    return torch.stack([labels == 1 for labels in contexts.about.values()]).any(dim=0)
+
+
 def _peaks(values: Float[Tensor, "row pos n"], counts: Bool[Tensor, "row pos"]) -> Float[Tensor, "row n"]:
     return values.masked_fill(~counts[..., None], -torch.inf).amax(dim=1)
 
@@ -446,13 +454,16 @@ def bases(
 ) -> dict[str, list[float]]:
     """For each concept: held-out AUROCs of the best latent, neuron of the last layer, neuron of all, random direction.
 
-    peaks: on the passages of train, then of held_out. The kinds of text are not kept apart. Only the columns with the
-    most extreme AUROCs on the training passages are handed to `compare`, in their order: it chooses among them anyway.
+    peaks: on the passages of train that are about one of the concepts, then on those of held_out; what is about another
+    concept is what each is compared with. The kinds of text are not kept apart. Only the columns with the most extreme
+    AUROCs on the training passages are handed to `compare`, in their order: it chooses among them anyway.
     """
-    latents, first = torch.cat([train.latents, held_out.latents]), torch.arange(len(train) + len(held_out)) < len(train)
+    kept = [(split, _about_one(split)) for split in (train, held_out)]
+    latents = torch.cat([split.latents[here] for split, here in kept])
+    first = torch.arange(len(latents)) < int(kept[0][1].sum())
     rows = {}
     for concept in train.about:
-        about = torch.cat([train.about[concept], held_out.about[concept]])
+        about = torch.cat([split.about[concept][here] for split, here in kept])
         clear = about >= 0
         labels, training = about[clear] == 1, first[clear]
 
@@ -601,28 +612,17 @@ def eight_concepts() -> dict[str, list[float]]:
     """What the rule of `clamp_choice` gave for every candidate concept on held-out prompts, beside its rival.
 
     Shares of texts that mention it: latent, difference of means, unsteered. Rises of the loss: latent, difference of
-    means. Rises of the log-odds: latent, difference of means, and what 95 % of comparable latents do not exceed.
+    means. Rises of the log-odds: latent, difference of means, and what 95 % of random latents do not exceed.
     """
+    both = ("latent", "difference of means")
     return {
         name: [
-            *each["mentions"],
-            *each["loss"],
-            each["rise"],
-            each["rise, difference of means"],
-            each["rise, 0.95 of comparable latents"],
+            *(each["mentions"][which] for which in (*both, "unsteered")),
+            *(each["loss"][which] for which in both),
+            *(each["rise"][which] for which in (*both, "0.95 of random latents")),
         ]
         for name, each in clamp_choice.steered().table.items()
     }
-
-
-def dose_table(doses: Mapping[str, Sequence[Effect]], what: str) -> dict[str, list[float]]:
-    """One number of each dose, by rival: "mentions", "loss" or another field of `Effect`."""
-    return {name: [getattr(dose, what) for dose in each] for name, each in doses.items()}
-
-
-def best_dose(doses: Sequence[Effect], most_loss: float) -> Effect:
-    """The dose that most texts mention the concept under, of those that cost at most so many nats per token."""
-    return max((dose for dose in doses if dose.loss <= most_loss), key=lambda dose: dose.mentions, default=doses[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
