@@ -503,7 +503,7 @@ claim("without the error it rises by at least 0.05 nats", dropped > 0.05)
 # Four rivals, each at the same norms of what is added: our latent; other latents, active about as often; random directions; and a **difference of means**, between eight sentences about the concept and eight about something else. That last one needed sixteen sentences and no training. **Predict** who wins.
 
 # %% id="use-doses"
-CONCEPT, NORMS = "money", [30.0, 45.0, 60.0, 80.0]
+CONCEPT, NORMS = "money", [30.0, 60.0, 90.0]
 about, rivals = CONCEPTS[CONCEPT], runs.rivals(study, LATENT, CONCEPT)
 doses = clamps.dose_response(study, rivals, NORMS, HELD_OUT_PROMPTS[:6], about.held_out)
 at = [f"norm {norm:.0f}" for norm in NORMS]

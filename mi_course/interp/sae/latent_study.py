@@ -578,7 +578,7 @@ def _lost(reading: Reading, chosen: Tensor, rise: Float[Tensor, "row pos-1"], ac
 # Doses, and blind judges
 
 
-def rivals(study: ClampStudy, latent: int, concept: str, n: int = 3) -> dict[str, Callable[[float], list[Move]]]:
+def rivals(study: ClampStudy, latent: int, concept: str, n: int = 2) -> dict[str, Callable[[float], list[Move]]]:
     """The latent, the difference of means of the concept's sentences, n comparable latents and n random directions."""
     others = [text for name, each in clamp_texts.CONCEPTS.items() if name != concept for text in each.sentences]
     vector = concept_direction(study, clamp_texts.CONCEPTS[concept].sentences, others)
