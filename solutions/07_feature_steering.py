@@ -89,7 +89,7 @@ def clamp_feature(
 lesson.check(clamp_feature)
 
 # %% [markdown] id="use-concept-intro"
-# Now it is your turn, with another concept. This one was chosen by a rule that reads no held-out prompt and no held-out word (`mi_course.interp.sae.clamp_choice`): of eight candidates, but for the one that you have just seen, it is the one whose words the rule's latent raises most on the training prompts.
+# Now it is your turn, with another concept. This one was chosen by a rule that reads no held-out prompt and no held-out word (`mi_course.interp.sae.clamp_choice`): of eight candidates, but for the one that you have just seen, it is the one that the texts of the rule's latent mention most, on the training prompts.
 
 # %% id="use-concept"
 from mi_course.interp.sae import clamp_choice, clamp_texts
