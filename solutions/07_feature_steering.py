@@ -23,7 +23,7 @@ lesson, model = mi_course.lesson("feature_steering"), mi_course.load_model(compa
 # %% [markdown] id="passages-intro"
 # ## A latent for a concept
 #
-# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: books against textbooks is a difference that many latents know, and none of your concepts. Such labels are cheap and crude: look at the second passage "about the sea".
+# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: some latents tell books from textbooks, and that is none of your concepts. Such labels are cheap and crude: look at the second passage "about the sea".
 #
 # The largest activation over a passage is recorded for each of the 4,608 latents of `middle-4608`.
 
