@@ -21,7 +21,7 @@ import torch
 from mi_course.interp.models import load_model
 from mi_course.interp.prompts import word_ids
 from mi_course.interp.sae import load_sae, load_shipped
-from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, SHOWN, Found, find_latent, find_norm
+from mi_course.interp.sae.clamp_choice import FILE, NEW_TOKENS, SAE_NAME, Found, find_concept, find_latent, find_norm
 from mi_course.interp.sae.clamp_study import (
     Add,
     Clamp,
@@ -109,10 +109,14 @@ def main() -> None:
     for concept in CONCEPTS:
         found[concept] = find_latent(study, concept)
         print(concept, found[concept], flush=True)
-    first = max((concept for concept in found if concept != SHOWN), key=lambda concept: found[concept].rise)
+    first, texts = find_concept(study, found)
+    print(*texts.items(), sep="\n", flush=True)
     norm, seen = find_norm(study, first, found[first].latent)
     print(first, norm, *seen, sep="\n  ", flush=True)
     table = held_out(study, found, norm, first)
+    for concept, effect in texts.items():
+        table[concept]["training mentions"] = effect.mentions
+        table[concept]["training loss"] = effect.loss
     result = {
         "about": f"{SAE_NAME}, {str(dtype).removeprefix('torch.')}: the rule's latent for each concept, and what"
         " came of it on held-out prompts. A pass needs texts as the statement of my_clamp says, and a rise "

@@ -94,7 +94,8 @@ def main() -> None:
     peaks = peaks_of(sae, values, counts)
     scale = peaks.amax(0)
     labels = torch.tensor([[label(passage.text, words) for words in lists()] for passage in concepts])
-    numbers, mystery = name_a_latent(sae, *activations["pool"], pool)
+    pool_values, pool_counts = activations["pool"]
+    numbers, mystery = name_a_latent(sae, pool_values, pool_counts, pool)
     texts = {
         "concept_texts": [passage.text for passage in concepts],
         "mystery_texts": [pool[i].text for i in mystery["which"].tolist()],
@@ -210,8 +211,8 @@ def prepare(corpus: Path, hook: str, cache: Path | None):  # type: ignore[no-unt
     file = cache / "feature-judging.pt" if cache else None
     if file and file.exists():
         stored = torch.load(file)
-        rows = {name: [Passage(**fields) for fields in stored[name]] for name in ("concepts", "pool")}
-        return rows["concepts"], rows["pool"], stored["activations"]
+        read = {name: [Passage(**fields) for fields in stored[name]] for name in ("concepts", "pool")}
+        return read["concepts"], read["pool"], stored["activations"]
     model = load_model("smollm2", compatibility=False, device="cpu", dtype=torch.bfloat16)
     concepts, pool = passages(corpus, model.tokenizer)
     activations = {}
@@ -223,8 +224,8 @@ def prepare(corpus: Path, hook: str, cache: Path | None):  # type: ignore[no-unt
         activations[name] = tuple(map(torch.cat, zip(*parts, strict=True)))
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = {"concepts": [vars(row) for row in concepts], "pool": [vars(row) for row in pool]}
-        torch.save(rows | {"activations": activations}, file)
+        fields = {"concepts": [vars(row) for row in concepts], "pool": [vars(row) for row in pool]}
+        torch.save(fields | {"activations": activations}, file)
     return concepts, pool, activations
 
 

@@ -28,32 +28,21 @@ lesson, model = mi_course.lesson("feature_steering"), mi_course.load_model(compa
 # Here is the same thing, small. Our model has 135 million parameters, the autoencoder sits in its middle, after layer 14, and has 4,608 latents. One of them is held at a fixed value on every token while the model writes. **Predict:** can one latent of 4,608 change what such a small model writes about? What happens if you turn it up much further?
 
 # %% id="bridge" tags=["not-compared"]
-from mi_course.interp.sae import clamp_choice, load_shipped
 from mi_course.interp.sae import clamp_study as clamps
 from mi_course.interp.sae import latent_study as runs
 from mi_course.interp.sae.clamp_texts import CONCEPTS, HELD_OUT_PROMPTS, PROMPTS
 
-sae, model = load_shipped("middle-4608", model=model), model.requires_grad_(False)
-shown = clamp_choice.steered().table[clamp_choice.SHOWN]  # chosen by a rule: section 4
-LATENT, VALUE = shown["latent"], shown["value"]
-study, openings = clamps.ClampStudy.of(model, sae), HELD_OUT_PROMPTS[:3]
-values = [VALUE / 2, VALUE, 2 * VALUE, 4 * VALUE]
-moves = [None, *(clamps.Clamp(sae, LATENT, value) for value in values)]
-written = study.write(moves, openings)
-names = ["as it is", *(f"held at {value:.0f}" for value in values)]
-rows = {
-    name: [text.text for text in texts] for name, texts in zip(names, written, strict=True)
-}
-show.table(rows, [f"{opening} …" for opening in openings], left=True)
+sae, LATENT, VALUE = runs.example(model)
+study, values = clamps.ClampStudy.of(model, sae), [VALUE / 2, VALUE, 2 * VALUE, 4 * VALUE]
+bridge = runs.held(study, LATENT, values, HELD_OUT_PROMPTS[:3])
+rows = {name: [text.text for text in texts] for name, texts in bridge.items()}
+show.table(rows, [f"{opening} …" for opening in HELD_OUT_PROMPTS[:3]], left=True)
 
 # %% id="claims-bridge-seen" tags=["claims"]
 from mi_course import claim
 
-worse = {
-    name: torch.tensor(study.loss(each)).mean()
-    for name, each in zip(names, written, strict=True)
-}
-far = names[-1]
+worse = {name: torch.tensor(study.loss(each)).mean() for name, each in bridge.items()}
+far = list(bridge)[-1]
 lesson.seen("bridge-value", VALUE, ".0f")
 lesson.seen("bridge-far", values[3], ".0f")
 lesson.seen("bridge-largest", sae.feature_index.page(sae, LATENT)["largest"], ".0f")
@@ -68,7 +57,7 @@ claim(
 #
 # Read down the columns. A single latent is fixed, and the same openings lead somewhere else. What they lead to you will have noticed; keep the name to yourself, since naming is what the next two sections are about. At {{seen:bridge-far}} the words come apart: the unsteered model finds such text {{seen:bridge-worse}} nats per token less likely than what it writes itself.
 #
-# In natural text this latent never exceeds {{seen:bridge-largest}}. So the interesting values lie far outside of what it is ever set to by the model, as in the paper, where ten times the maximum was used.
+# In the texts of its feature page this latent reaches {{seen:bridge-largest}} at its strongest token. Held at {{seen:bridge-value}} on *every* token, it is somewhere the model never goes by itself. (The paper used ten times the maximum.)
 #
 # It looks like a discovery. But nothing has been compared with anything yet. Would another latent have done as much harm? Would a *random* vector? Would one have needed an autoencoder at all?
 # </details>
@@ -80,22 +69,14 @@ claim(
 
 # %% id="card"
 from mi_course.interp.sae import shipped_card
-from mi_course.interp.sae.cards import mean_rise
 
 card = shipped_card("middle-4608")
-zeros = sum(group["zero"] for group in card["loss"].values()) / len(card["loss"])
-facts = {
-    "tokens of training": f"{card['training_tokens']:,}",
-    "latents": f"{card['n_latents']:,}",
-    "active on a token, mean": f"{card['l0']:.0f}",
-    "never active": f"{card['dead_share']:.1%}",
-    "variance explained": f"{card['explained_variance']:.2f}",
-    "loss with the reconstruction (nats)": f"{mean_rise(card):+.2f}",
-    "loss with zeros (nats)": f"{zeros:+.2f}",
-}
-show.table(facts, ["middle-4608"])
+show.table(runs.card_facts(card), ["middle-4608"])
 
 # %% id="claims-card-seen" tags=["claims"]
+from mi_course.interp.sae.cards import mean_rise
+
+zeros = runs.with_zeros(card)
 lesson.seen("l0", card["l0"], ".0f")
 lesson.seen("explained", card["explained_variance"], ".2f")
 lesson.seen("rise", mean_rise(card), ".2f")
@@ -106,12 +87,12 @@ lesson.seen("worst-rise", card["loss"][worst]["rise"], ".2f")
 lesson.seen("best", best, "s")
 lesson.seen("best-rise", card["loss"][best]["rise"], ".2f")
 claim(
-    "the reconstruction costs less than a tenth of what zeros cost, and at least 0.05 nats",
-    0.05 < mean_rise(card) < zeros / 10,
+    "the reconstruction costs less than a tenth of what zeros cost, and at least 0.02 nats",
+    0.02 < mean_rise(card) < zeros / 10,
 )
 claim(
-    "between 0.6 and 0.95 of the variance is explained",
-    0.6 < card["explained_variance"] < 0.95,
+    "between 0.7 and 0.95 of the variance is explained",
+    0.7 < card["explained_variance"] < 0.95,
 )
 
 # %% [markdown] id="card-seen"
@@ -201,25 +182,23 @@ lesson.check(quantile_examples)
 
 # %% id="use-contexts"
 top, bands = lesson.use("top_activations"), lesson.use("quantile_examples")
-reading = runs.read(model, sae)
-f = reading.of(LATENT)
+reading, EDGES = runs.read(model, sae), [0, 0.1, 0.25, 0.5, 1]
+f, columns = reading.of(LATENT), ["activation", "kind of text", "context"]
 print(f"{len(f):,} tokens; latent {LATENT} is active on {(f > 0).float().mean():.2%} of them")
-columns = ["activation", "kind of text", "context"]
 print(show.table(runs.contexts(reading, top(f, 8), f), columns, left=True))
-EDGES = [0, 0.1, 0.25, 0.5, 1]
 drawn = [position for band in bands(f, EDGES, 3, seed=0) for position in band]
-print(show.table(runs.contexts(reading, drawn, f), columns, left=True))
-forty = runs.nameable(reading, 40)
-again = {i: runs.same_tokens(reading, top, bands, i, EDGES) for i in (LATENT, *forty)}
-mean_of = torch.tensor([again[i] for i in forty]).nanmean(dim=0)
-ranges = ["0 to 10 %", "10 to 25 %", "25 to 50 %", "50 to 100 %"]
-rows = {f"latent {LATENT}": again[LATENT], "mean of 40 latents": mean_of}
-show.table(
-    rows, ranges, title="share of tokens that are among those of the ten strongest, by rank"
-)
+show.table(runs.contexts(reading, drawn, f), columns, left=True)
 
-# %% id="claims-contexts-seen" tags=["claims"]
-ours, usual = again[LATENT], mean_of.tolist()
+# %% [markdown] id="use-bands-intro"
+# One crude number for it. Take the ten tokens on which a latent is strongest. In each band of ranks, how many of the active tokens are one of these ten words? For our latent, and in the mean of forty others, drawn at random from those that are active in 2 to 20 % of all contexts of sixteen tokens.
+
+# %% id="use-bands"
+forty = runs.nameable(reading, 40)
+faded = runs.same_tokens_table(reading, top, bands, LATENT, forty, EDGES)
+show.table(faded, ["0 to 10 %", "10 to 25 %", "25 to 50 %", "50 to 100 % of ranks"])
+
+# %% id="claims-bands-seen" tags=["claims"]
+ours, usual = faded.values()
 lesson.seen("top-band", 100 * ours[0], ".0f")
 lesson.seen("low-band", 100 * ours[-1], ".0f")
 lesson.seen("usual-top", 100 * usual[0], ".0f")
@@ -229,10 +208,12 @@ claim(
     usual[-1] < usual[0] / 2,
 )
 
-# %% [markdown] id="contexts-seen"
+# %% [markdown] id="bands-seen"
 # <details><summary>What you should see</summary>
 #
-# The first list is easy to name. The second is not, and the further down, the less. One crude number: of the tokens in the first tenth of ranks, {{seen:usual-top}} % are among those of a latent's ten strongest; in the lower half, {{seen:usual-low}} % (for our latent {{seen:top-band}} and {{seen:low-band}} %). Half of all the tokens on which a latent is active lie in that lower half. They are the weak half: Templeton et al. (2024) had contexts rated, and found the same, that specificity falls as the activation weakens. So a name that was read off the top of the list is a name for the top of the list.
+# The first list is easy to name. The second is not, and the further down, the less. In the mean of the other latents {{seen:usual-top}} % of the tokens in the first tenth of ranks are among those of the ten strongest, and {{seen:usual-low}} % in the lower half, which is half of all tokens on which a latent is active.
+#
+# For our own latent the number is {{seen:top-band}} % from the start. Not because it has no name, but because its name is a *meaning*, with many words for it, and the number counts words. Both kinds of latents are there. Templeton et al. (2024) had contexts rated for their meaning, and found the same fading: specificity falls as the activation weakens. A name that was read off the top of the list is a name for the top of the list.
 # </details>
 
 # %% [markdown] id="ask-logit_effect"
@@ -268,31 +249,28 @@ lesson.check(logit_effect)
 # %% id="use-promoted"
 promote = lesson.use("logit_effect")
 unembed = model.ln_final.weight.detach()[:, None] * model.W_U
-lettered, random_ones = runs.shuffled_rows(sae, [LATENT, forty[0], forty[1]], seed=3)
-for letter, row in lettered.items():
-    up, down = (model.tokenizer.batch_decode(ids) for ids in promote(row, unembed, 6))
-    print(f"{letter}  more: {' '.join(up)}   less: {' '.join(down[:3])}")
+lettered, random_ones = runs.shuffled_rows(sae, [LATENT, *forty[:2]], seed=3)
+told = runs.promoted_table(model.tokenizer, promote, lettered, unembed)
+print(show.table(told, ["promoted", "suppressed"], left=True))
 own, another = runs.promotes_what_it_reads(sae, unembed)
-print(
-    f"the token on which it is strongest is among the 1 % promoted most: {own:.1%} of 200 latents"
-)
-print(f"control, the token on which another latent is strongest: {another:.1%}")
+rows = {"its own strongest token": 100 * own, "control: another latent's": 100 * another}
+show.table(rows, ["% of 200 latents that have it among the 1 % promoted most"], digits=1)
 
 # %% id="claims-promoted-seen" tags=["claims"]
 lesson.seen("random-letters", random_ones, "s")
 lesson.seen("own-promoted", 100 * own, ".0f")
 lesson.seen("another-promoted", 100 * another, ".0f")
 claim(
-    "fewer than half of 200 latents promote the token on which they are strongest",
-    own < 0.5,
+    "fewer than half of 200 latents promote the token on which they are strongest, more than by chance",
+    another < own < 0.5,
 )
 
 # %% [markdown] id="promoted-seen"
 # <details><summary>What you should see</summary>
 #
-# {{seen:random-letters}} are the random directions. A real latent's list may hang together; a random one's does so less often than it seems, since the strangest tokens of the vocabulary are the longest columns of `W_U` and turn up in everything.
+# {{seen:random-letters}} are the random directions. Could you tell? Few of the lists hang together, and one of a random direction may look as good as one of a latent.
 #
-# And reading is not writing. The token on which a latent is strongest is in the first hundredth of what it promotes for {{seen:own-promoted}} % of the latents; the token of some other latent is so for {{seen:another-promoted}} %. What a latent reacts to and what it promotes are two questions. In the middle of a model the decoder's row writes for all the layers that follow, and only in part for the vocabulary.
+# Reading and writing are two things, too. The token on which a latent is strongest is in the first hundredth of what it promotes for {{seen:own-promoted}} % of the latents; the token of some *other* latent is so for {{seen:another-promoted}} %. In the middle of a model the decoder's row writes for all the layers that follow, and only in part for the vocabulary.
 # </details>
 
 # %% [markdown] id="part-3"
@@ -363,20 +341,17 @@ def fuzzing_score(
 lesson.check(fuzzing_score)
 
 # %% [markdown] id="use-labels-intro"
-# Forty latents, drawn at random from those that are active in 2 to 20 % of the contexts of sixteen tokens. Each gets two labels, made from one half of the rows. One is what you would write down after a look at the page: the tokens at the **top of the list**. The other is **fitted**: piece by piece the string that raises the detection score most. Both are scored on the other half.
+# The forty latents again, and contexts of sixteen tokens. Each latent gets two labels, made from one half of the rows. One is what you would write down after a look at the page: the tokens at the **top of the list**. The other is **fitted**: piece by piece the string that raises the detection score most. Both are scored on the other half.
 #
 # Three controls. *Random words*, as many. *Another latent's* fitted label: a good label for something else. And no words at all, only the **kind of text**: "active if this is code", if it was more active in code than elsewhere. **Predict** the order of the five.
 
 # %% id="use-labels"
 detect, fuzz = lesson.use("detection_score"), lesson.use("fuzzing_score")
 scores = runs.label_scores(detect, fuzz, reading, forty)
-columns = ["detection", "standard error", "inside one kind", "fuzzing"]
-print(show.table(scores.table(), columns))
-show.table(
-    {f"latent {i}": ", ".join(map(repr, scores.labels[i][:7])) for i in forty[:4]},
-    ["fitted label"],
-    left=True,
-)
+rows = scores.table()
+print(show.table(rows, ["detection", "standard error", "inside one kind", "fuzzing"]))
+named = {f"latent {i}": ", ".join(map(repr, scores.labels[i][:7])) for i in forty[:4]}
+show.table(named, ["fitted label"], left=True)
 
 # %% id="labels-picture" tags=["not-compared"]
 runs.draw_scores(scores.detection, "How well labels of 40 latents hold on new text")
@@ -403,7 +378,7 @@ claim(
     min(fitted[0], listed[0]) > max(another_[0], randoms[0]) + 0.03,
 )
 claim(
-    "the kind of text alone is at least as good as 0.03 below the fitted labels",
+    "the kind of text alone is at most 0.03 below the fitted labels",
     kind[0] > fitted[0] - 0.03,
 )
 
@@ -492,22 +467,22 @@ from functools import partial
 
 put, hold = lesson.use("splice"), lesson.use("clamp_feature")
 PLACE, sample = sae.about["hook_name"], reading.tokens[::16]
-with torch.no_grad():
-    clean = model(sample, return_type="loss").item()
 tested = {
+    "nothing": lambda resid, hook: resid,
     "reconstruction, error dropped": partial(put, sae=sae, edit=None, keep_error=False),
     "reconstruction, error kept": partial(put, sae=sae, edit=None, keep_error=True),
     f"latent {LATENT} held at 0": partial(hold, sae=sae, index=LATENT, value=0.0),
     f"latent {LATENT} held at {VALUE:.0f}": partial(hold, sae=sae, index=LATENT, value=VALUE),
 }
-rises = {}
+losses = {}
 for name, hook in tested.items():
     with torch.no_grad(), model.hooks(fwd_hooks=[(PLACE, hook)]):
-        rises[name] = model(sample, return_type="loss").item() - clean
+        losses[name] = model(sample, return_type="loss").item()
+rises = {name: loss - losses["nothing"] for name, loss in losses.items()}
 show.table(rises, ["rise of the loss (nats per token)"], digits=3, sign=True)
 
 # %% id="claims-clamp-seen" tags=["claims"]
-dropped, kept, at_zero, at_value = rises.values()
+_, dropped, kept, at_zero, at_value = rises.values()
 lesson.seen("dropped", dropped, ".2f")
 lesson.seen("held", at_value, ".2f")
 claim(
@@ -528,29 +503,13 @@ claim("without the error it rises by at least 0.05 nats", dropped > 0.05)
 # Four rivals, each at the same norms of what is added: our latent; other latents, active about as often; random directions; and a **difference of means**, between eight sentences about the concept and eight about something else. That last one needed sixteen sentences and no training. **Predict** who wins.
 
 # %% id="use-doses"
-CONCEPT, NORMS = clamp_choice.SHOWN, [30.0, 45.0, 60.0, 80.0]
-about = CONCEPTS[CONCEPT]
-elsewhere = [
-    text for name, each in CONCEPTS.items() if name != CONCEPT for text in each.sentences
-]
-vector = clamps.concept_direction(study, about.sentences, elsewhere)
-comparable = clamps.comparable_latents(study, LATENT, elsewhere, 3, seed=0)
-rivals = clamps.rivals_of(sae, LATENT, vector, comparable, directions=3)
+CONCEPT, NORMS = "money", [30.0, 60.0, 90.0]
+about, rivals = CONCEPTS[CONCEPT], runs.rivals(study, LATENT, CONCEPT)
 doses = clamps.dose_response(study, rivals, NORMS, HELD_OUT_PROMPTS[:6], about.held_out)
 at = [f"norm {norm:.0f}" for norm in NORMS]
-print(
-    show.table(
-        runs.dose_table(doses, "mentions"),
-        at,
-        title="share of texts with a word of the concept",
-    )
-)
-show.table(
-    runs.dose_table(doses, "loss"),
-    at,
-    title="loss above the unsteered texts' (nats per token)",
-    sign=True,
-)
+mentions, losses = (runs.dose_table(doses, what) for what in ("mentions", "loss"))
+print(show.table(mentions, at, title="share of texts with a word of the concept"))
+show.table(losses, at, title="loss above the unsteered texts' (nats per token)", sign=True)
 
 # %% id="doses-picture" tags=["not-compared"]
 runs.draw_doses(doses)
@@ -594,9 +553,21 @@ claim(
 # %% id="answer-my_clamp"
 # my_clamp = (index, value)
 # BEGIN SOLUTION
-from mi_course.interp.sae import clamp_choice
+from mi_course.interp.sae import clamp_choice, clamp_study, clamp_texts, load_shipped
 
-my_clamp = (clamp_choice.steered().index, clamp_choice.steered().value)
+steered = clamp_choice.steered().concept
+about = clamp_texts.CONCEPTS[steered]
+elsewhere = [
+    sentence
+    for name, other in clamp_texts.CONCEPTS.items()
+    if name != steered
+    for sentence in other.sentences
+]
+study = clamp_study.ClampStudy.of(model, load_shipped("middle-4608"))
+candidates = clamp_study.latents_for(study, about.sentences, elsewhere)
+norm = clamp_choice.SEARCH_NORM
+index, _ = clamp_study.choose_latent(study, candidates, clamp_texts.PROMPTS, about.words, norm)
+my_clamp = (index, norm / float(study.sae.W_dec[index].detach().norm()))
 # END SOLUTION
 
 lesson.check(my_clamp, name="my_clamp")
@@ -605,41 +576,40 @@ lesson.check(my_clamp, name="my_clamp")
 # Was our concept an exception? The same rule chose a latent and a value for each of eight concepts, on training prompts; yours was one of them. Here is what came of all eight on the held-out prompts and words, beside the difference of means at the same norm. (Recorded by `data/measure_steered_concepts.py`; it takes ten minutes.) **Predict:** for how many of the eight does the latent mention its concept more often than the difference of means?
 
 # %% id="use-eight"
-every = clamp_choice.steered().table
-rows = {
-    name: [*each["mentions"], *each["loss"], each["rise"], each["rise, difference of means"]]
-    for name, each in every.items()
-}
-columns = ["texts with the concept: latent", "means", "unsteered"]
-columns += ["loss (nats): latent", "means ", "log-odds (nats): latent", "means  "]
-show.table(rows, columns)
+every = runs.eight_concepts()
+show.table(every, runs.IN_EIGHT)
 
 # %% id="claims-eight-seen" tags=["claims"]
-of_latent = torch.tensor([each["mentions"] for each in every.values()])
-of_rise = torch.tensor(
-    [[each["rise"], each["rise, difference of means"]] for each in every.values()]
-)
-lesson.seen(
-    "eight-passes",
-    [sum(each["passes"][side] for each in every.values()) for side in (0, 1)],
-    "d",
-)
+from mi_course.interp.sae import clamp_choice
+
+eight = clamp_choice.steered().table.values()
+of_latent, of_rise = (torch.tensor(list(every.values()))[:, a:b] for a, b in ((0, 3), (5, 7)))
+passed = [
+    sum(each["passes"][who] for each in eight) for who in ("latent", "difference of means")
+]
+lesson.seen("eight-passes", passed, "d")
+lesson.seen("eight-norm", next(iter(eight))["norm"], ".0f")
 lesson.seen("eight-latent", of_latent[:, 0].mean(), ".2f")
 lesson.seen("eight-means", of_latent[:, 1].mean(), ".2f")
 lesson.seen("eight-unsteered", of_latent[:, 2].mean(), ".2f")
 lesson.seen("eight-more", int((of_latent[:, 1] > of_latent[:, 0]).sum()), "d")
 lesson.seen("eight-rise", int((of_rise[:, 1] > of_rise[:, 0]).sum()), "d")
 claim(
-    "in the mean of eight concepts both mention the concept more often than unsteered texts, by 0.05",
-    float(of_latent[:, :2].mean(dim=0).min()) > float(of_latent[:, 2].mean()) + 0.05,
+    "in the mean of eight concepts either is mentioned more often than unsteered, by 0.1, and the difference of means more than the latent",
+    float(of_latent[:, 0].mean() - of_latent[:, 2].mean()) > 0.1
+    and bool(of_latent[:, 0].mean() < of_latent[:, 1].mean()),
+)
+claim(
+    "in log-odds the difference of means is ahead for at least six of eight",
+    int((of_rise[:, 1] > of_rise[:, 0]).sum()) >= 6,
 )
 
 # %% [markdown] id="eight-seen"
 # <details><summary>What you should see</summary>
 #
-# Over eight concepts {{seen:eight-latent}} of the texts mention the concept under its latent and {{seen:eight-means}} under the difference of means, against {{seen:eight-unsteered}} unsteered. In {{seen:eight-more}} of the eight the difference of means has more mentions, in {{seen:eight-rise}} the larger rise of the log-odds. The bar of `my_clamp` is passed by {{seen:eight-passes}} of them (latents, then differences of means).
+# At norm {{seen:eight-norm}}, over eight concepts, {{seen:eight-latent}} of the texts mention the concept under its latent and {{seen:eight-means}} under the difference of means, against {{seen:eight-unsteered}} unsteered. One by one it is less clear: in {{seen:eight-more}} of the eight the difference of means has more mentions, with few texts each. In {{seen:eight-rise}} it has the larger rise of the log-odds. The bar of `my_clamp` is passed by {{seen:eight-passes}} of them (latents, then differences of means).
 #
-# Behind the latents are a long training and a search among many candidates; the difference of means had some short sentences, one try, and the dose that was chosen *for the latent*. Wu et al. (2025) found the same with much larger models and autoencoders: for steering, a difference of means or a prompt beats the latents. What the autoencoder has to offer is another thing. It found the direction without being told what to look for.
+# So the difference of means is ahead, and it is the cheaper one. Behind the latents are a long training and a search among candidates; behind the difference of means are some short sentences and one subtraction. Wu et al. (2025) found the same with much larger models and autoencoders. What the autoencoder has to offer is another thing: it has the direction *without being told what to look for*.
 # </details>
 
 # %% [markdown] id="part-5"
@@ -649,38 +619,25 @@ claim(
 
 # %% id="blind" tags=["not-compared"]
 norm = clamps.Clamp(sae, LATENT, VALUE).norm
-rival = {name: make(norm)[0] for name, make in rivals.items()}
-texts = study.write([None, *rival.values()], PROMPTS[:4], seed=1)
-written = dict(zip(["nothing", *rival], texts, strict=True))
-shuffled = [(name, text) for name, each in written.items() for text in each]
-order = torch.randperm(len(shuffled), generator=torch.Generator().manual_seed(3)).tolist()
-for number, i in enumerate(order, start=1):
-    text = shuffled[i][1]
+moves = {"nothing": None, **{name: make(norm)[0] for name, make in rivals.items()}}
+written = dict(zip(moves, study.write(list(moves.values()), PROMPTS[:4], seed=1), strict=True))
+blind = runs.shuffled(written, seed=3)
+for number, (_, text) in enumerate(blind, start=1):
     print(f"{number:2}  {model.tokenizer.decode(text.prompt[1:])}{text.text!r}")
 
 # %% [markdown] id="use-blind-intro"
 # Done? Then here is who wrote what, and what the judge says who counts words of the concept and knows no condition.
 
 # %% id="use-blind" tags=["not-compared"]
-print(
-    {
-        name: [number for number, i in enumerate(order, 1) if shuffled[i][0] == name]
-        for name in written
-    }
-)
-mentions = clamps.blind_mentions(written, [*about.words, *about.held_out])
-losses = {name: torch.tensor(study.loss(each)).mean() for name, each in written.items()}
-rows = {name: [mentions[name], losses[name]] for name in written}
-show.table(
-    rows, ["share of texts with a word of the concept", "nats per token, unsteered model"]
-)
+judged = runs.blind_table(study, written, [*about.words, *about.held_out], blind)
+show.table(judged, ["texts", "share with the concept", "nats per token, unsteered model"])
 
 # %% id="claims-blind-seen" tags=["claims"]
-unsteered, ours, means_, latents_, directions_ = (mentions[name] for name in written)
+unsteered, ours, means_, latents_, directions_ = (row[1] for row in judged.values())
 lesson.seen("blind-ours", 100 * ours, ".0f")
 lesson.seen("blind-means", 100 * means_, ".0f")
 lesson.seen("blind-other", 100 * max(unsteered, latents_, directions_), ".0f")
-lesson.seen("blind-texts", len(shuffled), "d")
+lesson.seen("blind-texts", len(blind), "d")
 claim(
     "latent or difference of means have at least one text of four more with the concept than any control",
     max(ours, means_) >= max(unsteered, latents_, directions_) + 0.25,
@@ -727,7 +684,7 @@ lesson.check(specificity)
 # %% [markdown] id="passages-intro"
 # ## A latent for a concept
 #
-# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: books against textbooks is a difference that hundreds of latents know, and none of your concepts.
+# Below are short passages from books and textbooks. A passage counts as *about* a concept if it contains two different words of a list, and as not about it if it contains none; with a single word it is left out. Both kinds of text have equally many passages about each concept, and an AUROC is computed within each kind and then averaged: some latents tell books from textbooks, and that is none of your concepts. Such labels are cheap and crude: look at the second passage "about the sea".
 #
 # The largest activation over a passage is recorded for each of the 4,608 latents of `middle-4608`.
 
@@ -738,10 +695,6 @@ train = concepts.concept_contexts("train")
 sea = [i for i, label in enumerate(train.about["the sea"].tolist()) if label == 1]
 for i in (sea[0], sea[-1]):
     print(f"{train.kinds[i]}: {train.texts[i].strip()}\n")
-about, other = train.split("the sea", "books")
-print(
-    f"{len(about)} passages of books about the sea, {len(other)} not; {about.shape[1]:,} latents"
-)
 
 # %% [markdown] id="use-concepts-intro"
 # For each concept, five AUROCs. The median of 200 latents that are drawn at random. The best of twenty of them, chosen on the training passages, *there* and on held-out passages. The best of all 4,608, likewise. **Predict:** how good is the best of twenty random latents? How much of a score is lost on the way to new passages?
@@ -749,14 +702,8 @@ print(
 # %% id="use-concepts"
 area, held_out = lesson.use("specificity"), concepts.concept_contexts("held out")
 chosen = runs.selected(area, train, held_out)
-columns = [
-    "random, median",
-    "best of 20: training",
-    "held out",
-    "best of all: training",
-    "held out ",
-]
-show.table({name: row[:5] for name, row in chosen.items()}, columns, title="AUROC")
+rows = {name: row[:5] for name, row in chosen.items()}
+show.table(rows, runs.IN_SELECTED, title="AUROC")
 
 # %% id="claims-concepts-seen" tags=["claims"]
 table = torch.tensor(list(chosen.values()))
@@ -798,37 +745,26 @@ lesson.check(my_features, name="my_features")
 # Beside it the simplest rival: the mean residual stream of the training passages about a concept, minus the mean of the others (within each kind of text, then averaged). A passage's value is the largest projection of its tokens on that direction. No SAE is needed for it.
 
 # %% id="beside"
-features = lesson.use("my_features")
-found = concepts.compare(features)
-show.table(
-    {
-        name: [one.latent, one.train, one.held_out, one.bar, one.difference_of_means]
-        for name, one in found.items()
-    },
-    ["latent", "training", "held out", "95 % of random choices", "difference of means"],
-)
+found = concepts.compare(lesson.use("my_features"))
+columns = ["latent", "training", "held out", "95 % of random choices", "difference of means"]
+show.table(found, columns, digits=(0, 2, 2, 2, 2))
 
 # %% id="claims-beside-seen" tags=["claims"]
-rival_wins = sum(one.difference_of_means > one.held_out for one in found.values())
-lesson.seen(
-    "features-mean", torch.tensor([one.held_out for one in found.values()]).mean(), ".2f"
-)
-lesson.seen("features-bar", torch.tensor([one.bar for one in found.values()]).mean(), ".2f")
-lesson.seen(
-    "features-means",
-    torch.tensor([one.difference_of_means for one in found.values()]).mean(),
-    ".2f",
-)
-lesson.seen("features-wins", rival_wins, "d")
+lesson.seen("bar-low", min(one.bar for one in found.values()), ".2f")
+lesson.seen("bar-high", max(one.bar for one in found.values()), ".2f")
+lesson.seen("means-low", min(one.difference_of_means for one in found.values()), ".2f")
+wins = sum(one.difference_of_means > one.held_out for one in found.values())
+lesson.seen("means-wins", wins, "d")
 claim(
-    "all six latents are above their bars on held-out passages",
-    all(one.held_out > one.bar for one in found.values()),
+    "each latent is above its bar by 0.03",
+    all(one.held_out > one.bar + 0.03 for one in found.values()),
 )
+claim("the difference of means wins for at least four of six concepts", wins >= 4)
 
 # %% [markdown] id="beside-seen"
 # <details><summary>What you should see</summary>
 #
-# Latents chosen by the training passages have {{seen:features-mean}} on held-out ones, in the mean of six concepts, where {{seen:features-bar}} is what chance reaches. The difference of means has {{seen:features-means}}, and is ahead in {{seen:features-wins}} of the six. It has an advantage: it was fitted with the labels, in all dimensions, where the latent was only picked. And one thing it cannot do: tell you of a concept that you had not thought of.
+# Chance that may search reaches {{seen:bar-low}} to {{seen:bar-high}}, far from one half: that is what "the best of several" is worth. A latent for each concept is clearly above it. And the difference of means, which needs no SAE and no search, has at least {{seen:means-low}} and wins for {{seen:means-wins}} of the six concepts, as it does in AxBench (Wu et al. 2025). It was *fitted* to the concept, where a latent had to be there already. The passages favor it, too: they were chosen by words, and each word moves the stream. What an SAE offers is not the better detector. It is a list of candidates for concepts that nobody has labels for.
 # </details>
 
 # %% [markdown] id="compare-bases-intro"
@@ -873,25 +809,17 @@ def compare_bases(
 lesson.check(compare_bases)
 
 # %% [markdown] id="use-bases-intro"
-# Latents for concepts, then, but a neuron is cheaper. And the best of many has an advantage over the best of few, so count: 4,608 latents, 1,536 neurons in layer 14, fifteen times as many in all layers up to it. And as many *random directions* of the same residual stream as there are latents. A neuron may be strong or weak where the concept is, and counts with its largest and with its smallest value in a passage.
+# Latents for concepts, then, but a neuron is cheaper. And the best of many has an advantage over the best of few, so count: 4,608 latents, 1,536 neurons in layer 14, fifteen times as many in all layers up to it. And as many *random directions* of the same residual stream as there are latents. A neuron may be strong or weak where the concept is, and counts with its largest and with its smallest value in a passage. Each concept is told from the passages about the other five.
 #
 # **Predict** the order.
 
 # %% id="use-bases"
 against = lesson.use("compare_bases")
-passages = torch.cat([train.tokens, held_out.tokens])
-peaks = runs.other_bases(model, sae, passages, range(15), n_directions=4608)
+peaks = runs.other_bases(model, sae, (train, held_out), range(15), n_directions=4608)
 beside = runs.bases(against, train, held_out, peaks)
 by_basis = {name: [*row, chosen[name][5]] for name, row in beside.items()}
 by_basis["mean"] = torch.tensor(list(by_basis.values())).mean(dim=0)
-columns = [
-    "latent",
-    "neuron, layer 14",
-    "neuron, layers 0 to 14",
-    "random direction",
-    "difference of means",
-]
-show.table(by_basis, columns, title="AUROC on held-out passages")
+show.table(by_basis, runs.IN_BASES, title="AUROC on held-out passages")
 
 # %% id="claims-bases-seen" tags=["claims"]
 average = by_basis["mean"].tolist()
@@ -952,24 +880,13 @@ lesson.check(ablation_effect)
 
 # %% id="use-ablation"
 effect = lesson.use("ablation_effect")
-tried = [LATENT, *forty[:4]]
-lost = {f"latent {i}": runs.ablate(model, sae, reading, i, effect) for i in tried}
-rows = {
-    name: [without.here, without.elsewhere, control.here]
-    for name, (without, control) in lost.items()
-}
+lost = {i: runs.ablate(model, sae, reading, i, effect) for i in (LATENT, *forty[:4])}
 columns = ["where it is active", "elsewhere", "control: a random direction"]
-print(
-    show.table(rows, columns, digits=3, sign=True, title="rise of the loss (nats per token)")
-)
-hardest = enumerate(lost[f"latent {LATENT}"][0].at[:8], start=1)
-rows = {
-    f"{number}": [f"{nats:+.2f}", before, token] for number, (before, token, nats) in hardest
-}
-show.table(rows, ["nats", "after", "next token"], left=True)
+print(show.table(runs.ablation_table(lost), columns, digits=3, sign=True, title="nats"))
+show.table(runs.lost_words(lost[LATENT][0]), ["nats", "after", "next token"], left=True)
 
 # %% id="claims-ablation-seen" tags=["claims"]
-mine, by_chance = lost[f"latent {LATENT}"]
+mine, by_chance = lost[LATENT]
 here = [without.here for without, _ in lost.values()]
 there = [without.elsewhere for without, _ in lost.values()]
 random_here = [control.here for _, control in lost.values()]
@@ -991,40 +908,37 @@ claim("for all five latents less than 0.3 nats are lost per active token", max(h
 # %% [markdown] id="part-8"
 # ## 8. When a label lies
 #
-# Bolukbasi et al. (2021) looked at one neuron of BERT on two sets of text, and found two clear concepts. The name depended on the text in which they had looked. They called it an illusion: the neuron's direction crosses many regions, and each set of text shows another of them.
+# Bolukbasi et al. (2021) named neurons of BERT by their top sentences, and the names depended on the corpus that the sentences came from. Try it: what is latent 1585 active on in books, and what in textbooks? A name is here the set of words at the twenty strongest activations.
 #
-# We can ask the same of our latents. Fit a label on one half of the rows of *stories* (books, reviews, the model's own writing) and one on *manuals* (textbooks, documentation, code). Score each on the other half, of its own kind and of the other kind. If the latent has one meaning, the labels should change places without loss.
-#
-# But there is a dull explanation too. The two kinds of text have different *words*. A label that says "captain" cannot do well in a manual even if it is right. So do it again with words only that either kind has, and, as a control, with two random halves of all rows, between which there is nothing to find. **Predict** what is left.
+# Two controls belong to it. Names from two halves of *one* kind of text differ as well, since examples are few. And a word that a kind of text does not contain cannot be in its name: of the words that are in one name only, how many does the other kind of text contain at all, and how is that for words in general, whatever the latent? **Predict:** how much of the difference is left?
 
 # %% id="use-lies"
-renamed = runs.two_names(detect, reading, forty[:20])
-columns = [
-    "own kind",
-    "other kind",
-    "own, shared words",
-    "other, shared words",
-    "words in common",
-]
-show.table(renamed, columns, title="detection by a label that was made on …")
+names, numbers = runs.names_by_kind(model, sae, train, 1585)
+for kind, words in names.items():
+    print(f"{kind}: {', '.join(words)}")
+show.table(numbers, runs.IN_NAMES)
 
 # %% id="claims-lies-seen" tags=["claims"]
-kinds_, halves_ = renamed.values()
-for name, row in (("kinds", kinds_), ("halves", halves_)):
-    for place, what in enumerate(("own", "other", "own-shared", "other-shared")):
-        lesson.seen(f"{name}-{what}", row[place], ".2f")
-    lesson.seen(f"{name}-common", 100 * row[4], ".0f")
+between, within, absent, anyway = list(numbers.values())[1]
+lesson.seen("names-between", between, ".2f")
+lesson.seen("names-within", within, ".2f")
+lesson.seen("names-absent", absent, ".2f")
+lesson.seen("names-anyway", anyway, ".2f")
 claim(
-    "over 20 latents a label does worse on the other kind of text, and labels of random halves share fewer than half of their words",
-    kinds_[1] < kinds_[0] and halves_[4] < 0.5,
+    "law and medicine are in the name from books, not in that from textbooks",
+    {"law", "medicine"} <= {*names["books"]} - {*names["textbooks"]},
+)
+claim("over 60 latents, names from two kinds share less than 0.25", between < 0.25)
+claim("and names from halves of one kind at most 0.08 more", within < between + 0.08)
+claim(
+    "words of one name are absent from the other kind no more often than any words",
+    absent < anyway,
 )
 
 # %% [markdown] id="lies-seen"
 # <details><summary>What you should see</summary>
 #
-# The two labels of a latent have {{seen:kinds-common}} % of their words in common: two names for one latent. On its own kind of text a label scores {{seen:kinds-own}}, on the other kind {{seen:kinds-other}}. A finding in the style of Bolukbasi et al.?
-#
-# Look at the control. Between two *random* halves, in which nothing differs, the labels share {{seen:halves-common}} % of their words and score {{seen:halves-own}} and {{seen:halves-other}}. Most of the disagreement about words is there too: labels from few contexts differ anyway. And with shared words only, the two kinds give {{seen:kinds-own-shared}} and {{seen:kinds-other-shared}}. What remains of the drop is what words do not explain.
+# Two names indeed: in books it looks like the learned professions, in textbooks like branches of science, and both lists have words that fit neither. But look at the controls. Names of random latents from two kinds of text have {{seen:names-between}} of their words in common, and names from two halves of one kind only {{seen:names-within}}: most of the disagreement comes with short lists, not with kinds of text. And of the words that only one name has, {{seen:names-absent}} cannot be in the other, since that text does not contain them. The latent has no part in this; of all different words it holds for {{seen:names-anyway}}. What looks like two meanings is mostly sampling and vocabulary. That does not save the label: whoever had seen only one of the lists would have been as sure of it.
 #
 # So a label can lie in three ways. It fits the top of the list and nothing below. It fits the text in which somebody looked. Or it merely differs from another label, which proves nothing. Only a score on other text tells them apart.
 # </details>
@@ -1038,12 +952,8 @@ claim(
 from mi_course.interp.sae import word_labels
 
 fit = word_labels.mystery_contexts("train")
-print(
-    f"latent {word_labels.mystery()}: {int(fit.fired.sum())} passages active, {int((~fit.fired).sum())} not"
-)
-for i in (
-    fit.peaks.argsort(descending=True)[:3].tolist() + (~fit.fired).nonzero()[:2, 0].tolist()
-):
+print(f"latent {word_labels.mystery()}: {int(fit.fired.sum())} of {len(fit)} passages active")
+for i in (*fit.peaks.argsort(descending=True)[:3], *(~fit.fired).nonzero()[:2, 0]):
     print(f"{float(fit.peaks[i]):5.1f}  {fit.texts[i].strip()!r}")
 
 # %% [markdown] id="ask-my_label"
@@ -1052,7 +962,7 @@ for i in (
 # {{exercise my_label}}
 #
 # Give a list of 1 to 40 entries. An entry is a word of letters and digits, or the beginning of one followed by a star: `"ship*"` matches ship, ships and shipping. Case does not matter. The label predicts "active" for a passage that contains a matching word. It is judged by the detection score, the balanced accuracy, on held-out passages: half of them active, the others from the same documents, none in the feature index or from a document of the training passages.
-# The score must be at least 0.05 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of the labels of other latents, fitted like the next; and the single word or beginning (of four letters or more) that scores best on the training passages.
+# The score must be at least 0.15 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of 100 labels that `word_labels.fit_words` fitted to as many other latents; and the single word, or beginning of four letters or more, that scores best on the training passages.
 
 # %% id="answer-my_label"
 # my_label = ["ship*", "boat", ...]
@@ -1085,15 +995,16 @@ lesson.check(my_label, name="my_label")
 
 # %% id="claims-recap" tags=["claims"]
 inside_kind = scores.table()["fitted"][2]
-more = sum(each["mentions"][1] > each["mentions"][0] for each in every.values())
-lesson.seen("recap-low", 100 * mean_of[-1], ".0f")
+more = sum(row[1] > row[0] for row in every.values())
+fading = list(faded.values())[1]
+lesson.seen("recap-low", 100 * fading[-1], ".0f")
 lesson.seen("recap-inside", inside_kind, ".2f")
 lesson.seen("recap-more", more, "d")
 lesson.seen("recap-neurons", by_basis["mean"][2], ".2f")
 lesson.seen("recap-latent", by_basis["mean"][0], ".2f")
 claim(
     "over 40 latents names fade down the ranks, and fitted labels inside a kind are nearer to chance than to 1",
-    bool(mean_of[-1] < mean_of[0]) and inside_kind < 0.75,
+    fading[-1] < fading[0] and inside_kind < 0.75,
 )
 
 # %% [markdown] id="recap"

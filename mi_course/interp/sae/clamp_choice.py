@@ -4,7 +4,9 @@
    (`latents_for`).
 2. Each is clamped so that it adds a vector of norm SEARCH_NORM on the training prompts, and the one that raises the
    log-odds of the concept's training words most is taken (`choose_latent`).
-3. Of all concepts but SHOWN the one with the largest of these rises is what `my_clamp` asks for.
+3. At that norm continuations of the training prompts are written with each concept's latent. Of all concepts but SHOWN,
+   and among those that cost little, the one that most of its texts mention is what `my_clamp` asks for; of two, the one
+   with the larger rise (`find_concept`).
 4. Of NORMS that one is taken under which most continuations of the training prompts mention it, among those that cost
    little (`choose_norm`). All other concepts are measured at the same norm.
 
@@ -19,8 +21,19 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mi_course.interp.models.where import data_dir
-from mi_course.interp.sae.clamp_study import Clamp, ClampStudy, Effect, choose_latent, choose_norm, effects, latents_for
+from mi_course.interp.sae.clamp_study import (
+    Clamp,
+    ClampStudy,
+    Effect,
+    blind_mentions,
+    choose_latent,
+    choose_norm,
+    effects,
+    latents_for,
+    mean_of,
+)
 from mi_course.interp.sae.clamp_texts import CONCEPTS, PROMPTS
+from mi_course.interp.steering.scoring import variety
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +69,31 @@ def find_latent(study: ClampStudy, concept: str) -> Found:
     candidates = latents_for(study, own.sentences, others, LATENTS)
     latent, rises = choose_latent(study, candidates, PROMPTS, own.words, SEARCH_NORM)
     return Found(latent, float(rises.max()), dict(zip(candidates, rises.tolist(), strict=True)))
+
+
+def find_concept(study: ClampStudy, found: dict[str, Found], seed: int = 0) -> tuple[str, dict[str, Effect]]:
+    """Step 3: the concept, and what each latent's texts on the training prompts are like. Reads nothing held out."""
+    rows = study.sae.W_dec.detach().norm(dim=1)
+    moves = [None, *(Clamp(study.sae, each.latent, SEARCH_NORM / float(rows[each.latent])) for each in found.values())]
+    written = study.write(moves, PROMPTS, samples=SAMPLES, max_new_tokens=SEARCH_TOKENS, seed=seed)
+    losses = [mean_of(study.loss(texts)) for texts in written]
+    various = [mean_of([variety(text.text) for text in texts]) for texts in written]
+    seen = {
+        concept: Effect(
+            SEARCH_NORM,
+            found[concept].rise,
+            blind_mentions({"": written[i]}, CONCEPTS[concept].words)[""],
+            losses[i] - losses[0],
+            various[i],
+        )
+        for i, concept in enumerate(found, start=1)
+    }
+    fine = [
+        concept
+        for concept, effect in seen.items()
+        if concept != SHOWN and effect.loss <= MOST_LOSS and effect.variety >= various[0] - LESS_VARIETY
+    ]
+    return max(fine, key=lambda concept: (seen[concept].mentions, seen[concept].log_odds)), seen
 
 
 def find_norm(

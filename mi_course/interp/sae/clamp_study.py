@@ -335,14 +335,14 @@ def effects(
         all_moves, prompts, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
     mentions = blind_mentions({str(i): texts for i, texts in enumerate(written)}, words, seed=seed)
-    losses = [_mean(study.loss(texts)) for texts in written]
+    losses = [mean_of(study.loss(texts)) for texts in written]
     return [
         Effect(
             move.norm if move else 0.0,
             float(log_odds[i] - log_odds[0]),
             mentions[str(i)],
             losses[i] - losses[0],
-            _mean([variety(text.text) for text in written[i]]),
+            mean_of([variety(text.text) for text in written[i]]),
         )
         for i, move in enumerate(all_moves)
     ]
@@ -367,7 +367,7 @@ def dose_response(
         out["unsteered"].append(found.pop(0))
         for name, each in moves.items():
             some, found = found[: len(each)], found[len(each) :]
-            out[name].append(Effect(*(_mean(list(column)) for column in zip(*some, strict=True))))
+            out[name].append(Effect(*(mean_of(list(column)) for column in zip(*some, strict=True))))
     return out
 
 
@@ -388,7 +388,7 @@ def rivals_of(
     }
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
     """Without NaN, which an empty text has."""
     known = [value for value in values if value == value]
     return sum(known) / len(known) if known else float("nan")

@@ -9,7 +9,6 @@ Functions that are passed in (`detect`, `fuzz`, `effect`, `promote`) are those t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,11 +29,12 @@ from mi_course.interp.sae.clamp_study import (
     concept_direction,
     rivals_of,
 )
-from mi_course.interp.sae.concepts import ConceptContexts, live
+from mi_course.interp.sae.concepts import ConceptContexts, context_activations, live
 from mi_course.interp.sae.host import HookSite, record
 from mi_course.interp.sae.naming import contains_any, elsewhere, fit_label, peak_label, tokens_matched
 from mi_course.interp.sae.shipped import load_shipped
 from mi_course.interp.sae.splicing import clamp, splice
+from mi_course.interp.sae.two_names import two_names
 from mi_course.interp.steering.controls import random_controls
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ ONLY_KIND = "control: kind of text alone"
 IN_EIGHT = ("mentions: latent", "means", "nothing", "loss: latent", "means ", "log-odds: latent", "means  ", "bar")
 IN_SELECTED = ("random, median", "best of 20: training", "held out", "best of all: training", "held out ")
 IN_BASES = ("latent", "neuron, layer 14", "neuron, layers 0 to 14", "random direction", "difference of means")
-IN_TWO_NAMES = ("own kind", "other kind", "own, shared words", "other, shared words", "words in common")
+IN_NAMES = ("shared by two kinds", "by halves of one kind", "absent there", "absent there, any word")
 """What the columns of some tables are."""
 
 Detect = Callable[["Tensor", "Tensor"], float]
@@ -420,9 +420,13 @@ class Peaks(NamedTuple):
 
 
 def other_bases(
-    model: Any, sae: Any, tokens: Int[Tensor, "context pos"], layers: Sequence[int], *, n_directions: int, seed: int = 0
+    model: Any, sae: Any, splits: Sequence[ConceptContexts], layers: Sequence[int], *, n_directions: int, seed: int = 0
 ) -> Peaks:
-    """What neurons of these layers and random directions do on passages: neither BOS nor massive tokens count."""
+    """What neurons of these layers and random directions do on passages: neither BOS nor massive tokens count.
+
+    Only passages about one of the concepts are read, of each split.
+    """
+    tokens = torch.cat([split.tokens[_about_one(split)] for split in splits])
     site = HookSite.of(model, *(f"blocks.{layer}.mlp.hook_post" for layer in layers), sae.about["hook_name"])
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(sae.W_dec.shape[1], n_directions, generator=generator)
@@ -437,6 +441,10 @@ def other_bases(
     return Peaks([torch.cat(found) for found in neurons], torch.cat(directions))
 
 
+def _about_one(contexts: ConceptContexts) -> Bool[Tensor, " context"]:
+    return torch.stack([labels == 1 for labels in contexts.about.values()]).any(dim=0)
+
+
 def _peaks(values: Float[Tensor, "row pos n"], counts: Bool[Tensor, "row pos"]) -> Float[Tensor, "row n"]:
     return values.masked_fill(~counts[..., None], -torch.inf).amax(dim=1)
 
@@ -446,13 +454,16 @@ def bases(
 ) -> dict[str, list[float]]:
     """For each concept: held-out AUROCs of the best latent, neuron of the last layer, neuron of all, random direction.
 
-    peaks: on the passages of train, then of held_out. The kinds of text are not kept apart. Only the columns with the
-    most extreme AUROCs on the training passages are handed to `compare`, in their order: it chooses among them anyway.
+    peaks: on the passages of train that are about one of the concepts, then on those of held_out; what is about another
+    concept is what each is compared with. The kinds of text are not kept apart. Only the columns with the most extreme
+    AUROCs on the training passages are handed to `compare`, in their order: it chooses among them anyway.
     """
-    latents, first = torch.cat([train.latents, held_out.latents]), torch.arange(len(train) + len(held_out)) < len(train)
+    kept = [(split, _about_one(split)) for split in (train, held_out)]
+    latents = torch.cat([split.latents[here] for split, here in kept])
+    first = torch.arange(len(latents)) < int(kept[0][1].sum())
     rows = {}
     for concept in train.about:
-        about = torch.cat([train.about[concept], held_out.about[concept]])
+        about = torch.cat([split.about[concept][here] for split, here in kept])
         clear = about >= 0
         labels, training = about[clear] == 1, first[clear]
 
@@ -479,62 +490,27 @@ def _areas(true: Float[Tensor, "n column"], false: Float[Tensor, "m column"]) ->
 # ---------------------------------------------------------------------------------------------------------------------
 # Two kinds of text, two names
 
-STORIES = ("books", "reviews", "samples", "arithmetic")
-MANUALS = ("textbooks", "docs", "government", "code")
 
+def names_by_kind(
+    model: Any, sae: Any, passages: ConceptContexts, latent: int, n: int = 60, seed: int = 0
+) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
+    """The names of a latent in books and in textbooks, on every second passage; its numbers beside n random latents'.
 
-def two_names(detect: Detect, reading: Reading, latents: Sequence[int], seed: int = 0) -> dict[str, list[float]]:
-    """Does a label that was made on stories hold on manuals, and the other way round? Mean detection scores.
-
-    Labels are fitted on half of the rows of a kind and scored on the other half, of the same kind and of the other one;
-    then again with words only that either kind has at least three times; last, the share of words that labels share.
-    The control does the same with two random halves of all rows, in which there is no difference to find.
+    The numbers are those of `TwoNames`: shared by two kinds, by halves of one kind, absent there, absent there of all.
+    The n are drawn from latents that are active on at least 30 tokens of either kind.
     """
-    pieces, rows = reading.contexts(), len(reading.tokens)
-    stories = torch.tensor([source.split(":")[0] in STORIES for source in reading.sources])
-    mixed = torch.zeros(rows, dtype=torch.bool)
-    mixed[torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[: rows // 2]] = True
-    per_row, out = reading.tokens.shape[1] // CONTEXT, {}
-    for name, one in (("stories and manuals", stories), ("control: random halves", mixed)):
-        here = one.repeat_interleave(per_row)
-        sides, half = (here, ~here), reading.first_half() if name[0] == "s" else _halves(one).repeat_interleave(per_row)
-        shared = _shared_words(*(_split(pieces, side & half) for side in sides))
-        common = [[word if word.lower() in shared else "" for word in words] for words in pieces]
-        found = []
-        for latent in latents:
-            fired = (reading.by_context(latent) > 0).any(dim=1)
-            row: list[float] = []
-            for texts in (pieces, common):
-                labels = [fit_label(_split(texts, side & half), fired[side & half]) for side in sides]
-                scores = [
-                    [
-                        detect(
-                            contains_any(["".join(w) for w in _split(pieces, side & ~half)], label), fired[side & ~half]
-                        )
-                        for side in sides
-                    ]
-                    for label in labels
-                ]
-                row += [(scores[0][0] + scores[1][1]) / 2, (scores[0][1] + scores[1][0]) / 2]
-                if texts is pieces:
-                    either = {*labels[0], *labels[1]}
-                    overlap = len({*labels[0]} & {*labels[1]}) / len(either) if either else float("nan")
-            found.append([*row, overlap])
-        out[name] = torch.tensor(found).nanmean(dim=0).tolist()
-    return out
-
-
-def _halves(one: Bool[Tensor, " row"]) -> Bool[Tensor, " row"]:
-    """Every second row of either side."""
-    chosen = torch.zeros_like(one)
-    for side in (one, ~one):
-        chosen[side.nonzero().flatten()[::2]] = True
-    return chosen
-
-
-def _shared_words(one: list[list[str]], other: list[list[str]], at_least: int = 3) -> set[str]:
-    counts = [Counter(word.lower() for words in side for word in words) for side in (one, other)]
-    return {word for word, count in counts[0].items() if count >= at_least and counts[1][word] >= at_least}
+    rows = range(0, len(passages), 2)
+    f = context_activations(model, sae, passages.tokens[::2])
+    words = [model.to_str_tokens(passages.tokens[i]) for i in rows]
+    kinds = [passages.kinds[i] for i in rows]
+    books = _is(kinds, "books")
+    active = torch.stack([(f[books] > 0).sum((0, 1)), (f[~books] > 0).sum((0, 1))]).amin(0)
+    enough = (active >= 30).nonzero()[:, 0]
+    drawn = enough[torch.randperm(len(enough), generator=torch.Generator().manual_seed(seed))[:n]].tolist()
+    many = torch.tensor([two_names(f[..., i], words, kinds, splits=4)[1:] for i in drawn])
+    named = two_names(f[..., latent], words, kinds)
+    numbers = {f"latent {latent}": list(named[1:]), f"mean of {len(drawn)} latents": many.mean(dim=0).tolist()}
+    return named.names, numbers
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -602,7 +578,7 @@ def _lost(reading: Reading, chosen: Tensor, rise: Float[Tensor, "row pos-1"], ac
 # Doses, and blind judges
 
 
-def rivals(study: ClampStudy, latent: int, concept: str, n: int = 3) -> dict[str, Callable[[float], list[Move]]]:
+def rivals(study: ClampStudy, latent: int, concept: str, n: int = 2) -> dict[str, Callable[[float], list[Move]]]:
     """The latent, the difference of means of the concept's sentences, n comparable latents and n random directions."""
     others = [text for name, each in clamp_texts.CONCEPTS.items() if name != concept for text in each.sentences]
     vector = concept_direction(study, clamp_texts.CONCEPTS[concept].sentences, others)
@@ -636,28 +612,17 @@ def eight_concepts() -> dict[str, list[float]]:
     """What the rule of `clamp_choice` gave for every candidate concept on held-out prompts, beside its rival.
 
     Shares of texts that mention it: latent, difference of means, unsteered. Rises of the loss: latent, difference of
-    means. Rises of the log-odds: latent, difference of means, and what 95 % of comparable latents do not exceed.
+    means. Rises of the log-odds: latent, difference of means, and what 95 % of random latents do not exceed.
     """
+    both = ("latent", "difference of means")
     return {
         name: [
-            *each["mentions"],
-            *each["loss"],
-            each["rise"],
-            each["rise, difference of means"],
-            each["rise, 0.95 of comparable latents"],
+            *(each["mentions"][which] for which in (*both, "unsteered")),
+            *(each["loss"][which] for which in both),
+            *(each["rise"][which] for which in (*both, "0.95 of random latents")),
         ]
         for name, each in clamp_choice.steered().table.items()
     }
-
-
-def dose_table(doses: Mapping[str, Sequence[Effect]], what: str) -> dict[str, list[float]]:
-    """One number of each dose, by rival: "mentions", "loss" or another field of `Effect`."""
-    return {name: [getattr(dose, what) for dose in each] for name, each in doses.items()}
-
-
-def best_dose(doses: Sequence[Effect], most_loss: float) -> Effect:
-    """The dose that most texts mention the concept under, of those that cost at most so many nats per token."""
-    return max((dose for dose in doses if dose.loss <= most_loss), key=lambda dose: dose.mentions, default=doses[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

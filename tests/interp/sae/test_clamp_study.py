@@ -251,8 +251,10 @@ def test_the_stored_choice_is_one_of_the_candidates():
     row = raw["table"][found.concept]
     assert (row["latent"], row["value"]) == (found.latent, found.value)
     assert found.concept != clamp_choice.SHOWN
-    assert row["training rise"] == max(
-        row["training rise"] for name, row in found.table.items() if name != clamp_choice.SHOWN
+    assert row["training mentions"] == max(
+        each["training mentions"]
+        for concept, each in found.table.items()
+        if concept != clamp_choice.SHOWN and each["training loss"] <= clamp_choice.MOST_LOSS
     )
 
 
