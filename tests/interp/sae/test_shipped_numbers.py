@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mi_course.interp.models import smollm2
 from mi_course.interp.models.loading import load_model
 from mi_course.interp.sae import load_shipped, shipped_card, shipped_names
-from mi_course.interp.shipped_saes import shipped_folder
+from mi_course.interp.shipped_saes import mean_rise, shipped_folder
 
 pytestmark = [pytest.mark.real_model, pytest.mark.measured]
 NAMES = ["early", "late", "middle-1152", "middle-1152-seed1", "middle-4608", "middle-9216", "mlp-4608"]
@@ -104,6 +104,13 @@ def test_the_card_says_what_the_weights_do(name, model, sample, clean):
         assert abs(clean[group] - nats["clean"]) < BOUNDS["clean"], (group, clean[group], nats["clean"])
         rise = losses[group] - clean[group]
         assert abs(rise - nats["rise"]) < BOUNDS["rise"], (group, rise, nats["rise"])
+
+
+@pytest.mark.parametrize("name", ["middle-4608", "middle-9216"])
+def test_the_goal_that_the_page_says_is_reached(name):
+    card = shipped_card(name)
+    assert card["l0"] <= 64
+    assert mean_rise(card) <= 0.15
 
 
 @pytest.mark.parametrize("name", NAMES)
