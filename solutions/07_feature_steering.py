@@ -370,6 +370,13 @@ for name, row in (
 ):
     lesson.seen(f"detect-{name}", row[0], ".2f")
     lesson.seen(f"inside-{name}", row[2], ".2f")
+rules = card["nameability"]["context"]
+for who in ("latents", "directions", "neurons"):
+    lesson.seen(f"card-{who}", rules[who][0], ".2f")
+claim(
+    "on the card latents beat matched directions and neurons by more than two standard errors",
+    all(rules[over][0] > 2 * rules[over][1] for over in ("over_directions", "over_neurons")),
+)
 lesson.seen("fuzz-fitted", fitted[3], ".2f")
 lesson.seen("fuzz-listed", listed[3], ".2f")
 lesson.seen("fuzz-another", another_[3], ".2f")
@@ -388,6 +395,8 @@ claim(
 # The controls with words do what they should: another latent's label scores {{seen:detect-another}}, random words {{seen:detect-random}}. The fitted labels score {{seen:detect-fitted}}, the top of the list {{seen:detect-listed}}: above chance, and far from perfect. And the control without any word, the kind of text alone, scores {{seen:detect-kind}}.
 #
 # So part of what a label "detects" is only where we are. Inside one kind of text, where the kind says nothing, {{seen:inside-fitted}} is left for the fitted labels and {{seen:inside-listed}} for the top of the list. Fuzzing asks the finer question, and gives {{seen:fuzz-fitted}} and {{seen:fuzz-listed}} (another latent's label: {{seen:fuzz-another}}).
+#
+# Is that better than for *any* direction? The card of the autoencoder has the answer to that: the best of a fixed family of rules scores {{seen:card-latents}} for its latents, in contexts as long as ours, {{seen:card-directions}} for random directions and {{seen:card-neurons}} for neurons, each made active as often as the latent that it is compared with. So there is something to name in latents that is not in other directions, and it is a modest amount.
 #
 # Paulo et al. (2024) report higher numbers, for larger models, with a language model that knows what "words about sailing" are where we have only the words. Part of the distance is in the labels, then. But which part is not known until somebody measures it, and whether a list of words is a poor label or the latent a poor feature cannot be told from one score. What can be told: an unscored name, with ten hand-picked contexts, is worth nothing.
 # </details>
@@ -505,7 +514,8 @@ claim("without the error it rises by at least 0.05 nats", dropped > 0.05)
 # %% id="use-doses"
 CONCEPT, NORMS = "money", [30.0, 60.0, 90.0]
 about, rivals = CONCEPTS[CONCEPT], runs.rivals(study, LATENT, CONCEPT)
-doses = clamps.dose_response(study, rivals, NORMS, HELD_OUT_PROMPTS[:6], about.held_out)
+few = {"prompts": HELD_OUT_PROMPTS[:6], "words": about.held_out, "max_new_tokens": 20}
+doses = clamps.dose_response(study, rivals, NORMS, **few)
 at = [f"norm {norm:.0f}" for norm in NORMS]
 mentions, losses = (runs.dose_table(doses, what) for what in ("mentions", "loss"))
 print(show.table(mentions, at, title="share of texts with a word of the concept"))
@@ -518,6 +528,7 @@ runs.draw_doses(doses)
 cheap = {name: runs.best_dose(each, 1.0) for name, each in doses.items()}
 for name, each in cheap.items():
     lesson.seen(f"cheap-{name.replace(' ', '-')}", 100 * each.mentions, ".0f")
+lesson.seen("dose-texts", 2 * len(HELD_OUT_PROMPTS[:6]), "d")
 top_norm = {name: each[-1] for name, each in doses.items()}
 lesson.seen("dose-high", top_norm["latent"].norm, ".0f")
 lesson.seen("dose-latent", top_norm["latent"].loss, ".1f")
@@ -533,6 +544,8 @@ claim(
 # <details><summary>What you should see</summary>
 #
 # Take the doses that cost at most one nat per token. Under our latent {{seen:cheap-latent}} % of the texts mention the concept, under the difference of means {{seen:cheap-difference-of-means}} %, under random latents {{seen:cheap-random-latents}} %, under random directions {{seen:cheap-random-directions}} %, without anything {{seen:cheap-unsteered}} %. At norm {{seen:dose-high}} the texts cost {{seen:dose-latent}} nats more with the latent, {{seen:dose-means}} with the difference of means and {{seen:dose-random}} with random directions.
+#
+# A dose is {{seen:dose-texts}} texts (for random latents and directions twice as many): enough to tell the first two from the others, too few to say which of the two is ahead. More on that below.
 #
 # Every large vector spoils the text; that alone is no sign of meaning. What counts is how much concept it brings for the price.
 # </details>
@@ -619,34 +632,38 @@ claim(
 
 # %% id="blind" tags=["not-compared"]
 norm = clamps.Clamp(sae, LATENT, VALUE).norm
-moves = {"nothing": None, **{name: make(norm)[0] for name, make in rivals.items()}}
-written = dict(zip(moves, study.write(list(moves.values()), PROMPTS[:4], seed=1), strict=True))
-blind = runs.shuffled(written, seed=3)
+moves = {name: make(norm)[0] for name, make in rivals.items() if name != "random latents"}
+moves["nothing"] = None
+several = study.write(list(moves.values()), PROMPTS, samples=2, max_new_tokens=20, seed=1)
+written = dict(zip(moves, several, strict=True))
+blind = runs.shuffled(written, seed=3)[:16]
 for number, (_, text) in enumerate(blind, start=1):
     print(f"{number:2}  {model.tokenizer.decode(text.prompt[1:])}{text.text!r}")
 
 # %% [markdown] id="use-blind-intro"
-# Done? Then here is who wrote what, and what the judge says who counts words of the concept and knows no condition.
+# Done? Then here is who wrote which of them, and what a judge says who counts words of the concept and knows no condition. It has read all sixty-four, shuffled.
 
 # %% id="use-blind" tags=["not-compared"]
 judged = runs.blind_table(study, written, [*about.words, *about.held_out], blind)
 show.table(judged, ["texts", "share with the concept", "nats per token, unsteered model"])
 
 # %% id="claims-blind-seen" tags=["claims"]
-unsteered, ours, means_, latents_, directions_ = (row[1] for row in judged.values())
+ours, means_, directions_, unsteered = (row[1] for row in judged.values())
 lesson.seen("blind-ours", 100 * ours, ".0f")
 lesson.seen("blind-means", 100 * means_, ".0f")
-lesson.seen("blind-other", 100 * max(unsteered, latents_, directions_), ".0f")
-lesson.seen("blind-texts", len(blind), "d")
+lesson.seen("blind-other", 100 * max(unsteered, directions_), ".0f")
+lesson.seen("blind-texts", len(written["latent"]), "d")
 claim(
-    "latent or difference of means have at least one text of four more with the concept than any control",
-    max(ours, means_) >= max(unsteered, latents_, directions_) + 0.25,
+    "of 16 texts of the latent at least 2 more have the concept than of any control, and so with the difference of means",
+    min(ours, means_) >= max(unsteered, directions_) + 0.1,
 )
 
 # %% [markdown] id="blind-seen"
 # <details><summary>What you should see</summary>
 #
-# The blind judge finds the concept in {{seen:blind-ours}} % of the texts of the latent, in {{seen:blind-means}} % of those of the difference of means, and in at most {{seen:blind-other}} % of any other condition. How many did *you* get right, and which did you take for steered only because it was odd? {{seen:blind-texts}} texts are few. Wanting to be sure, you would take more of them, and a judge who reads.
+# The blind judge had {{seen:blind-texts}} texts of each condition. It finds words of the concept in {{seen:blind-ours}} % of those of the latent, in {{seen:blind-means}} % of those of the difference of means, and in at most {{seen:blind-other}} % of the others. How many of the texts above did *you* get right, and which did you take for steered only because they were odd? Odd texts come from random vectors, too.
+#
+# A judge who counts words is blind in another way as well: a text about debts that avoids the listed words does not count. To be surer one would take more texts, and a judge who reads.
 # </details>
 
 # %% [markdown] id="part-6"
@@ -874,35 +891,42 @@ def ablation_effect(
 lesson.check(ablation_effect)
 
 # %% [markdown] id="use-ablation-intro"
-# Rows in which our latent is active most often. It is set to 0, and we look at the loss on the next token, where the latent was active and where it was not. The control takes a *random* direction out, of exactly the length that the latent writes on each token. Then the same with four latents drawn at random, each on its own rows.
+# Rows in which our latent is active most often. It is set to 0, and we look at the loss on the next token, where the latent was active and where it was not. The control takes a *random* direction out, of exactly the length that the latent writes on each token. Then the same with three latents drawn at random, each on its own rows.
 #
 # **Predict:** how many nats does the model lose per active token? And which words does it lose?
 
 # %% id="use-ablation"
 effect = lesson.use("ablation_effect")
-lost = {i: runs.ablate(model, sae, reading, i, effect) for i in (LATENT, *forty[:4])}
+lost = {i: runs.ablate(model, sae, reading, i, effect) for i in (LATENT, *forty[:3])}
 columns = ["where it is active", "elsewhere", "control: a random direction"]
 print(show.table(runs.ablation_table(lost), columns, digits=3, sign=True, title="nats"))
 show.table(runs.lost_words(lost[LATENT][0]), ["nats", "after", "next token"], left=True)
 
 # %% id="claims-ablation-seen" tags=["claims"]
 mine, by_chance = lost[LATENT]
-here = [without.here for without, _ in lost.values()]
-there = [without.elsewhere for without, _ in lost.values()]
-random_here = [control.here for _, control in lost.values()]
+others = [pair for i, pair in lost.items() if i != LATENT]
 lesson.seen("lost-here", mine.here, "+.3f")
 lesson.seen("lost-elsewhere", mine.elsewhere, "+.3f")
 lesson.seen("lost-random", by_chance.here, "+.3f")
-lesson.seen("lost-least", min(here), "+.3f")
-lesson.seen("lost-most", max(here), "+.3f")
-claim("for all five latents less than 0.3 nats are lost per active token", max(here) < 0.3)
+lesson.seen("lost-others", [without.here for without, _ in others], "+.3f")
+lesson.seen("lost-others-random", [control.here for _, control in others], "+.3f")
+claim(
+    "our latent costs at least 0.02 nats more than its random direction",
+    mine.here > by_chance.here + 0.02,
+)
+claim(
+    "for all four latents less than 0.3 nats are lost per active token",
+    max(mine.here, *(w.here for w, _ in others)) < 0.3,
+)
 
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# Without our latent the model loses {{seen:lost-here}} nats per token where it was active, and {{seen:lost-elsewhere}} elsewhere in the same rows. A random direction of the same length, on the same tokens, costs {{seen:lost-random}}. The others lie between {{seen:lost-least}} and {{seen:lost-most}}.
+# Without our latent the model loses {{seen:lost-here}} nats per token where it was active, and {{seen:lost-elsewhere}} on the other tokens of the same rows, since what is taken out early is missed later. A random direction of the same length, on the same tokens, costs {{seen:lost-random}}. The words that lose most belong to the concept: the latent is there for something.
 #
-# These are small numbers. A model in which a concept lived in one place would lose the concept. Ours loses a little, on some tokens, because other latents carry most of the same, and because what is left of the text says what it is about anyway. That a latent is *sufficient* to move the text and hardly *necessary* for it is the usual finding. It is a reason to be careful with "the model uses this feature for …".
+# But look at the numbers of the others, {{seen:lost-others}}, beside those of random directions as long as theirs, {{seen:lost-others-random}}. A vector that is long and taken out often costs something whatever it means. Without the control you would have called such a latent necessary.
+#
+# And all of these numbers are small. A model in which a concept lived in one place would lose the concept. Ours loses a little, on some tokens; the rest of the text says what it is about anyway. That a latent is *sufficient* to move the text and hardly *necessary* for it is a common finding, and a reason to be careful with "the model uses this feature for …".
 # </details>
 
 # %% [markdown] id="part-8"

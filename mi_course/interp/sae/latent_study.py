@@ -529,7 +529,7 @@ class Lost(NamedTuple):
 
 
 def ablate(
-    model: Any, sae: Any, reading: Reading, latent: int, effect: Rise, *, rows: int = 4, seed: int = 0
+    model: Any, sae: Any, reading: Reading, latent: int, effect: Rise, *, rows: int = 3, seed: int = 0
 ) -> tuple[Lost, Lost]:
     """Set one latent to 0 on the rows where it is active most often, with the error term kept; and a control.
 
