@@ -731,7 +731,7 @@ claim(
 #
 # By whose chance? Random directions fill all dimensions evenly; embeddings do not. So the second control has the same covariance as the embeddings: the same elongated cloud, with nothing else in common. **Predict** which of the two controls comes nearer.
 
-# %% id="use-real"
+# %% id="use-real" tags=["not-compared"]
 model = mi_course.load_model(compatibility=False)
 E = model.W_E.detach().float()
 some = torch.randperm(len(E), generator=torch.Generator().manual_seed(0))[:2000].tolist()
