@@ -608,6 +608,16 @@ def blind_table(
     }
 
 
+def dose_table(doses: Mapping[str, Sequence[Effect]], what: str) -> dict[str, list[float]]:
+    """One number of each dose, by rival: "mentions", "loss" or another field of `Effect`."""
+    return {name: [getattr(dose, what) for dose in each] for name, each in doses.items()}
+
+
+def best_dose(doses: Sequence[Effect], most_loss: float) -> Effect:
+    """The dose that most texts mention the concept under, of those that cost at most so many nats per token."""
+    return max((dose for dose in doses if dose.loss <= most_loss), key=lambda dose: dose.mentions, default=doses[0])
+
+
 def eight_concepts() -> dict[str, list[float]]:
     """What the rule of `clamp_choice` gave for every candidate concept on held-out prompts, beside its rival.
 
