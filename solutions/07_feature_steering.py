@@ -857,7 +857,7 @@ claim(
 #
 # On held-out passages, in the mean of six concepts: the best latent {{seen:basis-latent}}, the best neuron of the same layer {{seen:basis-neuron}}, the best neuron of all layers up to there {{seen:basis-neurons}}, the best of as many random directions as there are latents {{seen:basis-direction}}, the difference of means {{seen:basis-means}}.
 #
-# The latent is far ahead of the neurons of its own layer. Among the neurons of *all* layers there is one that is as good, and the best random direction comes nowhere near.
+# The latent is far ahead of the neurons of its own layer. Among the neurons of *all* layers there is one that is as good, and the best random direction falls short of both.
 #
 # In 2023 the question of whether latents are more interpretable than neurons was asked of neurons of *one* small layer (Bricken et al. 2023), and the answer was clear. Count fairly, and it is less so: which basis has the best single unit for a concept depends on how many units one may choose from, and on which layers. (Here the kinds of text are not kept apart, and the concepts were defined by words, which early neurons know well.)
 # </details>
