@@ -545,7 +545,7 @@ claim(
 #
 # Take the doses that cost at most one nat per token. Under our latent {{seen:cheap-latent}} % of the texts mention the concept, under the difference of means {{seen:cheap-difference-of-means}} %, under random latents {{seen:cheap-random-latents}} %, under random directions {{seen:cheap-random-directions}} %, without anything {{seen:cheap-unsteered}} %. At norm {{seen:dose-high}} the texts cost {{seen:dose-latent}} nats more with the latent, {{seen:dose-means}} with the difference of means and {{seen:dose-random}} with random directions.
 #
-# A dose is {{seen:dose-texts}} texts (for random latents and directions twice as many): enough to tell the first two from the others, too few to say which of the two is ahead. More on that below.
+# A dose is {{seen:dose-texts}} texts (for random latents and directions twice as many): few, so that a difference of one or two texts is chance. More on who is ahead below, with other concepts, and with log-odds, which scatter less.
 #
 # Every large vector spoils the text; that alone is no sign of meaning. What counts is how much concept it brings for the price.
 # </details>
@@ -662,7 +662,7 @@ claim(
 # %% [markdown] id="blind-seen"
 # <details><summary>What you should see</summary>
 #
-# The blind judge had {{seen:blind-texts}} texts of each condition. It finds words of the concept in {{seen:blind-ours}} % of those of the latent, in {{seen:blind-means}} % of those of the difference of means, and in at most {{seen:blind-other}} % of the others. How many of the texts above did *you* get right, and which did you take for steered only because they were odd? Odd texts come from random vectors, too.
+# The blind judge had {{seen:blind-texts}} texts of each condition. It finds words of the concept in {{seen:blind-ours}} % of those of the latent, in {{seen:blind-means}} % of those of the difference of means, and in {{seen:blind-other}} % of the others at most. How many of the texts above did *you* get right, and which did you take for steered only because they were odd? Odd texts come from random vectors, too.
 #
 # A judge who counts words is blind in another way as well: a text about debts that avoids the listed words does not count. To be surer one would take more texts, and a judge who reads.
 # </details>
@@ -737,7 +737,7 @@ claim("a random latent is within 0.05 of one half", bool((middle[0] - 0.5).abs()
 # %% [markdown] id="concepts-seen"
 # <details><summary>What you should see</summary>
 #
-# In the mean of six concepts a random latent has an AUROC of {{seen:concept-random}}. The best of a few looks like {{seen:concept-few-train}} on the passages that chose it, and has {{seen:concept-few}} on new ones: most of its distance from one half was luck. The best of all has {{seen:concept-best-train}} and {{seen:concept-best}}. So there are latents for these concepts, well above what a search among a few yields. A score on the passages that chose the latent would have flattered it, and flatters the more, the more latents there are to choose from.
+# In the mean of six concepts a random latent has an AUROC of {{seen:concept-random}}. The best of a few looks like {{seen:concept-few-train}} on the passages that chose it, and has {{seen:concept-few}} on new ones. The best of all has {{seen:concept-best-train}} and {{seen:concept-best}}. So there are latents for these concepts, well above what a search among a few yields. Both scores shrink on the way to new passages, by little here, since there are enough of them. With fewer passages, or more latents to choose from, a score on the passages that did the choosing flatters more.
 # </details>
 
 # %% [markdown] id="ask-my_features"
@@ -857,7 +857,7 @@ claim(
 #
 # On held-out passages, in the mean of six concepts: the best latent {{seen:basis-latent}}, the best neuron of the same layer {{seen:basis-neuron}}, the best neuron of all layers up to there {{seen:basis-neurons}}, the best of as many random directions as there are latents {{seen:basis-direction}}, the difference of means {{seen:basis-means}}.
 #
-# The latent is far ahead of the neurons of its own layer. Among the neurons of *all* layers there is one that is as good, and the best random direction comes nowhere near.
+# The latent is ahead of the neurons of its own layer. Among the neurons of *all* layers there is one that is about as good, and the best random direction falls short of both.
 #
 # In 2023 the question of whether latents are more interpretable than neurons was asked of neurons of *one* small layer (Bricken et al. 2023), and the answer was clear. Count fairly, and it is less so: which basis has the best single unit for a concept depends on how many units one may choose from, and on which layers. (Here the kinds of text are not kept apart, and the concepts were defined by words, which early neurons know well.)
 # </details>
@@ -938,7 +938,7 @@ claim(
 # %% [markdown] id="ablation-seen"
 # <details><summary>What you should see</summary>
 #
-# Without our latent the model loses {{seen:lost-here}} nats per token where it was active, and {{seen:lost-elsewhere}} on the other tokens of the same rows. A random direction of the same length, on the same tokens, costs {{seen:lost-random}}. The words that lose most belong to the concept: the latent is there for something. But the loss is small. A model in which a concept lived in one place would lose the concept; this one has the rest of the text, and other latents.
+# Without our latent the model loses {{seen:lost-here}} nats per token where it was active, and {{seen:lost-elsewhere}} on the other tokens of the same rows. A random direction of the same length, on the same tokens, costs {{seen:lost-random}}. The words that lose most are in sentences about the concept: the latent is there for something. But the loss is small. A model in which a concept lived in one place would lose the concept; this one has the rest of the text, and other latents.
 #
 # One of the others is of another kind: without latent {{seen:costly}} the model loses {{seen:costly-nats}} nats where it was active. The second table shows where. It carries something narrow that nothing else carries, and it is necessary in the plain sense of the word. The remaining two cost {{seen:lost-others}}, and random directions as long as theirs {{seen:lost-others-random}}. Without the control one might have called them necessary, too.
 #
@@ -1050,7 +1050,7 @@ claim(
 # %% [markdown] id="recap"
 # ## What you have done
 #
-# You held one latent fixed and a language model changed its subject. Then you took the discovery apart. You wrote the three parts of a feature page, and saw the name from the top of the list fade: in the lower half of the ranks {{seen:recap-low}} % of the tokens are those that named it. You made names into claims, scored them on text that had no part in them, and found that inside one kind of text {{seen:recap-inside}} is what fitted labels reach. You steered with the error kept and priced every mention in nats, against latents, directions and a difference of means of the same length; of eight concepts the difference of means had the better of {{seen:recap-more}}. You chose latents for concepts on one set of passages and were judged on another, and let neurons compete ({{seen:recap-neurons}}, beside {{seen:recap-latent}} for latents). You took a latent out, and saw how little the model misses it.
+# You held one latent fixed and a language model changed its subject. Then you took the discovery apart. You wrote the three parts of a feature page, and saw the name from the top of the list fade: in the lower half of the ranks {{seen:recap-low}} % of the tokens are those that named it. You made names into claims, scored them on text that had no part in them, and found that inside one kind of text {{seen:recap-inside}} is what fitted labels reach. You steered with the error kept and priced every mention in nats, against latents, directions and a difference of means of the same length; the difference of means had more mentions for {{seen:recap-more}} of eight concepts, and more in their mean. You chose latents for concepts on one set of passages and were judged on another, and let neurons compete ({{seen:recap-neurons}}, beside {{seen:recap-latent}} for latents). You took that latent out, and saw how little the model misses it; and another, narrow one, that it misses at once.
 #
 # **What a small model cannot show.** Templeton et al. (2024) have latents for concepts that ours has no idea of, in several languages and in pictures; they rate specificity with a language model as judge, which reads for meaning where our rules read for words. Their tour shows chosen features, and they say so. What carries over from here is not the numbers but the controls. Ask of the next feature you are shown what each of them would have said.
 
