@@ -586,7 +586,7 @@ my_clamp = (index, norm / float(study.sae.W_dec[index].detach().norm()))
 lesson.check(my_clamp, name="my_clamp")
 
 # %% [markdown] id="use-eight-intro"
-# Was our concept an exception? The same rule chose a latent and a value for each of eight concepts, on training prompts; yours was one of them. Here is what came of all eight on the held-out prompts and words, beside the difference of means at the same norm. (Recorded by `data/measure_steered_concepts.py`; it takes ten minutes.) **Predict:** for how many of the eight does the latent mention its concept more often than the difference of means?
+# Was our concept an exception? The same rule chose a latent and a value for each of eight concepts, on training prompts; yours was one of them. Here is what came of all eight on the held-out prompts and words, beside the difference of means at the same norm. (Recorded by `data/measure_steered_concepts.py`; it takes ten minutes. Step 3 of the rule, in `clamp_choice`, was changed once after we had seen such a table: read it as a look, and not as a blind test.) **Predict:** for how many of the eight does the latent mention its concept more often than the difference of means?
 
 # %% id="use-eight"
 every = runs.eight_concepts()
@@ -749,11 +749,11 @@ claim("a random latent is within 0.05 of one half", bool((middle[0] - 0.5).abs()
 # That must be above the 95th percentile of 200 random choices. Each of these takes 20 random latents, of those that are active on at least five training passages, and keeps the one with the largest AUROC on the *training* passages, computed in the same way; its AUROC on the held-out passages is what counts. So chance may search too.
 
 # %% id="answer-my_features"
-# my_features = {"the sea": 123, "medicine": 45, ...}
-# BEGIN SOLUTION
 from mi_course.interp.sae import concepts
 
 passages = concepts.concept_contexts("train")
+# my_features = {"the sea": 123, "medicine": 45, ...}
+# BEGIN SOLUTION
 my_features = {name: int(passages.areas(name).argmax()) for name in concepts.CONCEPTS}
 # END SOLUTION
 
@@ -1005,11 +1005,11 @@ for i in (*fit.peaks.argsort(descending=True)[:3], *(~fit.fired).nonzero()[:2, 0
 # The score must be at least 0.15 above each of three controls on the same passages: the 95th percentile of 200 random labels with as many entries as yours, drawn from the words of the active training passages; the 95th percentile of 100 labels that `word_labels.fit_words` fitted to as many other latents; and the single word, or beginning of four letters or more, that scores best on the training passages.
 
 # %% id="answer-my_label"
-# my_label = ["ship*", "boat", ...]
-# BEGIN SOLUTION
 from mi_course.interp.sae import word_labels
 
 fitting = word_labels.mystery_contexts("train")
+# my_label = ["ship*", "boat", ...]
+# BEGIN SOLUTION
 my_label = word_labels.fit_words(fitting.texts, fitting.fired)
 # END SOLUTION
 
