@@ -103,33 +103,35 @@ def main() -> None:
     parser.add_argument("--at-most", type=int, default=1, help="parts of samples to draw now")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    if arguments.what == "samples":
-        draw_samples(work / "samples", arguments.at_most)
-        return
-    if arguments.what == "floors":
-        write_floors(work)
-        return
-    if arguments.what == "record":
-        record_quoted(work, arguments.corpus.resolve())
-        return
-    if arguments.what == "export":
-        export(work)
-        return
-    if arguments.what == "cards":
-        write_cards(work)
-        return
-    if arguments.what == "index":
-        write_index(work, arguments.corpus.resolve())
-        return
-    write_code(work / "text" / "code")
-    write_samples(work)
-    groups = text_tables(arguments.corpus.resolve())
-    (work / "saes.toml").write_text(run_file("saes", groups, saes()))
-    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=SWEEP_STEPS, rows=48))
-    print(f"wrote {work / 'saes.toml'} and {work / 'sweep.toml'}")
+    corpus = arguments.corpus.resolve()
+    match arguments.what:
+        case "text":
+            write_text(work, corpus)
+        case "samples":
+            draw_samples(work / "samples", arguments.at_most)
+        case "floors":
+            write_floors(work)
+        case "record":
+            record_quoted(work, corpus)
+        case "export":
+            export(work)
+        case "cards":
+            write_cards(work)
+        case "index":
+            write_index(work, corpus)
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
+
+
+def write_text(work: Path, corpus: Path) -> None:
+    """Code and samples as text, and the files of both runs."""
+    write_code(work / "text" / "code")
+    write_samples(work)
+    groups = text_tables(corpus)
+    (work / "saes.toml").write_text(run_file("saes", groups, saes()))
+    (work / "sweep.toml").write_text(run_file("sweep", groups, sweep(), steps=SWEEP_STEPS, rows=48))
+    print(f"wrote {work / 'saes.toml'} and {work / 'sweep.toml'}")
 
 
 def write_code(folder: Path) -> None:

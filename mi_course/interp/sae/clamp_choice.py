@@ -10,8 +10,9 @@
 4. Of NORMS that one is taken under which most continuations of the training prompts mention it, among those that cost
    little (`choose_norm`). All other concepts are measured at the same norm.
 
-`steered()` is what this gave for the SAE that ships. Held-out prompts and words had no part in any choice. What came of
-every candidate there is in the table, whether it passed or not. data/measure_steered_concepts.py writes it.
+`steered()` is what this gave for the SAE that ships. No step reads held-out prompts or words. But step 3 was changed
+once after we had seen what comes of each candidate there: the table is a look, and no blind test. It has every
+candidate, whether it passed or not. data/measure_steered_concepts.py writes it.
 """
 
 from __future__ import annotations
@@ -73,8 +74,7 @@ def find_latent(study: ClampStudy, concept: str) -> Found:
 
 def find_concept(study: ClampStudy, found: dict[str, Found], seed: int = 0) -> tuple[str, dict[str, Effect]]:
     """Step 3: the concept, and what each latent's texts on the training prompts are like. Reads nothing held out."""
-    rows = study.sae.W_dec.detach().norm(dim=1)
-    moves = [None, *(Clamp(study.sae, each.latent, SEARCH_NORM / float(rows[each.latent])) for each in found.values())]
+    moves = [None, *(Clamp.adding(study.sae, each.latent, SEARCH_NORM) for each in found.values())]
     written = study.write(moves, PROMPTS, samples=SAMPLES, max_new_tokens=SEARCH_TOKENS, seed=seed)
     losses = [mean_of(study.loss(texts)) for texts in written]
     various = [mean_of([variety(text.text) for text in texts]) for texts in written]
@@ -100,8 +100,7 @@ def find_norm(
     study: ClampStudy, concept: str, latent: int, norms: Sequence[float] = NORMS, seed: int = 0
 ) -> tuple[float, list[Effect]]:
     """Step 4: the norm; and what was seen, unsteered and at each norm. Reads nothing that is held out."""
-    row = float(study.sae.W_dec[latent].detach().norm())
-    moves = [Clamp(study.sae, latent, norm / row) for norm in norms]
+    moves = [Clamp.adding(study.sae, latent, norm) for norm in norms]
     seen = effects(
         study, moves, PROMPTS, CONCEPTS[concept].words, samples=SAMPLES, max_new_tokens=SEARCH_TOKENS, seed=seed
     )

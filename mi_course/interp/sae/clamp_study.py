@@ -59,6 +59,11 @@ class Clamp:
         f = self.sae.encode(x.float())[..., self.index]
         return x + ((self.value - f)[..., None] * self.sae.W_dec[self.index].detach()).to(x.dtype)
 
+    @classmethod
+    def adding(cls, sae: Any, index: int, norm: float) -> Clamp:
+        """At the value with which it adds a vector of this norm where the latent is inactive."""
+        return cls(sae, int(index), norm / float(sae.W_dec[index].detach().norm()))
+
     @property
     def norm(self) -> float:
         """Of what is added where the latent is inactive."""
@@ -378,12 +383,11 @@ def rivals_of(
 
     direction: a difference of means, say. others: latents that are clamped instead. directions: how many random ones.
     """
-    rows = sae.W_dec.detach().norm(dim=1)
     noise = random_controls(direction, directions, seed)
     return {
-        "latent": lambda norm: [Clamp(sae, index, norm / float(rows[index]))],
+        "latent": lambda norm: [Clamp.adding(sae, index, norm)],
         "difference of means": lambda norm: [Add(with_norm(direction, norm))],
-        "random latents": lambda norm: [Clamp(sae, int(i), norm / float(rows[i])) for i in others],
+        "random latents": lambda norm: [Clamp.adding(sae, i, norm) for i in others],
         "random directions": lambda norm: [Add(with_norm(row, norm)) for row in noise],
     }
 
@@ -417,8 +421,7 @@ def choose_latent(
     study: ClampStudy, candidates: Sequence[int], prompts: Sequence[Prompt], words: Sequence[str], norm: float
 ) -> tuple[int, Float[Tensor, " candidate"]]:
     """The candidate that raises the log-odds of the words most when it adds a vector of this norm; and all rises."""
-    rows = study.sae.W_dec.detach().norm(dim=1)
-    moves = [None, *(Clamp(study.sae, i, norm / float(rows[i])) for i in candidates)]
+    moves = [None, *(Clamp.adding(study.sae, i, norm) for i in candidates)]
     log_odds = study.log_odds(moves, prompts, word_ids(study.model, words)).mean(1)
     rises = log_odds[1:] - log_odds[0]
     return int(candidates[int(rises.argmax())]), rises

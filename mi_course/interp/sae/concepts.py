@@ -66,12 +66,15 @@ class ConceptContexts:
         return len(self.texts)
 
     def split(
-        self, concept: str, kind: str | None = None
-    ) -> tuple[Float[Tensor, "about latent"], Float[Tensor, "other latent"]]:
-        """The latents on passages about the concept, and on passages that are not, of one kind of text or of all."""
-        labels = self._labels(concept)
+        self, concept: str, kind: str | None = None, values: Float[Tensor, "context ..."] | None = None
+    ) -> tuple[Float[Tensor, "about ..."], Float[Tensor, "other ..."]]:
+        """Values on passages about the concept, and on passages that are not, of one kind of text or of all.
+
+        values: of each passage; by default the latents.
+        """
+        labels, values = self._labels(concept), self.latents if values is None else values
         here = torch.ones_like(labels, dtype=torch.bool) if kind is None else self._of_kind(kind)
-        return self.latents[here & (labels == 1)], self.latents[here & (labels == 0)]
+        return values[here & (labels == 1)], values[here & (labels == 0)]
 
     def areas(self, concept: str) -> Float[Tensor, " latent"]:
         """The AUROC of every latent, as `area` computes it."""
@@ -93,11 +96,8 @@ class ConceptContexts:
         It is the share of pairs, one about the concept and one not, in which the one about it has the larger value;
         ties count one half.
         """
-        labels = self._labels(concept)
-        kinds = [self._of_kind(kind) for kind in dict.fromkeys(self.kinds)]
-        return torch.stack([_area(values[here & (labels == 1)], values[here & (labels == 0)]) for here in kinds]).mean(
-            0
-        )
+        kinds = dict.fromkeys(self.kinds)
+        return torch.stack([area_of_each(*self.split(concept, kind, values)) for kind in kinds]).mean(0)
 
     def _labels(self, concept: str) -> Int[Tensor, " context"]:
         if concept not in self.about:
@@ -110,8 +110,8 @@ class ConceptContexts:
         return torch.tensor([each == kind for each in self.kinds])
 
 
-def _area(about: Float[Tensor, "about ..."], other: Float[Tensor, "other ..."]) -> Float[Tensor, " ..."]:
-    """Row by row, since all pairs at once would take gigabytes."""
+def area_of_each(about: Float[Tensor, "about ..."], other: Float[Tensor, "other ..."]) -> Float[Tensor, " ..."]:
+    """The AUROC of each column, ties one half; row by row, since all pairs at once would take gigabytes."""
     won = torch.zeros(about.shape[1:], dtype=torch.float64)
     for row in about:
         won += (row > other).double().mean(0) + 0.5 * (row == other).double().mean(0)

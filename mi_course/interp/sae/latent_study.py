@@ -29,7 +29,7 @@ from mi_course.interp.sae.clamp_study import (
     concept_direction,
     rivals_of,
 )
-from mi_course.interp.sae.concepts import ConceptContexts, context_activations, live
+from mi_course.interp.sae.concepts import ConceptContexts, area_of_each, context_activations, live, read_contexts
 from mi_course.interp.sae.host import HookSite, record
 from mi_course.interp.sae.naming import contains_any, elsewhere, fit_label, peak_label, tokens_matched
 from mi_course.interp.sae.shipped import load_shipped
@@ -147,9 +147,8 @@ def read(model: Any, sae: Any, rows_of_a_kind: int = 16, *, rows_at_once: int = 
     chosen = [row for kind in dict.fromkeys(texts.sources) for row in _numbers(texts.sources, kind)[:rows_of_a_kind]]
     spans = [(int(texts.starts[row]), int(texts.starts[row + 1])) for row in chosen]
     tokens = torch.stack([torch.from_numpy(texts.tokens[a:b].astype("int64")) for a, b in spans])
-    site = HookSite.of(model, sae.feature_index.about["hook"])
-    resid = torch.cat([record(model, site, part)[0] for part in tokens.split(rows_at_once)])
-    counts, _ = ordinary_tokens(resid, torch.ones_like(tokens, dtype=torch.bool))
+    parts = read_contexts(model, tokens, sae.feature_index.about["hook"], rows_at_once)
+    resid, counts = (torch.cat(column) for column in zip(*parts, strict=True))
     with torch.no_grad():
         f = torch.stack([sae.encode(row).half() for row in resid])
     f[~counts] = 0
@@ -389,7 +388,7 @@ def selected(area: Area, train: ConceptContexts, held_out: ConceptContexts, seed
 
     def mean(contexts: ConceptContexts, concept: str, values: Float[Tensor, " context"]) -> float:
         kinds = list(dict.fromkeys(contexts.kinds))
-        return sum(area(*_split_values(contexts, concept, values, kind)) for kind in kinds) / len(kinds)
+        return sum(area(*contexts.split(concept, kind, values)) for kind in kinds) / len(kinds)
 
     rows = {}
     for concept in train.about:
@@ -401,13 +400,6 @@ def selected(area: Area, train: ConceptContexts, held_out: ConceptContexts, seed
             row += [mean(contexts, concept, contexts.latents[:, latent]) for contexts in (train, held_out)]
         rows[concept] = [*row, mean(held_out, concept, held_out.difference_of_means[concept])]
     return rows
-
-
-def _split_values(
-    contexts: ConceptContexts, concept: str, values: Float[Tensor, " context"], kind: str
-) -> tuple[Tensor, Tensor]:
-    labels, here = contexts.about[concept], _is(contexts.kinds, kind)
-    return values[here & (labels == 1)], values[here & (labels == 0)]
 
 
 class Peaks(NamedTuple):
@@ -469,7 +461,7 @@ def bases(
 
         def best(values: Tensor, labels: Tensor = labels, training: Tensor = training, clear: Tensor = clear) -> Tensor:
             values = values[clear]
-            known = _areas(values[training & labels], values[training & ~labels])
+            known = area_of_each(values[training & labels], values[training & ~labels])
             return values[:, (known - 0.5).abs().topk(min(promising, values.shape[1])).indices.sort().values]
 
         ours = best(latents)
@@ -477,14 +469,6 @@ def bases(
         found = [compare(ours, best(other), labels, training) for other in others]
         rows[concept] = [found[0][0], *(other for _, other in found)]
     return rows
-
-
-def _areas(true: Float[Tensor, "n column"], false: Float[Tensor, "m column"]) -> Float[Tensor, " column"]:
-    """The AUROC of each column; row by row, since all pairs at once would take gigabytes."""
-    won = torch.zeros(true.shape[1], dtype=torch.float64)
-    for row in true:
-        won += (row > false).double().mean(dim=0) + 0.5 * (row == false).double().mean(dim=0)
-    return won / len(true)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
