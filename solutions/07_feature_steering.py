@@ -475,7 +475,7 @@ lesson.check(clamp_feature)
 from functools import partial
 
 put, hold = lesson.use("splice"), lesson.use("clamp_feature")
-PLACE, sample = sae.about["hook_name"], reading.tokens[::16]
+PLACE, sample = sae.about["hook_name"], reading.tokens[::16, :64]
 tested = {
     "nothing": lambda resid, hook: resid,
     "reconstruction, error dropped": partial(put, sae=sae, edit=None, keep_error=False),

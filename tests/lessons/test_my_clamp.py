@@ -117,12 +117,12 @@ def test_on_smollm2(shipped):
     assert verdict.passed, verdict.message
     assert time.monotonic() - started < 600  # a hang, not a speed
     assert check_exercise(MY_CLAMP, (index, -value)).mistake in ("turned_down", "like_random", "too_strong")
-    assert check_exercise(MY_CLAMP, (index, value * 5)).mistake in ("too_strong", None)
-    assert not check_exercise(MY_CLAMP, (index, value * 5)).passed
+    far = check_exercise(MY_CLAMP, (index, value * 5))
+    assert far.status == "wrong"
+    assert far.mistake in ("too_strong", None)
     assert not check_exercise(MY_CLAMP, (index, value / 20)).passed
     rows = load_shipped("middle-4608").W_dec.detach().norm(dim=1)
-    for other in (5, 1000, 3000):
-        assert not check_exercise(MY_CLAMP, (other, value * float(rows[index] / rows[other]))).passed
+    assert not check_exercise(MY_CLAMP, (1000, value * float(rows[index] / rows[1000]))).passed
 
 
 @pytest.mark.measured

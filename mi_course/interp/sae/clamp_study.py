@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -363,17 +364,18 @@ def dose_response(
 ) -> dict[str, list[Effect]]:
     """Concept and coherence against the norm of what is added; each rival's mean over its moves of that norm.
 
-    rivals: as `rivals_of` makes them. options: as for `effects`. "unsteered" is among the results, once for each norm.
+    rivals: as `rivals_of` makes them. options: as for `effects`. "unsteered" is among the results, once
+    written and the same for each norm.
     """
-    out: dict[str, list[Effect]] = {"unsteered": [], **{name: [] for name in rivals}}
-    for norm in norms:
-        moves = {name: list(make(norm)) for name, make in rivals.items()}
-        found = effects(study, [move for each in moves.values() for move in each], prompts, words, **options)
-        out["unsteered"].append(found.pop(0))
-        for name, each in moves.items():
-            some, found = found[: len(each)], found[len(each) :]
-            out[name].append(Effect(*(mean_of(list(column)) for column in zip(*some, strict=True))))
-    return out
+    moves = {name: [list(make(norm)) for norm in norms] for name, make in rivals.items()}
+    every = [move for each in moves.values() for some in each for move in some]
+    unsteered, *effect = effects(study, every, prompts, words, **options)
+    found = iter(effect)
+    means = {
+        name: [Effect(*map(mean_of, zip(*islice(found, len(some)), strict=True))) for some in each]
+        for name, each in moves.items()
+    }
+    return {"unsteered": [unsteered] * len(norms), **means}
 
 
 def rivals_of(

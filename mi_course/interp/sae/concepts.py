@@ -111,11 +111,11 @@ class ConceptContexts:
 
 
 def area_of_each(about: Float[Tensor, "about ..."], other: Float[Tensor, "other ..."]) -> Float[Tensor, " ..."]:
-    """The AUROC of each column, ties one half; row by row, since all pairs at once would take gigabytes."""
-    won = torch.zeros(about.shape[1:], dtype=torch.float64)
-    for row in about:
-        won += (row > other).double().mean(0) + 0.5 * (row == other).double().mean(0)
-    return won / len(about)
+    """The AUROC of each column, ties one half: how many of the others each one is above, or level with, by sorting."""
+    columns = [values.reshape(len(values), -1).T.contiguous() for values in (about, other)]
+    own, ordered = columns[0], columns[1].sort(dim=1).values
+    below, up_to = (torch.searchsorted(ordered, own, right=right, out_int32=True) for right in (False, True))
+    return ((below + up_to).double().mean(dim=1) / (2 * len(other))).view(about.shape[1:])
 
 
 @cache
