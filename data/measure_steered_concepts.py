@@ -4,8 +4,9 @@
     python data/measure_steered_concepts.py --sae DIR  another SAE, in SAELens's format
 
 The rule is in mi_course/interp/sae/clamp_choice.py, and reads training sentences, words and prompts only. Then every
-concept is measured on held-out prompts and words, almost as `my_clamp` judges an answer: with one sample of each prompt
-instead of two, and with random latents drawn once for all concepts.
+concept is measured on held-out prompts and words, almost as `my_clamp` judges an answer: with SAMPLES of each prompt
+instead of two, and with random latents drawn once for all concepts. With one sample the number of concepts for which
+the difference of means is ahead moved by two or three from seed to seed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mi_course.interp.sae.clamp_study import (
     blind_mentions,
     comparable_latents,
     concept_direction,
+    mean_of,
     same_norm,
 )
 from mi_course.interp.sae.clamp_texts import CONCEPTS, HELD_OUT_PROMPTS
@@ -38,6 +40,7 @@ from mi_course.interp.steering.scoring import variety
 from mi_course.lessons.feature_steering.clamp_outcome import MARGIN, QUANTILE, would_pass
 from mi_course.lessons.feature_steering.held_out_clamp import CONTROL_SEED, CONTROLS, TEXT_SEED
 
+SAMPLES = 6
 SENTENCES = [sentence for concept in CONCEPTS.values() for sentence in concept.sentences]
 
 
@@ -59,9 +62,10 @@ def held_out(study: ClampStudy, found: dict[str, Found], norm: float, first: str
     rises = (log_odds - log_odds[:, :1])[:, 1:]
 
     n = len(found)
-    written = study.write(moves[: 1 + 2 * n], HELD_OUT_PROMPTS, max_new_tokens=NEW_TOKENS, seed=TEXT_SEED)
-    losses = [sum(each) / len(each) for each in map(study.loss, written)]
-    varieties = [sum(variety(text.text) for text in texts) / len(texts) for texts in written]
+    moved = moves[: 1 + 2 * n]
+    written = study.write(moved, HELD_OUT_PROMPTS, samples=SAMPLES, max_new_tokens=NEW_TOKENS, seed=TEXT_SEED)
+    losses = [mean_of(study.loss(texts)) for texts in written]
+    varieties = [mean_of([variety(text.text) for text in texts]) for texts in written]
     table = {}
     for i, concept in enumerate(found):
         which = {"latent": 1 + i, "difference of means": 1 + n + i, "unsteered": 0}

@@ -52,7 +52,7 @@ ONLY_KIND = "control: kind of text alone"
 IN_EIGHT = ("mentions: latent", "means", "nothing", "loss: latent", "means ", "log-odds: latent", "means  ", "bar")
 IN_SELECTED = ("random, median", "best of 20: training", "held out", "best of all: training", "held out ")
 IN_BASES = ("latent", "neuron, layer 14", "neuron, layers 0 to 14", "random direction", "difference of means")
-IN_NAMES = ("shared by two kinds", "by halves of one kind", "absent there", "absent there, any word")
+IN_NAMES = ("shared by two kinds", "by halves of one kind", "absent there", "absent there, random tokens")
 """What the columns of some tables are."""
 
 Detect = Callable[["Tensor", "Tensor"], float]
@@ -180,10 +180,27 @@ def same_tokens_table(
     others: Sequence[int],
     edges: list[float],
 ) -> dict[str, list[float]]:
-    """`same_tokens` of a latent, and the mean over others."""
-    several = torch.tensor([same_tokens(reading, top, bands, i, edges) for i in others])
-    mine = same_tokens(reading, top, bands, latent, edges)
-    return {f"latent {latent}": mine, f"mean of {len(others)} latents": several.nanmean(dim=0).tolist()}
+    """`same_tokens` of a latent; the mean over those that are active about as often as it; and the mean over others."""
+
+    def mean(latents: Sequence[int]) -> list[float]:
+        each = torch.tensor([same_tokens(reading, top, bands, i, edges) for i in latents])
+        return each.nanmean(dim=0).tolist()
+
+    alike = as_active(reading, latent, len(others))
+    return {
+        f"latent {latent}": mean([latent]),
+        f"mean of {len(alike)} active as often": mean(alike),
+        f"mean of the {len(others)} latents": mean(others),
+    }
+
+
+def as_active(reading: Reading, latent: int, n: int, factor: float = 1.5, seed: int = 0) -> list[int]:
+    """n random latents, or all there are, whose density is that of this one within the factor."""
+    density = reading.density()
+    near = (density <= factor * density[latent]) & (density >= density[latent] / factor)
+    near[latent] = False
+    pool = near.nonzero().flatten()
+    return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))[:n]].tolist()
 
 
 def same_tokens(
@@ -193,13 +210,15 @@ def same_tokens(
     latent: int,
     edges: list[float],
 ) -> list[float]:
-    """In each band of ranks, the share of active tokens that are among those of the ten strongest, in any case.
+    """In each band of ranks in odd rows, the share of active tokens that are among the ten strongest of even rows.
 
-    NaN for a band without tokens.
+    Tokens are compared without case and white space. NaN for a band without tokens.
     """
-    f, words = reading.of(latent), [word.lower().strip() for row in reading.words for word in row]
-    strongest = {words[i] for i in top(f, 10)}
-    everyone = bands(f, edges, len(f), 0)
+    words = [word.lower().strip() for row in reading.words for word in row]
+    f, pos = reading.of(latent), reading.tokens.shape[1]
+    even = (torch.arange(len(reading.tokens)) % 2 == 0).repeat_interleave(pos)
+    strongest = {words[i] for i in top(f * even, 10)}
+    everyone = bands(f * ~even, edges, len(f), 0)
     return [sum(words[i] in strongest for i in band) / len(band) if band else float("nan") for band in everyone]
 
 
@@ -446,6 +465,8 @@ def bases(
 ) -> dict[str, list[float]]:
     """For each concept: held-out AUROCs of the best latent, neuron of the last layer, neuron of all, random direction.
 
+    The last is the difference of means, on the same passages.
+
     peaks: on the passages of train that are about one of the concepts, then on those of held_out; what is about another
     concept is what each is compared with. The kinds of text are not kept apart. Only the columns with the most extreme
     AUROCs on the training passages are handed to `compare`, in their order: it chooses among them anyway.
@@ -467,7 +488,9 @@ def bases(
         ours = best(latents)
         others = (peaks.neurons[-1], torch.cat(peaks.neurons, dim=1), peaks.directions)
         found = [compare(ours, best(other), labels, training) for other in others]
-        rows[concept] = [found[0][0], *(other for _, other in found)]
+        vector = torch.cat([split.difference_of_means[concept][here] for split, here in kept])[clear]
+        means = area_of_each(vector[~training & labels], vector[~training & ~labels])
+        rows[concept] = [found[0][0], *(other for _, other in found), float(means)]
     return rows
 
 
@@ -480,7 +503,7 @@ def names_by_kind(
 ) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
     """The names of a latent in books and in textbooks, on every second passage; its numbers beside n random latents'.
 
-    The numbers are those of `TwoNames`: shared by two kinds, by halves of one kind, absent there, absent there of all.
+    The numbers are those of `TwoNames`: shared by two kinds, by halves of one kind, absent there, the same by chance.
     The n are drawn from latents that are active on at least 30 tokens of either kind.
     """
     rows = range(0, len(passages), 2)
@@ -538,8 +561,11 @@ def ablate(
 
 
 def ablation_table(lost: Mapping[int, tuple[Lost, Lost]]) -> dict[str, list[float]]:
-    """For each latent the rise of the loss where it is active, elsewhere, and under the control where it is active."""
-    return {f"latent {i}": [without.here, without.elsewhere, control.here] for i, (without, control) in lost.items()}
+    """For each latent: on how many tokens it is active, the rise there and elsewhere, and there under the control."""
+    return {
+        f"latent {i}": [len(without.at), without.here, without.elsewhere, control.here]
+        for i, (without, control) in lost.items()
+    }
 
 
 def lost_words(lost: Lost, n: int = 8) -> dict[str, list[str]]:
@@ -563,10 +589,15 @@ def _lost(reading: Reading, chosen: Tensor, rise: Float[Tensor, "row pos-1"], ac
 
 
 def rivals(study: ClampStudy, latent: int, concept: str, n: int = 2) -> dict[str, Callable[[float], list[Move]]]:
-    """The latent, the difference of means of the concept's sentences, n comparable latents and n random directions."""
+    """The latent, the difference of means of the concept's sentences, n comparable latents and n random directions.
+
+    The latents that a rule chose for one of the concepts are not drawn.
+    """
     others = [text for name, each in clamp_texts.CONCEPTS.items() if name != concept for text in each.sentences]
     vector = concept_direction(study, clamp_texts.CONCEPTS[concept].sentences, others)
-    comparable = comparable_latents(study, latent, others, n, seed=0)
+    chosen = {each["latent"] for each in clamp_choice.steered().table.values()}
+    drawn = comparable_latents(study, latent, others, n + len(chosen), seed=0)
+    comparable = [i for i in drawn if i not in chosen][:n]
     return rivals_of(study.sae, latent, vector, comparable, directions=n)
 
 

@@ -4,7 +4,8 @@
 
 A name is here the set of words at the n strongest activations. Two names differ even if the latent does the same in
 both kinds of text: the samples differ, and so do the vocabularies. So there are two controls: names from two halves of
-*one* kind, and how many of the words that only one name has do not occur in the other kind of text at all.
+*one* kind; and of the words that only one name has, the share that does not occur in the other kind of text at all,
+beside the same share for words at random tokens.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class TwoNames(NamedTuple):
     """The same of names from two halves of one kind, mean over both kinds: the control for chance."""
     absent: float
     """Of the words in one full name only, the share that the other kind of text does not contain at all."""
-    absent_of_all: float
-    """The same share of all different words of a kind, whatever the latent: the control for vocabulary."""
+    absent_by_chance: float
+    """The same share if names are the words at n random tokens, mean over random draws: the control for vocabulary."""
 
 
 def two_names(
@@ -46,7 +47,8 @@ def two_names(
 
     f: activations; 0 where the latent is not active or a token does not count. words: the tokens as strings, as many
     for each passage as f has positions. kinds: of each passage. n: activations that make a name, active ones only.
-    splits: how many random halves are averaged over. ValueError unless there are exactly two kinds.
+    splits: how many random halves, and names of random tokens, are averaged over. ValueError unless there are exactly
+    two kinds.
     """
     different = sorted({*kinds})
     if len(different) != 2:
@@ -62,16 +64,18 @@ def two_names(
             halves.append([_name(f, plain, rows, n) for rows in order.tensor_split(2)])
         between.append(_common(halves[0][0], halves[1][0]))
         within += [_common(*pair) for pair in halves]
-    names = {kind: _name(f, plain, of_kind[kind], n) for kind in different}
     texts = {kind: {word for row in of_kind[kind].tolist() for word in plain[row] if word} for kind in different}
-    first, second = different
-    alone = {first: {*names[first]} - {*names[second]}, second: {*names[second]} - {*names[first]}}
+
+    def named(values: Float[Tensor, "context pos"]) -> dict[str, list[str]]:
+        return {kind: _name(values, plain, of_kind[kind], n) for kind in different}
+
+    names, by_chance = named(f), [named(torch.rand(f.shape, generator=generator)) for _ in range(splits)]
     return TwoNames(
         names,
         sum(between) / splits,
         sum(within) / len(within),
-        _absent(alone, texts),
-        _absent(texts, texts),
+        _absent(names, texts),
+        sum(_absent(each, texts) for each in by_chance) / splits,
     )
 
 
@@ -90,8 +94,9 @@ def _common(first: Sequence[str], second: Sequence[str]) -> float:
     return len({*first} & {*second}) / len(union) if union else 1.0
 
 
-def _absent(words: dict[str, set[str]], texts: dict[str, set[str]]) -> float:
-    """Of these words of either kind, the share that the text of the other does not contain."""
-    first, second = words
-    missing = len(words[first] - texts[second]) + len(words[second] - texts[first])
-    return missing / max(1, len(words[first]) + len(words[second]))
+def _absent(names: dict[str, list[str]], texts: dict[str, set[str]]) -> float:
+    """Of the words in one of the two names only, the share that the text of the other kind does not contain."""
+    first, second = ({*names[kind]} for kind in texts)
+    in_first, in_second = texts.values()
+    missing = len(first - second - in_second) + len(second - first - in_first)
+    return missing / max(1, len(first ^ second))

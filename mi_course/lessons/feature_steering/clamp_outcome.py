@@ -16,10 +16,10 @@ from mi_course.wire import Observation
 
 QUANTILE = 0.95
 MARGIN, MORE_MENTIONS, MOST_LOSS, LESS_VARIETY = 1.0, 0.2, 1.5, 0.15
-"""Measured with the latents of data/steered-concepts.json, each adding a norm of 60: 5 of 8 pass, and 6 of 8 differences of
-means would. The one that is asked for, 4045 (the sea): a rise of 2.8 nats where 0.95 of random latents stay below 0.55; 7
-of 10 texts have one of the words (unsteered none), and cost 0.64 nats per token more. Of those that fail, each has a word
-in at most 1 of 10 texts."""
+"""Measured with the latents of data/steered-concepts.json, each adding a norm of 60, with 60 texts each: 1 of 8 latents
+passes, and 7 of 8 differences of means would. The latent that is asked for, 4045 (the sea): a rise of 2.8 nats where 0.95
+of random latents stay below 0.55; 0.35 of the texts have one of the words (unsteered none), and cost 0.77 nats per token
+more. With ten texts each, as in a first table, five latents seemed to pass."""
 MOST_NORM = 1e4
 
 

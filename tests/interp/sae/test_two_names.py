@@ -30,7 +30,7 @@ def test_one_name_for_both_kinds():
     found = two_names(_peaks(), _words(["ship", "boat"], [], []), KINDS, n=20)
     assert {*found.names["books"]} == {*found.names["code"]} == {"ship", "boat"}
     assert found.between == found.within == 1.0
-    assert found.absent == found.absent_of_all == 0.0
+    assert found.absent == found.absent_by_chance == 0.0
 
 
 def test_two_names_where_vocabularies_differ():
@@ -39,7 +39,7 @@ def test_two_names_where_vocabularies_differ():
     assert found.between == 0.0
     assert found.within == 1.0
     assert found.absent == 1.0
-    assert 0 < found.absent_of_all < 0.5
+    assert 0 < found.absent_by_chance < 1
 
 
 def test_what_is_never_active_has_no_name():
