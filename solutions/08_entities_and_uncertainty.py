@@ -242,7 +242,8 @@ def fit_probe(
         raise ValueError("a probe needs rows of both classes")
     x64, target = x.detach().double(), y.double()
     varies = (x64 != x64[0]).any(dim=0)
-    mean, std = x64.mean(dim=0), x64.std(dim=0, correction=0).where(varies, 1.0)
+    std, mean = torch.std_mean(x64, dim=0, correction=0)
+    std = std.where(varies, 1.0)
     z = ((x64 - mean) / std).where(varies, 0.0)
 
     v, c = torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
