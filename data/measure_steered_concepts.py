@@ -29,14 +29,13 @@ from mi_course.interp.sae.clamp_study import (
     ClampStudy,
     Effect,
     blind_mentions,
+    coherence,
     comparable_latents,
     concept_direction,
-    mean_of,
     same_norm,
 )
 from mi_course.interp.sae.clamp_texts import CONCEPTS, HELD_OUT_PROMPTS
 from mi_course.interp.steering.controls import random_controls, with_norm
-from mi_course.interp.steering.scoring import variety
 from mi_course.lessons.feature_steering.clamp_outcome import MARGIN, QUANTILE, would_pass
 from mi_course.lessons.feature_steering.held_out_clamp import CONTROL_SEED, CONTROLS, TEXT_SEED
 
@@ -50,7 +49,7 @@ def held_out(study: ClampStudy, found: dict[str, Found], norm: float, first: str
     for concept, (latent, *_) in found.items():
         own = CONCEPTS[concept].sentences
         direction = concept_direction(study, own, [sentence for sentence in SENTENCES if sentence not in own])
-        latents[concept] = Clamp(study.sae, latent, norm / float(study.sae.W_dec[latent].detach().norm()))
+        latents[concept] = Clamp.adding(study.sae, latent, norm)
         directions[concept] = Add(with_norm(direction, norm))
     one = latents[first]
     others = comparable_latents(study, one.index, SENTENCES, CONTROLS, CONTROL_SEED)
@@ -64,8 +63,7 @@ def held_out(study: ClampStudy, found: dict[str, Found], norm: float, first: str
     n = len(found)
     moved = moves[: 1 + 2 * n]
     written = study.write(moved, HELD_OUT_PROMPTS, samples=SAMPLES, max_new_tokens=NEW_TOKENS, seed=TEXT_SEED)
-    losses = [mean_of(study.loss(texts)) for texts in written]
-    varieties = [mean_of([variety(text.text) for text in texts]) for texts in written]
+    losses, varieties = coherence(study, written)
     table = {}
     for i, concept in enumerate(found):
         which = {"latent": 1 + i, "difference of means": 1 + n + i, "unsteered": 0}

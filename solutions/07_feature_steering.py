@@ -882,8 +882,7 @@ lesson.check(compare_bases)
 # %% id="use-bases"
 against = lesson.use("compare_bases")
 peaks = runs.other_bases(model, sae, (train, held_out), range(15), n_directions=4608)
-beside = runs.bases(against, train, held_out, peaks)
-by_basis = dict(beside)
+by_basis = runs.bases(against, train, held_out, peaks)
 by_basis["mean"] = torch.tensor(list(by_basis.values())).mean(dim=0)
 show.table(by_basis, runs.IN_BASES, title="AUROC on held-out passages")
 
@@ -970,7 +969,8 @@ lesson.seen("lost-random", by_chance.here, "+.3f")
 lesson.seen("costly", costliest, "d")
 lesson.seen("costly-nats", lost[costliest][0].here, ".1f")
 lesson.seen("costly-tokens", len(lost[costliest][0].at), "d")
-lesson.seen("lost-half", torch.tensor([nats for *_, nats in mine.at]).median(), "+.3f")
+half = torch.tensor([nats for *_, nats in mine.at]).median()
+lesson.seen("lost-half", half, "+.3f")
 lesson.seen("lost-above", above.median(), "+.3f")
 claim(
     "our latent costs at least 0.02 nats more than its random direction, and less than 0.2",
@@ -986,7 +986,7 @@ claim(
 )
 claim(
     "on half of the tokens on which our latent is active its ablation costs less than 0.05 nats",
-    abs(torch.tensor([nats for *_, nats in mine.at]).median()) < 0.05,
+    abs(half) < 0.05,
 )
 
 # %% [markdown] id="ablation-seen"

@@ -29,12 +29,11 @@ from mi_course.interp.sae.clamp_study import (
     blind_mentions,
     choose_latent,
     choose_norm,
+    coherence,
     effects,
     latents_for,
-    mean_of,
 )
 from mi_course.interp.sae.clamp_texts import CONCEPTS, PROMPTS
-from mi_course.interp.steering.scoring import variety
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +75,7 @@ def find_concept(study: ClampStudy, found: dict[str, Found], seed: int = 0) -> t
     """Step 3: the concept, and what each latent's texts on the training prompts are like. Reads nothing held out."""
     moves = [None, *(Clamp.adding(study.sae, each.latent, SEARCH_NORM) for each in found.values())]
     written = study.write(moves, PROMPTS, samples=SAMPLES, max_new_tokens=SEARCH_TOKENS, seed=seed)
-    losses = [mean_of(study.loss(texts)) for texts in written]
-    various = [mean_of([variety(text.text) for text in texts]) for texts in written]
+    losses, various = coherence(study, written)
     seen = {
         concept: Effect(
             SEARCH_NORM,

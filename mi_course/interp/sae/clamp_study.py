@@ -317,6 +317,12 @@ def blind_mentions(
     return {name: sum(each) / len(each) for name, each in scores.items()}
 
 
+def coherence(study: ClampStudy, written: Sequence[Sequence[Text]]) -> tuple[list[float], list[float]]:
+    """Of each move's texts the mean loss under the unsteered model, in nats per token, and the mean variety."""
+    losses = [mean_of(study.loss(texts)) for texts in written]
+    return losses, [mean_of([variety(text.text) for text in texts]) for texts in written]
+
+
 def effects(
     study: ClampStudy,
     moves: Sequence[Move | None],
@@ -341,14 +347,14 @@ def effects(
         all_moves, prompts, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
     )
     mentions = blind_mentions({str(i): texts for i, texts in enumerate(written)}, words, seed=seed)
-    losses = [mean_of(study.loss(texts)) for texts in written]
+    losses, various = coherence(study, written)
     return [
         Effect(
             move.norm if move else 0.0,
             float(log_odds[i] - log_odds[0]),
             mentions[str(i)],
             losses[i] - losses[0],
-            mean_of([variety(text.text) for text in written[i]]),
+            various[i],
         )
         for i, move in enumerate(all_moves)
     ]
@@ -364,8 +370,8 @@ def dose_response(
 ) -> dict[str, list[Effect]]:
     """Concept and coherence against the norm of what is added; each rival's mean over its moves of that norm.
 
-    rivals: as `rivals_of` makes them. options: as for `effects`. "unsteered" is among the results, once
-    written and the same for each norm.
+    rivals: as `rivals_of` makes them. options: as for `effects`. The
+    result has "unsteered" too, written once, the same for each norm.
     """
     moves = {name: [list(make(norm)) for norm in norms] for name, make in rivals.items()}
     every = [move for each in moves.values() for some in each for move in some]
